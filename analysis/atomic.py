@@ -1,0 +1,29 @@
+"""Files that are either the old one or the new one, whatever dies in between."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write(path: Path, content: bytes | str) -> Path:
+    """Replaces a file at one stroke: temporary file beside it, fsync, rename.
+
+    Args:
+        path: The file; its folder is made if it does not exist.
+        content: Everything the file is to hold; text is written as UTF-8.
+
+    Returns:
+        ``path``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

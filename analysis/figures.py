@@ -1,0 +1,513 @@
+"""Pictures of a run: the front, the learning curves, the growing hypervolume. A PNG and an offline HTML page each.
+
+Matplotlib is used through ``Figure`` alone, so that nothing here needs a display or touches global state. Colours are
+those of Okabe and Ito, which people with any colour vision can tell apart.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from analysis import atomic
+from analysis.pareto import Direction, is_nondominated
+from analysis.records import ATTACK_SEPARATOR, WORST_CASE, images_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Array = npt.NDArray[np.float64]
+
+BLUE: Final = "#0072B2"
+GREY: Final = "#8A9099"
+INK: Final = "#222831"
+FAINT: Final = "#5B6470"
+RULE: Final = "#E3E6EA"
+BASELINE_COLOURS: Final = ("#D55E00", "#009E73", "#CC79A7", "#E69F00")
+BASELINE_MARKERS: Final = ("D", "s", "^", "v")
+BASELINE_SYMBOLS: Final = ("diamond", "square", "triangle-up", "triangle-down")  # the same markers in plotly
+DOTS_PER_INCH: Final = 150
+HEADLINE: Final = 0.85  # inches
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How the values of a measure are shown: fractions of images in percent, everything else as it is."""
+
+    factor: float
+    unit: str
+    style: str
+
+    def text(self, value: float) -> str:
+        """A value for people."""
+        return f"{self.factor * value:{self.style}}{self.unit}"
+
+
+def scale_of(frame: pd.DataFrame, measure: str) -> Scale:
+    """The scale of a measured column of a table of ``records.to_frame``."""
+    return Scale(1.0, "", ".4g") if images_of(frame, measure) is None else Scale(100.0, " %", ".1f")
+
+
+def measure_label(measure: str) -> str:
+    """A measure's name for people, e.g. ``pgd50-ce, normalized logits`` for ``pgd50-ce/normalized``."""
+    if measure == WORST_CASE:
+        return "Robust accuracy, worst case"
+    if ATTACK_SEPARATOR in measure:
+        attack, view = measure.rsplit(ATTACK_SEPARATOR, 1)
+        return f"{attack}, {view} logits"
+    return measure.replace("_", " ").capitalize()
+
+
+def complete(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The complete trials of a kind (``search`` or ``baseline``) of a table of ``records.to_frame``."""
+    return frame[(frame["kind"] == kind) & (frame["state"] == "complete")].reset_index(drop=True)
+
+
+def left_out(frame: pd.DataFrame) -> str:
+    """A sentence on the trials that a picture leaves out; empty if there are none."""
+    counts = [(state, int((frame["state"] == state).sum())) for state in ("pruned", "failed", "running")]
+    parts = [f"{count} {state}" for state, count in counts if count]
+    return f"Not shown: {', '.join(parts)}." if parts else ""
+
+
+def setting_label(row: Mapping[Any, Any], parameters: Sequence[str]) -> str:
+    """A setting for people, e.g. ``i-sce s=1, m=0``; parameters that it does not have are left out."""
+    values = ", ".join(f"{name}={row[name]:.4g}" for name in parameters if not math.isnan(row[name]))
+    return f"{row['loss']} {values}".rstrip()
+
+
+def draw_pareto(
+    frame: pd.DataFrame,
+    objectives: Mapping[str, Direction],
+    parameters: Sequence[str],
+    folder: Path,
+    *,
+    title: str,
+) -> list[Path]:
+    """Draws the trials over the first two objectives, with the front as a step line.
+
+    Args:
+        frame: A table of ``records.to_frame``. Complete trials are drawn; how many others there are is said.
+        objectives: The direction of each objective; the front is that of all of them.
+        parameters: Columns to name a setting by.
+        folder: Where ``pareto.png`` and ``pareto.html`` go.
+        title: What was measured: configuration, data set, attack, radius.
+
+    Returns:
+        The two files.
+
+    Raises:
+        ValueError: Fewer than two objectives, or no complete trial.
+    """
+    if len(objectives) < 2:
+        raise ValueError(f"objectives must name at least two, got {list(objectives)}; a front of one is its best trial")
+    search, baselines = complete(frame, "search"), complete(frame, "baseline")
+    if search.empty:
+        raise ValueError(f"trials must hold a complete one, got {len(frame)} without; let one finish first")
+    names = list(objectives)
+    on_front = is_nondominated(search[names].to_numpy(dtype=np.float64), list(objectives.values()))
+    note = " ".join(filter(None, ["Bars: 95 % intervals of the front and the baselines.", left_out(frame)]))
+    plot = _ParetoPlot(search, baselines, on_front, objectives, parameters, [scale_of(frame, n) for n in names[:2]])
+    return [
+        save_png(plot.static(title, note), folder / "pareto.png"),
+        save_html(plot.interactive(title), folder / "pareto.html", title=f"Pareto front, {title}", note=note),
+    ]
+
+
+@dataclass(frozen=True)
+class _ParetoPlot:
+    search: pd.DataFrame
+    baselines: pd.DataFrame
+    on_front: npt.NDArray[np.bool_]
+    objectives: Mapping[str, Direction]
+    parameters: Sequence[str]
+    scales: Sequence[Scale]
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.objectives)[:2]
+
+    def step(self) -> tuple[Array, Array, Literal["pre", "post"]]:
+        """The boundary of what the front dominates, as a step line from point to point."""
+        points = self.search.loc[self.on_front, self.names].to_numpy(dtype=np.float64)
+        points = np.unique(points, axis=0) * [scale.factor for scale in self.scales]
+        # Between two points of the front, what is best in y at that x is the next point where x is maximised.
+        where: Literal["pre", "post"] = "pre" if self.objectives[self.names[0]] == "maximize" else "post"
+        return points[:, 0], points[:, 1], where
+
+    def bars(self, rows: pd.DataFrame, axis: int) -> tuple[Array, Array]:
+        """Values and interval lengths below and above. Shapes (n,) and (2, n)."""
+        name, factor = self.names[axis], self.scales[axis].factor
+        value, low, high = (
+            factor * rows[column].to_numpy(dtype=np.float64) for column in (name, f"{name}_low", f"{name}_high")
+        )
+        return value, np.maximum(np.nan_to_num(np.stack([value - low, high - value])), 0.0)
+
+    def axis_label(self, axis: int) -> str:
+        unit = f" ({self.scales[axis].unit.strip()})" if self.scales[axis].unit else ""
+        return f"{measure_label(self.names[axis])}{unit}"
+
+    def limits(self, axis: int) -> tuple[float, float]:
+        """Bars may be long; the points decide, with room for half the longest bar."""
+        both = pd.concat([self.search, self.baselines], ignore_index=True)
+        value, error = self.bars(both, axis)
+        room = max(0.12 * float(np.ptp(value)), 0.5 * float(error.max()), 1e-6 * max(1.0, float(np.abs(value).max())))
+        return float(value.min()) - room, float(value.max()) + room
+
+    def static(self, title: str, note: str) -> Figure:
+        figure, axes = new_figure(7.6, 5.2)
+        style_axes(axes)
+        dominated, front = self.search[~self.on_front], self.search[self.on_front]
+        if not dominated.empty:
+            x, y = self.bars(dominated, 0)[0], self.bars(dominated, 1)[0]
+            axes.scatter(x, y, s=30, color=GREY, edgecolor="white", lw=0.8, label="dominated", zorder=3)
+        self._marks(axes, front, BLUE, "o", "Pareto-optimal", 4)
+        x, y, where = self.step()
+        axes.step(x, y, where=where, color=BLUE, lw=1.6, alpha=0.8, zorder=4)
+        for i, row in self.baselines.iterrows():
+            k = int(str(i)) % len(BASELINE_COLOURS)
+            label = f"{row['number']}: {setting_label(row.to_dict(), self.parameters)}"
+            self._marks(axes, self.baselines.loc[[i]], BASELINE_COLOURS[k], BASELINE_MARKERS[k], label, 6)
+        axes.set_xlim(*self.limits(0))
+        axes.set_ylim(*self.limits(1))
+        axes.set_xlabel(self.axis_label(0))
+        axes.set_ylabel(self.axis_label(1))
+        figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+        headline(figure, "Pareto-optimal settings", title, note)
+        self._number_front(figure, axes)
+        return figure
+
+    def _marks(self, axes: Axes, rows: pd.DataFrame, colour: str, marker: str, label: str, order: int) -> None:
+        (x, x_error), (y, y_error) = self.bars(rows, 0), self.bars(rows, 1)
+        axes.errorbar(x, y, xerr=x_error, yerr=y_error, fmt="none", ecolor=colour, alpha=0.3, lw=1.0, zorder=order)
+        axes.scatter(x, y, s=60, marker=marker, color=colour, edgecolor="white", lw=0.9, label=label, zorder=order + 1)
+
+    def _number_front(self, figure: Figure, axes: Axes) -> None:
+        """Numbers the front's points where there is room; the exported table names all of them."""
+        from matplotlib.transforms import Bbox
+
+        figure.draw_without_rendering()
+        everything = pd.concat([self.search, self.baselines], ignore_index=True)
+        xy = np.stack([self.bars(everything, 0)[0], self.bars(everything, 1)[0]], axis=1)
+        half = 5 * DOTS_PER_INCH / 72
+        taken = [Bbox.from_bounds(x - half, y - half, 2 * half, 2 * half) for x, y in axes.transData.transform(xy)]
+        inside = axes.get_window_extent()
+        front = self.search[self.on_front]
+        for number, x, y in zip(front["number"], self.bars(front, 0)[0], self.bars(front, 1)[0], strict=True):
+            for offset, ha, va in (
+                ((6, 6), "left", "bottom"),
+                ((6, -6), "left", "top"),
+                ((-6, 6), "right", "bottom"),
+                ((-6, -6), "right", "top"),
+            ):
+                text = axes.annotate(
+                    f"#{number}",
+                    (x, y),
+                    offset,
+                    textcoords="offset points",
+                    ha=ha,
+                    va=va,
+                    fontsize=8.5,
+                    color=BLUE,
+                    zorder=8,
+                )
+                box = text.get_window_extent()
+                if inside.fully_containsx(box.x1) and box.y1 < inside.y1 and not box.count_overlaps(taken):
+                    taken.append(box)
+                    break
+                text.remove()
+
+    def interactive(self, title: str) -> Any:
+        import plotly.graph_objects as go
+
+        figure = go.Figure()
+        x, y, where = self.step()
+        figure.add_scatter(
+            x=x,
+            y=y,
+            mode="lines",
+            line={"color": BLUE, "width": 2, "shape": "vh" if where == "pre" else "hv"},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+        groups = [
+            ("dominated", self.search[~self.on_front], GREY, "circle", 8),
+            ("Pareto-optimal", self.search[self.on_front], BLUE, "circle", 12),
+        ]
+        for i, row in self.baselines.iterrows():
+            k = int(str(i)) % len(BASELINE_COLOURS)
+            label = f"{row['number']}: {setting_label(row.to_dict(), self.parameters)}"
+            groups.append((label, self.baselines.loc[[i]], BASELINE_COLOURS[k], BASELINE_SYMBOLS[k], 12))
+        for label, rows, colour, symbol, size in groups:
+            if rows.empty:
+                continue
+            (x, x_error), (y, y_error) = self.bars(rows, 0), self.bars(rows, 1)
+            bar = {"type": "data", "symmetric": False, "thickness": 1, "width": 0, "color": faded(colour, 0.4)}
+            figure.add_scatter(
+                x=x,
+                y=y,
+                mode="markers",
+                name=label,
+                marker={"color": colour, "symbol": symbol, "size": size, "line": {"color": "white", "width": 1}},
+                error_x={**bar, "array": x_error[1], "arrayminus": x_error[0]},
+                error_y={**bar, "array": y_error[1], "arrayminus": y_error[0]},
+                text=[hover_text(row, self.parameters, self.names, self.scales) for row in rows.to_dict("records")],
+                hovertemplate="%{text}<extra></extra>",
+            )
+        figure.update_layout(
+            title={"text": f"Pareto-optimal settings<br><sub>{html.escape(title)}</sub>"},
+            template="plotly_white",
+            xaxis={"title": self.axis_label(0), "range": self.limits(0)},
+            yaxis={"title": self.axis_label(1), "range": self.limits(1)},
+            legend={"orientation": "h", "y": -0.15},
+        )
+        return figure
+
+
+def draw_hypervolume(trace: pd.DataFrame, folder: Path, *, title: str, reference: Mapping[str, float]) -> list[Path]:
+    """Draws how the front's hypervolume grew.
+
+    Args:
+        trace: What ``hypervolume.hypervolume_trace`` gave, with at least one row.
+        folder: Where ``hypervolume.png`` and ``hypervolume.html`` go.
+        title: What was measured.
+        reference: The reference point, which the picture names.
+
+    Returns:
+        The two files.
+
+    Raises:
+        ValueError: The trace is empty.
+    """
+    if trace.empty:
+        raise ValueError("trace must hold a complete trial, got none; let one finish first")
+    import plotly.graph_objects as go
+    from matplotlib.ticker import MaxNLocator
+
+    order = np.arange(1, len(trace) + 1)
+    volume = trace["hypervolume"].to_numpy(dtype=np.float64)
+    point = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in reference.items())
+    note = f"Reference point: {point}."
+
+    figure, axes = new_figure(7.6, 4.0)
+    style_axes(axes)
+    axes.step(order, volume, where="post", color=BLUE, lw=1.8)
+    rises = np.flatnonzero(np.diff(volume, prepend=-np.inf) > 0)
+    axes.scatter(order[rises], volume[rises], s=34, color=BLUE, edgecolor="white", lw=0.8, zorder=3)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(0.5, len(trace) + 0.5)
+    axes.set_xlabel("Complete trials, in the order of finishing")
+    axes.set_ylabel("Hypervolume")
+    headline(figure, "Hypervolume of the front", title, note)
+
+    page = go.Figure()
+    page.add_scatter(
+        x=order,
+        y=volume,
+        mode="lines+markers",
+        line={"color": BLUE, "shape": "hv"},
+        text=[f"#{number}" for number in trace["number"]],
+        hovertemplate="%{text}: %{y:.5f}<extra></extra>",
+    )
+    page.update_layout(
+        title={"text": f"Hypervolume of the front<br><sub>{html.escape(title)}</sub>"},
+        template="plotly_white",
+        xaxis={"title": "Complete trials, in the order of finishing"},
+        yaxis={"title": "Hypervolume"},
+    )
+    return [
+        save_png(figure, folder / "hypervolume.png"),
+        save_html(page, folder / "hypervolume.html", title=f"Hypervolume, {title}", note=note),
+    ]
+
+
+def draw_learning_curves(
+    epochs: pd.DataFrame, frame: pd.DataFrame, parameters: Sequence[str], folder: Path, *, title: str
+) -> list[Path]:
+    """Draws every metric over the epochs: the search's trials as thin lines, the baselines as thick ones.
+
+    Args:
+        epochs: One row an epoch of a trial: number, epoch, and a column each metric (fractions for accuracies).
+        frame: The table of ``records.to_frame`` of the same trials. Pruned and failed ones are dashed.
+        parameters: Columns to name a setting by.
+        folder: Where ``learning-curves.png`` and ``learning-curves.html`` go.
+        title: What was trained.
+
+    Returns:
+        The two files.
+
+    Raises:
+        ValueError: There is no epoch.
+    """
+    if epochs.empty:
+        raise ValueError("epochs must hold at least one, got none; let one finish first")
+    import plotly.graph_objects as go
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
+    from plotly.subplots import make_subplots
+
+    metrics = [name for name in epochs.columns if name not in ("number", "epoch")]
+    labels = [measure_label(name) for name in metrics]
+    figure, grid = new_figures(3.9 * len(metrics), 4.4, len(metrics))
+    page = make_subplots(cols=len(metrics), subplot_titles=labels)
+    baseline_numbers = [str(number) for number in frame.loc[frame["kind"] == "baseline", "number"]]
+    rows = {str(row["number"]): row for row in frame.to_dict("records")}
+    curves = {str(number): curve.sort_values("epoch") for number, curve in epochs.groupby("number", sort=False)}
+    unfinished = False
+    for number in sorted(curves, key=lambda number: number in baseline_numbers):
+        row, curve = rows[number], curves[number]
+        reference = number in baseline_numbers
+        ended = row["state"] in ("pruned", "failed")
+        unfinished |= ended
+        index = baseline_numbers.index(number) if reference else 0
+        colour = BASELINE_COLOURS[index % len(BASELINE_COLOURS)] if reference else BLUE
+        name = f"{number}: {setting_label(row, parameters)}" + (f", {row['state']}" if ended else "")
+        for k, metric in enumerate(metrics):
+            y = curve[metric] * (100 if "accuracy" in metric else 1)
+            grid[k].plot(
+                curve["epoch"],
+                y,
+                color=colour,
+                lw=2.0 if reference else 0.9,
+                alpha=1.0 if reference else 0.35,
+                ls="--" if ended else "-",
+                zorder=3 if reference else 2,
+            )
+            page.add_trace(
+                go.Scatter(
+                    x=curve["epoch"],
+                    y=y,
+                    mode="lines",
+                    name=name,
+                    legendgroup=number,
+                    showlegend=k == 0,
+                    line={
+                        "color": colour,
+                        "width": 3 if reference else 1.2,
+                        "dash": "dash" if ended else "solid",
+                    },
+                    opacity=1.0 if reference else 0.5,
+                ),
+                row=1,
+                col=k + 1,
+            )
+    for k, metric in enumerate(metrics):
+        style_axes(grid[k])
+        grid[k].set_title(labels[k] + (" (%)" if "accuracy" in metric else ""), fontsize=10, loc="left", color=INK)
+        grid[k].set_xlabel("Epoch")
+        grid[k].xaxis.set_major_locator(MaxNLocator(integer=True))
+        if "loss" in metric:
+            grid[k].set_yscale("log")
+            grid[k].yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            grid[k].yaxis.set_major_formatter(FormatStrFormatter("%g"))
+            grid[k].yaxis.set_minor_locator(NullLocator())
+            page.update_yaxes(type="log", row=1, col=k + 1)
+        page.update_xaxes(title="Epoch", row=1, col=k + 1)
+    handles = [Line2D([], [], color=BLUE, lw=1.2, alpha=0.6, label="search")]
+    if unfinished:
+        handles.append(Line2D([], [], color=BLUE, lw=1.2, alpha=0.6, ls="--", label="pruned or failed"))
+    for index, number in enumerate(baseline_numbers):
+        label = f"{number}: {setting_label(rows[number], parameters)}"
+        handles.append(Line2D([], [], color=BASELINE_COLOURS[index % len(BASELINE_COLOURS)], lw=2, label=label))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
+    note = "Each setting's loss is its own: compare the shapes of the curves, not their heights."
+    headline(figure, "Learning curves", title, note)
+    page.update_layout(
+        title={"text": f"Learning curves<br><sub>{html.escape(title)}</sub>"},
+        template="plotly_white",
+    )
+    return [
+        save_png(figure, folder / "learning-curves.png"),
+        save_html(page, folder / "learning-curves.html", title=f"Learning curves, {title}", note=note),
+    ]
+
+
+def hover_text(row: Mapping[Any, Any], parameters: Sequence[str], names: Sequence[str], scales: Sequence[Scale]) -> str:
+    """What an interactive picture says of a trial: number, setting, each measure with its interval."""
+    lines = [f"<b>#{row['number']}</b> {setting_label(row, parameters)}"]
+    for name, scale in zip(names, scales, strict=True):
+        low, high = row[f"{name}_low"], row[f"{name}_high"]
+        bracket = "" if math.isnan(low) else f" [{scale.text(low)}, {scale.text(high)}]"
+        lines.append(f"{measure_label(name)}: {scale.text(row[name])}{bracket}")
+    return "<br>".join(lines)
+
+
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty figure of one panel; sizes in inches."""
+    figure, axes = new_figures(width, height, 1)
+    return figure, axes[0]
+
+
+def new_figures(width: float, height: float, panels: int) -> tuple[Figure, list[Axes]]:
+    """An empty figure of panels side by side; sizes in inches."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
+    figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0.005, 0.005, 0.985, 0.985 - HEADLINE / height)))
+    axes = figure.subplots(1, panels, squeeze=False)
+    return figure, list(axes[0])
+
+
+def style_axes(axes: Axes) -> None:
+    """A quiet frame: two spines, a light grid behind the data."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.grid(color=RULE, lw=0.8)
+    axes.set_axisbelow(True)
+
+
+def headline(figure: Figure, heading: str, title: str, note: str) -> None:
+    """Writes what is drawn, of what, and how to read it, into the top ``HEADLINE`` inches of a figure."""
+    height = figure.get_figheight()
+    lines = ((heading, 0.12, 13, "bold", INK), (title, 0.40, 9.5, "normal", INK), (note, 0.60, 8, "normal", FAINT))
+    for text, inches, size, weight, colour in lines:
+        figure.text(
+            0.15 / figure.get_figwidth(),
+            1 - inches / height,
+            text,
+            ha="left",
+            va="top",
+            fontsize=size,
+            fontweight=weight,
+            color=colour,
+            in_layout=False,
+        )
+
+
+def faded(colour: str, alpha: float) -> str:
+    """A colour ``#RRGGBB`` as plotly's rgba with an opacity in [0, 1]."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha:g})"
+
+
+def save_png(figure: Figure, path: Path) -> Path:
+    """Renders a figure and replaces the file at one stroke."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    image = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(image, format="png", facecolor="white")
+    return atomic.write(path, image.getvalue())
+
+
+def save_html(figure: Any, path: Path, *, title: str, note: str) -> Path:
+    """Writes a plotly figure as a page that needs no network: plotly's script is in it, once."""
+    body = figure.to_html(include_plotlyjs=True, full_html=False, default_height="90vh", config={"displaylogo": False})
+    page = (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        "<style>body{margin:0 1rem;font-family:sans-serif;color:#222831}</style></head>\n"
+        f"<body>{body}<p>{html.escape(note)}</p></body></html>\n"
+    )
+    return atomic.write(path, page)

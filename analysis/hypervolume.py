@@ -1,0 +1,98 @@
+"""The volume that a front dominates: one number for the quality of a front, fair only against a fixed reference point.
+
+Zitzler, Thiele 1998: Multiobjective optimization using evolutionary algorithms. PPSN V.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from analysis.pareto import Direction, complete_search_trials, is_nondominated, objective_matrix
+from analysis.records import TrialRecord
+
+# The worst value of an accuracy: it depends on no front, so that volumes of different runs can be compared.
+REFERENCE: Final = 0.0
+
+
+def reference_point(objectives: Mapping[str, Direction], given: Mapping[str, float] | None = None) -> dict[str, float]:
+    """The reference point of a run, to be recorded with every volume measured from it.
+
+    Args:
+        objectives: Each objective's direction.
+        given: Coordinates that differ from ``REFERENCE``. A minimised objective has no natural worst value: it needs
+            one.
+
+    Returns:
+        A coordinate for each objective, in its own unit.
+
+    Raises:
+        ValueError: A minimised objective has no given coordinate, or an unknown objective has one.
+    """
+    given = given or {}
+    for name in given:
+        if name not in objectives:
+            raise ValueError(f"reference must name objectives ({', '.join(objectives)}), got {name}; remove it")
+    for name, direction in objectives.items():
+        if direction == "minimize" and name not in given:
+            raise ValueError(f"reference must give {name}, which is minimised, got nothing; give its worst value")
+    return {name: given.get(name, REFERENCE) for name in objectives}
+
+
+def hypervolume(points: npt.ArrayLike, directions: Sequence[Direction], reference: Sequence[float]) -> float:
+    """The exact volume between the reference point and the points.
+
+    Args:
+        points: Objective values. Shape (n, k); n may be 0.
+        directions: The direction of each objective, k of them.
+        reference: The reference point, k coordinates. A point that is not better in every objective adds nothing.
+
+    Returns:
+        The volume, in the product of the objectives' units; of accuracies and ``REFERENCE``, in [0, 1].
+
+    Source:
+        Zitzler and Thiele 1998, section 3.2 ("size of the space covered"); computed by moocore.
+    """
+    import moocore
+
+    values = np.asarray(points, dtype=np.float64).reshape(-1, len(directions))
+    if not len(values):
+        return 0.0
+    return float(moocore.hypervolume(values, ref=list(reference), maximise=[d == "maximize" for d in directions]))
+
+
+def hypervolume_trace(
+    records: Iterable[TrialRecord], objectives: Mapping[str, Direction], reference: Mapping[str, float]
+) -> pd.DataFrame:
+    """How the front's hypervolume grew over a search.
+
+    Args:
+        records: The trials. Only the search's complete ones count.
+        objectives: Each objective's direction.
+        reference: The coordinates of ``reference_point``.
+
+    Returns:
+        One row a complete trial, in the order in which they finished: number, finished (Unix time), hypervolume.
+        The column hypervolume never falls.
+    """
+    finished = sorted(complete_search_trials(records), key=lambda record: (record.finished or 0.0, int(record.number)))
+    directions = list(objectives.values())
+    corner = [reference[name] for name in objectives]
+    values = objective_matrix(finished, objectives)
+    front = np.empty((0, len(directions)))
+    volumes = []
+    for point in values:
+        front = np.vstack([front, point])
+        front = front[is_nondominated(front, directions)]
+        volumes.append(hypervolume(front, directions, corner))
+    return pd.DataFrame(
+        {
+            "number": pd.Series([record.number for record in finished], dtype="string"),
+            "finished": pd.Series([record.finished for record in finished], dtype=np.float64),
+            "hypervolume": pd.Series(volumes, dtype=np.float64),
+        }
+    )

@@ -1,0 +1,181 @@
+"""The search's Pareto-optimal settings, for people and ready to be used by programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.records import TrialRecord, in_order
+
+Direction = Literal["maximize", "minimize"]
+Format = Literal["json", "yaml", "csv"]
+
+
+def is_nondominated(points: npt.ArrayLike, directions: Sequence[Direction]) -> npt.NDArray[np.bool_]:
+    """Which points no other point dominates: none is at least as good in every objective and better in one.
+
+    Args:
+        points: Objective values, finite. Shape (n, k); n may be 0.
+        directions: The direction of each objective, k of them.
+
+    Returns:
+        The mask of the front. Shape (n,). Of equal points all are in it, or none.
+    """
+    import moocore
+
+    values = np.asarray(points, dtype=np.float64).reshape(-1, len(directions))
+    if not len(values):
+        return np.zeros(0, dtype=bool)
+    mask = moocore.is_nondominated(values, maximise=[d == "maximize" for d in directions], keep_weakly=True)
+    return np.asarray(mask, dtype=bool)
+
+
+def complete_search_trials(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The trials that may stand on a front: never baselines, pruned, failed or running ones. By number."""
+    return [record for record in in_order(records) if record.state == "complete" and not record.is_baseline]
+
+
+def objective_matrix(records: Sequence[TrialRecord], objectives: Iterable[str]) -> npt.NDArray[np.float64]:
+    """The named objectives of complete trials. Shape (trials, objectives)."""
+    names = list(objectives)
+    return np.array([[record.objectives[name] for name in names] for record in records]).reshape(-1, len(names))
+
+
+def pareto_front(records: Iterable[TrialRecord], objectives: Mapping[str, Direction]) -> list[TrialRecord]:
+    """The search's Pareto-optimal trials.
+
+    Args:
+        records: All trials of a run.
+        objectives: The direction of each objective that counts.
+
+    Returns:
+        The non-dominated among the search's complete trials, equal ones all kept, best in the first objective first
+        (then in the second, ..., then by number).
+    """
+    candidates = complete_search_trials(records)
+    values = objective_matrix(candidates, objectives)
+    directions = list(objectives.values())
+    mask = is_nondominated(values, directions)
+    loss = values * [-1.0 if direction == "maximize" else 1.0 for direction in directions]
+    front = [(tuple(row), record) for row, record, best in zip(loss, candidates, mask, strict=True) if best]
+    return [record for _, record in sorted(front, key=lambda pair: pair[0])]
+
+
+def pareto_table(front: Sequence[TrialRecord], objectives: Iterable[str]) -> list[dict[str, str]]:
+    """The front in text for people.
+
+    Args:
+        front: What ``pareto_front`` gave.
+        objectives: The objectives to show.
+
+    Returns:
+        One row a trial: heading to cell. Fractions of images are in percent, and each objective has its 95 % interval
+        in brackets.
+    """
+    rows = []
+    for record in front:
+        row = {"trial": record.number, **{name: f"{value:.4g}" for name, value in record.parameters.items()}}
+        for name in objectives:
+            scale, unit, style = (100.0, " %", ".1f") if name in record.images else (1.0, "", ".4g")
+            low, high = record.interval(name)
+            cell = f"{scale * record.objectives[name]:{style}}"
+            bracket = "" if np.isnan(low) else f" [{scale * low:{style}}, {scale * high:{style}}]"
+            row[f"{name.replace('_', ' ')}{unit} [95 %]"] = cell + bracket
+        rows.append(row)
+    return rows
+
+
+def train_command(record: TrialRecord, config: str) -> str:
+    """The command that trains a trial's setting again, every parameter in full precision.
+
+    Args:
+        record: The trial.
+        config: Path of the configuration of its sweep.
+    """
+    parameters = [f"--param {name}={float(value)!r}" for name, value in record.parameters.items()]
+    return " ".join(["robustfront train", shlex.quote(config), *parameters])
+
+
+def pareto_entries(front: Sequence[TrialRecord], objectives: Iterable[str], config: str) -> list[dict[str, Any]]:
+    """The front for programs: what JSON and YAML hold.
+
+    Args:
+        front: What ``pareto_front`` gave.
+        objectives: The objectives to export.
+        config: Path of the configuration, for the command.
+
+    Returns:
+        One entry a trial: number, loss, params; each objective, and NAME_interval as [low, high] (None where there is
+        no interval); seeds; command.
+    """
+    names = list(objectives)
+    entries = []
+    for record in front:
+        entry: dict[str, Any] = {
+            "number": int(record.number),
+            "loss": record.loss,
+            "params": {name: float(value) for name, value in record.parameters.items()},
+        }
+        for name in names:
+            interval = record.interval(name)
+            entry[name] = float(record.objectives[name])
+            entry[f"{name}_interval"] = None if np.isnan(interval.low) else [float(interval.low), float(interval.high)]
+        entry["seeds"] = list(record.seeds)
+        entry["command"] = train_command(record, config)
+        entries.append(entry)
+    return entries
+
+
+def export(front: Sequence[TrialRecord], objectives: Iterable[str], style: Format, config: str) -> str:
+    """The front as the text of a JSON, YAML or CSV file.
+
+    Args:
+        front: What ``pareto_front`` gave.
+        objectives: The objectives to export.
+        style: The format. JSON and YAML hold ``pareto_entries``; CSV has one column a parameter, and NAME_low and
+            NAME_high for each objective.
+        config: Path of the configuration, for the commands.
+
+    Returns:
+        The text, with a newline at its end.
+    """
+    entries = pareto_entries(front, objectives, config)
+    if style == "json":
+        return json.dumps(entries, indent=2) + "\n"
+    text = io.StringIO()
+    if style == "yaml":
+        from ruamel.yaml import YAML
+
+        yaml = YAML(typ="safe")
+        yaml.default_flow_style = None  # settings a line each, intervals and seeds within their line
+        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+        yaml.width = 10_000
+        yaml.dump(entries, text)
+        return text.getvalue()
+    rows = [_flat(entry) for entry in entries]
+    writer = csv.DictWriter(text, list(rows[0]) if rows else ["number"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name, value in entry.items():
+        if name == "params":
+            row |= value
+        elif name == "seeds":
+            row[name] = " ".join(map(str, value))
+        elif name.endswith("_interval"):
+            objective = name.removesuffix("_interval")
+            row[f"{objective}_low"], row[f"{objective}_high"] = value or (None, None)
+        else:
+            row[name] = value
+    return row

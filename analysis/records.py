@@ -1,0 +1,229 @@
+"""The one schema of a trial's record, and the table of all records that a run keeps."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from analysis import atomic
+from analysis.statistics import Interval, student_interval, wilson_interval
+
+State = Literal["running", "complete", "pruned", "failed"]
+
+BASELINE_PREFIX: Final = "B"
+NO_INTERVAL: Final = Interval(math.nan, math.nan)
+
+# Every attack's accuracy is measured on the images of the worst case over the attacks.
+WORST_CASE: Final = "robust_accuracy"
+ATTACK_SEPARATOR: Final = "/"  # between attack and view in an accuracy's name
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """What became of one setting. Accuracies are fractions in [0, 1].
+
+    Args:
+        number: The search's own number of the trial (``0``, ``1``, ...), or ``B0``, ``B1``, ... of a baseline.
+        loss: The loss's name.
+        parameters: The loss's parameters; empty if it has none.
+        state: Only a complete trial has objectives.
+        objectives: Means over the replicates.
+        accuracies: Under each attack and view (``pgd50-ce/normalized``), means over the replicates.
+        replicates: Objectives and accuracies of each replicate, by the same names.
+        seeds: The seed of each replicate.
+        images: How many images an objective rests on. An objective that is named here is a fraction of images.
+        epochs: Finished epochs.
+        train_seconds: Wall time of the training.
+        attack_seconds: Wall time of the attacks.
+        started: Unix time; None before the start.
+        finished: Unix time; None before the end.
+        failure: Why it failed.
+        checkpoint: Path of the checkpoint, relative to the run's folder.
+        outcomes: Path of the per-image outcomes, relative to the run's folder.
+    """
+
+    number: str
+    loss: str
+    parameters: Mapping[str, float]
+    state: State
+    objectives: Mapping[str, float] = field(default_factory=dict)
+    accuracies: Mapping[str, float] = field(default_factory=dict)
+    replicates: tuple[Mapping[str, float], ...] = ()
+    seeds: tuple[int, ...] = ()
+    images: Mapping[str, int] = field(default_factory=dict)
+    epochs: int = 0
+    train_seconds: float = 0.0
+    attack_seconds: float = 0.0
+    started: float | None = None
+    finished: float | None = None
+    failure: str | None = None
+    checkpoint: str | None = None
+    outcomes: str | None = None
+
+    def __post_init__(self) -> None:
+        assert self.number.removeprefix(BASELINE_PREFIX).isdecimal(), self.number
+        assert self.state in get_args(State), self.state
+        assert bool(self.objectives) == (self.state == "complete"), f"trial {self.number} is {self.state}"
+        assert all(map(math.isfinite, self.objectives.values())), f"trial {self.number}: {self.objectives}"
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is a reference setting, which never enters the search's front."""
+        return self.number.startswith(BASELINE_PREFIX)
+
+    def interval(self, name: str) -> Interval:
+        """The 95 % interval of an objective or accuracy.
+
+        Args:
+            name: Its name in ``objectives`` or ``accuracies``.
+
+        Returns:
+            Student's t over the replicates where there are two or more; else Wilson over the images; else, where the
+            value is no fraction of images, NaN on both sides. Intervals of fractions stay within [0, 1].
+        """
+        value = self.objectives[name] if name in self.objectives else self.accuracies[name]
+        images = self.images.get(name) or (self.images.get(WORST_CASE) if name in self.accuracies else None)
+        if len(self.replicates) >= 2:
+            low, high = student_interval([replicate[name] for replicate in self.replicates])
+            return Interval(max(low, 0.0), min(high, 1.0)) if images else Interval(low, high)
+        return wilson_interval(round(value * images), images) if images else NO_INTERVAL
+
+
+def in_order(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The search's trials by number (2 before 10), then the baselines."""
+    return sorted(records, key=lambda record: (record.is_baseline, int(record.number.removeprefix(BASELINE_PREFIX))))
+
+
+def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
+    """The records as a table with one row a trial.
+
+    Args:
+        records: The trials, in any order.
+
+    Returns:
+        The trials ``in_order``. Columns, always in this order: number, kind (search or baseline), state, loss; each
+        parameter; each objective, then each accuracy, as NAME, NAME_low, NAME_high; NAME[r] of each replicate r;
+        seeds; images_NAME; epochs, train_seconds, attack_seconds, seconds; started, finished (ISO 8601, UTC); failure,
+        checkpoint, outcomes. What a trial does not have is missing (NaN, NA).
+    """
+    ordered = in_order(records)
+    parameters = _names(record.parameters for record in ordered)
+    objectives = _names(record.objectives for record in ordered)
+    accuracies = _names(record.accuracies for record in ordered)
+    images = _names(record.images for record in ordered)
+    most_replicates = max((len(record.replicates) for record in ordered), default=0)
+
+    columns: dict[str, pd.Series[str] | pd.Series[float] | pd.Series[int]] = {}
+
+    def text(name: str, values: Iterable[str | None]) -> None:
+        columns[name] = pd.Series(list(values), dtype="string")
+
+    def real(name: str, values: Iterable[float]) -> None:
+        columns[name] = pd.Series(list(values), dtype=np.float64)
+
+    def whole(name: str, values: Iterable[int | None]) -> None:
+        columns[name] = pd.Series(list(values), dtype="Int64")
+
+    text("number", (record.number for record in ordered))
+    text("kind", ("baseline" if record.is_baseline else "search" for record in ordered))
+    text("state", (record.state for record in ordered))
+    text("loss", (record.loss for record in ordered))
+    for name in parameters:
+        real(name, (record.parameters.get(name, math.nan) for record in ordered))
+    for name in (*objectives, *accuracies):
+        measured = [name in record.objectives or name in record.accuracies for record in ordered]
+        intervals = [
+            record.interval(name) if has else NO_INTERVAL for record, has in zip(ordered, measured, strict=True)
+        ]
+        real(name, ({**record.accuracies, **record.objectives}.get(name, math.nan) for record in ordered))
+        real(f"{name}_low", (interval.low for interval in intervals))
+        real(f"{name}_high", (interval.high for interval in intervals))
+    for name in (*objectives, *accuracies):
+        for r in range(most_replicates):
+            real(
+                f"{name}[{r}]",
+                (
+                    record.replicates[r].get(name, math.nan) if r < len(record.replicates) else math.nan
+                    for record in ordered
+                ),
+            )
+    text("seeds", (" ".join(map(str, record.seeds)) for record in ordered))
+    for name in images:
+        whole(f"images_{name}", (record.images.get(name) for record in ordered))
+    whole("epochs", (record.epochs for record in ordered))
+    real("train_seconds", (record.train_seconds for record in ordered))
+    real("attack_seconds", (record.attack_seconds for record in ordered))
+    real("seconds", (record.train_seconds + record.attack_seconds for record in ordered))
+    text("started", (_iso(record.started) for record in ordered))
+    text("finished", (_iso(record.finished) for record in ordered))
+    text("failure", (record.failure for record in ordered))
+    text("checkpoint", (record.checkpoint for record in ordered))
+    text("outcomes", (record.outcomes for record in ordered))
+    return pd.DataFrame(columns)
+
+
+def measures(frame: pd.DataFrame) -> list[str]:
+    """The measured columns of a table of ``to_frame``: the objectives first, then each attack's accuracy."""
+    return [name for name in frame.columns if f"{name}_low" in frame.columns and f"{name}_high" in frame.columns]
+
+
+def images_of(frame: pd.DataFrame, measure: str) -> pd.Series[float] | None:
+    """How many images a measured column rests on, row by row.
+
+    Args:
+        frame: A table of ``to_frame``.
+        measure: One of its ``measures``.
+
+    Returns:
+        The counts (NaN where unknown), or None if the measure is no fraction of images.
+    """
+    for column in (f"images_{measure}", f"images_{WORST_CASE}" if ATTACK_SEPARATOR in measure else ""):
+        if column in frame.columns:
+            return frame[column].astype("Float64").astype(np.float64)
+    return None
+
+
+def write(records: Iterable[TrialRecord], folder: Path) -> pd.DataFrame:
+    """Writes ``trials.csv`` and ``trials.parquet``, each replaced at one stroke.
+
+    Args:
+        records: All trials of the run, baselines included.
+        folder: The run's folder.
+
+    Returns:
+        The table that was written.
+    """
+    frame = to_frame(records)
+    parquet = io.BytesIO()
+    frame.to_parquet(parquet, index=False)
+    atomic.write(folder / "trials.parquet", parquet.getvalue())
+    atomic.write(folder / "trials.csv", frame.to_csv(index=False, lineterminator="\n"))
+    return frame
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """Reads the table that ``write`` left in a run's folder, with the types that ``to_frame`` gives.
+
+    Raises:
+        ValueError: The folder holds no ``trials.parquet``.
+    """
+    path = folder / "trials.parquet"
+    if not path.is_file():
+        raise ValueError(f"{folder} must hold trials.parquet, got no such file; give the folder of a run")
+    return pd.read_parquet(path)
+
+
+def _names(mappings: Iterable[Mapping[str, object]]) -> list[str]:
+    return list(dict.fromkeys(name for mapping in mappings for name in mapping))
+
+
+def _iso(unix_time: float | None) -> str | None:
+    return None if unix_time is None else datetime.fromtimestamp(unix_time, UTC).isoformat(timespec="milliseconds")

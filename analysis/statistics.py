@@ -1,0 +1,133 @@
+"""Intervals and paired tests: how sure a reported accuracy, or the difference of two, can be.
+
+Wilson 1927: Probable inference, the law of succession, and statistical inference. JASA 22.
+Brown, Cai, DasGupta 2001: Interval estimation for a binomial proportion. Statistical Science 16.
+McNemar 1947: Note on the sampling error of the difference between correlated proportions. Psychometrika 12.
+Student 1908: The probable error of a mean. Biometrika 6.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Interval(NamedTuple):
+    """A two-sided confidence interval."""
+
+    low: float
+    high: float
+
+
+class McNemar(NamedTuple):
+    """The discordant pairs of two classifiers on the same images, and what they say.
+
+    Args:
+        only_first: Images that the first alone gets right.
+        only_second: Images that the second alone gets right.
+        p_value: Two-sided, exact.
+    """
+
+    only_first: int
+    only_second: int
+    p_value: float
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
+    """The score interval of a proportion, e.g. an accuracy over ``n`` images.
+
+    Args:
+        successes: How many of the ``n`` succeeded, in [0, n].
+        n: Independent trials, at least 1.
+        confidence: Coverage, in (0, 1).
+
+    Returns:
+        The interval, within [0, 1]; it holds ``successes / n`` and never has zero width.
+
+    Raises:
+        ValueError: An argument is outside its range.
+
+    Source:
+        Wilson 1927; Brown, Cai and DasGupta 2001, Eq. 4.
+    """
+    _check_confidence(confidence)
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}; an interval needs a trial")
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes must be in [0, {n}], got {successes}; count the successes of the n trials")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    p = successes / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    # In exact arithmetic the bounds reach 0 and 1 at p = 0 and p = 1; rounding must not carry them past p.
+    return Interval(max(0.0, min(centre - half, p)), min(1.0, max(centre + half, p)))
+
+
+def student_interval(values: Sequence[float] | npt.NDArray[np.float64], confidence: float = 0.95) -> Interval:
+    """The t interval of a mean, e.g. of an accuracy over training seeds.
+
+    A bootstrap is too narrow for the 3 to 5 seeds that one can afford.
+
+    Args:
+        values: At least two independent measurements, any unit.
+        confidence: Coverage, in (0, 1).
+
+    Returns:
+        The interval, centred on the mean, in the unit of ``values``.
+
+    Raises:
+        ValueError: Fewer than two values, or ``confidence`` outside its range.
+
+    Source:
+        Student 1908.
+    """
+    from scipy.special import stdtrit
+
+    _check_confidence(confidence)
+    sample = np.asarray(values, dtype=np.float64)
+    if len(sample) < 2:
+        raise ValueError(f"values must hold at least two, got {len(sample)}; train with two or more replicates")
+    mean = float(sample.mean())
+    half = float(stdtrit(len(sample) - 1, (1 + confidence) / 2)) * float(sample.std(ddof=1)) / math.sqrt(len(sample))
+    return Interval(mean - half, mean + half)
+
+
+def mcnemar(first: npt.ArrayLike, second: npt.ArrayLike) -> McNemar:
+    """Whether two classifiers differ on the same images: the exact binomial test of the discordant pairs.
+
+    Args:
+        first: Whether the first classifier is right, image by image. Shape (n,), boolean.
+        second: The same of the second classifier. Shape (n,), boolean.
+
+    Returns:
+        The counts of discordant pairs and the two-sided exact p-value; 1 where no pair is discordant.
+
+    Raises:
+        ValueError: The shapes differ.
+
+    Source:
+        McNemar 1947, with the binomial distribution in place of its chi-squared approximation.
+    """
+    from scipy.special import bdtr
+
+    right_first, right_second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    if right_first.ndim != 1 or right_first.shape != right_second.shape:
+        raise ValueError(
+            f"first and second must be vectors over the same images, got shapes {right_first.shape} and "
+            f"{right_second.shape}; compare outcomes of one validation split"
+        )
+    only_first = int(np.sum(right_first & ~right_second))
+    only_second = int(np.sum(right_second & ~right_first))
+    discordant = only_first + only_second
+    tail = float(bdtr(min(only_first, only_second), discordant, 0.5)) if discordant else 1.0
+    return McNemar(only_first, only_second, min(1.0, 2 * tail))
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be in (0, 1), got {confidence:g}; 0.95 is usual")

@@ -1,0 +1,260 @@
+"""The command line. Exit codes: 0 done, 1 failed, 2 the user's input is wrong, 130 interrupted."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import click
+import typer
+from rich.console import Console
+
+from search.errors import Interrupted, SweepFailed, UserError
+
+DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+_RUNS: Final = Path("runs")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Pareto-optimal settings of the I-SCE loss between clean and robust accuracy.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: where they are, and getting them.")
+app.add_typer(data_app, name="data")
+
+RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")]
+Config = Annotated[Path, typer.Argument(help="Configuration, e.g. configs/quickstart.yaml.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run under the runs folder, or its path.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. search.trials=6.")
+]
+Address = Annotated[str | None, typer.Option(help="HOST:PORT of a Ray cluster, or auto; this machine without it.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors and the result's folder.")]
+Output = Annotated[Path | None, typer.Option(help="Write to this file instead of the terminal.")]
+
+
+@app.command()
+def sweep(
+    config: Config,
+    overrides: Overrides = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run, in place of the configuration's.")] = None,
+    address: Address = None,
+    runs_dir: RunsDir = _RUNS,
+    quiet: Quiet = False,
+) -> None:
+    """Search a loss's parameters for the best of clean and robust accuracy, and draw what was found."""
+    from search.config import load
+    from search.results import print_summary, relative
+    from search.runs import command
+    from search.sweep import start
+
+    resolved = load(config, overrides or [], name)
+    console = Console()
+    try:
+        run, outcome = start(resolved, runs_dir, address, console, quiet)
+    except Interrupted:
+        _say_interrupted(console, command("resume", resolved.name, *_runs_option(runs_dir)))
+        raise
+    if quiet:
+        console.print(str(relative(run.folder)), highlight=False, soft_wrap=True)
+    else:
+        print_summary(console, run, outcome.results, outcome.seconds)
+
+
+@app.command()
+def resume(run: RunName, address: Address = None, runs_dir: RunsDir = _RUNS, quiet: Quiet = False) -> None:
+    """Go on with a run that was interrupted, or whose machine died: nothing that was finished is done again."""
+    from search.results import print_summary, relative
+    from search.runs import Run, command
+    from search.sweep import resume as go_on
+
+    opened = Run.open(run, runs_dir)
+    console = Console()
+    try:
+        outcome = go_on(opened, address, console, quiet)
+    except Interrupted:
+        _say_interrupted(console, command("resume", run, *_runs_option(runs_dir)))
+        raise
+    if quiet:
+        console.print(str(relative(opened.folder)), highlight=False, soft_wrap=True)
+    else:
+        print_summary(console, opened, outcome.results, outcome.seconds)
+
+
+@app.command()
+def status(
+    run: RunName,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    runs_dir: RunsDir = _RUNS,
+) -> None:
+    """Tell how far a run is, also from another terminal."""
+    from search.status import print_status, read_status
+
+    current = read_status(run, runs_dir)
+    if as_json:
+        print(json.dumps(current.to_json(), indent=2))
+    else:
+        print_status(Console(), current)
+
+
+@app.command()
+def train(
+    config: Config,
+    param: Annotated[
+        list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="A parameter of the loss, e.g. s=1.0.")
+    ] = None,
+    overrides: Overrides = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for the checkpoint, outcomes and result.")] = None,
+    runs_dir: RunsDir = _RUNS,
+) -> None:
+    """Train and attack one setting, without Ray: the numbers are those of the trial with the same configuration."""
+    from search.config import load
+    from search.single import train_setting
+
+    train_setting(load(config, overrides or []), param or [], output, runs_dir, Console())
+
+
+@app.command()
+def pareto(
+    run: RunName,
+    format_: Annotated[
+        Literal["table", "json", "yaml", "csv"], typer.Option("--format", help="How to print it.")
+    ] = "table",
+    output: Output = None,
+    runs_dir: RunsDir = _RUNS,
+) -> None:
+    """Print or export the Pareto-optimal settings, ready to be used."""
+    from analysis.pareto import export, pareto_front
+    from search.results import SWEEP_FILE, front_table, relative
+    from search.runs import Run
+    from search.status import read_records
+
+    opened = Run.open(run, runs_dir)
+    records = read_records(opened)
+    front = pareto_front(records, opened.config.objectives)
+    if format_ == "table":
+        with output.open("w", encoding="utf-8") if output else sys.stdout as file:
+            Console(file=file).print(front_table(opened, records, front))
+        return
+    text = export(front, opened.config.objectives, format_, str(relative(opened.folder / SWEEP_FILE)))
+    if output is None:
+        print(text, end="")
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+@app.command()
+def surfaces(run: RunName, runs_dir: RunsDir = _RUNS) -> None:
+    """Draw accuracy over the loss's parameters, as the paper's Figure 4: clean, worst case, and each attack."""
+    from search.results import draw_run_surfaces, relative
+    from search.runs import Run
+    from search.status import read_records
+
+    opened = Run.open(run, runs_dir)
+    for path in draw_run_surfaces(opened, read_records(opened)):
+        print(relative(path))
+
+
+@app.command()
+def ui(
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Link straight to this run.")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
+    runs_dir: RunsDir = _RUNS,
+) -> None:
+    """Browse the runs in MLflow."""
+    from search.ui import open_ui
+
+    open_ui(run, runs_dir, port, Console())
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Option(help="Also check what this configuration needs.")] = None,
+    address: Address = None,
+    runs_dir: RunsDir = _RUNS,
+) -> None:
+    """Check Python, torch and GPU, Ray, data, disk and versions, each with a remedy."""
+    from search.doctor import diagnose, print_findings
+
+    if not print_findings(Console(), diagnose(config, address, runs_dir)):
+        raise typer.Exit(FAILED)
+
+
+@data_app.command("list")
+def data_list(root: Annotated[Path | None, typer.Option(help="Folder of the files.")] = None) -> None:
+    """List the data sets, where they are, and what gets those that are not here."""
+    from rich.table import Table
+
+    from trainables.data.sources import list_datasets
+
+    table = Table(header_style="bold")
+    for column in ("name", "what", "where, or the command that gets it"):
+        table.add_column(column, overflow="fold")
+    for entry in list_datasets(None if root is None else str(root)):
+        table.add_row(entry.name, entry.summary, entry.location or f"[yellow]{entry.command}[/yellow]")
+    Console().print(table)
+
+
+@data_app.command("prepare")
+def data_prepare(
+    name: Annotated[str, typer.Argument(help="mnist5k, mnist, fashion-mnist or cifar10.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of the files.")] = None,
+) -> None:
+    """Find, download or parse a data set, so that sweeps start at once."""
+    from trainables.data.sources import prepare
+    from trainables.settings import DataSettings
+
+    try:
+        settings = DataSettings(name=name, root=None if root is None else str(root))  # type: ignore[arg-type]
+        prepared = prepare(settings)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    images = len(prepared.training) + (len(prepared.test) if prepared.test else 0)
+    print(f"{name}: {images} images from {prepared.location}, sha256 {prepared.digest[:16]}")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command and returns its exit code."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # the libraries' warnings are for their developers
+    errors = Console(stderr=True)
+    try:
+        code = typer.main.get_command(app).main(list(arguments), prog_name="robustfront", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        return WRONG_INPUT
+    except click.ClickException as error:
+        hint = f"see `{error.ctx.command_path} --help`" if isinstance(error, click.UsageError) and error.ctx else ""
+        _say_error(errors, "; ".join(filter(None, [error.format_message().rstrip("."), hint])))
+        return WRONG_INPUT
+    except UserError as error:
+        _say_error(errors, str(error))
+        return WRONG_INPUT
+    except SweepFailed as error:
+        _say_error(errors, str(error))
+        return FAILED
+    except (Interrupted, KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    return code if isinstance(code, int) else DONE
+
+
+def main() -> None:
+    """Entry point of the ``robustfront`` script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _say_error(console: Console, message: str) -> None:
+    console.print(f"[red]robustfront:[/red] {message.replace('[', chr(92) + '[')}", highlight=False, soft_wrap=True)
+
+
+def _say_interrupted(console: Console, go_on: str) -> None:
+    console.print(f"\nInterrupted; everything is kept. Go on with `{go_on}`", highlight=False, soft_wrap=True)
+
+
+def _runs_option(runs_dir: Path) -> list[str]:
+    return [] if runs_dir == _RUNS else ["--runs-dir", str(runs_dir)]

@@ -1,0 +1,113 @@
+"""Ray for a sweep: one of our own on this machine, or a cluster that is there already; and whether it is large enough."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from search.config import SweepConfig, available_cpus
+from search.errors import UserError
+
+_OBJECT_STORE_BYTES: Final = 200_000_000  # nothing large travels: every worker reads the data itself
+_CONNECT_SECONDS: Final = 5.0
+
+
+@contextmanager
+def connected(config: SweepConfig, address: str | None) -> Iterator[None]:
+    """A Ray of our own on this machine, or the cluster at ``address``.
+
+    Raises:
+        UserError: The cluster does not answer, or has not what the configuration asks for.
+    """
+    if address is not None:
+        _check_address(address)
+    os.environ |= {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the TensorBoard logger alone imports torch into the driver
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours keeps the ledger whole
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+        "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's own snapshots are never read: the ledger is the state
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers on this machine need no environment of their own
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    }
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        options |= {
+            "num_cpus": available_cpus(),
+            "include_dashboard": False,
+            "object_store_memory": _OBJECT_STORE_BYTES,
+            "_node_ip_address": "127.0.0.1",  # nobody else's business
+        }
+    try:
+        ray.init(address=address or "local", **options)
+        logging.getLogger("ray.tune").setLevel(logging.ERROR)
+        _check_cluster(config, ray.cluster_resources(), "this machine has" if address is None else "the cluster has")
+        yield
+    except ConnectionError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--address must be a Ray cluster that answers, got {address} ({reason}); start it") from None
+    finally:
+        ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """A closed port is told in seconds; Ray itself would try for minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise UserError(f"--address must be HOST:PORT or auto, got {address}; a cluster's default port is 6379")
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"--address must be a Ray cluster that answers, got {address} ({error}); "
+            "start one with `ray start --head` or leave --address out"
+        ) from None
+
+
+def check_machine(config: SweepConfig, address: str | None) -> None:
+    """What is wrong about this machine's processors can be said before Ray starts."""
+    if address is None:
+        _check_cpus(config, available_cpus(), "this machine has")
+
+
+def _check_cpus(config: SweepConfig, cpus: int, where: str) -> None:
+    each, concurrency = config.resources.cpus_per_trial, config.search.concurrency
+    if each > cpus:
+        raise UserError(f"resources.cpus_per_trial must be at most {cpus} ({where} that many), got {each}; lower it")
+    if concurrency is not None and concurrency * each > cpus:
+        raise UserError(
+            f"search.concurrency must be at most {cpus // each} ({where} {cpus} processors, "
+            f"a trial takes {each}), got {concurrency}; lower it or leave it out"
+        )
+
+
+def _check_cluster(config: SweepConfig, resources: dict[str, float], where: str) -> None:
+    _check_cpus(config, int(resources.get("CPU", 0)), where)
+    gpus, each, concurrency = resources.get("GPU", 0.0), config.resources.gpus_per_trial, config.search.concurrency or 1
+    if each * concurrency > gpus:
+        raise UserError(
+            f"resources.gpus_per_trial must be at most {gpus / concurrency:g} for search.concurrency {concurrency} "
+            f"({where} {gpus:g} GPUs), got {each:g}; lower it, or 0 for processors alone"
+        )
+
+
+def concurrency(config: SweepConfig) -> int:
+    """Trials at a time: what the configuration says, or as many as the resources hold."""
+    import ray
+
+    if config.search.concurrency is not None:
+        return config.search.concurrency
+    resources, each = ray.cluster_resources(), config.resources
+    fit = int(resources["CPU"]) // each.cpus_per_trial
+    if each.gpus_per_trial > 0:
+        fit = min(fit, int(resources["GPU"] / each.gpus_per_trial))
+    return max(1, min(fit, config.budget + len(config.baselines)))

@@ -1,0 +1,453 @@
+"""A sweep's configuration: YAML in, checked settings out.
+
+Each component's settings stand beside the component (``trainables.settings``, or below for the search); this module puts
+them together, checks what concerns several of them, and turns every mistake into one line that names the setting, the
+value and the remedy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from types import UnionType
+from typing import Any, Final, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from search.errors import UserError
+from trainables.settings import (
+    BASELINES,
+    LOSSES,
+    DataSettings,
+    LossName,
+    ModelName,
+    Problem,
+    RobustnessSettings,
+    Setting,
+    TrainSettings,
+    nearest,
+)
+
+Direction = Literal["maximize", "minimize"]
+SamplerName = Literal["tpe", "random", "grid"]
+
+OBJECTIVES: Final = ("clean_accuracy", "robust_accuracy")
+BASELINES_SUFFIX: Final = "-baselines"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def _maximize_all() -> dict[str, Direction]:
+    return dict.fromkeys(OBJECTIVES, "maximize")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class LossConfig(_Section):
+    """The loss whose parameters the search explores."""
+
+    name: LossName = "i-sce"
+
+
+class Range(_Section):
+    """Where the search looks for one parameter: [low, high], or (low, high] with ``low_exclusive``."""
+
+    low: float
+    high: float
+    low_exclusive: bool = False
+
+    @property
+    def lowest(self) -> float:
+        """The smallest number that may be suggested."""
+        return math.nextafter(self.low, math.inf) if self.low_exclusive else self.low
+
+    def contains(self, value: float) -> bool:
+        """Whether the search may try ``value``."""
+        return self.lowest <= value <= self.high
+
+    def __str__(self) -> str:
+        return f"{'(' if self.low_exclusive else '['}{self.low:g}, {self.high:g}]"
+
+
+class SearchConfig(_Section):
+    """How settings are chosen.
+
+    Args:
+        sampler: ``tpe``, ``random``, or ``grid``: every point of ``grid``, in order.
+        trials: Settings to finish, baselines not counted; a grid's own size where it is left out.
+        seed: Each suggestion is drawn from (seed, trial number).
+        concurrency: Trials at a time; as many as the resources hold where it is left out.
+        enqueue: Settings to try first, after the authors' own.
+        grid: Points of each parameter, for the sampler ``grid``.
+    """
+
+    sampler: SamplerName = "tpe"
+    trials: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    concurrency: int | None = Field(default=None, ge=1)
+    enqueue: list[dict[str, float]] = Field(default_factory=list)
+    grid: dict[str, int] = Field(default_factory=dict)
+
+
+class ResourcesConfig(_Section):
+    """What one trial occupies, and how many failed trials are replaced.
+
+    Args:
+        cpus_per_trial: Processors of a trial; it runs one torch thread on each.
+        gpus_per_trial: GPUs of a trial, or a fraction of one.
+        max_failures: Failed trials that are replaced by new ones before the sweep gives up.
+    """
+
+    cpus_per_trial: int = Field(default=1, ge=1)
+    gpus_per_trial: float = Field(default=0.0, ge=0.0)
+    max_failures: int = Field(default=3, ge=0)
+
+
+class TrackingConfig(_Section):
+    """MLflow: the tracking URI (a SQLite file in the runs folder where it is left out) and the experiment."""
+
+    uri: str | None = None
+    experiment: str = Field(default="robustfront", min_length=1)
+
+
+class StorageConfig(_Section):
+    """Optuna's storage, the ledger: any SQLAlchemy URL (``study.db`` in the run's folder where it is left out)."""
+
+    url: str | None = None
+
+
+class SweepConfig(_Section):
+    """A whole sweep, checked. See the README for an example."""
+
+    name: str
+    data: DataSettings = Field(default_factory=DataSettings)
+    model: ModelName = "lenet5"
+    loss: LossConfig = Field(default_factory=LossConfig)
+    train: TrainSettings = Field(default_factory=TrainSettings)
+    space: dict[str, Range] = Field(default_factory=dict)
+    objectives: dict[str, Direction] = Field(default_factory=_maximize_all)
+    robustness: RobustnessSettings = Field(default_factory=RobustnessSettings)
+    search: SearchConfig = Field(default_factory=SearchConfig)
+    resources: ResourcesConfig = Field(default_factory=ResourcesConfig)
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+    storage: StorageConfig = Field(default_factory=StorageConfig)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_name(self.name)
+        self.problem  # noqa: B018  (its own checks run as it is built)
+        self._check_space()
+        if set(self.objectives) != set(OBJECTIVES) or set(self.objectives.values()) != {"maximize"}:
+            raise ValueError(
+                f"objectives must be {', '.join(f'{name}: maximize' for name in OBJECTIVES)}, "
+                f"got {self.objectives}; leave them out for these"
+            )
+        self._check_search()
+        return self
+
+    def _check_space(self) -> None:
+        limits = LOSSES[self.loss.name].parameters
+        if not limits:
+            raise ValueError(
+                f"loss.name must be a loss with parameters to search, got {self.loss.name}; "
+                f"{nearest(self.loss.name, [name for name, spec in LOSSES.items() if spec.parameters])}"
+            )
+        for name, range_ in self.space.items():
+            path = f"space.{name}"
+            if name not in limits:
+                raise ValueError(f"{path} must be a parameter of {self.loss.name}; {nearest(name, list(limits))}")
+            legal = limits[name]
+            if not (math.isfinite(range_.low) and math.isfinite(range_.high)):
+                raise ValueError(f"{path} must have finite ends, got {range_}; give numbers in {legal}")
+            if range_.low > range_.high:
+                raise ValueError(
+                    f"{path}.low must be at most {path}.high, got {range_.low:g} and {range_.high:g}; swap the two"
+                )
+            if range_.low < legal.low or range_.high > legal.high:
+                raise ValueError(
+                    f"{path} must lie in {legal}, got low {range_.low:g} and high {range_.high:g}; narrow the range"
+                )
+            if legal.low_exclusive and not range_.contains(range_.high):
+                raise ValueError(f"{path}.high must be above {legal.low:g}, got {range_.high:g}; raise it")
+            if legal.low_exclusive and range_.contains(legal.low):
+                raise ValueError(
+                    f"{path}.low must be above {legal.low:g}, got {range_.low:g}; raise it or set low_exclusive: true"
+                )
+
+    def _check_search(self) -> None:
+        ranges = self.ranges
+        for position, parameters in enumerate(self.search.enqueue):
+            path = f"search.enqueue[{position}]"
+            try:
+                Setting(self.loss.name, parameters)
+            except ValueError as error:
+                raise ValueError(f"{path}.{error}") from None
+            for name, value in parameters.items():
+                if not ranges[name].contains(value):
+                    raise ValueError(
+                        f"{path}.{name} must lie in the space's range up to {ranges[name].high:g}, got {value:g}; "
+                        "widen the space or drop the setting"
+                    )
+        if self.search.sampler != "grid":
+            if self.search.grid:
+                raise ValueError(
+                    f"search.grid must be left out for the sampler {self.search.sampler}, got {self.search.grid}; "
+                    "set search.sampler: grid"
+                )
+            if self.search.trials is None:
+                raise ValueError(
+                    f"search.trials must be given for the sampler {self.search.sampler}, got nothing; 24 is a start"
+                )
+            return
+        example = ", ".join(f"{name}: 5" for name in ranges)
+        if set(self.search.grid) != set(ranges) or any(points < 2 for points in self.search.grid.values()):
+            raise ValueError(
+                f"search.grid must give at least 2 points for each of {', '.join(ranges)}, got {self.search.grid}; "
+                f"write {{{example}}}"
+            )
+        size = len(self.fixed_settings)
+        if self.search.trials not in (None, size):
+            raise ValueError(
+                f"search.trials must be {size} for this grid (its points and the enqueued settings), "
+                f"got {self.search.trials}; leave it out or change search.grid"
+            )
+
+    @property
+    def problem(self) -> Problem:
+        """What all trials share."""
+        return Problem(data=self.data, model=self.model, train=self.train, robustness=self.robustness)
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """Where the search looks for each parameter, in the loss's own order; its legal limits by default."""
+        return {
+            name: self.space.get(name, Range(low=limits.low, high=limits.high, low_exclusive=limits.low_exclusive))
+            for name, limits in LOSSES[self.loss.name].parameters.items()
+        }
+
+    @property
+    def baselines(self) -> tuple[Setting, ...]:
+        """The reference settings B0, B1, ... that are trained beside the search."""
+        return BASELINES[self.loss.name]
+
+    @property
+    def fixed_settings(self) -> list[dict[str, float]]:
+        """Settings whose values no sampler chooses, in order: the authors' own, the enqueued, the grid's points."""
+        ranges = self.ranges
+        reference = dict(LOSSES[self.loss.name].reference)
+        wanted = [reference] if all(ranges[name].contains(value) for name, value in reference.items()) else []
+        wanted += [{name: float(setting[name]) for name in ranges} for setting in self.search.enqueue]
+        if self.search.sampler == "grid":
+            wanted += _grid_points(ranges, self.search.grid)
+        distinct: list[dict[str, float]] = []
+        for setting in wanted:
+            if setting not in distinct:
+                distinct.append(setting)
+        return distinct
+
+    @property
+    def budget(self) -> int:
+        """Settings to finish, baselines not counted."""
+        return self.search.trials if self.search.trials is not None else len(self.fixed_settings)
+
+    def to_yaml(self) -> str:
+        """The resolved configuration; ``load`` reads it back to an equal one."""
+        stream = StringIO()
+        yaml = YAML(typ="safe", pure=True)
+        yaml.default_flow_style = False
+        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+        yaml.dump(self.model_dump(mode="json"), stream)
+        return stream.getvalue()
+
+
+def load(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> SweepConfig:
+    """Reads a configuration file.
+
+    Args:
+        path: The YAML file.
+        overrides: ``KEY=VALUE`` pairs; a key is a dotted path (``search.trials``), a value is YAML.
+        name: Replaces the file's ``name``.
+
+    Raises:
+        UserError: The file is missing, does not parse or holds a value that is not legal.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"config must be an existing file, got {path}; try configs/quickstart.yaml") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"config must be a readable text file, got {path} ({error}); choose another file") from None
+    document = _parse_yaml(text, str(path))
+    if not isinstance(document, dict):
+        kind = "nothing" if document is None else type(document).__name__
+        raise UserError(f"{path} must hold a mapping of settings, got {kind}; see configs/quickstart.yaml")
+    for override in overrides:
+        _override(document, override)
+    if name is not None:
+        document["name"] = name
+    return parse(document)
+
+
+def parse(document: Mapping[str, Any]) -> SweepConfig:
+    """Checks a configuration that is already a mapping.
+
+    Raises:
+        UserError: With one line on the first mistake.
+    """
+    try:
+        # As JSON, because strict validation takes a list for a tuple and a mapping for a dataclass only there.
+        return SweepConfig.model_validate_json(json.dumps(document, default=str))
+    except ValidationError as error:
+        raise UserError(_one_line(error)) from None
+
+
+def _parse_yaml(text: str, source: str) -> Any:
+    try:
+        # YAML 1.2: `no` is a word and 1e-3 a number; a key that stands twice is an error; nothing is ever executed.
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark is not None else ""
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"{source} must be valid YAML, got an error{where}: {problem}; correct that line") from None
+
+
+def _override(document: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise UserError(f"--set must be KEY=VALUE, got {override}; write for example --set search.trials=6")
+    *parents, last = key.strip().split(".")
+    section: Any = document
+    for parent in parents:
+        section = section.setdefault(parent, {}) if isinstance(section, dict) else None
+        if section is None:
+            break
+    if not isinstance(section, dict):
+        raise UserError(f"--set {key} must name a setting inside a section, got {override}; check the path")
+    section[last] = _parse_yaml(text, f"--set {key}")
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"name must be letters, digits, '.', '_' or '-' (it names a folder), got {name!r}; try quickstart-2"
+        )
+    if name.endswith(BASELINES_SUFFIX):
+        raise ValueError(
+            f"name must not end in {BASELINES_SUFFIX} (kept for the baselines), got {name}; choose another"
+        )
+
+
+def _grid_points(ranges: Mapping[str, Range], counts: Mapping[str, int]) -> list[dict[str, float]]:
+    """The exact grid, last parameter fastest; an open lower end is left out and the points stay evenly spaced."""
+    points: list[dict[str, float]] = [{}]
+    for name, range_ in ranges.items():
+        count = counts[name]
+        steps = count if range_.low_exclusive else count - 1
+        first = 1 if range_.low_exclusive else 0
+        values = [
+            range_.high if index == steps else range_.low + (range_.high - range_.low) * index / steps
+            for index in range(first, steps + 1)
+        ]
+        points = [{**point, name: value} for point in points for value in values]
+    return points
+
+
+_WANTED: Final = {
+    "bool_type": "true or false",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "string_type": "text",
+    "dict_type": "a mapping",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "model_type": "a mapping of settings",
+    "dataclass_type": "a mapping of settings",
+}
+
+
+def _one_line(error: ValidationError) -> str:
+    """The first mistake as "<path> must <rule>, got <value>; <remedy>"."""
+    mistakes = error.errors(include_url=False)
+    # A key that nobody knows explains most other mistakes (a required one is missing because it is misspelt).
+    mistakes.sort(key=lambda mistake: mistake["type"] not in ("extra_forbidden", "unexpected_keyword_argument"))
+    mistake = mistakes[0]
+    path = _path(mistake["loc"])
+    value, kind, context = mistake["input"], mistake["type"], mistake.get("ctx", {})
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = _known_keys(mistake["loc"][:-1])
+        return f"{path} must be a known setting, got {_short(value)}; {nearest(str(mistake['loc'][-1]), known)}"
+    if kind == "value_error":
+        message = str(context["error"])
+        return f"{path}.{message}" if path else message
+    if kind == "missing":
+        return f"{path} must be given, got nothing; add it to the configuration"
+    if kind == "literal_error":
+        choices = tuple(re.findall(r"'([^']+)'", context["expected"]))
+        return f"{path} must be one of {', '.join(choices)}, got {_short(value)}; {nearest(str(value), choices)}"
+    if kind in _WANTED:
+        return f"{path} must be {_WANTED[kind]}, got {_short(value)} ({type(value).__name__}); correct its type"
+    bounds = {
+        "greater_than_equal": "at least",
+        "less_than": "below",
+        "greater_than": "above",
+        "less_than_equal": "at most",
+    }
+    if kind in bounds:
+        limit = next(iter(context.values()))
+        return f"{path} must be {bounds[kind]} {limit:g}, got {_short(value)}; choose a value in the range"
+    return f"{path} must be valid ({mistake['msg']}), got {_short(value)}; correct it"
+
+
+def _path(location: Sequence[str | int]) -> str:
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    return path
+
+
+def _known_keys(location: Sequence[str | int]) -> list[str]:
+    """The legal keys of the section at ``location``."""
+    kind: Any = SweepConfig
+    for part in location:
+        fields = _fields(kind)
+        kind = fields.get(str(part), kind) if fields else kind
+        kind = _section_type(kind)
+    return list(_fields(kind))
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {name: field.annotation for name, field in kind.model_fields.items()}
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return get_type_hints(kind)
+    return {}
+
+
+def _section_type(kind: Any) -> Any:
+    """The class inside ``list[...]``, ``dict[str, ...]``, ``tuple[..., ...]`` or ``... | None``."""
+    if get_origin(kind) in (Union, UnionType, list, tuple, dict):
+        candidates = [
+            argument for argument in get_args(kind) if isinstance(argument, type) and argument not in (str, type(None))
+        ]
+        return candidates[0] if candidates else kind
+    return kind
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def available_cpus() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,165 @@
+"""Is this machine ready? Each check says what it found and, where something is amiss, the remedy."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final, Literal
+
+import psutil
+from rich.console import Console
+
+from search.config import SweepConfig, available_cpus, load
+from search.dataset import prepare_dataset
+from search.errors import UserError
+from trainables.settings import DataSettings
+
+Level = Literal["ok", "note", "problem"]
+
+# What this project was tested with; torchattacks 3.3.0, to which a resolver may fall back, differs in its attacks.
+TESTED: Final = {
+    "ray": "2.60.0",
+    "torch": "2.15.0",
+    "torchvision": "0.29.2",
+    "optuna": "5.0.0",
+    "torchattacks": "3.5.1",
+    "mlflow": "3.17.2",
+}
+_OLDEST_PYTHON: Final = (3, 11)
+_DISK_NEEDED: Final = 2_000_000_000  # bytes: checkpoints and pictures of a few sweeps
+_MEMORY_A_TRIAL: Final = 1_000_000_000  # bytes: a worker with torch and a small data set
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found."""
+
+    name: str
+    level: Level
+    text: str
+    remedy: str = ""
+
+
+def diagnose(config: Path | None, address: str | None, runs_dir: Path) -> Iterator[Finding]:
+    """Runs every check, one finding after the other.
+
+    Args:
+        config: A configuration whose data, storage and resources are checked too.
+        address: A cluster to reach; a Ray of our own is started where it is None.
+        runs_dir: Folder of the runs, for disk space and permission.
+    """
+    settings = load(config) if config is not None else None
+    checks: list[tuple[str, Callable[[], Finding]]] = [
+        ("python", _python),
+        *((f"version of {name}", lambda name=name: _version(name)) for name in TESTED),
+        ("torch", _torch),
+        ("memory", lambda: _memory(settings)),
+        ("disk", lambda: _disk(runs_dir)),
+        ("data", lambda: _data(settings)),
+        ("storage", lambda: _storage(settings, runs_dir)),
+        ("ray", lambda: _ray(settings, address)),
+    ]
+    for name, check in checks:
+        try:
+            yield check()
+        except UserError as error:
+            text, _, remedy = str(error).rpartition("; ")
+            yield Finding(name, "problem", text, remedy)
+        except Exception as error:  # a check that breaks is a finding too
+            yield Finding(name, "problem", f"{type(error).__name__}: {error}", "reinstall with `uv sync --reinstall`")
+
+
+def print_findings(console: Console, findings: Iterable[Finding]) -> bool:
+    """Prints findings as they come and returns whether none is a problem."""
+    marks = {"ok": "[green]ok[/green]     ", "note": "[yellow]note[/yellow]   ", "problem": "[red]problem[/red]"}
+    fine = True
+    for finding in findings:
+        console.print(f"{marks[finding.level]}  {finding.name:<24}", end="", highlight=False)
+        console.print(finding.text, highlight=False, markup=False, soft_wrap=True)
+        if finding.remedy:
+            console.print(f"{'':<9}{'':<24}-> {finding.remedy}", highlight=False, markup=False, soft_wrap=True)
+        fine &= finding.level != "problem"
+    return fine
+
+
+def _python() -> Finding:
+    text = f"{platform.python_version()} at {sys.executable}"
+    if sys.version_info < _OLDEST_PYTHON:
+        return Finding("python", "problem", text, "install Python 3.11 or newer")
+    return Finding("python", "ok", text)
+
+
+def _version(name: str) -> Finding:
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        return Finding(name, "problem", "not installed", "install with `uv sync`")
+    if found.partition("+")[0] != TESTED[name]:
+        return Finding(name, "note", f"{found}, tested with {TESTED[name]}", "install the tested one with `uv sync`")
+    return Finding(name, "ok", found)
+
+
+def _torch() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        return Finding("gpu", "ok", f"{', '.join(names)} (CUDA {torch.version.cuda})")
+    return Finding(
+        "gpu",
+        "note",
+        "none that torch can use; small networks train on processors",
+        "for a GPU, check `nvidia-smi` and that its driver fits torch's CUDA "
+        f"{torch.version.cuda or '(this torch has none: install the CUDA build)'}",
+    )
+
+
+def _memory(settings: SweepConfig | None) -> Finding:
+    available = psutil.virtual_memory().available
+    each = settings.resources.cpus_per_trial if settings else 1
+    trials = (settings.search.concurrency if settings else None) or max(1, available_cpus() // each)
+    text = f"{available / 1e9:.1f} GB free for {trials} trials at a time on {available_cpus()} processors"
+    if available < trials * _MEMORY_A_TRIAL:
+        return Finding("memory", "problem", text, "close other programs or lower search.concurrency")
+    return Finding("memory", "ok", text)
+
+
+def _disk(runs_dir: Path) -> Finding:
+    folder = runs_dir.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    text = f"{free / 1e9:.1f} GB free at {folder}"
+    if free < _DISK_NEEDED:
+        return Finding("disk", "problem", text, "free some space or choose another --runs-dir")
+    return Finding("disk", "ok", text)
+
+
+def _data(settings: SweepConfig | None) -> Finding:
+    found = prepare_dataset(settings.data if settings else DataSettings())
+    return Finding("data", "ok", f"{found['name']} from {found['location']}: {found['sizes']}")
+
+
+def _storage(settings: SweepConfig | None, runs_dir: Path) -> Finding:
+    if settings is None or settings.storage.url is None:
+        return Finding("storage", "ok", f"SQLite, one file a run under {runs_dir}")
+    from search.ledger import open_storage
+
+    open_storage(settings.storage.url).engine.dispose()
+    return Finding("storage", "ok", "the database at storage.url answers")
+
+
+def _ray(settings: SweepConfig | None, address: str | None) -> Finding:
+    import ray
+
+    from search.cluster import connected
+
+    with connected(settings or SweepConfig.model_validate({"name": "doctor", "search": {"trials": 1}}), address):
+        resources = ray.cluster_resources()
+    text = f"{resources.get('CPU', 0):g} processors, {resources.get('GPU', 0):g} GPUs"
+    return Finding("ray", "ok", text + (f" at {address}" if address else " on this machine"))

@@ -1,0 +1,153 @@
+"""One driver at a time owns a study: a lease in the study's own database.
+
+A row per study, changed only by conditional updates, so that of two drivers that start together exactly one wins. Every
+new owner raises the epoch; what a worker of an earlier owner still writes carries an older epoch and can be told apart.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Final
+
+import psutil
+from sqlalchemy import Column, Engine, Float, Integer, MetaData, String, Table, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from search.errors import UserError
+
+LEASE_SECONDS: Final = 60.0
+RENEW_SECONDS: Final = 10.0
+
+_TABLE = Table(
+    "robustfront_lease",
+    MetaData(),
+    Column("study", String(512), primary_key=True),
+    Column("epoch", Integer, nullable=False),
+    Column("owner", String(64)),
+    Column("host", String(256)),
+    Column("pid", Integer),
+    Column("pid_started", Float),
+    Column("expires", Float),
+)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease, and until when (Unix time)."""
+
+    epoch: int
+    owner: str
+    host: str
+    pid: int
+    pid_started: float
+    expires: float
+
+    @property
+    def alive(self) -> bool:
+        """Whether the holder may still write: on this host its process says so, elsewhere its expiry."""
+        if self.host == socket.gethostname():
+            return _process_started(self.pid) == self.pid_started
+        return time.time() < self.expires
+
+
+class Lease:
+    """The right to write to ``study``, renewed in the background until it is released.
+
+    Raises:
+        UserError: A live driver holds it.
+    """
+
+    def __init__(self, engine: Engine, study: str) -> None:
+        self._engine, self._study = engine, study
+        self._owner = uuid.uuid4().hex
+        self._stop = threading.Event()
+        self.lost = threading.Event()
+        self.epoch = self._acquire()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._thread.start()
+
+    def release(self) -> None:
+        """Gives the lease up, so that the next driver need not wait. Harmless when it is already lost."""
+        self._stop.set()
+        self._thread.join()
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(_TABLE)
+                .where(_TABLE.c.study == self._study, _TABLE.c.owner == self._owner)
+                .values(owner=None, expires=None)
+            )
+
+    def _acquire(self) -> int:
+        _TABLE.create(self._engine, checkfirst=True)
+        mine = {
+            "owner": self._owner,
+            "host": socket.gethostname(),
+            "pid": psutil.Process().pid,
+            "pid_started": psutil.Process().create_time(),
+            "expires": time.time() + LEASE_SECONDS,
+        }
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(insert(_TABLE).values(study=self._study, epoch=0))
+        except IntegrityError:
+            pass  # the row is there from an earlier driver
+        with self._engine.begin() as connection:
+            before = connection.execute(select(_TABLE).where(_TABLE.c.study == self._study)).one()
+            holder = _holder(before)
+            if holder is not None and holder.alive:
+                raise UserError(
+                    f"run {self._study} must have one driver at a time, got a second: process {holder.pid} on "
+                    f"{holder.host} is at work; watch it with `robustfront status {self._study}` or stop it first"
+                )
+            unchanged = or_(_TABLE.c.owner == before.owner, _TABLE.c.owner.is_(None) & (before.owner is None))
+            changed = connection.execute(
+                update(_TABLE)
+                .where(_TABLE.c.study == self._study, _TABLE.c.epoch == before.epoch, unchanged)
+                .values(epoch=before.epoch + 1, **mine)
+            )
+            if changed.rowcount != 1:
+                raise UserError(
+                    f"run {self._study} must have one driver at a time, got another that has just started; "
+                    f"watch it with `robustfront status {self._study}`"
+                )
+        return int(before.epoch) + 1
+
+    def _renew(self) -> None:
+        while not self._stop.wait(RENEW_SECONDS):
+            try:
+                with self._engine.begin() as connection:
+                    renewed = connection.execute(
+                        update(_TABLE)
+                        .where(_TABLE.c.study == self._study, _TABLE.c.owner == self._owner)
+                        .values(expires=time.time() + LEASE_SECONDS)
+                    )
+            except SQLAlchemyError:
+                continue  # a database that is away for a moment: the next round tries again
+            if renewed.rowcount != 1:
+                self.lost.set()
+                return
+
+
+def holder(engine: Engine, study: str) -> Holder | None:
+    """Who holds the lease of ``study`` now, dead or alive; None when nobody does."""
+    _TABLE.create(engine, checkfirst=True)
+    with engine.connect() as connection:
+        row = connection.execute(select(_TABLE).where(_TABLE.c.study == study)).one_or_none()
+    return None if row is None else _holder(row)
+
+
+def _holder(row: object) -> Holder | None:
+    values = row._asdict()  # type: ignore[attr-defined]
+    values.pop("study")
+    return None if values["owner"] is None else Holder(**values)
+
+
+def _process_started(pid: int) -> float | None:
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.Error:
+        return None

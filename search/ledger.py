@@ -1,0 +1,356 @@
+"""The ledger: two Optuna studies that hold all that a sweep has tried, and the only account of it.
+
+Study NAME is the search, study NAME-baselines the reference settings. Everything else (checkpoints, outcomes, MLflow
+runs, records) hangs on a trial's number: ``7`` in the search, ``B0`` among the baselines. What a finished epoch or trial
+gave is written here first; the rest can be rebuilt from it.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.storages import RDBStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Engine
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from analysis.records import TrialRecord
+from search.config import BASELINES_SUFFIX, SweepConfig
+from search.errors import UserError
+from search.samplers import make_sampler
+from trainables.settings import Setting
+
+_EPOCH: Final = "epoch:"
+_SETTING, _RESULT, _FAILURE, _VOID = "setting", "result", "failure", "void"
+_STATES: Final = {
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "running",
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A setting to be trained under a number.
+
+    Args:
+        number: The trial's number in the records (``7``, or ``B0`` for a baseline).
+        setting: What to train.
+        orphan: Whether an earlier driver began it; its checkpoint says how far.
+    """
+
+    number: str
+    setting: Setting
+    orphan: bool = False
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many trials of the search stand where; ``budget`` is how many are to be finished."""
+
+    complete: int
+    pruned: int
+    failed: int
+    running: int
+    budget: int
+
+    @property
+    def finished(self) -> int:
+        return self.complete + self.pruned
+
+
+def open_storage(url: str) -> RDBStorage:
+    """Optuna's storage at ``url``.
+
+    Raises:
+        UserError: The URL is malformed or nothing answers there.
+    """
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if url.startswith("sqlite"):
+        options["connect_args"] = {"timeout": 60}  # seconds to wait for another process's write
+    elif url.startswith("postgres"):
+        options["connect_args"] = {"connect_timeout": 10}
+    shown = _without_password(url)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return RDBStorage(url, engine_kwargs=options)
+    except (ArgumentError, ImportError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(
+            f"storage.url must be a database URL, got {shown} ({reason}); "
+            "write for example postgresql://USER:PASSWORD@HOST/DATABASE"
+        ) from None
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0].rstrip(".")
+        raise UserError(
+            f"storage.url must be a database that answers, got {shown} ({reason}); start it or correct the URL"
+        ) from None
+
+
+class Ledger:
+    """The account of one sweep.
+
+    Args:
+        storage: Where the studies are.
+        config: The sweep's configuration.
+        create: Whether the studies are to be made; else they must be there.
+
+    Raises:
+        UserError: The studies exist already, or do not.
+    """
+
+    def __init__(self, storage: RDBStorage, config: SweepConfig, *, create: bool = False) -> None:
+        self._storage, self._config = storage, config
+        self._objectives = list(config.objectives)
+        self._distributions: dict[str, BaseDistribution] = {
+            name: FloatDistribution(range_.lowest, range_.high) for name, range_ in config.ranges.items()
+        }
+        names = (config.name, config.name + BASELINES_SUFFIX)
+        directions = list(config.objectives.values())
+        try:
+            if create:
+                # The baselines' study first: the search's own, which `exists` looks for, stands last and whole.
+                baselines = optuna.create_study(storage=storage, study_name=names[1], directions=directions)
+                search = optuna.create_study(storage=storage, study_name=names[0], directions=directions)
+                for study in (baselines, search):
+                    study.set_metric_names(self._objectives)
+            else:
+                search, baselines = (optuna.load_study(storage=storage, study_name=name) for name in names)
+        except optuna.exceptions.DuplicatedStudyError:
+            raise UserError(
+                f"name must be new in this storage, got {config.name}; go on with `robustfront resume {config.name}` "
+                "or choose another with --name"
+            ) from None
+        except KeyError:
+            raise UserError(
+                f"run {config.name} must have its study in the storage, got none; start it anew under another --name"
+            ) from None
+        self._search: Study = search
+        self._baselines: Study = baselines
+        self._orphans: list[Task] = []
+        self._failed_before = 0
+
+    @property
+    def engine(self) -> Engine:
+        """The database's engine, for what stands beside the studies (the lease)."""
+        return self._storage.engine
+
+    # Reading
+
+    def trials(self) -> list[tuple[str, FrozenTrial]]:
+        """(number, trial) of every trial, baselines first; rows that their driver left unfinished at birth are not."""
+        rows = []
+        for prefix, study in (("B", self._baselines), ("", self._search)):
+            for trial in study.get_trials(deepcopy=False):
+                if _SETTING in trial.user_attrs:
+                    rows.append((f"{prefix}{trial.number}", trial))
+        return rows
+
+    def records(self) -> list[TrialRecord]:
+        """Every trial as a record, baselines first."""
+        return [self._record(number, trial) for number, trial in self.trials()]
+
+    def record(self, number: str) -> TrialRecord:
+        """One trial's record."""
+        study, index = self._locate(number)
+        return self._record(number, study.get_trials(deepcopy=False)[index])
+
+    def history(self, number: str) -> list[dict[str, float]]:
+        """What each finished epoch of a trial gave, in order."""
+        study, index = self._locate(number)
+        return epochs_of(study.get_trials(deepcopy=False)[index])
+
+    def counts(self) -> Counts:
+        """Where the search stands; baselines are not counted."""
+        states = [trial.state for _, trial in self._valid(self._search)]
+        return Counts(
+            complete=states.count(TrialState.COMPLETE),
+            pruned=states.count(TrialState.PRUNED),
+            failed=states.count(TrialState.FAIL),
+            running=states.count(TrialState.RUNNING),
+            budget=self._config.budget,
+        )
+
+    def failures(self) -> int:
+        """Failed trials, baselines among them, since the ledger was adopted."""
+        return self._count_failures() - self._failed_before
+
+    @property
+    def failures_exhausted(self) -> bool:
+        """Whether more trials have failed than are replaced."""
+        return self.failures() > self._config.resources.max_failures
+
+    @property
+    def complete(self) -> bool:
+        """Whether the budget is spent and every baseline is there."""
+        counts = self.counts()
+        return counts.finished >= counts.budget and not self._missing_baselines(finished_only=True)
+
+    # Writing: the owner of the lease alone
+
+    def adopt(self) -> None:
+        """Takes over what an earlier driver left: half-made rows become void, the others are handed out again first.
+
+        Failures of earlier drivers no longer count towards ``resources.max_failures``: whoever resumes has seen them.
+        """
+        self._orphans = []
+        for prefix, study in (("B", self._baselines), ("", self._search)):
+            for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
+                number = f"{prefix}{trial.number}"
+                if _SETTING not in trial.user_attrs:
+                    # Its driver died between the suggestions of one ask: outside budget and failure counts.
+                    self._set(trial, _VOID, True)
+                    study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+                elif _RESULT in trial.user_attrs:
+                    # Its driver died between the result and its tell.
+                    self._tell(number, trial.user_attrs[_RESULT])
+                else:
+                    self._orphans.append(Task(number, _setting(trial), orphan=True))
+        self._failed_before = self._count_failures()
+
+    def ask(self) -> Task | None:
+        """The next setting to train: an orphan, a missing baseline, a fixed setting, or a suggestion.
+
+        Returns:
+            None when nothing may be started now: all of the budget is finished or running, or too much has failed.
+        """
+        if self._orphans:
+            return self._orphans.pop(0)
+        if self.failures_exhausted:
+            return None
+        missing = self._missing_baselines()
+        if missing:
+            return self._begin_baseline(missing[0])
+        counts = self.counts()
+        if counts.finished + counts.running >= counts.budget:
+            return None
+        return self._begin_suggestion()
+
+    def report(self, number: str, metrics: Mapping[str, float]) -> None:
+        """Records what one epoch gave, with the time. Reporting an epoch again (a resumed trial does) changes nothing.
+
+        Args:
+            number: The trial.
+            metrics: The epoch's numbers, ``epoch`` (from 1) among them.
+        """
+        _, trial = self._find(number)
+        key = f"{_EPOCH}{int(metrics['epoch']):05d}"
+        if key not in trial.user_attrs:
+            self._set(trial, key, {"time": time.time(), **metrics})
+
+    def finish(self, number: str, result: Mapping[str, Any]) -> None:
+        """Records a trial's result and tells its objectives; a second time changes nothing."""
+        _, trial = self._find(number)
+        if not trial.state.is_finished():
+            self._set(trial, _RESULT, dict(result))
+            self._tell(number, result)
+
+    def fail(self, number: str, reason: str) -> None:
+        """Records that a trial failed, and why."""
+        study, trial = self._find(number)
+        if not trial.state.is_finished():
+            self._set(trial, _FAILURE, reason)
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+
+    def _begin_baseline(self, setting: Setting) -> Task:
+        trial = self._baselines.ask()
+        self._storage.set_trial_user_attr(trial._trial_id, _SETTING, asdict(setting))
+        return Task(f"B{trial.number}", setting)
+
+    def _begin_suggestion(self) -> Task:
+        number = len(self._search.get_trials(deepcopy=False))
+        fixed = self._next_fixed()
+        self._search.sampler = make_sampler(self._config.search.sampler, self._config.search.seed, number, fixed)
+        trial = self._search.ask(self._distributions)
+        assert trial.number == number, "another driver writes to this study"
+        setting = Setting(self._config.loss.name, {name: trial.params[name] for name in self._distributions})
+        self._storage.set_trial_user_attr(trial._trial_id, _SETTING, asdict(setting))
+        return Task(str(number), setting)
+
+    def _next_fixed(self) -> dict[str, float] | None:
+        """The first fixed setting that no trial has, a failed one not counted."""
+        tried = [trial.params for _, trial in self._valid(self._search) if trial.state != TrialState.FAIL]
+        return next((setting for setting in self._config.fixed_settings if setting not in tried), None)
+
+    def _missing_baselines(self, *, finished_only: bool = False) -> list[Setting]:
+        present = [
+            _setting(trial)
+            for _, trial in self._valid(self._baselines)
+            if (trial.state.is_finished() or not finished_only) and trial.state != TrialState.FAIL
+        ]
+        return [setting for setting in self._config.baselines if setting not in present]
+
+    def _valid(self, study: Study) -> list[tuple[int, FrozenTrial]]:
+        return [(trial.number, trial) for trial in study.get_trials(deepcopy=False) if _SETTING in trial.user_attrs]
+
+    def _count_failures(self) -> int:
+        return sum(
+            trial.state == TrialState.FAIL
+            for study in (self._baselines, self._search)
+            for _, trial in self._valid(study)
+        )
+
+    def _locate(self, number: str) -> tuple[Study, int]:
+        return (self._baselines, int(number[1:])) if number.startswith("B") else (self._search, int(number))
+
+    def _find(self, number: str) -> tuple[Study, FrozenTrial]:
+        study, index = self._locate(number)
+        return study, study.get_trials(deepcopy=False)[index]
+
+    def _set(self, trial: FrozenTrial, key: str, value: Any) -> None:
+        self._storage.set_trial_user_attr(trial._trial_id, key, value)
+
+    def _tell(self, number: str, result: Mapping[str, Any]) -> None:
+        study, index = self._locate(number)
+        values = [float(result["objectives"][name]) for name in self._objectives]
+        study.tell(index, values, skip_if_finished=True)
+
+    def _record(self, number: str, trial: FrozenTrial) -> TrialRecord:
+        setting, epochs = _setting(trial), epochs_of(trial)
+        result: Mapping[str, Any] = trial.user_attrs.get(_RESULT, {})
+        complete = trial.state == TrialState.COMPLETE
+        return TrialRecord(
+            number=number,
+            loss=setting.loss,
+            parameters=dict(setting.parameters),
+            state=_STATES[trial.state],  # type: ignore[arg-type]
+            objectives=dict(zip(self._objectives, trial.values, strict=True)) if complete else {},
+            accuracies=result.get("accuracies", {}),
+            replicates=tuple(result.get("replicates", ())),
+            seeds=tuple(result.get("seeds", ())),
+            images=result.get("images", {}),
+            epochs=len(epochs),
+            train_seconds=result.get("train_seconds", sum(epoch["seconds"] for epoch in epochs)),
+            attack_seconds=result.get("attack_seconds", 0.0),
+            started=trial.datetime_start.timestamp() if trial.datetime_start else None,
+            finished=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
+            failure=trial.user_attrs.get(_FAILURE),
+            checkpoint=f"checkpoints/{number}" if epochs else None,
+            outcomes=f"outcomes/{number}.npz" if complete else None,
+        )
+
+
+def epochs_of(trial: FrozenTrial) -> list[dict[str, float]]:
+    """The metrics of each finished epoch of a trial, in order."""
+    return [value for key, value in sorted(trial.user_attrs.items()) if key.startswith(_EPOCH)]
+
+
+def _setting(trial: FrozenTrial) -> Setting:
+    return Setting(**trial.user_attrs[_SETTING])
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    user = credentials.partition(":")[0]
+    return f"{scheme}{separator}{user}:***@{host}" if at and ":" in credentials else url

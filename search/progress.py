@@ -1,0 +1,241 @@
+"""What a person sees of a running sweep: a live panel in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from analysis.hypervolume import hypervolume, reference_point
+from analysis.pareto import complete_search_trials, objective_matrix
+from analysis.records import TrialRecord
+from search.config import SweepConfig
+from search.ledger import Task
+from search.runs import Run, command
+from search.tracking import TrackingReport
+
+_REFRESH_SECONDS: Final = 0.5
+
+
+@dataclass
+class _Running:
+    task: Task
+    began: float
+    epoch: int = 0
+
+
+@dataclass
+class Standing:
+    """Where a sweep stands, from its records: what the panel, ``status`` and MLflow's parent run all show."""
+
+    finished: int = 0
+    pruned: int = 0
+    failed: int = 0
+    baselines: int = 0
+    best: dict[str, TrialRecord] = field(default_factory=dict)
+    hypervolume: float = 0.0
+
+    @classmethod
+    def of(cls, records: Iterable[TrialRecord], config: SweepConfig) -> Standing:
+        """Counts, the best of each objective, and the hypervolume over the reference point."""
+        records = list(records)
+        search = [record for record in records if not record.is_baseline]
+        complete = complete_search_trials(records)
+        best = {}
+        for name, direction in config.objectives.items():
+            choose = max if direction == "maximize" else min
+            if complete:
+                best[name] = choose(complete, key=lambda record: record.objectives[name])
+        return cls(
+            finished=sum(record.state in ("complete", "pruned") for record in search),
+            pruned=sum(record.state == "pruned" for record in search),
+            failed=sum(record.state == "failed" for record in records),
+            baselines=sum(record.is_baseline and record.state == "complete" for record in records),
+            best=best,
+            hypervolume=hypervolume(
+                objective_matrix(complete, config.objectives),
+                list(config.objectives.values()),
+                list(reference_point(config.objectives).values()),
+            ),
+        )
+
+
+class Progress:
+    """Follows a sweep as an observer and shows where it stands.
+
+    Args:
+        config: The sweep.
+        console: Where to show it. A terminal gets a live panel, anything else a line a trial.
+        quiet: Show nothing.
+    """
+
+    def __init__(self, config: SweepConfig, console: Console, quiet: bool) -> None:
+        self._config, self._console, self._quiet = config, console, quiet
+        self.concurrency = 1
+        self._records: dict[str, TrialRecord] = {}
+        self._standing = Standing()
+        self._running: dict[str, _Running] = {}
+        self._durations: list[float] = []
+        self._began = time.monotonic()
+        self._shown = 0.0
+        self._stage = "starting"
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal and not self._quiet:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+            self._refresh()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    @property
+    def standing(self) -> Standing:
+        return self._standing
+
+    def begin(self, records: Iterable[TrialRecord]) -> None:
+        """Takes the trials so far: some where a sweep is resumed."""
+        self._records = {record.number: record for record in records}
+        self._standing = Standing.of(self._records.values(), self._config)
+
+    def missed(self, report: TrackingReport, run: Run) -> None:
+        """Says plainly what did not reach MLflow, and what writes it."""
+        message = report.message(command("resume", run.name))
+        if message is not None:
+            self._console.print(message, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+    def stage(self, name: str) -> None:
+        """Says what goes on outside the trials, e.g. the start of Ray."""
+        self._stage = name
+        if self._live is not None:
+            self._refresh()
+        elif not self._quiet and name:
+            self._console.print(f"{name} ...", highlight=False)
+
+    def tick(self) -> None:
+        """Redraws the panel now and then; cheap enough for every turn of Tune's loop."""
+        if self._live is not None and time.monotonic() - self._shown > _REFRESH_SECONDS:
+            self._refresh()
+
+    def started(self, task: Task, record: TrialRecord) -> None:
+        self._stage = ""
+        self._running[task.number] = _Running(task, time.monotonic(), record.epochs)
+        self._records[task.number] = record
+
+    def epoch_finished(self, number: str, metrics: Mapping[str, float]) -> None:
+        self._running[number].epoch = int(metrics["epoch"])
+
+    def ended(self, record: TrialRecord) -> None:
+        running = self._running.pop(record.number)
+        if record.state == "complete":
+            self._durations.append(time.monotonic() - running.began)
+        self._records[record.number] = record
+        self._standing = Standing.of(self._records.values(), self._config)
+        if self._live is not None:
+            if record.state == "failed":
+                self._live.console.print(self._line(record), highlight=False, soft_wrap=True)
+            self._refresh()
+        elif not self._quiet:
+            self._console.print(self._line(record), highlight=False, soft_wrap=True)
+
+    def seconds_left(self) -> float | None:
+        """An estimate from the trials that this driver has finished; None before the first."""
+        if not self._durations:
+            return None
+        total = self._config.budget + len(self._config.baselines)
+        done = self._standing.finished + self._standing.baselines
+        mean = sum(self._durations) / len(self._durations)
+        now = time.monotonic()
+        under_way = sum(min((now - running.began) / mean, 0.95) for running in self._running.values())
+        return max(total - done - under_way, 0.0) * mean / self.concurrency
+
+    def _line(self, record: TrialRecord) -> str:
+        left = self.seconds_left()
+        head = f"[{self._standing.finished}/{self._config.budget}] {describe(record)}"
+        if record.state == "failed":
+            return f"{head}  failed: {record.failure}"
+        values = "  ".join(f"{short(name)} {100 * record.objectives[name]:5.1f} %" for name in self._config.objectives)
+        seconds = record.train_seconds + record.attack_seconds
+        rest = f"  left {clock(left)}" if left is not None else ""
+        return f"{head}  {values}  {seconds:.0f} s  hypervolume {self._standing.hypervolume:.4f}{rest}".replace(
+            "[", r"\[", 1
+        )
+
+    def _refresh(self) -> None:
+        assert self._live is not None
+        self._shown = time.monotonic()
+        self._live.update(self._panel(), refresh=True)
+
+    def _panel(self) -> RenderableType:
+        config, standing = self._config, self._standing
+        head = Table.grid(padding=(0, 2))
+        left = self.seconds_left()
+        head.add_row(
+            Text(config.name, style="bold"),
+            ProgressBar(total=config.budget, completed=standing.finished, width=32),
+            f"{standing.finished}/{config.budget} settings",
+            f"{standing.baselines}/{len(config.baselines)} baselines",
+            f"elapsed {clock(time.monotonic() - self._began)}",
+            f"left {clock(left)}" if left is not None else "",
+        )
+        body = Table.grid(padding=(0, 2))
+        if self._stage:
+            body.add_row(Text(f"{self._stage} ...", style="dim"))
+        for running in self._running.values():
+            attacking = running.epoch >= config.train.epochs
+            body.add_row(
+                Text(_title(running.task.number), style="cyan"),
+                parameters_text(running.task.setting.parameters) or running.task.setting.loss,
+                "attacking" if attacking else f"epoch {running.epoch + 1}/{config.train.epochs}",
+                clock(time.monotonic() - running.began),
+            )
+        foot = Table.grid(padding=(0, 2))
+        if standing.best:
+            cells = [
+                f"best {short(name)} {100 * best.objectives[name]:.1f} % (trial {best.number})"
+                for name, best in standing.best.items()
+            ]
+            foot.add_row(*cells, f"hypervolume {standing.hypervolume:.4f}")
+        if standing.failed:
+            foot.add_row(Text(f"{standing.failed} failed", style="red"))
+        return Group(head, body, foot)
+
+
+def describe(record: TrialRecord) -> str:
+    """A trial in a few words, e.g. ``trial 7   s=1.2341 m=0.0456`` or ``baseline B0  cross-entropy``."""
+    what = parameters_text(record.parameters) or record.loss
+    return f"{_title(record.number):<12}{what:<24}"
+
+
+def parameters_text(parameters: Mapping[str, float]) -> str:
+    """``s=1.2341 m=0.0456``."""
+    return " ".join(f"{name}={value:.4f}" for name, value in parameters.items())
+
+
+def short(objective: str) -> str:
+    """``clean`` for ``clean_accuracy``."""
+    return objective.removesuffix("_accuracy").replace("_", " ")
+
+
+def clock(seconds: float) -> str:
+    """``2:05``, or ``1:02:05``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _title(number: str) -> str:
+    return f"baseline {number}" if number.startswith("B") else f"trial {number}"

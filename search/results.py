@@ -1,0 +1,162 @@
+"""What a run gives back: tables, the Pareto-optimal settings, pictures, and their summary for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from analysis import atomic
+from analysis.hypervolume import hypervolume_trace, reference_point
+from analysis.pareto import export, pareto_front, train_command
+from analysis.records import TrialRecord, to_frame, write
+from search.ledger import Ledger
+from search.progress import Standing, clock, short
+from search.runs import Run, command
+
+SWEEP_FILE: Final = "sweep.yaml"
+
+
+@dataclass(frozen=True)
+class Results:
+    """A run's results on disk and in memory."""
+
+    records: list[TrialRecord]
+    front: list[TrialRecord]
+    standing: Standing
+    files: list[Path]
+
+
+def write_tables(run: Run, records: Sequence[TrialRecord]) -> list[Path]:
+    """Writes ``trials.csv``, ``trials.parquet`` and ``pareto.yaml``; quick, so that even an interrupted run has them."""
+    write(records, run.folder)
+    front = pareto_front(records, run.config.objectives)
+    text = export(front, run.config.objectives, "yaml", str(run.folder / SWEEP_FILE))
+    atomic.write(run.folder / "pareto.yaml", text)
+    return [run.folder / name for name in (SWEEP_FILE, "trials.csv", "trials.parquet", "pareto.yaml")]
+
+
+def write_results(run: Run, ledger: Ledger) -> Results:
+    """Writes the tables and draws every picture."""
+    records = ledger.records()
+    files = write_tables(run, records) + draw_figures(run, ledger, records)
+    config = run.config
+    return Results(records, pareto_front(records, config.objectives), Standing.of(records, config), files)
+
+
+def draw_figures(run: Run, ledger: Ledger, records: Sequence[TrialRecord]) -> list[Path]:
+    """Draws the front, the surfaces, the learning curves and the hypervolume into ``figures``."""
+    from analysis.figures import draw_hypervolume, draw_learning_curves, draw_pareto
+
+    config, frame, title = run.config, to_frame(records), picture_title(run)
+    parameters, reference = list(config.ranges), reference_point(config.objectives)
+    epochs = pd.DataFrame(
+        [{"number": record.number, **epoch} for record in records for epoch in ledger.history(record.number)]
+    )
+    trace = hypervolume_trace(records, config.objectives, reference)
+    return [
+        *draw_pareto(frame, config.objectives, parameters, run.figures, title=title),
+        *draw_run_surfaces(run, records),
+        *draw_learning_curves(epochs.drop(columns=["time", "seconds"]), frame, parameters, run.figures, title=title),
+        *draw_hypervolume(trace, run.figures, title=title, reference=reference),
+    ]
+
+
+def draw_run_surfaces(run: Run, records: Sequence[TrialRecord]) -> list[Path]:
+    """Draws clean accuracy, robust accuracy and each attack's over the first two parameters: the paper's Figure 4."""
+    from analysis.surface_figures import draw_surfaces
+
+    return draw_surfaces(to_frame(records), list(run.config.ranges), run.figures, title=picture_title(run))
+
+
+def picture_title(run: Run) -> str:
+    """What was measured, e.g. ``LeNet-5 on mnist5k, 15 epochs; L2 epsilon 1.5, 500 images``."""
+    config = run.config
+    robustness = config.robustness
+    unit = " (rms)" if robustness.eps_convention == "rms" else ""
+    return (
+        f"{config.name}: {config.model} on {config.data.name}, {config.train.epochs} epochs; "
+        f"L2 \N{GREEK SMALL LETTER EPSILON} = {robustness.epsilon:g}{unit}, {robustness.images} images attacked"
+    )
+
+
+def print_summary(console: Console, run: Run, results: Results, seconds: float) -> None:
+    """The end of a sweep for a person: the front, the baselines, the pictures, what to type next."""
+    config, standing = run.config, results.standing
+    counts = f"{standing.finished} settings and {standing.baselines} baselines in {clock(seconds)}"
+    failed = f", {standing.failed} failed and were replaced" if standing.failed else ""
+    pruned = f" ({standing.pruned} stopped early)" if standing.pruned else ""
+    console.print(f"\n[bold]{run.name}[/bold]: {counts}{pruned}{failed}", highlight=False)
+    console.print(front_table(run, results.records, results.front))
+    console.print(
+        f"Hypervolume {standing.hypervolume:.4f} over the reference point "
+        f"({', '.join(f'{value:g}' for value in reference_point(config.objectives).values())}). "
+        f"Intervals are 95 %: {_interval_kind(config.train.replicates)}.",
+        highlight=False,
+    )
+    console.print()
+    shown = relative(run.folder)
+    for what, text in (
+        ("Pictures", f"{shown / 'figures'}  (overview: surfaces.png, pareto.png; interactive: the .html files)"),
+        ("Records", f"{shown / 'trials.csv'}, {shown / 'pareto.yaml'}"),
+        ("MLflow", command("ui", run.name)),
+        ("Train the first", _train_first(run, results.front)),
+    ):
+        console.print(f"{what:<16}{text}", highlight=False, soft_wrap=True)
+
+
+def front_table(run: Run, records: Sequence[TrialRecord], front: Sequence[TrialRecord]) -> Table:
+    """The Pareto-optimal settings, then the baselines, each with its intervals."""
+    config = run.config
+    table = Table(title="Pareto-optimal settings", title_justify="left", header_style="bold")
+    table.add_column("trial", justify="right")
+    for name in config.ranges:
+        table.add_column(name, justify="right")
+    for name in config.objectives:
+        table.add_column(f"{short(name)} accuracy %", justify="right")
+        table.add_column("95 %", justify="right", style="dim")
+    for record in front:
+        table.add_row(*_row(record, config.ranges, config.objectives))
+    table.add_section()
+    for record in records:
+        if record.is_baseline and record.state == "complete":
+            table.add_row(*_row(record, config.ranges, config.objectives), style="italic")
+    table.caption = "; ".join(
+        f"{record.number}: {record.loss}{' on normalised logits' if record.parameters else ''}"
+        for record in records
+        if record.is_baseline and record.state == "complete"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def _row(record: TrialRecord, parameters: Iterable[str], objectives: Iterable[str]) -> list[str]:
+    cells = [record.number]
+    for name in parameters:
+        cells.append(f"{record.parameters[name]:.4f}" if name in record.parameters else "-")
+    for name in objectives:
+        interval = record.interval(name)
+        cells += [
+            f"{100 * record.objectives[name]:.1f}",
+            f"{100 * interval.low:.1f} to {100 * interval.high:.1f}",
+        ]
+    return cells
+
+
+def _interval_kind(replicates: int) -> str:
+    return "Student's t over the seeds" if replicates > 1 else "Wilson over the images, one seed a setting"
+
+
+def _train_first(run: Run, front: Sequence[TrialRecord]) -> str:
+    config = relative(run.folder / SWEEP_FILE)
+    return command(*train_command(front[0], str(config)).split()[1:])
+
+
+def relative(path: Path) -> Path:
+    """A path as short as it can be typed here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,148 @@
+"""A run's folder: where its files are, and how a run is made and found again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from search.config import SweepConfig, available_cpus, load
+from search.errors import UserError
+from trainables.settings import nearest
+
+RUNS_DIR: Final = Path("runs")
+_PACKAGES: Final = ("robustfront", "ray", "torch", "torchvision", "optuna", "torchattacks", "mlflow", "numpy")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One sweep's folder and its resolved configuration."""
+
+    folder: Path
+    config: SweepConfig
+
+    @classmethod
+    def plan(cls, config: SweepConfig, runs_dir: Path) -> Run:
+        """A run that is not there yet. Writes nothing.
+
+        Raises:
+            UserError: A run of this name exists, or its folder could not be written.
+        """
+        folder = runs_dir.absolute() / config.name
+        if folder.exists():
+            raise UserError(
+                f"name must be new in {runs_dir}, got {config.name}; go on with `{command('resume', config.name)}` "
+                "or choose another with --name"
+            )
+        ancestor = next(parent for parent in folder.parents if parent.exists())
+        if not ancestor.is_dir() or not os.access(ancestor, os.W_OK | os.X_OK):
+            raise UserError(f"--runs-dir must be a folder that can be written to, got {runs_dir}; choose another")
+        return cls(folder, config)
+
+    @classmethod
+    def open(cls, run: str, runs_dir: Path) -> Run:
+        """A run that exists: a name under ``runs_dir``, or a path.
+
+        Raises:
+            UserError: There is none.
+        """
+        for folder in (runs_dir / run, Path(run)):
+            if (folder / "sweep.yaml").is_file():
+                return cls(folder.absolute(), load(folder / "sweep.yaml"))
+        known = [path.parent.name for path in sorted(runs_dir.glob("*/sweep.yaml"))]
+        hint = nearest(run, known) if known else "start one with `robustfront sweep configs/quickstart.yaml`"
+        raise UserError(f"RUN must be a run under {runs_dir} or its path, got {run}; {hint}")
+
+    def create(self, data: Mapping[str, Any]) -> None:
+        """Makes the folder with ``sweep.yaml`` and ``manifest.json``, whole or not at all.
+
+        Args:
+            data: What the manifest says of the data set.
+
+        Raises:
+            UserError: The folder cannot be written.
+        """
+        staging = self.folder.with_name(f".{self.folder.name}.{os.getpid()}")
+        try:
+            staging.mkdir(parents=True)
+            (staging / "sweep.yaml").write_text(self.config.to_yaml(), encoding="utf-8")
+            manifest = json.dumps(_manifest(self.config, data), indent=2)
+            (staging / "manifest.json").write_text(manifest + "\n", encoding="utf-8")
+            staging.rename(self.folder)
+        except OSError as error:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise UserError(
+                f"--runs-dir must be a folder that can be written to, got {self.folder.parent} ({error.strerror}); "
+                "choose another"
+            ) from None
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def storage_url(self) -> str:
+        """Where the ledger is: the configured database, or ``study.db`` in the folder."""
+        return self.config.storage.url or f"sqlite:///{self.folder / 'study.db'}"
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where MLflow records: the configuration's URI, MLFLOW_TRACKING_URI, or ``mlflow.db`` beside the runs."""
+        default = f"sqlite:///{self.folder.parent / 'mlflow.db'}"
+        return self.config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+
+    @property
+    def artifacts(self) -> Path:
+        """Where MLflow keeps artifacts when it records into a SQLite file."""
+        return self.folder.parent / "mlartifacts"
+
+    def manifest(self) -> dict[str, Any]:
+        """What ``create`` recorded of code, versions, data, seeds and hardware."""
+        manifest: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+        return manifest
+
+    @property
+    def figures(self) -> Path:
+        return self.folder / "figures"
+
+
+def command(*arguments: str) -> str:
+    """How the user types a robustfront command here: with ``uv run`` before it where this one was started so."""
+    prefix = ["uv", "run"] if "UV_RUN_RECURSION_DEPTH" in os.environ else []
+    return " ".join([*prefix, "robustfront", *arguments])
+
+
+def _manifest(config: SweepConfig, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a number in this run rests on: code, versions, data, seeds and hardware."""
+    resolved = config.to_yaml()
+    return {
+        "name": config.name,
+        "id": uuid.uuid4().hex,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "config_sha256": hashlib.sha256(resolved.encode()).hexdigest(),
+        "code": _git_revision(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "data": dict(data),
+        "seeds": {"data": config.data.seed, "train": config.train.seed, "search": config.search.seed},
+        "hardware": {"machine": platform.machine(), "system": platform.platform(), "cpus": available_cpus()},
+    }
+
+
+def _git_revision() -> str | None:
+    """The commit of the source tree, marked when it has changes; None outside a git checkout."""
+    here = Path(__file__).parent
+    try:
+        describe = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

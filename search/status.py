@@ -1,0 +1,117 @@
+"""Where a run stands, read from its ledger: for ``status``, from any terminal, while it runs or afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from analysis.records import TrialRecord
+from search.lease import holder
+from search.ledger import Counts, Ledger, open_storage
+from search.progress import Standing, describe, short
+from search.runs import Run, command
+
+State = Literal["running", "interrupted", "complete", "failed"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """A run's state, counts and best so far."""
+
+    run: Run
+    state: State
+    counts: Counts
+    standing: Standing
+    running: list[TrialRecord]
+
+    def to_json(self) -> dict[str, Any]:
+        """The form that programs rely on (``status --json``)."""
+        counts = self.counts
+        return {
+            "name": self.run.name,
+            "state": self.state,
+            "trials": {
+                "complete": counts.complete,
+                "pruned": counts.pruned,
+                "failed": counts.failed,
+                "running": counts.running,
+                "budget": counts.budget,
+            },
+            "baselines": {"complete": self.standing.baselines, "budget": len(self.run.config.baselines)},
+            "hypervolume": self.standing.hypervolume,
+            "best": {
+                name: {"number": record.number, "value": record.objectives[name]}
+                for name, record in self.standing.best.items()
+            },
+            "running": [{"number": record.number, "epoch": record.epochs} for record in self.running],
+            "folder": str(self.run.folder),
+        }
+
+
+def open_ledger(run: Run) -> Ledger:
+    """The ledger of a run, for reading.
+
+    Raises:
+        UserError: The storage does not answer or does not hold the study.
+    """
+    return Ledger(open_storage(run.storage_url), run.config)
+
+
+def read_records(run: Run) -> list[TrialRecord]:
+    """A run's trials as its ledger has them now."""
+    return open_ledger(run).records()
+
+
+def read_status(name: str, runs_dir: Path) -> Status:
+    """Where a run stands.
+
+    Args:
+        name: A run under ``runs_dir``, or its path.
+        runs_dir: Folder of the runs.
+    """
+    run = Run.open(name, runs_dir)
+    ledger = open_ledger(run)
+    records = ledger.records()
+    driver = holder(ledger.engine, run.name)
+    alive = driver is not None and driver.alive
+    return Status(
+        run=run,
+        state=_state(ledger, alive),
+        counts=ledger.counts(),
+        standing=Standing.of(records, run.config),
+        running=[record for record in records if record.state == "running"],
+    )
+
+
+def print_status(console: Console, status: Status) -> None:
+    """The same for a person."""
+    counts, standing, config = status.counts, status.standing, status.run.config
+    console.print(
+        f"[bold]{status.run.name}[/bold]: {status.state}, {counts.finished} of {counts.budget} settings and "
+        f"{standing.baselines} of {len(config.baselines)} baselines finished"
+        + (f", {counts.failed} failed" if counts.failed else ""),
+        highlight=False,
+    )
+    for record in status.running:
+        stage = "attacking" if record.epochs >= config.train.epochs else f"epoch {record.epochs}/{config.train.epochs}"
+        note = stage if status.state == "running" else f"stopped at {stage}"
+        console.print(f"  {describe(record)}{note}", highlight=False)
+    for name, record in standing.best.items():
+        console.print(
+            f"  best {short(name):<8}{100 * record.objectives[name]:.1f} %  {describe(record)}", highlight=False
+        )
+    if standing.best:
+        console.print(f"  hypervolume  {standing.hypervolume:.4f}", highlight=False)
+    if status.state in ("interrupted", "failed"):
+        console.print(f"Go on with `{command('resume', status.run.name)}`", highlight=False)
+
+
+def _state(ledger: Ledger, alive: bool) -> State:
+    if alive:
+        return "running"
+    if ledger.complete:
+        return "complete"
+    return "failed" if ledger.failures_exhausted else "interrupted"

@@ -1,0 +1,275 @@
+"""A sweep from its configuration to its pictures: start, run, stop, resume."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
+
+from analysis.hypervolume import reference_point
+from analysis.records import TrialRecord
+from search.cluster import check_machine, concurrency, connected
+from search.config import SweepConfig
+from search.dataset import prepare_dataset
+from search.errors import Interrupted, SweepFailed
+from search.lease import Lease
+from search.ledger import Ledger, Task, open_storage
+from search.progress import Progress, Standing
+from search.results import Results, write_results, write_tables
+from search.runs import Run, command
+from search.tracking import DatasetInfo, ParentInfo, SweepStatus, Tracker, TrackingReport
+
+if TYPE_CHECKING:
+    from ray.tune import Callback
+
+_STARTING_RAY: Final = "starting Ray"
+_WORKER_RESTARTS: Final = (
+    2  # a worker that dies (killed, node lost) is replaced; its setting goes on from its checkpoint
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished sweep leaves behind; ``seconds`` is what this driver took."""
+
+    results: Results
+    tracking: TrackingReport
+    seconds: float
+
+
+def start(
+    config: SweepConfig, runs_dir: Path, address: str | None, console: Console, quiet: bool
+) -> tuple[Run, Outcome]:
+    """Runs a new sweep to its end.
+
+    Raises:
+        UserError: Something that the user set cannot be; nothing has been written then.
+        Interrupted: Ctrl-C or SIGTERM; the state is kept.
+        SweepFailed: Too many trials failed, or the storage went away; the state is kept.
+    """
+    began = time.monotonic()
+    run = Run.plan(config, runs_dir)
+    check_machine(config, address)
+    storage = open_storage(config.storage.url) if config.storage.url else None
+    data = prepare_dataset(config.data)
+    with _signals() as signals, Progress(config, console, quiet) as progress:
+        progress.stage(_STARTING_RAY)
+        with connected(config, address):
+            run.create(data)
+            ledger = Ledger(storage or open_storage(run.storage_url), config, create=True)
+            return run, _drive(run, ledger, progress, signals, began)
+
+
+def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outcome:
+    """Goes on with a sweep from where its last driver left it.
+
+    Raises:
+        UserError, Interrupted, SweepFailed: As ``start``.
+    """
+    began = time.monotonic()
+    check_machine(run.config, address)
+    ledger = Ledger(open_storage(run.storage_url), run.config)
+    prepare_dataset(run.config.data)
+    with _signals() as signals, Progress(run.config, console, quiet) as progress:
+        if ledger.complete:
+            return _drive(run, ledger, progress, signals, began)
+        progress.stage(_STARTING_RAY)
+        with connected(run.config, address):
+            return _drive(run, ledger, progress, signals, began)
+
+
+def _drive(run: Run, ledger: Ledger, progress: Progress, signals: _Signals, began: float) -> Outcome:
+    """Owns the study, runs what is left of the budget, and writes the results."""
+    lease = Lease(ledger.engine, run.name)
+    tracker = Tracker(run.tracking_uri, run.config.tracking.experiment, run.name, artifact_root=run.artifacts)
+    status: SweepStatus = "FAILED"
+    try:
+        ledger.adopt()
+        tracker.start(_parent(run))
+        records = ledger.records()
+        progress.begin(records)
+        for record in records:
+            tracker.update(record, ledger.history(record.number))
+        if not ledger.complete:
+            _run_trials(run, ledger, tracker, progress, signals)
+        if not ledger.complete:
+            counts = ledger.counts()
+            raise SweepFailed(
+                f"{ledger.failures()} trials failed (resources.max_failures is {run.config.resources.max_failures}) "
+                f"with {counts.finished} of {counts.budget} settings finished; the reasons are in "
+                f"{run.folder / 'trials.csv'}; go on with `{command('resume', run.name)}`"
+            )
+        progress.stage("drawing the results")
+        results = write_results(run, ledger)
+        for path in results.files:
+            tracker.artifact(path)
+        status = "FINISHED"
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise SweepFailed(
+            f"the storage went away ({reason}); when it is back, go on with `{command('resume', run.name)}`"
+        ) from None
+    except BaseException as error:
+        status = "KILLED" if isinstance(error, Interrupted) else "FAILED"
+        write_tables(run, ledger.records())
+        raise
+    finally:
+        report = tracker.close(status)
+        progress.missed(report, run)
+        lease.release()
+    return Outcome(results, report, time.monotonic() - began)
+
+
+def _run_trials(run: Run, ledger: Ledger, tracker: Tracker, progress: Progress, signals: _Signals) -> None:
+    """Hands the ledger to Ray Tune until the budget is spent or too much has failed."""
+    from ray import tune
+
+    from search.searcher import LedgerSearcher
+    from search.trial import SettingTrial
+
+    config, resources = run.config, run.config.resources
+    progress.concurrency = concurrency(config)
+    searcher = LedgerSearcher(ledger, progress.concurrency, [progress, _Mirror(ledger, tracker, progress)])
+    trainable = tune.with_parameters(
+        SettingTrial,
+        problem=config.problem,
+        folder=str(run.folder),
+        threads=resources.cpus_per_trial,
+        cuda=resources.gpus_per_trial > 0,
+    )
+    # What Tune itself writes is of no use to us, for the ledger has all of it: a folder that goes away with it.
+    with tempfile.TemporaryDirectory(prefix="robustfront-", ignore_cleanup_errors=True) as scratch:
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: trial.trial_id,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=scratch,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=_WORKER_RESTARTS),
+                callbacks=[_loop_callback(progress, signals)],
+            ),
+        )
+        progress.stage("starting the workers")
+        with signals.polled():
+            tuner.fit()
+
+
+def _loop_callback(progress: Progress, signals: _Signals) -> Callback:
+    from ray import tune
+
+    class Loop(tune.Callback):
+        """Runs in every turn of Tune's loop: between two turns is where a sweep can stop cleanly."""
+
+        def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+            del iteration, trials, info
+            progress.tick()
+            signals.check()
+
+    return Loop()
+
+
+class _Mirror:
+    """Keeps MLflow in step with the ledger, as an observer."""
+
+    def __init__(self, ledger: Ledger, tracker: Tracker, progress: Progress) -> None:
+        self._ledger, self._tracker, self._progress = ledger, tracker, progress
+
+    def started(self, task: Task, record: TrialRecord) -> None:
+        self._tracker.update(record, self._ledger.history(task.number))
+
+    def epoch_finished(self, number: str, metrics: dict[str, float]) -> None:
+        del metrics
+        self._tracker.update(self._ledger.record(number), self._ledger.history(number))
+
+    def ended(self, record: TrialRecord) -> None:
+        self._tracker.update(record, self._ledger.history(record.number))
+        standing: Standing = self._progress.standing
+        best = {f"best_{name}": best.objectives[name] for name, best in standing.best.items()}
+        values = {"trials_finished": standing.finished, "trials_failed": standing.failed, **best}
+        self._tracker.summary({**values, "hypervolume": standing.hypervolume}, step=standing.finished)
+
+
+def _parent(run: Run) -> ParentInfo:
+    config, manifest = run.config, run.manifest()
+    data = manifest["data"]
+    return ParentInfo(
+        identity=manifest["id"],
+        run_dir=run.folder,
+        config=config.to_yaml(),
+        parameters={
+            "loss": config.loss.name,
+            "space": ", ".join(f"{name} in {range_}" for name, range_ in config.ranges.items()),
+            "sampler": config.search.sampler,
+            "trials": config.budget,
+            "search_seed": config.search.seed,
+            "reference_point": ", ".join(
+                f"{name} {value:g}" for name, value in reference_point(config.objectives).items()
+            ),
+        },
+        trial_parameters={
+            "data": config.data.name,
+            "model": config.model,
+            "epochs_planned": config.train.epochs,
+            "batch_size": config.train.batch_size,
+            "learning_rate": config.train.learning_rate,
+            "epsilon": config.robustness.epsilon,
+        },
+        dataset=DatasetInfo(name=data["name"], digest=data["sha256"], source=data["location"], sizes=data["sizes"]),
+        tags={"code": manifest["code"] or "unknown", **manifest["versions"]},
+    )
+
+
+class _Signals:
+    """Ctrl-C and SIGTERM as ``Interrupted``: at once, or while polled at the next ``check``.
+
+    Within Tune's loop an exception out of nowhere could cut a write to the ledger in two; a second signal comes at once.
+    """
+
+    def __init__(self) -> None:
+        self._polled = self._pending = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if not self._polled or self._pending:
+            raise Interrupted
+        self._pending = True
+
+    def check(self) -> None:
+        """Raises ``Interrupted`` if a signal has come."""
+        if self._pending:
+            raise Interrupted
+
+    @contextmanager
+    def polled(self) -> Iterator[None]:
+        self._polled = True
+        try:
+            yield
+        finally:
+            self._polled = False
+
+
+@contextmanager
+def _signals() -> Iterator[_Signals]:
+    signals = _Signals()
+    before = {number: signal.signal(number, signals.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

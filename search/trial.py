@@ -1,0 +1,89 @@
+"""The Tune trainable: one setting, trained and attacked in a worker process that serves many settings in turn."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ray import tune
+
+from search.measurements import epoch_metrics, result_values
+from trainables.settings import Problem, Setting
+
+if TYPE_CHECKING:
+    from trainables.setting import SettingResult
+    from trainables.train import EpochResult
+
+# Keys of a trial's configuration and of its results.
+NUMBER, SETTING = "number", "setting"
+EPOCH, RESULT, FAILURE = "epoch", "result", "failure"
+_DONE: Final = "done"
+
+
+class SettingTrial(tune.Trainable):
+    """Trains the setting in its configuration, an epoch a step, and attacks it in the last step.
+
+    torch is imported in the worker alone: the driver stays light.
+    """
+
+    def setup(  # type: ignore[override]  # tune.with_parameters adds the others
+        self, config: dict[str, Any], problem: Problem, folder: str, threads: int, cuda: bool
+    ) -> None:
+        """Loads the data once for all the settings that this worker will serve.
+
+        Args:
+            config: The first setting and its number.
+            problem: What all settings share.
+            folder: The run's folder.
+            threads: torch threads; as many as the trial has processors.
+            cuda: Whether the trial has a GPU, or a part of one.
+        """
+        import torch
+
+        from trainables.data.splits import load_splits
+
+        torch.set_num_threads(threads)
+        self._device = torch.device("cuda" if cuda else "cpu")
+        self._problem, self._folder = problem, Path(folder)
+        self._splits = load_splits(problem.data, self._device)
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Takes the next setting, in the same process."""
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One epoch, or the robust evaluation; a failure is a result with its reason, not an exception."""
+        from trainables.setting import SettingResult
+        from trainables.train import NonFiniteLoss
+
+        try:
+            result = next(self._results)
+        except Exception as error:  # whatever a setting can do wrong ends this trial alone
+            log = self._folder / "failures" / f"{self._number}.txt"
+            log.parent.mkdir(exist_ok=True)
+            log.write_text(traceback.format_exc(), encoding="utf-8")
+            reason = str(error) if isinstance(error, NonFiniteLoss) else f"{type(error).__name__}: {error}"
+            return {FAILURE: reason, _DONE: True}
+        if isinstance(result, SettingResult):
+            return {RESULT: self._finished(result), _DONE: True}
+        return {EPOCH: epoch_metrics(result)}
+
+    def _begin(self, config: Mapping[str, Any]) -> None:
+        from trainables.setting import run_setting
+
+        self._number: str = config[NUMBER]
+        self._results: Iterator[EpochResult | SettingResult] = run_setting(
+            self._problem,
+            Setting(**config[SETTING]),
+            device=self._device,
+            checkpoints=self._folder / "checkpoints" / self._number,
+            splits=self._splits,
+        )
+
+    def _finished(self, result: SettingResult) -> dict[str, Any]:
+        result.outcomes.save(self._folder / "outcomes" / f"{self._number}.npz")
+        return result_values(result)

@@ -1,0 +1,142 @@
+"""Projected gradient descent in the L2 ball."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.attacks.base import Batch, StepAttack, l2_norm
+from trainables.settings import AttackLoss, AttackTarget
+
+# The usual step: steps times it is 2.5 radii, enough to cross the ball and come back along its surface.
+RELATIVE_STEP: Final = 2.5
+
+# Keeps DLR finite where the top three or four logits are equal.
+DLR_FLOOR: Final = 1e-12
+
+
+class PGD(StepAttack):
+    """Steps of constant length 2.5 radius / steps along each image's own normalised gradient, from a random start.
+
+    An image whose gradient is zero stays where it is: a random step would find nothing in hundreds of dimensions, and
+    the next restart begins elsewhere anyway.
+
+    Args:
+        steps: Gradient steps of each restart, at least 1.
+        loss: What is climbed: cross entropy (``ce``) or the difference of logits ratio (``dlr``).
+        target: Away from the true class, or towards the least likely one.
+        restarts: Random starts, at least 1.
+
+    Source:
+        Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks", section 2.1.
+    """
+
+    def __init__(
+        self, steps: int = 50, loss: AttackLoss = "ce", target: AttackTarget = "untargeted", restarts: int = 1
+    ) -> None:
+        super().__init__(steps, restarts, target)
+        self.loss = loss
+
+    def start(self, batch: Batch, rng: np.random.Generator) -> Tensor:
+        """Points drawn uniformly from the ball."""
+        draws = uniform_ball(int(batch.index.max()) + 1, batch.clean[0].numel(), rng)
+        noise = torch.from_numpy(draws).to(batch.clean.device)[batch.index]
+        return batch.clean + batch.radius * noise.view_as(batch.clean)
+
+    def step(self, batch: Batch, logits: Tensor) -> Tensor:
+        """One step up the loss."""
+        # Summed, never averaged: an image's gradient must not depend on how many images are in the batch.
+        objective = self.objective(logits, batch.labels, batch.targets).sum()
+        (gradient,) = torch.autograd.grad(objective, batch.images)
+        norm = l2_norm(gradient)
+        length = RELATIVE_STEP * batch.radius / self.steps
+        return batch.images.detach() + gradient * torch.where(norm > 0, length / norm, 0.0)
+
+    def objective(self, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+        """What each image climbs, (b,).
+
+        Args:
+            logits: (b, k).
+            labels: True labels, (b,).
+            targets: Least likely labels, (b,).
+
+        Raises:
+            ValueError: DLR on too few classes.
+        """
+        if self.target == "untargeted":
+            return log_odds_against(logits, labels) if self.loss == "ce" else dlr(logits, labels)
+        return -log_odds_against(logits, targets) if self.loss == "ce" else targeted_dlr(logits, labels, targets)
+
+
+def log_odds_against(logits: Tensor, classes: Tensor) -> Tensor:
+    """log((1 - p) / p) for the softmax probability p of one class: cross entropy for attacks that normalise gradients.
+
+    Cross entropy is softplus of it, so both have the same gradient but for a positive factor, 1 - p. That factor is
+    what underflows on confident models and blinds attacks that climb cross entropy itself.
+
+    Args:
+        logits: (b, k).
+        classes: (b,).
+    """
+    chosen = classes.unsqueeze(1)
+    others = logits.scatter(1, chosen, -torch.inf)
+    return others.logsumexp(1) - logits.gather(1, chosen).squeeze(1)
+
+
+def dlr(logits: Tensor, labels: Tensor) -> Tensor:
+    """Difference of logits ratio: positive where misclassified, the same at any positive scale of the logits.
+
+    Args:
+        logits: (b, k), k at least 3.
+        labels: True labels, (b,).
+
+    Source:
+        Croce and Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+        attacks", Eq. 6.
+    """
+    _check_classes(logits, 3, "dlr")
+    top = logits.topk(3).values
+    true = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
+    other = torch.where(logits.argmax(1) == labels, top[:, 1], top[:, 0])
+    return (other - true) / (top[:, 0] - top[:, 2] + DLR_FLOOR)
+
+
+def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """Targeted difference of logits ratio: positive where the target's logit is above the true one's.
+
+    Args:
+        logits: (b, k), k at least 4.
+        labels: True labels, (b,).
+        targets: Target labels, (b,).
+
+    Source:
+        Croce and Hein 2020, Eq. 7.
+    """
+    _check_classes(logits, 4, "dlr towards a target")
+    top = logits.topk(4).values
+    true = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
+    wanted = logits.gather(1, targets.unsqueeze(1)).squeeze(1)
+    return (wanted - true) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + DLR_FLOOR)
+
+
+def uniform_ball(
+    count: int, dimensions: int, rng: np.random.Generator
+) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Points drawn uniformly from the unit ball, fp32 (count, dimensions); the first rows are the same for any count.
+
+    Source:
+        Voelker et al. 2017, "Efficiently sampling vectors and coordinates from the n-sphere and n-ball": the first d
+        coordinates of a uniform point on the sphere in d + 2 dimensions are uniform in the d-ball.
+    """
+    points = rng.standard_normal((count, dimensions + 2), dtype=np.float32)
+    return points[:, :dimensions] / np.linalg.norm(points, axis=1, keepdims=True)
+
+
+def _check_classes(logits: Tensor, least: int, loss: str) -> None:
+    if logits.shape[1] < least:
+        raise ValueError(
+            f"loss must be ce for fewer than {least} classes, got {loss} with {logits.shape[1]}; choose ce"
+        )

@@ -1,0 +1,105 @@
+"""Checkpoints of a training: one file an epoch that holds every replicate's full state."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainables.train import Replicate
+
+KEPT = 2
+PATTERN = "epoch-*.pt"
+
+logger = logging.getLogger(__name__)
+
+
+def save(folder: Path, replicates: Sequence[Replicate], epoch: int) -> Path:
+    """Writes ``epoch-00007.pt``, and removes all but the last two.
+
+    The file appears whole or not at all, whenever the process or the machine stops. The one before stays, in case the
+    disk breaks the newest.
+
+    Args:
+        folder: Made if it is not there.
+        replicates: Models in training.
+        epoch: Epochs done, the number in the file's name.
+
+    Returns:
+        The file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"epoch-{epoch:05d}.pt"
+    # The process number keeps two writers of one folder (a killed node's last worker, its successor) apart.
+    temporary = folder / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        with temporary.open("wb") as file:
+            torch.save({"replicates": [replicate.state_dict() for replicate in replicates]}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    for old in _newest_first(folder)[KEPT:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_latest(folder: Path, replicates: Sequence[Replicate]) -> int:
+    """Puts replicates back to the newest readable checkpoint; an unreadable one is passed over with a warning.
+
+    Files are loaded with ``weights_only=True``, so that a checkpoint from elsewhere cannot run code.
+
+    Args:
+        folder: What ``save`` was given; it may not exist yet.
+        replicates: As made for the same problem; changed in place.
+
+    Returns:
+        Epochs done; 0 (and nothing changed) if there is no readable checkpoint.
+
+    Raises:
+        ValueError: The checkpoint is that of another model or other replicates.
+    """
+    for path in _newest_first(folder):
+        try:
+            state = read(path)
+        except ValueError as error:
+            logger.warning("%s", error)
+            continue
+        if len(state) != len(replicates):
+            raise ValueError(
+                f"train.replicates must be {len(state)} as in {path}, got {len(replicates)}; choose another folder"
+            )
+        try:
+            for replicate, saved in zip(replicates, state, strict=True):
+                replicate.load_state_dict(saved)
+        except RuntimeError as error:
+            raise ValueError(f"model must be the one saved in {path}, got another; choose another folder") from error
+        return replicates[0].epoch
+    return 0
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The saved state of each replicate, its tensors on the CPU.
+
+    Args:
+        path: A file that ``save`` wrote.
+
+    Raises:
+        ValueError: The file is broken, or holds more than tensors and plain values.
+    """
+    try:
+        state: list[dict[str, Any]] = torch.load(path, map_location="cpu", weights_only=True)["replicates"]
+    except Exception as error:  # Broken bytes surface as whatever zip, pickle or torch trips over first.
+        raise ValueError(
+            f"the checkpoint must be readable, got {path} ({type(error).__name__}); use the one before"
+        ) from error
+    return state
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob(PATTERN), reverse=True)

