@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import io
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,8 @@ BASELINE_COLOURS: Final = ("#D55E00", "#009E73", "#CC79A7", "#E69F00")
 BASELINE_MARKERS: Final = ("D", "s", "^", "v")
 BASELINE_SYMBOLS: Final = ("diamond", "square", "triangle-up", "triangle-down")  # the same markers in plotly
 DOTS_PER_INCH: Final = 150
-HEADLINE: Final = 0.85  # inches
+HEADLINE: Final = 0.9  # inches: a heading, a title, two lines of a note
+CHARACTERS_AN_INCH: Final = 17  # of the note
 
 
 @dataclass(frozen=True)
@@ -252,7 +254,14 @@ class _ParetoPlot:
             if rows.empty:
                 continue
             (x, x_error), (y, y_error) = self.bars(rows, 0), self.bars(rows, 1)
-            bar = {"type": "data", "symmetric": False, "thickness": 1, "width": 0, "color": faded(colour, 0.4)}
+            bar = {
+                "type": "data",
+                "symmetric": False,
+                "thickness": 1,
+                "width": 0,
+                "color": faded(colour, 0.4),
+                "visible": label != "dominated",
+            }
             figure.add_scatter(
                 x=x,
                 y=y,
@@ -357,7 +366,7 @@ def draw_learning_curves(
     from plotly.subplots import make_subplots
 
     metrics = [name for name in epochs.columns if name not in ("number", "epoch")]
-    labels = [measure_label(name) for name in metrics]
+    labels = [measure_label(name) + (" (%)" if "accuracy" in name else "") for name in metrics]
     figure, grid = new_figures(3.9 * len(metrics), 4.4, len(metrics))
     page = make_subplots(cols=len(metrics), subplot_titles=labels)
     baseline_numbers = [str(number) for number in frame.loc[frame["kind"] == "baseline", "number"]]
@@ -390,6 +399,7 @@ def draw_learning_curves(
                     mode="lines",
                     name=name,
                     legendgroup=number,
+                    legendrank=1 if reference else 2,
                     showlegend=k == 0,
                     line={
                         "color": colour,
@@ -403,7 +413,7 @@ def draw_learning_curves(
             )
     for k, metric in enumerate(metrics):
         style_axes(grid[k])
-        grid[k].set_title(labels[k] + (" (%)" if "accuracy" in metric else ""), fontsize=10, loc="left", color=INK)
+        grid[k].set_title(labels[k], fontsize=10, loc="left", color=INK)
         grid[k].set_xlabel("Epoch")
         grid[k].xaxis.set_major_locator(MaxNLocator(integer=True))
         if "loss" in metric:
@@ -411,7 +421,7 @@ def draw_learning_curves(
             grid[k].yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             grid[k].yaxis.set_major_formatter(FormatStrFormatter("%g"))
             grid[k].yaxis.set_minor_locator(NullLocator())
-            page.update_yaxes(type="log", row=1, col=k + 1)
+            page.update_yaxes(type="log", dtick="D2", row=1, col=k + 1)
         page.update_xaxes(title="Epoch", row=1, col=k + 1)
     handles = [Line2D([], [], color=BLUE, lw=1.2, alpha=0.6, label="search")]
     if unfinished:
@@ -425,6 +435,7 @@ def draw_learning_curves(
     page.update_layout(
         title={"text": f"Learning curves<br><sub>{html.escape(title)}</sub>"},
         template="plotly_white",
+        margin={"t": 120},
     )
     return [
         save_png(figure, folder / "learning-curves.png"),
@@ -471,7 +482,8 @@ def style_axes(axes: Axes) -> None:
 def headline(figure: Figure, heading: str, title: str, note: str) -> None:
     """Writes what is drawn, of what, and how to read it, into the top ``HEADLINE`` inches of a figure."""
     height = figure.get_figheight()
-    lines = ((heading, 0.12, 13, "bold", INK), (title, 0.40, 9.5, "normal", INK), (note, 0.60, 8, "normal", FAINT))
+    wrapped = textwrap.fill(note, int(CHARACTERS_AN_INCH * figure.get_figwidth()))
+    lines = ((heading, 0.12, 13, "bold", INK), (title, 0.40, 9.5, "normal", INK), (wrapped, 0.60, 8, "normal", FAINT))
     for text, inches, size, weight, colour in lines:
         figure.text(
             0.15 / figure.get_figwidth(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,7 +34,7 @@ from analysis.figures import (
     scale_of,
     setting_label,
 )
-from analysis.records import measures
+from analysis.records import ATTACK_SEPARATOR, WORST_CASE, measures
 from analysis.surfaces import FEWEST_FOR_A_FIT, Surface, observation_noise, surface
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOUR_MAP: Final = "viridis"  # dark to light in any colour vision and in print
+_EDGES: Final = ("-", (0, (4, 3)))  # of the baselines' planes, so that two at the same height are both seen
 BAND: Final = 2.0  # standard deviations
 _VIEW: Final = {"elev": 22.0, "azim": -125.0}
 
@@ -67,14 +68,16 @@ def draw_surfaces(frame: pd.DataFrame, parameters: Sequence[str], folder: Path, 
     search = complete(frame, "search")
     if search.empty:
         raise ValueError(f"trials must hold a complete one, got {len(frame)} without; let one finish first")
-    panels = [_panel(frame, search, parameters, measure) for measure in measures(frame)]
+    alone = [_panel(frame, search, parameters, measure) for measure in measures(frame)]
+    panels = _comparable(alone)
     note = _note(panels[0], left_out(frame))
     return [
         save_png(_overview(panels, title, note), folder / "surfaces.png"),
         save_html(_interactive(panels, title), folder / "surfaces.html", title=f"Surfaces, {title}", note=note),
         *(
             save_png(_single(panel, title, note), folder / f"surface-{panel.measure.replace('/', '-')}.png")
-            for panel in panels
+            for measure in alone
+            for panel in _comparable([measure])
         ),
     ]
 
@@ -101,6 +104,8 @@ class _Panel:
     hover: tuple[str, ...]
     surface: Surface | None
     baselines: tuple[_Baseline, ...]
+    limits: tuple[float, float] = (0.0, 1.0)  # of the z-axis
+    colours: tuple[float, float] = (0.0, 1.0)  # the values at the ends of the colour map
 
     @property
     def label(self) -> str:
@@ -118,14 +123,30 @@ class _Panel:
         low, high = (np.clip(edge, 0.0, 100.0) if self.scale.unit else edge for edge in edges)
         return low, high
 
-    def limits(self) -> tuple[float, float]:
+    def extent(self) -> tuple[float, float]:
+        """The lowest and highest of all that is drawn."""
         parts = [self.low, self.high, np.array([baseline.value for baseline in self.baselines])]
         if self.surface is not None:
             parts.extend(self.band() or (self.surface.mean,))
         everything = np.concatenate([part.ravel() for part in parts])
-        room = max(0.04 * float(np.ptp(everything)), 1e-6 * max(1.0, float(np.abs(everything).max())))
-        low, high = float(everything.min()) - room, float(everything.max()) + room
-        return (low, min(high, 100.0)) if self.scale.unit else (low, high)
+        return float(everything.min()), float(everything.max())
+
+
+def _comparable(panels: Sequence[_Panel]) -> list[_Panel]:
+    """Gives the worst case and the attacks one z-axis and one colour scale, every other measure its own."""
+    shared = [panel for panel in panels if panel.measure == WORST_CASE or ATTACK_SEPARATOR in panel.measure]
+    result = []
+    for panel in panels:
+        group = shared if panel in shared else [panel]
+        low, high = min(one.extent()[0] for one in group), max(one.extent()[1] for one in group)
+        room = 0.04 * (high - low) or 1e-3 * max(1.0, abs(high))
+        low, high = low - room, high + room
+        if panel.scale.unit:
+            low, high = max(low, 0.0), min(high, 100.0)
+        drawn = [one.surface.mean if one.surface is not None else one.values for one in group]
+        colours = min(float(values.min()) for values in drawn), max(float(values.max()) for values in drawn)
+        result.append(replace(panel, limits=(low, high), colours=colours))
+    return result
 
 
 def _panel(frame: pd.DataFrame, search: pd.DataFrame, parameters: Sequence[str], measure: str) -> _Panel:
@@ -166,7 +187,7 @@ def _note(panel: _Panel, others: str) -> str:
         reason = f"too few (below {FEWEST_FOR_A_FIT})" if n < FEWEST_FOR_A_FIT else "not spread over both parameters"
         kind = f"No surface is fitted: the settings are {reason}."
     elif panel.surface.fitted:
-        kind = f"Surface: a Gaussian-process fit; mesh: its ± {BAND:g} standard deviations."
+        kind = f"Surface: a Gaussian-process fit; grey: its ± {BAND:g} standard deviations."
     else:
         kind = f"Surface: the exact grid of {panel.surface.mean.size} settings, no fit."
     return " ".join(filter(None, [dots, kind, others]))
@@ -176,8 +197,8 @@ def _single(panel: _Panel, title: str, note: str) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.6, 6.2), dpi=DOTS_PER_INCH)
-    axes = figure.add_axes((0.02, 0.03, 0.96, 0.88), projection="3d")
-    _draw(axes, panel, zoom=1.08, labelsize=9)
+    axes = figure.add_axes((0.02, 0.03, 0.96, 0.90), projection="3d")
+    _draw(axes, panel, zoom=1.0, labelsize=9)
     handles = _handles(panel, values=True)
     figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False, fontsize=8.5)
     headline(figure, panel.label, title, note)
@@ -196,7 +217,7 @@ def _overview(panels: Sequence[_Panel], title: str, note: str) -> Figure:
         row, column = divmod(i, columns)
         bottom = foot + (rows - 1 - row) * height
         box = (column / columns, bottom / total, 1 / columns, height / total)
-        _draw(figure.add_axes(box, projection="3d"), panel, zoom=1.02, labelsize=7.5)
+        _draw(figure.add_axes(box, projection="3d"), panel, zoom=0.97, labelsize=7.5)
         figure.text(
             (column + 0.5) / columns,
             (bottom + height - 0.25) / total,
@@ -208,13 +229,15 @@ def _overview(panels: Sequence[_Panel], title: str, note: str) -> Figure:
         )
     handles = _handles(panels[0], values=False)
     figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False, fontsize=9)
-    headline(figure, f"Surfaces over {panels[0].parameters[0]} and {panels[0].parameters[1]}", title, note)
+    shared = "The worst case and the attacks share axis and colours."
+    headline(figure, "Surfaces over {} and {}".format(*panels[0].parameters), title, f"{note} {shared}")
     return figure
 
 
 def _draw(axes: Any, panel: _Panel, *, zoom: float, labelsize: float) -> None:
     """Draws a panel on 3D axes. Depth is ordered by hand: matplotlib sorts whole artists by their mean depth."""
     from matplotlib.ticker import MaxNLocator
+    from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
     axes.computed_zorder = False
     axes.view_init(**_VIEW)
@@ -222,13 +245,9 @@ def _draw(axes: Any, panel: _Panel, *, zoom: float, labelsize: float) -> None:
     x, y = panel.points.T
     above = np.ones(len(x), dtype=bool)
     x_range, y_range = (_range(values) for values in (x, y))
-    z_range = panel.limits()
     found = panel.surface
     if found is not None:
-        from scipy.interpolate import RegularGridInterpolator
-
-        heights = RegularGridInterpolator((found.y, found.x), found.mean, bounds_error=False)(np.stack([y, x], axis=1))
-        above = ~(panel.values < heights)
+        above = ~(panel.values < found.at(panel.points))
         mesh = np.meshgrid(found.x, found.y)
         band = panel.band()
         if band is not None:
@@ -240,13 +259,15 @@ def _draw(axes: Any, panel: _Panel, *, zoom: float, labelsize: float) -> None:
             rcount=len(found.y),
             ccount=len(found.x),
             cmap=COLOUR_MAP,
+            vmin=panel.colours[0],
+            vmax=panel.colours[1],
             alpha=0.88,
             lw=0 if found.fitted else 0.4,
             edgecolor="none" if found.fitted else "white",
             antialiased=not found.fitted,
             zorder=4,
         )
-    for baseline in panel.baselines:
+    for i, baseline in enumerate(panel.baselines):
         corners_x, corners_y = np.meshgrid(x_range, y_range)
         plane = np.full((2, 2), baseline.value)
         axes.plot_surface(corners_x, corners_y, plane, color=baseline.colour, alpha=0.10, lw=0, zorder=3)
@@ -256,12 +277,15 @@ def _draw(axes: Any, panel: _Panel, *, zoom: float, labelsize: float) -> None:
             [y0, y0, y1, y1, y0],
             [baseline.value] * 5,
             color=baseline.colour,
-            lw=1.1,
+            lw=1.2,
+            ls=_EDGES[i % len(_EDGES)],
             zorder=3,
         )
     for mask, order in ((~above, 3), (above, 7)):
-        for xi, yi, low, high in zip(x[mask], y[mask], panel.low[mask], panel.high[mask], strict=True):
-            axes.plot([xi, xi], [yi, yi], [low, high], color=INK, lw=0.7, alpha=0.6, zorder=order)
+        bars = np.stack([np.stack([x, y, end], axis=1)[mask] for end in (panel.low, panel.high)], axis=1)
+        axes.add_collection3d(
+            Line3DCollection(bars, colors=INK, linewidths=0.7, alpha=0.6, zorder=order), autolim=False
+        )
         axes.scatter(
             x[mask],
             y[mask],
@@ -273,16 +297,20 @@ def _draw(axes: Any, panel: _Panel, *, zoom: float, labelsize: float) -> None:
             depthshade=False,
             zorder=order + 1,
         )
-    axes.set(xlim=x_range, ylim=y_range, zlim=z_range)
+    axes.set(xlim=x_range, ylim=y_range, zlim=panel.limits)
     axes.set_xlabel(panel.parameters[0], fontsize=labelsize + 1)
     axes.set_ylabel(panel.parameters[1], fontsize=labelsize + 1)
-    axes.set_zlabel(panel.scale.unit.strip() or panel.label, fontsize=labelsize + 1)
+    if panel.scale.unit:
+        axes.zaxis.set_major_formatter(lambda value, _: f"{value:g}{panel.scale.unit}")
     axes.tick_params(labelsize=labelsize, colors=INK, pad=0)
+    axes.tick_params(axis="z", pad=4)
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_pane_color((1.0, 1.0, 1.0, 0.0))
         axis._axinfo["grid"].update(color=RULE, linewidth=0.7)
-        # Seen from this side, the lowest labels of x and y meet in the corner in front.
-        axis.set_major_locator(MaxNLocator(5, prune="lower" if axis is axes.yaxis else None))
+        axis.set_major_locator(MaxNLocator(5))
+    # The lowest labels of x and y would meet in the corner in front.
+    y_low, y_high = y_range
+    axes.set_yticks([tick for tick in axes.get_yticks() if y_low + 0.05 * (y_high - y_low) < tick <= y_high])
 
 
 def _range(values: Array) -> tuple[float, float]:
@@ -299,10 +327,16 @@ def _handles(panel: _Panel, *, values: bool) -> list[Artist]:
     ]
     if panel.surface is not None:
         handles.append(Patch(color="#21918c", label="fit" if panel.surface.fitted else "measured grid"))
-    for baseline in panel.baselines:
+    for i, baseline in enumerate(panel.baselines):
         value = f", {baseline.value:.1f}{panel.scale.unit}" if values else ""
         handles.append(
-            Patch(facecolor=(baseline.colour, 0.15), edgecolor=baseline.colour, lw=1.1, label=baseline.name + value)
+            Patch(
+                facecolor=(baseline.colour, 0.15),
+                edgecolor=baseline.colour,
+                lw=1.2,
+                ls=_EDGES[i % len(_EDGES)],
+                label=baseline.name + value,
+            )
         )
     return handles
 
@@ -336,11 +370,11 @@ def _interactive(panels: Sequence[_Panel], title: str) -> Any:
             "yaxis": {"title": {"text": first.parameters[1]}},
             "zaxis": _z_axis(first),
             "aspectratio": {"x": 1.15, "y": 1.15, "z": 0.85},
-            "camera": {"eye": {"x": -1.15, "y": -1.65, "z": 0.8}},
+            "camera": {"eye": {"x": -1.35, "y": -1.9, "z": 0.85}},
         },
-        legend={"orientation": "h", "y": 0.02},
+        legend={"orientation": "h", "y": -0.02},
         updatemenus=[{"buttons": buttons, "x": 0.02, "xanchor": "left", "y": 0.99, "yanchor": "top"}],
-        margin={"l": 0, "r": 0, "b": 0, "t": 80},
+        margin={"l": 0, "r": 0, "b": 40, "t": 80},
     )
     return figure
 
@@ -350,7 +384,7 @@ def _heading(panel: _Panel, title: str) -> str:
 
 
 def _z_axis(panel: _Panel) -> dict[str, Any]:
-    return {"title": {"text": panel.axis}, "range": list(panel.limits())}
+    return {"title": {"text": panel.axis}, "range": list(panel.limits)}
 
 
 def _traces(panel: _Panel) -> list[Any]:
@@ -390,6 +424,8 @@ def _traces(panel: _Panel) -> list[Any]:
                 z=found.mean,
                 name="fit" if found.fitted else "measured grid",
                 colorscale=COLOUR_MAP.capitalize(),
+                cmin=panel.colours[0],
+                cmax=panel.colours[1],
                 opacity=0.92,
                 showlegend=True,
                 colorbar={"title": {"text": panel.scale.unit.strip()}, "len": 0.6, "thickness": 14},

@@ -5,7 +5,7 @@ Rasmussen, Williams 2006: Gaussian Processes for Machine Learning. MIT Press.
 
 from __future__ import annotations
 
-import warnings
+import itertools
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +20,14 @@ Array = npt.NDArray[np.float64]
 FEWEST_FOR_A_FIT: Final = 6
 RESOLUTION: Final = 31
 _GRID_SHARE: Final = 0.75
+
+# The hyperparameters that a fit averages over, all equally likely at first: length scales in ranges of the parameter
+# (from a quarter to "a straight line"), standard deviations and variances in those of the measured values.
+_LENGTHS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
+_AMPLITUDES: Final = (0.5, 1.5, 4.0)
+_WHITE_VARIANCES: Final = (0.001, 0.05, 0.2, 0.8)
+_LEVEL_VARIANCE: Final = 4.0
+_NEGLIGIBLE: Final = 1e-3
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,20 @@ class Surface:
     def fitted(self) -> bool:
         """Whether this is a fit."""
         return self.sd is not None
+
+    def at(self, points: Array) -> Array:
+        """The surface's bilinear height at points, NaN outside its grid. Shapes (n, 2) and (n,)."""
+        column, row = (
+            np.clip(np.searchsorted(axis, coordinate, side="right") - 1, 0, len(axis) - 2)
+            for axis, coordinate in zip((self.x, self.y), points.T, strict=True)
+        )
+        across = (points[:, 0] - self.x[column]) / (self.x[column + 1] - self.x[column])
+        along = (points[:, 1] - self.y[row]) / (self.y[row + 1] - self.y[row])
+        near = (1 - across) * self.mean[row, column] + across * self.mean[row, column + 1]
+        far = (1 - across) * self.mean[row + 1, column] + across * self.mean[row + 1, column + 1]
+        # A point on the edge may lie outside by a rounding error.
+        inside = np.all(np.abs(np.stack([across, along]) - 0.5) <= 0.5 + 1e-9, axis=0)
+        return np.where(inside, (1 - along) * near + along * far, np.nan)
 
 
 def surface(points: Array, values: Array, noise: Array | None = None) -> Surface | None:
@@ -95,8 +117,9 @@ def fit(points: Array, values: Array, noise: Array | None = None) -> Surface:
     """A Gaussian process over the box that the points span; it never extrapolates.
 
     Its covariance is a free level, an anisotropic Matern 5/2 over inputs scaled to [0, 1], and white noise for what
-    ``noise`` does not hold (the training seed, where each setting has one). Length scales are those of the largest
-    marginal likelihood, so that a parameter that does nothing ends with a long one and a flat surface.
+    ``noise`` does not hold (the training seed, where each setting has one). The hyperparameters are averaged over a
+    lattice by their marginal likelihood, and not set to its maximum: with a couple of dozen settings the maximum often
+    makes a parameter irrelevant, and a band around that surface misses the truth where the average does not.
 
     Args:
         points: Where it was measured, not all equal in either coordinate. Shape (n, 2).
@@ -109,35 +132,55 @@ def fit(points: Array, values: Array, noise: Array | None = None) -> Surface:
         Mean and standard deviation of the noise-free surface on ``RESOLUTION`` x ``RESOLUTION`` points.
 
     Source:
-        Rasmussen and Williams 2006, Algorithm 2.1 and section 2.7 (the level); computed by scikit-learn.
+        Rasmussen and Williams 2006, Eq. 2.25, 2.26 and 2.30, section 2.7 (the level) and Eq. 5.3 and 5.4 (the average).
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-
     low, span = points.min(axis=0), np.ptp(points, axis=0)
-    noise = np.zeros(len(values)) if noise is None else noise
+    variance = np.zeros(len(values)) if noise is None else noise
     centre = float(values.mean())
-    scale = max(float(values.std()), float(np.sqrt(noise.mean()))) or 1.0
-
-    level = ConstantKernel(4.0, "fixed")
-    shape = ConstantKernel(0.5, (1e-2, 1e1)) * Matern([0.5, 0.5], (0.15, 10.0), nu=2.5)
-    kernel = level + shape + WhiteKernel(0.1, (1e-4, 1e1))
-    process = GaussianProcessRegressor(
-        kernel, alpha=noise / scale**2 + 1e-10, n_restarts_optimizer=2, random_state=np.random.RandomState(0)
-    )
-    x, y = (np.linspace(low[axis], low[axis] + span[axis], RESOLUTION) for axis in (0, 1))
+    # Values that are all equal still need a unit: their noise's, or any.
+    scale = float(np.sqrt(values.var() + variance.mean())) or 1.0
     unit = np.linspace(0.0, 1.0, RESOLUTION)
     nodes = np.stack(np.meshgrid(unit, unit), axis=-1).reshape(-1, 2)
-    with warnings.catch_warnings():
-        # A length scale or a noise at its bound is an answer here ("flat", "none"), not an accident.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        process.fit((points - low) / span, (values - centre) / scale)
-        mean, sd = process.predict(nodes, return_std=True)
-    white = float(process.kernel_.k2.noise_level)
-    sd = np.sqrt(np.maximum(sd**2 - white, 0.0))
-    shape_of_grid = (RESOLUTION, RESOLUTION)
-    return Surface(x, y, (centre + scale * mean).reshape(shape_of_grid), (scale * sd).reshape(shape_of_grid))
+    mean, sd = _average_process((points - low) / span, (values - centre) / scale, variance / scale**2, nodes)
+    x, y = (low[axis] + span[axis] * unit for axis in (0, 1))
+    grid = (RESOLUTION, RESOLUTION)
+    return Surface(x, y, (centre + scale * mean).reshape(grid), (scale * sd).reshape(grid))
+
+
+def _average_process(points: Array, values: Array, noise: Array, nodes: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation at the nodes, shape (nodes,) each; inputs in [0, 1]^2, values of unit scale."""
+    candidates: list[tuple[float, tuple[float, float], float, float]] = []
+    amplitudes, whites = (axis.ravel() for axis in np.meshgrid(_AMPLITUDES, _WHITE_VARIANCES))
+    for lengths in itertools.product(_LENGTHS, _LENGTHS):
+        shape = _matern(points, points, lengths)
+        covariance = _LEVEL_VARIANCE + amplitudes[:, None, None] ** 2 * shape
+        covariance += (noise + whites[:, None])[:, :, None] * np.eye(len(points))
+        weights = np.linalg.solve(covariance, np.broadcast_to(values[:, None], (len(whites), len(values), 1)))[..., 0]
+        log_likelihood = -0.5 * (weights @ values + np.linalg.slogdet(covariance).logabsdet)
+        candidates += zip(log_likelihood.tolist(), [lengths] * len(whites), amplitudes, whites, strict=True)
+
+    best = max(log_likelihood for log_likelihood, *_ in candidates)
+    total, first, second = 0.0, np.zeros(len(nodes)), np.zeros(len(nodes))
+    for log_likelihood, lengths, amplitude, white in candidates:
+        weight = float(np.exp(log_likelihood - best))
+        if weight < _NEGLIGIBLE:
+            continue
+        covariance = _LEVEL_VARIANCE + amplitude**2 * _matern(points, points, lengths) + np.diag(noise + white)
+        cross = _LEVEL_VARIANCE + amplitude**2 * _matern(points, nodes, lengths)
+        mean = values @ np.linalg.solve(covariance, cross)
+        variance = _LEVEL_VARIANCE + amplitude**2 - np.sum(cross * np.linalg.solve(covariance, cross), axis=0)
+        total += weight
+        first += weight * mean
+        second += weight * (mean**2 + np.maximum(variance, 0.0))
+    mean = first / total
+    return mean, np.sqrt(np.maximum(second / total - mean**2, 0.0))
+
+
+def _matern(first: Array, second: Array, lengths: tuple[float, float]) -> Array:
+    """The Matern 5/2 correlation (Rasmussen and Williams 2006, Eq. 4.17). Shape (first, second)."""
+    distance = np.sqrt(5 * np.sum(((first[:, None] - second[None]) / lengths) ** 2, axis=-1))
+    correlation: Array = (1 + distance + distance**2 / 3) * np.exp(-distance)
+    return correlation
 
 
 def observation_noise(frame: pd.DataFrame, measure: str) -> Array | None:

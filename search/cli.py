@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-import click
 import typer
 from rich.console import Console
 
@@ -167,9 +166,18 @@ def ui(
     runs_dir: RunsDir = _RUNS,
 ) -> None:
     """Browse the runs in MLflow."""
-    from search.ui import open_ui
+    from search.config import TrackingConfig
+    from search.runs import ARTIFACTS, Run, default_tracking_uri
+    from search.ui import serve_ui
 
-    open_ui(run, runs_dir, port, Console())
+    opened = Run.open(run, runs_dir) if run is not None else None
+    serve_ui(
+        opened.tracking_uri if opened else default_tracking_uri(runs_dir),
+        opened.artifacts if opened else runs_dir.absolute() / ARTIFACTS,
+        experiment=opened.config.tracking.experiment if opened else TrackingConfig().experiment,
+        sweep=opened.name if opened else None,
+        port=port,
+    )
 
 
 @app.command()
@@ -225,12 +233,15 @@ def run(arguments: Sequence[str]) -> int:
     errors = Console(stderr=True)
     try:
         code = typer.main.get_command(app).main(list(arguments), prog_name="robustfront", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-        return WRONG_INPUT
-    except click.ClickException as error:
-        hint = f"see `{error.ctx.command_path} --help`" if isinstance(error, click.UsageError) and error.ctx else ""
-        _say_error(errors, "; ".join(filter(None, [error.format_message().rstrip("."), hint])))
+    except typer.TyperException as error:  # what Typer itself finds wrong with the arguments
+        context = getattr(error, "ctx", None)
+        if context is not None and not getattr(error, "message", ""):  # nothing was asked: its help is the answer
+            print(context.get_help())
+            return WRONG_INPUT
+        describe = getattr(error, "format_message", error.__str__)
+        message = describe().rstrip(".").replace("Value error, ", "")
+        remedy = f"; see `{context.command_path} --help`" if context is not None else ""
+        _say_error(errors, f"{message}{remedy}")
         return WRONG_INPUT
     except UserError as error:
         _say_error(errors, str(error))
@@ -238,7 +249,7 @@ def run(arguments: Sequence[str]) -> int:
     except SweepFailed as error:
         _say_error(errors, str(error))
         return FAILED
-    except (Interrupted, KeyboardInterrupt, click.Abort):
+    except (Interrupted, KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     return code if isinstance(code, int) else DONE
 

@@ -1,9 +1,10 @@
-"""Ray for a sweep: one of our own on this machine, or a cluster that is there already; and whether it is large enough."""
+"""Ray for a sweep: one of our own on this machine or a running cluster, and whether it is large enough."""
 
 from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,16 @@ from search.errors import UserError
 _OBJECT_STORE_BYTES: Final = 200_000_000  # nothing large travels: every worker reads the data itself
 _CONNECT_SECONDS: Final = 5.0
 
+_ENVIRONMENT: Final = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the TensorBoard logger alone imports torch into the driver
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours keeps the ledger whole
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's own snapshots are never read: the ledger is the state
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints tables of failed trials whatever the verbosity
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers on this machine need no environment of their own
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
 
 @contextmanager
 def connected(config: SweepConfig, address: str | None) -> Iterator[None]:
@@ -25,36 +36,49 @@ def connected(config: SweepConfig, address: str | None) -> Iterator[None]:
     """
     if address is not None:
         _check_address(address)
-    os.environ |= {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the TensorBoard logger alone imports torch into the driver
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours keeps the ledger whole
-        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-        "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's own snapshots are never read: the ledger is the state
-        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers on this machine need no environment of their own
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-    }
-    import ray
+    with _environment(_ENVIRONMENT | (_own_token() if address is None else {})):
+        import ray
 
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        options |= {
-            "num_cpus": available_cpus(),
-            "include_dashboard": False,
-            "object_store_memory": _OBJECT_STORE_BYTES,
-            "_node_ip_address": "127.0.0.1",  # nobody else's business
-        }
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if address is None:
+            options |= {
+                "num_cpus": available_cpus(),
+                "include_dashboard": False,
+                "object_store_memory": _OBJECT_STORE_BYTES,
+            }
+        try:
+            ray.init(address=address or "local", **options)
+            logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it would report, the ledger does
+            _check_cluster(
+                config, ray.cluster_resources(), "this machine has" if address is None else "the cluster has"
+            )
+            yield
+        except ConnectionError as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"--address must be a Ray cluster that answers, got {address} ({reason}); start it"
+            ) from None
+        finally:
+            ray.shutdown()
+
+
+def _own_token() -> dict[str, str]:
+    """A token for a Ray of our own: other users of this machine reach its ports but cannot run anything on it."""
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
-        ray.init(address=address or "local", **options)
-        logging.getLogger("ray.tune").setLevel(logging.ERROR)
-        _check_cluster(config, ray.cluster_resources(), "this machine has" if address is None else "the cluster has")
         yield
-    except ConnectionError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--address must be a Ray cluster that answers, got {address} ({reason}); start it") from None
     finally:
-        ray.shutdown()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _check_address(address: str) -> None:

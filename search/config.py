@@ -1,8 +1,8 @@
 """A sweep's configuration: YAML in, checked settings out.
 
-Each component's settings stand beside the component (``trainables.settings``, or below for the search); this module puts
-them together, checks what concerns several of them, and turns every mistake into one line that names the setting, the
-value and the remedy.
+Each component's settings stand beside the component (``trainables.settings``, or below for the search); this module
+puts them together, checks what concerns several of them, and turns every mistake into one line that names the setting,
+the value and the remedy.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from typing import Final
 import psutil
 from sqlalchemy import Column, Engine, Float, Integer, MetaData, String, Table, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.schema import CreateTable
 
 from search.errors import UserError
 
@@ -82,7 +83,7 @@ class Lease:
             )
 
     def _acquire(self) -> int:
-        _TABLE.create(self._engine, checkfirst=True)
+        _create_table(self._engine)
         mine = {
             "owner": self._owner,
             "host": socket.gethostname(),
@@ -134,10 +135,15 @@ class Lease:
 
 def holder(engine: Engine, study: str) -> Holder | None:
     """Who holds the lease of ``study`` now, dead or alive; None when nobody does."""
-    _TABLE.create(engine, checkfirst=True)
+    _create_table(engine)
     with engine.connect() as connection:
         row = connection.execute(select(_TABLE).where(_TABLE.c.study == study)).one_or_none()
     return None if row is None else _holder(row)
+
+
+def _create_table(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(CreateTable(_TABLE, if_not_exists=True))
 
 
 def _holder(row: object) -> Holder | None:

@@ -1,8 +1,8 @@
 """The ledger: two Optuna studies that hold all that a sweep has tried, and the only account of it.
 
 Study NAME is the search, study NAME-baselines the reference settings. Everything else (checkpoints, outcomes, MLflow
-runs, records) hangs on a trial's number: ``7`` in the search, ``B0`` among the baselines. What a finished epoch or trial
-gave is written here first; the rest can be rebuilt from it.
+runs, records) hangs on a trial's number: ``7`` in the search, ``B0`` among the baselines. What a finished epoch or
+trial gave is written here first; the rest can be rebuilt from it.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ def open_storage(url: str) -> RDBStorage:
     elif url.startswith("postgres"):
         options["connect_args"] = {"connect_timeout": 10}
     shown = _without_password(url)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it logs, our progress and errors say
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -122,8 +123,10 @@ class Ledger:
                 # The baselines' study first: the search's own, which `exists` looks for, stands last and whole.
                 baselines = optuna.create_study(storage=storage, study_name=names[1], directions=directions)
                 search = optuna.create_study(storage=storage, study_name=names[0], directions=directions)
-                for study in (baselines, search):
-                    study.set_metric_names(self._objectives)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                    for study in (baselines, search):
+                        study.set_metric_names(self._objectives)
             else:
                 search, baselines = (optuna.load_study(storage=storage, study_name=name) for name in names)
         except optuna.exceptions.DuplicatedStudyError:

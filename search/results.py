@@ -33,7 +33,7 @@ class Results:
 
 
 def write_tables(run: Run, records: Sequence[TrialRecord]) -> list[Path]:
-    """Writes ``trials.csv``, ``trials.parquet`` and ``pareto.yaml``; quick, so that even an interrupted run has them."""
+    """Writes ``trials.csv``, ``trials.parquet`` and ``pareto.yaml``; quick, so that an interrupted run has them."""
     write(records, run.folder)
     front = pareto_front(records, run.config.objectives)
     text = export(front, run.config.objectives, "yaml", str(run.folder / SWEEP_FILE))

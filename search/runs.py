@@ -20,7 +20,7 @@ from search.config import SweepConfig, available_cpus, load
 from search.errors import UserError
 from trainables.settings import nearest
 
-RUNS_DIR: Final = Path("runs")
+ARTIFACTS: Final = "mlartifacts"
 _PACKAGES: Final = ("robustfront", "ray", "torch", "torchvision", "optuna", "torchattacks", "mlflow", "numpy")
 
 
@@ -98,13 +98,12 @@ class Run:
     @property
     def tracking_uri(self) -> str:
         """Where MLflow records: the configuration's URI, MLFLOW_TRACKING_URI, or ``mlflow.db`` beside the runs."""
-        default = f"sqlite:///{self.folder.parent / 'mlflow.db'}"
-        return self.config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+        return self.config.tracking.uri or default_tracking_uri(self.folder.parent)
 
     @property
     def artifacts(self) -> Path:
         """Where MLflow keeps artifacts when it records into a SQLite file."""
-        return self.folder.parent / "mlartifacts"
+        return self.folder.parent / ARTIFACTS
 
     def manifest(self) -> dict[str, Any]:
         """What ``create`` recorded of code, versions, data, seeds and hardware."""
@@ -114,6 +113,11 @@ class Run:
     @property
     def figures(self) -> Path:
         return self.folder / "figures"
+
+
+def default_tracking_uri(runs_dir: Path) -> str:
+    """Where MLflow records unless a configuration says otherwise: MLFLOW_TRACKING_URI, or a SQLite file of the runs."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs_dir.absolute() / 'mlflow.db'}"
 
 
 def command(*arguments: str) -> str:

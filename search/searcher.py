@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
+from ray import tune
 from ray.tune.search import Searcher
 
 from analysis.records import TrialRecord
@@ -83,3 +84,26 @@ class LedgerSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore: see ``save``."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its parts for ``Tuner.restore``, which we never use."""
+        return {}
+
+
+class EveryTurn(tune.Callback):
+    """Calls functions in every turn of Tune's loop: between two turns is where a sweep can stop cleanly.
+
+    Args:
+        functions: Called in order; an exception ends Tune's run and reaches its caller.
+    """
+
+    def __init__(self, functions: Sequence[Callable[[], None]]) -> None:
+        self._functions = functions
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002
+        for function in self._functions:
+            function()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: see ``LedgerSearcher``."""
+        return {}

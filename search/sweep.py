@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,9 +27,6 @@ from search.progress import Progress, Standing
 from search.results import Results, write_results, write_tables
 from search.runs import Run, command
 from search.tracking import DatasetInfo, ParentInfo, SweepStatus, Tracker, TrackingReport
-
-if TYPE_CHECKING:
-    from ray.tune import Callback
 
 _STARTING_RAY: Final = "starting Ray"
 _WORKER_RESTARTS: Final = (
@@ -61,9 +58,9 @@ def start(
     check_machine(config, address)
     storage = open_storage(config.storage.url) if config.storage.url else None
     data = prepare_dataset(config.data)
-    with _signals() as signals, Progress(config, console, quiet) as progress:
+    with Progress(config, console, quiet) as progress:
         progress.stage(_STARTING_RAY)
-        with connected(config, address):
+        with connected(config, address), _signals() as signals:
             run.create(data)
             ledger = Ledger(storage or open_storage(run.storage_url), config, create=True)
             return run, _drive(run, ledger, progress, signals, began)
@@ -79,11 +76,12 @@ def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outc
     check_machine(run.config, address)
     ledger = Ledger(open_storage(run.storage_url), run.config)
     prepare_dataset(run.config.data)
-    with _signals() as signals, Progress(run.config, console, quiet) as progress:
-        if ledger.complete:
-            return _drive(run, ledger, progress, signals, began)
+    with Progress(run.config, console, quiet) as progress:
+        if ledger.complete:  # nothing to train: only what MLflow missed, and the results
+            with _signals() as signals:
+                return _drive(run, ledger, progress, signals, began)
         progress.stage(_STARTING_RAY)
-        with connected(run.config, address):
+        with connected(run.config, address), _signals() as signals:
             return _drive(run, ledger, progress, signals, began)
 
 
@@ -133,7 +131,7 @@ def _run_trials(run: Run, ledger: Ledger, tracker: Tracker, progress: Progress, 
     """Hands the ledger to Ray Tune until the budget is spent or too much has failed."""
     from ray import tune
 
-    from search.searcher import LedgerSearcher
+    from search.searcher import EveryTurn, LedgerSearcher
     from search.trial import SettingTrial
 
     config, resources = run.config, run.config.resources
@@ -161,27 +159,15 @@ def _run_trials(run: Run, ledger: Ledger, tracker: Tracker, progress: Progress, 
                 name="tune",
                 storage_path=scratch,
                 verbose=0,
+                # A setting's checkpoints are its own, under its number; Tune's would die with its scratch folder.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=_WORKER_RESTARTS),
-                callbacks=[_loop_callback(progress, signals)],
+                callbacks=[EveryTurn([progress.tick, signals.check])],
             ),
         )
         progress.stage("starting the workers")
         with signals.polled():
             tuner.fit()
-
-
-def _loop_callback(progress: Progress, signals: _Signals) -> Callback:
-    from ray import tune
-
-    class Loop(tune.Callback):
-        """Runs in every turn of Tune's loop: between two turns is where a sweep can stop cleanly."""
-
-        def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-            del iteration, trials, info
-            progress.tick()
-            signals.check()
-
-    return Loop()
 
 
 class _Mirror:
@@ -238,7 +224,8 @@ def _parent(run: Run) -> ParentInfo:
 class _Signals:
     """Ctrl-C and SIGTERM as ``Interrupted``: at once, or while polled at the next ``check``.
 
-    Within Tune's loop an exception out of nowhere could cut a write to the ledger in two; a second signal comes at once.
+    Within Tune's loop an exception out of nowhere could cut a write to the ledger in two. A second signal does not
+    wait.
     """
 
     def __init__(self) -> None:
@@ -266,6 +253,7 @@ class _Signals:
 
 @contextmanager
 def _signals() -> Iterator[_Signals]:
+    """Takes over the signals; to be entered after Ray's start, which sets handlers of its own."""
     signals = _Signals()
     before = {number: signal.signal(number, signals.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -22,7 +22,10 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
+
+from search import mlflow_view
+from search.mlflow_view import KIND_TAG, SWEEP_KIND, SWEEP_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,10 +44,8 @@ _STATUS: Final[Mapping[str, _RunStatus]] = {
 }
 
 # Tags by which runs are found again and read.
-SWEEP_TAG: Final = "robustfront.sweep"
 NUMBER_TAG: Final = "robustfront.number"
 _IDENTITY_TAG: Final = "robustfront.identity"
-_KIND_TAG: Final = "robustfront.kind"
 _STATE_TAG: Final = "robustfront.state"
 _EPOCHS_TAG: Final = "robustfront.epochs"
 _REVISION_TAG: Final = "robustfront.revision"
@@ -104,6 +105,8 @@ class ParentInfo:
         identity: Tells this sweep from an earlier one of the same name whose folder is gone; the same on resume.
         run_dir: The run's folder.
         config: The resolved configuration, as YAML.
+        searched: Names of the parameters that are searched.
+        objectives: Names of the objectives.
         parameters: What the parent run shows as parameters.
         trial_parameters: What every trial shows as parameters beside its own.
         dataset: The data.
@@ -113,6 +116,8 @@ class ParentInfo:
     identity: str
     run_dir: Path
     config: str
+    searched: tuple[str, ...] = ()
+    objectives: tuple[str, ...] = ()
     parameters: Mapping[str, object] = field(default_factory=dict)
     trial_parameters: Mapping[str, object] = field(default_factory=dict)
     dataset: DatasetInfo | None = None
@@ -255,8 +260,10 @@ class Tracker:
 
     def _write_pending(self, mirror: _Mirror) -> bool:
         """Tries once to write each thing that is pending, and says whether all went through."""
+        with self._changed:
+            keys = tuple(self._pending)
         succeeded = True
-        for key in tuple(self._pending):
+        for key in keys:
             with self._changed:
                 if self._abandoned:
                     return False
@@ -316,6 +323,7 @@ class _Mirror:
         self._started = time.time()
         self._client: MlflowClient | None = None
         self._experiment_id: str | None = None
+        self._has_view = False
         self._parent: _TrackedRun | None = None
         self._children: dict[str, _TrackedRun] = {}
 
@@ -324,7 +332,9 @@ class _Mirror:
         """The sweep's page on the server, once known."""
         if not is_server(self._uri) or self._experiment_id is None:
             return None
-        return sweep_url(shown(self._uri), self._experiment_id, self._sweep)
+        return mlflow_view.sweep_url(
+            shown(self._uri), self._experiment_id, self._sweep, self._info.objectives, view=self._has_view
+        )
 
     def connect(self) -> None:
         """Finds all that is there of the sweep, in one search, and creates its parent run if there is none."""
@@ -344,7 +354,7 @@ class _Mirror:
             else:
                 self._children[number] = _TrackedRun.found(run)
         if parent is None:
-            parent = self._create(self._sweep, self._started, {_KIND_TAG: "sweep"})
+            parent = self._create(self._sweep, self._started, {KIND_TAG: SWEEP_KIND})
         self._set_status(parent, "RUNNING")
         self._log(parent, parameters=self._info.parameters, tags={**self._info.tags, _NOTE_TAG: self._note()})
         self._parent = parent
@@ -361,7 +371,7 @@ class _Mirror:
         run = self._children.get(record.number)
         if run is None:
             tags = {_PARENT_TAG: self._parent.id, NUMBER_TAG: record.number}
-            tags[_KIND_TAG] = "baseline" if record.is_baseline else "trial"
+            tags[KIND_TAG] = "baseline" if record.is_baseline else "trial"
             run = self._create(_title(record), record.started or time.time(), tags)
             self._children[record.number] = run
         elif run.revision == revision and run.status == status:
@@ -412,8 +422,25 @@ class _Mirror:
         found = self._client.get_experiment_by_name(self._experiment)
         if found is None:
             location = self._artifact_root.absolute().as_uri() if self._artifact_root is not None else None
-            return str(self._client.create_experiment(self._experiment, artifact_location=location))
-        return str(found.experiment_id)
+            experiment_id = str(self._client.create_experiment(self._experiment, artifact_location=location))
+            tags: Mapping[str, str] = {}
+        else:
+            experiment_id, tags = str(found.experiment_id), found.tags
+        self._attach_view(experiment_id, tags)
+        return experiment_id
+
+    def _attach_view(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        assert self._client is not None
+        tag = mlflow_view.view_tag(self._sweep)
+        view = mlflow_view.saved_view(self._sweep, self._info.searched, self._info.objectives)
+        if tags.get(tag) != view:
+            from mlflow import MlflowException
+
+            try:
+                self._client.set_experiment_tag(experiment_id, tag, view)
+            except MlflowException:  # an older server may find it too long; the links do without
+                return
+        self._has_view = True
 
     def _search(self) -> Iterator[Run]:
         """All runs of the sweep, oldest first."""
@@ -512,7 +539,10 @@ def _open(uri: str) -> MlflowClient:
 
 
 def _title(record: TrialRecord) -> str:
-    return f"baseline {record.number}: {record.loss}" if record.is_baseline else f"trial {record.number}"
+    if not record.is_baseline:
+        return f"trial {record.number}"
+    parameters = "".join(f" {name}={value:g}" for name, value in record.parameters.items())
+    return f"baseline {record.number}: {record.loss}{parameters}"
 
 
 def _own_parameters(record: TrialRecord) -> dict[str, object]:
@@ -577,23 +607,6 @@ def _revision(record: TrialRecord, history: Sequence[Mapping[str, float]]) -> st
     """A hash of all that a child run shows."""
     content: list[Any] = [getattr(record, item.name) for item in fields(record)] + [len(history)]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=dict).encode()).hexdigest()[:16]
-
-
-def sweep_url(server: str, experiment_id: str, sweep: str) -> str:
-    """The page of MLflow's UI that lists a sweep's runs and nothing else.
-
-    Args:
-        server: The server's address.
-        experiment_id: MLflow's id of the experiment.
-        sweep: The sweep's name.
-    """
-    query = urlencode({"searchFilter": f"tags.`{SWEEP_TAG}` = '{sweep}'"})
-    return f"{experiment_url(server, experiment_id)}&{query}"
-
-
-def experiment_url(server: str, experiment_id: str) -> str:
-    """The page of MLflow's UI that lists an experiment's runs; the experiment's own link opens another one."""
-    return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
 
 
 def is_server(uri: str) -> bool:

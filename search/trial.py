@@ -62,15 +62,15 @@ class SettingTrial(tune.Trainable):
 
         try:
             result = next(self._results)
+            if isinstance(result, SettingResult):
+                return {RESULT: self._finished(result), _DONE: True}
+            return {EPOCH: epoch_metrics(result)}
         except Exception as error:  # whatever a setting can do wrong ends this trial alone
             log = self._folder / "failures" / f"{self._number}.txt"
-            log.parent.mkdir(exist_ok=True)
+            log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text(traceback.format_exc(), encoding="utf-8")
             reason = str(error) if isinstance(error, NonFiniteLoss) else f"{type(error).__name__}: {error}"
             return {FAILURE: reason, _DONE: True}
-        if isinstance(result, SettingResult):
-            return {RESULT: self._finished(result), _DONE: True}
-        return {EPOCH: epoch_metrics(result)}
 
     def _begin(self, config: Mapping[str, Any]) -> None:
         from trainables.setting import run_setting
@@ -85,5 +85,7 @@ class SettingTrial(tune.Trainable):
         )
 
     def _finished(self, result: SettingResult) -> dict[str, Any]:
-        result.outcomes.save(self._folder / "outcomes" / f"{self._number}.npz")
+        path = self._folder / "outcomes" / f"{self._number}.npz"
+        path.parent.mkdir(exist_ok=True)
+        result.outcomes.save(path)
         return result_values(result)

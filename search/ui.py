@@ -24,7 +24,8 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from search.errors import SweepFailed, UserError
-from search.tracking import experiment_url, is_server, shown, sqlite_file, sweep_url
+from search.mlflow_view import experiment_url, sweep_url, view_tag
+from search.tracking import is_server, shown, sqlite_file
 
 _START_SECONDS: Final = 120.0
 _STOP_SECONDS: Final = 5.0
@@ -99,7 +100,8 @@ def link(server: str, experiment: str, sweep: str | None) -> str:
     experiment_id = str(answer["experiment"]["experiment_id"])
     if sweep is None:
         return experiment_url(shown(server), experiment_id)
-    return sweep_url(shown(server), experiment_id, sweep)
+    tags = {tag["key"] for tag in answer["experiment"].get("tags", [])}
+    return sweep_url(shown(server), experiment_id, sweep, view=view_tag(sweep) in tags)
 
 
 @contextmanager
@@ -184,13 +186,13 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _check_port(host: str, port: int) -> None:
+    if not 1 <= port <= 65535:
+        raise UserError(f"--port must be in [1, 65535], got {port}; 5000 is usual")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except OverflowError:
-        raise UserError(f"--port must be in [1, 65535], got {port}; 5000 is usual") from None
     except OSError as error:
         raise UserError(
             f"--port must be free on {host}, got {port} ({error.strerror}); choose another, such as --port {port + 1}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -18,8 +19,8 @@ from trainables.settings import Setting
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
-# Keeps the gradient of the norm finite at z = 0, where F.normalize's explodes.
-SQUARED_NORM_FLOOR = 1e-12
+# Keeps the gradient of the norm finite at z = 0, where that of F.normalize explodes.
+SQUARED_NORM_FLOOR: Final = 1e-12
 
 
 def _at_least_single(z: Tensor) -> Tensor:
@@ -107,7 +108,7 @@ def loss_function(setting: Setting) -> LossFunction:
     """The loss of a setting as a function of raw logits (..., n, k) and labels (..., n)."""
     if setting.loss == "cross-entropy":
         return cross_entropy
-    return partial(i_sce, **setting.parameters)
+    return partial(i_sce, s=setting.parameters["s"], m=setting.parameters["m"])
 
 
 def _per_sample(value: float | Tensor) -> float | Tensor:

@@ -1,4 +1,4 @@
-"""Training as a generator: one result an epoch, several replicates side by side, nothing moved to the host in between."""
+"""Training as a generator: one result an epoch, replicates side by side, nothing moved to the host in between."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainables.adam import Adam
 from trainables.data.augmentation import shift_and_flip
 from trainables.data.splits import Split
 from trainables.losses import LossFunction
@@ -24,16 +25,17 @@ AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class NonFiniteLoss(ArithmeticError):
-    """The training loss left the finite numbers, so the trial has failed.
+    """A loss left the finite numbers, so the trial has failed.
 
     Args:
+        which: ``training`` or ``validation``.
         loss: The epoch's mean loss.
         epoch: The epoch, from 1.
         seed: The replicate's seed.
     """
 
-    def __init__(self, loss: float, epoch: int, seed: int) -> None:
-        super().__init__(f"the training loss became {loss} in epoch {epoch} (replicate seed {seed})")
+    def __init__(self, which: str, loss: float, epoch: int, seed: int) -> None:
+        super().__init__(f"the {which} loss became {loss} in epoch {epoch} (replicate seed {seed})")
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,14 @@ class Replicate:
         seed: What its initial weights and its order of images derive from.
         model: The model.
         optimizer: Its optimiser.
-        scaler: Scales the loss for fp16 on CUDA; disabled otherwise.
+        scaler: Scales the loss for fp16, whose gradients would underflow; disabled otherwise.
         generator: Draws permutations and augmentations, on the device.
         history: The epochs done.
     """
 
     seed: int
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: Adam
     scaler: torch.amp.GradScaler
     generator: torch.Generator
     history: list[ReplicateEpoch] = field(default_factory=list)
@@ -148,8 +150,8 @@ def _make_replicate(problem: Problem, split: Split, device: torch.device, seed: 
     return Replicate(
         seed=seed,
         model=model,
-        optimizer=torch.optim.Adam(model.parameters(), lr=problem.train.learning_rate, fused=True),
-        scaler=torch.amp.GradScaler(device.type, enabled=problem.train.precision == "fp16" and device.type == "cuda"),
+        optimizer=Adam(model.parameters()),
+        scaler=torch.amp.GradScaler(device.type, enabled=problem.train.precision == "fp16"),
         generator=torch.Generator(device).manual_seed(_derived(seed, 1)),
     )
 
@@ -179,7 +181,7 @@ def train(
         One result an epoch, once every replicate has done it.
 
     Raises:
-        NonFiniteLoss: A replicate's training loss is not finite at the end of an epoch.
+        NonFiniteLoss: A replicate's training or validation loss of an epoch is not finite.
     """
     epochs = {replicate.epoch for replicate in replicates}
     assert len(epochs) == 1, f"replicates at different epochs: {sorted(epochs)}"
@@ -205,7 +207,7 @@ def learning_rate(settings: TrainSettings, progress: float) -> float:
     """The learning rate of a step.
 
     Args:
-        settings: Schedule and initial learning rate. Cosine falls with every step, ``step`` at the halves' ends.
+        settings: Schedule and initial learning rate. Cosine falls with every step of the optimiser.
         progress: Steps done as a fraction of all steps of the training, in [0, 1).
 
     Returns:
@@ -228,34 +230,51 @@ def _train_epoch(
     start = time.perf_counter()
     split = splits["train"]
     n, device = len(split), split.labels.device
-    batches = torch.randperm(n, generator=replicate.generator, device=device).split(settings.batch_size)
+    batches = torch.split(torch.randperm(n, generator=replicate.generator, device=device), settings.batch_size)
     total = torch.zeros((), device=device)
     replicate.model.train()
     for step, batch in enumerate(batches):
         images = split.images[batch]
         if augment:
             images = shift_and_flip(images, replicate.generator)
-        for group in replicate.optimizer.param_groups:
-            group["lr"] = learning_rate(settings, (replicate.epoch + step / len(batches)) / settings.epochs)
-        total += training_step(replicate, loss, images, split.labels[batch], settings) * len(batch)
-    validation_loss, accuracy = evaluate_split(replicate.model, loss, splits["validation"], settings)
+        progress = (replicate.epoch + step / len(batches)) / settings.epochs
+        total += training_step(replicate, loss, images, split.labels[batch], settings, progress) * len(batch)
+    evaluation = evaluate_split(replicate.model, loss, splits["validation"], settings)
     # The one transfer of the epoch.
-    numbers = torch.stack([total / n, validation_loss, accuracy]).tolist()
-    if not math.isfinite(numbers[0]):
-        raise NonFiniteLoss(numbers[0], replicate.epoch + 1, replicate.seed)
-    replicate.history.append(ReplicateEpoch(*numbers, seconds=time.perf_counter() - start))
+    train_loss, validation_loss, accuracy = torch.stack([total / n, *evaluation]).tolist()
+    for which, value in (("training", train_loss), ("validation", validation_loss)):
+        if not math.isfinite(value):
+            raise NonFiniteLoss(which, value, replicate.epoch + 1, replicate.seed)
+    replicate.history.append(ReplicateEpoch(train_loss, validation_loss, accuracy, time.perf_counter() - start))
 
 
 def training_step(
-    replicate: Replicate, loss: LossFunction, images: Tensor, labels: Tensor, settings: TrainSettings
+    replicate: Replicate,
+    loss: LossFunction,
+    images: Tensor,
+    labels: Tensor,
+    settings: TrainSettings,
+    progress: float,
 ) -> Tensor:
-    """One step of the optimiser on one batch; returns the batch's loss, a scalar on the device."""
+    """One step of the optimiser on one batch.
+
+    Args:
+        replicate: Changed in place.
+        loss: From raw logits (n, k) and labels (n,) to a scalar.
+        images: Shape (n, c, h, w).
+        labels: Shape (n,).
+        settings: Learning rate, schedule and precision.
+        progress: Steps done as a fraction of all steps of the training, in [0, 1).
+
+    Returns:
+        The batch's mean loss before the step, a scalar on the device.
+    """
     with _autocast(images.device, settings):
         z = replicate.model(images)
     value = loss(z, labels)
     replicate.optimizer.zero_grad()
     replicate.scaler.scale(value).backward()  # type: ignore[no-untyped-call]
-    replicate.scaler.step(replicate.optimizer)
+    replicate.scaler.step(replicate.optimizer, learning_rate(settings, progress))  # type: ignore[arg-type]
     replicate.scaler.update()
     return value.detach()
 
@@ -267,7 +286,7 @@ def evaluate_split(
     """Mean loss and accuracy of a model in evaluation mode, scalars on the device."""
     model.eval()
     with _autocast(split.images.device, settings):
-        z = torch.cat([model(images) for images in split.images.split(EVALUATION_BATCH)])
+        z = torch.cat([model(images) for images in torch.split(split.images, EVALUATION_BATCH)])
     return loss(z, split.labels), (z.argmax(-1) == split.labels).float().mean()
 
 

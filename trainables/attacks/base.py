@@ -1,8 +1,8 @@
 """What every attack shares: the ball, the box, the judgement, and the model left as it was found.
 
-An attack is asked for one thing: images inside the L2 ball and the pixel box whose predicted label is no longer the true
-one. Only images that the clean model gets right are attacked. An image is broken as soon as any point that the attack
-looks at is misclassified, so the outcome is the best iterate of each image and never the last one.
+An attack is asked for one thing: images inside the L2 ball and the pixel box whose predicted label is no longer the
+true one. Only images that the clean model gets right are attacked. An image is broken as soon as any point that the
+attack looks at is misclassified, so the outcome is each image's best iterate and never merely the last one.
 
 Two ways to write an attack:
 
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.losses import normalize_logits
-from trainables.settings import AttackTarget, View
+from trainables.settings import View
 
 _VIEWS: Final[dict[View, Callable[[Tensor], Tensor]]] = {"normalized": normalize_logits, "raw": lambda logits: logits}
 
@@ -68,7 +68,7 @@ class Victim(nn.Module):
         self.forward_passes += len(images)
         logits: Tensor = self.model(images)
         if logits.requires_grad:
-            logits.register_hook(self._count_backward)
+            logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits
 
     def forward(self, images: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class Batch:
     Args:
         clean: Where they started, (b, c, h, w).
         labels: True labels, (b,).
-        targets: The class to move towards, (b,), fixed from the clean logits.
+        clean_logits: The clean images' logits z, (b, k).
         images: The present iterates, (b, c, h, w), inside ball and box.
         index: Each image's position in the caller's images, (b,).
         radius: L2 radius of the ball, in pixel units.
@@ -95,7 +95,7 @@ class Batch:
 
     clean: Tensor
     labels: Tensor
-    targets: Tensor
+    clean_logits: Tensor
     images: Tensor
     index: Tensor
     radius: float
@@ -109,7 +109,7 @@ class Batch:
         return Batch(
             self.clean[rows],
             self.labels[rows],
-            self.targets[rows],
+            self.clean_logits[rows],
             self.images[rows],
             self.index[rows],
             self.radius,
@@ -126,7 +126,7 @@ def join(batches: list[Batch]) -> Batch:
     return Batch(
         torch.cat([batch.clean for batch in batches]),
         torch.cat([batch.labels for batch in batches]),
-        torch.cat([batch.targets for batch in batches]),
+        torch.cat([batch.clean_logits for batch in batches]),
         torch.cat([batch.images for batch in batches]),
         torch.cat([batch.index for batch in batches]),
         batches[0].radius,
@@ -135,15 +135,10 @@ def join(batches: list[Batch]) -> Batch:
 
 
 class Attack(ABC):
-    """The contract: images in, per-image outcome out, nothing else in the process changed.
+    """The contract: images in, per-image outcome out, nothing else in the process changed."""
 
-    Args:
-        target: ``untargeted``, or towards the class with the smallest clean logit. Success is judged alike: the
-            predicted label is no longer the true one.
-    """
-
-    def __init__(self, target: AttackTarget = "untargeted") -> None:
-        self.target = target
+    scale_free = False
+    """Whether the attack does the same on f as on z, since no scale of an image's logits changes its steps."""
 
     def __call__(
         self,
@@ -162,7 +157,7 @@ class Attack(ABC):
         The model's modes, flags, gradients and buffers and the process's random states are the same afterwards.
 
         Args:
-            model: Maps images (n, c, h, w) to logits z (n, k).
+            model: Maps images to logits z (n, k).
             images: (n, c, h, w), fp32 in [0, 1], on the model's device.
             labels: (n,), int64.
             radius: L2 radius of the ball, above 0, in pixel units.
@@ -176,7 +171,7 @@ class Attack(ABC):
         """
         victim = Victim(model, view)
         images = images.detach().contiguous(memory_format=torch.channels_last)
-        with untouched(model), torch.autocast(images.device.type, enabled=False):
+        with untouched(model), torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
             clean_logits = predict(victim.logits, images, batch_size) if logits is None else logits
             kept = clean_logits.argmax(1) == labels
             adversarial = images.clone(memory_format=torch.channels_last)
@@ -185,7 +180,7 @@ class Attack(ABC):
                 batch = Batch(
                     clean=images[index],
                     labels=labels[index],
-                    targets=clean_logits[index].argmin(1),
+                    clean_logits=clean_logits[index],
                     images=images[index],
                     index=index,
                     radius=radius,
@@ -219,11 +214,9 @@ class StepAttack(Attack):
     Args:
         steps: Steps of each restart, at least 1.
         restarts: Starts, at least 1; an image is broken if any of them breaks it.
-        target: See `Attack`.
     """
 
-    def __init__(self, steps: int, restarts: int = 1, target: AttackTarget = "untargeted") -> None:
-        super().__init__(target)
+    def __init__(self, steps: int, restarts: int = 1) -> None:
         self.steps = steps
         self.restarts = restarts
 
@@ -236,27 +229,28 @@ class StepAttack(Attack):
             logits: The logits of ``images`` in the view, (b, k), with their graph.
         """
 
-    def start(self, batch: Batch, rng: np.random.Generator) -> Tensor:
+    def start(self, batch: Batch, restart: int, rng: np.random.Generator) -> Tensor:
         """The first points, (b, c, h, w), before projection and clipping; here the images as they are.
 
         Args:
             batch: The images still standing. Draw for every image up to the last of ``index``, then take those of
                 ``index``: so an image's draw depends neither on the other images nor on the batch size.
+            restart: From 0.
             rng: Seeded from the attack's seed and the restart.
         """
-        del rng
+        del restart, rng
         return batch.clean
 
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
         standing = batch
         for restart in range(self.restarts):
-            first = self.start(standing, np.random.default_rng([seed, restart]))
+            first = self.start(standing, restart, np.random.default_rng([seed, restart]))
             parts = replace(standing, images=project(first, standing.clean, standing.radius)).split(batch_size)
             for step in range(self.steps + 1):
                 survivors = []
                 for part in parts:
-                    broken, kept = self._advance(victim, part, move=step < self.steps)
-                    if len(broken):
+                    kept, broken = self._advance(victim, part, move=step < self.steps)
+                    if broken is not None:
                         yield broken
                     if len(kept):
                         survivors.append(kept)
@@ -266,20 +260,20 @@ class StepAttack(Attack):
                 parts = join(survivors).split(batch_size) if fewest < len(survivors) else survivors
             standing = replace(join(parts), memory={})
 
-    def _advance(self, victim: Victim, batch: Batch, *, move: bool) -> tuple[Batch, Batch]:
-        """Judge every iterate and move those that are still classified correctly; the broken ones and the others."""
+    def _advance(self, victim: Victim, batch: Batch, *, move: bool) -> tuple[Batch, Batch | None]:
+        """Judge every iterate and move those that are still classified correctly; these, and the broken ones if any."""
         batch = replace(batch, images=batch.images.detach().requires_grad_(move))
         with torch.set_grad_enabled(move):
             raw = victim.logits(batch.images)
             moved = self.step(batch, victim.view(raw)) if move else batch.images
         batch.images, moved = batch.images.detach(), moved.detach()
         correct = raw.argmax(1) == batch.labels
-        broken = batch.take((~correct).nonzero().squeeze(1))
-        if len(broken):
-            rows = correct.nonzero().squeeze(1)
-            batch, moved = batch.take(rows), moved[rows]
+        broken = None
+        if not correct.all():
+            broken = batch.take(~correct)
+            batch, moved = batch.take(correct), moved[correct]
         batch.images = project(moved, batch.clean, batch.radius) if move else moved
-        return broken, batch
+        return batch, broken
 
 
 def project(images: Tensor, clean: Tensor, radius: float) -> Tensor:
@@ -302,7 +296,8 @@ def project(images: Tensor, clean: Tensor, radius: float) -> Tensor:
 
 def l2_norm(images: Tensor) -> Tensor:
     """The L2 norm of each image, (n, 1, 1, 1)."""
-    return torch.linalg.vector_norm(images, dim=(1, 2, 3), keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(images, dim=(1, 2, 3), keepdim=True)
+    return norm
 
 
 def attack_seed(seed: int, label: str) -> int:
@@ -313,12 +308,12 @@ def attack_seed(seed: int, label: str) -> int:
 @torch.no_grad()
 def predict(logits: Callable[[Tensor], Tensor], images: Tensor, batch_size: int) -> Tensor:
     """Logits (n, k) of images (n, c, h, w), a batch at a time and without a graph."""
-    return torch.cat([logits(part) for part in images.split(batch_size)])
+    return torch.cat([logits(part) for part in torch.split(images, batch_size)])
 
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and frozen parameters inside (an attack needs the input's gradient alone); as found afterwards."""
+    """Evaluation mode and frozen parameters inside (attacks need the input's gradient alone), as found afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:

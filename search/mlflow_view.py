@@ -1,0 +1,99 @@
+"""How a sweep is shown in MLflow's UI: a saved view of its trials, and links to it.
+
+MLflow opens an experiment with the sweep's run alone, its trials folded away, without a parameter or a metric. A saved
+view shows the trials with what matters, best first, and draws the charts that belong to a sweep. MLflow keeps views in
+tags of the experiment, in a form that only its UI (3.17) writes and nobody documents: every link works without, too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import urlencode
+
+SWEEP_TAG: Final = "robustfront.sweep"
+KIND_TAG: Final = "robustfront.kind"
+SWEEP_KIND: Final = "sweep"
+CURVES: Final = ("validation_loss", "validation_accuracy")
+
+_VIEW_TAG_PREFIX: Final = "mlflow.sharedViewState."
+_SECTION: Final = "sweep"
+_CREATED: Final = 0  # a fixed time, so that saving the same view again changes nothing
+
+
+def view_tag(sweep: str) -> str:
+    """The experiment's tag that holds the sweep's view."""
+    return _VIEW_TAG_PREFIX + _view_key(sweep)
+
+
+def saved_view(sweep: str, parameters: Sequence[str], objectives: Sequence[str]) -> str:
+    """A view of a sweep's trials, as MLflow's UI saves one.
+
+    Args:
+        sweep: The sweep's name.
+        parameters: What is searched; the charts draw the first two.
+        objectives: What is sought; the table is sorted by the last, the highest first.
+
+    Returns:
+        The content of the tag ``view_tag(sweep)``.
+    """
+    columns = [*(f"params.`{name}`" for name in parameters), *(f"metrics.`{name}`" for name in objectives)]
+    columns += [f"metrics.`{CURVES[-1]}`", "tags.`robustfront.state`"]
+    state = {
+        **_facets(sweep, objectives),
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "datasetsFilter": [],
+        "selectedColumns": columns,
+        "runsHiddenMode": "SHOWALL",
+        "compareRunCharts": _charts(parameters, objectives),
+        "compareRunSections": [{"uuid": _SECTION, "name": f"Sweep {sweep}", "display": True, "isReordered": False}],
+        "isAccordionReordered": True,  # else the UI sorts our section behind those that it generates
+    }
+    view = {"name": f"sweep {sweep}", "createdAt": _CREATED, "updatedAt": _CREATED, "state": json.dumps(state)}
+    return json.dumps(view)
+
+
+def sweep_url(server: str, experiment_id: str, sweep: str, objectives: Sequence[str] = (), *, view: bool) -> str:
+    """The page that lists a sweep's trials and nothing else.
+
+    Args:
+        server: The server's address.
+        experiment_id: MLflow's id of the experiment.
+        sweep: The sweep's name.
+        objectives: What is sought; without a view, the table is sorted by the last.
+        view: Whether the experiment holds the sweep's view.
+    """
+    facets = {"viewStateShareKey": _view_key(sweep)} if view else _facets(sweep, objectives)
+    return f"{experiment_url(server, experiment_id)}&{urlencode(facets)}"
+
+
+def experiment_url(server: str, experiment_id: str) -> str:
+    """The page that lists an experiment's runs; MLflow's own link to an experiment may open another one."""
+    return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+
+
+def _view_key(sweep: str) -> str:
+    return f"robustfront-{sweep}"
+
+
+def _facets(sweep: str, objectives: Sequence[str]) -> dict[str, Any]:
+    facets = {"searchFilter": f"tags.`{SWEEP_TAG}` = '{sweep}' AND tags.`{KIND_TAG}` != '{SWEEP_KIND}'"}
+    # Sorted by a metric, MLflow lists children flat instead of folding them into their parent.
+    return facets | ({"orderByKey": f"metrics.`{objectives[-1]}`", "orderByAsc": "false"} if objectives else {})
+
+
+def _charts(parameters: Sequence[str], objectives: Sequence[str]) -> list[dict[str, Any]]:
+    metrics = [{"key": name, "type": "METRIC"} for name in objectives]
+    axes = [{"key": name, "type": "PARAM"} for name in parameters]
+    charts: list[Mapping[str, Any]] = []
+    if len(metrics) >= 2:
+        charts.append({"type": "SCATTER", "xaxis": metrics[0], "yaxis": metrics[1]})
+    if len(axes) >= 2:
+        charts += [{"type": "CONTOUR", "xaxis": axes[0], "yaxis": axes[1], "zaxis": metric} for metric in metrics]
+    charts.append({"type": "PARALLEL", "selectedParams": list(parameters), "selectedMetrics": list(objectives)})
+    charts += [{"type": "LINE", "metricKey": name, "selectedMetricKeys": [name]} for name in CURVES]
+    common = {"runsCountToCompare": 100, "metricSectionId": _SECTION, "deleted": False, "isGenerated": False}
+    return [{"uuid": f"{_SECTION}-{index}", **common, **chart} for index, chart in enumerate(charts)]

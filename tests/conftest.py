@@ -1,0 +1,18 @@
+"""What every test starts from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+# One thread a process: the suite runs one process a core, and two that fight for both are many times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def _no_tracking_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs of tests are recorded in their own folders, whatever the user's environment says."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    yield

@@ -1,0 +1,192 @@
+"""What every attack must keep to, whoever wrote it."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.trainables.victims import RADIUS, digits, trained
+from trainables.attacks import PGD, Attack, AttackResult, Torchattacks
+from trainables.attacks.base import Batch, StepAttack
+
+
+class Momentum(StepAttack):
+    """An attack that draws nothing and remembers something of each image."""
+
+    def step(self, batch: Batch, logits: Tensor) -> Tensor:
+        (gradient,) = torch.autograd.grad(
+            nn.functional.cross_entropy(logits, batch.labels, reduction="sum"), batch.images
+        )
+        gradient = gradient / gradient.abs().sum((1, 2, 3), keepdim=True)
+        momentum = gradient + batch.memory.get("momentum", torch.zeros_like(gradient))
+        batch.memory["momentum"] = momentum
+        return batch.images + 0.3 * batch.radius * momentum / momentum.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
+class Explosive(StepAttack):
+    """An attack that steps outside the numbers."""
+
+    def step(self, batch: Batch, logits: Tensor) -> Tensor:
+        del logits
+        steps = torch.tensor([torch.nan, torch.inf, 1e30, -1e30]).repeat(len(batch) // 4 + 1)[: len(batch)]
+        return batch.images + steps.view(-1, 1, 1, 1) * torch.ones_like(batch.images)
+
+
+OURS: dict[str, Callable[[], Attack]] = {
+    "pgd-ce": lambda: PGD(8),
+    "pgd-dlr": lambda: PGD(8, "dlr"),
+    "pgd-ce-least-likely": lambda: PGD(8, target="least-likely"),
+    "pgd-dlr-least-likely": lambda: PGD(8, "dlr", "least-likely"),
+    "pgd-restarts": lambda: PGD(3, restarts=3),
+    "momentum": lambda: Momentum(6),
+    "explosive": lambda: Explosive(3),
+}
+THEIRS: dict[str, Callable[[], Attack]] = {
+    name: lambda name=name, options=options: Torchattacks(f"torchattacks.{name}", options)  # type: ignore[misc]
+    for name, options in {
+        "APGD": {"steps": 8},
+        "APGDT": {"steps": 3},
+        "FAB": {"steps": 4},
+        "Square": {"n_queries": 30},
+        "DeepFool": {"steps": 4},
+        "PGDL2": {"steps": 5},
+        "CW": {"steps": 5},
+        "FGSM": {},
+        "GN": {},
+    }.items()
+}
+ATTACKS = OURS | THEIRS
+
+each_attack = pytest.mark.parametrize("name", ATTACKS)
+each_of_ours = pytest.mark.parametrize("name", OURS)
+
+
+def attack(
+    name: str,
+    images: Tensor,
+    labels: Tensor,
+    model: nn.Module | None = None,
+    seed: int = 3,
+    batch_size: int = 16,
+) -> AttackResult:
+    model = trained("i-sce", images.shape[1]) if model is None else model
+    return ATTACKS[name]()(model, images, labels, radius=RADIUS, view="normalized", seed=seed, batch_size=batch_size)
+
+
+@each_attack
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_broken_image_is_a_legal_misclassified_one(name: str, channels: int) -> None:
+    images, labels = digits(24, channels)
+    model = trained("i-sce", channels)
+    result = attack(name, images, labels)
+    change = (result.adversarial - images).flatten(1).double().norm(dim=1)
+    assert (change <= RADIUS * (1 + 2e-4)).all()
+    assert result.adversarial.min() >= 0
+    assert result.adversarial.max() <= 1
+    with torch.no_grad():
+        correct = model(images).argmax(1) == labels
+        survived = model(result.adversarial).argmax(1) == labels
+    assert torch.equal(result.kept, correct & survived)
+    assert torch.equal(result.adversarial[result.kept], images[result.kept])
+
+
+def test_the_victim_is_worth_attacking() -> None:
+    images, labels = digits(96)
+    kept = {name: int(attack(name, images, labels).kept.sum()) for name in ("pgd-ce", "pgd-dlr", "momentum")}
+    assert all(5 < value < 80 for value in kept.values()), kept
+
+
+@each_attack
+def test_the_model_is_left_as_it_was_found(name: str) -> None:
+    model = copy.deepcopy(trained("i-sce"))
+    model.train()
+    model[1].eval()  # a frozen batch norm in a model that trains
+    model[0].weight.requires_grad_(False)
+    model[6].bias.grad = torch.full_like(model[6].bias, 7.0)
+    state = copy.deepcopy(model.state_dict())
+    modes = [module.training for module in model.modules()]
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    images, labels = digits(12)
+    copies = images.clone(), labels.clone()
+
+    attack(name, images, labels, model)
+
+    assert [module.training for module in model.modules()] == modes
+    assert [parameter.requires_grad for parameter in model.parameters()] == flags
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert torch.equal(model[6].bias.grad, torch.full_like(model[6].bias, 7.0))
+    assert all(parameter.grad is None for parameter in model.parameters() if parameter is not model[6].bias)
+    assert torch.equal(images, copies[0])
+    assert torch.equal(labels, copies[1])
+    assert not images.requires_grad
+
+
+@each_attack
+def test_global_randomness_is_untouched_and_unread(name: str) -> None:
+    images, labels = digits(12)
+    outcomes = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        before = torch.get_rng_state(), np.random.get_state(), random.getstate()
+        outcomes.append(attack(name, images, labels))
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), before[1], strict=True))
+        assert random.getstate() == before[2]
+    assert torch.equal(outcomes[0].adversarial, outcomes[1].adversarial)
+    assert torch.equal(outcomes[0].kept, outcomes[1].kept)
+
+
+@each_attack
+def test_the_callers_contexts_do_not_matter(name: str) -> None:
+    images, labels = digits(12)
+    plain = attack(name, images, labels)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        inside = attack(name, images, labels)
+        assert not torch.is_grad_enabled()
+    assert torch.equal(plain.adversarial, inside.adversarial)
+
+
+@each_attack
+def test_images_that_the_model_gets_wrong_are_not_attacked(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    images, labels = digits(12)
+    with torch.no_grad():
+        wrong = (trained("i-sce")(images).argmax(1) + 1) % 5
+    result = attack(name, images, wrong)
+    assert not result.kept.any()
+    assert torch.equal(result.adversarial, images)
+    assert (result.forward_passes, result.backward_passes) == (len(images), 0)
+    attack(name, images, labels)
+    assert capsys.readouterr() == ("", "")
+
+
+@each_of_ours
+def test_an_outcome_depends_on_nothing_beside_the_image(name: str) -> None:
+    images, labels = digits(40)
+    whole = attack(name, images, labels, batch_size=64)
+    for other in (attack(name, images, labels, batch_size=7), attack(name, images[:23], labels[:23], batch_size=64)):
+        assert torch.equal(other.kept, whole.kept[: len(other.kept)])
+        torch.testing.assert_close(other.adversarial, whole.adversarial[: len(other.kept)], atol=1e-4, rtol=0)
+
+
+def test_order_does_not_matter_where_nothing_is_drawn() -> None:
+    images, labels = digits(40)
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
+    straight, shuffled = attack("momentum", images, labels), attack("momentum", images[order], labels[order])
+    assert torch.equal(shuffled.kept, straight.kept[order])
+
+
+@pytest.mark.parametrize("name", ["pgd-ce", "pgd-dlr", "PGDL2", "APGD"])
+def test_another_seed_draws_something_else(name: str) -> None:
+    images, labels = digits(64)
+    first, second = (attack(name, images, labels, seed=seed) for seed in (1, 2))
+    both = ~first.kept & ~second.kept & (first.adversarial != images).flatten(1).any(1)
+    assert both.any()
+    assert (first.adversarial[both] != second.adversarial[both]).flatten(1).any(1).all()

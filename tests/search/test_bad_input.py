@@ -1,0 +1,236 @@
+"""Bad input: one line, exit code 2, nothing written."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from search.cli import WRONG_INPUT, run
+from search.config import available_cpus
+
+QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
+
+# (what is set, what the message must say): a sweep of the quickstart with one thing wrong.
+SETTINGS = [
+    ("search.trils=3", "search.trils must be a known setting, got 3; did you mean trials?"),
+    ("serch.trials=3", "serch must be a known setting, .*did you mean search?"),
+    ("data.nam=x", "did you mean name?"),
+    ("space.m.lo=0.1", "space.m.lo must be a known setting, got 0.1; did you mean low?"),
+    ("robustness.attacks=[{nam: pgd}]", "robustness.attacks[0].nam must be a known setting"),
+    ("robustness.attacks=[{name: pgd, lss: ce}]", "did you mean loss?"),
+    ("resources.gpu_per_trial=1", "did you mean gpus_per_trial?"),
+    ("search.trials=many", "search.trials must be a whole number, got many"),
+    ("search.trials=2.5", "search.trials must be a whole number, got 2.5"),
+    ("search.trials=true", "search.trials must be a whole number, got True"),
+    ("search.trials=0", "search.trials must be at least 1, got 0"),
+    ("search.trials=null", "search.trials must be given"),
+    ("search.seed=-1", "search.seed must be at least 0, got -1"),
+    ("search.concurrency=0", "search.concurrency must be at least 1, got 0"),
+    ("train.epochs=0", "train.epochs must be at least 1, got 0"),
+    ("train.epochs='3'", "train.epochs must be a whole number, got 3 (str)"),
+    ("train.batch_size=-5", "train.batch_size must be at least 1, got -5"),
+    ("train.learning_rate=0", "train.learning_rate must be above 0, got 0"),
+    ("train.learning_rate=.nan", "train.learning_rate must be above 0, got nan"),
+    ("train.schedule=linear", "train.schedule must be one of constant, cosine, step, got linear"),
+    ("train.precision=fp8", "train.precision must be one of fp32, bf16, fp16"),
+    ("train.replicates=0", "train.replicates must be at least 1, got 0"),
+    ("train=3", "train must be a mapping of settings, got 3"),
+    ("space.s.low=0.5", "space.s must lie in [1, 2], got low 0.5"),
+    ("space.s.high=2.5", "space.s must lie in [1, 2], got low 1 and high 2.5"),
+    ("space.s.low=.nan", "space.s must have finite ends"),
+    ("space.m.low_exclusive=false", "space.m.low must be above 0, got 0"),
+    ("space.m.high=0.2", "space.m must lie in (0, 0.1], got low 0 and high 0.2"),
+    ("space.m={low: 0.0, high: 0.0, low_exclusive: true}", "space.m.high must be above 0, got 0"),
+    ("space.s={low: 2.0, high: 1.0}", "space.s.low must be at most space.s.high, got 2 and 1"),
+    ("space.q={low: 1.0, high: 2.0}", "space.q must be a parameter of i-sce"),
+    ("data.name=mnist5", "data.name must be one of mnist5k, mnist, fashion-mnist, cifar10, got mnist5"),
+    ("data.validation_size=0", "data.validation_size must be at least 1, got 0"),
+    ("data.train_size=9000", "data.train_size must be"),
+    ("data.validation_size=5000", "data.validation_size must be"),
+    ("model=resnet18", "model must be one of lenet5, cnn8, resnet32, got resnet18; did you mean resnet32?"),
+    ("loss.name=isce", "loss.name must be one of i-sce, cross-entropy, got isce; did you mean i-sce?"),
+    ("loss.name=cross-entropy", "loss.name must be a loss with parameters to search, got cross-entropy"),
+    ("robustness.attacks=[{name: pdg}]", "got pdg; did you mean pgd?"),
+    ("robustness.attacks=[{name: torchattacks.APDG}]", "did you mean torchattacks.APGD?"),
+    ("robustness.attacks=[]", "robustness.attacks must name at least one attack"),
+    ("robustness.attacks=pgd", "robustness.attacks must be a list, got pgd"),
+    (
+        "robustness.attacks=[{name: pgd}, {name: pgd}]",
+        "robustness.attacks must differ from each other, got pgd50-ce twice",
+    ),
+    ("robustness.attacks=[{name: pgd, steps: 0}]", "robustness.attacks[0].steps must be at least 1, got 0"),
+    ("robustness.epsilon=-1", "robustness.epsilon must be above 0, got -1"),
+    ("robustness.norm=linf", "robustness.norm must be"),
+    ("robustness.views=[normalised]", "did you mean normalized?"),
+    ("robustness.images=5000", "robustness.images must be at most data.validation_size (1000), got 5000"),
+    ("objectives={clean_accuracy: minimize, robust_accuracy: maximize}", "objectives must be"),
+    ("search.sampler=tpa", "search.sampler must be one of tpe, random, grid, got tpa; did you mean tpe?"),
+    ("search.sampler=grid", "search.grid must give at least 2 points for each of s, m"),
+    ("search.grid={s: 3, m: 3}", "search.grid must be left out for the sampler tpe"),
+    ("search.enqueue=[{s: 3.0, m: 0.1}]", "search.enqueue[0].s must be in [1, 2], got 3"),
+    ("search.enqueue=[{s: 1.5, m: 0.0}]", "search.enqueue[0].m must lie in the space's range"),
+    ("search.enqueue=[{s: 1.5}]", "search.enqueue[0].m must be given"),
+    ("resources.max_failures=-1", "resources.max_failures must be at least 0, got -1"),
+    (
+        f"resources.cpus_per_trial={available_cpus() + 1}",
+        f"resources.cpus_per_trial must be at most {available_cpus()}",
+    ),
+    (f"search.concurrency={available_cpus() + 1}", f"search.concurrency must be at most {available_cpus()}"),
+    ("name=a/b", "name must be letters, digits"),
+    ("name=x-baselines", "name must not end in -baselines"),
+    ("storage.url=nonsense", "storage.url must be a database URL, got nonsense"),
+    ("storage.url=postgresql://u:secret@127.0.0.1:1/x", "storage.url must be a database that answers"),
+    ("search", "--set must be KEY=VALUE, got search"),
+    ("search.trials=[", "must be valid YAML"),
+    ("name.first=x", "--set name.first must name a setting inside a section"),
+]
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working folder, which must be empty afterwards too."""
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "80")
+    yield folder
+    assert list(folder.iterdir()) == []
+
+
+def refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Asserts that a command ends with exit code 2 and one line that says ``message`` (``.*`` for any text)."""
+    code = run(arguments)
+    output = capsys.readouterr()
+    assert code == WRONG_INPUT, output
+    assert output.out in ("", "starting Ray ...\n")
+    assert output.err.count("\n") == 1, output.err
+    assert output.err.startswith("robustfront: ")
+    assert "Traceback" not in output.err
+    pattern = ".*".join(re.escape(part) for part in message.split(".*"))
+    assert re.search(pattern, output.err), output.err
+
+
+@pytest.mark.parametrize(("setting", "message"), SETTINGS, ids=[setting for setting, _ in SETTINGS])
+def test_a_wrong_setting(setting: str, message: str, empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    del empty
+    refused(["sweep", str(QUICKSTART), "--set", setting], message, capsys)
+
+
+def test_passwords_are_not_shown(empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    del empty
+    run(["sweep", str(QUICKSTART), "--set", "storage.url=postgresql://u:secret@127.0.0.1:1/x"])
+    assert "secret" not in capsys.readouterr().err
+
+
+FILES: list[tuple[str, Callable[[Path], object], str]] = [
+    ("missing", lambda _: None, "config must be an existing file"),
+    ("empty", lambda path: path.write_text(""), "must hold a mapping of settings, got nothing"),
+    ("a list", lambda path: path.write_text("- a\n- b\n"), "must hold a mapping of settings, got list"),
+    ("no YAML", lambda path: path.write_text("name: [a\nb: {c"), "must be valid YAML, got an error in line"),
+    ("a tab", lambda path: path.write_text("name:\n\t- x\n"), "must be valid YAML"),
+    ("binary", lambda path: path.write_bytes(b"\xff\xfe\x00\x80"), "must be a readable text file"),
+    ("a folder", lambda path: path.mkdir(), "must be a readable text file"),
+    ("no name", lambda path: path.write_text("search: {trials: 2}\n"), "name must be given"),
+]
+
+
+@pytest.mark.parametrize(("write", "message"), [row[1:] for row in FILES], ids=[row[0] for row in FILES])
+def test_a_wrong_file(
+    write: Callable[[Path], object], message: str, empty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del empty
+    path = tmp_path / "config.yaml"
+    write(path)
+    refused(["sweep", str(path)], message, capsys)
+
+
+def test_a_run_that_exists_is_offered_for_resuming(
+    empty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del empty
+    (tmp_path / "runs" / "quickstart").mkdir(parents=True)
+    arguments = ["sweep", str(QUICKSTART), "--runs-dir", str(tmp_path / "runs")]
+    refused(arguments, "name must be new in .*robustfront resume quickstart", capsys)
+
+
+def test_a_runs_folder_that_is_a_file(empty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    del empty
+    (tmp_path / "file").write_text("")
+    arguments = ["sweep", str(QUICKSTART), "--runs-dir", str(tmp_path / "file" / "runs")]
+    refused(arguments, "--runs-dir must be a folder that can be written to", capsys)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_runs_folder_without_permission(empty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    del empty
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o500)
+    refused(["sweep", str(QUICKSTART), "--runs-dir", str(folder)], "--runs-dir must be a folder", capsys)
+
+
+def closed_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (f"127.0.0.1:{closed_port()}", "--address must be a Ray cluster that answers"),
+        ("127.0.0.1", "--address must be HOST:PORT or auto"),
+        ("127.0.0.1:http", "--address must be HOST:PORT or auto"),
+        ("no-such-host.invalid:6379", "--address must be a Ray cluster that answers"),
+    ],
+    ids=["nobody there", "no port", "no number", "no host"],
+)
+def test_an_address_where_no_cluster_is(
+    address: str, message: str, empty: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del empty
+    refused(["sweep", str(QUICKSTART), "--address", address], message, capsys)
+
+
+def test_missing_data_says_where_it_was_looked_for_and_what_gets_it(
+    empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del empty
+    monkeypatch.setenv("ROBUSTFRONT_CACHE", str(tmp_path / "cache"))
+    for proxy in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(proxy, f"http://127.0.0.1:{closed_port()}")  # no network, at once
+    settings = ["--set", "data.name=cifar10", "--set", f"data.root={tmp_path / 'nowhere'}"]
+    refused(["sweep", str(QUICKSTART), *settings], f"{tmp_path / 'nowhere'}.*robustfront data prepare cifar10", capsys)
+
+
+COMMANDS = [
+    (["sweeep"], "No such command 'sweeep'. Did you mean 'sweep'?"),
+    (["sweep", str(QUICKSTART), "--trials", "3"], "No such option: --trials"),
+    (["resume", "nothing"], "RUN must be a run under runs or its path, got nothing"),
+    (["status", "nothing"], "RUN must be a run under runs or its path, got nothing"),
+    (["pareto", "nothing"], "RUN must be a run under runs or its path, got nothing"),
+    (["pareto", "x", "--format", "xml"], "'xml' is not one of"),
+    (["surfaces", "nothing"], "RUN must be a run under runs or its path, got nothing"),
+    (["ui", "nothing"], "RUN must be a run under runs or its path, got nothing"),
+    (["ui", "--port", "0"], "--port"),
+    (["data", "prepare", "imagenet"], "name must be one of mnist5k, mnist, fashion-mnist, cifar10, got imagenet"),
+    (["train", str(QUICKSTART)], "s must be given for the loss i-sce"),
+    (["train", str(QUICKSTART), "--param", "s"], "--param must be NAME=NUMBER, got s"),
+    (["train", str(QUICKSTART), "--param", "s=one"], "--param must be NAME=NUMBER, got s=one"),
+    (["train", str(QUICKSTART), "--param", "s=9", "--param", "m=0.1"], "--param s must be in [1, 2], got 9"),
+    (["train", str(QUICKSTART), "--param", "s=nan", "--param", "m=0.1"], "--param s must be in [1, 2], got nan"),
+    (["train", str(QUICKSTART), "--param", "q=1"], "--param q must be a parameter of the loss i-sce (s, m)"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), COMMANDS, ids=[" ".join(row[0][:1] + row[0][2:]) for row in COMMANDS]
+)
+def test_a_wrong_command(arguments: list[str], message: str, empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    del empty
+    refused(arguments, message, capsys)

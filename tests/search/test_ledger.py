@@ -1,0 +1,205 @@
+"""The ledger: what is handed out, in which order, and what becomes of what a driver left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from search.config import SweepConfig
+from search.errors import UserError
+from search.ledger import Ledger, Task, open_storage
+from tests.search.examples import result, small_config
+from trainables.settings import BASELINES, Setting
+
+
+def url(folder: Path) -> str:
+    return f"sqlite:///{folder / 'study.db'}"
+
+
+def new_ledger(folder: Path, config: SweepConfig | None = None) -> Ledger:
+    return Ledger(open_storage(url(folder)), config or small_config(), create=True)
+
+
+def reopened(folder: Path, config: SweepConfig | None = None) -> Ledger:
+    """The ledger as the next driver finds it."""
+    ledger = Ledger(open_storage(url(folder)), config or small_config())
+    ledger.adopt()
+    return ledger
+
+
+def finish_all(ledger: Ledger) -> list[Task]:
+    """Runs the budget down; the objectives depend on the setting alone."""
+    tasks = []
+    while (task := ledger.ask()) is not None:
+        tasks.append(task)
+        s, m = task.setting.parameters.get("s", 0.0), task.setting.parameters.get("m", 0.0)
+        ledger.finish(task.number, result(0.9 + s / 100, 0.5 - m))
+    return tasks
+
+
+def test_baselines_come_first_then_the_papers_setting_then_suggestions(tmp_path: Path) -> None:
+    tasks = finish_all(new_ledger(tmp_path))
+    assert [task.number for task in tasks] == ["B0", "B1", "0", "1", "2", "3"]
+    assert [task.setting for task in tasks[:2]] == list(BASELINES["i-sce"])
+    assert tasks[2].setting == Setting("i-sce", {"s": 1.0, "m": 0.1})
+    for task in tasks[3:]:
+        assert 1 <= task.setting.parameters["s"] <= 2
+        assert 0 < task.setting.parameters["m"] <= 0.1
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_resumed_search_suggests_what_an_uninterrupted_one_does(sampler: str, tmp_path: Path) -> None:
+    config = small_config(search={"sampler": sampler, "trials": 14})
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    whole = finish_all(new_ledger(tmp_path / "a", config))
+
+    pieces: list[Task] = []
+    ledger = new_ledger(tmp_path / "b", config)
+    while True:
+        task = ledger.ask()
+        if task is None:
+            break
+        pieces.append(task)
+        s, m = task.setting.parameters.get("s", 0.0), task.setting.parameters.get("m", 0.0)
+        ledger.finish(task.number, result(0.9 + s / 100, 0.5 - m))
+        ledger = reopened(tmp_path / "b", config)  # a new driver after every trial
+    assert pieces == whole
+
+
+def test_a_grid_is_tried_point_by_point_and_no_further(tmp_path: Path) -> None:
+    config = small_config(search={"sampler": "grid", "grid": {"s": 3, "m": 2}, "trials": None})
+    tasks = finish_all(new_ledger(tmp_path, config))
+    assert [dict(task.setting.parameters) for task in tasks[2:]] == config.fixed_settings
+
+
+def test_the_budget_counts_running_trials(tmp_path: Path) -> None:
+    ledger = new_ledger(tmp_path)
+    tasks = [ledger.ask() for _ in range(6)]
+    assert None not in tasks
+    assert ledger.ask() is None
+    assert not ledger.complete
+
+
+def test_a_failed_trial_is_replaced_and_does_not_count(tmp_path: Path) -> None:
+    ledger = new_ledger(tmp_path)
+    for _ in range(2):
+        baseline = ledger.ask()
+        assert baseline is not None
+        ledger.finish(baseline.number, result(0.9, 0.5))
+    first = ledger.ask()
+    assert first is not None
+    ledger.fail(first.number, "the training loss became nan")
+    again = ledger.ask()
+    assert again is not None
+    assert again.number == "1"
+    assert again.setting == first.setting  # the paper's setting is tried in any case
+    ledger.finish(again.number, result(0.9, 0.5))
+    finish_all(ledger)
+    counts = ledger.counts()
+    assert (counts.complete, counts.failed, counts.budget) == (4, 1, 4)
+    assert ledger.complete
+    record = ledger.record("0")
+    assert record.failure == "the training loss became nan"
+    assert record.objectives == {}
+
+
+def test_a_failed_baseline_is_trained_again_under_a_new_number(tmp_path: Path) -> None:
+    ledger = new_ledger(tmp_path)
+    task = ledger.ask()
+    assert task is not None
+    ledger.fail(task.number, "its worker process died")
+    tasks = finish_all(ledger)
+    assert [task.number for task in tasks[:2]] == ["B1", "B2"]
+    assert {str(task.setting) for task in tasks[:2]} == {str(setting) for setting in BASELINES["i-sce"]}
+    assert ledger.complete
+
+
+def test_replacements_are_capped_and_a_new_driver_begins_to_count_anew(tmp_path: Path) -> None:
+    config = small_config(resources={"max_failures": 2})
+    ledger = new_ledger(tmp_path, config)
+    for _ in range(3):
+        task = ledger.ask()
+        assert task is not None
+        ledger.fail(task.number, "nan")
+    assert ledger.ask() is None
+    assert ledger.failures_exhausted
+    assert not ledger.complete
+    again = reopened(tmp_path, config)
+    assert again.failures() == 0
+    assert again.ask() is not None
+
+
+def test_an_orphan_is_handed_out_again_before_anything_else(tmp_path: Path) -> None:
+    ledger = new_ledger(tmp_path)
+    tasks = [ledger.ask() for _ in range(4)]
+    assert tasks[3] is not None
+    ledger.report("1", {"epoch": 1, "seconds": 2.0, "train_loss": 0.5})
+    ledger.finish("0", result(0.9, 0.5))
+
+    next_driver = reopened(tmp_path)
+    handed = [next_driver.ask() for _ in range(4)]
+    assert [(task.number, task.orphan) for task in handed if task] == [
+        ("B0", True), ("B1", True), ("1", True), ("2", False),
+    ]  # fmt: skip
+    assert handed[2] is not None
+    assert handed[2].setting == tasks[3].setting
+    assert [epoch["epoch"] for epoch in next_driver.history("1")] == [1]
+
+
+def test_a_row_whose_driver_died_within_the_ask_is_void(tmp_path: Path) -> None:
+    ledger = new_ledger(tmp_path)
+    ledger._search.ask()  # the row is there, its suggestions are not
+    again = reopened(tmp_path)
+    assert again.failures() == 0
+    counts = again.counts()
+    assert (counts.failed, counts.running) == (0, 0)
+    tasks = finish_all(again)
+    assert [task.number for task in tasks] == ["B0", "B1", "1", "2", "3", "4"]
+    assert again.complete
+    assert {record.number for record in again.records()} == {"B0", "B1", "1", "2", "3", "4"}
+    assert again._search.trials[0].state == TrialState.FAIL
+
+
+def test_a_result_whose_tell_was_cut_off_is_told_by_the_next_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = new_ledger(tmp_path)
+    task = ledger.ask()
+    assert task is not None
+    monkeypatch.setattr(ledger, "_tell", lambda *_: None)  # killed between the two writes
+    ledger.finish(task.number, result(0.91, 0.42))
+    again = reopened(tmp_path)
+    assert again.record("B0").objectives == {"clean_accuracy": 0.91, "robust_accuracy": 0.42}
+    next_task = again.ask()
+    assert next_task is not None
+    assert next_task.number == "B1"
+
+
+def test_saying_a_thing_twice_changes_nothing(tmp_path: Path) -> None:
+    ledger = new_ledger(tmp_path)
+    task = ledger.ask()
+    assert task is not None
+    ledger.report(task.number, {"epoch": 1, "seconds": 1.0, "train_loss": 0.5})
+    first = ledger.history(task.number)
+    ledger.report(task.number, {"epoch": 1, "seconds": 9.0, "train_loss": 0.5})
+    assert ledger.history(task.number) == first
+    ledger.finish(task.number, result(0.9, 0.5))
+    ledger.finish(task.number, result(0.1, 0.1))
+    ledger.fail(task.number, "too late")
+    record = ledger.record(task.number)
+    assert record.state == "complete"
+    assert record.objectives == {"clean_accuracy": 0.9, "robust_accuracy": 0.5}
+
+
+def test_a_second_sweep_of_the_same_name_is_refused(tmp_path: Path) -> None:
+    new_ledger(tmp_path)
+    with pytest.raises(UserError, match="resume small"):
+        new_ledger(tmp_path)
+
+
+def test_a_study_that_is_gone_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="run small must have its study in the storage"):
+        Ledger(open_storage(url(tmp_path)), small_config())

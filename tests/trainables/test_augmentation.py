@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+
+from trainables.data.augmentation import MOST_SHIFT, shift_and_flip
+
+
+def test_every_image_is_a_shift_or_a_mirrored_shift_of_itself() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(60, 2, 6, 7, generator=generator)
+    result = shift_and_flip(images, generator)
+    assert result.shape == images.shape
+
+    window = 2 * MOST_SHIFT + 1
+    padded = F.pad(images, (MOST_SHIFT,) * 4)
+    seen = set()
+    for row, column, flip in itertools.product(range(window), range(window), (False, True)):
+        candidate = padded[:, :, row : row + 6, column : column + 7]
+        candidate = candidate.flip(-1) if flip else candidate
+        for index in (candidate == result).flatten(1).all(1).nonzero().flatten().tolist():
+            seen.add((index, row, column, flip))
+    assert {index for index, *_ in seen} == set(range(60))
+    for axis, values in ((1, window), (2, window), (3, 2)):
+        assert len({entry[axis] for entry in seen}) == values
+
+
+def test_the_generator_alone_decides() -> None:
+    images = torch.rand(8, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    before = torch.get_rng_state()
+    first, second, third = (shift_and_flip(images, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, third)
+    assert torch.equal(before, torch.get_rng_state())
+    assert first.is_contiguous(memory_format=torch.channels_last)

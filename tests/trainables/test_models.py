@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import copy
+from typing import get_args
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from trainables.models import build_model
+from trainables.settings import ModelName
+
+PARAMETERS = [("lenet5", 1, 61_706), ("cnn8", 3, 814_122), ("resnet32", 1, 463_866), ("resnet32", 3, 464_154)]
+
+
+@pytest.mark.parametrize(("name", "channels", "parameters"), PARAMETERS)
+def test_parameter_counts(name: ModelName, channels: int, parameters: int) -> None:
+    assert sum(parameter.numel() for parameter in build_model(name, channels).parameters()) == parameters
+
+
+@pytest.mark.parametrize("name", get_args(ModelName))
+@pytest.mark.parametrize(("channels", "size"), [(1, 28), (3, 32)])
+def test_every_model_reads_digits_and_colour_images(name: ModelName, channels: int, size: int) -> None:
+    model = build_model(name, channels, classes=7, size=size).eval()
+    images = torch.rand(5, channels, size, size)
+    z = model(images)
+    assert z.shape == (5, 7)
+    torch.testing.assert_close(model.to(memory_format=torch.channels_last)(images), z, rtol=1e-4, atol=1e-5)
+
+
+def test_resnet32_halves_the_resolution_twice_and_pads_the_shortcut_with_zeros() -> None:
+    model = build_model("resnet32", 3).eval()
+    shapes = []
+    x = torch.rand(2, 3, 32, 32)
+    for layer in model:
+        shortcut, x = x, layer(x)
+        shapes.append(tuple(x.shape[1:]))
+        if hasattr(layer, "residual"):
+            stride = shortcut.shape[-1] // x.shape[-1]
+            added = x - layer.residual(shortcut)
+            kept = shortcut.shape[1]
+            torch.testing.assert_close(added[:, :kept], shortcut[:, :, ::stride, ::stride], rtol=1e-4, atol=1e-4)
+            assert (added[:, kept:].abs() < 1e-4).all()
+    assert shapes[1:16] == [(16, 32, 32)] * 5 + [(32, 16, 16)] * 5 + [(64, 8, 8)] * 5
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    assert len(convolutions) + 1 == 32
+
+
+def test_the_model_standardises_its_own_input() -> None:
+    mean, deviation = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.3, 0.25])
+    model = build_model("cnn8", 3, statistics=(mean, deviation))
+    images = torch.rand(4, 3, 32, 32)
+    standardised = (images - mean[:, None, None]) / deviation[:, None, None]
+    torch.testing.assert_close(model(images), model[1:](standardised))
+    assert {"0.mean", "0.deviation"} <= model.state_dict().keys()
+    assert sum(parameter.numel() for parameter in model.parameters()) == 814_122
+
+
+def test_models_of_one_architecture_go_through_one_pass() -> None:
+    models = [build_model("lenet5", 1) for _ in range(3)]
+    parameters, buffers = stack_module_state(models)
+    skeleton = copy.deepcopy(models[0]).to("meta")
+    images = torch.rand(3, 4, 1, 28, 28)
+    together = vmap(lambda p, b, x: functional_call(skeleton, (p, b), (x,)))(parameters, buffers, images)
+    apart = torch.stack([model(batch) for model, batch in zip(models, images, strict=True)])
+    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from tests.trainables.victims import RADIUS, Scaled, digits, linear, trained
+from trainables.attacks import PGD, Torchattacks
+from trainables.attacks.pgd import FIRST_START, RELATIVE_STEP, dlr, log_odds_against, random_starts, targeted_dlr
+from trainables.losses import normalize_logits
+from trainables.settings import AttackLoss, AttackTarget, View
+
+
+def random_logits(classes: int = 6, count: int = 200, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(count, classes, generator=generator, dtype=torch.double)
+    return logits, torch.randint(classes, (count,), generator=generator)
+
+
+# ---- what is climbed
+
+
+def test_dlr_is_equation_6() -> None:
+    logits, labels = random_logits()
+    for z, y, value in zip(logits.tolist(), labels.tolist(), dlr(logits, labels).tolist(), strict=True):
+        ordered = sorted(z, reverse=True)
+        others = max(z[i] for i in range(len(z)) if i != y)
+        assert value == pytest.approx(-(z[y] - others) / (ordered[0] - ordered[2]))
+
+
+def test_targeted_dlr_is_equation_7() -> None:
+    logits, labels = random_logits()
+    targets = (labels + 2) % 6
+    values = targeted_dlr(logits, labels, targets)
+    for z, y, t, value in zip(logits.tolist(), labels.tolist(), targets.tolist(), values.tolist(), strict=True):
+        ordered = sorted(z, reverse=True)
+        assert value == pytest.approx(-(z[y] - z[t]) / (ordered[0] - (ordered[2] + ordered[3]) / 2))
+
+
+@settings(deadline=None)
+@given(scale=st.floats(1e-2, 1e4), seed=st.integers(0, 1000))
+def test_dlr_does_not_see_the_scale(scale: float, seed: int) -> None:
+    logits, labels = random_logits(seed=seed, count=8)
+    targets = (labels + 1) % 6
+    torch.testing.assert_close(dlr(scale * logits, labels), dlr(logits, labels))
+    torch.testing.assert_close(targeted_dlr(scale * logits, labels, targets), targeted_dlr(logits, labels, targets))
+
+
+def test_dlr_of_equal_logits_is_finite() -> None:
+    logits = torch.zeros(2, 5, requires_grad=True)
+    labels = torch.tensor([0, 1])
+    for value in (dlr(logits, labels), targeted_dlr(logits, labels, labels + 1)):
+        (gradient,) = torch.autograd.grad(value.sum(), logits)
+        assert value.isfinite().all()
+        assert gradient.isfinite().all()
+
+
+def test_log_odds_climb_in_the_direction_of_cross_entropy() -> None:
+    logits, labels = random_logits()
+    logits.requires_grad_()
+    p = logits.softmax(1).gather(1, labels.unsqueeze(1)).squeeze(1)
+    odds = log_odds_against(logits, labels)
+    torch.testing.assert_close(odds, ((1 - p) / p).log())
+    (ours,) = torch.autograd.grad(odds.sum(), logits)
+    (theirs,) = torch.autograd.grad(F.cross_entropy(logits, labels, reduction="sum"), logits)
+    torch.testing.assert_close(F.normalize(ours), F.normalize(theirs))
+
+
+def test_log_odds_do_not_underflow_where_cross_entropy_does() -> None:
+    logits = torch.tensor([[300.0, 0.0, -5.0]], requires_grad=True)
+    label = torch.tensor([0])
+    (theirs,) = torch.autograd.grad(F.cross_entropy(logits, label), logits)
+    (ours,) = torch.autograd.grad(log_odds_against(logits, label).sum(), logits)
+    assert not theirs.any()
+    torch.testing.assert_close(ours, torch.tensor([[-1.0, 0.9933, 0.0067]]), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("classes", "target", "least"), [(2, "untargeted", "3"), (3, "least-likely", "4")], ids=["untargeted", "targeted"]
+)
+def test_dlr_needs_enough_classes(classes: int, target: AttackTarget, least: str) -> None:
+    model = linear(torch.eye(classes, 4), torch.zeros(classes))
+    images = torch.eye(classes, 4).view(classes, 1, 2, 2)
+    with pytest.raises(ValueError, match=rf"^loss must be ce for fewer than {least} classes, got dlr.*; choose ce$"):
+        PGD(2, "dlr", target)(model, images, torch.arange(classes), radius=0.1)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert PGD(2, "ce", target)(model, images, torch.arange(classes), radius=1e-3).kept.all()
+
+
+# ---- where it starts
+
+
+def test_starts_have_uniform_directions_and_lengths() -> None:
+    points = random_starts(4000, 5, np.random.default_rng(0))
+    length = np.linalg.norm(points, axis=1)
+    expected = (np.arange(4000) + 0.5) / 4000
+    assert np.abs(np.sort(length) - expected).max() < 1.63 / np.sqrt(4000)  # Kolmogorov-Smirnov, 1 %
+    direction = points / length[:, None]
+    assert np.abs(direction.mean(axis=0)).max() < 0.03
+    np.testing.assert_allclose(np.cov(direction.T), np.eye(5) / 5, atol=0.01)
+
+
+@settings(deadline=None)
+@given(few=st.integers(1, 20), more=st.integers(0, 20), dimensions=st.integers(1, 50))
+def test_the_first_starts_do_not_depend_on_their_number(few: int, more: int, dimensions: int) -> None:
+    short, long = (random_starts(count, dimensions, np.random.default_rng(7)) for count in (few, few + more))
+    np.testing.assert_array_equal(short, long[:few])
+
+
+# ---- what it finds
+
+
+def two_class_problem() -> tuple[nn.Sequential, Tensor, Tensor, Tensor]:
+    """A linear model, images about mid-grey, and each image's distance to the boundary."""
+    generator = torch.Generator().manual_seed(0)
+    normal = torch.randn(16, generator=generator)
+    weights = torch.stack([normal, -normal])  # opposite logits: f then climbs along the same line as z
+    images = 0.5 + 0.04 * torch.randn(300, 1, 4, 4, generator=generator)
+    model = linear(weights, -weights @ torch.full((16,), 0.5))
+    with torch.no_grad():
+        logits = model(images)
+    distance = (logits[:, 0] - logits[:, 1]).abs() / (weights[0] - weights[1]).norm()
+    return model, images, logits.argmax(1), distance
+
+
+@pytest.mark.parametrize("view", ["normalized", "raw"])
+@pytest.mark.parametrize("target", ["untargeted", "least-likely"])
+def test_a_linear_models_images_break_exactly_within_their_distance(view: View, target: AttackTarget) -> None:
+    model, images, labels, distance = two_class_problem()
+    radius = 0.04
+    kept = PGD(50, target=target)(model, images, labels, radius=radius, view=view).kept
+    assert not kept[distance < 0.99 * radius].any()
+    assert kept[distance > 1.0001 * radius].all()
+    assert 50 < kept.sum() < 250
+
+
+def test_many_class_images_beyond_their_distance_never_break() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(5, 16, generator=generator)
+    images = 0.5 + 0.04 * torch.randn(200, 1, 4, 4, generator=generator)
+    model = linear(weights, -weights @ torch.full((16,), 0.5))
+    with torch.no_grad():
+        logits = model(images)
+    labels = logits.argmax(1)
+    gaps = logits.gather(1, labels.unsqueeze(1)) - logits
+    distance = (gaps / torch.cdist(weights, weights)[labels].clamp_min(1e-9)).scatter(1, labels.unsqueeze(1), torch.inf)
+    distance = distance.amin(1)
+    kept = PGD(50, "dlr")(model, images, labels, radius=0.03).kept
+    assert kept[distance > 0.03 * 1.0001].all()
+    # DLR climbs towards the best rival, which is not always the nearest boundary's: nearly all of the rest break.
+    assert kept[distance < 0.03 * 0.99].float().mean() < 0.1
+
+
+def reference(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    radius: float,
+    steps: int,
+    restarts: int,
+    loss: AttackLoss,
+    target: AttackTarget,
+    view: View,
+    seed: int,
+) -> tuple[list[bool], int, int]:
+    """PGD as in the books: one image at a time, cross entropy itself, nothing shared; also its passes."""
+    kept, forward, backward = [], len(images), 0
+    for i, (image, label) in enumerate(zip(images.split(1), labels.split(1), strict=True)):
+        clean = model(image)
+        standing = bool(clean.argmax(1) == label)
+        for restart in range(restarts):
+            if not standing:
+                break
+            noise = random_starts(len(images), image.numel(), np.random.default_rng([seed, restart]))[i]
+            x = image + (1.0 if restart else FIRST_START) * radius * torch.from_numpy(noise).view_as(image)
+            for step in range(steps + 1):
+                x = image + (x - image) * min(1.0, radius / float((x - image).detach().norm()))
+                x = x.clamp(0, 1).detach().requires_grad_()
+                z = model(x)
+                forward += 1
+                backward += step < steps
+                if z.argmax(1) != label:
+                    standing = False
+                    break
+                f = normalize_logits(z) if view == "normalized" else z
+                aim = clean.argmin(1)
+                value = {
+                    ("ce", "untargeted"): lambda f=f, label=label: F.cross_entropy(f, label),
+                    ("ce", "least-likely"): lambda f=f, aim=aim: -F.cross_entropy(f, aim),
+                    ("dlr", "untargeted"): lambda f=f, label=label: dlr(f, label).sum(),
+                    ("dlr", "least-likely"): lambda f=f, label=label, aim=aim: targeted_dlr(f, label, aim).sum(),
+                }[loss, target]()
+                (gradient,) = torch.autograd.grad(value, x)
+                x = x + RELATIVE_STEP * radius / steps * gradient / gradient.norm()
+        kept.append(standing)
+    return kept, forward, backward
+
+
+@pytest.mark.parametrize("view", ["normalized", "raw"])
+@pytest.mark.parametrize("target", ["untargeted", "least-likely"])
+@pytest.mark.parametrize("loss", ["ce", "dlr"])
+def test_the_active_set_changes_nothing_but_the_cost(loss: AttackLoss, target: AttackTarget, view: View) -> None:
+    model = copy.deepcopy(trained()).double()
+    images, labels = digits(24)
+    images = images.double()
+    expected, forward, backward = reference(
+        model, images, labels, radius=0.25, steps=5, restarts=2, loss=loss, target=target, view=view, seed=4
+    )
+    attack = PGD(5, loss, target, restarts=2)
+    result = attack(model, images, labels, radius=0.25, view=view, seed=4, batch_size=7)
+    assert result.kept.tolist() == expected
+    assert 0 < sum(expected) < 24
+    assert (result.forward_passes, result.backward_passes) == (forward, backward)
+
+
+def test_more_restarts_never_mend_an_image() -> None:
+    images, labels = digits(96)
+    once, thrice = (PGD(2, restarts=restarts)(trained(), images, labels, radius=RADIUS).kept for restarts in (1, 3))
+    assert (thrice <= once).all()
+    assert thrice.sum() < once.sum()
+
+
+def test_a_random_start_that_is_misclassified_breaks_the_image() -> None:
+    model, images, labels, distance = two_class_problem()
+    result = PGD(1)(model, images, labels, radius=2.0, logits=model(images).detach())
+    assert 0 < result.forward_passes - len(images) < len(images)  # some fell to the first of the two passes
+    assert result.backward_passes == len(images)
+    assert not result.kept[distance < 1].any()
+
+
+def test_zero_gradients_keep_the_image() -> None:
+    model = linear(torch.zeros(4, 16), torch.tensor([1.0, 0.5, 0.2, 0.0]))
+    images = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    for attack in (PGD(3), PGD(3, "dlr"), PGD(3, target="least-likely"), PGD(3, "dlr", "least-likely")):
+        assert attack(model, images, torch.zeros(6, dtype=torch.int64), radius=1.0).kept.all()
+
+
+@pytest.mark.parametrize("view", ["normalized", "raw"])
+def test_the_margin_loss_finds_the_same_at_every_scale_of_the_logits(view: View) -> None:
+    images, labels = digits(96)
+    kept = [
+        PGD(20, "dlr")(Scaled(trained(), scale), images, labels, radius=0.3, view=view).kept.sum().item()
+        for scale in (1, 10, 100, 1000)
+    ]
+    assert max(kept) - min(kept) <= 1
+    assert 10 < kept[0] < 80
+
+
+def test_cross_entropy_is_not_blinded_by_confident_logits() -> None:
+    images, labels = digits(96)
+    ours, theirs = [], []
+    for scale in (1, 1000):
+        model = Scaled(trained(), scale)
+        ours.append(int(PGD(10)(model, images, labels, radius=0.3).kept.sum()))
+        pgdl2 = Torchattacks("torchattacks.PGDL2", {"steps": 10, "alpha": RELATIVE_STEP * 0.3 / 10})
+        theirs.append(int(pgdl2(model, images, labels, radius=0.3).kept.sum()))
+    assert ours[0] <= theirs[0] + 1  # ours keeps the best iterate and theirs the last
+    assert ours[1] <= ours[0] + 4
+    assert theirs[1] > theirs[0] + 15
+
+
+def test_the_views_agree_for_the_margin_loss() -> None:
+    images, labels = digits(64)
+    attack = PGD(10, "dlr")
+    assert attack.scale_free
+    assert not PGD(10).scale_free
+    raw, normalized = (attack(trained(), images, labels, radius=0.3, view=view).kept for view in ("raw", "normalized"))
+    assert torch.equal(raw, normalized)

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.trainables.victims import RADIUS, Scaled, digits, trained
+from trainables.attacks import PGD, attack_seed
+from trainables.data.splits import Split
+from trainables.robustness import Outcomes, evaluate
+from trainables.settings import AttackSettings, RobustnessSettings
+
+SETTINGS = RobustnessSettings(
+    attacks=(AttackSettings(name="pgd", steps=5), AttackSettings(name="pgd", steps=5, loss="dlr")),
+    epsilon=RADIUS,
+    images=40,
+    batch_size=16,
+)
+
+
+def validation(count: int = 64) -> Split:
+    return Split(*digits(count))
+
+
+def by_hand() -> Outcomes:
+    """One replicate that keeps images 0 and 1 under the worst case, and one that keeps none."""
+    kept = np.ones((2, 2, 2, 1, 4), dtype=np.bool_)
+    kept[0, 0, 0, 0, 3] = False
+    kept[0, 1, 1, 0, 2] = False
+    kept[1, :, 1] = False
+    return Outcomes(
+        clean=np.array([[True] * 5, [True, True, True, True, False]]),
+        kept=kept,
+        passes=np.arange(16).reshape(2, 2, 2, 1, 2),
+        attacks=("pgd50-ce", "torchattacks.APGD"),
+        views=("normalized", "raw"),
+        epsilons=(1.5,),
+        seeds=(7, 2**32 - 1),
+    )
+
+
+def test_robust_accuracy_is_the_worst_case_of_each_image() -> None:
+    outcomes = by_hand()
+    assert outcomes.clean_accuracy().tolist() == [1.0, 0.8]
+    assert outcomes.robust_accuracy().tolist() == [0.5, 0.0]
+    assert {name: values.tolist() for name, values in outcomes.attack_accuracy().items()} == {
+        "pgd50-ce/normalized": [0.75, 1.0],
+        "pgd50-ce/raw": [1.0, 0.0],
+        "torchattacks.APGD/normalized": [1.0, 1.0],
+        "torchattacks.APGD/raw": [0.75, 0.0],
+    }
+
+
+def test_outcomes_survive_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "7.npz"
+    by_hand().save(path)
+    again = Outcomes.load(path)
+    for name, value in vars(by_hand()).items():
+        if isinstance(value, np.ndarray):
+            np.testing.assert_array_equal(getattr(again, name), value)
+            assert getattr(again, name).dtype == value.dtype
+        else:
+            assert getattr(again, name) == value
+            assert type(getattr(again, name)[0]) is type(value[0])
+    assert [file.name for file in tmp_path.iterdir()] == ["7.npz"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "7.npz"
+    by_hand().save(path)
+    before = path.read_bytes()
+
+    def full_disk(*args: object, **kwargs: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(np, "savez_compressed", full_disk)
+    with pytest.raises(OSError, match="disk full"):
+        by_hand().save(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["7.npz"]
+
+
+def test_evaluation_says_what_each_attack_says_alone() -> None:
+    split = validation()
+    models, seeds = [trained(), trained("i-sce")], [3, 4]
+    outcomes = evaluate(models, split, SETTINGS, seeds)
+    assert outcomes.clean.shape == (2, 64)
+    assert outcomes.kept.shape == (2, 2, 2, 1, 40)
+    assert (outcomes.attacks, outcomes.views) == (("pgd5-ce", "pgd5-dlr"), ("normalized", "raw"))
+    assert (outcomes.epsilons, outcomes.seeds) == ((RADIUS,), (3, 4))
+    for r, (model, seed) in enumerate(zip(models, seeds, strict=True)):
+        with torch.no_grad():
+            correct = (model(split.images).argmax(1) == split.labels).numpy()
+        np.testing.assert_array_equal(outcomes.clean[r], correct)
+        for a, attack in enumerate((PGD(5), PGD(5, "dlr"))):
+            for v, view in enumerate(SETTINGS.views):
+                alone = attack(
+                    model,
+                    split.images[:40],
+                    split.labels[:40],
+                    radius=RADIUS,
+                    view=view,
+                    seed=attack_seed(seed, outcomes.attacks[a]),
+                )
+                np.testing.assert_array_equal(outcomes.kept[r, a, v, 0], alone.kept.numpy())
+        assert (outcomes.kept[r] <= correct[:40]).all()
+    assert (outcomes.robust_accuracy() <= min(values.min() for values in outcomes.attack_accuracy().values())).all()
+
+
+def test_the_margin_loss_runs_on_one_view_for_both() -> None:
+    passes = evaluate([trained()], validation(), SETTINGS, [0]).passes[0, :, :, 0]
+    assert (passes[0] > 0).all()
+    assert (passes[1, 0] > 0).all()
+    assert not passes[1, 1].any()
+
+
+def test_outcomes_depend_on_the_replicates_seed_alone() -> None:
+    split = validation()
+    first = evaluate([trained()], split, SETTINGS, [5])
+    again = evaluate([trained("i-sce"), trained()], split, SETTINGS, [1, 5])
+    np.testing.assert_array_equal(first.kept[0], again.kept[1])
+    np.testing.assert_array_equal(first.kept, evaluate([trained()], split, SETTINGS, [5]).kept)
+    strong = replace(SETTINGS, attacks=(AttackSettings(name="pgd", steps=1),), images=64)
+    drawn = {evaluate([trained()], split, strong, [seed]).kept.tobytes() for seed in range(6)}
+    assert len(drawn) > 1
+
+
+def test_fewer_images_and_other_batches_give_the_same_outcomes() -> None:
+    split = validation()
+    whole = evaluate([trained()], split, SETTINGS, [0])
+    part = evaluate([trained()], split, replace(SETTINGS, images=17, batch_size=40), [0])
+    np.testing.assert_array_equal(part.kept, whole.kept[..., :17])
+
+
+@pytest.mark.parametrize("name", ["sce", "i-sce"])
+def test_the_worst_case_is_the_same_at_every_scale_of_the_logits(name: str) -> None:
+    split = validation(96)
+    settings = replace(
+        SETTINGS,
+        attacks=(AttackSettings(name="pgd", steps=20), AttackSettings(name="pgd", steps=20, loss="dlr")),
+        images=96,
+        epsilon=0.25,
+    )
+    models = [Scaled(trained(name), scale) for scale in (1, 10, 100, 1000)]
+    robust = 96 * evaluate(models, split, settings, [0] * 4).robust_accuracy()
+    assert np.ptp(robust) <= 1.001
+    assert 10 < robust[0] < 80
+
+
+def test_the_radius_follows_the_convention() -> None:
+    split = validation()
+    ball = evaluate([trained()], split, SETTINGS, [0]).kept
+    settings = replace(SETTINGS, epsilon=RADIUS / 8, eps_convention="rms")  # 64 values an image
+    np.testing.assert_array_equal(evaluate([trained()], split, settings, [0]).kept, ball)
+
+
+def test_progress_counts_the_attacks() -> None:
+    calls: list[tuple[int, int]] = []
+    evaluate([trained()] * 2, validation(), SETTINGS, [0, 1], lambda done, total: calls.append((done, total)))
+    assert calls == [(done, 8) for done in range(1, 9)]
+
+
+def test_too_few_images_is_one_line() -> None:
+    with pytest.raises(ValueError, match=r"^images must be at most the number of validation images \(8\), got 40; "):
+        evaluate([trained()], validation(8), SETTINGS, [0])
