@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -15,6 +16,7 @@ from analysis import atomic
 from analysis.hypervolume import hypervolume_trace, reference_point
 from analysis.pareto import export, pareto_front, train_command
 from analysis.records import TrialRecord, to_frame, write
+from search.config import SweepConfig
 from search.ledger import Ledger
 from search.progress import Standing, clock, short
 from search.runs import Run, command
@@ -111,41 +113,35 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
 
 
 def front_table(run: Run, records: Sequence[TrialRecord], front: Sequence[TrialRecord]) -> Table:
-    """The Pareto-optimal settings, then the baselines, each with its intervals."""
+    """The Pareto-optimal settings, then the baselines, each accuracy with its interval."""
     config = run.config
-    table = Table(title="Pareto-optimal settings", title_justify="left", header_style="bold")
-    table.add_column("trial", justify="right")
-    for name in config.ranges:
-        table.add_column(name, justify="right")
+    baselines = [record for record in records if record.is_baseline and record.state == "complete"]
+    table = Table(title="Pareto-optimal settings, and the baselines", box=SIMPLE_HEAD, min_width=64)
+    table.title_justify = table.caption_justify = "left"
+    table.caption = "; ".join(f"{record.number}: {_baseline_note(record)}" for record in baselines)
+    for name in ("trial", *config.ranges):
+        table.add_column(name, justify="right", no_wrap=True)
     for name in config.objectives:
-        table.add_column(f"{short(name)} accuracy %", justify="right")
-        table.add_column("95 %", justify="right", style="dim")
+        table.add_column(f"{short(name)} % (95 %)", justify="right", no_wrap=True)
     for record in front:
-        table.add_row(*_row(record, config.ranges, config.objectives))
+        table.add_row(*_row(record, config))
     table.add_section()
-    for record in records:
-        if record.is_baseline and record.state == "complete":
-            table.add_row(*_row(record, config.ranges, config.objectives), style="italic")
-    table.caption = "; ".join(
-        f"{record.number}: {record.loss}{' on normalised logits' if record.parameters else ''}"
-        for record in records
-        if record.is_baseline and record.state == "complete"
-    )
-    table.caption_justify = "left"
+    for record in baselines:
+        table.add_row(*_row(record, config))
     return table
 
 
-def _row(record: TrialRecord, parameters: Iterable[str], objectives: Iterable[str]) -> list[str]:
+def _row(record: TrialRecord, config: SweepConfig) -> list[str]:
     cells = [record.number]
-    for name in parameters:
-        cells.append(f"{record.parameters[name]:.4f}" if name in record.parameters else "-")
-    for name in objectives:
-        interval = record.interval(name)
-        cells += [
-            f"{100 * record.objectives[name]:.1f}",
-            f"{100 * interval.low:.1f} to {100 * interval.high:.1f}",
-        ]
+    cells += [f"{record.parameters[name]:.4f}" if name in record.parameters else "" for name in config.ranges]
+    for name in config.objectives:
+        low, high = record.interval(name)
+        cells.append(f"{100 * record.objectives[name]:.1f} ({100 * low:.1f} to {100 * high:.1f})")
     return cells
+
+
+def _baseline_note(record: TrialRecord) -> str:
+    return "normalised logits without scale and margin" if record.parameters else f"plain {record.loss}"
 
 
 def _interval_kind(replicates: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
@@ -59,7 +60,7 @@ class LedgerSearcher(Searcher):
         """Writes an epoch into the ledger."""
         task = self._running.get(trial_id)
         if task is not None and EPOCH in result:
-            metrics = result[EPOCH]
+            metrics = json.loads(result[EPOCH])
             self._ledger.report(task.number, metrics)
             for observer in self._observers:
                 observer.epoch_finished(task.number, metrics)
@@ -72,7 +73,7 @@ class LedgerSearcher(Searcher):
         if error or result is None:
             self._ledger.fail(task.number, "its worker process died")
         elif RESULT in result:
-            self._ledger.finish(task.number, result[RESULT])
+            self._ledger.finish(task.number, json.loads(result[RESULT]))
         else:
             self._ledger.fail(task.number, result.get(FAILURE, "it ended without a result"))
         record = self._ledger.record(task.number)

@@ -15,6 +15,7 @@ import logging
 import os
 import re
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -525,17 +526,38 @@ class _Mirror:
 
 
 def _open(uri: str) -> MlflowClient:
-    """Imports MLflow, quietly, and opens the store; a SQLite file is made with its folder."""
+    """Imports MLflow, quietly, and opens the store; a SQLite file that is not there yet is made."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.ERROR)
-    database = sqlite_file(uri)
-    if database is not None:
-        database.parent.mkdir(parents=True, exist_ok=True)
     from mlflow import MlflowClient
 
+    database = sqlite_file(uri)
+    if database is not None and not database.exists():
+        _create_database(database)
     # The registry would otherwise be looked for in a default place.
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _create_database(database: Path) -> None:
+    """Makes MLflow's tables in a file beside the database's place, and puts it there whole.
+
+    MLflow builds them over seconds, in steps that SQLite cannot undo. Two sweeps that do it at once, or one that is
+    killed meanwhile, would leave a file that never opens again.
+    """
+    from mlflow import MlflowClient
+
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{database.name}.", dir=database.parent) as folder:
+        made = Path(folder) / database.name
+        uri = f"sqlite:///{made}"
+        MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
+        try:
+            os.link(made, database)
+        except FileExistsError:
+            return  # another sweep was faster
+        except OSError:  # a file system without links
+            made.replace(database)
 
 
 def _title(record: TrialRecord) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from trainables.setting import SettingResult
     from trainables.train import EpochResult
 
-# Keys of a trial's configuration and of its results.
+# Keys of a trial's configuration and of its results; epochs and results are JSON, because Tune flattens mappings.
 NUMBER, SETTING = "number", "setting"
 EPOCH, RESULT, FAILURE = "epoch", "result", "failure"
 _DONE: Final = "done"
@@ -63,8 +64,8 @@ class SettingTrial(tune.Trainable):
         try:
             result = next(self._results)
             if isinstance(result, SettingResult):
-                return {RESULT: self._finished(result), _DONE: True}
-            return {EPOCH: epoch_metrics(result)}
+                return {RESULT: json.dumps(self._finished(result)), _DONE: True}
+            return {EPOCH: json.dumps(epoch_metrics(result))}
         except Exception as error:  # whatever a setting can do wrong ends this trial alone
             log = self._folder / "failures" / f"{self._number}.txt"
             log.parent.mkdir(parents=True, exist_ok=True)

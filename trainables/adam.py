@@ -37,8 +37,6 @@ class Adam:
         self.means = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = torch.zeros((), device=self.parameters[0].device)
-        self.grad_scale: Tensor | None = None
-        self.found_inf: Tensor | None = None
 
     def zero_grad(self) -> None:
         """Forgets the gradients."""
@@ -48,6 +46,9 @@ class Adam:
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """Moves every parameter against its gradient by about the learning rate; nothing moves after an overflow."""
+        # GradScaler sets these two for the duration of a step.
+        grad_scale: Tensor | None = getattr(self, "grad_scale", None)
+        found_inf: Tensor | None = getattr(self, "found_inf", None)
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         assert len(gradients) == len(self.parameters), "a parameter without a gradient"
         self.steps += 1
@@ -65,11 +66,11 @@ class Adam:
             eps=EPSILON,
             amsgrad=False,
             maximize=False,
-            grad_scale=self.grad_scale,
-            found_inf=self.found_inf,
+            grad_scale=grad_scale,
+            found_inf=found_inf,
         )
-        if self.found_inf is not None:
-            self.steps -= self.found_inf
+        if found_inf is not None:
+            self.steps -= found_inf
 
     def state_dict(self) -> dict[str, Any]:
         """Moments and the number of steps."""

@@ -318,6 +318,41 @@ def test_database_is_analysed(store: str, tmp_path: Path) -> None:
     connection.close()
 
 
+def test_database_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half-made, it would never open again."""
+    from mlflow import MlflowClient
+
+    database = tmp_path / "runs/mlflow.db"
+
+    def die(*args: Any, **kwargs: Any) -> None:  # noqa: ARG001
+        assert not database.exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MlflowClient, "search_experiments", die)
+    with pytest.raises(KeyboardInterrupt):
+        tracking._open(f"sqlite:///{database}")
+    assert list(database.parent.iterdir()) == []
+
+
+def test_two_sweeps_make_one_database(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    database = tmp_path / "mlflow.db"
+
+    def be_slower(*args: Any, **kwargs: Any) -> None:  # noqa: ARG001
+        shutil.copy(empty_store, database)
+        with sqlite3.connect(database) as connection:
+            connection.execute("PRAGMA user_version = 7")
+        connection.close()
+
+    monkeypatch.setattr(MlflowClient, "search_experiments", be_slower)
+    tracking._open(f"sqlite:///{database}")
+    with sqlite3.connect(database) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (7,)
+    connection.close()
+    assert list(tmp_path.iterdir()) == [database]
+
+
 def test_one_trial_that_fails_does_not_hold_up_the_others(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

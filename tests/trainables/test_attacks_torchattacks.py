@@ -39,7 +39,7 @@ def test_every_attack_of_the_package_is_known_by_name() -> None:
     ],
 )
 def test_an_unknown_option_is_one_line(name: str, option: str, message: str) -> None:
-    with pytest.raises(ValueError, match="^options") as caught:
+    with pytest.raises(ValueError, match=r"^options") as caught:
         make_attack(AttackSettings(name=f"torchattacks.{name}", options={option: 1}))
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)

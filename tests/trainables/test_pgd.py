@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.trainables.victims import RADIUS, Scaled, digits, linear, trained
+from tests.trainables.victims import Scaled, digits, linear, trained
 from trainables.attacks import PGD, Torchattacks
 from trainables.attacks.pgd import FIRST_START, RELATIVE_STEP, dlr, log_odds_against, random_starts, targeted_dlr
 from trainables.losses import normalize_logits
@@ -119,8 +120,7 @@ def test_the_first_starts_do_not_depend_on_their_number(few: int, more: int, dim
 def two_class_problem() -> tuple[nn.Sequential, Tensor, Tensor, Tensor]:
     """A linear model, images about mid-grey, and each image's distance to the boundary."""
     generator = torch.Generator().manual_seed(0)
-    normal = torch.randn(16, generator=generator)
-    weights = torch.stack([normal, -normal])  # opposite logits: f then climbs along the same line as z
+    weights = torch.randn(2, 16, generator=generator)
     images = 0.5 + 0.04 * torch.randn(300, 1, 4, 4, generator=generator)
     model = linear(weights, -weights @ torch.full((16,), 0.5))
     with torch.no_grad():
@@ -129,13 +129,16 @@ def two_class_problem() -> tuple[nn.Sequential, Tensor, Tensor, Tensor]:
     return model, images, logits.argmax(1), distance
 
 
-@pytest.mark.parametrize("view", ["normalized", "raw"])
+# The logits z are linear, so every step goes straight to the boundary; f is not, and its steps come in at a slant.
+@pytest.mark.parametrize(("view", "tightness"), [("raw", 0.99), ("normalized", 0.9)])
 @pytest.mark.parametrize("target", ["untargeted", "least-likely"])
-def test_a_linear_models_images_break_exactly_within_their_distance(view: View, target: AttackTarget) -> None:
+def test_a_linear_models_images_break_exactly_within_their_distance(
+    view: View, tightness: float, target: AttackTarget
+) -> None:
     model, images, labels, distance = two_class_problem()
     radius = 0.04
     kept = PGD(50, target=target)(model, images, labels, radius=radius, view=view).kept
-    assert not kept[distance < 0.99 * radius].any()
+    assert not kept[distance < tightness * radius].any()
     assert kept[distance > 1.0001 * radius].all()
     assert 50 < kept.sum() < 250
 
@@ -222,9 +225,9 @@ def test_the_active_set_changes_nothing_but_the_cost(loss: AttackLoss, target: A
 
 def test_more_restarts_never_mend_an_image() -> None:
     images, labels = digits(96)
-    once, thrice = (PGD(2, restarts=restarts)(trained(), images, labels, radius=RADIUS).kept for restarts in (1, 3))
-    assert (thrice <= once).all()
-    assert thrice.sum() < once.sum()
+    kept = [PGD(1, restarts=restarts)(trained(), images, labels, radius=0.3).kept for restarts in (1, 2, 6)]
+    assert all(bool((more <= fewer).all()) for fewer, more in pairwise(kept))
+    assert kept[0].sum() > kept[-1].sum()
 
 
 def test_a_random_start_that_is_misclassified_breaks_the_image() -> None:

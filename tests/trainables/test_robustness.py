@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -73,10 +74,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     by_hand().save(path)
     before = path.read_bytes()
 
-    def full_disk(*args: object, **kwargs: object) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(np, "savez_compressed", full_disk)
+    monkeypatch.setattr(np, "savez_compressed", Mock(side_effect=OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         by_hand().save(path)
     assert path.read_bytes() == before
@@ -107,7 +105,8 @@ def test_evaluation_says_what_each_attack_says_alone() -> None:
                 )
                 np.testing.assert_array_equal(outcomes.kept[r, a, v, 0], alone.kept.numpy())
         assert (outcomes.kept[r] <= correct[:40]).all()
-    assert (outcomes.robust_accuracy() <= min(values.min() for values in outcomes.attack_accuracy().values())).all()
+    worst = np.min(list(outcomes.attack_accuracy().values()), axis=0)
+    assert (outcomes.robust_accuracy() <= worst).all()
 
 
 def test_the_margin_loss_runs_on_one_view_for_both() -> None:
@@ -137,17 +136,17 @@ def test_fewer_images_and_other_batches_give_the_same_outcomes() -> None:
 
 @pytest.mark.parametrize("name", ["sce", "i-sce"])
 def test_the_worst_case_is_the_same_at_every_scale_of_the_logits(name: str) -> None:
-    split = validation(96)
+    split = validation(64)
     settings = replace(
         SETTINGS,
-        attacks=(AttackSettings(name="pgd", steps=20), AttackSettings(name="pgd", steps=20, loss="dlr")),
-        images=96,
+        attacks=(AttackSettings(name="pgd", steps=10), AttackSettings(name="pgd", steps=10, loss="dlr")),
+        images=64,
         epsilon=0.25,
     )
     models = [Scaled(trained(name), scale) for scale in (1, 10, 100, 1000)]
-    robust = 96 * evaluate(models, split, settings, [0] * 4).robust_accuracy()
+    robust = 64 * evaluate(models, split, settings, [0] * 4).robust_accuracy()
     assert np.ptp(robust) <= 1.001
-    assert 10 < robust[0] < 80
+    assert 5 < robust[0] < 55
 
 
 def test_the_radius_follows_the_convention() -> None:

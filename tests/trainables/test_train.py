@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainables.adam import Adam
 from trainables.data.splits import Split, load_splits
@@ -166,7 +165,7 @@ def test_validation_leaves_batch_normalization_alone(noise: dict[str, Split]) ->
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
     z = model(noise["validation"].images)
-    assert loss == F.cross_entropy(z, noise["validation"].labels)
+    torch.testing.assert_close(loss, F.cross_entropy(z, noise["validation"].labels))
     assert accuracy == (z.argmax(1) == noise["validation"].labels).float().mean()
 
 
@@ -194,23 +193,19 @@ def test_augmented_training_sees_other_images(problem: Problem, noise: dict[str,
     assert first == second != third
 
 
-class Transfers(TorchDispatchMode):
-    """Counts what brings a tensor's value to the host."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("batch_size", [200, 10])
-def test_nothing_moves_to_the_host_within_an_epoch(problem: Problem, batch_size: int) -> None:
+def test_one_transfer_to_the_host_an_epoch(problem: Problem, monkeypatch: pytest.MonkeyPatch, batch_size: int) -> None:
     splits = load_splits(problem.data)
     settings = dataclasses.replace(problem.train, batch_size=batch_size, replicates=1, epochs=1)
     replicates = make_replicates(dataclasses.replace(problem, train=settings), splits, "cpu")
-    with Transfers() as transfers:
-        next(train(replicates, cross_entropy, splits, settings))
-    assert transfers.count <= 3, "more than the three numbers of the epoch"
+    transfers = []
+    for name in ("item", "tolist", "cpu", "numpy", "__float__", "__int__", "__bool__", "__index__", "__iter__"):
+        original = getattr(Tensor, name)
+
+        def counted(self: Tensor, *arguments: Any, name: str = name, original: Any = original) -> Any:
+            transfers.append(name)
+            return original(self, *arguments)
+
+        monkeypatch.setattr(Tensor, name, counted)
+    next(train(replicates, cross_entropy, splits, settings))
+    assert transfers == ["tolist"]

@@ -129,7 +129,8 @@ def random_starts(count: int, dimensions: int, rng: np.random.Generator) -> NDAr
     """
     length = rng.spawn(1)[0].random((count, 1), dtype=np.float32)
     direction = rng.standard_normal((count, dimensions), dtype=np.float32)
-    return direction * (length / np.linalg.norm(direction, axis=1, keepdims=True))
+    direction *= length / np.linalg.norm(direction, axis=1, keepdims=True)
+    return direction
 
 
 def _check_classes(logits: Tensor, least: int, loss: str) -> None:
