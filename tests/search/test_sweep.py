@@ -1,0 +1,237 @@
+"""A real small sweep from the command line to its pictures, its interruption and its resumption."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+
+from analysis.records import read
+from search.config import load
+
+QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
+SMALL = (
+    "train.epochs=2",
+    "data.train_size=300",
+    "data.validation_size=60",
+    "robustness.attacks=[{name: pgd, steps: 3}, {name: pgd, loss: dlr, steps: 3}]",
+    "robustness.images=20",
+    "search.trials=3",
+)
+PATIENCE = 240  # seconds; a shared machine may be slow
+
+
+def arguments(*words: str, settings: Sequence[str] = ()) -> list[str]:
+    overrides = [word for setting in settings for word in ("--set", setting)]
+    return [sys.executable, "-c", "from search.cli import main; main()", *words, *overrides]
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+
+
+def robustfront(folder: Path, *words: str, settings: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        arguments(*words, settings=settings),
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A sweep that has run, and what it printed."""
+
+    folder: Path
+    output: str
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "runs" / "quickstart"
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        return read(self.run)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("sweep")
+    done = robustfront(folder, "sweep", str(QUICKSTART), settings=SMALL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""  # no noise of the libraries, no stray warnings
+    return Finished(folder, done.stdout)
+
+
+def test_it_says_what_it_does_and_what_it_found(finished: Finished) -> None:
+    output = finished.output
+    assert output.startswith("starting Ray ...\n")
+    assert len(re.findall(r"^\[\d/3\] (?:trial|baseline) ", output, re.MULTILINE)) == 5
+    assert "Pareto-optimal settings" in output
+    assert re.search(r"^MLflow +(uv run )?robustfront ui quickstart$", output, re.MULTILINE)
+    assert "runs/quickstart/figures" in output
+
+
+def test_records_ledger_and_outcomes_agree(finished: Finished) -> None:
+    trials = finished.trials.set_index("number")
+    assert sorted(trials.index) == ["0", "1", "2", "B0", "B1"]
+    assert (trials["state"] == "complete").all()
+    assert (trials["epochs"] == 2).all()
+    assert trials.loc["0", ["s", "m"]].tolist() == [1.0, 0.1]
+    for name, prefix in (("quickstart", ""), ("quickstart-baselines", "B")):
+        study = optuna.load_study(study_name=name, storage=f"sqlite:///{finished.run / 'study.db'}")
+        for trial in study.trials:
+            row = trials.loc[f"{prefix}{trial.number}"]
+            assert trial.values == [row["clean_accuracy"], row["robust_accuracy"]]
+    for number, row in trials.iterrows():
+        with np.load(finished.run / "outcomes" / f"{number}.npz", allow_pickle=False) as outcomes:
+            kept = outcomes["kept"]
+            assert kept.shape == (1, 2, 2, 1, 20)
+            assert kept.all(axis=(1, 2, 3)).mean() == pytest.approx(row["robust_accuracy"])
+            assert outcomes["clean"].mean() == pytest.approx(row["clean_accuracy"])
+
+
+def test_all_settings_share_their_seed(finished: Finished) -> None:
+    assert finished.trials["seeds"].nunique() == 1
+
+
+def test_mlflow_has_one_child_a_trial(finished: Finished) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{finished.folder / 'runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("robustfront")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert len(parents) == 1
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parents[0].info.run_id}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    trials = finished.trials.set_index("number")
+    assert sorted(run.data.tags["robustfront.number"] for run in children) == sorted(trials.index)
+    for run in children:
+        row = trials.loc[run.data.tags["robustfront.number"]]
+        assert run.data.metrics["robust_accuracy"] == row["robust_accuracy"]
+        assert len(client.get_metric_history(run.info.run_id, "train_loss")) == 2
+        if not pd.isna(row["s"]):
+            assert float(run.data.params["s"]) == row["s"]
+
+
+def test_the_pictures_are_there(finished: Finished) -> None:
+    names = {path.name for path in (finished.run / "figures").iterdir()}
+    assert {"pareto.png", "pareto.html", "surfaces.png", "surfaces.html", "surface-clean_accuracy.png"} <= names
+    assert {"surface-robust_accuracy.png", "surface-pgd3-dlr-raw.png", "learning-curves.png"} <= names
+
+
+def test_the_manifest_says_what_the_numbers_rest_on(finished: Finished) -> None:
+    manifest = json.loads((finished.run / "manifest.json").read_text())
+    assert manifest["versions"]["torchattacks"] == "3.5.1"
+    assert len(manifest["data"]["sha256"]) == 64
+    assert manifest["data"]["sizes"] == {"test": 500, "validation": 60, "train": 300}
+    assert load(finished.run / "sweep.yaml").search.trials == 3
+
+
+def test_status_for_programs_and_for_people(finished: Finished) -> None:
+    status = json.loads(robustfront(finished.folder, "status", "quickstart", "--json").stdout)
+    assert (status["name"], status["state"]) == ("quickstart", "complete")
+    assert status["trials"] == {"complete": 3, "pruned": 0, "failed": 0, "running": 0, "budget": 3}
+    assert status["hypervolume"] > 0
+    assert "complete, 3 of 3 settings" in robustfront(finished.folder, "status", "quickstart").stdout
+
+
+def test_an_exported_setting_trained_again_gives_the_same_numbers(finished: Finished) -> None:
+    best = json.loads(robustfront(finished.folder, "pareto", "quickstart", "--format", "json").stdout)[0]
+    params = [word for name, value in best["params"].items() for word in ("--param", f"{name}={value!r}")]
+    again = robustfront(finished.folder, "train", "runs/quickstart/sweep.yaml", *params, "--output", "again")
+    assert again.returncode == 0, again.stderr
+    result = json.loads((finished.folder / "again" / "result.json").read_text())
+    assert result["objectives"]["clean_accuracy"] == best["clean_accuracy"]
+    assert result["objectives"]["robust_accuracy"] == best["robust_accuracy"]
+
+
+@pytest.mark.parametrize("style", ["table", "yaml", "csv"])
+def test_pareto_prints_and_writes_every_form(style: str, finished: Finished) -> None:
+    printed = robustfront(finished.folder, "pareto", "quickstart", "--format", style)
+    assert printed.returncode == 0
+    file = finished.folder / f"front.{style}"
+    robustfront(finished.folder, "pareto", "quickstart", "--format", style, "--output", str(file))
+    assert file.read_text().split() == printed.stdout.split()
+
+
+def test_resuming_a_complete_run_trains_nothing(finished: Finished) -> None:
+    before = finished.trials
+    done = robustfront(finished.folder, "resume", "quickstart")
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(finished.trials, before)
+    assert "starting Ray" not in done.stdout
+
+
+def wait_for(folder: Path, ready: Any) -> dict[str, Any]:
+    """Polls ``status --json`` until ``ready`` says so."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        answer = robustfront(folder, "status", "quickstart", "--json")
+        if answer.returncode == 0 and ready(status := json.loads(answer.stdout)):
+            return dict(status)
+        time.sleep(0.5)
+    raise AssertionError("the sweep did not get there in time")
+
+
+def test_interrupted_twice_and_resumed_it_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    settings = (*SMALL, "train.epochs=6")
+
+    def interrupted(number: signal.Signals, *words: str, after: Any) -> str:
+        command = arguments(*words, settings=settings if words[0] == "sweep" else ())
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True)
+        wait_for(tmp_path, after)
+        second = robustfront(tmp_path, "resume", "quickstart")
+        assert (second.returncode, "one driver at a time" in second.stderr) == (2, True), second
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 130, output
+        assert "robustfront resume quickstart" in output
+        return output
+
+    interrupted(
+        signal.SIGINT, "sweep", str(QUICKSTART), after=lambda status: any(row["epoch"] for row in status["running"])
+    )
+    status = wait_for(tmp_path, lambda status: status["state"] == "interrupted")
+    assert status["trials"]["complete"] < 3
+    assert (tmp_path / "runs" / "quickstart" / "trials.csv").exists()
+    interrupted(signal.SIGTERM, "resume", "quickstart", after=lambda status: status["trials"]["complete"] >= 1)
+
+    done = robustfront(tmp_path, "resume", "quickstart")
+    assert done.returncode == 0, done.stderr
+    trials = read(tmp_path / "runs" / "quickstart")
+    assert sorted(trials["number"]) == ["0", "1", "2", "B0", "B1"]
+    assert (trials["epochs"] == 6).all()
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("robustfront")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 6
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in runs:
+        if "robustfront.number" in run.data.tags:
+            steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "train_loss")]
+            assert sorted(steps) == [1, 2, 3, 4, 5, 6]
