@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import psutil
-from sqlalchemy import Column, Engine, Float, Integer, MetaData, String, Table, insert, or_, select, update
+from sqlalchemy import Column, Engine, Float, Integer, MetaData, String, Table, insert, inspect, or_, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.schema import CreateTable
 
@@ -135,7 +135,8 @@ class Lease:
 
 def holder(engine: Engine, study: str) -> Holder | None:
     """Who holds the lease of ``study`` now, dead or alive; None when nobody does."""
-    _create_table(engine)
+    if not inspect(engine).has_table(_TABLE.name):
+        return None
     with engine.connect() as connection:
         row = connection.execute(select(_TABLE).where(_TABLE.c.study == study)).one_or_none()
     return None if row is None else _holder(row)

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
@@ -19,7 +19,7 @@ from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from analysis.records import TrialRecord
 from search.config import BASELINES_SUFFIX, SweepConfig
@@ -27,6 +27,7 @@ from search.errors import UserError
 from search.samplers import make_sampler
 from trainables.settings import Setting
 
+_BEGIN: Final = "wait a moment, or begin it with `robustfront resume RUN`"
 _EPOCH: Final = "epoch:"
 _SETTING, _RESULT, _FAILURE, _VOID = "setting", "result", "failure", "void"
 _STATES: Final = {
@@ -68,8 +69,12 @@ class Counts:
         return self.complete + self.pruned
 
 
-def open_storage(url: str) -> RDBStorage:
+def open_storage(url: str, *, create: bool = True) -> RDBStorage:
     """Optuna's storage at ``url``.
+
+    Args:
+        url: SQLAlchemy's URL.
+        create: Whether missing tables are made. Readers leave that to the driver: two that do so at once collide.
 
     Raises:
         UserError: The URL is malformed or nothing answers there.
@@ -84,14 +89,16 @@ def open_storage(url: str) -> RDBStorage:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return RDBStorage(url, engine_kwargs=options)
+            return RDBStorage(url, engine_kwargs=options, skip_table_creation=not create)
     except (ArgumentError, ImportError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise UserError(
             f"storage.url must be a database URL, got {shown} ({reason}); "
             "write for example postgresql://USER:PASSWORD@HOST/DATABASE"
         ) from None
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        if not create and isinstance(error, optuna.exceptions.StorageInternalError):  # it answers, without our tables
+            raise UserError(f"RUN must have begun, got nothing at {shown} yet; {_BEGIN}") from None
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0].rstrip(".")
         raise UserError(
             f"storage.url must be a database that answers, got {shown} ({reason}); start it or correct the URL"
@@ -104,13 +111,14 @@ class Ledger:
     Args:
         storage: Where the studies are.
         config: The sweep's configuration.
-        create: Whether the studies are to be made; else they must be there.
+        mode: ``new``: the studies must not be there yet; ``resume``: what is missing is made (a driver may have died
+            before it made them); ``read``: they must be there.
 
     Raises:
         UserError: The studies exist already, or do not.
     """
 
-    def __init__(self, storage: RDBStorage, config: SweepConfig, *, create: bool = False) -> None:
+    def __init__(self, storage: RDBStorage, config: SweepConfig, mode: Literal["new", "resume", "read"]) -> None:
         self._storage, self._config = storage, config
         self._objectives = list(config.objectives)
         self._distributions: dict[str, BaseDistribution] = {
@@ -119,25 +127,29 @@ class Ledger:
         names = (config.name, config.name + BASELINES_SUFFIX)
         directions = list(config.objectives.values())
         try:
-            if create:
-                # The baselines' study first: the search's own, which `exists` looks for, stands last and whole.
-                baselines = optuna.create_study(storage=storage, study_name=names[1], directions=directions)
-                search = optuna.create_study(storage=storage, study_name=names[0], directions=directions)
+            if mode == "read":
+                search, baselines = (optuna.load_study(storage=storage, study_name=name) for name in names)
+            else:
+                # The baselines' study first: the search's own, which says whether a name is taken, comes last.
+                baselines, search = (
+                    optuna.create_study(
+                        storage=storage, study_name=name, directions=directions, load_if_exists=mode == "resume"
+                    )
+                    for name in reversed(names)
+                )
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                     for study in (baselines, search):
                         study.set_metric_names(self._objectives)
-            else:
-                search, baselines = (optuna.load_study(storage=storage, study_name=name) for name in names)
         except optuna.exceptions.DuplicatedStudyError:
             raise UserError(
                 f"name must be new in this storage, got {config.name}; go on with `robustfront resume {config.name}` "
                 "or choose another with --name"
             ) from None
-        except KeyError:
-            raise UserError(
-                f"run {config.name} must have its study in the storage, got none; start it anew under another --name"
-            ) from None
+        except (KeyError, OperationalError, ProgrammingError, optuna.exceptions.StorageInternalError):
+            if mode != "read":
+                raise
+            raise UserError(f"RUN must have begun, got {config.name} without a study yet; {_BEGIN}") from None
         self._search: Study = search
         self._baselines: Study = baselines
         self._orphans: list[Task] = []

@@ -57,7 +57,7 @@ def open_ledger(run: Run) -> Ledger:
     Raises:
         UserError: The storage does not answer or does not hold the study.
     """
-    return Ledger(open_storage(run.storage_url), run.config)
+    return Ledger(open_storage(run.storage_url, create=False), run.config, "read")
 
 
 def read_records(run: Run) -> list[TrialRecord]:

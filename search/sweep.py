@@ -62,7 +62,7 @@ def start(
         progress.stage(_STARTING_RAY)
         with connected(config, address), _signals() as signals:
             run.create(data)
-            ledger = Ledger(storage or open_storage(run.storage_url), config, create=True)
+            ledger = Ledger(storage or open_storage(run.storage_url), config, "new")
             return run, _drive(run, ledger, progress, signals, began)
 
 
@@ -74,7 +74,7 @@ def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outc
     """
     began = time.monotonic()
     check_machine(run.config, address)
-    ledger = Ledger(open_storage(run.storage_url), run.config)
+    ledger = Ledger(open_storage(run.storage_url), run.config, "resume")
     prepare_dataset(run.config.data)
     with Progress(run.config, console, quiet) as progress:
         if ledger.complete:  # nothing to train: only what MLflow missed, and the results
@@ -198,6 +198,8 @@ def _parent(run: Run) -> ParentInfo:
         identity=manifest["id"],
         run_dir=run.folder,
         config=config.to_yaml(),
+        searched=tuple(config.ranges),
+        objectives=tuple(config.objectives),
         parameters={
             "loss": config.loss.name,
             "space": ", ".join(f"{name} in {range_}" for name, range_ in config.ranges.items()),

@@ -15,7 +15,7 @@ from trainables.data.splits import Split, load_splits
 from trainables.losses import loss_function
 from trainables.robustness import Outcomes, evaluate
 from trainables.settings import Problem, Setting
-from trainables.train import EpochResult, last_result, make_replicates, train
+from trainables.train import EpochResult, epoch_result, make_replicates, train
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def run_setting(
         progress: Called with attacks done and attacks in all.
 
     Yields:
-        An ``EpochResult`` an epoch, then one ``SettingResult``. A resumed training first yields the result of the epoch
-        that it resumes from again, so that a finished one, too, shows where it ended.
+        An ``EpochResult`` an epoch, then one ``SettingResult``. A resumed training first yields the results of the epochs
+        that its checkpoint holds: whoever was told of them may have died before it could write them down.
 
     Raises:
         NonFiniteLoss: The training diverged.
@@ -68,8 +68,9 @@ def run_setting(
     """
     splits = splits or load_splits(problem.data, device)
     replicates = make_replicates(problem, splits, device)
-    if checkpoints and load_latest(checkpoints, replicates):
-        yield last_result(replicates)
+    if checkpoints:
+        for epoch in range(load_latest(checkpoints, replicates)):
+            yield epoch_result(replicates, epoch + 1)
     for result in train(replicates, loss_function(setting), splits, problem.train, augment=problem.data.augment):
         if checkpoints:
             save(checkpoints, replicates, result.epoch)

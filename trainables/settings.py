@@ -21,14 +21,49 @@ View = Literal["normalized", "raw"]
 
 TORCHATTACKS_PREFIX: Final = "torchattacks."
 
-# Every attack class of torchattacks 3.5.1 (a test compares), here so that a typing error is found without torch.
+# The attack classes of torchattacks 3.5.1 that need no more than a model (a test compares; LGV wants a training set,
+# MultiAttack a list of attacks), here so that a typing error is found without torch.
 TORCHATTACKS: Final = tuple(
     TORCHATTACKS_PREFIX + name
     for name in (
-        "VANILA GN FGSM BIM RFGSM PGD EOTPGD FFGSM TPGD MIFGSM UPGD APGD APGDT DIFGSM TIFGSM Jitter NIFGSM PGDRS SINIFGSM "
-        "VMIFGSM VNIFGSM SPSA JSMA EADL1 EADEN PIFGSM PIFGSMPP CW PGDL2 DeepFool PGDRSL2 SparseFool OnePixel Pixle FAB "
-        "AutoAttack Square"
-    ).split()
+        "VANILA",
+        "GN",
+        "FGSM",
+        "BIM",
+        "RFGSM",
+        "PGD",
+        "EOTPGD",
+        "FFGSM",
+        "TPGD",
+        "MIFGSM",
+        "UPGD",
+        "APGD",
+        "APGDT",
+        "DIFGSM",
+        "TIFGSM",
+        "Jitter",
+        "NIFGSM",
+        "PGDRS",
+        "SINIFGSM",
+        "VMIFGSM",
+        "VNIFGSM",
+        "SPSA",
+        "JSMA",
+        "EADL1",
+        "EADEN",
+        "PIFGSM",
+        "PIFGSMPP",
+        "CW",
+        "PGDL2",
+        "DeepFool",
+        "PGDRSL2",
+        "SparseFool",
+        "OnePixel",
+        "Pixle",
+        "FAB",
+        "AutoAttack",
+        "Square",
+    )
 )
 
 
@@ -229,6 +264,13 @@ class AttackSettings:
         for name in ("steps", "restarts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}; give a positive number")
+        if self.name != "pgd":
+            for name in ("loss", "target", "steps", "restarts"):
+                if getattr(self, name) != getattr(type(self), name):
+                    raise ValueError(
+                        f"{name} must be left out for {self.name}, got {getattr(self, name)}; its own arguments go into "
+                        "options"
+                    )
         if self.name == "pgd" and self.options:
             raise ValueError(f"options must be left out for pgd, got {dict(self.options)}; set steps, loss, restarts")
 

@@ -188,18 +188,18 @@ def train(
     for _ in range(epochs.pop(), settings.epochs):
         for replicate in replicates:
             _train_epoch(replicate, loss, splits, settings, augment)
-        yield last_result(replicates)
+        yield epoch_result(replicates, replicates[0].epoch)
 
 
-def last_result(replicates: Sequence[Replicate]) -> EpochResult:
-    """The result of the last epoch that the replicates have done (at least one)."""
-    last = [replicate.history[-1] for replicate in replicates]
+def epoch_result(replicates: Sequence[Replicate], epoch: int) -> EpochResult:
+    """What an epoch gave that the replicates have done, counted from 1."""
+    rows = [replicate.history[epoch - 1] for replicate in replicates]
     return EpochResult(
-        epoch=replicates[0].epoch,
-        train_loss=tuple(epoch.train_loss for epoch in last),
-        validation_loss=tuple(epoch.validation_loss for epoch in last),
-        validation_accuracy=tuple(epoch.validation_accuracy for epoch in last),
-        seconds=sum(epoch.seconds for epoch in last),
+        epoch=epoch,
+        train_loss=tuple(row.train_loss for row in rows),
+        validation_loss=tuple(row.validation_loss for row in rows),
+        validation_accuracy=tuple(row.validation_accuracy for row in rows),
+        seconds=sum(row.seconds for row in rows),
     )
 
 

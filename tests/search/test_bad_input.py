@@ -63,6 +63,7 @@ SETTINGS = [
         "robustness.attacks=[{name: pgd}, {name: pgd}]",
         "robustness.attacks must differ from each other, got pgd50-ce twice",
     ),
+    ("robustness.attacks=[{name: torchattacks.APGD, steps: 9}]", "robustness.attacks[0].steps must be left out"),
     ("robustness.attacks=[{name: pgd, steps: 0}]", "robustness.attacks[0].steps must be at least 1, got 0"),
     ("robustness.epsilon=-1", "robustness.epsilon must be above 0, got -1"),
     ("robustness.norm=linf", "robustness.norm must be"),

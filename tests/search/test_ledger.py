@@ -19,12 +19,12 @@ def url(folder: Path) -> str:
 
 
 def new_ledger(folder: Path, config: SweepConfig | None = None) -> Ledger:
-    return Ledger(open_storage(url(folder)), config or small_config(), create=True)
+    return Ledger(open_storage(url(folder)), config or small_config(), "new")
 
 
 def reopened(folder: Path, config: SweepConfig | None = None) -> Ledger:
     """The ledger as the next driver finds it."""
-    ledger = Ledger(open_storage(url(folder)), config or small_config())
+    ledger = Ledger(open_storage(url(folder)), config or small_config(), "resume")
     ledger.adopt()
     return ledger
 
@@ -201,5 +201,12 @@ def test_a_second_sweep_of_the_same_name_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_study_that_is_gone_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="run small must have its study in the storage"):
-        Ledger(open_storage(url(tmp_path)), small_config())
+    with pytest.raises(UserError, match="RUN must have begun"):
+        open_storage(url(tmp_path), create=False)
+    open_storage(url(tmp_path))
+    with pytest.raises(UserError, match="RUN must have begun, got small"):
+        Ledger(open_storage(url(tmp_path), create=False), small_config(), "read")
+
+
+def test_a_driver_that_died_before_its_studies_were_made_is_followed_by_one_that_makes_them(tmp_path: Path) -> None:
+    assert [task.number for task in finish_all(reopened(tmp_path))] == ["B0", "B1", "0", "1", "2", "3"]

@@ -27,7 +27,7 @@ def suggestions(
 ) -> list[str]:
     """What a search suggests, in order; ``at_once`` trials run side by side, some of them fail."""
     folder.mkdir(exist_ok=True)
-    ledger = Ledger(open_storage(f"sqlite:///{folder / 'study.db'}"), config, create=True)
+    ledger = Ledger(open_storage(f"sqlite:///{folder / 'study.db'}"), config, "new")
     running, suggested = [], []
     while True:
         while len(running) < at_once and (task := ledger.ask()) is not None:

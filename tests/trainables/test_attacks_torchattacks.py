@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -63,6 +64,7 @@ class Recorder:
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
         del labels
         print("noise")
+        warnings.warn("noise", stacklevel=2)
         return images + Recorder.found
 
 
@@ -79,6 +81,14 @@ def test_the_threat_model_is_passed_on_and_options_come_first(recorder: type[Rec
     assert recorder.arguments == {"norm": "L2", "eps": 0.7, "n_classes": 5, "seed": 9, "steps": 5}
     Torchattacks("torchattacks.APGD", {"eps": 0.2, "seed": 4, "steps": 2})(trained(), images, labels, radius=0.7)
     assert recorder.arguments == {"norm": "L2", "eps": 0.2, "n_classes": 5, "seed": 4, "steps": 2}
+
+
+def test_what_the_attack_prints_and_warns_is_swallowed(
+    recorder: type[Recorder], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder.found = 0.0
+    Torchattacks("torchattacks.APGD")(trained(), *digits(8), radius=0.7)
+    assert capsys.readouterr() == ("", "")
 
 
 def boundary() -> tuple[nn.Sequential, Tensor, Tensor]:

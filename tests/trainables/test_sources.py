@@ -100,11 +100,18 @@ def parses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError("no route to host")
+    """Torchvision as it is then: it makes its folders, and fails."""
 
-    for name in ("MNIST", "FashionMNIST", "CIFAR10"):
-        monkeypatch.setattr(torchvision.datasets, name, refuse)
+    def refuse(made: str) -> Callable[..., None]:
+        def dataset(root: str, download: bool) -> None:
+            assert download
+            (Path(root) / made).mkdir(parents=True)
+            raise OSError("no route\nto host")
+
+        return dataset
+
+    for name, made in (("MNIST", "MNIST/raw"), ("FashionMNIST", "FashionMNIST/raw"), ("CIFAR10", "")):
+        monkeypatch.setattr(torchvision.datasets, name, refuse(made))
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -210,6 +217,7 @@ def test_missing_data_is_one_line_with_the_place_and_the_command(
         assert f"robustfront data prepare {name}" + (f" --root {root}" if root else "") in message
         assert str(tmp_path) in message
         assert "\n" not in message
+        assert not list(tmp_path.iterdir()), "nothing is left of the attempt"
     assert ("apt-get" in message) == (name == "fashion-mnist")
 
 

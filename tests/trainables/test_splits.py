@@ -28,6 +28,13 @@ def test_every_prefix_of_the_order_is_stratified(labels: list[int], seed: int, f
     assert (np.abs(counts - shares * length) <= classes).all()
 
 
+def test_a_rare_class_is_spread_over_the_whole_order() -> None:
+    labels = np.asarray([0] * 90 + [1] * 30)
+    order = stratified_order(labels, np.random.default_rng(0))
+    rare = labels[order].cumsum()
+    assert np.abs(rare - np.arange(1, 121) / 4).max() <= 1
+
+
 def prepared(n: int = 100, test: int | None = None) -> Prepared:
     def source(size: int) -> Source:
         return Source(np.zeros((size, 2, 2, 1), np.uint8), np.arange(size) % 10)

@@ -25,7 +25,7 @@ def digits(count: int, channels: int = 1, seed: int = 1) -> tuple[Tensor, Tensor
 @cache
 def trained(name: str = "sce", channels: int = 1) -> nn.Sequential:
     """A network with batch norm and dropout, trained for a second; do not change it."""
-    with torch.random.fork_rng(devices=()):
+    with torch.random.fork_rng(devices=()), torch.enable_grad():
         torch.manual_seed(0)
         model = nn.Sequential(
             nn.Conv2d(channels, 8, 3),

@@ -16,8 +16,9 @@ from trainables.settings import AttackLoss, AttackTarget
 RELATIVE_STEP: Final = 2.5
 
 # How far the first start may lie from the clean image, in radii. A point drawn uniformly from a ball in hundreds of
-# dimensions lies on its surface, and the steps that lead back from there are lost: on LeNet-5 trained with I-SCE such a
-# start left 4 in 100 images standing that this one breaks. Later starts reach over the whole radius to find other ways.
+# dimensions lies on its surface, and the steps that lead back from there are lost: in the worst case of 50 steps within
+# 1.5 it left 118 of 300 images of one LeNet-5 trained with I-SCE standing against 105, and 124 against 121 with SCE.
+# Later starts reach over the whole radius to find other ways.
 FIRST_START: Final = 0.2
 
 # Keeps DLR finite where the top three or four logits are equal.

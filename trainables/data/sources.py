@@ -246,6 +246,8 @@ def _find(name: DatasetName, root: str | None) -> Path | None:
 
 
 def _download(name: DatasetName, root: str | None) -> Path:
+    goal = _candidates(name, root)[0]
+    missing = [folder for folder in (goal, *goal.parents) if not folder.exists()]
     try:
         with _connect_timeout(), redirect_stdout(sys.stderr):
             from torchvision import datasets
@@ -254,9 +256,13 @@ def _download(name: DatasetName, root: str | None) -> Path:
             dataset[name](str(_root(root)), download=True)
         reason = "the download is incomplete"
     except (OSError, RuntimeError) as error:
-        reason = f"the download failed: {str(error).strip().splitlines()[0] if str(error).strip() else error!r}"
+        reason = f"the download failed: {' '.join(str(error).split()) or type(error).__name__}"
     if folder := _find(name, root):
         return folder
+    # torchvision makes its folders before it knows; empty ones are no use to anyone.
+    for folder in missing:
+        with suppress(OSError):
+            folder.rmdir()
     wanted = f"{CIFAR_TRAINING_FILES[0]} ... {CIFAR_TEST_FILE}" if name == "cifar10" else f"{IDX_FILES[0]}[.gz] ..."
     looked = " and ".join(str(folder) for folder in _candidates(name, root))
     raise DataMissing(

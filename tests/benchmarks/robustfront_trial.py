@@ -1,0 +1,56 @@
+"""The trial of ``robustfront_sweep``: a sweep's own, with every pass counted."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from search.trial import EPOCH, NUMBER, RESULT, SETTING, SettingTrial
+from tests.benchmarks.workload import ATTACK, MEASUREMENTS, VALIDATION, PassCounter, TrialMeasurement
+
+
+class CountedTrial(SettingTrial):
+    """A sweep's trial that counts the passes and leaves its measurements in the run's folder."""
+
+    def setup(self, config: dict[str, Any], **parameters: Any) -> None:
+        """As its base; models made in this process from now on are counted."""
+        import trainables.train
+
+        build = trainables.train.build_model
+        trainables.train.build_model = lambda *given, **named: self._counter.attach(build(*given, **named))
+        self._epochs: int = parameters["problem"].train.epochs
+        self._measurements = Path(parameters["folder"]).parents[1] / MEASUREMENTS
+        self._count_anew(config)
+        super().setup(config, **parameters)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """As its base."""
+        self._count_anew(new_config)
+        return super().reset_config(new_config)
+
+    def step(self) -> dict[str, Any]:
+        """As its base; after the epochs comes the attack."""
+        self._counter.phase = VALIDATION if self._epochs_done < self._epochs else ATTACK
+        reported = super().step()
+        self._epochs_done += EPOCH in reported
+        if RESULT in reported:
+            result = json.loads(reported[RESULT])
+            assert self._counter.first is not None
+            TrialMeasurement(
+                setting=self._setting,
+                passes=self._counter.passes,
+                started=self._counter.first,
+                finished=time.time(),
+                train_seconds=result["train_seconds"],
+                attack_seconds=result["attack_seconds"],
+                **result["objectives"],
+            ).write(self._measurements / f"{self._number_shown}.json")
+        return reported
+
+    def _count_anew(self, config: dict[str, Any]) -> None:
+        self._counter = PassCounter()
+        self._epochs_done = 0
+        self._number_shown: str = config[NUMBER]
+        self._setting = {"loss": config[SETTING]["loss"], **config[SETTING]["parameters"]}

@@ -1,0 +1,370 @@
+"""The same sweep through robustfront and through the stack that one writes from the libraries' own examples.
+
+    python -m tests.benchmarks.sweep_vs_naive [--trials 32] [--deepfool] [--tiny] [--json FILE]
+
+Both sides read one file that says all of the work (``workload.Work``): the settings in their order (the two baselines,
+the paper's own, then others), LeNet-5 with Adam and the cosine schedule, the splits, epochs and batches of
+``configs/quickstart.yaml``, and PGD on cross entropy in both views. Each runs as a process of its own on the same
+processors, as many as there are trials at a time, with one torch thread a trial; ours runs first, and so meets the
+colder file cache. Data sets are parsed beforehand for both. What the naive side does is said in ``naive_sweep``; ours
+is ``robustfront sweep`` itself.
+
+A forward hook on every model of either side counts the images that pass. The counts must agree but for the attack's,
+where ours does less work for the same outcome: an image that the clean model gets wrong is never attacked, and one that
+is broken leaves the batch. The exit code is 1 if they do not.
+
+The break-down of the wall time: ``start-up`` is from the process's start to the first image of the first trial,
+``results`` from the last trial's end to the process's (ours draws its pictures there; the naive side draws nothing).
+In between, each of the slots is training, attacking, or neither: that ``overhead`` holds the start of later workers,
+data, checkpoints, reports, tracking, and slots that wait for the last trial.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from statistics import mean
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from search.config import load
+from tests.benchmarks.workload import DATA, MEASUREMENTS, PASSES, Setting, TrialMeasurement, Work
+from trainables.data.sources import prepare
+from trainables.data.stratification import split_indices
+from trainables.settings import BASELINES, LOSSES, DataSettings
+
+REPOSITORY: Final = Path(__file__).parents[2]
+QUICKSTART: Final = REPOSITORY / "configs" / "quickstart.yaml"
+CONCURRENCY: Final = 2
+SIDES: Final = {"robustfront": "robustfront_sweep", "naive": "naive_sweep"}
+PACKAGES: Final = ("torch", "torchvision", "torchattacks", "ray", "optuna", "mlflow")
+# Of the smallest sweep, and of any: the two baselines and the paper's own setting are always there.
+FEWEST_TRIALS: Final = 3
+
+# The same for both sides: no network, no Ray but their own, workers that find this package, and no environments built
+# by uv for them where this runs under ``uv run``.
+ENVIRONMENT: Final = {
+    "PYTHONPATH": str(REPOSITORY),
+    "PYTHONWARNINGS": "ignore",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # Tune itself tells who reports the objectives in the last result alone to set this.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+}
+FOREIGN: Final = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "OMP_NUM_THREADS")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """What one side took.
+
+    Args:
+        trials: How many it ran.
+        trials_per_hour: By the wall time of its process.
+        wall: Seconds from the process's start to its end.
+        start_up: Seconds until the first image of the first trial.
+        training: Seconds a trial.
+        attack: Seconds a trial.
+        overhead: Seconds a trial in which its slot did neither.
+        results: Seconds from the last trial's end to the process's.
+        passes: Images through the models, by phase and direction.
+        clean_accuracy: Mean over the trials, in [0, 1].
+        robust_accuracy: Mean over the trials, in [0, 1].
+    """
+
+    trials: int
+    trials_per_hour: float
+    wall: float
+    start_up: float
+    training: float
+    attack: float
+    overhead: float
+    results: float
+    passes: Mapping[str, int]
+    clean_accuracy: float
+    robust_accuracy: float
+
+
+def make_work(trials: int, *, deepfool: bool = False) -> Work:
+    """The quickstart's work with PGD on cross entropy alone.
+
+    Args:
+        trials: Baselines included, at least 3.
+        deepfool: Whether DeepFool attacks too.
+    """
+    assert trials >= FEWEST_TRIALS
+    config = load(QUICKSTART)
+    data, training, robustness = config.data, config.train, config.robustness
+    assert (config.model, training.optimizer, training.schedule) == ("lenet5", "adam", "cosine")
+    assert (training.precision, training.replicates, robustness.eps_convention) == ("fp32", 1, "l2")
+    prepared = prepare(data)
+    settings: list[Setting] = [{"loss": baseline.loss, **baseline.parameters} for baseline in BASELINES["i-sce"]]
+    settings.append({"loss": "i-sce", **LOSSES["i-sce"].reference})
+    draws = np.random.default_rng(0).random((trials - len(settings), 2))
+    settings += [{"loss": "i-sce", "s": round(1 + s, 4), "m": round(0.1 - 0.1 * m, 4)} for s, m in draws.tolist()]
+    return Work(
+        settings=settings,
+        data=data.name,
+        data_seed=data.seed,
+        train_images=prepared.sizes(data)["train"],
+        validation_images=data.validation_size,
+        epochs=training.epochs,
+        batch_size=training.batch_size,
+        learning_rate=training.learning_rate,
+        seed=training.seed,
+        images=robustness.images,
+        attack_batch=robustness.batch_size,
+        views=list(robustness.views),
+        epsilon=robustness.epsilon,
+        steps=robustness.attacks[0].steps,
+        deepfool=deepfool,
+        concurrency=CONCURRENCY,
+    )
+
+
+def tiny(work: Work) -> Work:
+    """Work of seconds, to see that both sides run."""
+    return replace(work, train_images=200, validation_images=100, epochs=2, images=20, steps=2)
+
+
+def write_mnist(work: Work, folder: Path) -> None:
+    """Writes the splits as torchvision's MNIST looks for them: training images, and validation images as its test set.
+
+    Args:
+        work: Names the data set and the splits.
+        folder: The root that ``torchvision.datasets.MNIST`` is given.
+    """
+    settings = DataSettings(
+        name=work.data,  # type: ignore[arg-type]
+        train_size=work.train_images,
+        validation_size=work.validation_images,
+        seed=work.data_seed,
+    )
+    prepared = prepare(settings)
+    indices = split_indices(prepared, settings)
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for split, prefix in (("train", "train"), ("validation", "t10k")):
+        images, labels = (array[indices[split]] for array in (prepared.training.images, prepared.training.labels))
+        _write_idx(raw / f"{prefix}-images-idx3-ubyte", images[..., 0])
+        _write_idx(raw / f"{prefix}-labels-idx1-ubyte", labels.astype(np.uint8))
+
+
+def _write_idx(path: Path, array: npt.NDArray[np.uint8]) -> None:
+    """The format of MNIST's files: two zeros, 8 for bytes, the number of axes, each axis's length, the bytes."""
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    path.write_bytes(header + np.ascontiguousarray(array).tobytes())
+
+
+def measure(module: str, work: Work, folder: Path) -> Side:
+    """Runs one side as a process of its own.
+
+    Args:
+        module: Its module in this package.
+        work: What it does.
+        folder: An empty folder for all that it writes.
+
+    Raises:
+        RuntimeError: It failed; with the end of what it printed.
+    """
+    work.write(folder / "work.json")
+    environment = {name: value for name, value in os.environ.items() if name not in FOREIGN} | ENVIRONMENT
+    command = [sys.executable, "-m", f"{__package__}.{module}", str(folder / "work.json"), str(folder)]
+    log = folder / "log.txt"
+    with log.open("wb") as output:
+        began = time.time()
+        code = subprocess.run(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT).returncode
+        ended = time.time()
+    trials = TrialMeasurement.read_all(folder / MEASUREMENTS)
+    if code != 0 or not _same([trial.setting for trial in trials], work.settings):
+        end = log.read_text(encoding="utf-8", errors="replace")[-3000:]
+        raise RuntimeError(
+            f"{module} ended with code {code} after {len(trials)} of {len(work.settings)} trials:\n{end}"
+        )
+    return break_down(trials, work.concurrency, began, ended)
+
+
+def _same(some: Sequence[Setting], others: Sequence[Setting]) -> bool:
+    """Whether two lists hold the same settings, in whatever order."""
+    first, second = (
+        Counter(json.dumps(dict(setting), sort_keys=True) for setting in list_) for list_ in (some, others)
+    )
+    return first == second
+
+
+def break_down(trials: Sequence[TrialMeasurement], concurrency: int, began: float, ended: float) -> Side:
+    """Where a side's time went; wall = start-up + results + trials (training + attack + overhead) / concurrency.
+
+    Args:
+        trials: What its trials measured.
+        concurrency: Trials at a time.
+        began: Unix time of the process's start.
+        ended: Unix time of its end.
+    """
+    n = len(trials)
+    first, last = min(trial.started for trial in trials), max(trial.finished for trial in trials)
+    training, attack = mean(trial.train_seconds for trial in trials), mean(trial.attack_seconds for trial in trials)
+    passes: Counter[str] = Counter()
+    for trial in trials:
+        passes.update(trial.passes)
+    return Side(
+        trials=n,
+        trials_per_hour=3600 * n / (ended - began),
+        wall=ended - began,
+        start_up=first - began,
+        training=training,
+        attack=attack,
+        overhead=(last - first) * concurrency / n - training - attack,
+        results=ended - last,
+        passes=dict(passes),
+        clean_accuracy=mean(trial.clean_accuracy for trial in trials),
+        robust_accuracy=mean(trial.robust_accuracy for trial in trials),
+    )
+
+
+def disagreements(work: Work, ours: Side, naive: Side) -> list[str]:
+    """Counts that are not what the work says, one sentence each; empty if the two sides are comparable.
+
+    DeepFool takes as many passes as an image needs, so with it the attacks' counts are not judged.
+    """
+    expected = work.passes()
+    names = [name for name in PASSES if not (work.deepfool and name.startswith("attack"))]
+    found = [
+        f"naive: {name} is {naive.passes.get(name, 0):,} where the work says {expected[name]:,}"
+        for name in names
+        if naive.passes.get(name, 0) != expected[name]
+    ]
+    for name in names:
+        count = ours.passes.get(name, 0)
+        if count > expected[name] or (count < expected[name] and not name.startswith("attack")):
+            found.append(f"robustfront: {name} is {count:,} where the work says {expected[name]:,}")
+    return found
+
+
+def table(ours: Side, naive: Side) -> str:
+    """The comparison for people; the last column is how many times less ours takes, or more it does."""
+    rows: list[tuple[str, float, float, str]] = [
+        ("trials per hour", ours.trials_per_hour, naive.trials_per_hour, ",.1f"),
+        ("wall, s", ours.wall, naive.wall, ",.1f"),
+        ("  start-up, s", ours.start_up, naive.start_up, ",.1f"),
+        ("  training, s a trial", ours.training, naive.training, ",.2f"),
+        ("  attack, s a trial", ours.attack, naive.attack, ",.2f"),
+        ("  overhead, s a trial", ours.overhead, naive.overhead, ",.2f"),
+        ("  results, s", ours.results, naive.results, ",.1f"),
+        *((f"{name}, images", ours.passes.get(name, 0), naive.passes.get(name, 0), ",d") for name in PASSES),
+        ("clean accuracy, mean", ours.clean_accuracy, naive.clean_accuracy, ".3f"),
+        ("robust accuracy, mean", ours.robust_accuracy, naive.robust_accuracy, ".3f"),
+    ]
+    lines = [f"{'':<30}{'robustfront':>14}{'naive':>14}{'ratio':>9}"]
+    for title, mine, theirs, form in rows:
+        more_is_better = title == "trials per hour"
+        top, bottom = (mine, theirs) if more_is_better else (theirs, mine)
+        ratio = "" if "accuracy" in title or bottom <= 0 else f"{top / bottom:.2f}x"
+        lines.append(f"{title:<30}{mine:>14{form}}{theirs:>14{form}}{ratio:>9}")
+    return "\n".join(lines)
+
+
+def notes(work: Work, ours: Side, naive: Side) -> list[str]:
+    """What must be known to read the table."""
+    spared = {direction: 1 - ours.passes[key] / naive.passes[key] for direction, key in _ATTACK_PASSES.items()}
+    shares = ", ".join(f"{share:.0%} of those {direction}" for direction, share in spared.items())
+    attacks = f"PGD-{work.steps} (cross entropy)" + (" and DeepFool" if work.deepfool else "")
+    return [
+        f"n = {ours.trials} trials a side, {work.concurrency} at a time with 1 torch thread each; LeNet-5 on "
+        f"{work.data} ({work.train_images} training, {work.validation_images} validation images), {work.epochs} epochs "
+        f"of batches of {work.batch_size}; {attacks} within {work.epsilon:g} on {work.images} images, "
+        f"views {', '.join(work.views)}.",
+        f"Ours spares {shares} in the attacks: images that are misclassified when clean are not attacked, "
+        "and broken ones leave the batch.",
+        "Ours draws its pictures in `results`, the naive side nothing. Robust accuracies differ by what the attacks "
+        "find: ours keeps each image's best iterate, torchattacks' PGDL2 its last.",
+    ]
+
+
+_ATTACK_PASSES: Final = {"forward": "attack forward", "backward": "attack backward"}
+
+
+def environment() -> dict[str, str]:
+    """What was measured on, before it is."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "processor": _processor(),
+        "processors used": str(processors),
+        "load before": f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown",
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _pin(processors: int) -> None:
+    """Keeps this process, and all that it starts, on the first few processors."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:processors])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures both sides; 1 if their counts of passes do not agree."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.sweep_vs_naive")
+    parser.add_argument("--trials", type=int, default=32, help="baselines included, at least 3 (default 32)")
+    parser.add_argument("--deepfool", action="store_true", help="attack with DeepFool too")
+    parser.add_argument("--tiny", action="store_true", help="3 short trials, to see that it runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers to FILE")
+    options = parser.parse_args(arguments)
+    if options.trials < FEWEST_TRIALS:
+        parser.error(f"--trials must be at least {FEWEST_TRIALS}, got {options.trials}; two of them are the baselines")
+    _pin(CONCURRENCY)
+    work = make_work(options.trials, deepfool=options.deepfool)
+    if options.tiny:
+        work = tiny(make_work(FEWEST_TRIALS, deepfool=options.deepfool))
+    where = environment()
+    sides = {}
+    for name, module in SIDES.items():
+        with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
+            write_mnist(work, Path(folder) / DATA)
+            print(f"{name}: {len(work.settings)} trials ...", file=sys.stderr, flush=True)
+            sides[name] = measure(module, work, Path(folder))
+    ours, naive = sides["robustfront"], sides["naive"]
+    wrong = disagreements(work, ours, naive)
+    print(table(ours, naive))
+    print("\n".join(notes(work, ours, naive)))
+    print(", ".join(f"{key} {value}" for key, value in where.items()))
+    print("\n".join(wrong) or "The counts of passes agree.")
+    if options.json is not None:
+        document = {
+            "work": asdict(work),
+            "expected_passes": work.passes(),
+            "environment": where,
+            **{name: asdict(side) for name, side in sides.items()},
+            "speed_up": ours.trials_per_hour / naive.trials_per_hour,
+            "disagreements": wrong,
+        }
+        options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
