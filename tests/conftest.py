@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,7 +11,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
-def _no_tracking_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_tracking_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of tests are recorded in their own folders, whatever the user's environment says."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    yield

@@ -58,8 +58,8 @@ def run_setting(
         progress: Called with attacks done and attacks in all.
 
     Yields:
-        An ``EpochResult`` an epoch, then one ``SettingResult``. A resumed training first yields the results of the epochs
-        that its checkpoint holds: whoever was told of them may have died before it could write them down.
+        An ``EpochResult`` an epoch, then one ``SettingResult``. A resumed training first yields the epochs that its
+        checkpoint holds: whoever was told of them may have died before it could write them down.
 
     Raises:
         NonFiniteLoss: The training diverged.

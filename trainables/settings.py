@@ -268,8 +268,8 @@ class AttackSettings:
             for name in ("loss", "target", "steps", "restarts"):
                 if getattr(self, name) != getattr(type(self), name):
                     raise ValueError(
-                        f"{name} must be left out for {self.name}, got {getattr(self, name)}; its own arguments go into "
-                        "options"
+                        f"{name} must be left out for {self.name}, got {getattr(self, name)}; "
+                        "its own arguments go into options"
                     )
         if self.name == "pgd" and self.options:
             raise ValueError(f"options must be left out for pgd, got {dict(self.options)}; set steps, loss, restarts")

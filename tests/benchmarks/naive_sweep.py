@@ -36,7 +36,15 @@ from ray.tune import Checkpoint
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
-from tests.benchmarks.naive_training import LeNet5, attack_func, get_data_loaders, make_loss, test_func, train_func
+from tests.benchmarks.naive_training import (
+    LeNet5,
+    attack_func,
+    get_data_loaders,
+    make_loss,
+    make_optimizer,
+    train_func,
+    validate_func,
+)
 from tests.benchmarks.workload import ATTACK, DATA, MEASUREMENTS, PassCounter, TrialMeasurement, Work
 
 
@@ -48,13 +56,12 @@ def train_mnist(config: dict[str, Any], work: Work, folder: Path) -> None:
     train_loader, validation_loader, attack_loader = get_data_loaders(folder / DATA, work)
     model = counter.attach(LeNet5())
     loss = make_loss(config)
-    optimizer = torch.optim.Adam(model.parameters(), lr=work.learning_rate)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=work.epochs * len(train_loader))
+    optimizer, scheduler = make_optimizer(model, work, steps=work.epochs * len(train_loader))
     train_seconds = 0.0
     for _ in range(work.epochs):
         began = time.perf_counter()
         train_loss = train_func(model, loss, optimizer, scheduler, train_loader)
-        validation_loss, correct = test_func(model, loss, validation_loader)
+        validation_loss, correct = validate_func(model, loss, validation_loader)
         train_seconds += time.perf_counter() - began
         metrics = {
             "train_loss": train_loss,
@@ -68,7 +75,7 @@ def train_mnist(config: dict[str, Any], work: Work, folder: Path) -> None:
 
     counter.phase = ATTACK
     began = time.perf_counter()
-    _, correct = test_func(model, loss, validation_loader)
+    _, correct = validate_func(model, loss, validation_loader)
     survived = attack_func(model, attack_loader, work) & correct[: work.images]
     attack_seconds = time.perf_counter() - began
     objectives = {"clean_accuracy": correct.float().mean().item(), "robust_accuracy": survived.float().mean().item()}

@@ -219,9 +219,6 @@ def break_down(trials: Sequence[TrialMeasurement], concurrency: int, began: floa
     n = len(trials)
     first, last = min(trial.started for trial in trials), max(trial.finished for trial in trials)
     training, attack = mean(trial.train_seconds for trial in trials), mean(trial.attack_seconds for trial in trials)
-    passes: Counter[str] = Counter()
-    for trial in trials:
-        passes.update(trial.passes)
     return Side(
         trials=n,
         trials_per_hour=3600 * n / (ended - began),
@@ -231,7 +228,7 @@ def break_down(trials: Sequence[TrialMeasurement], concurrency: int, began: floa
         attack=attack,
         overhead=(last - first) * concurrency / n - training - attack,
         results=ended - last,
-        passes=dict(passes),
+        passes={name: sum(trial.passes[name] for trial in trials) for name in PASSES},
         clean_accuracy=mean(trial.clean_accuracy for trial in trials),
         robust_accuracy=mean(trial.robust_accuracy for trial in trials),
     )
@@ -245,12 +242,12 @@ def disagreements(work: Work, ours: Side, naive: Side) -> list[str]:
     expected = work.passes()
     names = [name for name in PASSES if not (work.deepfool and name.startswith("attack"))]
     found = [
-        f"naive: {name} is {naive.passes.get(name, 0):,} where the work says {expected[name]:,}"
+        f"naive: {name} is {naive.passes[name]:,} where the work says {expected[name]:,}"
         for name in names
-        if naive.passes.get(name, 0) != expected[name]
+        if naive.passes[name] != expected[name]
     ]
     for name in names:
-        count = ours.passes.get(name, 0)
+        count = ours.passes[name]
         if count > expected[name] or (count < expected[name] and not name.startswith("attack")):
             found.append(f"robustfront: {name} is {count:,} where the work says {expected[name]:,}")
     return found
@@ -266,7 +263,7 @@ def table(ours: Side, naive: Side) -> str:
         ("  attack, s a trial", ours.attack, naive.attack, ",.2f"),
         ("  overhead, s a trial", ours.overhead, naive.overhead, ",.2f"),
         ("  results, s", ours.results, naive.results, ",.1f"),
-        *((f"{name}, images", ours.passes.get(name, 0), naive.passes.get(name, 0), ",d") for name in PASSES),
+        *((f"{name}, images", ours.passes[name], naive.passes[name], ",d") for name in PASSES),
         ("clean accuracy, mean", ours.clean_accuracy, naive.clean_accuracy, ".3f"),
         ("robust accuracy, mean", ours.robust_accuracy, naive.robust_accuracy, ".3f"),
     ]

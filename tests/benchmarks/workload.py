@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -102,7 +101,7 @@ class PassCounter:
 
     def __init__(self) -> None:
         self.phase = VALIDATION
-        self.passes: Counter[str] = Counter()
+        self.passes = dict.fromkeys(PASSES, 0)
         self.first: float | None = None
         """Unix time of the first pass."""
 

@@ -1,0 +1,257 @@
+"""Both sides of ``sweep_vs_naive`` do the same work, and what is said about it is true."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torchvision import datasets, transforms
+
+from search.config import parse
+from tests.benchmarks.naive_training import (
+    LeNet5,
+    attack_func,
+    get_data_loaders,
+    make_loss,
+    make_optimizer,
+    train_func,
+    validate_func,
+)
+from tests.benchmarks.robustfront_sweep import sweep_config
+from tests.benchmarks.sweep_vs_naive import break_down, disagreements, make_work, table, tiny, write_mnist
+from tests.benchmarks.workload import ATTACK, PASSES, PassCounter, Setting, TrialMeasurement, Work
+from trainables.data.splits import load_splits
+from trainables.losses import loss_function
+from trainables.models import build_model
+from trainables.robustness import Outcomes
+from trainables.settings import Setting as OurSetting
+from trainables.train import make_replicates, training_step
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Two test processes with a thread for every core each would wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def work() -> Work:
+    """The smoke test's work."""
+    return tiny(make_work(3))
+
+
+@pytest.fixture(scope="module")
+def mnist(work: Work, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The work's images as torchvision reads them."""
+    folder = tmp_path_factory.mktemp("mnist")
+    write_mnist(work, folder)
+    return folder
+
+
+def our_setting(setting: Setting) -> OurSetting:
+    """A setting of the work in our own words."""
+    return OurSetting(setting["loss"], {name: value for name, value in setting.items() if name != "loss"})
+
+
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Makes two models of one architecture the same; their layers stand in the same order under other names."""
+    pairs = zip(source.parameters(), target.parameters(), strict=True)
+    with torch.no_grad():
+        for of_source, of_target in pairs:
+            of_target.copy_(of_source)
+
+
+def test_both_networks_are_the_same_function() -> None:
+    torch.manual_seed(0)
+    ours, naive = build_model("lenet5", 1), LeNet5()
+    copy_weights(ours, naive)
+    images = torch.rand(7, 1, 28, 28)
+    torch.testing.assert_close(naive(images), ours(images))
+
+
+@pytest.mark.parametrize("setting", make_work(5).settings, ids=str)
+def test_both_losses_are_the_same_function(setting: Setting) -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(6, 10, requires_grad=True), torch.randint(10, (6,))
+    naive, ours = make_loss(setting)(logits, labels), loss_function(our_setting(setting))(logits, labels)
+    torch.testing.assert_close(naive, ours)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (naive, ours)))
+
+
+def test_both_read_the_same_images(work: Work, mnist: Path) -> None:
+    splits = load_splits(parse(sweep_config(work)).data)
+    for name, train in (("train", True), ("validation", False)):
+        read = datasets.MNIST(mnist, train=train, transform=transforms.ToTensor())
+        assert torch.equal(torch.stack([image for image, _ in read]), splits[name].images)
+        assert torch.equal(read.targets, splits[name].labels)
+
+
+def test_the_same_batches_train_both_to_the_same_weights(work: Work) -> None:
+    """Loss, Adam and schedule together; but for rounding, of which Adam's first steps make much."""
+    problem, setting = parse(sweep_config(work)).problem, work.settings[-1]
+    splits = load_splits(problem.data)
+    (replicate,) = make_replicates(problem, splits, "cpu")
+    naive = LeNet5()
+    copy_weights(replicate.model, naive)
+    split = splits["train"]
+    batches = [
+        (split.images[start : start + work.batch_size], split.labels[start : start + work.batch_size])
+        for start in range(0, len(split), work.batch_size)
+    ]
+    steps = work.epochs * len(batches)
+    optimizer, scheduler = make_optimizer(naive, work, steps)
+    for epoch in range(work.epochs):
+        train_func(naive, make_loss(setting), optimizer, scheduler, batches)
+        for step, (images, labels) in enumerate(batches):
+            progress = (epoch * len(batches) + step) / steps
+            training_step(replicate, loss_function(our_setting(setting)), images, labels, problem.train, progress)
+    for theirs, mine in zip(naive.parameters(), replicate.model.parameters(), strict=True):
+        torch.testing.assert_close(theirs, mine, rtol=0.0, atol=0.01 * work.learning_rate)
+
+
+def test_the_naive_trial_takes_the_passes_that_the_work_says(work: Work, mnist: Path) -> None:
+    torch.manual_seed(0)
+    one = replace(work, settings=work.settings[:1])
+    train_loader, validation_loader, attack_loader = get_data_loaders(mnist, one)
+    counter = PassCounter()
+    model, loss = counter.attach(LeNet5()), make_loss(one.settings[0])
+    optimizer, scheduler = make_optimizer(model, one, one.epochs * len(list(train_loader)))
+    for _ in range(one.epochs):
+        train_func(model, loss, optimizer, scheduler, train_loader)
+        validate_func(model, loss, validation_loader)
+    counter.phase = ATTACK
+    validate_func(model, loss, validation_loader)
+    attack_func(model, attack_loader, one)
+    assert counter.passes == one.passes()
+
+
+def test_the_naive_attack_breaks_nothing_that_it_may_not_move_and_all_that_it_may(work: Work, mnist: Path) -> None:
+    torch.manual_seed(0)
+    model = LeNet5()
+    _, validation, attacked = get_data_loaders(mnist, work)
+    _, correct = validate_func(model, make_loss(work.settings[0]), validation)
+    still = attack_func(model, attacked, replace(work, epsilon=1e-6))
+    assert correct[: work.images].any()
+    assert torch.equal(still, correct[: work.images])
+    assert not attack_func(model, attacked, replace(work, epsilon=20.0, steps=20)).any()
+
+
+def test_our_sweep_runs_the_settings_of_the_work_in_their_order() -> None:
+    work = make_work(8)
+    config = parse(sweep_config(work))
+    ran = [{"loss": setting.loss, **setting.parameters} for setting in config.baselines]
+    ran += [{"loss": "i-sce", **parameters} for parameters in config.fixed_settings]
+    assert ran == list(work.settings)
+    assert config.budget + len(config.baselines) == 8
+
+
+def test_our_counted_trial_counts_what_the_attacks_count(
+    work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import trainables.train
+    from tests.benchmarks.robustfront_trial import CountedTrial
+
+    monkeypatch.setattr(trainables.train, "build_model", trainables.train.build_model)  # undone after the test
+    config, folder = parse(sweep_config(work)), tmp_path / "runs" / "benchmark"
+    tasks = [
+        {"number": str(number), "setting": asdict(our_setting(setting))}
+        for number, setting in enumerate(work.settings[:2])
+    ]
+    folder.mkdir(parents=True)
+    trial = CountedTrial.__new__(CountedTrial)  # Tune's own parts are not needed
+    trial.setup(tasks[0], problem=config.problem, folder=str(folder), threads=1, cuda=False)
+    for task in tasks:
+        if task is not tasks[0]:
+            trial.reset_config(task)
+        for _ in range(work.epochs + 1):
+            trial.step()
+    measured = TrialMeasurement.read_all(tmp_path / "measurements")
+    assert [trial.setting for trial in measured] == list(work.settings[:2])
+    expected = replace(work, settings=work.settings[:1]).passes()
+    for number, one in enumerate(measured):
+        forward, backward = Outcomes.load(folder / "outcomes" / f"{number}.npz").passes.sum(axis=(0, 1, 2, 3)).tolist()
+        expected["attack forward"], expected["attack backward"] = work.validation_images + forward, backward
+        assert one.passes == expected
+        assert 0 < backward < work.images * work.steps * len(work.views)
+
+
+def measurement(started: float, finished: float, training: float, attack: float) -> TrialMeasurement:
+    """A trial of given times."""
+    return TrialMeasurement(
+        setting={"loss": "cross-entropy"},
+        passes=dict.fromkeys(PASSES, 10),
+        started=started,
+        finished=finished,
+        train_seconds=training,
+        attack_seconds=attack,
+        clean_accuracy=0.5,
+        robust_accuracy=0.25,
+    )
+
+
+def test_the_break_down_adds_up_to_the_wall_time() -> None:
+    trials = [
+        measurement(110.0, 115.0, 3.0, 1.0),
+        measurement(111.0, 118.0, 5.0, 2.0),
+        measurement(116.0, 120.0, 2.0, 1.0),
+    ]
+    side = break_down(trials, concurrency=2, began=100.0, ended=125.0)
+    assert (side.wall, side.start_up, side.results) == (25.0, 10.0, 5.0)
+    assert side.overhead == pytest.approx((2 * 10.0 - 14.0) / 3)
+    assert side.trials_per_hour == pytest.approx(3 * 3600 / 25)
+    total = side.start_up + side.results + 3 * (side.training + side.attack + side.overhead) / 2
+    assert side.wall == pytest.approx(total)
+    assert side.passes == dict.fromkeys(PASSES, 30)
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_a_difference_in_the_counts_is_told(work: Work, name: str) -> None:
+    side = break_down([measurement(1.0, 2.0, 0.1, 0.1)], concurrency=2, began=0.0, ended=3.0)
+    exact = replace(side, passes=work.passes())
+    fewer = replace(side, passes={**work.passes(), name: work.passes()[name] - 1})
+    more = replace(side, passes={**work.passes(), name: work.passes()[name] + 1})
+    assert disagreements(work, ours=exact, naive=exact) == []
+    assert name in "".join(disagreements(work, ours=exact, naive=fewer))
+    assert name in "".join(disagreements(work, ours=more, naive=exact))
+    # Images leave our attacks, and nothing else.
+    assert bool(disagreements(work, ours=fewer, naive=exact)) == (not name.startswith("attack"))
+
+
+def test_the_table_says_how_many_times_faster() -> None:
+    trials = [measurement(1.0, 2.0, 0.1, 0.1)]
+    ours = break_down(trials, concurrency=2, began=0.0, ended=3.0)
+    naive = break_down(trials, concurrency=2, began=0.0, ended=12.0)
+    rows = {line[:30].strip(): line.split()[-1] for line in table(ours, naive).splitlines()}
+    assert rows["trials per hour"] == "4.00x"
+    assert rows["wall, s"] == "4.00x"
+    assert rows["results, s"] == "10.00x"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_benchmark_runs(tmp_path: Path) -> None:
+    output = tmp_path / "result.json"
+    command = [sys.executable, "-m", "tests.benchmarks.sweep_vs_naive", "--tiny", "--json", str(output)]
+    began = time.monotonic()
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=570, check=False
+    )
+    elapsed = time.monotonic() - began
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads(output.read_text(encoding="utf-8"))
+    ours, naive = result["robustfront"], result["naive"]
+    assert ours["trials"] == naive["trials"] == 3
+    assert naive["passes"] == result["expected_passes"]
+    assert ours["wall"] + naive["wall"] < elapsed
+    assert "trials per hour" in done.stdout
