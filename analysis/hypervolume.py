@@ -6,14 +6,16 @@ Zitzler, Thiele 1998: Multiobjective optimization using evolutionary algorithms.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from analysis.pareto import Direction, complete_search_trials, is_nondominated, objective_matrix
 from analysis.records import TrialRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # The worst value of an accuracy: it depends on no front, so that volumes of different runs can be compared.
 REFERENCE: Final = 0.0
@@ -79,6 +81,8 @@ def hypervolume_trace(
         One row a complete trial, in the order in which they finished: number, finished (Unix time), hypervolume.
         The column hypervolume never falls.
     """
+    import pandas as pd
+
     finished = sorted(complete_search_trials(records), key=lambda record: (record.finished or 0.0, int(record.number)))
     directions = list(objectives.values())
     corner = [reference[name] for name in objectives]

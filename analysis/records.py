@@ -8,13 +8,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import numpy as np
-import pandas as pd
 
 from analysis import atomic
 from analysis.statistics import Interval, student_interval, wilson_interval
+
+if TYPE_CHECKING:
+    import pandas as pd  # a second and more, which reading a ledger need not wait for
 
 State = Literal["running", "complete", "pruned", "failed"]
 
@@ -114,6 +116,8 @@ def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
         seeds; images_NAME; epochs, train_seconds, attack_seconds, seconds; started, finished (ISO 8601, UTC); failure,
         checkpoint, outcomes. What a trial does not have is missing (NaN, NA).
     """
+    import pandas as pd
+
     ordered = in_order(records)
     parameters = _names(record.parameters for record in ordered)
     objectives = _names(record.objectives for record in ordered)
@@ -215,6 +219,8 @@ def read(folder: Path) -> pd.DataFrame:
     Raises:
         ValueError: The folder holds no ``trials.parquet``.
     """
+    import pandas as pd
+
     path = folder / "trials.parquet"
     if not path.is_file():
         raise ValueError(f"{folder} must hold trials.parquet, got no such file; give the folder of a run")

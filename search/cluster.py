@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -64,6 +65,8 @@ def connected(config: SweepConfig, address: str | None) -> Iterator[None]:
 
 def _own_token() -> dict[str, str]:
     """A token for a Ray of our own: other users of this machine reach its ports but cannot run anything on it."""
+    if "ray" in sys.modules:  # Ray reads these once, when it is imported
+        return {}
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -53,6 +52,8 @@ def write_results(run: Run, ledger: Ledger) -> Results:
 
 def draw_figures(run: Run, ledger: Ledger, records: Sequence[TrialRecord]) -> list[Path]:
     """Draws the front, the surfaces, the learning curves and the hypervolume into ``figures``."""
+    import pandas as pd
+
     from analysis.figures import draw_hypervolume, draw_learning_curves, draw_pareto
 
     config, frame, title = run.config, to_frame(records), picture_title(run)

@@ -14,6 +14,7 @@ from search.measurements import epoch_metrics, result_values
 from trainables.settings import Problem, Setting
 
 if TYPE_CHECKING:
+    from trainables.data.splits import Split
     from trainables.setting import SettingResult
     from trainables.train import EpochResult
 
@@ -32,7 +33,7 @@ class SettingTrial(tune.Trainable):
     def setup(  # type: ignore[override]  # tune.with_parameters adds the others
         self, config: dict[str, Any], problem: Problem, folder: str, threads: int, cuda: bool
     ) -> None:
-        """Loads the data once for all the settings that this worker will serve.
+        """Takes the first setting; the data is loaded once for all the settings that this worker will serve.
 
         Args:
             config: The first setting and its number.
@@ -41,14 +42,8 @@ class SettingTrial(tune.Trainable):
             threads: torch threads; as many as the trial has processors.
             cuda: Whether the trial has a GPU, or a part of one.
         """
-        import torch
-
-        from trainables.data.splits import load_splits
-
-        torch.set_num_threads(threads)
-        self._device = torch.device("cuda" if cuda else "cpu")
-        self._problem, self._folder = problem, Path(folder)
-        self._splits = load_splits(problem.data, self._device)
+        self._problem, self._folder, self._threads, self._cuda = problem, Path(folder), threads, cuda
+        self._splits: Mapping[str, Split] | None = None
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -74,13 +69,24 @@ class SettingTrial(tune.Trainable):
             return {FAILURE: reason, _DONE: True}
 
     def _begin(self, config: Mapping[str, Any]) -> None:
+        self._number: str = config[NUMBER]
+        self._results = self._run(Setting(**config[SETTING]))
+
+    def _run(self, setting: Setting) -> Iterator[EpochResult | SettingResult]:
+        """Everything that can go wrong in a worker goes wrong in here, so that ``step`` can say it."""
+        import torch
+
+        from trainables.data.splits import load_splits
         from trainables.setting import run_setting
 
-        self._number: str = config[NUMBER]
-        self._results: Iterator[EpochResult | SettingResult] = run_setting(
+        device = torch.device("cuda" if self._cuda else "cpu")
+        if self._splits is None:
+            torch.set_num_threads(self._threads)
+            self._splits = load_splits(self._problem.data, device)
+        yield from run_setting(
             self._problem,
-            Setting(**config[SETTING]),
-            device=self._device,
+            setting,
+            device=device,
             checkpoints=self._folder / "checkpoints" / self._number,
             splits=self._splits,
         )

@@ -131,6 +131,6 @@ def attack_func(model: nn.Module, batches: Batches, work: Work) -> Tensor:
                 # DeepFool knows no radius: an image that needs more, or gets NaN, has survived.
                 change = torch.linalg.vector_norm((adversarial - images).flatten(1), dim=1)
                 within = change <= work.epsilon * (1 + ROUNDING)
-                kept.append(correct)
+                kept.append(correct | ~within)
             survived &= torch.cat(kept)
     return survived

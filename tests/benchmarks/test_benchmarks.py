@@ -147,6 +147,15 @@ def test_the_naive_attack_breaks_nothing_that_it_may_not_move_and_all_that_it_ma
     assert not attack_func(model, attacked, replace(work, epsilon=20.0, steps=20)).any()
 
 
+def test_an_image_for_which_deepfool_needs_more_than_the_radius_survives(work: Work) -> None:
+    torch.manual_seed(0)
+    few = replace(work, images=4, deepfool=True, views=["raw"])
+    model, images = LeNet5(), torch.rand(4, 1, 28, 28)
+    batches = [(images, model(images).argmax(1))]
+    assert attack_func(model, batches, replace(few, epsilon=1e-6)).all()
+    assert not attack_func(model, batches, replace(few, epsilon=20.0, steps=20)).any()
+
+
 def test_our_sweep_runs_the_settings_of_the_work_in_their_order() -> None:
     work = make_work(8)
     config = parse(sweep_config(work))

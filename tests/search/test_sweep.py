@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ import pytest
 
 from analysis.records import read
 from search.config import load
+from search.errors import UserError
+from search.status import read_status
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 SMALL = (
@@ -183,21 +185,24 @@ def test_resuming_a_complete_run_trains_nothing(finished: Finished) -> None:
     assert "starting Ray" not in done.stdout
 
 
-def wait_for(folder: Path, ready: Any) -> dict[str, Any]:
-    """Polls ``status --json`` until ``ready`` says so."""
+def wait_for(folder: Path, ready: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Reads the status until ``ready`` says so."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        answer = robustfront(folder, "status", "quickstart", "--json")
-        if answer.returncode == 0 and ready(status := json.loads(answer.stdout)):
-            return dict(status)
-        time.sleep(0.5)
+        try:
+            status = read_status("quickstart", folder / "runs").to_json()
+        except UserError:  # not begun yet
+            status = None
+        if status is not None and ready(status):
+            return status
+        time.sleep(0.2)
     raise AssertionError("the sweep did not get there in time")
 
 
 def test_interrupted_twice_and_resumed_it_loses_and_doubles_nothing(tmp_path: Path) -> None:
     settings = (*SMALL, "train.epochs=6")
 
-    def interrupted(number: signal.Signals, *words: str, after: Any) -> str:
+    def interrupted(number: signal.Signals, *words: str, after: Callable[[dict[str, Any]], bool]) -> str:
         command = arguments(*words, settings=settings if words[0] == "sweep" else ())
         process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True)
         wait_for(tmp_path, after)
