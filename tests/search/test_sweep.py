@@ -200,7 +200,9 @@ def wait_for(folder: Path, ready: Callable[[dict[str, Any]], bool]) -> dict[str,
 
 
 def test_interrupted_twice_and_resumed_it_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    settings = (*SMALL, "train.epochs=6")
+    # Trials of some seconds, so that a signal meets them at work.
+    slower = ("train.epochs=10", "data.train_size=1000", "search.trials=4")
+    settings = (*SMALL, *slower)
 
     def interrupted(number: signal.Signals, *words: str, after: Callable[[dict[str, Any]], bool]) -> str:
         command = arguments(*words, settings=settings if words[0] == "sweep" else ())
@@ -214,19 +216,18 @@ def test_interrupted_twice_and_resumed_it_loses_and_doubles_nothing(tmp_path: Pa
         assert "robustfront resume quickstart" in output
         return output
 
-    interrupted(
-        signal.SIGINT, "sweep", str(QUICKSTART), after=lambda status: any(row["epoch"] for row in status["running"])
-    )
+    interrupted(signal.SIGINT, "sweep", str(QUICKSTART), after=lambda status: status["baselines"]["complete"] >= 1)
     status = wait_for(tmp_path, lambda status: status["state"] == "interrupted")
-    assert status["trials"]["complete"] < 3
+    assert status["trials"]["complete"] < 4
     assert (tmp_path / "runs" / "quickstart" / "trials.csv").exists()
     interrupted(signal.SIGTERM, "resume", "quickstart", after=lambda status: status["trials"]["complete"] >= 1)
+    assert wait_for(tmp_path, lambda status: status["state"] == "interrupted")["trials"]["complete"] < 4
 
     done = robustfront(tmp_path, "resume", "quickstart")
     assert done.returncode == 0, done.stderr
     trials = read(tmp_path / "runs" / "quickstart")
-    assert sorted(trials["number"]) == ["0", "1", "2", "B0", "B1"]
-    assert (trials["epochs"] == 6).all()
+    assert sorted(trials["number"]) == ["0", "1", "2", "3", "B0", "B1"]
+    assert (trials["epochs"] == 10).all()
 
     from mlflow import MlflowClient
 
@@ -234,9 +235,9 @@ def test_interrupted_twice_and_resumed_it_loses_and_doubles_nothing(tmp_path: Pa
     experiment = client.get_experiment_by_name("robustfront")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
-    assert len(runs) == 6
+    assert len(runs) == 7
     assert {run.info.status for run in runs} == {"FINISHED"}
     for run in runs:
         if "robustfront.number" in run.data.tags:
             steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "train_loss")]
-            assert sorted(steps) == [1, 2, 3, 4, 5, 6]
+            assert sorted(steps) == list(range(1, 11))
