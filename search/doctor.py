@@ -7,11 +7,12 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Final, Literal
 
 import psutil
+from packaging.requirements import Requirement
 from rich.console import Console
 
 from search.config import SweepConfig, available_cpus, load
@@ -21,15 +22,6 @@ from trainables.settings import DataSettings
 
 Level = Literal["ok", "note", "problem"]
 
-# What this project was tested with; torchattacks 3.3.0, to which a resolver may fall back, differs in its attacks.
-TESTED: Final = {
-    "ray": "2.60.0",
-    "torch": "2.15.0",
-    "torchvision": "0.29.2",
-    "optuna": "5.0.0",
-    "torchattacks": "3.5.1",
-    "mlflow": "3.17.2",
-}
 _OLDEST_PYTHON: Final = (3, 11)
 _DISK_NEEDED: Final = 2_000_000_000  # bytes: checkpoints and pictures of a few sweeps
 _MEMORY_A_TRIAL: Final = 1_000_000_000  # bytes: a worker with torch and a small data set
@@ -56,7 +48,7 @@ def diagnose(config: Path | None, address: str | None, runs_dir: Path) -> Iterat
     settings = load(config) if config is not None else None
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("python", _python),
-        *((f"version of {name}", lambda name=name: _version(name)) for name in TESTED),
+        *((f"version of {name}", lambda name=name, pin=pin: _version(name, pin)) for name, pin in _pins().items()),
         ("torch", _torch),
         ("memory", lambda: _memory(settings)),
         ("disk", lambda: _disk(runs_dir)),
@@ -94,13 +86,24 @@ def _python() -> Finding:
     return Finding("python", "ok", text)
 
 
-def _version(name: str) -> Finding:
+def _pins() -> dict[str, str]:
+    """The exact versions that this project asks for; another may differ in what its attacks do."""
+    pins = {}
+    for text in requires("robustfront") or []:
+        requirement = Requirement(text)
+        exact = [specifier.version for specifier in requirement.specifier if specifier.operator == "=="]
+        if exact:
+            pins[requirement.name] = exact[0]
+    return pins
+
+
+def _version(name: str, pin: str) -> Finding:
     try:
         found = version(name)
     except PackageNotFoundError:
         return Finding(name, "problem", "not installed", "install with `uv sync`")
-    if found.partition("+")[0] != TESTED[name]:
-        return Finding(name, "note", f"{found}, tested with {TESTED[name]}", "install the tested one with `uv sync`")
+    if found.partition("+")[0] != pin:
+        return Finding(name, "note", f"{found}, tested with {pin}", "install the tested one with `uv sync`")
     return Finding(name, "ok", found)
 
 

@@ -146,10 +146,10 @@ class Progress:
         self._standing = Standing.of(self._records.values(), self._config)
         if self._live is not None:
             if record.state == "failed":
-                self._live.console.print(self._line(record), highlight=False, soft_wrap=True)
+                self._live.console.print(self._line(record), highlight=False, markup=False, soft_wrap=True)
             self._refresh()
         elif not self._quiet:
-            self._console.print(self._line(record), highlight=False, soft_wrap=True)
+            self._console.print(self._line(record), highlight=False, markup=False, soft_wrap=True)
 
     def seconds_left(self) -> float | None:
         """An estimate from the trials that this driver has finished; None before the first."""
@@ -170,9 +170,7 @@ class Progress:
         values = "  ".join(f"{short(name)} {100 * record.objectives[name]:5.1f} %" for name in self._config.objectives)
         seconds = record.train_seconds + record.attack_seconds
         rest = f"  left {clock(left)}" if left is not None else ""
-        return f"{head}  {values}  {seconds:.0f} s  hypervolume {self._standing.hypervolume:.4f}{rest}".replace(
-            "[", r"\[", 1
-        )
+        return f"{head}  {values}  {seconds:.0f} s  hypervolume {self._standing.hypervolume:.4f}{rest}"
 
     def _refresh(self) -> None:
         assert self._live is not None

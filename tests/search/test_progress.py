@@ -1,0 +1,110 @@
+"""What a person sees: plain lines without a terminal, a panel in one, nothing when quiet."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from analysis.records import TrialRecord
+from search.ledger import Task
+from search.progress import Progress, Standing, clock
+from tests.search.examples import small_config
+from trainables.settings import Setting
+
+SETTING = Setting("i-sce", {"s": 1.25, "m": 0.05})
+
+
+def record(number: str, clean: float | None = None, robust: float = 0.4, **changes: object) -> TrialRecord:
+    """A complete trial, or a running one without ``clean``."""
+    values = {
+        "number": number,
+        "loss": SETTING.loss,
+        "parameters": SETTING.parameters,
+        "state": "running" if clean is None else "complete",
+        "objectives": {} if clean is None else {"clean_accuracy": clean, "robust_accuracy": robust},
+    }
+    return TrialRecord(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def shown(*, terminal: bool, quiet: bool = False) -> tuple[Progress, StringIO]:
+    output = StringIO()
+    console = Console(file=output, force_terminal=terminal, width=120, color_system=None)
+    return Progress(small_config(), console, quiet), output
+
+
+def one_trial(progress: Progress, end: TrialRecord) -> None:
+    progress.started(Task(end.number, SETTING), record(end.number))
+    progress.epoch_finished(end.number, {"epoch": 1})
+    progress.ended(end)
+
+
+def test_a_line_a_trial_where_there_is_no_terminal() -> None:
+    progress, output = shown(terminal=False)
+    with progress:
+        one_trial(progress, record("0", 0.97, 0.4))
+        one_trial(progress, record("1", state="failed", failure="the training loss became nan [epoch 1]"))
+    lines = output.getvalue().splitlines()
+    assert lines[0].startswith("[1/4] trial 0     s=1.2500 m=0.0500")
+    assert "clean  97.0 %  robust  40.0 %" in lines[0]
+    assert "hypervolume 0.3880" in lines[0]
+    assert lines[1].endswith("failed: the training loss became nan [epoch 1]")
+
+
+def test_a_panel_in_a_terminal_shows_running_trials_and_the_best() -> None:
+    progress, output = shown(terminal=True)
+    with progress:
+        one_trial(progress, record("0", 0.97, 0.4))
+        progress.started(Task("B1", SETTING), record("B1"))
+        progress.stage("drawing the results")
+    text = output.getvalue()
+    assert "1/4 settings" in text
+    assert "baseline B1" in text
+    assert "epoch 1/1" in text
+    assert "best clean 97.0 % (trial 0)" in text
+    assert "drawing the results ..." in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_quiet_is_silent(terminal: bool) -> None:
+    progress, output = shown(terminal=terminal, quiet=True)
+    with progress:
+        progress.stage("starting Ray")
+        one_trial(progress, record("0", 0.97))
+        progress.tick()
+    assert output.getvalue() == ""
+
+
+def test_time_left_is_known_after_the_first_trial_and_none_is_left_at_the_end() -> None:
+    progress, _ = shown(terminal=False, quiet=True)
+    assert progress.seconds_left() is None
+    for number in ("B0", "B1", "0", "1", "2"):
+        one_trial(progress, record(number, 0.9))
+        left = progress.seconds_left()
+        assert left is not None
+        assert left >= 0
+    one_trial(progress, record("3", 0.9))
+    assert progress.seconds_left() == 0
+
+
+def test_standing_counts_and_finds_the_best_of_the_search_alone() -> None:
+    records = [
+        record("B0", 0.999, 0.9),
+        record("0", 0.95, 0.5),
+        record("1", 0.98, 0.3),
+        record("2", state="failed", failure="nan"),
+        record("3"),
+    ]
+    standing = Standing.of(records, small_config())
+    assert (standing.finished, standing.failed, standing.baselines) == (2, 1, 1)
+    assert {name: best.number for name, best in standing.best.items()} == {
+        "clean_accuracy": "1",
+        "robust_accuracy": "0",
+    }
+    assert standing.hypervolume == pytest.approx(0.95 * 0.5 + (0.98 - 0.95) * 0.3)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (65.4, "1:05"), (3725, "1:02:05")])
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
