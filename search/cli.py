@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 from rich.console import Console
 
 from search.errors import Interrupted, SweepFailed, UserError
+
+if TYPE_CHECKING:  # each command imports what it needs, so that the others answer at once
+    from search.runs import Run
+    from search.sweep import Outcome
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 _RUNS: Final = Path("runs")
@@ -48,41 +53,24 @@ def sweep(
 ) -> None:
     """Search a loss's parameters for the best of clean and robust accuracy, and draw what was found."""
     from search.config import load
-    from search.results import print_summary, relative
-    from search.runs import command
     from search.sweep import start
 
-    resolved = load(config, overrides or [], name)
-    console = Console()
-    try:
+    resolved, console = load(config, overrides or [], name), Console()
+    with _telling_how_to_go_on(console, resolved.name, runs_dir):
         run, outcome = start(resolved, runs_dir, address, console, quiet)
-    except Interrupted:
-        _say_interrupted(console, command("resume", resolved.name, *_runs_option(runs_dir)))
-        raise
-    if quiet:
-        console.print(str(relative(run.folder)), highlight=False, soft_wrap=True)
-    else:
-        print_summary(console, run, outcome.results, outcome.seconds)
+    _print_end(console, run, outcome, quiet)
 
 
 @app.command()
 def resume(run: RunName, address: Address = None, runs_dir: RunsDir = _RUNS, quiet: Quiet = False) -> None:
     """Go on with a run that was interrupted, or whose machine died: nothing that was finished is done again."""
-    from search.results import print_summary, relative
-    from search.runs import Run, command
+    from search.runs import Run
     from search.sweep import resume as go_on
 
-    opened = Run.open(run, runs_dir)
-    console = Console()
-    try:
+    opened, console = Run.open(run, runs_dir), Console()
+    with _telling_how_to_go_on(console, run, runs_dir):
         outcome = go_on(opened, address, console, quiet)
-    except Interrupted:
-        _say_interrupted(console, command("resume", run, *_runs_option(runs_dir)))
-        raise
-    if quiet:
-        console.print(str(relative(opened.folder)), highlight=False, soft_wrap=True)
-    else:
-        print_summary(console, opened, outcome.results, outcome.seconds)
+    _print_end(console, opened, outcome, quiet)
 
 
 @app.command()
@@ -263,9 +251,23 @@ def _say_error(console: Console, message: str) -> None:
     console.print(f"[red]robustfront:[/red] {message.replace('[', chr(92) + '[')}", highlight=False, soft_wrap=True)
 
 
-def _say_interrupted(console: Console, go_on: str) -> None:
-    console.print(f"\nInterrupted; everything is kept. Go on with `{go_on}`", highlight=False, soft_wrap=True)
+@contextmanager
+def _telling_how_to_go_on(console: Console, run: str, runs_dir: Path) -> Iterator[None]:
+    from search.runs import command
+
+    try:
+        yield
+    except Interrupted:
+        option = [] if runs_dir == _RUNS else ["--runs-dir", str(runs_dir)]
+        go_on = command("resume", run, *option)
+        console.print(f"\nInterrupted; everything is kept. Go on with `{go_on}`", highlight=False, soft_wrap=True)
+        raise
 
 
-def _runs_option(runs_dir: Path) -> list[str]:
-    return [] if runs_dir == _RUNS else ["--runs-dir", str(runs_dir)]
+def _print_end(console: Console, run: Run, outcome: Outcome, quiet: bool) -> None:
+    from search.results import print_summary, relative
+
+    if quiet:
+        console.print(str(relative(run.folder)), highlight=False, soft_wrap=True)
+    else:
+        print_summary(console, run, outcome.results, outcome.seconds)

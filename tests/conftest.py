@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-# One thread a process: the suite runs one process a core, and two that fight for both are many times slower.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# One thread a process, said before torch is imported: the suite runs a process a core, and two that fight for both are
+# many times slower.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,6 @@
-"""What the training core's tests share: one thread, and a problem small enough to train in a second."""
+"""What the training core's tests share: a problem small enough to train in a second."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -11,15 +9,6 @@ from trainables.data.splits import Split
 from trainables.settings import AttackSettings, DataSettings, Problem, RobustnessSettings, TrainSettings
 
 SMALL_DATA = DataSettings(train_size=200, validation_size=100, seed=3)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Two test processes with a thread for every core each would wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
