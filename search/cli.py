@@ -143,7 +143,11 @@ def surfaces(run: RunName, runs_dir: RunsDir = _RUNS) -> None:
     from search.status import read_records
 
     opened = Run.open(run, runs_dir)
-    for path in draw_run_surfaces(opened, read_records(opened)):
+    try:
+        paths = draw_run_surfaces(opened, read_records(opened))
+    except ValueError as error:  # nothing to draw yet
+        raise UserError(str(error)) from None
+    for path in paths:
         print(relative(path))
 
 

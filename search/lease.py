@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +19,7 @@ from sqlalchemy import Column, Engine, Float, Integer, MetaData, String, Table, 
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.schema import CreateTable
 
-from search.errors import UserError
+from search.errors import SweepFailed, UserError
 
 LEASE_SECONDS: Final = 60.0
 RENEW_SECONDS: Final = 10.0
@@ -71,11 +72,23 @@ class Lease:
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
 
+    def check(self) -> None:
+        """Asserts that the lease is still ours.
+
+        Raises:
+            SweepFailed: Another driver has taken over, because this one was suspended or cut off for too long.
+        """
+        if self.lost.is_set():
+            raise SweepFailed(
+                f"run {self._study} was taken over by another driver while this one was cut off for more than "
+                f"{LEASE_SECONDS:.0f} s; watch it with `robustfront status {self._study}`"
+            )
+
     def release(self) -> None:
         """Gives the lease up, so that the next driver need not wait. Harmless when it is already lost."""
         self._stop.set()
         self._thread.join()
-        with self._engine.begin() as connection:
+        with suppress(SQLAlchemyError), self._engine.begin() as connection:  # without a database, it expires by itself
             connection.execute(
                 update(_TABLE)
                 .where(_TABLE.c.study == self._study, _TABLE.c.owner == self._owner)

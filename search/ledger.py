@@ -105,6 +105,19 @@ def open_storage(url: str, *, create: bool = True) -> RDBStorage:
         ) from None
 
 
+def check_free(storage: RDBStorage, name: str) -> None:
+    """Asserts that no sweep of this name is in the storage.
+
+    Raises:
+        UserError: There is one.
+    """
+    if {name, name + BASELINES_SUFFIX} & set(optuna.get_all_study_names(storage)):
+        raise UserError(
+            f"name must be new in this storage, got {name}; go on with `robustfront resume {name}` "
+            "or choose another with --name"
+        )
+
+
 class Ledger:
     """The account of one sweep.
 
@@ -126,6 +139,8 @@ class Ledger:
         }
         names = (config.name, config.name + BASELINES_SUFFIX)
         directions = list(config.objectives.values())
+        if mode == "new":
+            check_free(storage, config.name)
         try:
             if mode == "read":
                 search, baselines = (optuna.load_study(storage=storage, study_name=name) for name in names)
@@ -141,11 +156,6 @@ class Ledger:
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                     for study in (baselines, search):
                         study.set_metric_names(self._objectives)
-        except optuna.exceptions.DuplicatedStudyError:
-            raise UserError(
-                f"name must be new in this storage, got {config.name}; go on with `robustfront resume {config.name}` "
-                "or choose another with --name"
-            ) from None
         except (KeyError, OperationalError, ProgrammingError, optuna.exceptions.StorageInternalError):
             if mode != "read":
                 raise

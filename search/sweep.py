@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from optuna.exceptions import StorageInternalError
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -22,7 +23,7 @@ from search.config import SweepConfig
 from search.dataset import prepare_dataset
 from search.errors import Interrupted, SweepFailed
 from search.lease import Lease
-from search.ledger import Ledger, Task, open_storage
+from search.ledger import Ledger, Task, check_free, open_storage
 from search.progress import Progress, Standing
 from search.results import Results, write_results, write_tables
 from search.runs import Run, command
@@ -57,6 +58,8 @@ def start(
     run = Run.plan(config, runs_dir)
     check_machine(config, address)
     storage = open_storage(config.storage.url) if config.storage.url else None
+    if storage is not None:
+        check_free(storage, config.name)
     data = prepare_dataset(config.data)
     with Progress(config, console, quiet) as progress:
         progress.stage(_STARTING_RAY)
@@ -98,7 +101,7 @@ def _drive(run: Run, ledger: Ledger, progress: Progress, signals: _Signals, bega
         for record in records:
             tracker.update(record, ledger.history(record.number))
         if not ledger.complete:
-            _run_trials(run, ledger, tracker, progress, signals)
+            _run_trials(run, ledger, lease, tracker, progress, signals)
         if not ledger.complete:
             counts = ledger.counts()
             raise SweepFailed(
@@ -111,8 +114,9 @@ def _drive(run: Run, ledger: Ledger, progress: Progress, signals: _Signals, bega
         for path in results.files:
             tracker.artifact(path)
         status = "FINISHED"
-    except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    except (SQLAlchemyError, StorageInternalError) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+        reason = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
         raise SweepFailed(
             f"the storage went away ({reason}); when it is back, go on with `{command('resume', run.name)}`"
         ) from None
@@ -127,7 +131,9 @@ def _drive(run: Run, ledger: Ledger, progress: Progress, signals: _Signals, bega
     return Outcome(results, report, time.monotonic() - began)
 
 
-def _run_trials(run: Run, ledger: Ledger, tracker: Tracker, progress: Progress, signals: _Signals) -> None:
+def _run_trials(
+    run: Run, ledger: Ledger, lease: Lease, tracker: Tracker, progress: Progress, signals: _Signals
+) -> None:
     """Hands the ledger to Ray Tune until the budget is spent or too much has failed."""
     from ray import tune
 
@@ -162,7 +168,7 @@ def _run_trials(run: Run, ledger: Ledger, tracker: Tracker, progress: Progress, 
                 # A setting's checkpoints are its own, under its number; Tune's would die with its scratch folder.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=_WORKER_RESTARTS),
-                callbacks=[EveryTurn([progress.tick, signals.check])],
+                callbacks=[EveryTurn([progress.tick, signals.check, lease.check])],
             ),
         )
         progress.stage("starting the workers")

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, update
 
 from search import lease as lease_module
-from search.errors import UserError
+from search.errors import SweepFailed, UserError
 from search.lease import _TABLE, Lease, holder
 
 
@@ -72,6 +72,8 @@ def test_a_lease_is_renewed_and_notices_when_it_is_lost(engine: Engine, monkeypa
     with engine.begin() as connection:
         connection.execute(update(_TABLE).values(owner="thief", epoch=7))
     assert lease.lost.wait(10)
+    with pytest.raises(SweepFailed, match="taken over by another driver"):
+        lease.check()
     lease.release()
     thief = holder(engine, "run")
     assert thief is not None  # what is not ours is not released
