@@ -8,19 +8,19 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
 from search.errors import Interrupted, SweepFailed, UserError
+from search.runs import RUNS_DIR, Run, command, relative
 
 if TYPE_CHECKING:  # each command imports what it needs, so that the others answer at once
-    from search.runs import Run
     from search.sweep import Outcome
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
-_RUNS: Final = Path("runs")
+
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,7 +48,7 @@ def sweep(
     overrides: Overrides = None,
     name: Annotated[str | None, typer.Option(help="Name of the run, in place of the configuration's.")] = None,
     address: Address = None,
-    runs_dir: RunsDir = _RUNS,
+    runs_dir: RunsDir = RUNS_DIR,
     quiet: Quiet = False,
 ) -> None:
     """Search a loss's parameters for the best of clean and robust accuracy, and draw what was found."""
@@ -56,19 +56,18 @@ def sweep(
     from search.sweep import start
 
     resolved, console = load(config, overrides or [], name), Console()
-    with _telling_how_to_go_on(console, resolved.name, runs_dir):
+    with _telling_how_to_go_on(console, Run(runs_dir.absolute() / resolved.name, resolved)):
         run, outcome = start(resolved, runs_dir, address, console, quiet)
     _print_end(console, run, outcome, quiet)
 
 
 @app.command()
-def resume(run: RunName, address: Address = None, runs_dir: RunsDir = _RUNS, quiet: Quiet = False) -> None:
+def resume(run: RunName, address: Address = None, runs_dir: RunsDir = RUNS_DIR, quiet: Quiet = False) -> None:
     """Go on with a run that was interrupted, or whose machine died: nothing that was finished is done again."""
-    from search.runs import Run
     from search.sweep import resume as go_on
 
     opened, console = Run.open(run, runs_dir), Console()
-    with _telling_how_to_go_on(console, run, runs_dir):
+    with _telling_how_to_go_on(console, opened):
         outcome = go_on(opened, address, console, quiet)
     _print_end(console, opened, outcome, quiet)
 
@@ -77,7 +76,7 @@ def resume(run: RunName, address: Address = None, runs_dir: RunsDir = _RUNS, qui
 def status(
     run: RunName,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    runs_dir: RunsDir = _RUNS,
+    runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Tell how far a run is, also from another terminal."""
     from search.status import print_status, read_status
@@ -97,7 +96,7 @@ def train(
     ] = None,
     overrides: Overrides = None,
     output: Annotated[Path | None, typer.Option(help="Folder for the checkpoint, outcomes and result.")] = None,
-    runs_dir: RunsDir = _RUNS,
+    runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Train and attack one setting, without Ray: the numbers are those of the trial with the same configuration."""
     from search.config import load
@@ -113,12 +112,11 @@ def pareto(
         Literal["table", "json", "yaml", "csv"], typer.Option("--format", help="How to print it.")
     ] = "table",
     output: Output = None,
-    runs_dir: RunsDir = _RUNS,
+    runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Print or export the Pareto-optimal settings, ready to be used."""
     from analysis.pareto import export, pareto_front
-    from search.results import SWEEP_FILE, front_table, relative
-    from search.runs import Run
+    from search.results import SWEEP_FILE, front_table
     from search.status import read_records
 
     opened = Run.open(run, runs_dir)
@@ -136,10 +134,9 @@ def pareto(
 
 
 @app.command()
-def surfaces(run: RunName, runs_dir: RunsDir = _RUNS) -> None:
+def surfaces(run: RunName, runs_dir: RunsDir = RUNS_DIR) -> None:
     """Draw accuracy over the loss's parameters, as the paper's Figure 4: clean, worst case, and each attack."""
-    from search.results import draw_run_surfaces, relative
-    from search.runs import Run
+    from search.results import draw_run_surfaces
     from search.status import read_records
 
     opened = Run.open(run, runs_dir)
@@ -155,11 +152,11 @@ def surfaces(run: RunName, runs_dir: RunsDir = _RUNS) -> None:
 def ui(
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Link straight to this run.")] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
-    runs_dir: RunsDir = _RUNS,
+    runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Browse the runs in MLflow."""
     from search.config import TrackingConfig
-    from search.runs import ARTIFACTS, Run, default_tracking_uri
+    from search.runs import ARTIFACTS, default_tracking_uri
     from search.ui import serve_ui
 
     opened = Run.open(run, runs_dir) if run is not None else None
@@ -176,7 +173,7 @@ def ui(
 def doctor(
     config: Annotated[Path | None, typer.Option(help="Also check what this configuration needs.")] = None,
     address: Address = None,
-    runs_dir: RunsDir = _RUNS,
+    runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Check Python, torch and GPU, Ray, data, disk and versions, each with a remedy."""
     from search.doctor import diagnose, print_findings
@@ -256,20 +253,17 @@ def _say_error(console: Console, message: str) -> None:
 
 
 @contextmanager
-def _telling_how_to_go_on(console: Console, run: str, runs_dir: Path) -> Iterator[None]:
-    from search.runs import command
-
+def _telling_how_to_go_on(console: Console, run: Run) -> Iterator[None]:
     try:
         yield
     except Interrupted:
-        option = [] if runs_dir == _RUNS else ["--runs-dir", str(runs_dir)]
-        go_on = command("resume", run, *option)
+        go_on = command("resume", run.argument)
         console.print(f"\nInterrupted; everything is kept. Go on with `{go_on}`", highlight=False, soft_wrap=True)
         raise
 
 
 def _print_end(console: Console, run: Run, outcome: Outcome, quiet: bool) -> None:
-    from search.results import print_summary, relative
+    from search.results import print_summary
 
     if quiet:
         console.print(str(relative(run.folder)), highlight=False, soft_wrap=True)

@@ -113,7 +113,7 @@ class Progress:
 
     def missed(self, report: TrackingReport, run: Run) -> None:
         """Says plainly what did not reach MLflow, and what writes it."""
-        message = report.message(command("resume", run.name))
+        message = report.message(command("resume", run.argument))
         if message is not None:
             self._console.print(message, style="yellow", highlight=False, markup=False, soft_wrap=True)
 

@@ -18,7 +18,7 @@ from analysis.records import TrialRecord, to_frame, write
 from search.config import SweepConfig
 from search.ledger import Ledger
 from search.progress import Standing, clock, short
-from search.runs import Run, command
+from search.runs import Run, command, relative
 
 SWEEP_FILE: Final = "sweep.yaml"
 
@@ -107,7 +107,7 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
     for what, text in (
         ("Pictures", f"{shown / 'figures'}  (overview: surfaces.png, pareto.png; interactive: the .html files)"),
         ("Records", f"{shown / 'trials.csv'}, {shown / 'pareto.yaml'}"),
-        ("MLflow", command("ui", run.name)),
+        ("MLflow", command("ui", run.argument)),
         ("Train the first", _train_first(run, results.front)),
     ):
         console.print(f"{what:<16}{text}", highlight=False, soft_wrap=True)
@@ -152,8 +152,3 @@ def _interval_kind(replicates: int) -> str:
 def _train_first(run: Run, front: Sequence[TrialRecord]) -> str:
     config = relative(run.folder / SWEEP_FILE)
     return command(*train_command(front[0], str(config)).split()[1:])
-
-
-def relative(path: Path) -> Path:
-    """A path as short as it can be typed here."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

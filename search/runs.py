@@ -20,6 +20,7 @@ from search.config import SweepConfig, available_cpus, load
 from search.errors import UserError
 from trainables.settings import nearest
 
+RUNS_DIR: Final = Path("runs")
 ARTIFACTS: Final = "mlartifacts"
 _PACKAGES: Final = ("robustfront", "ray", "torch", "torchvision", "optuna", "torchattacks", "mlflow", "numpy")
 
@@ -91,6 +92,11 @@ class Run:
         return self.config.name
 
     @property
+    def argument(self) -> str:
+        """What names this run on the command line: its name under ``runs``, or its path."""
+        return self.name if self.folder.parent == RUNS_DIR.absolute() else str(relative(self.folder))
+
+    @property
     def storage_url(self) -> str:
         """Where the ledger is: the configured database, or ``study.db`` in the folder."""
         return self.config.storage.url or f"sqlite:///{self.folder / 'study.db'}"
@@ -118,6 +124,11 @@ class Run:
 def default_tracking_uri(runs_dir: Path) -> str:
     """Where MLflow records unless a configuration says otherwise: MLFLOW_TRACKING_URI, or a SQLite file of the runs."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs_dir.absolute() / 'mlflow.db'}"
+
+
+def relative(path: Path) -> Path:
+    """A path as short as it can be typed here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def command(*arguments: str) -> str:

@@ -14,7 +14,7 @@ from search.config import SweepConfig, available_cpus
 from search.dataset import prepare_dataset
 from search.errors import UserError
 from search.measurements import epoch_metrics, result_values
-from search.results import relative
+from search.runs import relative
 from trainables.settings import LOSSES, Setting
 
 

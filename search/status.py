@@ -106,7 +106,7 @@ def print_status(console: Console, status: Status) -> None:
     if standing.best:
         console.print(f"  hypervolume  {standing.hypervolume:.4f}", highlight=False)
     if status.state in ("interrupted", "failed"):
-        console.print(f"Go on with `{command('resume', status.run.name)}`", highlight=False)
+        console.print(f"Go on with `{command('resume', status.run.argument)}`", highlight=False)
 
 
 def _state(ledger: Ledger, alive: bool) -> State:

@@ -107,7 +107,7 @@ def _drive(run: Run, ledger: Ledger, progress: Progress, signals: _Signals, bega
             raise SweepFailed(
                 f"{ledger.failures()} trials failed (resources.max_failures is {run.config.resources.max_failures}) "
                 f"with {counts.finished} of {counts.budget} settings finished; the reasons are in "
-                f"{run.folder / 'trials.csv'}; go on with `{command('resume', run.name)}`"
+                f"{run.folder / 'trials.csv'}; go on with `{command('resume', run.argument)}`"
             )
         progress.stage("drawing the results")
         results = write_results(run, ledger)
@@ -118,7 +118,7 @@ def _drive(run: Run, ledger: Ledger, progress: Progress, signals: _Signals, bega
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
         reason = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
         raise SweepFailed(
-            f"the storage went away ({reason}); when it is back, go on with `{command('resume', run.name)}`"
+            f"the storage went away ({reason}); when it is back, go on with `{command('resume', run.argument)}`"
         ) from None
     except BaseException as error:
         status = "KILLED" if isinstance(error, Interrupted) else "FAILED"
