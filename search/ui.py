@@ -27,7 +27,7 @@ from search.errors import SweepFailed, UserError
 from search.mlflow_view import experiment_url, sweep_url, view_tag
 from search.tracking import is_server, shown, sqlite_file
 
-_START_SECONDS: Final = 120.0
+_START_SECONDS: Final = 300.0  # MLflow imports for a long time where other programs want the processors
 _STOP_SECONDS: Final = 5.0
 _REQUEST_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.2

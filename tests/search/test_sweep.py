@@ -22,6 +22,8 @@ import pytest
 from analysis.records import read
 from search.config import load
 from search.errors import UserError
+from search.lease import Lease
+from search.ledger import open_storage
 from search.status import read_status
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
@@ -201,32 +203,36 @@ def wait_for(folder: Path, ready: Callable[[dict[str, Any]], bool]) -> dict[str,
 
 def test_interrupted_twice_and_resumed_it_loses_and_doubles_nothing(tmp_path: Path) -> None:
     # Trials of some seconds, so that a signal meets them at work.
-    slower = ("train.epochs=10", "data.train_size=1000", "search.trials=4")
+    slower = ("train.epochs=10", "data.train_size=2000", "search.trials=5")
     settings = (*SMALL, *slower)
 
-    def interrupted(number: signal.Signals, *words: str, after: Callable[[dict[str, Any]], bool]) -> str:
+    def interrupted(number: signal.Signals, *words: str, after: Callable[[dict[str, Any]], bool]) -> None:
         command = arguments(*words, settings=settings if words[0] == "sweep" else ())
         process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True)
-        wait_for(tmp_path, after)
-        second = robustfront(tmp_path, "resume", "quickstart")
-        assert (second.returncode, "one driver at a time" in second.stderr) == (2, True), second
-        process.send_signal(number)
-        output, _ = process.communicate(timeout=60)
+        try:
+            wait_for(tmp_path, after)
+            storage = open_storage(f"sqlite:///{tmp_path / 'runs' / 'quickstart' / 'study.db'}", create=False)
+            with pytest.raises(UserError, match="one driver at a time"):
+                Lease(storage.engine, "quickstart")
+            process.send_signal(number)
+            output, _ = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+            process.wait()
         assert process.returncode == 130, output
         assert "robustfront resume quickstart" in output
-        return output
 
     interrupted(signal.SIGINT, "sweep", str(QUICKSTART), after=lambda status: status["baselines"]["complete"] >= 1)
     status = wait_for(tmp_path, lambda status: status["state"] == "interrupted")
-    assert status["trials"]["complete"] < 4
+    assert status["trials"]["complete"] < 5
     assert (tmp_path / "runs" / "quickstart" / "trials.csv").exists()
     interrupted(signal.SIGTERM, "resume", "quickstart", after=lambda status: status["trials"]["complete"] >= 1)
-    assert wait_for(tmp_path, lambda status: status["state"] == "interrupted")["trials"]["complete"] < 4
+    assert wait_for(tmp_path, lambda status: status["state"] == "interrupted")["trials"]["complete"] < 5
 
     done = robustfront(tmp_path, "resume", "quickstart")
     assert done.returncode == 0, done.stderr
     trials = read(tmp_path / "runs" / "quickstart")
-    assert sorted(trials["number"]) == ["0", "1", "2", "3", "B0", "B1"]
+    assert sorted(trials["number"]) == ["0", "1", "2", "3", "4", "B0", "B1"]
     assert (trials["epochs"] == 10).all()
 
     from mlflow import MlflowClient
@@ -235,7 +241,7 @@ def test_interrupted_twice_and_resumed_it_loses_and_doubles_nothing(tmp_path: Pa
     experiment = client.get_experiment_by_name("robustfront")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
-    assert len(runs) == 7
+    assert len(runs) == 8
     assert {run.info.status for run in runs} == {"FINISHED"}
     for run in runs:
         if "robustfront.number" in run.data.tags:
