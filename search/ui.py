@@ -20,14 +20,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlencode
-from urllib.request import Request, urlopen
+from urllib.parse import urlencode, urlsplit
+from urllib.request import ProxyHandler, build_opener
 
 from search.errors import SweepFailed, UserError
 from search.mlflow_view import experiment_url, sweep_url, view_tag
 from search.tracking import is_server, shown, sqlite_file
 
-_START_SECONDS: Final = 300.0  # MLflow imports for a long time where other programs want the processors
+_START_SECONDS: Final = 120.0
 _STOP_SECONDS: Final = 5.0
 _REQUEST_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.2
@@ -165,7 +165,7 @@ def _wait_until_healthy(server: str, process: subprocess.Popen[bytes], log: Any)
                 f"MLflow's server did not start: {lines[-1]}; try another --port, or `robustfront doctor`"
             )
         try:
-            with urlopen(f"{server}/health", timeout=_REQUEST_SECONDS):
+            with _open(f"{server}/health"):
                 return
         except (URLError, OSError):
             time.sleep(_POLL_SECONDS)
@@ -199,9 +199,14 @@ def _check_port(host: str, port: int) -> None:
         ) from None
 
 
+def _open(url: str) -> Any:
+    """Opens a page, past any proxy where it is this machine's: a proxy would look for it on its own."""
+    local = urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
+    return build_opener(*[ProxyHandler({})] if local else []).open(url, timeout=_REQUEST_SECONDS)
+
+
 def _ask(server: str, path: str, query: dict[str, str]) -> dict[str, Any]:
-    request = Request(f"{server.rstrip('/')}/api/2.0/mlflow/{path}?{urlencode(query)}")
-    with urlopen(request, timeout=_REQUEST_SECONDS) as answer:
+    with _open(f"{server.rstrip('/')}/api/2.0/mlflow/{path}?{urlencode(query)}") as answer:
         content = json.load(answer)
     assert isinstance(content, dict)
     return content

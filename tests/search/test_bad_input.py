@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -205,6 +206,7 @@ def test_missing_data_says_where_it_was_looked_for_and_what_gets_it(
     monkeypatch.setenv("ROBUSTFRONT_CACHE", str(tmp_path / "cache"))
     for proxy in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(proxy, f"http://127.0.0.1:{closed_port()}")  # no network, at once
+    monkeypatch.setattr(urllib.request, "_opener", None)  # the next one must not remember this proxy
     settings = ["--set", "data.name=cifar10", "--set", f"data.root={tmp_path / 'nowhere'}"]
     refused(["sweep", str(QUICKSTART), *settings], f"{tmp_path / 'nowhere'}.*robustfront data prepare cifar10", capsys)
 
