@@ -214,7 +214,7 @@ def _ask(server: str, path: str, query: dict[str, str]) -> dict[str, Any]:
 
 @contextmanager
 def _signals_as_interrupt() -> Iterator[None]:
-    """SIGTERM and a closed terminal end us as Ctrl-C does: the server must not stay behind."""
+    """Ctrl-C (also where a shell in the background had it ignored), SIGTERM and a closed terminal end us alike."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         raise KeyboardInterrupt
@@ -222,7 +222,7 @@ def _signals_as_interrupt() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
