@@ -27,7 +27,12 @@ def server_programs() -> Path | None:
 
 
 PROGRAMS = server_programs()
-pytestmark = pytest.mark.skipif(PROGRAMS is None, reason="no PostgreSQL server is installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(PROGRAMS is None, reason="no PostgreSQL server is installed"),
+    # psycopg reports connections that Optuna's engines leave to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(scope="module")
