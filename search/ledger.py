@@ -187,17 +187,15 @@ class Ledger:
 
     def record(self, number: str) -> TrialRecord:
         """One trial's record."""
-        study, index = self._locate(number)
-        return self._record(number, study.get_trials(deepcopy=False)[index])
+        return self._record(number, self._find(number)[1])
 
     def history(self, number: str) -> list[dict[str, float]]:
         """What each finished epoch of a trial gave, in order."""
-        study, index = self._locate(number)
-        return epochs_of(study.get_trials(deepcopy=False)[index])
+        return epochs_of(self._find(number)[1])
 
     def counts(self) -> Counts:
         """Where the search stands; baselines are not counted."""
-        states = [trial.state for _, trial in self._valid(self._search)]
+        states = [trial.state for trial in self._valid(self._search)]
         return Counts(
             complete=states.count(TrialState.COMPLETE),
             pruned=states.count(TrialState.PRUNED),
@@ -304,25 +302,23 @@ class Ledger:
 
     def _next_fixed(self) -> dict[str, float] | None:
         """The first fixed setting that no trial has, a failed one not counted."""
-        tried = [trial.params for _, trial in self._valid(self._search) if trial.state != TrialState.FAIL]
+        tried = [trial.params for trial in self._valid(self._search) if trial.state != TrialState.FAIL]
         return next((setting for setting in self._config.fixed_settings if setting not in tried), None)
 
     def _missing_baselines(self, *, finished_only: bool = False) -> list[Setting]:
         present = [
             _setting(trial)
-            for _, trial in self._valid(self._baselines)
+            for trial in self._valid(self._baselines)
             if (trial.state.is_finished() or not finished_only) and trial.state != TrialState.FAIL
         ]
         return [setting for setting in self._config.baselines if setting not in present]
 
-    def _valid(self, study: Study) -> list[tuple[int, FrozenTrial]]:
-        return [(trial.number, trial) for trial in study.get_trials(deepcopy=False) if _SETTING in trial.user_attrs]
+    def _valid(self, study: Study) -> list[FrozenTrial]:
+        return [trial for trial in study.get_trials(deepcopy=False) if _SETTING in trial.user_attrs]
 
     def _count_failures(self) -> int:
         return sum(
-            trial.state == TrialState.FAIL
-            for study in (self._baselines, self._search)
-            for _, trial in self._valid(study)
+            trial.state == TrialState.FAIL for study in (self._baselines, self._search) for trial in self._valid(study)
         )
 
     def _locate(self, number: str) -> tuple[Study, int]:
