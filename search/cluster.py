@@ -21,6 +21,7 @@ _ENVIRONMENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the TensorBoard logger alone imports torch into the driver
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours keeps the ledger whole
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # its default starts workers one after another; our searcher limits them
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's own snapshots are never read: the ledger is the state
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints tables of failed trials whatever the verbosity
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers on this machine need no environment of their own

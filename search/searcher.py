@@ -41,15 +41,17 @@ class LedgerSearcher(Searcher):
         super().__init__()
         self._ledger, self._concurrency, self._observers = ledger, concurrency, observers
         self._running: dict[str, Task] = {}
+        self._waiting = False  # for a running trial's end: until then the ledger has nothing to start
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
         """The next setting as a Tune configuration; None to wait; FINISHED when nothing is left to do."""
-        if len(self._running) >= self._concurrency:
+        if self._waiting or len(self._running) >= self._concurrency:
             return None
         task = self._ledger.ask()
         if task is None:
             # A running trial may still fail and have to be replaced: not before it has ended is the search finished.
-            return None if self._running else Searcher.FINISHED
+            self._waiting = bool(self._running)
+            return None if self._waiting else Searcher.FINISHED
         self._running[trial_id] = task
         record = self._ledger.record(task.number)
         for observer in self._observers:
@@ -70,6 +72,7 @@ class LedgerSearcher(Searcher):
         task = self._running.pop(trial_id, None)
         if task is None:
             return
+        self._waiting = False
         if error or result is None:
             self._ledger.fail(task.number, "its worker process died")
         elif RESULT in result:

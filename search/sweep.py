@@ -27,7 +27,7 @@ from search.ledger import Ledger, Task, check_free, open_storage
 from search.progress import Progress, Standing
 from search.results import Results, write_results, write_tables
 from search.runs import Run, command
-from search.tracking import DatasetInfo, ParentInfo, SweepStatus, Tracker, TrackingReport
+from search.tracking import DatasetInfo, ParentInfo, SweepStatus, Tracker, TrackingReport, preload
 
 _STARTING_RAY: Final = "starting Ray"
 _WORKER_RESTARTS: Final = (
@@ -63,6 +63,7 @@ def start(
     data = prepare_dataset(config.data)
     with Progress(config, console, quiet) as progress:
         progress.stage(_STARTING_RAY)
+        preload()
         with connected(config, address), _signals() as signals:
             run.create(data)
             ledger = Ledger(storage or open_storage(run.storage_url), config, "new")
@@ -84,6 +85,7 @@ def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outc
             with _signals() as signals:
                 return _drive(run, ledger, progress, signals, began)
         progress.stage(_STARTING_RAY)
+        preload()
         with connected(run.config, address), _signals() as signals:
             return _drive(run, ledger, progress, signals, began)
 

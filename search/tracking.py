@@ -525,11 +525,21 @@ class _Mirror:
         return f"Folder: `{self._info.run_dir}`\n\n```yaml\n{self._info.config.strip()}\n```\n"
 
 
-def _open(uri: str) -> MlflowClient:
-    """Imports MLflow, quietly, and opens the store; a SQLite file that is not there yet is made."""
+def preload() -> None:
+    """Begins to import MLflow in the background, for a sweep that has to wait for something else (Ray's start)."""
+    threading.Thread(target=_import_mlflow, name="mlflow-import", daemon=True).start()
+
+
+def _import_mlflow() -> None:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.ERROR)
+    import mlflow.tracking  # noqa: F401 (which the client needs)
+
+
+def _open(uri: str) -> MlflowClient:
+    """Imports MLflow, quietly, and opens the store; a SQLite file that is not there yet is made."""
+    _import_mlflow()
     from mlflow import MlflowClient
 
     database = sqlite_file(uri)

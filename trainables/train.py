@@ -146,7 +146,7 @@ def _make_replicate(problem: Problem, split: Split, device: torch.device, seed: 
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(_derived(seed, 0))
         model = build_model(problem.model, channels, statistics=statistics, size=size)
-    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(device)
     return Replicate(
         seed=seed,
         model=model,

@@ -5,10 +5,12 @@ from typing import get_args
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from trainables.models import build_model
+from trainables.models.pooled_convolution import PooledConvolution
 from trainables.settings import ModelName
 
 PARAMETERS = [("lenet5", 1, 61_706), ("cnn8", 3, 814_122), ("resnet32", 1, 463_866), ("resnet32", 3, 464_154)]
@@ -65,3 +67,36 @@ def test_models_of_one_architecture_go_through_one_pass() -> None:
     together = vmap(lambda p, b, x: functional_call(skeleton, (p, b), (x,)))(parameters, buffers, images)
     apart = torch.stack([model(batch) for model, batch in zip(models, images, strict=True)])
     torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("channels", "size", "padding"), [(1, 28, 2), (3, 32, 0), (1, 31, 1)])
+def test_a_pooled_convolution_is_a_convolution_and_a_pooling(channels: int, size: int, padding: int) -> None:
+    layer = PooledConvolution(channels, 6, 5, padding=padding)
+    images = torch.rand(4, channels, size, size, requires_grad=True)
+    inputs = (images, layer.weight, layer.bias)
+    ours = layer(images)
+    torchs = F.max_pool2d(F.conv2d(*inputs, padding=padding), 2)
+    torch.testing.assert_close(ours, torchs)
+    slopes = torch.rand_like(ours)
+    torch.testing.assert_close(
+        torch.autograd.grad(ours, inputs, slopes), torch.autograd.grad(torchs, inputs, slopes), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_window_of_equal_values_hands_its_gradient_on_once() -> None:
+    layer = PooledConvolution(1, 1, 1)
+    nn.init.ones_(layer.weight)
+    images = torch.ones(1, 1, 4, 4, requires_grad=True)
+    layer(images).sum().backward()
+    assert images.grad is not None
+    assert images.grad.flatten().tolist() == [1, 0, 1, 0, 0, 0, 0, 0] * 2
+
+
+def test_gradients_of_the_pooled_convolution() -> None:
+    layer = PooledConvolution(2, 3, 5, padding=2).double()
+    images = torch.rand(2, 2, 8, 8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, images)
+    assert torch.autograd.gradcheck(
+        lambda weight, bias: functional_call(layer, {"weight": weight, "bias": bias}, images.detach()),
+        (layer.weight, layer.bias),
+    )

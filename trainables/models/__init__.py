@@ -4,6 +4,7 @@ input normalisation (if any) as buffers.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from trainables.models.cnn8 import cnn8
@@ -37,4 +38,6 @@ def build_model(
         A module from images (n, channels, size, size) in [0, 1] to raw logits z (n, classes).
     """
     model = {"lenet5": lenet5, "cnn8": cnn8, "resnet32": resnet32}[name](channels, classes, size)
+    if name != "lenet5":  # convolutions of many channels run quickest with the channels last; LeNet-5 has few
+        model = model.to(memory_format=torch.channels_last)
     return model if statistics is None else nn.Sequential(Normalization(*statistics), *model)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from trainables.models.pooled_convolution import PooledConvolution
+
 INPUT_SIZE = 32
 
 
@@ -24,8 +26,7 @@ def lenet5(channels: int, classes: int, size: int) -> nn.Sequential:
         LeCun et al. 1998, "Gradient-based learning applied to document recognition", section II.
     """
     return nn.Sequential(
-        nn.Conv2d(channels, 6, 5, padding=(INPUT_SIZE - size) // 2),
-        nn.MaxPool2d(2),
+        PooledConvolution(channels, 6, 5, padding=(INPUT_SIZE - size) // 2),
         nn.ReLU(),
         nn.Conv2d(6, 16, 5),
         nn.MaxPool2d(2),
