@@ -65,15 +65,16 @@ class Sweep:
     def live(self, prefix: list[str]) -> subprocess.Popen[str]:
         """Starts a driver in a process group of its own."""
         paths = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-        return subprocess.Popen(
-            [*prefix, *self.command],
-            cwd=self.folder,
-            env={**environment(), MARK: self.mark, "PYTHONPATH": paths},
-            stdout=(self.folder / "output.txt").open("a"),
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        with (self.folder / "output.txt").open("a") as output:
+            return subprocess.Popen(
+                [*prefix, *self.command],
+                cwd=self.folder,
+                env={**environment(), MARK: self.mark, "PYTHONPATH": paths},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
 
     def processes(self) -> Iterator[psutil.Process]:
         """What lives of it."""
