@@ -6,7 +6,7 @@ import errno
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -66,11 +66,11 @@ def start(
     with Progress(config, console, quiet) as progress:
         progress.stage(_STARTING_RAY)
         preload()
-        with connected(config, address), _signals() as signals:
+        with connected(config, address) as check_ray, _signals() as signals:
             run.create(data)
             with _resumable(run):
                 ledger = Ledger(storage or open_storage(run.storage_url), config, "new")
-                return run, _drive(run, ledger, progress, signals, began)
+                return run, _drive(run, ledger, progress, signals, check_ray, began)
 
 
 def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outcome:
@@ -86,14 +86,20 @@ def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outc
         ledger = Ledger(open_storage(run.storage_url), run.config, "resume")
         if ledger.complete:  # nothing to train: only what MLflow missed, and the results
             with _signals() as signals:
-                return _drive(run, ledger, progress, signals, began)
+                return _drive(run, ledger, progress, signals, _no_ray, began)
         progress.stage(_STARTING_RAY)
         preload()
-        with connected(run.config, address), _signals() as signals:
-            return _drive(run, ledger, progress, signals, began)
+        with connected(run.config, address) as check_ray, _signals() as signals:
+            return _drive(run, ledger, progress, signals, check_ray, began)
 
 
-def _drive(run: Run, ledger: Ledger, progress: Progress, signals: _Signals, began: float) -> Outcome:
+def _no_ray() -> None:
+    """The check of a Ray that was not needed."""
+
+
+def _drive(
+    run: Run, ledger: Ledger, progress: Progress, signals: _Signals, check_ray: Callable[[], None], began: float
+) -> Outcome:
     """Owns the study, runs what is left of the budget, and writes the results."""
     lease = Lease(ledger.engine, run.name)
     tracker = Tracker(run.tracking_uri, run.config.tracking.experiment, run.name, artifact_root=run.artifacts)
@@ -105,7 +111,7 @@ def _drive(run: Run, ledger: Ledger, progress: Progress, signals: _Signals, bega
         mirror = _Mirror(ledger, tracker, run.config)
         mirror.catch_up()
         if not ledger.complete:
-            _run_trials(run, ledger, lease, mirror, progress, signals)
+            _run_trials(run, ledger, lease, mirror, progress, signals, check_ray)
         if not ledger.complete:
             counts = ledger.counts()
             raise SweepFailed(
@@ -130,7 +136,15 @@ def _drive(run: Run, ledger: Ledger, progress: Progress, signals: _Signals, bega
     return Outcome(results, report, time.monotonic() - began)
 
 
-def _run_trials(run: Run, ledger: Ledger, lease: Lease, mirror: _Mirror, progress: Progress, signals: _Signals) -> None:
+def _run_trials(
+    run: Run,
+    ledger: Ledger,
+    lease: Lease,
+    mirror: _Mirror,
+    progress: Progress,
+    signals: _Signals,
+    check_ray: Callable[[], None],
+) -> None:
     """Hands the ledger to Ray Tune until the budget is spent or too much has failed."""
     from ray import tune
 
@@ -177,7 +191,7 @@ def _run_trials(run: Run, ledger: Ledger, lease: Lease, mirror: _Mirror, progres
                 # A setting's checkpoints are its own, under its number; Tune's would die with its scratch folder.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=_WORKER_RESTARTS),
-                callbacks=[EveryTurn([progress.tick, searcher.check, signals.check, lease.check])],
+                callbacks=[EveryTurn([progress.tick, check_ray, searcher.check, signals.check, lease.check])],
             ),
         )
         progress.stage("starting the workers")
@@ -253,7 +267,7 @@ def _resumable(run: Run) -> Iterator[None]:
     else:
         return
     raise SweepFailed(
-        f"nothing can be written ({reason}); mend that and go on with `{command('resume', run.argument)}`"
+        f"the sweep stopped ({reason}); mend that and go on with `{command('resume', run.argument)}`"
     )
 
 
