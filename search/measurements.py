@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:  # torch stays out of the driver
     from trainables.setting import SettingResult
@@ -21,16 +24,26 @@ def epoch_metrics(result: EpochResult) -> dict[str, float]:
 
 
 def result_values(result: SettingResult) -> dict[str, Any]:
-    """A finished setting as plain values: objectives and accuracies (means, and by replicate), seeds, image counts."""
+    """A finished setting as plain values: what can be an objective (means, and by replicate), seeds, image counts.
+
+    ``accuracies`` are those under each attack and view; ``objectives`` everything else that can be sought.
+    """
     outcomes = result.outcomes
     attacks = outcomes.attack_accuracy()
+    losses = np.array([replicate["validation_loss"] for replicate in result.replicates])
     measured = {
         "clean_accuracy": outcomes.clean_accuracy(),
         "robust_accuracy": outcomes.robust_accuracy(),
+        "validation_loss": losses,
         **attacks,
     }
     return {
-        "objectives": dict(result.objectives),
+        "objectives": {
+            **result.objectives,
+            "validation_loss": float(losses.mean()),
+            "train_seconds": result.train_seconds,
+            "attack_seconds": result.attack_seconds,
+        },
         "accuracies": {name: float(values.mean()) for name, values in attacks.items()},
         "replicates": [
             {name: float(values[replicate]) for name, values in measured.items()}
@@ -41,3 +54,8 @@ def result_values(result: SettingResult) -> dict[str, Any]:
         "train_seconds": result.train_seconds,
         "attack_seconds": result.attack_seconds,
     }
+
+
+def measured(result: Mapping[str, Any]) -> dict[str, float]:
+    """Every number of ``result_values`` that an objective or a constraint can name."""
+    return {**result.get("accuracies", {}), **result["objectives"]}

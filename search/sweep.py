@@ -16,7 +16,7 @@ from optuna.exceptions import StorageInternalError
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
-from analysis.hypervolume import reference_point
+from analysis.hypervolume import REFERENCE
 from analysis.records import TrialRecord
 from search.cluster import check_machine, concurrency, connected
 from search.config import SweepConfig
@@ -27,7 +27,7 @@ from search.ledger import Ledger, Task, check_free, open_storage
 from search.progress import Progress, Standing
 from search.results import Results, write_results, write_tables
 from search.runs import Run, command
-from search.tracking import DatasetInfo, ParentInfo, SweepStatus, Tracker, TrackingReport, preload
+from search.tracking import DatasetInfo, ParentInfo, SweepStatus, Tracker, TrackingReport, metric_name, preload
 
 _STARTING_RAY: Final = "starting Ray"
 _WORKER_RESTARTS: Final = (
@@ -195,7 +195,12 @@ class _Mirror:
         self._tracker.update(record, self._ledger.history(record.number))
         standing: Standing = self._progress.standing
         best = {f"best_{name}": best.objectives[name] for name, best in standing.best.items()}
-        values = {"trials_finished": standing.finished, "trials_failed": standing.failed, **best}
+        values = {
+            "trials_finished": standing.finished,
+            "trials_infeasible": standing.infeasible,
+            "trials_failed": standing.failed,
+            **best,
+        }
         self._tracker.summary({**values, "hypervolume": standing.hypervolume}, step=standing.finished)
 
 
@@ -207,15 +212,17 @@ def _parent(run: Run) -> ParentInfo:
         run_dir=run.folder,
         config=config.to_yaml(),
         searched=tuple(config.ranges),
-        objectives=tuple(config.objectives),
+        objectives=tuple(map(metric_name, config.objectives)),
         parameters={
             "loss": config.loss.name,
             "space": ", ".join(f"{name} in {range_}" for name, range_ in config.ranges.items()),
             "sampler": config.search.sampler,
             "trials": config.budget,
             "search_seed": config.search.seed,
+            "constraints": ", ".join(map(str, config.bounds)) or "none",
             "reference_point": ", ".join(
-                f"{name} {value:g}" for name, value in reference_point(config.objectives).items()
+                f"{name} {f'{REFERENCE:g}' if direction == 'maximize' else 'twice that of the dearest baseline'}"
+                for name, direction in config.objectives.items()
             ),
         },
         trial_parameters={
