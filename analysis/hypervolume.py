@@ -73,7 +73,7 @@ def hypervolume_trace(
     """How the front's hypervolume grew over a search.
 
     Args:
-        records: The trials. Only the search's complete ones count.
+        records: The trials. Only the search's complete ones count; one that misses a constraint adds nothing.
         objectives: Each objective's direction.
         reference: The coordinates of ``reference_point``.
 
@@ -89,9 +89,10 @@ def hypervolume_trace(
     values = objective_matrix(finished, objectives)
     front = np.empty((0, len(directions)))
     volumes = []
-    for point in values:
-        front = np.vstack([front, point])
-        front = front[is_nondominated(front, directions)]
+    for record, point in zip(finished, values, strict=True):
+        if record.feasible:
+            front = np.vstack([front, point])
+            front = front[is_nondominated(front, directions)]
         volumes.append(hypervolume(front, directions, corner))
     return pd.DataFrame(
         {

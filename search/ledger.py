@@ -21,9 +21,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError, SQLAlchemyError
 
-from analysis.records import TrialRecord
+from analysis.records import TrialRecord, is_accuracy
 from search.config import BASELINES_SUFFIX, SweepConfig
 from search.errors import UserError
+from search.measurements import measured
 from search.samplers import make_sampler
 from trainables.settings import Setting
 
@@ -271,7 +272,7 @@ class Ledger:
             self._set(trial, key, {"time": time.time(), **metrics})
 
     def finish(self, number: str, result: Mapping[str, Any]) -> None:
-        """Records a trial's result and tells its objectives; a second time changes nothing."""
+        """Records a trial's result and tells its objectives and constraints; a second time changes nothing."""
         self._check()
         _, trial = self._find(number)
         if not trial.state.is_finished():
@@ -327,8 +328,7 @@ class Ledger:
     def _begin_suggestion(self) -> Task:
         half_made = self._half_made(self._search)
         number = len(self._search.get_trials(deepcopy=False)) if half_made is None else half_made.number
-        search = self._config.search
-        self._search.sampler = make_sampler(search.sampler, search.seed, number, self._next_fixed())
+        self._search.sampler = make_sampler(self._config, number, self._next_fixed())
         trial = self._search.ask() if half_made is None else self._begun_again(half_made)
         assert trial.number == number, "another driver writes to this study"
         parameters = {
@@ -391,21 +391,32 @@ class Ledger:
         self._storage.set_trial_user_attr(trial._trial_id, key, value)
 
     def _tell(self, number: str, result: Mapping[str, Any]) -> None:
-        study, index = self._locate(number)
-        values = [float(result["objectives"][name]) for name in self._objectives]
-        study.tell(index, values, skip_if_finished=True)
+        study, frozen = self._find(number)
+        values = measured(result)
+        for key, excess in self._excesses(values).items():
+            if key not in frozen.constraints:  # else by a driver that died before its tell
+                Trial(study, frozen._trial_id).set_constraint(key, excess)
+        study.tell(frozen.number, [float(values[name]) for name in self._objectives], skip_if_finished=True)
+
+    def _excesses(self, values: Mapping[str, float]) -> dict[str, float]:
+        """By how much measured values miss each constraint."""
+        return {str(bound): bound.excess(values[bound.name]) for bound in self._config.bounds}
 
     def _record(self, number: str, trial: FrozenTrial) -> TrialRecord:
         setting, epochs = _setting(trial), epochs_of(trial)
         result: Mapping[str, Any] = trial.user_attrs.get(_RESULT, {})
         complete = trial.state == TrialState.COMPLETE
+        values = measured(result) if result else {}
         return TrialRecord(
             number=number,
             loss=setting.loss,
             parameters=dict(setting.parameters),
             state=_STATES[trial.state],  # type: ignore[arg-type]
             objectives=dict(zip(self._objectives, trial.values, strict=True)) if complete else {},
-            accuracies=result.get("accuracies", {}),
+            constraints=self._excesses(values) if complete else {},
+            accuracies={
+                name: value for name, value in values.items() if is_accuracy(name) and name not in self._objectives
+            },
             replicates=tuple(result.get("replicates", ())),
             seeds=tuple(result.get("seeds", ())),
             images=result.get("images", {}),

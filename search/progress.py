@@ -15,14 +15,15 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.hypervolume import hypervolume, reference_point
-from analysis.pareto import complete_search_trials, objective_matrix
-from analysis.records import TrialRecord
+from analysis.pareto import complete_search_trials, constraints_text, objective_matrix
+from analysis.records import TrialRecord, is_accuracy
 from search.config import SweepConfig
 from search.ledger import Task
 from search.runs import Run, command
 from search.tracking import TrackingReport
 
 _REFRESH_SECONDS: Final = 0.5
+_DEARER: Final = 2.0  # than the dearest baseline: the reference point of a cost
 
 
 @dataclass
@@ -34,13 +35,26 @@ class _Running:
 
 @dataclass
 class Standing:
-    """Where a sweep stands, from its records: what the panel, ``status`` and MLflow's parent run all show."""
+    """Where a sweep stands, from its records: what the panel, ``status`` and MLflow's parent run all show.
+
+    Args:
+        finished: Settings of the search that are complete or pruned.
+        pruned: Those that were stopped early.
+        infeasible: Complete settings of the search that miss a constraint.
+        failed: Failed trials, baselines among them.
+        baselines: Complete baselines.
+        best: The best of each objective among those that meet the constraints.
+        reference: The hypervolume's reference point; empty as long as ``reference_of`` knows none.
+        hypervolume: Of the settings that meet the constraints; 0 without a reference point.
+    """
 
     finished: int = 0
     pruned: int = 0
+    infeasible: int = 0
     failed: int = 0
     baselines: int = 0
     best: dict[str, TrialRecord] = field(default_factory=dict)
+    reference: dict[str, float] = field(default_factory=dict)
     hypervolume: float = 0.0
 
     @classmethod
@@ -49,23 +63,52 @@ class Standing:
         records = list(records)
         search = [record for record in records if not record.is_baseline]
         complete = complete_search_trials(records)
+        feasible = [record for record in complete if record.feasible]
         best = {}
         for name, direction in config.objectives.items():
             choose = max if direction == "maximize" else min
-            if complete:
-                best[name] = choose(complete, key=lambda record: record.objectives[name])
+            if feasible:
+                best[name] = choose(feasible, key=lambda record: record.objectives[name])
+        reference = reference_of(records, config)
         return cls(
             finished=sum(record.state in ("complete", "pruned") for record in search),
             pruned=sum(record.state == "pruned" for record in search),
+            infeasible=len(complete) - len(feasible),
             failed=sum(record.state == "failed" for record in records),
             baselines=sum(record.is_baseline and record.state == "complete" for record in records),
             best=best,
+            reference=reference,
             hypervolume=hypervolume(
-                objective_matrix(complete, config.objectives),
+                objective_matrix(feasible, config.objectives),
                 list(config.objectives.values()),
-                list(reference_point(config.objectives).values()),
-            ),
+                list(reference.values()),
+            )
+            if reference
+            else 0.0,
         )
+
+
+def reference_of(records: Iterable[TrialRecord], config: SweepConfig) -> dict[str, float]:
+    """The reference point of a run's hypervolume: 0 for an accuracy, for a cost twice that of the dearest baseline.
+
+    A loss or a wall time has no natural worst value. The baselines are trained beside every search, under its budget
+    and on its machine, and no search result moves them: a setting that costs more than twice as much adds nothing.
+
+    Args:
+        records: The run's trials.
+        config: The sweep.
+
+    Returns:
+        A coordinate for each objective. Empty if one is a cost and a baseline is not complete yet: the point would
+        still move.
+    """
+    costs = [name for name, direction in config.objectives.items() if direction == "minimize"]
+    baselines = [record.objectives for record in records if record.is_baseline and record.state == "complete"]
+    if costs and len(baselines) < len(config.baselines):
+        return {}
+    return reference_point(
+        config.objectives, {name: _DEARER * max(objectives[name] for objectives in baselines) for name in costs}
+    )
 
 
 class Progress:
@@ -176,7 +219,11 @@ class Progress:
             return f"{head}  failed: {record.failure}"
         if record.state == "pruned":
             return f"{head}  stopped after epoch {record.epochs} of {self._config.train.epochs}"
-        values = "  ".join(f"{short(name)} {100 * record.objectives[name]:5.1f} %" for name in self._config.objectives)
+        values = "  ".join(
+            f"{short(name)} {value_text(name, record.objectives[name]):>7}" for name in self._config.objectives
+        )
+        if record.constraints:
+            values += f"  constraints {constraints_text(record)}"
         seconds = record.train_seconds + record.attack_seconds
         rest = f"  left {clock(left)}" if left is not None else ""
         return f"{head}  {values}  {seconds:.0f} s  hypervolume {self._standing.hypervolume:.4f}{rest}"
@@ -212,10 +259,12 @@ class Progress:
         foot = Table.grid(padding=(0, 2))
         if standing.best:
             cells = [
-                f"best {short(name)} {100 * best.objectives[name]:.1f} % (trial {best.number})"
+                f"best {short(name)} {value_text(name, best.objectives[name])} (trial {best.number})"
                 for name, best in standing.best.items()
             ]
             foot.add_row(*cells, f"hypervolume {standing.hypervolume:.4f}")
+        if standing.infeasible:
+            foot.add_row(Text(f"{standing.infeasible} miss a constraint", style="yellow"))
         if standing.failed:
             foot.add_row(Text(f"{standing.failed} failed", style="red"))
         return Group(head, body, foot)
@@ -235,6 +284,19 @@ def parameters_text(parameters: Mapping[str, float]) -> str:
 def short(objective: str) -> str:
     """``clean`` for ``clean_accuracy``."""
     return objective.removesuffix("_accuracy").replace("_", " ")
+
+
+def value_text(measure: str, value: float, digits: int = 1) -> str:
+    """A measured value for people: an accuracy in percent, a wall time in seconds, a loss as it is.
+
+    Args:
+        measure: What was measured.
+        value: The value, a fraction if it is an accuracy.
+        digits: Decimals of percents and seconds.
+    """
+    if is_accuracy(measure):
+        return f"{100 * value:.{digits}f} %"
+    return f"{value:.{digits}f} s" if measure.endswith("_seconds") else f"{value:.4f}"
 
 
 def clock(seconds: float) -> str:

@@ -16,7 +16,7 @@ from typing import Final
 
 from rich.console import Console
 
-from analysis.hypervolume import reference_point
+from analysis.hypervolume import REFERENCE
 from analysis.records import TrialRecord
 from search.cluster import check_machine, concurrency, connected
 from search.config import SweepConfig
@@ -25,11 +25,12 @@ from search.errors import Halted, Interrupted, SweepFailed
 from search.halving import Halving
 from search.lease import Lease
 from search.ledger import Ledger, Task, check_free, open_storage
+from search.measurements import rung_objectives
 from search.patience import STORAGE_ERRORS, storage_reason
 from search.progress import Progress, Standing
 from search.results import Results, write_results, write_tables
 from search.runs import Run, command
-from search.tracking import DatasetInfo, ParentInfo, SweepStatus, Tracker, TrackingReport, preload
+from search.tracking import DatasetInfo, ParentInfo, SweepStatus, Tracker, TrackingReport, metric_name, preload
 
 _STARTING_RAY: Final = "starting Ray"
 _WORKER_RESTARTS: Final = (
@@ -161,7 +162,7 @@ def _run_trials(
     halving = None
     if config.rungs is not None and config.search.halving is not None:
         factor = config.search.halving.reduction_factor
-        halving = rebuilt(Halving(config.objectives, config.rungs.epochs, factor), ledger)
+        halving = rebuilt(Halving(rung_objectives(config.objectives), config.rungs.epochs, factor), ledger)
     searcher = LedgerSearcher(ledger, lease.epoch, progress.concurrency, [progress, mirror], waiting, halving)
     trainable = tune.with_parameters(
         SettingTrial,
@@ -245,6 +246,7 @@ def _summary(records: list[TrialRecord], config: SweepConfig) -> dict[str, float
     standing = Standing.of(records, config)
     return {
         "trials_finished": standing.finished,
+        "trials_infeasible": standing.infeasible,
         "trials_failed": standing.failed,
         "hypervolume": standing.hypervolume,
         **{f"best_{name}": best.objectives[name] for name, best in standing.best.items()},
@@ -266,9 +268,7 @@ def _resumable(run: Run) -> Iterator[None]:
         reason = str(halted)
     else:
         return
-    raise SweepFailed(
-        f"the sweep stopped ({reason}); mend that and go on with `{command('resume', run.argument)}`"
-    )
+    raise SweepFailed(f"the sweep stopped ({reason}); mend that and go on with `{command('resume', run.argument)}`")
 
 
 def _parent(run: Run) -> ParentInfo:
@@ -279,15 +279,17 @@ def _parent(run: Run) -> ParentInfo:
         run_dir=run.folder,
         config=config.to_yaml(),
         searched=tuple(config.ranges),
-        objectives=tuple(config.objectives),
+        objectives=tuple(map(metric_name, config.objectives)),
         parameters={
             "loss": config.loss.name,
             "space": ", ".join(f"{name} in {range_}" for name, range_ in config.ranges.items()),
             "sampler": config.search.sampler,
             "trials": config.budget,
             "search_seed": config.search.seed,
+            "constraints": ", ".join(map(str, config.bounds)) or "none",
             "reference_point": ", ".join(
-                f"{name} {value:g}" for name, value in reference_point(config.objectives).items()
+                f"{name} {f'{REFERENCE:g}' if direction == 'maximize' else 'twice that of the dearest baseline'}"
+                for name, direction in config.objectives.items()
             ),
         },
         trial_parameters={

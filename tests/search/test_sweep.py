@@ -26,6 +26,7 @@ from search.errors import UserError
 from search.halving import Halving
 from search.lease import Lease
 from search.ledger import open_storage
+from search.measurements import rung_objectives
 from search.runs import Run
 from search.searcher import rebuilt
 from search.status import open_ledger, read_status
@@ -328,7 +329,7 @@ def test_settings_that_others_leave_behind_are_stopped_early(tmp_path: Path) -> 
     ledger = open_ledger(Run.open("quickstart", tmp_path / "runs"))
     config = ledger._config
     assert config.rungs is not None
-    halving = rebuilt(Halving(config.objectives, config.rungs.epochs, 2), ledger)
+    halving = rebuilt(Halving(rung_objectives(config.objectives), config.rungs.epochs, 2), ledger)
     for record in ledger.records():
         if record.state == "pruned":
             assert not halving.report(record.number, record.epochs, {})
