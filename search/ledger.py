@@ -285,6 +285,12 @@ class Ledger:
             self._set(trial, _FAILURE, reason)
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
+    def prune(self, number: str) -> None:
+        """Records that a trial was stopped at a rung; a second time changes nothing."""
+        study, trial = self._find(number)
+        if not trial.state.is_finished():
+            study.tell(trial.number, state=TrialState.PRUNED, skip_if_finished=True)
+
     def _begin_baseline(self, setting: Setting) -> Task:
         trial = self._baselines.ask()
         self._storage.set_trial_user_attr(trial._trial_id, _SETTING, asdict(setting))
