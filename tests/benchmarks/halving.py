@@ -9,11 +9,11 @@ spend. Without halving these are exactly ``TRIALS`` whole trainings; with halvin
 epochs allow. What is trained is said in ``problems``; every seed is another search, with other speeds and noise.
 
 The hypervolume is that of the fully trained settings' values without noise, so that nobody gains by lucky
-measurements (samplers and halving see noisy ones), in percent of what the same seed's search without halving has at its
-end. Differences and intervals are paired over the seeds (Student, 95 %).
+measurements (samplers and halving see noisy ones), in percent of the whole front's. Differences and intervals are
+paired over the seeds (Student, 95 %).
 
 The verdict asks whether halving has, after half of the epochs, at least 99 % of what the search without halving has
-after all of them: ``yes`` if the whole interval of the paired ratio is at least 99 %, ``no`` if all of it is below.
+after all of them: ``yes`` if the whole interval of the paired surplus is above 0, ``no`` if all of it is below.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean, median
 from typing import Any, Final
 
 import numpy as np
+import optuna
 from optuna.storages import InMemoryStorage
 
 from analysis.statistics import Interval, student_interval
@@ -39,7 +40,7 @@ from search.simulator import Simulation, simulate
 from tests.benchmarks.problems import PROBLEMS, Problem, Training, searched
 from tests.benchmarks.sweep_vs_naive import environment
 
-TRIALS: Final = 60
+TRIALS: Final = 100
 EPOCHS: Final = 27
 FIRST_RUNG: Final = 1
 REDUCTION_FACTOR: Final = 3.0
@@ -52,14 +53,14 @@ TARGET: Final = 0.99
 
 @dataclass(frozen=True)
 class Pair:
-    """One seed's two searches; epochs and hypervolumes as shares of those of the whole search without halving.
+    """One seed's two searches; epochs as shares of all that may be spent, hypervolumes as shares of the front's.
 
     Args:
         without: Hypervolume at each of ``FRACTIONS`` of the epochs.
         halving: The same with halving.
         reached_without: Share of the epochs at which 99 % of the final hypervolume was there; infinite if never.
         reached_halving: The same with halving, of the final hypervolume without it.
-        begun: Trials that the search with halving began to train and ended.
+        ended: Trials of the search with halving, stopped or whole.
         completed: Those of them that were trained to their end.
         spent_on_trials: Share of the epochs after which as many trials had ended as without halving.
         hypervolume_of_trials: The hypervolume with halving at that point.
@@ -69,13 +70,15 @@ class Pair:
     halving: tuple[float, ...]
     reached_without: float
     reached_halving: float
-    begun: int
+    ended: int
     completed: int
     spent_on_trials: float
     hypervolume_of_trials: float
 
 
-def run_search(problem: Problem, sampler: str, seed: int, *, halve: bool, trials: int, speed_ratio: float) -> Simulation:
+def run_search(
+    problem: Problem, sampler: str, seed: int, *, halve: bool, trials: int, speed_ratio: float
+) -> Simulation:
     """One search, with the objectives of what it found as they are without noise.
 
     Args:
@@ -99,7 +102,9 @@ def run_search(problem: Problem, sampler: str, seed: int, *, halve: bool, trials
             epochs=budget,
         )
         ends = [
-            end if end.objectives is None else replace(end, objectives=problem.values(ledger.record(end.number).parameters))
+            end
+            if end.objectives is None
+            else replace(end, objectives=problem.values(ledger.record(end.number).parameters))
             for end in simulation.ends
         ]
     return replace(simulation, ends=tuple(ends))
@@ -107,75 +112,84 @@ def run_search(problem: Problem, sampler: str, seed: int, *, halve: bool, trials
 
 def run_pair(problem: Problem, sampler: str, seed: int, *, trials: int, speed_ratio: float) -> Pair:
     """Both searches of a seed; the arguments are those of ``run_search``."""
-    without, halving = (
+    unhalved, halved = (
         run_search(problem, sampler, seed, halve=halve, trials=trials, speed_ratio=speed_ratio)
         for halve in (False, True)
     )
-    budget = trials * EPOCHS
-    whole = without.hypervolume_trace(problem.directions, problem.reference)
-    halved = halving.hypervolume_trace(problem.directions, problem.reference)
-    final = _at(whole, budget)
-    equal = halving.ends[trials - 1].epochs if len(halving.ends) >= trials else halving.epochs
+    whole, early = (
+        [
+            (epochs / (trials * EPOCHS), volume / problem.volume)
+            for epochs, volume in simulation.hypervolume_trace(problem.directions, problem.reference)
+        ]
+        for simulation in (unhalved, halved)
+    )
+    wanted = TARGET * _at(whole, 1.0)
+    equal = halved.ends[trials - 1].epochs / (trials * EPOCHS) if len(halved.ends) >= trials else 1.0
     return Pair(
-        without=tuple(_at(whole, fraction * budget) / final for fraction in FRACTIONS),
-        halving=tuple(_at(halved, fraction * budget) / final for fraction in FRACTIONS),
-        reached_without=_reached(whole, TARGET * final) / budget,
-        reached_halving=_reached(halved, TARGET * final) / budget,
-        begun=len(halving.ends),
-        completed=len(halved),
-        spent_on_trials=equal / budget,
-        hypervolume_of_trials=_at(halved, equal) / final,
+        without=tuple(_at(whole, fraction) for fraction in FRACTIONS),
+        halving=tuple(_at(early, fraction) for fraction in FRACTIONS),
+        reached_without=_reached(whole, wanted),
+        reached_halving=_reached(early, wanted),
+        ended=len(halved.ends),
+        completed=len(early),
+        spent_on_trials=equal,
+        hypervolume_of_trials=_at(early, equal),
     )
 
 
-def _at(trace: Sequence[tuple[int, float]], epochs: float) -> float:
-    """The hypervolume when so many epochs were spent."""
-    return max((volume for spent, volume in trace if spent <= epochs), default=0.0)
+def _at(trace: Sequence[tuple[float, float]], share: float) -> float:
+    """The hypervolume when so much was spent."""
+    return max((volume for spent, volume in trace if spent <= share), default=0.0)
 
 
-def _reached(trace: Sequence[tuple[int, float]], volume: float) -> float:
-    """The epochs that were spent when the hypervolume was first so large."""
+def _reached(trace: Sequence[tuple[float, float]], volume: float) -> float:
+    """What was spent when the hypervolume was first so large."""
     return min((spent for spent, reached in trace if reached >= volume), default=math.inf)
 
 
-def at_half(pairs: Sequence[Pair]) -> list[float]:
-    """Each seed's hypervolume with halving after half of the epochs."""
-    half = FRACTIONS.index(0.5)
-    return [pair.halving[half] for pair in pairs]
+def surplus(pairs: Sequence[Pair]) -> Interval:
+    """By how much halving's hypervolume at half of the epochs exceeds 99 % of the final one without it."""
+    half, whole = FRACTIONS.index(0.5), FRACTIONS.index(1.0)
+    return student_interval([pair.halving[half] - TARGET * pair.without[whole] for pair in pairs])
 
 
 def verdict(interval: Interval) -> str:
     """Whether halving reaches the target in half of the epochs."""
-    return "yes" if interval.low >= TARGET else "no" if interval.high < TARGET else "undecided"
+    return "yes" if interval.low >= 0 else "no" if interval.high < 0 else "undecided"
 
 
 def table(pairs: Sequence[Pair]) -> str:
     """Hypervolume over epochs spent, in percent; means over the seeds, and the paired difference."""
     without, halving = (np.array([getattr(pair, side) for pair in pairs]) for side in ("without", "halving"))
-    lines = ["  epochs spent     " + "".join(f"{fraction:>18.0%}" for fraction in FRACTIONS)]
+    lines = ["  epochs spent     " + "".join(f"{fraction:>20.0%}" for fraction in FRACTIONS)]
     for title, values in (("without", without), ("halving", halving)):
-        lines.append(f"  {title:<17}" + "".join(f"{value:>18.1%}" for value in values.mean(axis=0)))
+        lines.append(f"  {title:<17}" + "".join(f"{value:>20.1%}" for value in values.mean(axis=0)))
     intervals = [student_interval(column) for column in (halving - without).T]
-    cells = [f"{100 * sum(interval) / 2:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]" for interval in intervals]
-    lines.append("  difference       " + "".join(f"{cell:>18}" for cell in cells))
+    lines.append("  difference       " + "".join(f"{_cell(interval):>20}" for interval in intervals))
     return "\n".join(lines)
 
 
 def summary(pairs: Sequence[Pair]) -> str:
     """The decisive figures, in sentences."""
-    interval = student_interval(at_half(pairs))
-    early = sum(pair.reached_halving <= 0.5 for pair in pairs)
+    interval = surplus(pairs)
+    within = sum(pair.reached_halving <= 0.5 for pair in pairs)
     never = sum(math.isinf(pair.reached_halving) for pair in pairs)
     return (
-        f"  99 % of the whole search's hypervolume is reached after a median {_share(p.reached_halving for p in pairs)} "
-        f"of the epochs with halving, {_share(p.reached_without for p in pairs)} without; with halving within half in "
-        f"{early} of {len(pairs)} seeds, never in {never}.\n"
-        f"  At half of the epochs halving has {mean(at_half(pairs)):.1%} [{interval.low:.1%}, {interval.high:.1%}]: "
-        f"{verdict(interval)}. It ended {mean(p.begun for p in pairs):.0f} trials, "
-        f"{mean(p.completed for p in pairs):.0f} of them whole.\n"
-        f"  For as many trials it spends {mean(p.spent_on_trials for p in pairs):.0%} of the epochs and has "
-        f"{mean(p.hypervolume_of_trials for p in pairs):.1%} of the hypervolume."
+        "  99 % of the whole search's hypervolume is reached after a median "
+        f"{_share(p.reached_halving for p in pairs)} of the epochs with halving, "
+        f"{_share(p.reached_without for p in pairs)} without; with halving within half in "
+        f"{within} of {len(pairs)} seeds, never in {never}.\n"
+        f"  At half of the epochs halving has {mean(p.halving[2] for p in pairs):.1%}; surplus over the target "
+        f"{_cell(interval)}: {verdict(interval)}.\n"
+        f"  Halving ended {mean(p.ended for p in pairs):.0f} trials, {mean(p.completed for p in pairs):.0f} of them "
+        f"whole. For as many trials as without it spends {mean(p.spent_on_trials for p in pairs):.0%} of the epochs "
+        f"and has {mean(p.hypervolume_of_trials for p in pairs):.1%}."
     )
+
+
+def _cell(interval: Interval) -> str:
+    middle = (interval.low + interval.high) / 2
+    return f"{100 * middle:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
 
 
 def _share(shares: Iterable[float]) -> str:
@@ -202,6 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--seeds must be at least 2, got {options.seeds}; an interval needs two")
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     where = environment()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     results: dict[str, Any] = {}
     for name in names:
         for sampler in samplers:
@@ -213,8 +228,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{name}, {sampler} ({time.monotonic() - began:.0f} s)\n{table(pairs)}\n{summary(pairs)}", flush=True)
             results[f"{name}, {sampler}"] = [asdict(pair) for pair in pairs]
     print(
-        f"n = {options.seeds} seeds, paired; {options.trials} trials of {EPOCHS} epochs ({options.trials * EPOCHS} epochs in all), "
-        f"{CONCURRENCY} at a time; rungs {rungs_of(EPOCHS, FIRST_RUNG, REDUCTION_FACTOR)}, reduction factor "
+        f"n = {options.seeds} seeds, paired; {options.trials} trials of {EPOCHS} epochs "
+        f"({options.trials * EPOCHS} epochs in all), {CONCURRENCY} at a time; rungs {rungs_of(EPOCHS, FIRST_RUNG, REDUCTION_FACTOR)}, reduction factor "
         f"{REDUCTION_FACTOR:g}; speed ratio {options.speed_ratio:g}."
     )
     print(", ".join(f"{key} {value}" for key, value in where.items()))

@@ -19,6 +19,7 @@ Deb, Thiele, Laumanns, Zitzler 2005: Scalable test problems for evolutionary mul
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,11 +52,13 @@ class Problem:
     Args:
         objectives: How many; there are as many variables.
         untrained: The worst value of each objective. Shape (objectives,).
+        volume: Hypervolume of the whole front: the most that a search can find.
         function: Variables, shape (variables,), to objectives, shape (objectives,).
     """
 
     objectives: int
     untrained: tuple[float, ...]
+    volume: float
     function: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
     @property
@@ -90,14 +93,16 @@ def _dtlz2(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray((1 + g) * cosines * sines)
 
 
+# The volumes are the reference's box without what lies under the front: 1 - sqrt(x), 1 - x^2, a part of the unit
+# disc and of the unit ball; that of ZDT3, whose front has gaps, is integrated numerically.
 PROBLEMS: Final[Mapping[str, Problem]] = {
-    "zdt1": Problem(2, (1.0, 10.0), lambda x: _zdt(x, lambda f1, g: 1 - np.sqrt(f1 / g))),
-    "zdt2": Problem(2, (1.0, 10.0), lambda x: _zdt(x, lambda f1, g: 1 - (f1 / g) ** 2)),
+    "zdt1": Problem(2, (1.0, 10.0), REFERENCE**2 - 1 / 3, lambda x: _zdt(x, lambda f1, g: 1 - np.sqrt(f1 / g))),
+    "zdt2": Problem(2, (1.0, 10.0), REFERENCE**2 - 2 / 3, lambda x: _zdt(x, lambda f1, g: 1 - (f1 / g) ** 2)),
     "zdt3": Problem(
-        2, (1.0, 10.0), lambda x: _zdt(x, lambda f1, g: 1 - np.sqrt(f1 / g) - f1 / g * np.sin(10 * np.pi * f1))
+        2, (1.0, 10.0), 1.33176, lambda x: _zdt(x, lambda f1, g: 1 - np.sqrt(f1 / g) - f1 / g * np.sin(10 * np.pi * f1))
     ),
-    "dtlz2": Problem(2, (1.25, 1.25), _dtlz2),
-    "dtlz2-3": Problem(3, (1.25, 1.25, 1.25), _dtlz2),
+    "dtlz2": Problem(2, (1.25, 1.25), REFERENCE**2 - math.pi / 4, _dtlz2),
+    "dtlz2-3": Problem(3, (1.25, 1.25, 1.25), REFERENCE**3 - math.pi / 6, _dtlz2),
 }
 
 

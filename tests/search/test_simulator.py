@@ -65,9 +65,7 @@ def config(**search: Any) -> SweepConfig:
 
 
 def halved(ledger: Ledger, concurrency: int, surrogate: Any = None) -> Simulation:
-    return simulate(
-        ledger, surrogate or Smooth(), concurrency=concurrency, halving=Halving(OBJECTIVES, (1, 3), 3.0)
-    )
+    return simulate(ledger, surrogate or Smooth(), concurrency=concurrency, halving=Halving(OBJECTIVES, (1, 3), 3.0))
 
 
 def test_trials_take_their_time_and_slots_are_filled_again_at_once() -> None:
@@ -120,14 +118,14 @@ def test_baselines_are_never_stopped_nor_compared() -> None:
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
-def test_the_same_search_again_is_the_same(concurrency: int, tmp_path: Path) -> None:
-    first, second = halved(new_ledger(), concurrency), halved(new_ledger(tmp_path), concurrency)
+def test_the_same_search_again_is_the_same(concurrency: int) -> None:
+    first, second = halved(new_ledger(), concurrency), halved(new_ledger(), concurrency)
     assert first == second
     assert {decision.goes_on for decision in first.decisions} == {True, False}
 
 
-def test_rungs_rebuilt_from_the_ledger_decide_as_before(tmp_path: Path) -> None:
-    ledger = new_ledger(tmp_path, trials=20)
+def test_rungs_rebuilt_from_the_ledger_decide_as_before() -> None:
+    ledger = new_ledger(trials=20)
     simulation = halved(ledger, 4)
     rebuilt = Halving(OBJECTIVES, (1, 3), 3.0)
     for decision in simulation.decisions:
@@ -153,10 +151,10 @@ def test_the_hypervolume_is_that_of_whole_trainings_of_the_search() -> None:
     assert [volume for _, volume in trace] == sorted(volume for _, volume in trace)
 
 
-def test_a_replay_of_a_run_decides_as_the_run_did(tmp_path: Path) -> None:
-    ledger = new_ledger(tmp_path, sampler="tpe")
+def test_a_replay_of_a_run_decides_as_the_run_did() -> None:
+    ledger = new_ledger(sampler="tpe", trials=14)
     simulation = halved(ledger, 1)
-    again = halved(new_ledger(sampler="tpe"), 1, Replay.of(ledger, OBJECTIVES))
+    again = halved(new_ledger(sampler="tpe", trials=14), 1, Replay.of(ledger, OBJECTIVES))
 
     def order(decisions: Sequence[Decision]) -> list[tuple[str, int, bool]]:
         return [(decision.number, decision.epoch, decision.goes_on) for decision in decisions]
@@ -194,8 +192,8 @@ def test_a_replay_answers_with_the_nearest_whole_training() -> None:
         Replay([(Setting("cross-entropy", {}), near)]).curve(Task("0", Setting("i-sce", {"s": 1.0, "m": 0.1})))
 
 
-def test_a_trial_cannot_go_on_where_its_curve_ends(tmp_path: Path) -> None:
-    ledger = new_ledger(tmp_path)
+def test_a_trial_cannot_go_on_where_its_curve_ends() -> None:
+    ledger = new_ledger()
     halved(ledger, 1)
     with pytest.raises(ValueError, match="must reach the training's end"):
         simulate(new_ledger(), Replay.of(ledger, OBJECTIVES), concurrency=1)
