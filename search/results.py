@@ -13,7 +13,7 @@ from rich.table import Table
 
 from analysis import atomic
 from analysis.hypervolume import hypervolume_trace
-from analysis.pareto import constraints_text, export, pareto_front, train_command
+from analysis.pareto import export, pareto_front, train_command
 from analysis.records import TrialRecord, is_accuracy, to_frame, write
 from search.config import SweepConfig
 from search.ledger import Ledger
@@ -115,7 +115,7 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
 
 
 def front_table(run: Run, records: Sequence[TrialRecord], front: Sequence[TrialRecord]) -> Table:
-    """The Pareto-optimal settings, then the baselines, each accuracy with its interval; what meets the constraints."""
+    """The Pareto-optimal settings, then the baselines, each accuracy with its interval; what misses a constraint."""
     config = run.config
     baselines = [record for record in records if record.is_baseline and record.state == "complete"]
     none = bool(front) and not front[0].feasible
@@ -126,10 +126,10 @@ def front_table(run: Run, records: Sequence[TrialRecord], front: Sequence[TrialR
     for name in ("trial", *config.ranges):
         table.add_column(name, justify="right", no_wrap=True)
     for name in config.objectives:
-        unit = " % (95 %)" if is_accuracy(name) else ""
-        table.add_column(f"{short(name)}{unit}", justify="right", no_wrap=True)
+        unit = f"{_gap(config)}% (95 %)" if is_accuracy(name) else ""
+        table.add_column(f"{short(name).replace(' ', _gap(config))}{unit}", justify="right", no_wrap=True)
     if config.constraints:
-        table.add_column("constraints", no_wrap=True)
+        table.add_column("missed\nby", justify="right", no_wrap=True)
     for record in front:
         table.add_row(*_row(record, config))
     table.add_section()
@@ -143,13 +143,16 @@ def _row(record: TrialRecord, config: SweepConfig) -> list[str]:
     cells += [f"{record.parameters[name]:.4f}" if name in record.parameters else "" for name in config.ranges]
     for name in config.objectives:
         value, (low, high) = record.objectives[name], record.interval(name)
-        accuracy = is_accuracy(name)
-        cells.append(
-            f"{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})" if accuracy else value_text(name, value)
-        )
+        interval = f"{_gap(config)}({100 * low:.1f} to {100 * high:.1f})"
+        cells.append(f"{100 * value:.1f}{interval}" if is_accuracy(name) else value_text(name, value))
     if config.constraints:
-        cells.append(constraints_text(record))
+        cells.append("" if record.feasible else f"{record.violation:.4g}")
     return cells
+
+
+def _gap(config: SweepConfig) -> str:
+    """Between a value and its interval: from three objectives on, a line would be too long for a terminal."""
+    return " " if len(config.objectives) <= 2 else "\n"
 
 
 def _baseline_note(record: TrialRecord) -> str:
