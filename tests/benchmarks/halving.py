@@ -1,7 +1,7 @@
 """Two-objective halving against no halving, on test problems with noise and learning curves, on a virtual clock.
 
-    python -m tests.benchmarks.halving [--seeds 20] [--problems zdt1,...] [--samplers tpe,...] [--speed-ratio 2]
-                                       [--json FILE]
+    python -m tests.benchmarks.halving [--seeds 20] [--problems zdt1,...] [--samplers tpe,...] [--json FILE]
+                                       [--speed-ratio 2] [--rung-noise 0.05]
 
 Both sides are the same search through the real ledger, samplers and halving (``search.simulator``; the studies are in
 memory): same problem, sampler, seed, number of trials at a time and number of epochs that all trials together may
@@ -37,7 +37,7 @@ from analysis.statistics import Interval, student_interval
 from search.halving import Halving, rungs_of
 from search.ledger import Ledger
 from search.simulator import Simulation, simulate
-from tests.benchmarks.problems import PROBLEMS, Problem, Training, searched
+from tests.benchmarks.problems import NOISE, PROBLEMS, Problem, Training, searched
 from tests.benchmarks.sweep_vs_naive import environment
 
 TRIALS: Final = 100
@@ -46,6 +46,7 @@ FIRST_RUNG: Final = 1
 REDUCTION_FACTOR: Final = 3.0
 CONCURRENCY: Final = 4
 SPEED_RATIO: Final = 2.0
+RUNG_NOISE: Final = 0.05
 FRACTIONS: Final = (0.1, 0.25, 0.5, 0.75, 1.0)
 SAMPLERS: Final = ("tpe", "random")
 TARGET: Final = 0.99
@@ -77,7 +78,7 @@ class Pair:
 
 
 def run_search(
-    problem: Problem, sampler: str, seed: int, *, halve: bool, trials: int, speed_ratio: float
+    problem: Problem, sampler: str, seed: int, *, halve: bool, trials: int, speed_ratio: float, rung_noise: float
 ) -> Simulation:
     """One search, with the objectives of what it found as they are without noise.
 
@@ -88,6 +89,7 @@ def run_search(
         halve: Whether trials are stopped.
         trials: Whole trainings that the epochs suffice for.
         speed_ratio: See ``problems``.
+        rung_noise: See ``problems``.
     """
     budget = trials * EPOCHS
     most = budget if halve else trials  # a trial takes an epoch at least
@@ -96,7 +98,7 @@ def run_search(
         rungs = rungs_of(EPOCHS, FIRST_RUNG, REDUCTION_FACTOR)
         simulation = simulate(
             ledger,
-            Training(problem, EPOCHS, seed, speed_ratio),
+            Training(problem, EPOCHS, seed, speed_ratio, rung_noise),
             concurrency=CONCURRENCY,
             halving=Halving(problem.directions, rungs, REDUCTION_FACTOR) if halve else None,
             epochs=budget,
@@ -110,10 +112,10 @@ def run_search(
     return replace(simulation, ends=tuple(ends))
 
 
-def run_pair(problem: Problem, sampler: str, seed: int, *, trials: int, speed_ratio: float) -> Pair:
+def run_pair(problem: Problem, sampler: str, seed: int, *, trials: int, speed_ratio: float, rung_noise: float) -> Pair:
     """Both searches of a seed; the arguments are those of ``run_search``."""
     unhalved, halved = (
-        run_search(problem, sampler, seed, halve=halve, trials=trials, speed_ratio=speed_ratio)
+        run_search(problem, sampler, seed, halve=halve, trials=trials, speed_ratio=speed_ratio, rung_noise=rung_noise)
         for halve in (False, True)
     )
     whole, early = (
@@ -205,6 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--problems", default=",".join(PROBLEMS), help="default: all")
     parser.add_argument("--samplers", default=",".join(SAMPLERS), help="default: all of these")
     parser.add_argument("--speed-ratio", type=float, default=SPEED_RATIO, help="of the quickest curve and the slowest")
+    parser.add_argument("--rung-noise", type=float, default=RUNG_NOISE, help="standard deviation; fronts span 1")
     parser.add_argument("--trials", type=int, default=TRIALS, help="whole trainings that the epochs suffice for")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers to FILE")
     options = parser.parse_args(arguments)
@@ -220,17 +223,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results: dict[str, Any] = {}
     for name in names:
         for sampler in samplers:
-            began = time.monotonic()
+            began = time.process_time()
             pairs = [
-                run_pair(PROBLEMS[name], sampler, seed, trials=options.trials, speed_ratio=options.speed_ratio)
+                run_pair(
+                    PROBLEMS[name],
+                    sampler,
+                    seed,
+                    trials=options.trials,
+                    speed_ratio=options.speed_ratio,
+                    rung_noise=options.rung_noise,
+                )
                 for seed in seeds
             ]
-            print(f"{name}, {sampler} ({time.monotonic() - began:.0f} s)\n{table(pairs)}\n{summary(pairs)}", flush=True)
+            print(
+                f"{name}, {sampler} ({time.process_time() - began:.0f} s)\n{table(pairs)}\n{summary(pairs)}", flush=True
+            )
             results[f"{name}, {sampler}"] = [asdict(pair) for pair in pairs]
+    rungs = rungs_of(EPOCHS, FIRST_RUNG, REDUCTION_FACTOR)
     print(
         f"n = {options.seeds} seeds, paired; {options.trials} trials of {EPOCHS} epochs "
-        f"({options.trials * EPOCHS} epochs in all), {CONCURRENCY} at a time; rungs {rungs_of(EPOCHS, FIRST_RUNG, REDUCTION_FACTOR)}, reduction factor "
-        f"{REDUCTION_FACTOR:g}; speed ratio {options.speed_ratio:g}."
+        f"({options.trials * EPOCHS} epochs in all), {CONCURRENCY} at a time; rungs {rungs}, reduction factor "
+        f"{REDUCTION_FACTOR:g}; speed ratio {options.speed_ratio:g}, noise {options.rung_noise:g} at the rungs and "
+        f"{NOISE:g} at the end. Seconds are the processor's."
     )
     print(", ".join(f"{key} {value}" for key, value in where.items()))
     if options.json is not None:

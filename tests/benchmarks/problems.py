@@ -10,8 +10,8 @@ The learning curve of objective i at setting x, epoch e of E:
 A power law from the untrained value u_i (no setting has a worse one) at e = 0 to the problem's own f_i at e = E. Its
 exponent a(x) = c^(sin(2 pi (w . x + phase)) / 2) lies between c^-1/2 and c^1/2 for the ratio of speeds c; w, uniform in
 [0, 1]^n, and the phase are drawn for each seed. With c = 1 curves cross by noise alone; with c > 1 also where a slow
-setting is better than a quick one. The noise is normal: ``RUNG_NOISE`` at the rungs, where few images are attacked,
-``NOISE`` at the end. Fronts span about 1 in each objective.
+setting is better than a quick one. The noise is normal, stronger at the rungs, where few images are attacked, than at
+the end (``NOISE``). Fronts span about 1 in each objective.
 
 Zitzler, Deb, Thiele 2000: Comparison of multiobjective evolutionary algorithms: empirical results. Evol. Comput. 8.
 Deb, Thiele, Laumanns, Zitzler 2005: Scalable test problems for evolutionary multiobjective optimization.
@@ -35,7 +35,6 @@ from search.ledger import Task
 from search.simulator import Curve
 from trainables.settings import BASELINES, LOSSES, Limits, LossSpec
 
-RUNG_NOISE: Final = 0.05
 NOISE: Final = 0.02
 # A tenth beyond the nadir of the fronts, which span [0, 1] in each objective.
 REFERENCE: Final = 1.1
@@ -114,10 +113,12 @@ class Training:
         epochs: Of a whole training.
         seed: Of the curves' exponents and of the noise. A trial's noise depends on its number, not on its setting.
         speed_ratio: Exponent of the quickest setting's curve over that of the slowest, at least 1.
+        rung_noise: Standard deviation of the estimates at the rungs.
     """
 
-    def __init__(self, problem: Problem, epochs: int, seed: int, speed_ratio: float) -> None:
-        self._problem, self._epochs, self._seed, self._speed_ratio = problem, epochs, seed, speed_ratio
+    def __init__(self, problem: Problem, epochs: int, seed: int, speed_ratio: float, rung_noise: float) -> None:
+        self._problem, self._epochs, self._seed = problem, epochs, seed
+        self._speed_ratio, self._rung_noise = speed_ratio, rung_noise
         draws = np.random.default_rng(seed)
         self._weights, self._phase = draws.random(problem.objectives), draws.random()
 
@@ -130,7 +131,7 @@ class Training:
         end = (1.0 + epochs) ** -exponent
         remaining = (left - end) / (1 - end)
         draws = np.random.default_rng([self._seed, int(task.number)])
-        noise = draws.normal(size=(epochs, len(final))) * RUNG_NOISE
+        noise = draws.normal(size=(epochs, len(final))) * self._rung_noise
         estimates = final + (np.array(self._problem.untrained) - final) * remaining[:, None] + noise
         names = list(self._problem.directions)
         return Curve(
