@@ -25,7 +25,9 @@ import optuna
 import psutil
 import pytest
 
+from search.errors import UserError
 from search.ledger import open_storage
+from search.status import read_status
 from tests.chaos.driver import PHASES
 from tests.search.test_sweep import PATIENCE, QUICKSTART, arguments, environment
 
@@ -43,7 +45,9 @@ SETTINGS = (
 )
 TRIALS = 8 + 2
 KILLS = 20
-LONGEST_LIFE = 30.0  # seconds within which a random kill comes
+# Some kills come in a life's first seconds (its start), most once a trial has gone on, however long that takes here.
+EARLY = 0.25
+FIRST_SECONDS, WORKING_SECONDS = 20.0, 8.0
 
 
 # Ray's own helpers notice that their raylet is gone within a minute; they touch nothing of ours.
@@ -92,6 +96,21 @@ class Sweep:
         while left := [command for _, command in self.processes() if command not in besides]:
             assert time.monotonic() < deadline, f"left over: {left}"
             time.sleep(0.2)
+
+    def progress(self) -> tuple[int, int]:
+        """Trials finished, and epochs of those that run."""
+        try:
+            values = read_status("quickstart", self.folder / "runs").to_json()
+        except UserError:  # nothing there yet
+            return 0, 0
+        finished = values["trials"]["complete"] + values["baselines"]["complete"]
+        return finished, sum(trial["epoch"] for trial in values["running"])
+
+    def wait_until_it_goes_on(self, driver: subprocess.Popen[str]) -> None:
+        """Until an epoch or a trial more is done, or the driver has ended."""
+        before = self.progress()
+        while driver.poll() is None and self.progress() == before:
+            time.sleep(0.3)
 
     def finish(self) -> None:
         """Resumes without a kill."""
@@ -155,7 +174,7 @@ def test_killed_at_every_transition(tmp_path: Path, undisturbed: set[tuple[Any, 
         assert code == -signal.SIGKILL, f"{phase}: {code}\n{(tmp_path / 'output.txt').read_text()}"
         assert hit.read_text() == phase
         sweep.wait_until_nothing_lives(besides=AGENTS)
-        print(f"killed at: {phase}")
+        print(f"killed at: {phase}", flush=True)
     sweep.finish()
     sweep.check()
     assert sweep.trials() == undisturbed
@@ -179,14 +198,19 @@ def test_killed_at_random_instants(tmp_path: Path, undisturbed: set[tuple[Any, .
         driver = sweep.live(arguments())
         worker_killed = False
         while driver.poll() is None and killed < KILLS:
-            time.sleep(draw.uniform(0, LONGEST_LIFE))
+            if draw.random() < EARLY:
+                time.sleep(draw.uniform(0, FIRST_SECONDS))
+            else:
+                sweep.wait_until_it_goes_on(driver)
+                time.sleep(draw.uniform(0, WORKING_SECONDS))
             if driver.poll() is not None:
                 break
             what, process = _target(sweep, driver, draw)
             if what == "worker" and worker_killed:  # the same trial's worker three times would make it a failure
                 continue
             killed += 1
-            print(f"kill {killed}: {what}, at {_where(tmp_path)}")
+            finished, epochs = sweep.progress()
+            print(f"kill {killed}: {what}, with {finished} trials finished and {epochs} epochs of the next", flush=True)
             if what == "worker":
                 worker_killed = True
                 process.kill()  # type: ignore[union-attr]  # the driver goes on
@@ -206,15 +230,3 @@ def test_killed_at_random_instants(tmp_path: Path, undisturbed: set[tuple[Any, .
     sweep.finish()
     sweep.check()
     assert sweep.trials() == undisturbed
-
-
-def _where(folder: Path) -> str:
-    """How far the sweep was, for people who read the test's output."""
-    status = subprocess.run(
-        arguments("status", "quickstart", "--json"), cwd=folder, capture_output=True, check=False, text=True
-    )
-    if status.returncode:
-        return "its start"
-    values = json.loads(status.stdout)
-    running = ", ".join(f"trial {row['number']} epoch {row['epoch']}" for row in values["running"]) or "no trial"
-    return f"{values['trials']['complete']} settings, {running}"
