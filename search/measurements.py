@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.records import ATTACK_SEPARATOR
+from search.objectives import Direction
+
 if TYPE_CHECKING:  # torch stays out of the driver
     from trainables.setting import SettingResult
     from trainables.train import EpochResult
@@ -15,12 +18,42 @@ if TYPE_CHECKING:  # torch stays out of the driver
 def epoch_metrics(result: EpochResult) -> dict[str, float]:
     """One epoch as flat numbers: means over the replicates, and ``NAME[r]`` for each where there are several."""
     metrics: dict[str, float] = {"epoch": result.epoch, "seconds": result.seconds}
-    for name in ("train_loss", "validation_loss", "validation_accuracy"):
+    for name in ("train_loss", "validation_loss", "validation_accuracy", "robust_estimate"):
         values = getattr(result, name)
+        if not values:
+            continue
         metrics[name] = sum(values) / len(values)
         if len(values) > 1:
             metrics |= {f"{name}[{replicate}]": value for replicate, value in enumerate(values)}
     return metrics
+
+
+def rung_values(metrics: Mapping[str, float]) -> dict[str, float] | None:
+    """What an epoch's metrics say of what can be an objective, for a comparison at a rung.
+
+    Returns:
+        Every accuracy under attack by the one estimate that a rung has (``robust_accuracy`` stands for them all). None
+        where the epoch is no rung.
+    """
+    if "robust_estimate" not in metrics:
+        return None
+    return {
+        "clean_accuracy": metrics["validation_accuracy"],
+        "robust_accuracy": metrics["robust_estimate"],
+        "validation_loss": metrics["validation_loss"],
+        "train_seconds": metrics["seconds"],
+    }
+
+
+def rung_objectives(objectives: Mapping[str, Direction]) -> dict[str, Direction]:
+    """Which of ``rung_values`` are compared at the rungs of a search for ``objectives``, each with its direction."""
+    compared: dict[str, Direction] = {}
+    for name, direction in objectives.items():
+        if ATTACK_SEPARATOR in name:
+            compared["robust_accuracy"] = direction
+        elif name != "attack_seconds":  # no rung knows it
+            compared[name] = direction
+    return compared
 
 
 def result_values(result: SettingResult) -> dict[str, Any]:

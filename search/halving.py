@@ -1,0 +1,167 @@
+"""Asynchronous successive halving for several objectives: whether a trial goes on, decided as each result comes.
+
+Nothing here knows Ray, Optuna or a clock: decisions follow from the results and their order alone, so that a resumed
+sweep has the same rungs again once the results in its ledger were reported in their order.
+
+Li et al. 2020: A system for massively parallel hyperparameter tuning. MLSys 2.
+Schmucker, Donini, Zafar, Salinas, Archambeau 2021: Multi-objective asynchronous successive halving. arXiv:2106.12639.
+Deb, Pratap, Agarwal, Meyarivan 2002: A fast and elitist multiobjective genetic algorithm: NSGA-II. IEEE TEVC 6.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.pareto import Direction
+
+
+def rungs_of(epochs: int, first: int, reduction_factor: float) -> tuple[int, ...]:
+    """The epochs after which trials are compared: geometric, as each rung is to take as much work as the next.
+
+    Args:
+        epochs: The whole training of a trial, at least 1. Its end is no rung: there is nothing left to be saved.
+        first: The first rung, at least 1.
+        reduction_factor: Ratio of a rung to the one before, above 1. A ratio that is not whole gives rounded epochs.
+
+    Returns:
+        The rungs, ascending; none where ``first`` is not below ``epochs``.
+
+    Raises:
+        ValueError: ``first`` or ``reduction_factor`` is outside its range.
+
+    Source:
+        Li et al. 2020, section 3.1: r * eta^k.
+    """
+    if first < 1:
+        raise ValueError(f"first must be at least 1, got {first}; 1 compares trials after their first epoch")
+    _check_reduction_factor(reduction_factor)
+    count = max(0, math.ceil(math.log(epochs / first, reduction_factor))) + 1
+    rungs = {round(first * reduction_factor**k) for k in range(count)}
+    return tuple(sorted(rung for rung in rungs if rung < epochs))
+
+
+class Halving:
+    """Says after each result at a rung whether its trial goes on: the stopping variant, without any waiting.
+
+    Args:
+        directions: The direction of each objective.
+        rungs: Epochs after which trials are compared, ascending, at least 1.
+        reduction_factor: About one of so many trials goes on at each rung; above 1.
+
+    Raises:
+        ValueError: An argument is outside its range.
+
+    Source:
+        Li et al. 2020, algorithm 2; Schmucker et al. 2021, algorithm 1, with its ranking by fronts.
+    """
+
+    def __init__(self, directions: Mapping[str, Direction], rungs: Sequence[int], reduction_factor: float) -> None:
+        if not directions:
+            raise ValueError("directions must name at least one objective, got none; add one")
+        if list(rungs) != sorted(set(rungs)) or any(rung < 1 for rung in rungs):
+            raise ValueError(f"rungs must be ascending epochs from 1, got {list(rungs)}; sort them")
+        _check_reduction_factor(reduction_factor)
+        self._signs = {name: -1.0 if direction == "maximize" else 1.0 for name, direction in directions.items()}
+        self._rungs = {epoch: _Rung(len(directions)) for epoch in rungs}
+        self._reduction_factor = reduction_factor
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """The epochs after which trials are compared, ascending."""
+        return tuple(self._rungs)
+
+    def report(self, number: str, epoch: int, values: Mapping[str, float]) -> bool:
+        """Records a trial's result at a rung and says whether the trial goes on.
+
+        Args:
+            number: The trial.
+            epoch: Finished epochs. After one that is no rung a trial goes on, and nothing is recorded.
+            values: A finite value for each objective; others are not looked at.
+
+        Returns:
+            Whether the trial goes on. The same trial at the same rung gets the same answer again, whatever it reports:
+            a trial that resumes from a checkpoint repeats epochs.
+
+        Raises:
+            ValueError: An objective is missing or not finite.
+        """
+        rung = self._rungs.get(epoch)
+        if rung is None:
+            return True
+        if number not in rung.decisions:
+            losses = np.array([sign * values.get(name, math.nan) for name, sign in self._signs.items()])
+            if not np.isfinite(losses).all():
+                raise ValueError(
+                    f"values must hold a finite number for each of {', '.join(self._signs)}, got {dict(values)}; "
+                    f"fail trial {number} instead"
+                )
+            rung.decisions[number] = rung.add(losses, self._reduction_factor)
+        return rung.decisions[number]
+
+
+class _Rung:
+    """The results after one number of epochs, as losses (smaller is better) in the order in which they came."""
+
+    def __init__(self, objectives: int) -> None:
+        self.decisions: dict[str, bool] = {}
+        self._losses = np.empty((0, objectives))
+
+    def add(self, losses: npt.NDArray[np.float64], reduction_factor: float) -> bool:
+        """Adds a result, shape (objectives,), and says whether its trial goes on."""
+        self._losses = np.vstack([self._losses, losses])
+        dominating = (self._losses <= losses).all(axis=1) & (self._losses < losses).any(axis=1)
+        dominators = np.count_nonzero(dominating)
+        # No trial is stopped that nothing beats, however many these are. Thinned out by the reduction factor too, the
+        # first front cost more hypervolume than the saved epochs gave back where many settings lie near the front
+        # (tests/benchmarks/halving.py, seeds 1000 to 1009: DTLZ2 with 3 objectives 54 % instead of 73 % at half of the
+        # epochs), and gained nothing where few do (ZDT). It also keeps the first results of a rung from being stopped
+        # by a ranking of two or three.
+        if dominators == 0:
+            return True
+        places = math.ceil(len(self._losses) / reduction_factor)
+        if dominators >= places:  # all of them are in better fronts: most results end here, without a sort
+            return False
+        import moocore  # late: most who read this module compare nothing
+
+        ranks = moocore.pareto_rank(self._losses)
+        before = int(np.count_nonzero(ranks < ranks[-1]))
+        crowding = _crowding_distance(self._losses[ranks == ranks[-1]])
+        return before + int(np.count_nonzero(crowding[:-1] >= crowding[-1])) < places
+
+
+def _crowding_distance(front: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """How far apart a front's results lie, each from its two neighbours in every objective.
+
+    A greedy epsilon-net (Schmucker et al. 2021) in its place made no difference that could be measured, and at 10,000
+    results took up to 400 ms where this takes 1.
+
+    Args:
+        front: Results, none of which dominates another. Shape (n, objectives). Units do not matter: each objective is
+            scaled by its spread in the front.
+
+    Returns:
+        The distances: infinite for the best in an objective, 0 for what equals an earlier result. Shape (n,).
+
+    Source:
+        Deb et al. 2002, section III.B.
+    """
+    distinct = np.sort(np.unique(front, axis=0, return_index=True)[1])
+    points = front[distinct]
+    order = np.argsort(points, axis=0, kind="stable")
+    ordered = np.take_along_axis(points, order, axis=0)
+    spread = ordered[-1] - ordered[0]
+    gaps = np.full(points.shape, np.inf)
+    np.put_along_axis(gaps, order[1:-1], (ordered[2:] - ordered[:-2]) / np.where(spread > 0, spread, 1.0), axis=0)
+    distances = np.zeros(len(front))
+    # Sorted, so that the sum's rounding does not depend on the order of the objectives.
+    distances[distinct] = np.sort(gaps, axis=1).sum(axis=1)
+    return distances
+
+
+def _check_reduction_factor(reduction_factor: float) -> None:
+    if not (math.isfinite(reduction_factor) and reduction_factor > 1):
+        raise ValueError(f"reduction_factor must be above 1, got {reduction_factor:g}; 3 is usual")
