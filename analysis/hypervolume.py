@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from analysis.pareto import Direction, complete_search_trials, is_nondominated, objective_matrix
+from analysis.pareto import Direction, complete_search_trials, objective_matrix
 from analysis.records import TrialRecord
 
 if TYPE_CHECKING:
@@ -67,6 +67,30 @@ def hypervolume(points: npt.ArrayLike, directions: Sequence[Direction], referenc
     return float(moocore.hypervolume(values, ref=list(reference), maximise=[d == "maximize" for d in directions]))
 
 
+class GrowingFront:
+    """The front of points that come one by one, and its volume: a point costs what the front is long, not the search.
+
+    Args:
+        directions: The direction of each objective, k of them.
+        reference: The reference point, k coordinates.
+    """
+
+    def __init__(self, directions: Sequence[Direction], reference: Sequence[float]) -> None:
+        self._directions, self._reference = directions, reference
+        self._signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in directions])
+        self._losses = np.empty((0, len(directions)))
+        self.hypervolume = 0.0
+
+    def add(self, point: npt.ArrayLike) -> None:
+        """Takes a point's objective values. Shape (k,)."""
+        loss = self._signs * np.asarray(point, dtype=np.float64)
+        if (self._losses <= loss).all(axis=1).any():
+            return
+        beaten = (loss <= self._losses).all(axis=1)
+        self._losses = np.vstack([self._losses[~beaten], loss])
+        self.hypervolume = hypervolume(self._signs * self._losses, self._directions, self._reference)
+
+
 def hypervolume_trace(
     records: Iterable[TrialRecord], objectives: Mapping[str, Direction], reference: Mapping[str, float]
 ) -> pd.DataFrame:
@@ -84,15 +108,11 @@ def hypervolume_trace(
     import pandas as pd
 
     finished = sorted(complete_search_trials(records), key=lambda record: (record.finished or 0.0, int(record.number)))
-    directions = list(objectives.values())
-    corner = [reference[name] for name in objectives]
-    values = objective_matrix(finished, objectives)
-    front = np.empty((0, len(directions)))
+    front = GrowingFront(list(objectives.values()), [reference[name] for name in objectives])
     volumes = []
-    for point in values:
-        front = np.vstack([front, point])
-        front = front[is_nondominated(front, directions)]
-        volumes.append(hypervolume(front, directions, corner))
+    for point in objective_matrix(finished, objectives):
+        front.add(point)
+        volumes.append(front.hypervolume)
     return pd.DataFrame(
         {
             "number": pd.Series([record.number for record in finished], dtype="string"),

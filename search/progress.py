@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from operator import gt, lt
 from types import TracebackType
 from typing import Final, Self
 
@@ -14,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from analysis.hypervolume import hypervolume, reference_point
+from analysis.hypervolume import GrowingFront, reference_point
 from analysis.pareto import complete_search_trials, objective_matrix
 from analysis.records import TrialRecord
 from search.config import SweepConfig
@@ -32,40 +33,50 @@ class _Running:
     epoch: int = 0
 
 
-@dataclass
 class Standing:
-    """Where a sweep stands, from its records: what the panel, ``status`` and MLflow's parent run all show."""
+    """Where a sweep stands, trial by trial: what the panel, ``status`` and MLflow's parent run all show.
 
-    finished: int = 0
-    pruned: int = 0
-    failed: int = 0
-    baselines: int = 0
-    best: dict[str, TrialRecord] = field(default_factory=dict)
-    hypervolume: float = 0.0
+    Args:
+        config: The sweep.
+    """
+
+    def __init__(self, config: SweepConfig) -> None:
+        self._objectives = config.objectives
+        self._front = GrowingFront(
+            list(config.objectives.values()), list(reference_point(config.objectives).values())
+        )
+        self.finished = self.pruned = self.failed = self.baselines = 0
+        self.best: dict[str, TrialRecord] = {}
 
     @classmethod
     def of(cls, records: Iterable[TrialRecord], config: SweepConfig) -> Standing:
-        """Counts, the best of each objective, and the hypervolume over the reference point."""
-        records = list(records)
-        search = [record for record in records if not record.is_baseline]
-        complete = complete_search_trials(records)
-        best = {}
-        for name, direction in config.objectives.items():
-            choose = max if direction == "maximize" else min
-            if complete:
-                best[name] = choose(complete, key=lambda record: record.objectives[name])
-        return cls(
-            finished=sum(record.state in ("complete", "pruned") for record in search),
-            pruned=sum(record.state == "pruned" for record in search),
-            failed=sum(record.state == "failed" for record in records),
-            baselines=sum(record.is_baseline and record.state == "complete" for record in records),
-            best=best,
-            hypervolume=hypervolume(
-                objective_matrix(complete, config.objectives),
-                list(config.objectives.values()),
-                list(reference_point(config.objectives).values()),
-            ),
-        )
+        """Where a sweep with these trials stands."""
+        standing = cls(config)
+        for record in records:
+            standing.add(record)
+        return standing
+
+    @property
+    def hypervolume(self) -> float:
+        """The front's volume over the reference point."""
+        return self._front.hypervolume
+
+    def add(self, record: TrialRecord) -> None:
+        """Counts a trial that has ended; one that runs changes nothing."""
+        self.failed += record.state == "failed"
+        if record.is_baseline:
+            self.baselines += record.state == "complete"
+            return
+        self.finished += record.state in ("complete", "pruned")
+        self.pruned += record.state == "pruned"
+        for candidate in complete_search_trials([record]):
+            (values,) = objective_matrix([candidate], self._objectives)
+            self._front.add(values)
+            for name, direction in self._objectives.items():
+                best = self.best.get(name)
+                value, better = candidate.objectives[name], gt if direction == "maximize" else lt
+                if best is None or better(value, best.objectives[name]):
+                    self.best[name] = candidate
 
 
 class Progress:
@@ -80,8 +91,7 @@ class Progress:
     def __init__(self, config: SweepConfig, console: Console, quiet: bool) -> None:
         self._config, self._console, self._quiet = config, console, quiet
         self.concurrency = 1
-        self._records: dict[str, TrialRecord] = {}
-        self._standing = Standing()
+        self._standing = Standing(config)
         self._running: dict[str, _Running] = {}
         self._durations: list[float] = []
         self._began = time.monotonic()
@@ -108,8 +118,7 @@ class Progress:
 
     def begin(self, records: Iterable[TrialRecord]) -> None:
         """Takes the trials so far: some where a sweep is resumed."""
-        self._records = {record.number: record for record in records}
-        self._standing = Standing.of(self._records.values(), self._config)
+        self._standing = Standing.of(records, self._config)
 
     def missed(self, report: TrackingReport, run: Run) -> None:
         """Says plainly what did not reach MLflow, and what writes it."""
@@ -133,7 +142,6 @@ class Progress:
     def started(self, task: Task, record: TrialRecord) -> None:
         self._stage = ""
         self._running[task.number] = _Running(task, time.monotonic(), record.epochs)
-        self._records[task.number] = record
 
     def epoch_finished(self, number: str, metrics: Mapping[str, float]) -> None:
         self._running[number].epoch = int(metrics["epoch"])
@@ -142,8 +150,7 @@ class Progress:
         running = self._running.pop(record.number)
         if record.state == "complete":
             self._durations.append(time.monotonic() - running.began)
-        self._records[record.number] = record
-        self._standing = Standing.of(self._records.values(), self._config)
+        self._standing.add(record)
         if self._live is not None:
             if record.state == "failed":
                 self._live.console.print(self._line(record), highlight=False, markup=False, soft_wrap=True)
