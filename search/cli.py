@@ -76,12 +76,15 @@ def resume(run: RunName, address: Address = None, runs_dir: RunsDir = RUNS_DIR, 
 def status(
     run: RunName,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    verify: Annotated[
+        bool, typer.Option(help="Compare trials.csv and MLflow with the ledger, row by row, unless it runs (seconds).")
+    ] = True,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
-    """Tell how far a run is, also from another terminal."""
+    """Tell how far a run is, also from another terminal, and whether its records agree."""
     from search.status import print_status, read_status
 
-    current = read_status(run, runs_dir)
+    current = read_status(run, runs_dir, verify=verify)
     if as_json:
         print(json.dumps(current.to_json(), indent=2))
     else:

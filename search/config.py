@@ -13,6 +13,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from types import UnionType
@@ -23,14 +24,17 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from search.errors import UserError
+from search.halving import rungs_of
 from trainables.settings import (
     BASELINES,
     LOSSES,
+    AttackSettings,
     DataSettings,
     LossName,
     ModelName,
     Problem,
     RobustnessSettings,
+    Rungs,
     Setting,
     TrainSettings,
     nearest,
@@ -105,6 +109,24 @@ class StopConfig(_Section):
     plateau: PlateauConfig | None = None
 
 
+class HalvingConfig(_Section):
+    """Early stopping: at each rung about one of ``reduction_factor`` settings goes on, judged by all objectives.
+
+    Robust accuracy at a rung is an estimate: PGD on cross entropy in the first of ``robustness.views``.
+
+    Args:
+        first_epoch: The first rung; the others follow by the factor.
+        reduction_factor: Above 1.
+        steps: PGD's.
+        images: Validation images attacked at a rung.
+    """
+
+    first_epoch: int = Field(default=1, ge=1)
+    reduction_factor: float = Field(default=3.0, gt=1, allow_inf_nan=False)
+    steps: int = Field(default=10, ge=1)
+    images: int = Field(default=200, ge=1)
+
+
 class SearchConfig(_Section):
     """How settings are chosen.
 
@@ -116,6 +138,7 @@ class SearchConfig(_Section):
         enqueue: Settings to try first, after the authors' own.
         grid: Points of each parameter, for the sampler ``grid``.
         stop: What ends the search before ``trials`` are finished.
+        halving: Stops settings early that others leave behind; ``{}`` for its defaults.
     """
 
     sampler: SamplerName = "tpe"
@@ -125,6 +148,7 @@ class SearchConfig(_Section):
     enqueue: list[dict[str, float]] = Field(default_factory=list)
     grid: dict[str, int] = Field(default_factory=dict)
     stop: StopConfig = Field(default_factory=StopConfig)
+    halving: HalvingConfig | None = None
 
 
 class ResourcesConfig(_Section):
@@ -231,6 +255,18 @@ class SweepConfig(_Section):
                         f"{path}.{name} must lie in the space's range up to {ranges[name].high:g}, got {value:g}; "
                         "widen the space or drop the setting"
                     )
+        halving = self.search.halving
+        if halving is not None:
+            if halving.first_epoch >= self.train.epochs:
+                raise ValueError(
+                    f"search.halving.first_epoch must be below train.epochs ({self.train.epochs}), "
+                    f"got {halving.first_epoch}; train longer or leave search.halving out"
+                )
+            if halving.images > self.data.validation_size:
+                raise ValueError(
+                    f"search.halving.images must be at most data.validation_size ({self.data.validation_size}), "
+                    f"got {halving.images}; attack fewer"
+                )
         if self.search.sampler != "grid":
             if self.search.grid:
                 raise ValueError(
@@ -259,6 +295,20 @@ class SweepConfig(_Section):
     def problem(self) -> Problem:
         """What all trials share."""
         return Problem(data=self.data, model=self.model, train=self.train, robustness=self.robustness)
+
+    @property
+    def rungs(self) -> Rungs | None:
+        """Where settings are compared during their training, and how; None without halving."""
+        halving = self.search.halving
+        if halving is None:
+            return None
+        attack = AttackSettings(name="pgd", steps=halving.steps)
+        return Rungs(
+            epochs=rungs_of(self.train.epochs, halving.first_epoch, halving.reduction_factor),
+            robustness=replace(
+                self.robustness, attacks=(attack,), views=self.robustness.views[:1], images=halving.images
+            ),
+        )
 
     @property
     def ranges(self) -> dict[str, Range]:

@@ -1,4 +1,4 @@
-"""The two ways in which a command ends early, each with its exit code."""
+"""The ways in which a command ends early, each with its exit code."""
 
 from __future__ import annotations
 
@@ -13,3 +13,7 @@ class SweepFailed(Exception):
 
 class Interrupted(Exception):
     """Ctrl-C or SIGTERM: the state is kept. Exit code 130."""
+
+
+class Halted(Exception):
+    """No trial can go on, for a reason that lies outside of them all (a full disk). Becomes a ``SweepFailed``."""

@@ -84,6 +84,19 @@ class Lease:
                 f"{LEASE_SECONDS:.0f} s; watch it with `robustfront status {self._study}`"
             )
 
+    def verify(self) -> None:
+        """Asks the database whether the lease is still ours: before every write to the study.
+
+        Raises:
+            SweepFailed: As ``check``.
+        """
+        if not self.lost.is_set():
+            with self._engine.connect() as connection:
+                mine = (_TABLE.c.study == self._study) & (_TABLE.c.owner == self._owner)
+                if connection.execute(select(_TABLE.c.epoch).where(mine)).one_or_none() is None:
+                    self.lost.set()
+        self.check()
+
     def release(self) -> None:
         """Gives the lease up, so that the next driver need not wait. Harmless when it is already lost."""
         self._stop.set()

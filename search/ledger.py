@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import FloatDistribution
 from optuna.storages import RDBStorage
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError, SQLAlchemyError
 
@@ -29,7 +29,7 @@ from trainables.settings import Setting
 
 _BEGIN: Final = "wait a moment, or begin it with `robustfront resume RUN`"
 _EPOCH: Final = "epoch:"
-_SETTING, _RESULT, _FAILURE, _VOID = "setting", "result", "failure", "void"
+_SETTING, _RESULT, _FAILURE = "setting", "result", "failure"
 _STATES: Final = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "running",
@@ -134,7 +134,7 @@ class Ledger:
     def __init__(self, storage: RDBStorage, config: SweepConfig, mode: Literal["new", "resume", "read"]) -> None:
         self._storage, self._config = storage, config
         self._objectives = list(config.objectives)
-        self._distributions: dict[str, BaseDistribution] = {
+        self._distributions = {
             name: FloatDistribution(range_.lowest, range_.high) for name, range_ in config.ranges.items()
         }
         names = (config.name, config.name + BASELINES_SUFFIX)
@@ -162,7 +162,10 @@ class Ledger:
             raise UserError(f"RUN must have begun, got {config.name} without a study yet; {_BEGIN}") from None
         self._search: Study = search
         self._baselines: Study = baselines
+        self._check: Callable[[], None] = _never_lost
         self._orphans: list[Task] = []
+        self._handed_out: set[str] = set()
+        self._asking = False
         self._failed_before = 0
 
     @property
@@ -173,7 +176,7 @@ class Ledger:
     # Reading
 
     def trials(self) -> list[tuple[str, FrozenTrial]]:
-        """(number, trial) of every trial, baselines first; rows that their driver left unfinished at birth are not."""
+        """(number, trial) of every trial, baselines first; a row that has no setting yet is none."""
         rows = []
         for prefix, study in (("B", self._baselines), ("", self._search)):
             for trial in study.get_trials(deepcopy=False):
@@ -221,43 +224,38 @@ class Ledger:
 
     # Writing: the owner of the lease alone
 
-    def adopt(self) -> None:
-        """Takes over what an earlier driver left: half-made rows become void, the others are handed out again first.
+    def adopt(self, check: Callable[[], None] | None = None) -> None:
+        """Takes over what an earlier driver left: its unfinished trials are handed out again first.
 
         Failures of earlier drivers no longer count towards ``resources.max_failures``: whoever resumes has seen them.
+
+        Args:
+            check: Called before every write from now on; raises when the right to write is lost.
         """
-        self._orphans = []
-        for prefix, study in (("B", self._baselines), ("", self._search)):
-            for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
-                number = f"{prefix}{trial.number}"
-                if _SETTING not in trial.user_attrs:
-                    # Its driver died between the suggestions of one ask: outside budget and failure counts.
-                    self._set(trial, _VOID, True)
-                    study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-                elif _RESULT in trial.user_attrs:
-                    # Its driver died between the result and its tell.
-                    self._tell(number, trial.user_attrs[_RESULT])
-                else:
-                    self._orphans.append(Task(number, _setting(trial), orphan=True))
+        self._check = check or _never_lost
+        self._check()
+        self._handed_out, self._asking = set(), False
+        self._find_orphans()
         self._failed_before = self._count_failures()
 
     def ask(self) -> Task | None:
         """The next setting to train: an orphan, a missing baseline, a fixed setting, or a suggestion.
 
+        A row that was begun and not finished (its driver died or lost the database between the suggestions) is finished
+        first. The sampler is seeded by the row's number, so it suggests what it would have then.
+
         Returns:
             None when nothing may be started now: all of the budget is finished or running, or too much has failed.
         """
-        if self._orphans:
-            return self._orphans.pop(0)
-        if self.failures_exhausted:
-            return None
-        missing = self._missing_baselines()
-        if missing:
-            return self._begin_baseline(missing[0])
-        counts = self.counts()
-        if counts.finished + counts.running >= counts.budget:
-            return None
-        return self._begin_suggestion()
+        self._check()
+        if self._asking:  # the ask before ended in an error: its row may be there or not
+            self._find_orphans()
+        self._asking = True
+        task = self._orphans.pop(0) if self._orphans else self._begin()
+        if task is not None:
+            self._handed_out.add(task.number)
+        self._asking = False
+        return task
 
     def report(self, number: str, metrics: Mapping[str, float]) -> None:
         """Records what one epoch gave, with the time. Reporting an epoch again (a resumed trial does) changes nothing.
@@ -266,6 +264,7 @@ class Ledger:
             number: The trial.
             metrics: The epoch's numbers, ``epoch`` (from 1) among them.
         """
+        self._check()
         _, trial = self._find(number)
         key = f"{_EPOCH}{int(metrics['epoch']):05d}"
         if key not in trial.user_attrs:
@@ -273,6 +272,7 @@ class Ledger:
 
     def finish(self, number: str, result: Mapping[str, Any]) -> None:
         """Records a trial's result and tells its objectives; a second time changes nothing."""
+        self._check()
         _, trial = self._find(number)
         if not trial.state.is_finished():
             self._set(trial, _RESULT, dict(result))
@@ -280,25 +280,84 @@ class Ledger:
 
     def fail(self, number: str, reason: str) -> None:
         """Records that a trial failed, and why."""
+        self._check()
         study, trial = self._find(number)
         if not trial.state.is_finished():
             self._set(trial, _FAILURE, reason)
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
+    def prune(self, number: str) -> None:
+        """Records that a trial was stopped early; it is not handed out again."""
+        self._check()
+        self._orphans = [task for task in self._orphans if task.number != number]
+        study, trial = self._find(number)
+        if not trial.state.is_finished():
+            study.tell(trial.number, state=TrialState.PRUNED, skip_if_finished=True)
+
+    def _find_orphans(self) -> None:
+        """Unfinished trials that nobody works on: an earlier driver's, or one whose ask ended in a storage error."""
+        self._orphans = []
+        for prefix, study in (("B", self._baselines), ("", self._search)):
+            for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
+                number = f"{prefix}{trial.number}"
+                if number in self._handed_out or _SETTING not in trial.user_attrs:
+                    continue
+                if _RESULT in trial.user_attrs:  # its driver died between the result and its tell
+                    self._tell(number, trial.user_attrs[_RESULT])
+                else:
+                    self._orphans.append(Task(number, _setting(trial), orphan=True))
+
+    def _begin(self) -> Task | None:
+        missing = self._missing_baselines()
+        if not self.failures_exhausted:
+            if missing:
+                return self._begin_baseline(missing[0])
+            counts = self.counts()
+            if counts.finished + counts.running < counts.budget:
+                return self._begin_suggestion()
+        self._void_half_made()
+        return None
+
     def _begin_baseline(self, setting: Setting) -> Task:
-        trial = self._baselines.ask()
-        self._storage.set_trial_user_attr(trial._trial_id, _SETTING, asdict(setting))
-        return Task(f"B{trial.number}", setting)
+        half_made = self._half_made(self._baselines)
+        number = self._baselines.ask().number if half_made is None else half_made.number
+        self._set(self._baselines.get_trials(deepcopy=False)[number], _SETTING, asdict(setting))
+        return Task(f"B{number}", setting)
 
     def _begin_suggestion(self) -> Task:
-        number = len(self._search.get_trials(deepcopy=False))
-        fixed = self._next_fixed()
-        self._search.sampler = make_sampler(self._config.search.sampler, self._config.search.seed, number, fixed)
-        trial = self._search.ask(self._distributions)
+        half_made = self._half_made(self._search)
+        number = len(self._search.get_trials(deepcopy=False)) if half_made is None else half_made.number
+        search = self._config.search
+        self._search.sampler = make_sampler(search.sampler, search.seed, number, self._next_fixed())
+        trial = self._search.ask() if half_made is None else self._begun_again(half_made)
         assert trial.number == number, "another driver writes to this study"
-        setting = Setting(self._config.loss.name, {name: trial.params[name] for name in self._distributions})
+        parameters = {
+            name: trial.suggest_float(name, distribution.low, distribution.high)
+            for name, distribution in self._distributions.items()
+        }
+        setting = Setting(self._config.loss.name, parameters)
         self._storage.set_trial_user_attr(trial._trial_id, _SETTING, asdict(setting))
         return Task(str(number), setting)
+
+    def _begun_again(self, half_made: FrozenTrial) -> Trial:
+        """The trial of a half-made row, with the sampler where it was after the suggestions that the row has."""
+        trial = Trial(self._search, half_made._trial_id)
+        for name, distribution in self._distributions.items():
+            if name in half_made.params and name not in trial.relative_params and not distribution.single():
+                self._search.sampler.sample_independent(self._search, half_made, name, distribution)
+        return trial
+
+    def _half_made(self, study: Study) -> FrozenTrial | None:
+        """The row that was begun and has no setting yet: at most one, for a driver begins one at a time."""
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return next((trial for trial in running if _SETTING not in trial.user_attrs), None)
+
+    def _void_half_made(self) -> None:
+        """Closes a row that will not be needed, outside budget and failure counts."""
+        for study in (self._baselines, self._search):
+            half_made = self._half_made(study)
+            if half_made is not None:
+                study.tell(half_made.number, state=TrialState.FAIL, skip_if_finished=True)
 
     def _next_fixed(self) -> dict[str, float] | None:
         """The first fixed setting that no trial has, a failed one not counted."""
@@ -359,6 +418,10 @@ class Ledger:
             checkpoint=f"checkpoints/{number}" if epochs else None,
             outcomes=f"outcomes/{number}.npz" if complete else None,
         )
+
+
+def _never_lost() -> None:
+    """The right to write of a ledger without a lease."""
 
 
 def epochs_of(trial: FrozenTrial) -> list[dict[str, float]]:

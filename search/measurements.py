@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # torch stays out of the driver
@@ -12,12 +13,21 @@ if TYPE_CHECKING:  # torch stays out of the driver
 def epoch_metrics(result: EpochResult) -> dict[str, float]:
     """One epoch as flat numbers: means over the replicates, and ``NAME[r]`` for each where there are several."""
     metrics: dict[str, float] = {"epoch": result.epoch, "seconds": result.seconds}
-    for name in ("train_loss", "validation_loss", "validation_accuracy"):
+    for name in ("train_loss", "validation_loss", "validation_accuracy", "robust_estimate"):
         values = getattr(result, name)
+        if not values:
+            continue
         metrics[name] = sum(values) / len(values)
         if len(values) > 1:
             metrics |= {f"{name}[{replicate}]": value for replicate, value in enumerate(values)}
     return metrics
+
+
+def rung_values(metrics: Mapping[str, float]) -> dict[str, float] | None:
+    """What an epoch's metrics say of the objectives, for a comparison at a rung; None where the epoch is no rung."""
+    if "robust_estimate" not in metrics:
+        return None
+    return {"clean_accuracy": metrics["validation_accuracy"], "robust_accuracy": metrics["robust_estimate"]}
 
 
 def result_values(result: SettingResult) -> dict[str, Any]:

@@ -97,6 +97,7 @@ class Progress:
         self._began = time.monotonic()
         self._shown = 0.0
         self._stage = "starting"
+        self._waiting_for = ""
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -133,6 +134,12 @@ class Progress:
             self._refresh()
         elif not self._quiet and name:
             self._console.print(f"{name} ...", highlight=False)
+
+    def waiting(self, reason: str) -> None:
+        """Says that the storage does not answer, and why; nothing once it does."""
+        if reason != self._waiting_for:
+            self._waiting_for = reason
+            self.stage(f"waiting for the storage ({reason})" if reason else "")
 
     def tick(self) -> None:
         """Redraws the panel now and then; cheap enough for every turn of Tune's loop."""
@@ -174,6 +181,8 @@ class Progress:
         head = f"[{self._standing.finished}/{self._config.budget}] {describe(record)}"
         if record.state == "failed":
             return f"{head}  failed: {record.failure}"
+        if record.state == "pruned":
+            return f"{head}  stopped after epoch {record.epochs} of {self._config.train.epochs}"
         values = "  ".join(f"{short(name)} {100 * record.objectives[name]:5.1f} %" for name in self._config.objectives)
         seconds = record.train_seconds + record.attack_seconds
         rest = f"  left {clock(left)}" if left is not None else ""

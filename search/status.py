@@ -9,6 +9,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from analysis.records import TrialRecord
+from search.agreement import Agreement, compare
 from search.lease import holder
 from search.ledger import Counts, Ledger, open_storage
 from search.progress import Standing, describe, short
@@ -19,13 +20,18 @@ State = Literal["running", "interrupted", "complete", "failed"]
 
 @dataclass(frozen=True)
 class Status:
-    """A run's state, counts and best so far."""
+    """A run's state, counts and best so far.
+
+    Args:
+        agreement: Whether ``trials.csv`` and MLflow agree with the ledger; None while a driver is at work.
+    """
 
     run: Run
     state: State
     counts: Counts
     standing: Standing
     running: list[TrialRecord]
+    agreement: Agreement | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The form that programs rely on (``status --json``)."""
@@ -47,6 +53,7 @@ class Status:
                 for name, record in self.standing.best.items()
             },
             "running": [{"number": record.number, "epoch": record.epochs} for record in self.running],
+            "differences": None if self.agreement is None else self.agreement.differences,
             "folder": str(self.run.folder),
         }
 
@@ -65,24 +72,29 @@ def read_records(run: Run) -> list[TrialRecord]:
     return open_ledger(run).records()
 
 
-def read_status(name: str, runs_dir: Path) -> Status:
+def read_status(name: str, runs_dir: Path, *, verify: bool = False) -> Status:
     """Where a run stands.
 
     Args:
         name: A run under ``runs_dir``, or its path.
         runs_dir: Folder of the runs.
+        verify: Whether its table and MLflow are compared with the ledger, unless a driver is at work; takes seconds.
     """
     run = Run.open(name, runs_dir)
     ledger = open_ledger(run)
     records = ledger.records()
     driver = holder(ledger.engine, run.name)
     alive = driver is not None and driver.alive
+    agreement = None
+    if verify and not alive:
+        agreement = compare(run, records, {record.number: ledger.history(record.number) for record in records})
     return Status(
         run=run,
         state=_state(ledger, alive),
         counts=ledger.counts(),
         standing=Standing.of(records, run.config),
         running=[record for record in records if record.state == "running"],
+        agreement=agreement,
     )
 
 
@@ -105,8 +117,21 @@ def print_status(console: Console, status: Status) -> None:
         )
     if standing.best:
         console.print(f"  hypervolume  {standing.hypervolume:.4f}", highlight=False)
+    if status.agreement is not None:
+        _print_agreement(console, status.agreement, command("resume", status.run.argument))
     if status.state in ("interrupted", "failed"):
         console.print(f"Go on with `{command('resume', status.run.argument)}`", highlight=False)
+
+
+def _print_agreement(console: Console, agreement: Agreement, resume: str) -> None:
+    if not agreement.differences:
+        console.print(
+            f"  verified     ledger, trials.csv and MLflow agree on {agreement.trials} trials", highlight=False
+        )
+        return
+    for line in agreement.differences:
+        console.print(f"  {line}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"  The ledger is right; `{resume}` mends the rest", highlight=False, soft_wrap=True)
 
 
 def _state(ledger: Ledger, alive: bool) -> State:

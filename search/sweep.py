@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from optuna.exceptions import StorageInternalError
 from rich.console import Console
-from sqlalchemy.exc import SQLAlchemyError
 
 from analysis.hypervolume import reference_point
 from analysis.records import TrialRecord
 from search.cluster import check_machine, concurrency, connected
 from search.config import SweepConfig
 from search.dataset import prepare_dataset
-from search.errors import Interrupted, SweepFailed
+from search.errors import Halted, Interrupted, SweepFailed
+from search.halving import Halving
 from search.lease import Lease
 from search.ledger import Ledger, Task, check_free, open_storage
+from search.patience import STORAGE_ERRORS, storage_reason
 from search.progress import Progress, Standing
 from search.results import Results, write_results, write_tables
 from search.runs import Run, command
@@ -66,8 +68,9 @@ def start(
         preload()
         with connected(config, address), _signals() as signals:
             run.create(data)
-            ledger = Ledger(storage or open_storage(run.storage_url), config, "new")
-            return run, _drive(run, ledger, progress, signals, began)
+            with _resumable(run):
+                ledger = Ledger(storage or open_storage(run.storage_url), config, "new")
+                return run, _drive(run, ledger, progress, signals, began)
 
 
 def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outcome:
@@ -78,9 +81,9 @@ def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outc
     """
     began = time.monotonic()
     check_machine(run.config, address)
-    ledger = Ledger(open_storage(run.storage_url), run.config, "resume")
     prepare_dataset(run.config.data)
-    with Progress(run.config, console, quiet) as progress:
+    with _resumable(run), Progress(run.config, console, quiet) as progress:
+        ledger = Ledger(open_storage(run.storage_url), run.config, "resume")
         if ledger.complete:  # nothing to train: only what MLflow missed, and the results
             with _signals() as signals:
                 return _drive(run, ledger, progress, signals, began)
@@ -96,14 +99,13 @@ def _drive(run: Run, ledger: Ledger, progress: Progress, signals: _Signals, bega
     tracker = Tracker(run.tracking_uri, run.config.tracking.experiment, run.name, artifact_root=run.artifacts)
     status: SweepStatus = "FAILED"
     try:
-        ledger.adopt()
+        ledger.adopt(lease.verify)
         tracker.start(_parent(run))
-        records = ledger.records()
-        progress.begin(records)
-        for record in records:
-            tracker.update(record, ledger.history(record.number))
+        progress.begin(ledger.records())
+        mirror = _Mirror(ledger, tracker, run.config)
+        mirror.catch_up()
         if not ledger.complete:
-            _run_trials(run, ledger, lease, tracker, progress, signals)
+            _run_trials(run, ledger, lease, mirror, progress, signals)
         if not ledger.complete:
             counts = ledger.counts()
             raise SweepFailed(
@@ -116,15 +118,10 @@ def _drive(run: Run, ledger: Ledger, progress: Progress, signals: _Signals, bega
         for path in results.files:
             tracker.artifact(path)
         status = "FINISHED"
-    except (SQLAlchemyError, StorageInternalError) as error:
-        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-        reason = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
-        raise SweepFailed(
-            f"the storage went away ({reason}); when it is back, go on with `{command('resume', run.argument)}`"
-        ) from None
     except BaseException as error:
         status = "KILLED" if isinstance(error, Interrupted) else "FAILED"
-        write_tables(run, ledger.records())
+        with suppress(*STORAGE_ERRORS, OSError):  # what stopped us may stop this too
+            write_tables(run, ledger.records())
         raise
     finally:
         report = tracker.close(status)
@@ -133,22 +130,31 @@ def _drive(run: Run, ledger: Ledger, progress: Progress, signals: _Signals, bega
     return Outcome(results, report, time.monotonic() - began)
 
 
-def _run_trials(
-    run: Run, ledger: Ledger, lease: Lease, tracker: Tracker, progress: Progress, signals: _Signals
-) -> None:
+def _run_trials(run: Run, ledger: Ledger, lease: Lease, mirror: _Mirror, progress: Progress, signals: _Signals) -> None:
     """Hands the ledger to Ray Tune until the budget is spent or too much has failed."""
     from ray import tune
 
-    from search.searcher import EveryTurn, LedgerSearcher
+    from search.searcher import EveryTurn, LedgerSearcher, Stopping, rebuilt
     from search.trial import SettingTrial
 
     config, resources = run.config, run.config.resources
     progress.concurrency = concurrency(config)
-    searcher = LedgerSearcher(ledger, progress.concurrency, [progress, _Mirror(ledger, tracker, progress)])
+
+    def waiting(reason: str) -> None:
+        progress.waiting(reason)
+        signals.check()
+
+    halving = None
+    if config.rungs is not None and config.search.halving is not None:
+        factor = config.search.halving.reduction_factor
+        halving = rebuilt(Halving(config.objectives, config.rungs.epochs, factor), ledger)
+    searcher = LedgerSearcher(ledger, lease.epoch, progress.concurrency, [progress, mirror], waiting, halving)
     trainable = tune.with_parameters(
         SettingTrial,
         problem=config.problem,
+        rungs=config.rungs,
         folder=str(run.folder),
+        owner=lease.epoch,
         threads=resources.cpus_per_trial,
         cuda=resources.gpus_per_trial > 0,
     )
@@ -158,6 +164,7 @@ def _run_trials(
             tune.with_resources(trainable, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
+                scheduler=Stopping(searcher),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.trial_id,
@@ -170,7 +177,7 @@ def _run_trials(
                 # A setting's checkpoints are its own, under its number; Tune's would die with its scratch folder.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=_WORKER_RESTARTS),
-                callbacks=[EveryTurn([progress.tick, signals.check, lease.check])],
+                callbacks=[EveryTurn([progress.tick, searcher.check, signals.check, lease.check])],
             ),
         )
         progress.stage("starting the workers")
@@ -181,22 +188,73 @@ def _run_trials(
 class _Mirror:
     """Keeps MLflow in step with the ledger, as an observer."""
 
-    def __init__(self, ledger: Ledger, tracker: Tracker, progress: Progress) -> None:
-        self._ledger, self._tracker, self._progress = ledger, tracker, progress
+    def __init__(self, ledger: Ledger, tracker: Tracker, config: SweepConfig) -> None:
+        self._ledger, self._tracker, self._config = ledger, tracker, config
+
+    def catch_up(self) -> None:
+        """Shows all that the ledger holds; what MLflow has already is not written again."""
+        records = self._ledger.records()
+        for record in records:
+            self._show(record)
+        ended = sorted((record for record in records if record.finished is not None), key=_order_of_ends)
+        for index, record in enumerate(ended):
+            self._summarize(ended[: index + 1], record)
 
     def started(self, task: Task, record: TrialRecord) -> None:
-        self._tracker.update(record, self._ledger.history(task.number))
+        del task
+        self._show(record)
 
     def epoch_finished(self, number: str, metrics: dict[str, float]) -> None:
         del metrics
-        self._tracker.update(self._ledger.record(number), self._ledger.history(number))
+        self._show(self._ledger.record(number))
 
     def ended(self, record: TrialRecord) -> None:
+        self._show(record)
+        self._summarize(self._ledger.records(), record)
+
+    def _show(self, record: TrialRecord) -> None:
         self._tracker.update(record, self._ledger.history(record.number))
-        standing: Standing = self._progress.standing
-        best = {f"best_{name}": best.objectives[name] for name, best in standing.best.items()}
-        values = {"trials_finished": standing.finished, "trials_failed": standing.failed, **best}
-        self._tracker.summary({**values, "hypervolume": standing.hypervolume}, step=standing.finished)
+
+    def _summarize(self, records: list[TrialRecord], last: TrialRecord) -> None:
+        """A point of the sweep's curves for every trial that counts towards the budget."""
+        assert last.finished is not None
+        if not last.is_baseline and last.state in ("complete", "pruned"):
+            step = sum(not record.is_baseline and record.state in ("complete", "pruned") for record in records)
+            self._tracker.summary(partial(_summary, records, self._config), step, last.finished)
+
+
+def _order_of_ends(record: TrialRecord) -> tuple[float, str]:
+    return record.finished or 0.0, record.number
+
+
+def _summary(records: list[TrialRecord], config: SweepConfig) -> dict[str, float]:
+    standing = Standing.of(records, config)
+    return {
+        "trials_finished": standing.finished,
+        "trials_failed": standing.failed,
+        "hypervolume": standing.hypervolume,
+        **{f"best_{name}": best.objectives[name] for name, best in standing.best.items()},
+    }
+
+
+@contextmanager
+def _resumable(run: Run) -> Iterator[None]:
+    """Says what stopped a driver although none of its trials did anything wrong, and how to go on."""
+    try:
+        yield
+    except STORAGE_ERRORS as error:
+        reason = storage_reason(error)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        reason = f"{error.strerror}: {error.filename}"
+    except Halted as halted:
+        reason = str(halted)
+    else:
+        return
+    raise SweepFailed(
+        f"nothing can be written ({reason}); mend that and go on with `{command('resume', run.argument)}`"
+    )
 
 
 def _parent(run: Run) -> ParentInfo:

@@ -204,14 +204,15 @@ class Tracker:
         """
         self._put(("trial", record.number), partial(_Mirror.trial, record=record, history=tuple(history)))
 
-    def summary(self, metrics: Mapping[str, float], step: int) -> None:
-        """Shows where the whole sweep stands.
+    def summary(self, measure: Callable[[], Mapping[str, float]], step: int, when: float) -> None:
+        """Shows where the whole sweep stood.
 
         Args:
-            metrics: Trials done, hypervolume, and so on.
-            step: The x axis, never falling; a step that is there already is left alone.
+            measure: Gives trials done, hypervolume, and so on; asked only if the step is not there already.
+            step: The x axis, never falling.
+            when: Unix time, always the same for a step, so that one written twice is there once.
         """
-        write = partial(_Mirror.summary, metrics=dict(metrics), step=step, when=time.time())
+        write = partial(_Mirror.summary, measure=measure, step=step, when=when)
         self._put(("summary", str(step)), write)
 
     def artifact(self, path: Path) -> None:
@@ -272,12 +273,12 @@ class Tracker:
             try:
                 mirror.connect()
             except Exception as error:  # whatever MLflow or a database driver raises: the sweep goes on
-                self._error = _explain(self._uri, error)
+                self._error = explain(self._uri, error)
                 return False
             try:
                 write(mirror)
             except Exception as error:
-                self._error = _explain(self._uri, error)
+                self._error = explain(self._uri, error)
                 mirror.disconnect()
                 succeeded = False
                 continue
@@ -345,7 +346,7 @@ class _Mirror:
             self._client = _open(self._uri)
         self._experiment_id = self._find_experiment()
         parent, self._children = None, {}
-        for run in self._search():
+        for run in runs_of(self._client, self._experiment_id, self._info.identity):
             number = run.data.tags.get(NUMBER_TAG)
             if (parent is not None) if number is None else (number in self._children):
                 # A request to create it had come through although its answer was lost.
@@ -388,12 +389,12 @@ class _Mirror:
         run.revision = revision
         run.epochs = max([run.epochs, *(int(row["epoch"]) for row in history)])
 
-    def summary(self, metrics: Mapping[str, float], step: int, when: float) -> None:
+    def summary(self, measure: Callable[[], Mapping[str, float]], step: int, when: float) -> None:
         """Adds a point to the parent run's curves."""
         assert self._parent is not None
         if step <= self._parent.epochs:
             return
-        self._log(self._parent, metrics=_as_metrics(metrics, when, step), tags={_EPOCHS_TAG: str(step)})
+        self._log(self._parent, metrics=_as_metrics(measure(), when, step), tags={_EPOCHS_TAG: str(step)})
         self._parent.epochs = step
 
     def artifact(self, path: Path) -> None:
@@ -442,24 +443,6 @@ class _Mirror:
             except MlflowException:  # an older server may find it too long; the links do without
                 return
         self._has_view = True
-
-    def _search(self) -> Iterator[Run]:
-        """All runs of the sweep, oldest first."""
-        assert self._client is not None
-        assert self._experiment_id is not None
-        token: str | None = None
-        while True:
-            page = self._client.search_runs(
-                [self._experiment_id],
-                f"tags.`{_IDENTITY_TAG}` = '{self._info.identity}'",
-                max_results=_PAGE,
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-            yield from page
-            token = page.token
-            if not token:
-                return
 
     def _create(self, name: str, started: float, tags: Mapping[str, str]) -> _TrackedRun:
         assert self._client is not None
@@ -641,6 +624,82 @@ def _revision(record: TrialRecord, history: Sequence[Mapping[str, float]]) -> st
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=dict).encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class TrackedTrial:
+    """A trial as MLflow shows it.
+
+    Args:
+        number: The trial's number in the ledger.
+        status: MLflow's.
+        epochs: The step of each point of the training loss, as often as it is there.
+        metrics: Objectives and accuracies, by their names in the records.
+        parameters: As text.
+    """
+
+    number: str
+    status: str
+    epochs: tuple[int, ...]
+    metrics: Mapping[str, float]
+    parameters: Mapping[str, str]
+
+
+def read_tracked(uri: str, experiment: str, identity: str) -> tuple[list[str], list[TrackedTrial]]:
+    """What MLflow has of a sweep. Waits for MLflow, and for its import.
+
+    Args:
+        uri: MLflow's tracking URI.
+        experiment: Name of the experiment.
+        identity: What the sweep's runs are known by.
+
+    Returns:
+        The status of each run of the sweep itself (one, if all is well), and its trials.
+
+    Raises:
+        Exception: Whatever MLflow raises where it cannot be read.
+    """
+    _import_mlflow()
+    from mlflow import MlflowClient
+
+    database = sqlite_file(uri)
+    if database is not None and not database.exists():
+        raise FileNotFoundError(f"{database} is not there")
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    found = client.get_experiment_by_name(experiment)
+    parents: list[str] = []
+    trials: list[TrackedTrial] = []
+    for run in runs_of(client, str(found.experiment_id), identity) if found is not None else ():
+        number = run.data.tags.get(NUMBER_TAG)
+        if number is None:
+            parents.append(run.info.status)
+            continue
+        points = client.get_metric_history(run.info.run_id, "train_loss")
+        steps = tuple(point.step for point in points)
+        trials.append(TrackedTrial(number, run.info.status, steps, run.data.metrics, run.data.params))
+    return parents, trials
+
+
+def runs_of(client: MlflowClient, experiment_id: str, identity: str) -> Iterator[Run]:
+    """All runs of a sweep, oldest first."""
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            f"tags.`{_IDENTITY_TAG}` = '{identity}'",
+            max_results=_PAGE,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def tracked_status(state: str) -> str:
+    """How MLflow shows a trial of this state."""
+    return _STATUS[state]
+
+
 def is_server(uri: str) -> bool:
     return urlsplit(uri).scheme in ("http", "https")
 
@@ -663,7 +722,7 @@ def shown(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def _explain(uri: str, error: Exception) -> str:
+def explain(uri: str, error: Exception) -> str:
     """One line for the user; MLflow's own messages nest several exceptions and may show a password."""
     text = " ".join(str(error).split())
     errno = _ERRNO.search(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import traceback
 from collections.abc import Iterator, Mapping
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ray import tune
 
+from analysis.records import BASELINE_PREFIX
 from search.measurements import epoch_metrics, result_values
-from trainables.settings import Problem, Setting
+from trainables.settings import Problem, Rungs, Setting
 
 if TYPE_CHECKING:
     from trainables.data.splits import Split
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
 
 # Keys of a trial's configuration and of its results; epochs and results are JSON, because Tune flattens mappings.
 NUMBER, SETTING = "number", "setting"
-EPOCH, RESULT, FAILURE = "epoch", "result", "failure"
+OWNER, EPOCH, RESULT, FAILURE, HALT = "owner", "epoch", "result", "failure", "halt"
 _DONE: Final = "done"
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class SettingTrial(tune.Trainable):
@@ -31,18 +34,28 @@ class SettingTrial(tune.Trainable):
     """
 
     def setup(  # type: ignore[override]  # tune.with_parameters adds the others
-        self, config: dict[str, Any], problem: Problem, folder: str, threads: int, cuda: bool
+        self,
+        config: dict[str, Any],
+        problem: Problem,
+        rungs: Rungs | None,
+        folder: str,
+        owner: int,
+        threads: int,
+        cuda: bool,
     ) -> None:
         """Takes the first setting; the data is loaded once for all the settings that this worker will serve.
 
         Args:
             config: The first setting and its number.
             problem: What all settings share.
+            rungs: Where settings are compared during their training; baselines are not.
             folder: The run's folder.
+            owner: The epoch of the driver's lease: checkpoints and results carry it.
             threads: torch threads; as many as the trial has processors.
             cuda: Whether the trial has a GPU, or a part of one.
         """
-        self._problem, self._folder, self._threads, self._cuda = problem, Path(folder), threads, cuda
+        self._problem, self._rungs, self._folder, self._owner = problem, rungs, Path(folder), owner
+        self._threads, self._cuda = threads, cuda
         self._splits: Mapping[str, Split] | None = None
         self._begin(config)
 
@@ -53,6 +66,9 @@ class SettingTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """One epoch, or the robust evaluation; a failure is a result with its reason, not an exception."""
+        return {OWNER: self._owner, **self._step()}
+
+    def _step(self) -> dict[str, Any]:
         from trainables.setting import SettingResult
         from trainables.train import NonFiniteLoss
 
@@ -62,6 +78,9 @@ class SettingTrial(tune.Trainable):
                 return {RESULT: json.dumps(self._finished(result)), _DONE: True}
             return {EPOCH: json.dumps(epoch_metrics(result))}
         except Exception as error:  # whatever a setting can do wrong ends this trial alone
+            if isinstance(error, OSError) and error.errno in _FULL:
+                # No fault of the setting's: every other one would meet it too, and later go on from its checkpoint.
+                return {HALT: f"{error.strerror}: {error.filename or self._folder}", _DONE: True}
             log = self._folder / "failures" / f"{self._number}.txt"
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text(traceback.format_exc(), encoding="utf-8")
@@ -87,11 +106,20 @@ class SettingTrial(tune.Trainable):
             self._problem,
             setting,
             device=device,
-            checkpoints=self._folder / "checkpoints" / self._number,
+            checkpoints=self._checkpoints,
+            owner=self._owner,
+            rungs=None if self._number.startswith(BASELINE_PREFIX) else self._rungs,
             splits=self._splits,
         )
 
+    @property
+    def _checkpoints(self) -> Path:
+        return self._folder / "checkpoints" / self._number
+
     def _finished(self, result: SettingResult) -> dict[str, Any]:
+        from trainables.checkpoint import check_claim
+
+        check_claim(self._checkpoints, self._owner)
         path = self._folder / "outcomes" / f"{self._number}.npz"
         path.parent.mkdir(exist_ok=True)
         result.outcomes.save(path)

@@ -1,4 +1,8 @@
-"""Checkpoints of a training: one file an epoch that holds every replicate's full state."""
+"""Checkpoints of a training: one file an epoch that holds every replicate's full state.
+
+A folder has one writer at a time, its owner, who claims it by a number. A writer with a lower number (a worker that
+outlives its driver) finds that it has been superseded, and writes no more.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,47 @@ from trainables.train import Replicate
 
 KEPT = 2
 PATTERN = "epoch-*.pt"
+OWNER = "owner"
 
 logger = logging.getLogger(__name__)
 
 
-def save(folder: Path, replicates: Sequence[Replicate], epoch: int) -> Path:
+class Superseded(RuntimeError):
+    """A writer's folder has been claimed by a later owner, so the writer has no business here any more."""
+
+
+def claim(folder: Path, owner: int) -> None:
+    """Makes ``owner`` the only writer of the folder.
+
+    Args:
+        folder: Made if it is not there.
+        owner: At least 0; a later owner has a higher number.
+
+    Raises:
+        Superseded: A later owner has claimed the folder.
+    """
+    check_claim(folder, owner)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{OWNER}.{os.getpid()}.tmp"
+    temporary.write_text(str(owner), encoding="utf-8")
+    temporary.replace(folder / OWNER)
+
+
+def check_claim(folder: Path, owner: int) -> None:
+    """Asserts that no later owner has claimed the folder.
+
+    Raises:
+        Superseded: One has.
+    """
+    try:
+        claimed = int((folder / OWNER).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    if claimed > owner:
+        raise Superseded(f"{folder} belongs to owner {claimed} now, owner {owner} writes no more")
+
+
+def save(folder: Path, replicates: Sequence[Replicate], epoch: int, owner: int = 0) -> Path:
     """Writes ``epoch-00007.pt``, and removes all but the last two.
 
     The file appears whole or not at all, whenever the process or the machine stops. The one before stays, in case the
@@ -28,19 +68,25 @@ def save(folder: Path, replicates: Sequence[Replicate], epoch: int) -> Path:
         folder: Made if it is not there.
         replicates: Models in training.
         epoch: Epochs done, the number in the file's name.
+        owner: Whose checkpoint it is; it is in the file too.
 
     Returns:
         The file.
+
+    Raises:
+        Superseded: A later owner has claimed the folder; nothing has been written.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    check_claim(folder, owner)
     path = folder / f"epoch-{epoch:05d}.pt"
     # The process number keeps two writers of one folder (a killed node's last worker, its successor) apart.
     temporary = folder / f".{path.name}.{os.getpid()}.tmp"
     try:
         with temporary.open("wb") as file:
-            torch.save({"replicates": [replicate.state_dict() for replicate in replicates]}, file)
+            torch.save({"owner": owner, "replicates": [replicate.state_dict() for replicate in replicates]}, file)
             file.flush()
             os.fsync(file.fileno())
+        check_claim(folder, owner)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from trainables.checkpoint import load_latest, save
+from trainables.checkpoint import claim, load_latest, save
 from trainables.data.splits import Split, load_splits
 from trainables.losses import loss_function
 from trainables.robustness import Outcomes, evaluate
-from trainables.settings import Problem, Setting
-from trainables.train import EpochResult, epoch_result, make_replicates, train
+from trainables.settings import Problem, RobustnessSettings, Rungs, Setting
+from trainables.train import EpochResult, Replicate, epoch_result, make_replicates, train
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ def run_setting(
     *,
     device: torch.device | str = "cpu",
     checkpoints: Path | None = None,
+    owner: int = 0,
+    rungs: Rungs | None = None,
     splits: Mapping[str, Split] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[EpochResult | SettingResult]:
@@ -54,6 +56,8 @@ def run_setting(
         setting: The loss and its parameters.
         device: Where everything runs.
         checkpoints: Folder of the setting's checkpoints, one saved an epoch; None to save none.
+        owner: Who claims that folder; a later owner has a higher number.
+        rungs: Where the robustness is estimated during the training.
         splits: ``train`` and ``validation`` if they are loaded already.
         progress: Called with attacks done and attacks in all.
 
@@ -65,16 +69,20 @@ def run_setting(
         NonFiniteLoss: The training diverged.
         DataMissing: The data set is not there.
         ValueError: The checkpoints are those of another problem.
+        Superseded: A later owner has claimed the folder of the checkpoints.
     """
     splits = splits or load_splits(problem.data, device)
     replicates = make_replicates(problem, splits, device)
     if checkpoints:
+        claim(checkpoints, owner)
         for epoch in range(load_latest(checkpoints, replicates)):
             yield epoch_result(replicates, epoch + 1)
     for result in train(replicates, loss_function(setting), splits, problem.train, augment=problem.data.augment):
+        if rungs is not None and result.epoch in rungs.epochs:
+            estimate_robustness(replicates, splits["validation"], rungs.robustness)
         if checkpoints:
-            save(checkpoints, replicates, result.epoch)
-        yield result
+            save(checkpoints, replicates, result.epoch, owner)
+        yield epoch_result(replicates, result.epoch)
 
     start = time.perf_counter()
     outcomes = evaluate(
@@ -104,3 +112,14 @@ def run_setting(
         train_seconds=sum(epoch.seconds for replicate in replicates for epoch in replicate.history),
         attack_seconds=attack_seconds,
     )
+
+
+def estimate_robustness(replicates: Sequence[Replicate], validation: Split, settings: RobustnessSettings) -> None:
+    """Writes the robust accuracy under a cheap attack into the last epoch of each replicate's history."""
+    start = time.perf_counter()
+    models = [replicate.model for replicate in replicates]
+    robust = evaluate(models, validation, settings, [replicate.seed for replicate in replicates]).robust_accuracy()
+    seconds = (time.perf_counter() - start) / len(replicates)
+    for replicate, estimate in zip(replicates, robust.tolist(), strict=True):
+        last = replicate.history[-1]
+        replicate.history[-1] = replace(last, robust_estimate=estimate, seconds=last.seconds + seconds)

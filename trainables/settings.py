@@ -331,6 +331,19 @@ class RobustnessSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rungs:
+    """After which epochs a setting is compared with others, and the cheap estimate of its robustness there.
+
+    Args:
+        epochs: Ascending.
+        robustness: How the estimate is measured.
+    """
+
+    epochs: tuple[int, ...]
+    robustness: RobustnessSettings
+
+
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """All that two settings must share for their numbers to be comparable."""
 

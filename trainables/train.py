@@ -40,23 +40,31 @@ class NonFiniteLoss(ArithmeticError):
 
 @dataclass(frozen=True)
 class ReplicateEpoch:
-    """One epoch of one replicate: mean losses in nats, accuracy as a fraction, wall time in seconds."""
+    """One epoch of one replicate: mean losses in nats, accuracies as fractions, wall time in seconds.
+
+    The robust estimate is there at a rung alone; its time is in ``seconds``.
+    """
 
     train_loss: float
     validation_loss: float
     validation_accuracy: float
     seconds: float
+    robust_estimate: float | None = None
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch of all replicates; the tuples have one entry a replicate, in the order of the seeds."""
+    """One epoch of all replicates; the tuples have one entry a replicate, in the order of the seeds.
+
+    ``robust_estimate`` is empty where the epoch is no rung.
+    """
 
     epoch: int
     train_loss: tuple[float, ...]
     validation_loss: tuple[float, ...]
     validation_accuracy: tuple[float, ...]
     seconds: float
+    robust_estimate: tuple[float, ...] = ()
 
 
 @dataclass(eq=False)
@@ -200,6 +208,7 @@ def epoch_result(replicates: Sequence[Replicate], epoch: int) -> EpochResult:
         validation_loss=tuple(row.validation_loss for row in rows),
         validation_accuracy=tuple(row.validation_accuracy for row in rows),
         seconds=sum(row.seconds for row in rows),
+        robust_estimate=tuple(row.robust_estimate for row in rows if row.robust_estimate is not None),
     )
 
 

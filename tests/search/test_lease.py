@@ -99,3 +99,13 @@ def test_of_many_that_start_together_exactly_one_wins(engine: Engine) -> None:
         thread.join()
     assert (len(won), len(refused)) == (1, 7)
     won[0].release()
+
+
+def test_a_lost_lease_is_known_before_the_next_write(engine: Engine) -> None:
+    lease = Lease(engine, "study")
+    lease.verify()
+    with engine.begin() as connection:
+        connection.execute(update(_TABLE).values(owner="thief", epoch=7))
+    with pytest.raises(SweepFailed, match="taken over"):
+        lease.verify()
+    lease.release()

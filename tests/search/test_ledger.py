@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import Trial, TrialState
 
 from search.config import SweepConfig
 from search.errors import UserError
@@ -149,18 +150,101 @@ def test_an_orphan_is_handed_out_again_before_anything_else(tmp_path: Path) -> N
     assert [epoch["epoch"] for epoch in next_driver.history("1")] == [1]
 
 
-def test_a_row_whose_driver_died_within_the_ask_is_void(tmp_path: Path) -> None:
+class Died(Exception):
+    """Stands for the death of the driver."""
+
+
+def die(*_: object, **__: object) -> None:
+    raise Died
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
+@pytest.mark.parametrize("suggestions", [0, 1, 2])
+def test_a_row_whose_driver_died_within_the_ask_gets_the_same_suggestions_from_the_next(
+    sampler: str, suggestions: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = (
+        {"sampler": "grid", "trials": None, "grid": {"s": 4, "m": 3}}
+        if sampler == "grid"
+        else {"sampler": sampler, "trials": 13}
+    )
+    config = small_config(search=search)
+    (tmp_path / "whole").mkdir()
+    whole = finish_all(new_ledger(tmp_path / "whole", config))
+
+    ledger = new_ledger(tmp_path, config)
+    handed: list[Task] = []
+    for _ in range(len(whole) - 1):
+        task = ledger.ask()
+        assert task is not None
+        handed.append(task)
+        s, m = task.setting.parameters.get("s", 0.0), task.setting.parameters.get("m", 0.0)
+        ledger.finish(task.number, result(0.9 + s / 100, 0.5 - m))
+    suggest, asked = Trial.suggest_float, 0
+
+    def suggest_then_die(*arguments: Any) -> float:
+        nonlocal asked
+        if asked == suggestions:
+            raise Died
+        asked += 1
+        return suggest(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trial, "suggest_float", suggest_then_die)
+        patch.setattr(ledger._storage, "set_trial_user_attr", die)
+        with pytest.raises(Died):
+            ledger.ask()
+
+    again = reopened(tmp_path, config)
+    assert again.counts().running == 0
+    assert [*handed, *finish_all(again)] == whole
+    assert {trial.state for trial in again._search.trials} == {TrialState.COMPLETE}
+
+
+def test_a_half_made_row_that_is_not_needed_is_void(tmp_path: Path) -> None:
     ledger = new_ledger(tmp_path)
-    ledger._search.ask()  # the row is there, its suggestions are not
+    finish_all(ledger)
+    ledger._search.ask()
     again = reopened(tmp_path)
-    assert again.failures() == 0
-    counts = again.counts()
-    assert (counts.failed, counts.running) == (0, 0)
-    tasks = finish_all(again)
-    assert [task.number for task in tasks] == ["B0", "B1", "1", "2", "3", "4"]
+    assert again.ask() is None
     assert again.complete
-    assert {record.number for record in again.records()} == {"B0", "B1", "1", "2", "3", "4"}
-    assert again._search.trials[0].state == TrialState.FAIL
+    assert again.counts().failed == 0
+    assert again._search.trials[-1].state == TrialState.FAIL
+    assert len(again.records()) == 6
+
+
+def test_an_ask_whose_answer_was_lost_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = new_ledger(tmp_path)
+    write = ledger._storage.set_trial_user_attr
+
+    def write_then_fail(trial_id: int, key: str, value: Any) -> None:
+        write(trial_id, key, value)
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger._storage, "set_trial_user_attr", write_then_fail)
+        with pytest.raises(Died):
+            ledger.ask()
+    assert [task.number for task in finish_all(ledger)] == ["B0", "B1", "0", "1", "2", "3"]
+
+
+def test_a_driver_that_has_lost_its_lease_writes_nothing(tmp_path: Path) -> None:
+    ledger = new_ledger(tmp_path)
+    task = ledger.ask()
+    assert task is not None
+    ledger.adopt(lambda: None)
+    before = ledger.records()
+    ledger._check = die
+    for write in (
+        ledger.ask,
+        lambda: ledger.report(task.number, {"epoch": 1, "seconds": 1.0}),
+        lambda: ledger.finish(task.number, result(0.9, 0.5)),
+        lambda: ledger.fail(task.number, "nan"),
+        lambda: ledger.prune(task.number),
+    ):
+        with pytest.raises(Died):
+            write()
+    assert ledger.records() == before
 
 
 def test_a_result_whose_tell_was_cut_off_is_told_by_the_next_driver(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,9 +23,12 @@ import pytest
 from analysis.records import read
 from search.config import load
 from search.errors import UserError
+from search.halving import Halving
 from search.lease import Lease
 from search.ledger import open_storage
-from search.status import read_status
+from search.runs import Run
+from search.searcher import rebuilt
+from search.status import open_ledger, read_status
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 SMALL = (
@@ -157,7 +161,60 @@ def test_status_for_programs_and_for_people(finished: Finished) -> None:
     assert (status["name"], status["state"]) == ("quickstart", "complete")
     assert status["trials"] == {"complete": 3, "pruned": 0, "failed": 0, "running": 0, "budget": 3}
     assert status["hypervolume"] > 0
-    assert "complete, 3 of 3 settings" in robustfront(finished.folder, "status", "quickstart").stdout
+    for_people = robustfront(finished.folder, "status", "quickstart").stdout
+    assert "complete, 3 of 3 settings" in for_people
+    assert "ledger, trials.csv and MLflow agree on 5 trials" in for_people
+
+
+def drop_a_row(run: Path) -> None:
+    lines = (run / "trials.csv").read_text().splitlines()
+    (run / "trials.csv").write_text("\n".join([*lines[:2], *lines[3:], lines[-1]]) + "\n")
+
+
+def change_a_number(run: Path) -> None:
+    trials = pd.read_csv(run / "trials.csv", dtype=str)
+    trials.loc[trials["number"] == "1", "clean_accuracy"] = "0.5"
+    trials.to_csv(run / "trials.csv", index=False)
+
+
+def disturb_mlflow(run: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{run.parent / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("robustfront")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    ids = {run.data.tags.get("robustfront.number"): run.info.run_id for run in runs}
+    client.delete_run(ids["B0"])
+    client.update_run(ids["0"], "RUNNING")
+    client.log_metric(ids["1"], "train_loss", 1.0, step=2)
+    client.log_metric(ids["2"], "robust_accuracy", 0.99, step=2)
+
+
+@pytest.mark.parametrize(
+    ("disturb", "differences"),
+    [
+        (drop_a_row, ["trials.csv lacks trial 1", "trials.csv has trial B1 more than once"]),
+        (change_a_number, ["trials.csv, trial 1: clean_accuracy differ"]),
+        (
+            disturb_mlflow,
+            [
+                "MLflow lacks trial B0",
+                "MLflow, trial 0: status RUNNING for a trial that is complete",
+                "MLflow, trial 1: epochs 2 are there more than once",
+                "MLflow, trial 2: robust_accuracy differs",
+            ],
+        ),
+    ],
+)
+def test_status_notices_whatever_disagrees(
+    disturb: Callable[[Path], None], differences: list[str], finished: Finished, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.folder / "runs", tmp_path / "runs")
+    disturb(tmp_path / "runs" / "quickstart")
+    assert sorted(read_status("quickstart", tmp_path / "runs", verify=True).to_json()["differences"]) == sorted(
+        differences
+    )
 
 
 def test_an_exported_setting_trained_again_gives_the_same_numbers(finished: Finished) -> None:
@@ -247,3 +304,31 @@ def test_interrupted_twice_and_resumed_it_loses_and_doubles_nothing(tmp_path: Pa
         if "robustfront.number" in run.data.tags:
             steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "train_loss")]
             assert sorted(steps) == list(range(1, 11))
+
+
+def test_settings_that_others_leave_behind_are_stopped_early(tmp_path: Path) -> None:
+    settings = (
+        *SMALL,
+        "train.epochs=5",
+        "search.trials=8",
+        "search.halving={reduction_factor: 2, steps: 3, images: 40}",
+    )
+    done = robustfront(tmp_path, "sweep", str(QUICKSTART), settings=settings)
+    assert done.returncode == 0, done.stderr
+    trials = read(tmp_path / "runs" / "quickstart").set_index("number")
+    pruned = trials[trials["state"] == "pruned"]
+    assert 1 <= len(pruned) < 8
+    assert f"({len(pruned)} stopped early)" in done.stdout
+    assert set(pruned["epochs"]) <= {1, 2, 4}  # the rungs
+    assert (trials.loc[["B0", "B1"], "state"] == "complete").all()
+    assert (trials[trials["state"] == "complete"]["epochs"] == 5).all()
+    assert read_status("quickstart", tmp_path / "runs", verify=True).to_json()["differences"] == []
+
+    # The same answers again from the ledger alone, as a resumed driver gets them.
+    ledger = open_ledger(Run.open("quickstart", tmp_path / "runs"))
+    config = ledger._config
+    assert config.rungs is not None
+    halving = rebuilt(Halving(config.objectives, config.rungs.epochs, 2), ledger)
+    for record in ledger.records():
+        if record.state == "pruned":
+            assert not halving.report(record.number, record.epochs, {})

@@ -1,0 +1,19 @@
+"""A trial whose worker kills the driver as soon as it has written a checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from search.trial import SettingTrial
+
+
+class ChaosTrial(SettingTrial):
+    """As the sweep's own, but for the kill."""
+
+    def _step(self) -> dict[str, Any]:
+        result = super()._step()
+        if "epoch" in result:
+            from tests.chaos.driver import die
+
+            die("checkpoint written")
+        return result
