@@ -42,9 +42,7 @@ class Standing:
 
     def __init__(self, config: SweepConfig) -> None:
         self._objectives = config.objectives
-        self._front = GrowingFront(
-            list(config.objectives.values()), list(reference_point(config.objectives).values())
-        )
+        self._front = GrowingFront(list(config.objectives.values()), list(reference_point(config.objectives).values()))
         self.finished = self.pruned = self.failed = self.baselines = 0
         self.best: dict[str, TrialRecord] = {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from search.config import StopConfig
@@ -69,7 +70,7 @@ def wall_seconds(starts: Sequence[float], events: Iterable[float], now: float) -
         return 0.0
     times = sorted(events)
     total = max(now - starts[-1], 0.0)
-    for start, following in zip(starts, starts[1:], strict=False):
+    for start, following in pairwise(starts):
         last = bisect_left(times, following) - 1
         if last >= 0:
             total += max(times[last] - start, 0.0)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -189,16 +188,16 @@ class _Mirror:
     """Keeps MLflow in step with the ledger, as an observer."""
 
     def __init__(self, ledger: Ledger, tracker: Tracker, config: SweepConfig) -> None:
-        self._ledger, self._tracker, self._config = ledger, tracker, config
+        self._ledger, self._tracker = ledger, tracker
+        self._standing = Standing(config)
 
     def catch_up(self) -> None:
         """Shows all that the ledger holds; what MLflow has already is not written again."""
         records = self._ledger.records()
         for record in records:
             self._show(record)
-        ended = sorted((record for record in records if record.finished is not None), key=_order_of_ends)
-        for index, record in enumerate(ended):
-            self._summarize(ended[: index + 1], record)
+        for record in sorted((record for record in records if record.finished is not None), key=_order_of_ends):
+            self._summarize(record)
 
     def started(self, task: Task, record: TrialRecord) -> None:
         del task
@@ -210,31 +209,28 @@ class _Mirror:
 
     def ended(self, record: TrialRecord) -> None:
         self._show(record)
-        self._summarize(self._ledger.records(), record)
+        self._summarize(record)
 
     def _show(self, record: TrialRecord) -> None:
         self._tracker.update(record, self._ledger.history(record.number))
 
-    def _summarize(self, records: list[TrialRecord], last: TrialRecord) -> None:
+    def _summarize(self, record: TrialRecord) -> None:
         """A point of the sweep's curves for every trial that counts towards the budget."""
-        assert last.finished is not None
-        if not last.is_baseline and last.state in ("complete", "pruned"):
-            step = sum(not record.is_baseline and record.state in ("complete", "pruned") for record in records)
-            self._tracker.summary(partial(_summary, records, self._config), step, last.finished)
+        assert record.finished is not None
+        standing = self._standing
+        standing.add(record)
+        if not record.is_baseline and record.state in ("complete", "pruned"):
+            values = {
+                "trials_finished": standing.finished,
+                "trials_failed": standing.failed,
+                "hypervolume": standing.hypervolume,
+                **{f"best_{name}": best.objectives[name] for name, best in standing.best.items()},
+            }
+            self._tracker.summary(values, standing.finished, record.finished)
 
 
 def _order_of_ends(record: TrialRecord) -> tuple[float, str]:
     return record.finished or 0.0, record.number
-
-
-def _summary(records: list[TrialRecord], config: SweepConfig) -> dict[str, float]:
-    standing = Standing.of(records, config)
-    return {
-        "trials_finished": standing.finished,
-        "trials_failed": standing.failed,
-        "hypervolume": standing.hypervolume,
-        **{f"best_{name}": best.objectives[name] for name, best in standing.best.items()},
-    }
 
 
 @contextmanager

@@ -23,24 +23,30 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ray import tune
 from rich.console import Console
 
+import search.sweep
+import search.trial
 from analysis.records import TrialRecord
 from search.cluster import connected
-from search.config import SweepConfig, parse
-from search.ledger import Ledger, Task, open_storage
+from search.config import parse
+from search.lease import Lease
+from search.ledger import Ledger, open_storage
 from search.progress import Progress
-from search.trial import EPOCH, NUMBER, RESULT, SETTING
+from search.runs import Run
+from search.searcher import LedgerSearcher
+from search.tracking import Tracker
+from search.trial import EPOCH, OWNER, RESULT, SETTING
 
 CONCURRENCY: Final = 2
 TAIL: Final = 100  # trials
 REPOSITORY: Final = Path(__file__).parents[2]
+_OWNER: Final = 1  # a new study's first lease
 
 
 @dataclass(frozen=True)
@@ -64,12 +70,12 @@ def outcome(parameters: Mapping[str, float]) -> tuple[float, float]:
     return round(1000 * clean) / 1000, round(500 * robust) / 500
 
 
-def results(parameters: Mapping[str, float]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The one epoch and the result that a trial reports."""
+def reports(parameters: Mapping[str, float], owner: int) -> list[dict[str, Any]]:
+    """What a trial reports: one epoch, and the result."""
     clean, robust = outcome(parameters)
     epoch = {"epoch": 1, "seconds": 0.1, "train_loss": 0.5, "validation_loss": 0.5, "validation_accuracy": clean}
     accuracies = {f"pgd50-ce/{view}": robust for view in ("normalized", "raw")}
-    return epoch, {
+    result = {
         "objectives": {"clean_accuracy": clean, "robust_accuracy": robust},
         "accuracies": accuracies,
         "replicates": [{"clean_accuracy": clean, "robust_accuracy": robust, **accuracies}],
@@ -78,60 +84,64 @@ def results(parameters: Mapping[str, float]) -> tuple[dict[str, Any], dict[str, 
         "train_seconds": 0.1,
         "attack_seconds": 0.1,
     }
+    return [
+        {OWNER: owner, EPOCH: json.dumps(epoch)},
+        {OWNER: owner, RESULT: json.dumps(result), "done": True},
+    ]
 
 
 class TrivialTrial(tune.Trainable):
     """Reports one epoch, then its result."""
 
-    def setup(self, config: dict[str, Any], **_: Any) -> None:  # type: ignore[override]
+    def setup(self, config: dict[str, Any], owner: int, **_: Any) -> None:  # type: ignore[override]
+        self._owner = owner
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._epoch, self._result = results(new_config[SETTING]["parameters"])
-        self._trained = False
+        self._reports = iter(reports(new_config[SETTING]["parameters"], self._owner))
         return True
 
     def step(self) -> dict[str, Any]:
-        if self._trained:
-            return {RESULT: json.dumps(self._result), "done": True}
-        self._trained = True
-        return {EPOCH: json.dumps(self._epoch)}
+        return next(self._reports)
 
 
 class _Clock:
-    """When each trial ended, as an observer."""
+    """Stands in MLflow's place and notes when the first trial began and each one ended."""
 
     def __init__(self) -> None:
         self.began = self.cpu_began = 0.0
         self.ends: list[float] = []
 
-    def started(self, task: Task, record: TrialRecord) -> None:
-        del task, record
+    def update(self, record: TrialRecord, history: Sequence[Mapping[str, float]]) -> None:
+        del history
         if not self.began:
             self.began, self.cpu_began = time.perf_counter(), time.process_time()
+        if record.state == "complete":
+            self.ends.append(time.perf_counter())
 
-    def epoch_finished(self, number: str, metrics: dict[str, float]) -> None:
+    def summary(self, metrics: Mapping[str, float], step: int, when: float) -> None:
         pass
-
-    def ended(self, record: TrialRecord) -> None:
-        del record
-        self.ends.append(time.perf_counter())
 
 
 def measure(sampler: str, trials: int, direct: bool) -> Cost:
     """Runs one search in this process."""
-    search = {"sampler": sampler, "trials": trials, "concurrency": CONCURRENCY}
-    config = parse({"name": "growth", "search": search})
+    config = parse({"name": "growth", "search": {"sampler": sampler, "trials": trials, "concurrency": CONCURRENCY}})
     clock = _Clock()
     with tempfile.TemporaryDirectory(prefix="growth-") as folder:
-        progress = Progress(config, Console(), quiet=True)
-        ledger = Ledger(open_storage(f"sqlite:///{folder}/study.db"), config, "new")
+        run = Run(Path(folder), config)
+        ledger = Ledger(open_storage(run.storage_url), config, "new")
         ledger.adopt()
-        with nullcontext() if direct else connected(config, None):
-            from search.searcher import LedgerSearcher
-
-            searcher = LedgerSearcher(ledger, CONCURRENCY, [clock, progress])
-            (_drive if direct else _tune)(searcher)
+        progress = Progress(config, Console(), quiet=True)
+        mirror = search.sweep._Mirror(ledger, cast("Tracker", clock), config)
+        if direct:
+            _drive(LedgerSearcher(ledger, _OWNER, CONCURRENCY, [progress, mirror], lambda _: None))
+        else:
+            search.trial.SettingTrial = TrivialTrial  # type: ignore[assignment, misc]
+            with connected(config, None), search.sweep._signals() as signals:
+                lease = Lease(ledger.engine, config.name)
+                assert lease.epoch == _OWNER
+                search.sweep._run_trials(run, ledger, lease, mirror, progress, signals)
+                lease.release()
     assert ledger.complete
     count = len(clock.ends)
     tail = min(TAIL, count - 1)
@@ -146,7 +156,7 @@ def measure(sampler: str, trials: int, direct: bool) -> Cost:
     )
 
 
-def _drive(searcher: Any) -> None:
+def _drive(searcher: LedgerSearcher) -> None:
     """What Tune asks of a searcher, with as many trials at a time, and nothing else."""
     running: list[tuple[str, dict[str, Any]]] = []
     asked = 0
@@ -154,19 +164,13 @@ def _drive(searcher: Any) -> None:
         while isinstance(suggestion := searcher.suggest(str(asked)), dict):
             running.append((str(asked), suggestion))
             asked += 1
+        searcher.check()
         if not running:
             return
         trial_id, suggestion = running.pop(0)
-        epoch, result = results(suggestion[SETTING]["parameters"])
-        searcher.on_trial_result(trial_id, {NUMBER: suggestion[NUMBER], EPOCH: json.dumps(epoch)})
-        searcher.on_trial_complete(trial_id, {RESULT: json.dumps(result)})
-
-
-def _tune(searcher: Any) -> None:
-    """The sweep's own Tune run."""
-    from search.sweep import tune_run
-
-    tune_run(TrivialTrial, searcher, SweepConfig.model_validate({"name": "x", "search": {"trials": 1}}).resources, [])
+        epoch, result = reports(suggestion[SETTING]["parameters"], _OWNER)
+        searcher.goes_on(trial_id, epoch)
+        searcher.on_trial_complete(trial_id, result)
 
 
 def measure_apart(sampler: str, trials: int, direct: bool) -> Cost:
@@ -179,8 +183,7 @@ def measure_apart(sampler: str, trials: int, direct: bool) -> Cost:
 
 def table(costs: Sequence[Cost]) -> str:
     """The costs in text, each sampler's sizes beside its smallest."""
-    head = f"{'sampler':<8}{'trials':>8}{'cpu ms':>9}{'wall ms':>9}{'last ms':>9}{'peak MB':>9}{'volume':>9}{'cpu':>8}{'wall':>7}"
-    lines = [head]
+    lines = ["sampler   trials   cpu ms  wall ms  last ms  peak MB   volume     cpu   wall"]
     for cost in costs:
         base = min((other for other in costs if other.sampler == cost.sampler), key=lambda other: other.trials)
         lines.append(

@@ -198,18 +198,18 @@ def test_a_row_whose_driver_died_within_the_ask_gets_the_same_suggestions_from_t
     again = reopened(tmp_path, config)
     assert again.counts().running == 0
     assert [*handed, *finish_all(again)] == whole
-    assert {trial.state for trial in again._search.trials} == {TrialState.COMPLETE}
+    assert {trial.state for trial in again._search.study.trials} == {TrialState.COMPLETE}
 
 
 def test_a_half_made_row_that_is_not_needed_is_void(tmp_path: Path) -> None:
     ledger = new_ledger(tmp_path)
     finish_all(ledger)
-    ledger._search.ask()
+    ledger._search.study.ask()
     again = reopened(tmp_path)
     assert again.ask() is None
     assert again.complete
     assert again.counts().failed == 0
-    assert again._search.trials[-1].state == TrialState.FAIL
+    assert again._search.study.trials[-1].state == TrialState.FAIL
     assert len(again.records()) == 6
 
 
