@@ -6,7 +6,7 @@ Zitzler, Thiele 1998: Multiobjective optimization using evolutionary algorithms.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # The worst value of an accuracy: it depends on no front, so that volumes of different runs can be compared.
 REFERENCE: Final = 0.0
+
+T = TypeVar("T")
 
 
 def reference_point(objectives: Mapping[str, Direction], given: Mapping[str, float] | None = None) -> dict[str, float]:
@@ -67,28 +69,40 @@ def hypervolume(points: npt.ArrayLike, directions: Sequence[Direction], referenc
     return float(moocore.hypervolume(values, ref=list(reference), maximise=[d == "maximize" for d in directions]))
 
 
-class GrowingFront:
-    """The front of points that come one by one, and its volume: a point costs what the front is long, not the search.
+class GrowingFront(Generic[T]):
+    """The front of points that come one by one: a point costs what the front is long, not what came before.
 
     Args:
         directions: The direction of each objective, k of them.
-        reference: The reference point, k coordinates.
     """
 
-    def __init__(self, directions: Sequence[Direction], reference: Sequence[float]) -> None:
-        self._directions, self._reference = directions, reference
+    def __init__(self, directions: Sequence[Direction]) -> None:
         self._signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in directions])
         self._losses = np.empty((0, len(directions)))
-        self.hypervolume = 0.0
+        self.members: list[T] = []
 
-    def add(self, point: npt.ArrayLike) -> None:
-        """Takes a point's objective values. Shape (k,)."""
+    @property
+    def points(self) -> npt.NDArray[np.float64]:
+        """The objective values of the members. Shape (members, k)."""
+        return self._signs * self._losses
+
+    def add(self, point: npt.ArrayLike, member: T) -> bool:
+        """Takes a point, unless another is as good.
+
+        Args:
+            point: Its objective values. Shape (k,).
+            member: Whose they are.
+
+        Returns:
+            Whether the front has changed.
+        """
         loss = self._signs * np.asarray(point, dtype=np.float64)
         if (self._losses <= loss).all(axis=1).any():
-            return
-        beaten = (loss <= self._losses).all(axis=1)
-        self._losses = np.vstack([self._losses[~beaten], loss])
-        self.hypervolume = hypervolume(self._signs * self._losses, self._directions, self._reference)
+            return False
+        stays = np.flatnonzero((loss > self._losses).any(axis=1))
+        self._losses = np.vstack([self._losses[stays], loss])
+        self.members = [*(self.members[index] for index in stays), member]
+        return True
 
 
 def hypervolume_trace(
@@ -108,11 +122,13 @@ def hypervolume_trace(
     import pandas as pd
 
     finished = sorted(complete_search_trials(records), key=lambda record: (record.finished or 0.0, int(record.number)))
-    front = GrowingFront(list(objectives.values()), [reference[name] for name in objectives])
-    volumes = []
-    for point in objective_matrix(finished, objectives):
-        front.add(point)
-        volumes.append(front.hypervolume)
+    directions, corner = list(objectives.values()), [reference[name] for name in objectives]
+    front: GrowingFront[TrialRecord] = GrowingFront(directions)
+    volumes, volume = [], 0.0
+    for point, record in zip(objective_matrix(finished, objectives), finished, strict=True):
+        if front.add(point, record):
+            volume = hypervolume(front.points, directions, corner)
+        volumes.append(volume)
     return pd.DataFrame(
         {
             "number": pd.Series([record.number for record in finished], dtype="string"),

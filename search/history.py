@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 from optuna.study import Study
-from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from search.config import SamplerName
@@ -22,13 +21,12 @@ class History(Study):
 
     Args:
         study: The study.
-        trials: All of its trials, by number.
-        most: How many of the finished ones the sampler sees, chosen by ``recent_and_best``; all where it is None.
+        trials: What its sampler sees, by number.
     """
 
-    def __init__(self, study: Study, trials: Sequence[FrozenTrial], most: int | None = None) -> None:
+    def __init__(self, study: Study, trials: Sequence[FrozenTrial]) -> None:
         self.__dict__.update(study.__dict__)
-        self._seen = trials if most is None else recent_and_best(study, trials, most)
+        self._seen = trials
 
     def _get_trials(
         self,
@@ -43,31 +41,32 @@ class History(Study):
         """None: the ledger's own queue is another, and to look for Optuna's is to read every trial."""
 
 
-def recent_and_best(study: Study, trials: Sequence[FrozenTrial], most: int) -> list[FrozenTrial]:
+def recent_and_best(
+    latest: Iterable[FrozenTrial], unfinished: Iterable[FrozenTrial], front: Iterable[FrozenTrial], most: int
+) -> list[FrozenTrial]:
     """The part of a history that a model can do with.
 
-    TPE needs good settings, which are on the front, and others to tell them from; where the search has been of late is
-    where both are dense.
+    TPE needs good settings, which are on the front, and others to tell them from: those of late are where it has come
+    to look.
 
     Args:
-        study: Tells the objectives' directions.
-        trials: All trials, by number.
+        latest: All trials, the last first.
+        unfinished: Those of them that still run.
+        front: The Pareto-optimal of them.
         most: The most finished trials to be kept.
 
     Returns:
-        By number: every unfinished trial; of the finished ones, at most half of ``most`` from the feasible front,
-        evenly spaced along its first objective, and as many of the latest as there is room for.
+        By number: every unfinished trial; of the finished ones, at most half of ``most`` from the front, evenly spaced
+        along its first objective, and as many of the latest as there is room for.
     """
-    finished = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    if len(finished) <= most:
-        return list(trials)
-    front = _get_pareto_front_trials_by_trials(finished, study.directions, consider_constraint=True)
-    front.sort(key=lambda trial: (trial.values, trial.number))
-    spaced = np.linspace(0, len(front) - 1, min(len(front), most // 2)).round().astype(int)
-    chosen = {front[index].number: front[index] for index in spaced}
-    for trial in reversed(finished):
-        if len(chosen) == most:
+    seen = {trial.number: trial for trial in unfinished}
+    along = sorted(front, key=lambda trial: (trial.values, trial.number))
+    room = most + len(seen)
+    spaced = np.linspace(0, len(along) - 1, min(len(along), most // 2)).round().astype(int)
+    seen |= {along[index].number: along[index] for index in spaced}
+    for trial in latest:
+        if len(seen) == room:
             break
-        chosen[trial.number] = trial
-    chosen |= {trial.number: trial for trial in trials if not trial.state.is_finished()}
-    return [chosen[number] for number in sorted(chosen)]
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+            seen[trial.number] = trial
+    return [seen[number] for number in sorted(seen)]

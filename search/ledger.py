@@ -18,15 +18,17 @@ from typing import Any, Final, Literal
 import optuna
 from optuna.distributions import FloatDistribution
 from optuna.storages import RDBStorage
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError, SQLAlchemyError
 
+from analysis.hypervolume import GrowingFront
+from analysis.pareto import Direction
 from analysis.records import TrialRecord
-from search.config import BASELINES_SUFFIX, SweepConfig
+from search.config import BASELINES_SUFFIX, SamplerName, SweepConfig
 from search.errors import UserError
-from search.history import MODELLED, History
+from search.history import MODELLED, History, recent_and_best
 from search.samplers import make_sampler
 from trainables.settings import Setting
 
@@ -143,8 +145,12 @@ class _Trials:
         self._half_made = next(
             (trial for trial in rows if trial.number not in self._trials and not trial.state.is_finished()), None
         )
+        self._unfinished = {number: trial for number, trial in self._trials.items() if not trial.state.is_finished()}
         self._states = Counter(trial.state for trial in self._trials.values())
         self._tried = Counter(_point(trial) for trial in self._trials.values() if trial.state != TrialState.FAIL)
+        self._front: GrowingFront[FrozenTrial] = GrowingFront(_directions(self.study))
+        for trial in self._trials.values():
+            self._add_to_front(trial)
         self._stale = not self._writer
 
     @contextmanager
@@ -163,8 +169,13 @@ class _Trials:
             self._states[old.state] -= 1
             self._tried[_point(old)] -= old.state != TrialState.FAIL
         self._trials[trial.number] = trial
+        if trial.state.is_finished():
+            self._unfinished.pop(trial.number, None)
+        else:
+            self._unfinished[trial.number] = trial
         self._states[trial.state] += 1
         self._tried[_point(trial)] += trial.state != TrialState.FAIL
+        self._add_to_front(trial)
         self._next_number = max(self._next_number, trial.number + 1)
         self._half_made = None
 
@@ -191,6 +202,13 @@ class _Trials:
         self._look_again()
         return self._tried[tuple(sorted(parameters.items()))] > 0
 
+    def seen_by(self, sampler: SamplerName) -> list[FrozenTrial]:
+        """The trials that a sampler looks back on, by number."""
+        trials, most = list(self), MODELLED.get(sampler)
+        if most is None:
+            return trials
+        return recent_and_best(reversed(trials), self._unfinished.values(), self._front.members, most)
+
     def __iter__(self) -> Iterator[FrozenTrial]:
         """By number."""
         self._look_again()
@@ -203,6 +221,11 @@ class _Trials:
     def _look_again(self) -> None:
         if self._stale:
             self.read()
+
+    def _add_to_front(self, trial: FrozenTrial) -> None:
+        feasible = all(value <= 0 for value in trial.constraints.values())
+        if trial.state == TrialState.COMPLETE and feasible:
+            self._front.add(trial.values, trial)
 
 
 class Ledger:
@@ -418,7 +441,7 @@ class Ledger:
         trials, half_made, search = self._search, self._search.half_made, self._config.search
         number = trials.next_number if half_made is None else half_made.number
         trials.study.sampler = make_sampler(search.sampler, search.seed, number, self._next_fixed())
-        study = History(trials.study, list(trials), MODELLED.get(search.sampler))
+        study = History(trials.study, trials.seen_by(search.sampler))
         with trials.changing():
             trial = study.ask() if half_made is None else self._begun_again(study, half_made)
             assert trial.number == number, "another driver writes to this study"
@@ -487,8 +510,7 @@ class Ledger:
     ) -> None:
         with trials.changing():
             trials.study.tell(trial.number, values, state=state, skip_if_finished=True)
-            # Through Optuna's own cache of finished trials, from which samplers read single ones.
-            trials.keep(trials.study.get_trials(deepcopy=False)[trial.number])
+            trials.keep(self._storage.get_trial(trial._trial_id))
 
     def _record(self, number: str, trial: FrozenTrial) -> TrialRecord:
         setting, epochs = _setting(trial), epochs_of(trial)
@@ -522,6 +544,10 @@ def _never_lost() -> None:
 def epochs_of(trial: FrozenTrial) -> list[dict[str, float]]:
     """The metrics of each finished epoch of a trial, in order."""
     return [value for key, value in sorted(trial.user_attrs.items()) if key.startswith(_EPOCH)]
+
+
+def _directions(study: Study) -> list[Direction]:
+    return ["maximize" if direction == StudyDirection.MAXIMIZE else "minimize" for direction in study.directions]
 
 
 def _point(trial: FrozenTrial) -> tuple[tuple[str, float], ...]:

@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from analysis.hypervolume import GrowingFront, reference_point
+from analysis.hypervolume import GrowingFront, hypervolume, reference_point
 from analysis.pareto import complete_search_trials, objective_matrix
 from analysis.records import TrialRecord
 from search.config import SweepConfig
@@ -42,7 +42,8 @@ class Standing:
 
     def __init__(self, config: SweepConfig) -> None:
         self._objectives = config.objectives
-        self._front = GrowingFront(list(config.objectives.values()), list(reference_point(config.objectives).values()))
+        self._front: GrowingFront[TrialRecord] = GrowingFront(list(config.objectives.values()))
+        self.hypervolume = 0.0
         self.finished = self.pruned = self.failed = self.baselines = 0
         self.best: dict[str, TrialRecord] = {}
 
@@ -54,11 +55,6 @@ class Standing:
             standing.add(record)
         return standing
 
-    @property
-    def hypervolume(self) -> float:
-        """The front's volume over the reference point."""
-        return self._front.hypervolume
-
     def add(self, record: TrialRecord) -> None:
         """Counts a trial that has ended; one that runs changes nothing."""
         self.failed += record.state == "failed"
@@ -68,8 +64,11 @@ class Standing:
         self.finished += record.state in ("complete", "pruned")
         self.pruned += record.state == "pruned"
         for candidate in complete_search_trials([record]):
-            (values,) = objective_matrix([candidate], self._objectives)
-            self._front.add(values)
+            if self._front.add(objective_matrix([candidate], self._objectives)[0], candidate):
+                reference = reference_point(self._objectives)
+                self.hypervolume = hypervolume(
+                    self._front.points, list(self._objectives.values()), list(reference.values())
+                )
             for name, direction in self._objectives.items():
                 best = self.best.get(name)
                 value, better = candidate.objectives[name], gt if direction == "maximize" else lt
