@@ -105,6 +105,26 @@ class GrowingFront(Generic[T]):
         return True
 
 
+class SearchFront(GrowingFront[TrialRecord]):
+    """A search's front, trial by trial, with its hypervolume.
+
+    Args:
+        objectives: Each objective's direction.
+        reference: The coordinates of ``reference_point``.
+    """
+
+    def __init__(self, objectives: Mapping[str, Direction], reference: Mapping[str, float]) -> None:
+        super().__init__(list(objectives.values()))
+        self._objectives, self._reference = objectives, [reference[name] for name in objectives]
+        self.hypervolume = 0.0
+
+    def take(self, record: TrialRecord) -> None:
+        """Takes a trial; those that may not stand on a front change nothing."""
+        for candidate in complete_search_trials([record]):
+            if self.add(objective_matrix([candidate], self._objectives)[0], candidate):
+                self.hypervolume = hypervolume(self.points, list(self._objectives.values()), self._reference)
+
+
 def hypervolume_trace(
     records: Iterable[TrialRecord], objectives: Mapping[str, Direction], reference: Mapping[str, float]
 ) -> pd.DataFrame:
@@ -122,13 +142,10 @@ def hypervolume_trace(
     import pandas as pd
 
     finished = sorted(complete_search_trials(records), key=lambda record: (record.finished or 0.0, int(record.number)))
-    directions, corner = list(objectives.values()), [reference[name] for name in objectives]
-    front: GrowingFront[TrialRecord] = GrowingFront(directions)
-    volumes, volume = [], 0.0
-    for point, record in zip(objective_matrix(finished, objectives), finished, strict=True):
-        if front.add(point, record):
-            volume = hypervolume(front.points, directions, corner)
-        volumes.append(volume)
+    front, volumes = SearchFront(objectives, reference), []
+    for record in finished:
+        front.take(record)
+        volumes.append(front.hypervolume)
     return pd.DataFrame(
         {
             "number": pd.Series([record.number for record in finished], dtype="string"),

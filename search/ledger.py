@@ -26,15 +26,17 @@ from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError, SQ
 from analysis.hypervolume import GrowingFront
 from analysis.pareto import Direction
 from analysis.records import TrialRecord
-from search.config import BASELINES_SUFFIX, SamplerName, SweepConfig
+from search.config import BASELINES_SUFFIX, SamplerName, StopConfig, SweepConfig
 from search.errors import UserError
 from search.history import MODELLED, History, recent_and_best
 from search.samplers import make_sampler
+from search.stopping import Effort, reason_to_stop, wall_seconds
 from trainables.settings import Setting
 
 _BEGIN: Final = "wait a moment, or begin it with `robustfront resume RUN`"
 _EPOCH: Final = "epoch:"
 _SETTING, _RESULT, _FAILURE = "setting", "result", "failure"
+_STARTS, _STOPPED = "starts", "stopped"  # of the search's study: when each driver began, and why it asks no more
 _STATES: Final = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "running",
@@ -146,6 +148,8 @@ class _Trials:
             (trial for trial in rows if trial.number not in self._trials and not trial.state.is_finished()), None
         )
         self._unfinished = {number: trial for number, trial in self._trials.items() if not trial.state.is_finished()}
+        finished = (trial for trial in self._trials.values() if trial.state.is_finished())
+        self.ended = sorted(finished, key=lambda trial: (trial.datetime_complete, trial.number))
         self._states = Counter(trial.state for trial in self._trials.values())
         self._tried = Counter(_point(trial) for trial in self._trials.values() if trial.state != TrialState.FAIL)
         self._front: GrowingFront[FrozenTrial] = GrowingFront(_directions(self.study))
@@ -170,6 +174,7 @@ class _Trials:
             self._tried[_point(old)] -= old.state != TrialState.FAIL
         self._trials[trial.number] = trial
         if trial.state.is_finished():
+            self.ended.append(trial)
             self._unfinished.pop(trial.number, None)
         else:
             self._unfinished[trial.number] = trial
@@ -184,6 +189,12 @@ class _Trials:
         """How many trials are in each state."""
         self._look_again()
         return self._states
+
+    @property
+    def unfinished(self) -> list[FrozenTrial]:
+        """Those that still run."""
+        self._look_again()
+        return list(self._unfinished.values())
 
     @property
     def half_made(self) -> FrozenTrial | None:
@@ -276,6 +287,9 @@ class Ledger:
         self._check: Callable[[], None] = _never_lost
         self._orphans: list[Task] = []
         self._handed_out: set[str] = set()
+        self._stopped = self._read_stop()
+        self._began, self._worked_before = time.time(), 0.0
+        self._effort, self._counted = Effort(config), Counter[str]()
         self._asking = False
         self._failed_before = 0
 
@@ -328,9 +342,15 @@ class Ledger:
 
     @property
     def complete(self) -> bool:
-        """Whether the budget is spent and every baseline is there."""
+        """Whether the budget is spent, or a criterion has ended the search, and every baseline is there."""
         counts = self.counts()
-        return counts.finished >= counts.budget and not self._missing_baselines(finished_only=True)
+        stopped = self.stopped is not None and not counts.running
+        return (stopped or counts.finished >= counts.budget) and not self._missing_baselines(finished_only=True)
+
+    @property
+    def stopped(self) -> str | None:
+        """Which criterion of ``search.stop`` has ended the search, and how it was met; None where none has."""
+        return self._stopped
 
     # Writing: the owner of the lease alone
 
@@ -347,6 +367,7 @@ class Ledger:
         self._handed_out, self._asking = set(), False
         for trials in (self._baselines, self._search):
             trials.read()
+        self._begin_work()
         self._find_orphans()
         self._failed_before = self._count_failures()
 
@@ -425,10 +446,53 @@ class Ledger:
             if missing:
                 return self._begin_baseline(missing[0])
             counts = self.counts()
-            if counts.finished + counts.running < counts.budget:
+            if counts.finished + counts.running < counts.budget and not self._stop():
                 return self._begin_suggestion()
         self._void_half_made()
         return None
+
+    def _begin_work(self) -> None:
+        """Notes when this driver began, and sums up how long earlier ones have been at work."""
+        study = self._search.study
+        self._stopped = self._read_stop()
+        self._began = time.time()
+        starts = [*study.user_attrs.get(_STARTS, []), self._began]
+        self._worked_before = wall_seconds(starts, self._times(), self._began)
+        study.set_user_attr(_STARTS, starts)
+
+    def _times(self) -> Iterator[float]:
+        """When anything was written down."""
+        for _, trial in self.trials():
+            yield from (epoch["time"] for epoch in epochs_of(trial))
+            yield from (when.timestamp() for when in (trial.datetime_start, trial.datetime_complete) if when)
+
+    def _stop(self) -> bool:
+        """Whether a criterion ends the search: once one does, it stays so until the criteria are changed."""
+        stop = self._config.search.stop
+        if self._stopped is None and stop != StopConfig():
+            worked = self._worked_before + time.time() - self._began
+            device_seconds = self._sum_up() * self._config.resources.devices_per_trial
+            reason = reason_to_stop(stop, worked, device_seconds, self._effort.volumes)
+            if reason is not None:
+                self._search.study.set_user_attr(_STOPPED, {"reason": reason, "criteria": stop.model_dump()})
+                self._stopped = reason
+        return self._stopped is not None
+
+    def _read_stop(self) -> str | None:
+        stopped = self._search.study.user_attrs.get(_STOPPED)
+        if stopped is None or stopped["criteria"] != self._config.search.stop.model_dump():
+            return None
+        return str(stopped["reason"])
+
+    def _sum_up(self) -> float:
+        """Takes the trials that have ended meanwhile; gives the seconds of all, the running ones' epochs included."""
+        seconds = 0.0
+        for prefix, trials in (("B", self._baselines), ("", self._search)):
+            for trial in trials.ended[self._counted[prefix] :]:
+                self._effort.add(self._record(f"{prefix}{trial.number}", trial))
+            self._counted[prefix] = len(trials.ended)
+            seconds += sum(epoch["seconds"] for trial in trials.unfinished for epoch in epochs_of(trial))
+        return self._effort.seconds + seconds
 
     def _begin_baseline(self, setting: Setting) -> Task:
         trials, half_made = self._baselines, self._baselines.half_made

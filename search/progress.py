@@ -15,8 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from analysis.hypervolume import GrowingFront, hypervolume, reference_point
-from analysis.pareto import complete_search_trials, objective_matrix
+from analysis.hypervolume import SearchFront, reference_point
+from analysis.pareto import complete_search_trials
 from analysis.records import TrialRecord
 from search.config import SweepConfig
 from search.ledger import Task
@@ -42,8 +42,7 @@ class Standing:
 
     def __init__(self, config: SweepConfig) -> None:
         self._objectives = config.objectives
-        self._front: GrowingFront[TrialRecord] = GrowingFront(list(config.objectives.values()))
-        self.hypervolume = 0.0
+        self._front = SearchFront(config.objectives, reference_point(config.objectives))
         self.finished = self.pruned = self.failed = self.baselines = 0
         self.best: dict[str, TrialRecord] = {}
 
@@ -55,6 +54,11 @@ class Standing:
             standing.add(record)
         return standing
 
+    @property
+    def hypervolume(self) -> float:
+        """The front's volume over the reference point."""
+        return self._front.hypervolume
+
     def add(self, record: TrialRecord) -> None:
         """Counts a trial that has ended; one that runs changes nothing."""
         self.failed += record.state == "failed"
@@ -63,12 +67,8 @@ class Standing:
             return
         self.finished += record.state in ("complete", "pruned")
         self.pruned += record.state == "pruned"
+        self._front.take(record)
         for candidate in complete_search_trials([record]):
-            if self._front.add(objective_matrix([candidate], self._objectives)[0], candidate):
-                reference = reference_point(self._objectives)
-                self.hypervolume = hypervolume(
-                    self._front.points, list(self._objectives.values()), list(reference.values())
-                )
             for name, direction in self._objectives.items():
                 best = self.best.get(name)
                 value, better = candidate.objectives[name], gt if direction == "maximize" else lt
@@ -94,6 +94,7 @@ class Progress:
         self._began = time.monotonic()
         self._shown = 0.0
         self._stage = "starting"
+        self._stopping = False
         self._waiting_for = ""
         self._live: Live | None = None
 
@@ -137,6 +138,13 @@ class Progress:
         if reason != self._waiting_for:
             self._waiting_for = reason
             self.stage(f"waiting for the storage ({reason})" if reason else "")
+
+    def stopping(self, reason: str | None) -> None:
+        """Says, once, why the search begins no more settings."""
+        if reason is not None and not self._stopping:
+            self._stopping = True
+            if not self._quiet:
+                self._console.print(f"no new settings ({reason})", highlight=False, markup=False, soft_wrap=True)
 
     def tick(self) -> None:
         """Redraws the panel now and then; cheap enough for every turn of Tune's loop."""

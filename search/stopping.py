@@ -1,62 +1,75 @@
-"""When a search has done enough before its budget is spent: pure functions of what its trials cost and gave."""
+"""When a search has done enough before its budget is spent."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from search.config import StopConfig
+from analysis.hypervolume import SearchFront, reference_point
+from analysis.records import TrialRecord
+from search.config import StopConfig, SweepConfig
 
 _HOUR: Final = 3600.0
 
 
-@dataclass(frozen=True)
 class Effort:
-    """What a sweep has cost and gained so far.
+    """What the trials that have ended cost and gained, taken one by one in the order of their ends.
+
+    ``seconds`` are those of training and attack, baselines included; ``volumes`` are the front's hypervolume before the
+    search's first trial, then after each one that counts towards the budget.
 
     Args:
-        wall_seconds: Time in which a driver was at work on it, as ``wall_seconds`` counts it.
-        device_seconds: Seconds of every trial, baselines included, times the devices that a trial holds.
-        volumes: The front's hypervolume before the search's own first trial, then after each finished one.
+        config: The sweep.
     """
 
-    wall_seconds: float
-    device_seconds: float
-    volumes: Sequence[float]
+    def __init__(self, config: SweepConfig) -> None:
+        self._front = SearchFront(config.objectives, reference_point(config.objectives))
+        self.seconds = 0.0
+        self.volumes = [0.0]
+
+    def add(self, record: TrialRecord) -> None:
+        """Takes a trial that has ended."""
+        self.seconds += record.train_seconds + record.attack_seconds
+        self._front.take(record)
+        if not record.is_baseline and record.state in ("complete", "pruned"):
+            self.volumes.append(self._front.hypervolume)
 
 
-def reason_to_stop(stop: StopConfig, effort: Effort) -> str | None:
+def reason_to_stop(
+    stop: StopConfig, wall_seconds: float, device_seconds: float, volumes: Sequence[float]
+) -> str | None:
     """Why no new setting is to be tried.
 
     Args:
         stop: The criteria; one that is met is enough.
-        effort: Where the sweep stands.
+        wall_seconds: How long drivers have been at work, as ``wall_seconds`` counts it.
+        device_seconds: Seconds of all trials, times the devices that a trial holds.
+        volumes: As in ``Effort``.
 
     Returns:
         The criterion by its configuration's name, and how it was met; None while none is.
     """
     for name, limit, seconds in (
-        ("hours", stop.hours, effort.wall_seconds),
-        ("device_hours", stop.device_hours, effort.device_seconds),
+        ("hours", stop.hours, wall_seconds),
+        ("device_hours", stop.device_hours, device_seconds),
     ):
         if limit is not None and seconds >= limit * _HOUR:
             return f"search.stop.{name}: {seconds / _HOUR:.3g} of {limit:g} h spent"
     plateau = stop.plateau
-    if plateau is not None and len(effort.volumes) > plateau.trials:
-        before, now = effort.volumes[-1 - plateau.trials], effort.volumes[-1]
+    if plateau is not None and len(volumes) > plateau.trials:
+        before, now = volumes[-1 - plateau.trials], volumes[-1]
         if now <= before * (1 + plateau.relative):
             return (
-                f"search.stop.plateau: hypervolume {now:.4f} after {before:.4f} "
-                f"{plateau.trials} settings ago, a gain of at most {plateau.relative:g} of it"
+                f"search.stop.plateau: hypervolume {before:.4f} has become {now:.4f} over {plateau.trials} settings, "
+                f"no more than {plateau.relative:g} of it"
             )
     return None
 
 
 def wall_seconds(starts: Sequence[float], events: Iterable[float], now: float) -> float:
-    """How long drivers have been at work: pauses between one's death and the next one's start do not count.
+    """How long drivers have been at work: the time between one's death and the next one's start does not count.
 
     Args:
         starts: When each driver began, ascending; the last is the one at work now. Unix time, as all times here.

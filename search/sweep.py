@@ -148,6 +148,7 @@ def _run_trials(run: Run, ledger: Ledger, lease: Lease, mirror: _Mirror, progres
         factor = config.search.halving.reduction_factor
         halving = rebuilt(Halving(config.objectives, config.rungs.epochs, factor), ledger)
     searcher = LedgerSearcher(ledger, lease.epoch, progress.concurrency, [progress, mirror], waiting, halving)
+    turn = [progress.tick, lambda: progress.stopping(ledger.stopped), searcher.check, signals.check, lease.check]
     trainable = tune.with_parameters(
         SettingTrial,
         problem=config.problem,
@@ -176,7 +177,7 @@ def _run_trials(run: Run, ledger: Ledger, lease: Lease, mirror: _Mirror, progres
                 # A setting's checkpoints are its own, under its number; Tune's would die with its scratch folder.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=_WORKER_RESTARTS),
-                callbacks=[EveryTurn([progress.tick, searcher.check, signals.check, lease.check])],
+                callbacks=[EveryTurn(turn)],
             ),
         )
         progress.stage("starting the workers")
