@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.config import SamplerName
 
 # The samplers whose every suggestion fits a model to the whole history, and how many finished trials that may be.
-MODELLED: Final[Mapping[SamplerName, int]] = {"tpe": 500}
+MODELLED: Final[dict[SamplerName, int]] = {"tpe": 500}
 
 
 class History(Study):
