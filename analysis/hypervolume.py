@@ -6,12 +6,12 @@ Zitzler, Thiele 1998: Multiobjective optimization using evolutionary algorithms.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from analysis.pareto import Direction, complete_search_trials, is_nondominated, objective_matrix
+from analysis.pareto import Direction, complete_search_trials, objective_matrix
 from analysis.records import TrialRecord
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # The worst value of an accuracy: it depends on no front, so that volumes of different runs can be compared.
 REFERENCE: Final = 0.0
+
+T = TypeVar("T")
 
 
 def reference_point(objectives: Mapping[str, Direction], given: Mapping[str, float] | None = None) -> dict[str, float]:
@@ -67,6 +69,71 @@ def hypervolume(points: npt.ArrayLike, directions: Sequence[Direction], referenc
     return float(moocore.hypervolume(values, ref=list(reference), maximise=[d == "maximize" for d in directions]))
 
 
+class GrowingFront(Generic[T]):
+    """The front of points that come one by one: a point costs what the front is long, not what came before.
+
+    Args:
+        directions: The direction of each objective, k of them.
+    """
+
+    def __init__(self, directions: Sequence[Direction]) -> None:
+        self._signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in directions])
+        self._losses = np.empty((0, len(directions)))
+        self.members: list[T] = []
+
+    @property
+    def points(self) -> npt.NDArray[np.float64]:
+        """The objective values of the members. Shape (members, k)."""
+        return self._signs * self._losses
+
+    def add(self, point: npt.ArrayLike, member: T) -> bool:
+        """Takes a point, unless another is as good.
+
+        Args:
+            point: Its objective values. Shape (k,).
+            member: Whose they are.
+
+        Returns:
+            Whether the front has changed.
+        """
+        loss = self._signs * np.asarray(point, dtype=np.float64)
+        if (self._losses <= loss).all(axis=1).any():
+            return False
+        stays = np.flatnonzero((loss > self._losses).any(axis=1))
+        self._losses = np.vstack([self._losses[stays], loss])
+        self.members = [*(self.members[index] for index in stays), member]
+        return True
+
+
+class SearchFront(GrowingFront[TrialRecord]):
+    """A search's front, trial by trial, with its hypervolume: 0 as long as there is no reference point.
+
+    Args:
+        objectives: Each objective's direction.
+    """
+
+    def __init__(self, objectives: Mapping[str, Direction]) -> None:
+        super().__init__(list(objectives.values()))
+        self._objectives = objectives
+        self._reference: list[float] | None = None
+        self.hypervolume = 0.0
+
+    def refer_to(self, reference: Mapping[str, float]) -> None:
+        """Measures from now on from this reference point, a coordinate for each objective."""
+        self._reference = [reference[name] for name in self._objectives]
+        self._measure()
+
+    def take(self, record: TrialRecord) -> None:
+        """Takes a trial; those that may not stand on a front, or miss a constraint, change nothing."""
+        for candidate in complete_search_trials([record]):
+            if candidate.feasible and self.add(objective_matrix([candidate], self._objectives)[0], candidate):
+                self._measure()
+
+    def _measure(self) -> None:
+        if self._reference is not None:
+            self.hypervolume = hypervolume(self.points, list(self._objectives.values()), self._reference)
+
+
 def hypervolume_trace(
     records: Iterable[TrialRecord], objectives: Mapping[str, Direction], reference: Mapping[str, float]
 ) -> pd.DataFrame:
@@ -84,16 +151,11 @@ def hypervolume_trace(
     import pandas as pd
 
     finished = sorted(complete_search_trials(records), key=lambda record: (record.finished or 0.0, int(record.number)))
-    directions = list(objectives.values())
-    corner = [reference[name] for name in objectives]
-    values = objective_matrix(finished, objectives)
-    front = np.empty((0, len(directions)))
-    volumes = []
-    for record, point in zip(finished, values, strict=True):
-        if record.feasible:
-            front = np.vstack([front, point])
-            front = front[is_nondominated(front, directions)]
-        volumes.append(hypervolume(front, directions, corner))
+    front, volumes = SearchFront(objectives), []
+    front.refer_to(reference)
+    for record in finished:
+        front.take(record)
+        volumes.append(front.hypervolume)
     return pd.DataFrame(
         {
             "number": pd.Series([record.number for record in finished], dtype="string"),

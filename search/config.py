@@ -81,6 +81,33 @@ class Range(_Section):
         return f"{'(' if self.low_exclusive else '['}{self.low:g}, {self.high:g}]"
 
 
+class PlateauConfig(_Section):
+    """A front that no longer grows.
+
+    Args:
+        trials: Finished settings to look back over.
+        relative: The gain in hypervolume over them, as a fraction of it, that is too little to go on.
+    """
+
+    trials: int = Field(default=10, ge=1)
+    relative: float = Field(default=0.001, ge=0.0)
+
+
+class StopConfig(_Section):
+    """What ends a search before its budget is spent. What runs then is finished, the baselines in any case.
+
+    Args:
+        hours: Hours in which a driver was at work on the sweep, those before an interruption included.
+        device_hours: Hours of all trials, baselines included, times the GPUs that each holds, or its processors where
+            it has no GPU.
+        plateau: The front no longer grows.
+    """
+
+    hours: float | None = Field(default=None, gt=0.0)
+    device_hours: float | None = Field(default=None, gt=0.0)
+    plateau: PlateauConfig | None = None
+
+
 class HalvingConfig(_Section):
     """Early stopping: at each rung about one of ``reduction_factor`` settings goes on, judged by all objectives.
 
@@ -110,6 +137,7 @@ class SearchConfig(_Section):
         concurrency: Trials at a time; as many as the resources hold where it is left out.
         enqueue: Settings to try first, after the authors' own.
         grid: Points of each parameter, for the sampler ``grid``.
+        stop: What ends the search before ``trials`` are finished.
         halving: Stops settings early that others leave behind; ``{}`` for its defaults.
     """
 
@@ -119,6 +147,7 @@ class SearchConfig(_Section):
     concurrency: int | None = Field(default=None, ge=1)
     enqueue: list[dict[str, float]] = Field(default_factory=list)
     grid: dict[str, int] = Field(default_factory=dict)
+    stop: StopConfig = Field(default_factory=StopConfig)
     halving: HalvingConfig | None = None
 
 
@@ -134,6 +163,11 @@ class ResourcesConfig(_Section):
     cpus_per_trial: int = Field(default=1, ge=1)
     gpus_per_trial: float = Field(default=0.0, ge=0.0)
     max_failures: int = Field(default=3, ge=0)
+
+    @property
+    def devices_per_trial(self) -> float:
+        """GPUs of a trial, or its processors where it has no GPU: what device-hours count."""
+        return self.gpus_per_trial or float(self.cpus_per_trial)
 
 
 class TrackingConfig(_Section):

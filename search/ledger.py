@@ -9,28 +9,35 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 import optuna
 from optuna.distributions import FloatDistribution
 from optuna.storages import RDBStorage
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError, SQLAlchemyError
 
+from analysis.hypervolume import GrowingFront
+from analysis.pareto import Direction
 from analysis.records import TrialRecord, is_accuracy
-from search.config import BASELINES_SUFFIX, SweepConfig
+from search.config import BASELINES_SUFFIX, SamplerName, StopConfig, SweepConfig
 from search.errors import UserError
+from search.history import MODELLED, History, recent_and_best
 from search.measurements import measured
 from search.samplers import make_sampler
+from search.stopping import Effort, reason_to_stop, wall_seconds
 from trainables.settings import Setting
 
 _BEGIN: Final = "wait a moment, or begin it with `robustfront resume RUN`"
 _EPOCH: Final = "epoch:"
 _SETTING, _RESULT, _FAILURE = "setting", "result", "failure"
+_STARTS, _STOPPED = "starts", "stopped"  # of the search's study: when each driver began, and why it asks no more
 _STATES: Final = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "running",
@@ -119,6 +126,120 @@ def check_free(storage: RDBStorage, name: str) -> None:
         )
 
 
+class _Trials:
+    """One study's trials: every row that has a setting.
+
+    Args:
+        study: The study.
+        writer: Whether this is its only writer, who reads each trial once and then knows what it writes. Whoever only
+            reads looks again every time.
+    """
+
+    def __init__(self, study: Study, *, writer: bool) -> None:
+        self.study = study
+        self._writer = writer
+        self.read()
+
+    def read(self) -> None:
+        """Reads all that is there."""
+        rows = self.study.get_trials(deepcopy=False)
+        self._next_number = len(rows)
+        self._trials = {trial.number: trial for trial in rows if _SETTING in trial.user_attrs}
+        self._half_made = next(
+            (trial for trial in rows if trial.number not in self._trials and not trial.state.is_finished()), None
+        )
+        self._unfinished = {number: trial for number, trial in self._trials.items() if not trial.state.is_finished()}
+        finished = (trial for trial in self._trials.values() if trial.state.is_finished())
+        self.ended = sorted(finished, key=lambda trial: (trial.datetime_complete, trial.number))
+        self._states = Counter(trial.state for trial in self._trials.values())
+        self._tried = Counter(_point(trial) for trial in self._trials.values() if trial.state != TrialState.FAIL)
+        self._front: GrowingFront[FrozenTrial] = GrowingFront(_directions(self.study))
+        for trial in self._trials.values():
+            self._add_to_front(trial)
+        self._stale = not self._writer
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Around every write: what ends in an error may have come through or not, so that all is read again."""
+        try:
+            yield
+        except BaseException:
+            self._stale = True
+            raise
+
+    def keep(self, trial: FrozenTrial) -> None:
+        """Takes a trial that has just begun or ended."""
+        old = self._trials.get(trial.number)
+        if old is not None:
+            self._states[old.state] -= 1
+            self._tried[_point(old)] -= old.state != TrialState.FAIL
+        self._trials[trial.number] = trial
+        if trial.state.is_finished():
+            self.ended.append(trial)
+            self._unfinished.pop(trial.number, None)
+        else:
+            self._unfinished[trial.number] = trial
+        self._states[trial.state] += 1
+        self._tried[_point(trial)] += trial.state != TrialState.FAIL
+        self._add_to_front(trial)
+        self._next_number = max(self._next_number, trial.number + 1)
+        self._half_made = None
+
+    @property
+    def states(self) -> Counter[TrialState]:
+        """How many trials are in each state."""
+        self._look_again()
+        return self._states
+
+    @property
+    def unfinished(self) -> list[FrozenTrial]:
+        """Those that still run."""
+        self._look_again()
+        return list(self._unfinished.values())
+
+    @property
+    def half_made(self) -> FrozenTrial | None:
+        """The row that was begun and has no setting yet: at most one, for a driver begins one at a time."""
+        self._look_again()
+        return self._half_made
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next row."""
+        self._look_again()
+        return self._next_number
+
+    def tried(self, parameters: Mapping[str, float]) -> bool:
+        """Whether there is a trial with these parameters that has not failed."""
+        self._look_again()
+        return self._tried[tuple(sorted(parameters.items()))] > 0
+
+    def seen_by(self, sampler: SamplerName) -> list[FrozenTrial]:
+        """The trials that a sampler looks back on, by number."""
+        trials, most = list(self), MODELLED.get(sampler)
+        if most is None:
+            return trials
+        return recent_and_best(reversed(trials), self._unfinished.values(), self._front.members, most)
+
+    def __iter__(self) -> Iterator[FrozenTrial]:
+        """By number."""
+        self._look_again()
+        return iter(self._trials.values())
+
+    def __getitem__(self, number: int) -> FrozenTrial:
+        self._look_again()
+        return self._trials[number]
+
+    def _look_again(self) -> None:
+        if self._stale:
+            self.read()
+
+    def _add_to_front(self, trial: FrozenTrial) -> None:
+        feasible = all(value <= 0 for value in trial.constraints.values())
+        if trial.state == TrialState.COMPLETE and feasible:
+            self._front.add(trial.values, trial)
+
+
 class Ledger:
     """The account of one sweep.
 
@@ -161,11 +282,15 @@ class Ledger:
             if mode != "read":
                 raise
             raise UserError(f"RUN must have begun, got {config.name} without a study yet; {_BEGIN}") from None
-        self._search: Study = search
-        self._baselines: Study = baselines
+        self._search = _Trials(search, writer=mode != "read")
+        self._baselines = _Trials(baselines, writer=mode != "read")
+        self._budget, self._fixed = config.budget, config.fixed_settings
         self._check: Callable[[], None] = _never_lost
         self._orphans: list[Task] = []
         self._handed_out: set[str] = set()
+        self._stopped = self._read_stop()
+        self._began, self._worked_before = time.time(), 0.0
+        self._effort, self._counted = Effort(config), Counter[str]()
         self._asking = False
         self._failed_before = 0
 
@@ -178,12 +303,11 @@ class Ledger:
 
     def trials(self) -> list[tuple[str, FrozenTrial]]:
         """(number, trial) of every trial, baselines first; a row that has no setting yet is none."""
-        rows = []
-        for prefix, study in (("B", self._baselines), ("", self._search)):
-            for trial in study.get_trials(deepcopy=False):
-                if _SETTING in trial.user_attrs:
-                    rows.append((f"{prefix}{trial.number}", trial))
-        return rows
+        return [
+            (f"{prefix}{trial.number}", trial)
+            for prefix, trials in (("B", self._baselines), ("", self._search))
+            for trial in trials
+        ]
 
     def records(self) -> list[TrialRecord]:
         """Every trial as a record, baselines first."""
@@ -199,13 +323,13 @@ class Ledger:
 
     def counts(self) -> Counts:
         """Where the search stands; baselines are not counted."""
-        states = [trial.state for trial in self._valid(self._search)]
+        states = self._search.states
         return Counts(
-            complete=states.count(TrialState.COMPLETE),
-            pruned=states.count(TrialState.PRUNED),
-            failed=states.count(TrialState.FAIL),
-            running=states.count(TrialState.RUNNING),
-            budget=self._config.budget,
+            complete=states[TrialState.COMPLETE],
+            pruned=states[TrialState.PRUNED],
+            failed=states[TrialState.FAIL],
+            running=states[TrialState.RUNNING],
+            budget=self._budget,
         )
 
     def failures(self) -> int:
@@ -219,9 +343,15 @@ class Ledger:
 
     @property
     def complete(self) -> bool:
-        """Whether the budget is spent and every baseline is there."""
+        """Whether the budget is spent, or a criterion has ended the search, and every baseline is there."""
         counts = self.counts()
-        return counts.finished >= counts.budget and not self._missing_baselines(finished_only=True)
+        stopped = self.stopped is not None and not counts.running
+        return (stopped or counts.finished >= counts.budget) and not self._missing_baselines(finished_only=True)
+
+    @property
+    def stopped(self) -> str | None:
+        """Which criterion of ``search.stop`` has ended the search, and how it was met; None where none has."""
+        return self._stopped
 
     # Writing: the owner of the lease alone
 
@@ -236,6 +366,9 @@ class Ledger:
         self._check = check or _never_lost
         self._check()
         self._handed_out, self._asking = set(), False
+        for trials in (self._baselines, self._search):
+            trials.read()
+        self._begin_work()
         self._find_orphans()
         self._failed_before = self._count_failures()
 
@@ -266,45 +399,45 @@ class Ledger:
             metrics: The epoch's numbers, ``epoch`` (from 1) among them.
         """
         self._check()
-        _, trial = self._find(number)
+        trials, trial = self._find(number)
         key = f"{_EPOCH}{int(metrics['epoch']):05d}"
         if key not in trial.user_attrs:
-            self._set(trial, key, {"time": time.time(), **metrics})
+            self._set(trials, trial, key, {"time": time.time(), **metrics})
 
     def finish(self, number: str, result: Mapping[str, Any]) -> None:
         """Records a trial's result and tells its objectives and constraints; a second time changes nothing."""
         self._check()
-        _, trial = self._find(number)
+        trials, trial = self._find(number)
         if not trial.state.is_finished():
-            self._set(trial, _RESULT, dict(result))
-            self._tell(number, result)
+            self._set(trials, trial, _RESULT, dict(result))
+            self._tell(trials, trial, result)
 
     def fail(self, number: str, reason: str) -> None:
         """Records that a trial failed, and why."""
         self._check()
-        study, trial = self._find(number)
+        trials, trial = self._find(number)
         if not trial.state.is_finished():
-            self._set(trial, _FAILURE, reason)
-            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+            self._set(trials, trial, _FAILURE, reason)
+            self._end(trials, trial, TrialState.FAIL)
 
     def prune(self, number: str) -> None:
         """Records that a trial was stopped early; it is not handed out again."""
         self._check()
         self._orphans = [task for task in self._orphans if task.number != number]
-        study, trial = self._find(number)
+        trials, trial = self._find(number)
         if not trial.state.is_finished():
-            study.tell(trial.number, state=TrialState.PRUNED, skip_if_finished=True)
+            self._end(trials, trial, TrialState.PRUNED)
 
     def _find_orphans(self) -> None:
         """Unfinished trials that nobody works on: an earlier driver's, or one whose ask ended in a storage error."""
         self._orphans = []
-        for prefix, study in (("B", self._baselines), ("", self._search)):
-            for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
+        for prefix, trials in (("B", self._baselines), ("", self._search)):
+            for trial in list(trials):
                 number = f"{prefix}{trial.number}"
-                if number in self._handed_out or _SETTING not in trial.user_attrs:
+                if trial.state.is_finished() or number in self._handed_out:
                     continue
                 if _RESULT in trial.user_attrs:  # its driver died between the result and its tell
-                    self._tell(number, trial.user_attrs[_RESULT])
+                    self._tell(trials, trial, trial.user_attrs[_RESULT])
                 else:
                     self._orphans.append(Task(number, _setting(trial), orphan=True))
 
@@ -314,93 +447,144 @@ class Ledger:
             if missing:
                 return self._begin_baseline(missing[0])
             counts = self.counts()
-            if counts.finished + counts.running < counts.budget:
+            if counts.finished + counts.running < counts.budget and not self._stop():
                 return self._begin_suggestion()
         self._void_half_made()
         return None
 
+    def _begin_work(self) -> None:
+        """Notes when this driver began, and sums up how long earlier ones have been at work."""
+        study = self._search.study
+        self._stopped = self._read_stop()
+        self._began = time.time()
+        starts = [*study.user_attrs.get(_STARTS, []), self._began]
+        self._worked_before = wall_seconds(starts, self._times(), self._began)
+        study.set_user_attr(_STARTS, starts)
+
+    def _times(self) -> Iterator[float]:
+        """When anything was written down."""
+        for _, trial in self.trials():
+            yield from (epoch["time"] for epoch in epochs_of(trial))
+            yield from (when.timestamp() for when in (trial.datetime_start, trial.datetime_complete) if when)
+
+    def _stop(self) -> bool:
+        """Whether a criterion ends the search: once one does, it stays so until the criteria are changed."""
+        stop = self._config.search.stop
+        if self._stopped is None and stop != StopConfig():
+            worked = self._worked_before + time.time() - self._began
+            device_seconds = self._sum_up() * self._config.resources.devices_per_trial
+            reason = reason_to_stop(stop, worked, device_seconds, self._effort.volumes)
+            if reason is not None:
+                self._search.study.set_user_attr(_STOPPED, {"reason": reason, "criteria": stop.model_dump()})
+                self._stopped = reason
+        return self._stopped is not None
+
+    def _read_stop(self) -> str | None:
+        stopped = self._search.study.user_attrs.get(_STOPPED)
+        if stopped is None or stopped["criteria"] != self._config.search.stop.model_dump():
+            return None
+        return str(stopped["reason"])
+
+    def _sum_up(self) -> float:
+        """Takes the trials that have ended meanwhile; gives the seconds of all, the running ones' epochs included."""
+        seconds = 0.0
+        for prefix, trials in (("B", self._baselines), ("", self._search)):
+            for trial in trials.ended[self._counted[prefix] :]:
+                self._effort.add(self._record(f"{prefix}{trial.number}", trial))
+            self._counted[prefix] = len(trials.ended)
+            seconds += sum(epoch["seconds"] for trial in trials.unfinished for epoch in epochs_of(trial))
+        return self._effort.seconds + seconds
+
     def _begin_baseline(self, setting: Setting) -> Task:
-        half_made = self._half_made(self._baselines)
-        number = self._baselines.ask().number if half_made is None else half_made.number
-        self._set(self._baselines.get_trials(deepcopy=False)[number], _SETTING, asdict(setting))
+        trials, half_made = self._baselines, self._baselines.half_made
+        with trials.changing():
+            trial_id = trials.study.ask()._trial_id if half_made is None else half_made._trial_id
+            number = self._give_setting(trials, trial_id, setting)
         return Task(f"B{number}", setting)
 
     def _begin_suggestion(self) -> Task:
-        half_made = self._half_made(self._search)
-        number = len(self._search.get_trials(deepcopy=False)) if half_made is None else half_made.number
-        self._search.sampler = make_sampler(self._config, number, self._next_fixed())
-        trial = self._search.ask() if half_made is None else self._begun_again(half_made)
-        assert trial.number == number, "another driver writes to this study"
-        parameters = {
-            name: trial.suggest_float(name, distribution.low, distribution.high)
-            for name, distribution in self._distributions.items()
-        }
-        setting = Setting(self._config.loss.name, parameters)
-        self._storage.set_trial_user_attr(trial._trial_id, _SETTING, asdict(setting))
+        trials, half_made = self._search, self._search.half_made
+        number = trials.next_number if half_made is None else half_made.number
+        trials.study.sampler = make_sampler(self._config, number, self._next_fixed())
+        study = History(trials.study, trials.seen_by(self._config.search.sampler))
+        with trials.changing():
+            trial = study.ask() if half_made is None else self._begun_again(study, half_made)
+            assert trial.number == number, "another driver writes to this study"
+            parameters = {
+                name: trial.suggest_float(name, distribution.low, distribution.high)
+                for name, distribution in self._distributions.items()
+            }
+            setting = Setting(self._config.loss.name, parameters)
+            self._give_setting(trials, trial._trial_id, setting)
         return Task(str(number), setting)
 
-    def _begun_again(self, half_made: FrozenTrial) -> Trial:
+    def _give_setting(self, trials: _Trials, trial_id: int, setting: Setting) -> int:
+        """Makes a row a trial, and tells its number."""
+        self._storage.set_trial_user_attr(trial_id, _SETTING, asdict(setting))
+        trial = self._storage.get_trial(trial_id)
+        trials.keep(trial)
+        return trial.number
+
+    def _begun_again(self, study: Study, half_made: FrozenTrial) -> Trial:
         """The trial of a half-made row, with the sampler where it was after the suggestions that the row has."""
-        trial = Trial(self._search, half_made._trial_id)
+        trial = Trial(study, half_made._trial_id)
         for name, distribution in self._distributions.items():
             if name in half_made.params and name not in trial.relative_params and not distribution.single():
-                self._search.sampler.sample_independent(self._search, half_made, name, distribution)
+                study.sampler.sample_independent(study, half_made, name, distribution)
         return trial
-
-    def _half_made(self, study: Study) -> FrozenTrial | None:
-        """The row that was begun and has no setting yet: at most one, for a driver begins one at a time."""
-        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return next((trial for trial in running if _SETTING not in trial.user_attrs), None)
 
     def _void_half_made(self) -> None:
         """Closes a row that will not be needed, outside budget and failure counts."""
-        for study in (self._baselines, self._search):
-            half_made = self._half_made(study)
+        for trials in (self._baselines, self._search):
+            half_made = trials.half_made
             if half_made is not None:
-                study.tell(half_made.number, state=TrialState.FAIL, skip_if_finished=True)
+                with trials.changing():
+                    trials.study.tell(half_made.number, state=TrialState.FAIL, skip_if_finished=True)
+                trials.read()
 
     def _next_fixed(self) -> dict[str, float] | None:
         """The first fixed setting that no trial has, a failed one not counted."""
-        tried = [trial.params for trial in self._valid(self._search) if trial.state != TrialState.FAIL]
-        return next((setting for setting in self._config.fixed_settings if setting not in tried), None)
+        return next((setting for setting in self._fixed if not self._search.tried(setting)), None)
 
     def _missing_baselines(self, *, finished_only: bool = False) -> list[Setting]:
         present = [
             _setting(trial)
-            for trial in self._valid(self._baselines)
+            for trial in self._baselines
             if (trial.state.is_finished() or not finished_only) and trial.state != TrialState.FAIL
         ]
         return [setting for setting in self._config.baselines if setting not in present]
 
-    def _valid(self, study: Study) -> list[FrozenTrial]:
-        return [trial for trial in study.get_trials(deepcopy=False) if _SETTING in trial.user_attrs]
-
     def _count_failures(self) -> int:
-        return sum(
-            trial.state == TrialState.FAIL for study in (self._baselines, self._search) for trial in self._valid(study)
-        )
+        return self._baselines.states[TrialState.FAIL] + self._search.states[TrialState.FAIL]
 
-    def _locate(self, number: str) -> tuple[Study, int]:
-        return (self._baselines, int(number[1:])) if number.startswith("B") else (self._search, int(number))
+    def _find(self, number: str) -> tuple[_Trials, FrozenTrial]:
+        trials = self._baselines if number.startswith("B") else self._search
+        return trials, trials[int(number.removeprefix("B"))]
 
-    def _find(self, number: str) -> tuple[Study, FrozenTrial]:
-        study, index = self._locate(number)
-        return study, study.get_trials(deepcopy=False)[index]
+    def _set(self, trials: _Trials, trial: FrozenTrial, key: str, value: Any) -> None:
+        with trials.changing():
+            self._storage.set_trial_user_attr(trial._trial_id, key, value)
+            trial.user_attrs[key] = value
 
-    def _set(self, trial: FrozenTrial, key: str, value: Any) -> None:
-        self._storage.set_trial_user_attr(trial._trial_id, key, value)
-
-    def _tell(self, number: str, result: Mapping[str, Any]) -> None:
-        study, frozen = self._find(number)
+    def _tell(self, trials: _Trials, trial: FrozenTrial, result: Mapping[str, Any]) -> None:
         values = measured(result)
-        for key, excess in self._excesses(values).items():
-            if key not in frozen.constraints:  # else by a driver that died before its tell
-                Trial(study, frozen._trial_id).set_constraint(key, excess)
-        study.tell(frozen.number, [float(values[name]) for name in self._objectives], skip_if_finished=True)
+        with trials.changing():
+            for key, excess in self._excesses(values).items():
+                if key not in trial.constraints:  # else by a driver that died before its tell
+                    Trial(trials.study, trial._trial_id).set_constraint(key, excess)
+        # Without a state Optuna takes finite values for COMPLETE and others for FAIL.
+        self._end(trials, trial, None, [float(values[name]) for name in self._objectives])
 
     def _excesses(self, values: Mapping[str, float]) -> dict[str, float]:
         """By how much measured values miss each constraint."""
         return {str(bound): bound.excess(values[bound.name]) for bound in self._config.bounds}
+
+    def _end(
+        self, trials: _Trials, trial: FrozenTrial, state: TrialState | None, values: list[float] | None = None
+    ) -> None:
+        with trials.changing():
+            trials.study.tell(trial.number, values, state=state, skip_if_finished=True)
+            trials.keep(self._storage.get_trial(trial._trial_id))
 
     def _record(self, number: str, trial: FrozenTrial) -> TrialRecord:
         setting, epochs = _setting(trial), epochs_of(trial)
@@ -438,6 +622,15 @@ def _never_lost() -> None:
 def epochs_of(trial: FrozenTrial) -> list[dict[str, float]]:
     """The metrics of each finished epoch of a trial, in order."""
     return [value for key, value in sorted(trial.user_attrs.items()) if key.startswith(_EPOCH)]
+
+
+def _directions(study: Study) -> list[Direction]:
+    return ["maximize" if direction == StudyDirection.MAXIMIZE else "minimize" for direction in study.directions]
+
+
+def _point(trial: FrozenTrial) -> tuple[tuple[str, float], ...]:
+    """A trial's parameters as a key."""
+    return tuple(sorted(trial.params.items()))
 
 
 def _setting(trial: FrozenTrial) -> Setting:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
@@ -14,16 +14,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from analysis.hypervolume import hypervolume, reference_point
-from analysis.pareto import complete_search_trials, constraints_text, objective_matrix
+from analysis.pareto import constraints_text
 from analysis.records import TrialRecord, is_accuracy
 from search.config import SweepConfig
 from search.ledger import Task
 from search.runs import Run, command
+from search.standing import Standing
 from search.tracking import TrackingReport
 
 _REFRESH_SECONDS: Final = 0.5
-_DEARER: Final = 2.0  # than the dearest baseline: the reference point of a cost
 
 
 @dataclass
@@ -31,84 +30,6 @@ class _Running:
     task: Task
     began: float
     epoch: int = 0
-
-
-@dataclass
-class Standing:
-    """Where a sweep stands, from its records: what the panel, ``status`` and MLflow's parent run all show.
-
-    Args:
-        finished: Settings of the search that are complete or pruned.
-        pruned: Those that were stopped early.
-        infeasible: Complete settings of the search that miss a constraint.
-        failed: Failed trials, baselines among them.
-        baselines: Complete baselines.
-        best: The best of each objective among those that meet the constraints.
-        reference: The hypervolume's reference point; empty as long as ``reference_of`` knows none.
-        hypervolume: Of the settings that meet the constraints; 0 without a reference point.
-    """
-
-    finished: int = 0
-    pruned: int = 0
-    infeasible: int = 0
-    failed: int = 0
-    baselines: int = 0
-    best: dict[str, TrialRecord] = field(default_factory=dict)
-    reference: dict[str, float] = field(default_factory=dict)
-    hypervolume: float = 0.0
-
-    @classmethod
-    def of(cls, records: Iterable[TrialRecord], config: SweepConfig) -> Standing:
-        """Counts, the best of each objective, and the hypervolume over the reference point."""
-        records = list(records)
-        search = [record for record in records if not record.is_baseline]
-        complete = complete_search_trials(records)
-        feasible = [record for record in complete if record.feasible]
-        best = {}
-        for name, direction in config.objectives.items():
-            choose = max if direction == "maximize" else min
-            if feasible:
-                best[name] = choose(feasible, key=lambda record: record.objectives[name])
-        reference = reference_of(records, config)
-        return cls(
-            finished=sum(record.state in ("complete", "pruned") for record in search),
-            pruned=sum(record.state == "pruned" for record in search),
-            infeasible=len(complete) - len(feasible),
-            failed=sum(record.state == "failed" for record in records),
-            baselines=sum(record.is_baseline and record.state == "complete" for record in records),
-            best=best,
-            reference=reference,
-            hypervolume=hypervolume(
-                objective_matrix(feasible, config.objectives),
-                list(config.objectives.values()),
-                list(reference.values()),
-            )
-            if reference
-            else 0.0,
-        )
-
-
-def reference_of(records: Iterable[TrialRecord], config: SweepConfig) -> dict[str, float]:
-    """The reference point of a run's hypervolume: 0 for an accuracy, for a cost twice that of the dearest baseline.
-
-    A loss or a wall time has no natural worst value. The baselines are trained beside every search, under its budget
-    and on its machine, and no search result moves them: a setting that costs more than twice as much adds nothing.
-
-    Args:
-        records: The run's trials.
-        config: The sweep.
-
-    Returns:
-        A coordinate for each objective. Empty if one is a cost and a baseline is not complete yet: the point would
-        still move.
-    """
-    costs = [name for name, direction in config.objectives.items() if direction == "minimize"]
-    baselines = [record.objectives for record in records if record.is_baseline and record.state == "complete"]
-    if costs and len(baselines) < len(config.baselines):
-        return {}
-    return reference_point(
-        config.objectives, {name: _DEARER * max(objectives[name] for objectives in baselines) for name in costs}
-    )
 
 
 class Progress:
@@ -123,13 +44,13 @@ class Progress:
     def __init__(self, config: SweepConfig, console: Console, quiet: bool) -> None:
         self._config, self._console, self._quiet = config, console, quiet
         self.concurrency = 1
-        self._records: dict[str, TrialRecord] = {}
-        self._standing = Standing()
+        self._standing = Standing(config)
         self._running: dict[str, _Running] = {}
         self._durations: list[float] = []
         self._began = time.monotonic()
         self._shown = 0.0
         self._stage = "starting"
+        self._stopping = False
         self._waiting_for = ""
         self._live: Live | None = None
 
@@ -152,8 +73,7 @@ class Progress:
 
     def begin(self, records: Iterable[TrialRecord]) -> None:
         """Takes the trials so far: some where a sweep is resumed."""
-        self._records = {record.number: record for record in records}
-        self._standing = Standing.of(self._records.values(), self._config)
+        self._standing = Standing.of(records, self._config)
 
     def missed(self, report: TrackingReport, run: Run) -> None:
         """Says plainly what did not reach MLflow, and what writes it."""
@@ -175,6 +95,13 @@ class Progress:
             self._waiting_for = reason
             self.stage(f"waiting for the storage ({reason})" if reason else "")
 
+    def stopping(self, reason: str | None) -> None:
+        """Says, once, why the search begins no more settings."""
+        if reason is not None and not self._stopping:
+            self._stopping = True
+            if not self._quiet:
+                self._console.print(f"no new settings ({reason})", highlight=False, markup=False, soft_wrap=True)
+
     def tick(self) -> None:
         """Redraws the panel now and then; cheap enough for every turn of Tune's loop."""
         if self._live is not None and time.monotonic() - self._shown > _REFRESH_SECONDS:
@@ -183,7 +110,6 @@ class Progress:
     def started(self, task: Task, record: TrialRecord) -> None:
         self._stage = ""
         self._running[task.number] = _Running(task, time.monotonic(), record.epochs)
-        self._records[task.number] = record
 
     def epoch_finished(self, number: str, metrics: Mapping[str, float]) -> None:
         self._running[number].epoch = int(metrics["epoch"])
@@ -192,8 +118,7 @@ class Progress:
         running = self._running.pop(record.number)
         if record.state == "complete":
             self._durations.append(time.monotonic() - running.began)
-        self._records[record.number] = record
-        self._standing = Standing.of(self._records.values(), self._config)
+        self._standing.add(record)
         if self._live is not None:
             if record.state == "failed":
                 self._live.console.print(self._line(record), highlight=False, markup=False, soft_wrap=True)

@@ -17,20 +17,22 @@ from analysis.pareto import export, pareto_front, train_command
 from analysis.records import TrialRecord, is_accuracy, to_frame, write
 from search.config import SweepConfig
 from search.ledger import Ledger
-from search.progress import Standing, clock, reference_of, short, value_text
+from search.progress import clock, short, value_text
 from search.runs import Run, command, relative
+from search.standing import Standing, reference_of
 
 SWEEP_FILE: Final = "sweep.yaml"
 
 
 @dataclass(frozen=True)
 class Results:
-    """A run's results on disk and in memory."""
+    """A run's results on disk and in memory; ``stopped`` is the criterion that ended the search before its budget."""
 
     records: list[TrialRecord]
     front: list[TrialRecord]
     standing: Standing
     files: list[Path]
+    stopped: str | None = None
 
 
 def write_tables(run: Run, records: Sequence[TrialRecord]) -> list[Path]:
@@ -47,7 +49,9 @@ def write_results(run: Run, ledger: Ledger) -> Results:
     records = ledger.records()
     files = write_tables(run, records) + draw_figures(run, ledger, records)
     config = run.config
-    return Results(records, pareto_front(records, config.objectives), Standing.of(records, config), files)
+    return Results(
+        records, pareto_front(records, config.objectives), Standing.of(records, config), files, ledger.stopped
+    )
 
 
 def draw_figures(run: Run, ledger: Ledger, records: Sequence[TrialRecord]) -> list[Path]:
@@ -103,6 +107,8 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
         f"Intervals are 95 %: {_interval_kind(config.train.replicates)}.",
         highlight=False,
     )
+    if results.stopped is not None:
+        console.print(stop_note(run, results.stopped), highlight=False, markup=False, soft_wrap=True)
     console.print()
     shown = relative(run.folder)
     for what, text in (
@@ -112,6 +118,14 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
         ("Train the first", _train_first(run, results.front)),
     ):
         console.print(f"{what:<16}{text}", highlight=False, soft_wrap=True)
+
+
+def stop_note(run: Run, reason: str) -> str:
+    """Why a search ended before its budget was spent, and how to go on."""
+    return (
+        f"Ended before its {run.config.budget} settings by {reason}; to go on, raise or remove it in "
+        f"{relative(run.folder / SWEEP_FILE)} and `{command('resume', run.argument)}`"
+    )
 
 
 def front_table(run: Run, records: Sequence[TrialRecord], front: Sequence[TrialRecord]) -> Table:

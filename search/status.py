@@ -12,8 +12,10 @@ from analysis.records import TrialRecord
 from search.agreement import Agreement, compare
 from search.lease import holder
 from search.ledger import Counts, Ledger, open_storage
-from search.progress import Standing, describe, short, value_text
+from search.progress import describe, short, value_text
+from search.results import stop_note
 from search.runs import Run, command
+from search.standing import Standing
 
 State = Literal["running", "interrupted", "complete", "failed"]
 
@@ -23,6 +25,7 @@ class Status:
     """A run's state, counts and best so far.
 
     Args:
+        stopped: The criterion that ended the search before its budget was spent, if one has.
         agreement: Whether ``trials.csv`` and MLflow agree with the ledger; None while a driver is at work.
     """
 
@@ -31,6 +34,7 @@ class Status:
     counts: Counts
     standing: Standing
     running: list[TrialRecord]
+    stopped: str | None = None
     agreement: Agreement | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -55,6 +59,7 @@ class Status:
                 for name, record in self.standing.best.items()
             },
             "running": [{"number": record.number, "epoch": record.epochs} for record in self.running],
+            "stopped": self.stopped,
             "differences": None if self.agreement is None else self.agreement.differences,
             "folder": str(self.run.folder),
         }
@@ -96,6 +101,7 @@ def read_status(name: str, runs_dir: Path, *, verify: bool = False) -> Status:
         counts=ledger.counts(),
         standing=Standing.of(records, run.config),
         running=[record for record in records if record.state == "running"],
+        stopped=ledger.stopped,
         agreement=agreement,
     )
 
@@ -122,6 +128,8 @@ def print_status(console: Console, status: Status) -> None:
         console.print(f"  {standing.infeasible} miss a constraint{none}", highlight=False)
     if standing.best:
         console.print(f"  hypervolume  {standing.hypervolume:.4f}", highlight=False)
+    if status.stopped is not None:
+        console.print(f"  {stop_note(status.run, status.stopped)}", highlight=False, markup=False, soft_wrap=True)
     if status.agreement is not None:
         _print_agreement(console, status.agreement, command("resume", status.run.argument))
     if status.state in ("interrupted", "failed"):

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -27,9 +26,10 @@ from search.lease import Lease
 from search.ledger import Ledger, Task, check_free, open_storage
 from search.measurements import rung_objectives
 from search.patience import STORAGE_ERRORS, storage_reason
-from search.progress import Progress, Standing
+from search.progress import Progress
 from search.results import Results, write_results, write_tables
 from search.runs import Run, command
+from search.standing import Standing
 from search.tracking import DatasetInfo, ParentInfo, SweepStatus, Tracker, TrackingReport, metric_name, preload
 
 _STARTING_RAY: Final = "starting Ray"
@@ -164,6 +164,14 @@ def _run_trials(
         factor = config.search.halving.reduction_factor
         halving = rebuilt(Halving(rung_objectives(config.objectives), config.rungs.epochs, factor), ledger)
     searcher = LedgerSearcher(ledger, lease.epoch, progress.concurrency, [progress, mirror], waiting, halving)
+    turn = [
+        progress.tick,
+        lambda: progress.stopping(ledger.stopped),
+        check_ray,
+        searcher.check,
+        signals.check,
+        lease.check,
+    ]
     trainable = tune.with_parameters(
         SettingTrial,
         problem=config.problem,
@@ -192,7 +200,7 @@ def _run_trials(
                 # A setting's checkpoints are its own, under its number; Tune's would die with its scratch folder.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=_WORKER_RESTARTS),
-                callbacks=[EveryTurn([progress.tick, check_ray, searcher.check, signals.check, lease.check])],
+                callbacks=[EveryTurn(turn)],
             ),
         )
         progress.stage("starting the workers")
@@ -204,16 +212,16 @@ class _Mirror:
     """Keeps MLflow in step with the ledger, as an observer."""
 
     def __init__(self, ledger: Ledger, tracker: Tracker, config: SweepConfig) -> None:
-        self._ledger, self._tracker, self._config = ledger, tracker, config
+        self._ledger, self._tracker = ledger, tracker
+        self._standing = Standing(config)
 
     def catch_up(self) -> None:
         """Shows all that the ledger holds; what MLflow has already is not written again."""
         records = self._ledger.records()
         for record in records:
             self._show(record)
-        ended = sorted((record for record in records if record.finished is not None), key=_order_of_ends)
-        for index, record in enumerate(ended):
-            self._summarize(ended[: index + 1], record)
+        for record in sorted((record for record in records if record.finished is not None), key=_order_of_ends):
+            self._summarize(record)
 
     def started(self, task: Task, record: TrialRecord) -> None:
         del task
@@ -225,32 +233,29 @@ class _Mirror:
 
     def ended(self, record: TrialRecord) -> None:
         self._show(record)
-        self._summarize(self._ledger.records(), record)
+        self._summarize(record)
 
     def _show(self, record: TrialRecord) -> None:
         self._tracker.update(record, self._ledger.history(record.number))
 
-    def _summarize(self, records: list[TrialRecord], last: TrialRecord) -> None:
+    def _summarize(self, record: TrialRecord) -> None:
         """A point of the sweep's curves for every trial that counts towards the budget."""
-        assert last.finished is not None
-        if not last.is_baseline and last.state in ("complete", "pruned"):
-            step = sum(not record.is_baseline and record.state in ("complete", "pruned") for record in records)
-            self._tracker.summary(partial(_summary, records, self._config), step, last.finished)
+        assert record.finished is not None
+        standing = self._standing
+        standing.add(record)
+        if not record.is_baseline and record.state in ("complete", "pruned"):
+            values = {
+                "trials_finished": standing.finished,
+                "trials_infeasible": standing.infeasible,
+                "trials_failed": standing.failed,
+                "hypervolume": standing.hypervolume,
+                **{f"best_{name}": best.objectives[name] for name, best in standing.best.items()},
+            }
+            self._tracker.summary(values, standing.finished, record.finished)
 
 
 def _order_of_ends(record: TrialRecord) -> tuple[float, str]:
     return record.finished or 0.0, record.number
-
-
-def _summary(records: list[TrialRecord], config: SweepConfig) -> dict[str, float]:
-    standing = Standing.of(records, config)
-    return {
-        "trials_finished": standing.finished,
-        "trials_infeasible": standing.infeasible,
-        "trials_failed": standing.failed,
-        "hypervolume": standing.hypervolume,
-        **{f"best_{name}": best.objectives[name] for name, best in standing.best.items()},
-    }
 
 
 @contextmanager

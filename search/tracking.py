@@ -204,15 +204,15 @@ class Tracker:
         """
         self._put(("trial", record.number), partial(_Mirror.trial, record=record, history=tuple(history)))
 
-    def summary(self, measure: Callable[[], Mapping[str, float]], step: int, when: float) -> None:
+    def summary(self, metrics: Mapping[str, float], step: int, when: float) -> None:
         """Shows where the whole sweep stood.
 
         Args:
-            measure: Gives trials done, hypervolume, and so on; asked only if the step is not there already.
+            metrics: Trials done, hypervolume, and so on.
             step: The x axis, never falling.
             when: Unix time, always the same for a step, so that one written twice is there once.
         """
-        write = partial(_Mirror.summary, measure=measure, step=step, when=when)
+        write = partial(_Mirror.summary, metrics=dict(metrics), step=step, when=when)
         self._put(("summary", str(step)), write)
 
     def artifact(self, path: Path) -> None:
@@ -389,12 +389,12 @@ class _Mirror:
         run.revision = revision
         run.epochs = max([run.epochs, *(int(row["epoch"]) for row in history)])
 
-    def summary(self, measure: Callable[[], Mapping[str, float]], step: int, when: float) -> None:
+    def summary(self, metrics: Mapping[str, float], step: int, when: float) -> None:
         """Adds a point to the parent run's curves."""
         assert self._parent is not None
         if step <= self._parent.epochs:
             return
-        self._log(self._parent, metrics=_as_metrics(measure(), when, step), tags={_EPOCHS_TAG: str(step)})
+        self._log(self._parent, metrics=_as_metrics(metrics, when, step), tags={_EPOCHS_TAG: str(step)})
         self._parent.epochs = step
 
     def artifact(self, path: Path) -> None:

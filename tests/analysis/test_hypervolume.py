@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.hypervolume import hypervolume, hypervolume_trace, reference_point
-from analysis.pareto import Direction, pareto_front
+from analysis.hypervolume import GrowingFront, hypervolume, hypervolume_trace, reference_point
+from analysis.pareto import Direction, is_nondominated, pareto_front
 from tests.analysis.examples import OBJECTIVES, scattered_run
 
 UP: Direction = "maximize"
@@ -98,3 +98,21 @@ def test_the_reference_point_is_fixed_for_accuracies_and_asked_for_otherwise() -
         reference_point(objectives)
     with pytest.raises(ValueError, match="got minutes"):
         reference_point(objectives, {"seconds": 60.0, "minutes": 1.0})
+
+
+@given(
+    points=st.lists(st.tuples(*[st.integers(0, 5)] * 3), max_size=20),
+    directions=st.tuples(*[st.sampled_from(["maximize", "minimize"])] * 3),
+)
+def test_a_growing_front_is_the_front_of_what_has_come(
+    points: list[tuple[int, int, int]], directions: tuple[Direction, ...]
+) -> None:
+    front: GrowingFront[int] = GrowingFront(directions)
+    for index, point in enumerate(points):
+        before = set(map(tuple, front.points.tolist()))
+        changed = front.add(point, index)
+        mask = is_nondominated(points[: index + 1], directions)
+        expected = {point for point, best in zip(points, mask, strict=False) if best}
+        assert set(map(tuple, front.points.tolist())) == expected
+        assert [points[member] for member in front.members] == list(map(tuple, front.points.tolist()))
+        assert changed == (expected != before)

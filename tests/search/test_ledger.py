@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from optuna.trial import Trial, TrialState
+from sqlalchemy.exc import OperationalError
 
 from search.config import SweepConfig
 from search.errors import UserError
@@ -198,18 +200,18 @@ def test_a_row_whose_driver_died_within_the_ask_gets_the_same_suggestions_from_t
     again = reopened(tmp_path, config)
     assert again.counts().running == 0
     assert [*handed, *finish_all(again)] == whole
-    assert {trial.state for trial in again._search.trials} == {TrialState.COMPLETE}
+    assert {trial.state for trial in again._search.study.trials} == {TrialState.COMPLETE}
 
 
 def test_a_half_made_row_that_is_not_needed_is_void(tmp_path: Path) -> None:
     ledger = new_ledger(tmp_path)
     finish_all(ledger)
-    ledger._search.ask()
+    ledger._search.study.ask()
     again = reopened(tmp_path)
     assert again.ask() is None
     assert again.complete
     assert again.counts().failed == 0
-    assert again._search.trials[-1].state == TrialState.FAIL
+    assert again._search.study.trials[-1].state == TrialState.FAIL
     assert len(again.records()) == 6
 
 
@@ -294,3 +296,47 @@ def test_a_study_that_is_gone_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_a_driver_that_died_before_its_studies_were_made_is_followed_by_one_that_makes_them(tmp_path: Path) -> None:
     assert [task.number for task in finish_all(reopened(tmp_path))] == ["B0", "B1", "0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_the_writer_remembers_is_what_a_reader_finds(seed: int, tmp_path: Path) -> None:
+    """Whatever happens to trials in whatever order, and also when a write fails after or before it came through."""
+    config = small_config(search={"trials": 12, "sampler": "random"}, resources={"max_failures": 100})
+    writer = new_ledger(tmp_path, config)
+    reader = Ledger(open_storage(url(tmp_path)), config, "read")
+    random, running = Random(seed), []
+    for _ in range(40):
+        deed = random.choice(["ask", "ask", "report", "finish", "finish", "fail", "prune", "broken"])
+        if deed == "ask":
+            task = writer.ask()
+            running += [task.number] if task else []
+        elif running:
+            number = running.pop(random.randrange(len(running)))
+            if deed == "report":
+                writer.report(number, {"epoch": 1, "seconds": 1.0})
+                running.append(number)
+            elif deed == "broken":
+                tell = writer._find(number)[0].study.tell
+
+                def broken(*args: Any, tell: Any = tell, through: bool = random.random() < 0.5, **kwargs: Any) -> None:
+                    if through:
+                        tell(*args, **kwargs)
+                    raise OperationalError("commit", None, Exception("disk I/O error"))
+
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(writer._find(number)[0].study, "tell", broken)
+                    with pytest.raises(OperationalError):
+                        writer.finish(number, result(0.9, 0.5))
+                writer.finish(number, result(0.9, 0.5))
+            elif deed == "finish":
+                writer.finish(number, result(random.random(), random.random()))
+            elif deed == "fail":
+                writer.fail(number, "nan")
+            else:
+                writer.prune(number)
+        assert writer.records() == reader.records()
+        assert (writer.counts(), writer.failures()) == (reader.counts(), reader.failures())
+        assert writer._next_fixed() == reader._next_fixed()
+        assert {trial.number for trial in writer._search._front.members} == {
+            trial.number for trial in reader._search._front.members
+        }

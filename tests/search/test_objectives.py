@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from search.config import load
 from search.ledger import Ledger, open_storage
 from search.objectives import Constraint, directions
-from search.progress import reference_of
+from search.standing import reference_of
 from tests.search.examples import result, small_config
 
 THREE = {"clean_accuracy": "maximize", "pgd2-ce/raw": "maximize", "train_seconds": "minimize"}

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from analysis.records import TrialRecord
 from search.ledger import Task
-from search.progress import Progress, Standing, clock
+from search.progress import Progress, clock
+from search.standing import Standing
 from tests.search.examples import small_config
 from trainables.settings import Setting
 

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +168,7 @@ def test_sweep_is_the_parent(store: str, tmp_path: Path) -> None:
     tracker = Tracker(store, EXPERIMENT, "quick", artifact_root=tmp_path / "artifacts")
     tracker.start(parent(tmp_path))
     for step in (1, 2):
-        tracker.summary(partial(dict, hypervolume=step / 10), step, when=float(step))
+        tracker.summary({"hypervolume": step / 10}, step, when=float(step))
     tracker.artifact(config)
     tracker.artifact(figure)
     assert tracker.close("FINISHED", 60) == TrackingReport(store)
@@ -386,7 +385,7 @@ def test_unreachable_server_costs_nothing_and_is_reported(tmp_path: Path) -> Non
     for number in range(26):
         began = time.perf_counter()
         tracker.update(*trial(str(number)))
-        tracker.summary(partial(dict, hypervolume=0.5), number + 1, when=float(number))
+        tracker.summary({"hypervolume": 0.5}, number + 1, when=float(number))
         slowest = max(slowest, time.perf_counter() - began)
     wait_for(lambda: tracker.problem is not None)
     began = time.perf_counter()

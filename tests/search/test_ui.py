@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -134,7 +133,7 @@ def test_server_that_goes_away_and_comes_back_misses_nothing(
         tracker = start(f"http://127.0.0.1:{port}", "outage", tmp_path)
         tracker.update(*record("0", 3, done=True))
         tracker.update(*record("1", 1, done=False))
-        tracker.summary(partial(dict, hypervolume=0.1), 1, when=1.0)
+        tracker.summary({"hypervolume": 0.1}, 1, when=1.0)
         wait_for(lambda: not tracker._pending)
         assert tracker.problem is None
     # Gone: what happens now waits, and only the newest state of it.
@@ -142,7 +141,7 @@ def test_server_that_goes_away_and_comes_back_misses_nothing(
         tracker.update(*record("1", epochs, done=False))
     tracker.update(*record("1", 4, done=True))
     tracker.update(*record("2", 2, done=True))
-    tracker.summary(partial(dict, hypervolume=0.2), 2, when=2.0)
+    tracker.summary({"hypervolume": 0.2}, 2, when=2.0)
     wait_for(lambda: tracker.problem is not None)
     assert tracker.problem == f"cannot reach http://127.0.0.1:{port}: connection refused"
     with relay(port, server.address):

@@ -1,0 +1,220 @@
+"""What a trial costs the driver as a search grows: trivial trials through the real ledger, searcher and Tune loop.
+
+    python -m tests.benchmarks.growth [--trials 100,1000,10000] [--samplers tpe,random] [--direct] [--json FILE]
+
+Each size of each sampler is a process of its own, with a study in a SQLite file of its own. The trial class reports one
+epoch and a result at once, so that all that is left is what a search costs besides its trials: Optuna's suggestion, the
+ledger's writes, the progress display, and Tune. MLflow is left out: it is written by a thread that drops what it cannot
+keep up with. ``--direct`` leaves Ray out too and drives the searcher in a loop: what grows, grows there.
+
+The clock runs from the first trial's start, so that Ray's own start does not count, to the end of the search. ``cpu``
+and ``wall`` are the driver's milliseconds a trial (mean over all of them), ``last`` the wall time of each of the last
+100, ``peak`` the largest resident memory of the driver, and ``hypervolume`` what was found. The last columns compare
+with the smallest size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+from ray import tune
+from rich.console import Console
+
+import search.sweep
+import search.trial
+from analysis.records import TrialRecord
+from search.cluster import connected
+from search.config import parse
+from search.lease import Lease
+from search.ledger import Ledger, open_storage
+from search.progress import Progress
+from search.runs import Run
+from search.searcher import LedgerSearcher
+from search.tracking import Tracker
+from search.trial import EPOCH, OWNER, RESULT, SETTING
+
+CONCURRENCY: Final = 2
+TAIL: Final = 100  # trials
+REPOSITORY: Final = Path(__file__).parents[2]
+_OWNER: Final = 1  # a new study's first lease
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one search cost its driver: milliseconds a trial, and megabytes."""
+
+    sampler: str
+    trials: int
+    cpu: float
+    wall: float
+    last: float
+    peak: float
+    hypervolume: float
+
+
+def outcome(parameters: Mapping[str, float]) -> tuple[float, float]:
+    """Clean and robust accuracy of a made-up problem whose front is a curve; fractions of 1,000 and 500 images."""
+    s, m = parameters.get("s", 1.0), parameters.get("m", 0.0)
+    clean = 0.99 - 0.05 * (s - 1) ** 2 - 20 * (m - 0.03) ** 2
+    robust = 0.30 + 0.30 * (s - 1) - 80 * (m - 0.06) ** 2
+    return round(1000 * clean) / 1000, round(500 * robust) / 500
+
+
+def reports(parameters: Mapping[str, float], owner: int) -> list[dict[str, Any]]:
+    """What a trial reports: one epoch, and the result."""
+    clean, robust = outcome(parameters)
+    epoch = {"epoch": 1, "seconds": 0.1, "train_loss": 0.5, "validation_loss": 0.5, "validation_accuracy": clean}
+    accuracies = {f"pgd50-ce/{view}": robust for view in ("normalized", "raw")}
+    result = {
+        "objectives": {"clean_accuracy": clean, "robust_accuracy": robust},
+        "accuracies": accuracies,
+        "replicates": [{"clean_accuracy": clean, "robust_accuracy": robust, **accuracies}],
+        "seeds": [1],
+        "images": {"clean_accuracy": 1000, "robust_accuracy": 500},
+        "train_seconds": 0.1,
+        "attack_seconds": 0.1,
+    }
+    return [
+        {OWNER: owner, EPOCH: json.dumps(epoch)},
+        {OWNER: owner, RESULT: json.dumps(result), "done": True},
+    ]
+
+
+class TrivialTrial(tune.Trainable):
+    """Reports one epoch, then its result."""
+
+    def setup(self, config: dict[str, Any], owner: int, **_: Any) -> None:  # type: ignore[override]
+        self._owner = owner
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._reports = iter(reports(new_config[SETTING]["parameters"], self._owner))
+        return True
+
+    def step(self) -> dict[str, Any]:
+        return next(self._reports)
+
+
+class _Clock:
+    """Stands in MLflow's place and notes when the first trial began and each one ended."""
+
+    def __init__(self) -> None:
+        self.began = self.cpu_began = 0.0
+        self.ends: list[float] = []
+
+    def update(self, record: TrialRecord, history: Sequence[Mapping[str, float]]) -> None:
+        del history
+        if not self.began:
+            self.began, self.cpu_began = time.perf_counter(), time.process_time()
+        if record.state == "complete":
+            self.ends.append(time.perf_counter())
+
+    def summary(self, metrics: Mapping[str, float], step: int, when: float) -> None:
+        pass
+
+
+def measure(sampler: str, trials: int, direct: bool) -> Cost:
+    """Runs one search in this process."""
+    config = parse({"name": "growth", "search": {"sampler": sampler, "trials": trials, "concurrency": CONCURRENCY}})
+    clock = _Clock()
+    with tempfile.TemporaryDirectory(prefix="growth-") as folder:
+        run = Run(Path(folder), config)
+        ledger = Ledger(open_storage(run.storage_url), config, "new")
+        ledger.adopt()
+        progress = Progress(config, Console(), quiet=True)
+        mirror = search.sweep._Mirror(ledger, cast("Tracker", clock), config)
+        if direct:
+            _drive(LedgerSearcher(ledger, _OWNER, CONCURRENCY, [progress, mirror], lambda _: None))
+        else:
+            search.trial.SettingTrial = TrivialTrial  # type: ignore[assignment, misc]
+            with connected(config, None), search.sweep._signals() as signals:
+                lease = Lease(ledger.engine, config.name)
+                assert lease.epoch == _OWNER
+                search.sweep._run_trials(run, ledger, lease, mirror, progress, signals)
+                lease.release()
+    assert ledger.complete
+    count = len(clock.ends)
+    tail = min(TAIL, count - 1)
+    return Cost(
+        sampler=sampler,
+        trials=trials,
+        cpu=1000 * (time.process_time() - clock.cpu_began) / count,
+        wall=1000 * (clock.ends[-1] - clock.began) / count,
+        last=1000 * (clock.ends[-1] - clock.ends[-1 - tail]) / tail,
+        peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        hypervolume=progress.standing.hypervolume,
+    )
+
+
+def _drive(searcher: LedgerSearcher) -> None:
+    """What Tune asks of a searcher, with as many trials at a time, and nothing else."""
+    running: list[tuple[str, dict[str, Any]]] = []
+    asked = 0
+    while True:
+        while isinstance(suggestion := searcher.suggest(str(asked)), dict):
+            running.append((str(asked), suggestion))
+            asked += 1
+        searcher.check()
+        if not running:
+            return
+        trial_id, suggestion = running.pop(0)
+        epoch, result = reports(suggestion[SETTING]["parameters"], _OWNER)
+        searcher.goes_on(trial_id, epoch)
+        searcher.on_trial_complete(trial_id, result)
+
+
+def measure_apart(sampler: str, trials: int, direct: bool) -> Cost:
+    """Runs one search in a process of its own."""
+    command = [sys.executable, "-m", "tests.benchmarks.growth", "--one", f"{sampler},{trials}"]
+    command += ["--direct"] if direct else []
+    done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
+    return Cost(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def table(costs: Sequence[Cost]) -> str:
+    """The costs in text, each sampler's sizes beside its smallest."""
+    lines = ["sampler   trials   cpu ms  wall ms  last ms  peak MB   volume     cpu   wall"]
+    for cost in costs:
+        base = min((other for other in costs if other.sampler == cost.sampler), key=lambda other: other.trials)
+        lines.append(
+            f"{cost.sampler:<8}{cost.trials:>8}{cost.cpu:>9.1f}{cost.wall:>9.1f}{cost.last:>9.1f}{cost.peak:>9.0f}"
+            f"{cost.hypervolume:>9.5f}{cost.cpu / base.cpu:>7.2f}x{cost.wall / base.wall:>6.2f}x"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description="Driver's cost a trial as a search grows.")
+    parser.add_argument("--trials", default="100,1000,10000", help="sizes, e.g. 100,1000")
+    parser.add_argument("--samplers", default="tpe,random", help="e.g. tpe,random,nsga2")
+    parser.add_argument("--direct", action="store_true", help="without Ray")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        sampler, trials = arguments.one.split(",")
+        print(json.dumps(asdict(measure(sampler, int(trials), arguments.direct))))
+        return
+    costs = []
+    for sampler in arguments.samplers.split(","):
+        for trials in map(int, arguments.trials.split(",")):
+            costs.append(measure_apart(sampler, trials, arguments.direct))
+            print(table(costs).splitlines()[-1], flush=True)
+    print(table(costs))
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(cost) for cost in costs], indent=2), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
