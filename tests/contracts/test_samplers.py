@@ -145,14 +145,14 @@ def test_failed_pruned_and_void_trials_among_the_history(sampler: str, tmp_path:
         if task.number in ("3", "8", "11"):
             ledger.fail(task.number, "the training loss became nan")
         elif task.number in ("1", "5", "9", "10"):
-            ledger._search.tell(int(task.number), state=TrialState.PRUNED)
+            ledger.prune(task.number)
         else:
             finish(ledger, task)
 
     config = config_of(sampler)
     ledger = driver(tmp_path, config)
     before = suggestions(ledger, end=end, most=6)
-    ledger._search.ask()  # its driver dies before the row has a suggestion
+    ledger._search.study.ask()  # its driver dies before the row has a suggestion
     ledger = driver(tmp_path, config)
     found = before + suggestions(ledger, end=end)
     counts = ledger.counts()
@@ -175,7 +175,7 @@ def test_three_objectives_and_a_constraint(sampler: str, plain: Plain, tmp_path:
         free = suggestions(driver(tmp_path / "free", config_of(sampler, objectives=objectives)))
         assert found[:8] == free[:8]
         assert found != free
-    for trial, setting in zip(ledger._search.trials, found, strict=True):
+    for trial, setting in zip(ledger._search.study.trials, found, strict=True):
         assert len(trial.values) == 3
         clean = outcome(setting)["objectives"]["clean_accuracy"]
         assert trial.constraints == {"clean_accuracy >= 0.93": pytest.approx(0.93 - clean)}

@@ -101,14 +101,14 @@ def test_a_driver_that_dies_between_constraint_and_tell_is_followed_by_one_that_
     def die(*_: object, **__: object) -> None:
         raise Killed
 
-    monkeypatch.setattr(ledger._search, "tell", die)
+    monkeypatch.setattr(ledger._search.study, "tell", die)
     with pytest.raises(Killed):
         ledger.finish("0", result(0.8, 0.5))
     after = Ledger(open_storage(url), config, "resume")
     after.adopt()
     record = after.record("0")
     assert (record.state, record.feasible) == ("complete", False)
-    told = after._search.trials[0].constraints
+    told = after._search.study.trials[0].constraints
     assert told == pytest.approx({"clean_accuracy >= 0.9": 0.1, "robust_accuracy >= 0.1": -0.4})
 
 

@@ -111,7 +111,7 @@ def test_enqueued_settings_breed() -> None:
     ledger = Ledger(open_storage("sqlite://"), config, "new")
     while (task := ledger.ask()) is not None:
         ledger.finish(task.number, result(0.9, 0.5))
-    marks = [trial.system_attrs["NSGAIISampler:generation"] for trial in ledger._search.trials]
+    marks = [trial.system_attrs["NSGAIISampler:generation"] for trial in ledger._search.study.trials]
     assert marks == [0] * 8 + [1]
 
 
