@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.trial import TrialState
 
 from search.config import SweepConfig
 from search.ledger import Ledger, Task, open_storage
