@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import io
+import itertools
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,7 @@ BASELINE_SYMBOLS: Final = ("diamond", "square", "triangle-up", "triangle-down") 
 DOTS_PER_INCH: Final = 150
 HEADLINE: Final = 0.9  # inches: a heading, a title, two lines of a note
 CHARACTERS_AN_INCH: Final = 17  # of the note
+_PANEL_COLUMNS: Final = 3  # three objectives have three pairs
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,12 @@ def draw_pareto(
     *,
     title: str,
 ) -> list[Path]:
-    """Draws the trials over the first two objectives, with the front as a step line.
+    """Draws the trials over each pair of objectives; of two objectives alone, with the front as a step line.
 
     Args:
         frame: A table of ``records.to_frame``. Complete trials are drawn; how many others there are is said.
-        objectives: The direction of each objective; the front is that of all of them.
+        objectives: The direction of each objective; the front is that of all of them, and of the trials that meet the
+            constraints if one does.
         parameters: Columns to name a setting by.
         folder: Where ``pareto.png`` and ``pareto.html`` go.
         title: What was measured: configuration, data set, attack, radius.
@@ -117,27 +120,86 @@ def draw_pareto(
     if search.empty:
         raise ValueError(f"trials must hold a complete one, got {len(frame)} without; let one finish first")
     names = list(objectives)
-    on_front = is_nondominated(search[names].to_numpy(dtype=np.float64), list(objectives.values()))
-    note = " ".join(filter(None, ["Bars: 95 % intervals of the front and the baselines.", left_out(frame)]))
-    plot = _ParetoPlot(search, baselines, on_front, objectives, parameters, [scale_of(frame, n) for n in names[:2]])
-    return [
-        save_png(plot.static(title, note), folder / "pareto.png"),
-        save_html(plot.interactive(title), folder / "pareto.html", title=f"Pareto front, {title}", note=note),
+    violation = search["violation"].to_numpy(dtype=np.float64)
+    on_front = is_nondominated(search[names].to_numpy(dtype=np.float64), list(objectives.values()), violation)
+    infeasible = violation > 0
+    none = "No setting meets the constraints: the nearest are marked." if infeasible.all() else ""
+    pairs = "Pareto-optimal in all objectives together." if len(names) > 2 else ""
+    bars = "Bars: 95 % intervals of the front and the baselines."
+    note = " ".join(filter(None, [none, pairs, bars, left_out(frame)]))
+    plots = [
+        _ParetoPlot(
+            search=search,
+            baselines=baselines,
+            on_front=on_front,
+            infeasible=infeasible & ~on_front,
+            objectives={name: objectives[name] for name in pair},
+            whole=len(names) == 2,
+            parameters=parameters,
+            scales=[scale_of(frame, name) for name in pair],
+        )
+        for pair in itertools.combinations(names, 2)
     ]
+    return [
+        save_png(_static_panels(plots, title, note), folder / "pareto.png"),
+        save_html(_interactive_panels(plots, title), folder / "pareto.html", title=f"Pareto front, {title}", note=note),
+    ]
+
+
+def _static_panels(plots: Sequence[_ParetoPlot], title: str, note: str) -> Figure:
+    columns = min(_PANEL_COLUMNS, len(plots))
+    rows = -(-len(plots) // columns)
+    if len(plots) == 1:
+        figure, grid = new_figure_grid(7.6, 5.2, 1, 1)
+    else:
+        figure, grid = new_figure_grid(4.6 * columns, 0.6 + HEADLINE + 3.7 * rows, rows, columns)
+    for axes in grid[len(plots) :]:
+        axes.set_visible(False)
+    for plot, axes in zip(plots, grid, strict=False):
+        plot.draw(axes)
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    headline(figure, "Pareto-optimal settings", title, note)
+    figure.draw_without_rendering()
+    for plot, axes in zip(plots, grid, strict=False):
+        plot.number_front(axes)
+    return figure
+
+
+def _interactive_panels(plots: Sequence[_ParetoPlot], title: str) -> Any:
+    from plotly.subplots import make_subplots
+
+    columns = min(_PANEL_COLUMNS, len(plots))
+    page = make_subplots(rows=-(-len(plots) // columns), cols=columns)
+    for i, plot in enumerate(plots):
+        row, column = (position + 1 for position in divmod(i, columns))
+        page.add_traces(plot.traces(legend=i == 0), rows=row, cols=column)
+        page.update_xaxes(title=plot.axis_label(0), range=plot.limits(0), row=row, col=column)
+        page.update_yaxes(title=plot.axis_label(1), range=plot.limits(1), row=row, col=column)
+    page.update_layout(
+        title={"text": f"Pareto-optimal settings<br><sub>{html.escape(title)}</sub>"},
+        template="plotly_white",
+        legend={"orientation": "h", "y": -0.15},
+    )
+    return page
 
 
 @dataclass(frozen=True)
 class _ParetoPlot:
+    """The trials over two objectives; ``whole``: there are no others."""
+
     search: pd.DataFrame
     baselines: pd.DataFrame
     on_front: npt.NDArray[np.bool_]
+    infeasible: npt.NDArray[np.bool_]
     objectives: Mapping[str, Direction]
+    whole: bool
     parameters: Sequence[str]
     scales: Sequence[Scale]
 
     @property
     def names(self) -> list[str]:
-        return list(self.objectives)[:2]
+        return list(self.objectives)
 
     def step(self) -> tuple[Array, Array, Literal["pre", "post"]]:
         """The boundary of what the front dominates, as a step line from point to point."""
@@ -166,16 +228,19 @@ class _ParetoPlot:
         room = max(0.12 * float(np.ptp(value)), 0.5 * float(error.max()), 1e-6 * max(1.0, float(np.abs(value).max())))
         return float(value.min()) - room, float(value.max()) + room
 
-    def static(self, title: str, note: str) -> Figure:
-        figure, axes = new_figure(7.6, 5.2)
+    def draw(self, axes: Axes) -> None:
         style_axes(axes)
-        dominated, front = self.search[~self.on_front], self.search[self.on_front]
-        if not dominated.empty:
-            x, y = self.bars(dominated, 0)[0], self.bars(dominated, 1)[0]
-            axes.scatter(x, y, s=30, color=GREY, edgecolor="white", lw=0.8, label="dominated", zorder=3)
-        self._marks(axes, front, BLUE, "o", "Pareto-optimal", 4)
-        x, y, where = self.step()
-        axes.step(x, y, where=where, color=BLUE, lw=1.6, alpha=0.8, zorder=4)
+        for rows, colour, marker, label in (
+            (self.search[~self.on_front & ~self.infeasible], GREY, "o", "dominated"),
+            (self.search[self.infeasible], GREY, "X", "misses a constraint"),
+        ):
+            if not rows.empty:
+                x, y = self.bars(rows, 0)[0], self.bars(rows, 1)[0]
+                axes.scatter(x, y, s=30, color=colour, marker=marker, edgecolor="white", lw=0.8, label=label, zorder=3)
+        self._marks(axes, self.search[self.on_front], BLUE, "o", "Pareto-optimal", 4)
+        if self.whole:
+            x, y, where = self.step()
+            axes.step(x, y, where=where, color=BLUE, lw=1.6, alpha=0.8, zorder=4)
         for i, row in self.baselines.iterrows():
             k = int(str(i)) % len(BASELINE_COLOURS)
             label = f"{row['number']}: {setting_label(row.to_dict(), self.parameters)}"
@@ -184,21 +249,16 @@ class _ParetoPlot:
         axes.set_ylim(*self.limits(1))
         axes.set_xlabel(self.axis_label(0))
         axes.set_ylabel(self.axis_label(1))
-        figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-        headline(figure, "Pareto-optimal settings", title, note)
-        self._number_front(figure, axes)
-        return figure
 
     def _marks(self, axes: Axes, rows: pd.DataFrame, colour: str, marker: str, label: str, order: int) -> None:
         (x, x_error), (y, y_error) = self.bars(rows, 0), self.bars(rows, 1)
         axes.errorbar(x, y, xerr=x_error, yerr=y_error, fmt="none", ecolor=colour, alpha=0.3, lw=1.0, zorder=order)
         axes.scatter(x, y, s=60, marker=marker, color=colour, edgecolor="white", lw=0.9, label=label, zorder=order + 1)
 
-    def _number_front(self, figure: Figure, axes: Axes) -> None:
+    def number_front(self, axes: Axes) -> None:
         """Numbers the front's points where there is room; the exported table names all of them."""
         from matplotlib.transforms import Bbox
 
-        figure.draw_without_rendering()
         everything = pd.concat([self.search, self.baselines], ignore_index=True)
         xy = np.stack([self.bars(everything, 0)[0], self.bars(everything, 1)[0]], axis=1)
         half = 5 * DOTS_PER_INCH / 72
@@ -229,21 +289,19 @@ class _ParetoPlot:
                     break
                 text.remove()
 
-    def interactive(self, title: str) -> Any:
+    def traces(self, *, legend: bool) -> list[Any]:
+        """The same for plotly; ``legend``: whether these are the ones that the legend shows."""
         import plotly.graph_objects as go
 
-        figure = go.Figure()
-        x, y, where = self.step()
-        figure.add_scatter(
-            x=x,
-            y=y,
-            mode="lines",
-            line={"color": BLUE, "width": 2, "shape": "vh" if where == "pre" else "hv"},
-            hoverinfo="skip",
-            showlegend=False,
-        )
+        traces = []
+        if self.whole:
+            x, y, where = self.step()
+            shape = "vh" if where == "pre" else "hv"
+            line = {"color": BLUE, "width": 2, "shape": shape}
+            traces.append(go.Scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False))
         groups = [
-            ("dominated", self.search[~self.on_front], GREY, "circle", 8),
+            ("dominated", self.search[~self.on_front & ~self.infeasible], GREY, "circle", 8),
+            ("misses a constraint", self.search[self.infeasible], GREY, "x", 8),
             ("Pareto-optimal", self.search[self.on_front], BLUE, "circle", 12),
         ]
         for i, row in self.baselines.iterrows():
@@ -260,27 +318,24 @@ class _ParetoPlot:
                 "thickness": 1,
                 "width": 0,
                 "color": faded(colour, 0.4),
-                "visible": label != "dominated",
+                "visible": colour != GREY,
             }
-            figure.add_scatter(
-                x=x,
-                y=y,
-                mode="markers",
-                name=label,
-                marker={"color": colour, "symbol": symbol, "size": size, "line": {"color": "white", "width": 1}},
-                error_x={**bar, "array": x_error[1], "arrayminus": x_error[0]},
-                error_y={**bar, "array": y_error[1], "arrayminus": y_error[0]},
-                text=[hover_text(row, self.parameters, self.names, self.scales) for row in rows.to_dict("records")],
-                hovertemplate="%{text}<extra></extra>",
+            traces.append(
+                go.Scatter(
+                    x=x,
+                    y=y,
+                    mode="markers",
+                    name=label,
+                    legendgroup=label,
+                    showlegend=legend,
+                    marker={"color": colour, "symbol": symbol, "size": size, "line": {"color": "white", "width": 1}},
+                    error_x={**bar, "array": x_error[1], "arrayminus": x_error[0]},
+                    error_y={**bar, "array": y_error[1], "arrayminus": y_error[0]},
+                    text=[hover_text(row, self.parameters, self.names, self.scales) for row in rows.to_dict("records")],
+                    hovertemplate="%{text}<extra></extra>",
+                )
             )
-        figure.update_layout(
-            title={"text": f"Pareto-optimal settings<br><sub>{html.escape(title)}</sub>"},
-            template="plotly_white",
-            xaxis={"title": self.axis_label(0), "range": self.limits(0)},
-            yaxis={"title": self.axis_label(1), "range": self.limits(1)},
-            legend={"orientation": "h", "y": -0.15},
-        )
-        return figure
+        return traces
 
 
 def draw_hypervolume(trace: pd.DataFrame, folder: Path, *, title: str, reference: Mapping[str, float]) -> list[Path]:
@@ -461,13 +516,18 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 def new_figures(width: float, height: float, panels: int) -> tuple[Figure, list[Axes]]:
     """An empty figure of panels side by side; sizes in inches."""
+    return new_figure_grid(width, height, 1, panels)
+
+
+def new_figure_grid(width: float, height: float, rows: int, columns: int) -> tuple[Figure, list[Axes]]:
+    """An empty figure of panels in rows, and its panels row by row; sizes in inches."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
     figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0.005, 0.005, 0.985, 0.985 - HEADLINE / height)))
-    axes = figure.subplots(1, panels, squeeze=False)
-    return figure, list(axes[0])
+    axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, list(axes.ravel())
 
 
 def style_axes(axes: Axes) -> None:

@@ -106,23 +106,25 @@ class GrowingFront(Generic[T]):
 
 
 class SearchFront(GrowingFront[TrialRecord]):
-    """A search's front, trial by trial, with its hypervolume.
+    """A search's front, trial by trial: of its complete trials that meet the constraints.
 
     Args:
         objectives: Each objective's direction.
-        reference: The coordinates of ``reference_point``.
     """
 
-    def __init__(self, objectives: Mapping[str, Direction], reference: Mapping[str, float]) -> None:
+    def __init__(self, objectives: Mapping[str, Direction]) -> None:
         super().__init__(list(objectives.values()))
-        self._objectives, self._reference = objectives, [reference[name] for name in objectives]
-        self.hypervolume = 0.0
+        self._objectives = objectives
 
     def take(self, record: TrialRecord) -> None:
-        """Takes a trial; those that may not stand on a front change nothing."""
+        """Takes a trial; one that may not stand on the front changes nothing."""
         for candidate in complete_search_trials([record]):
-            if self.add(objective_matrix([candidate], self._objectives)[0], candidate):
-                self.hypervolume = hypervolume(self.points, list(self._objectives.values()), self._reference)
+            if candidate.feasible:
+                self.add(objective_matrix([candidate], self._objectives)[0], candidate)
+
+    def volume(self, reference: Mapping[str, float]) -> float:
+        """The hypervolume over the coordinates of ``reference_point``."""
+        return hypervolume(self.points, list(self._objectives.values()), [reference[name] for name in self._objectives])
 
 
 def hypervolume_trace(
@@ -131,7 +133,7 @@ def hypervolume_trace(
     """How the front's hypervolume grew over a search.
 
     Args:
-        records: The trials. Only the search's complete ones count.
+        records: The trials. Only the search's complete ones count; one that misses a constraint adds nothing.
         objectives: Each objective's direction.
         reference: The coordinates of ``reference_point``.
 
@@ -142,10 +144,10 @@ def hypervolume_trace(
     import pandas as pd
 
     finished = sorted(complete_search_trials(records), key=lambda record: (record.finished or 0.0, int(record.number)))
-    front, volumes = SearchFront(objectives, reference), []
+    front, volumes = SearchFront(objectives), []
     for record in finished:
         front.take(record)
-        volumes.append(front.hypervolume)
+        volumes.append(front.volume(reference))
     return pd.DataFrame(
         {
             "number": pd.Series([record.number for record in finished], dtype="string"),

@@ -12,29 +12,42 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from analysis.records import TrialRecord, in_order
+from analysis.records import TrialRecord, in_order, is_accuracy
 
 Direction = Literal["maximize", "minimize"]
 Format = Literal["json", "yaml", "csv"]
 
 
-def is_nondominated(points: npt.ArrayLike, directions: Sequence[Direction]) -> npt.NDArray[np.bool_]:
+def is_nondominated(
+    points: npt.ArrayLike, directions: Sequence[Direction], violation: npt.ArrayLike | None = None
+) -> npt.NDArray[np.bool_]:
     """Which points no other point dominates: none is at least as good in every objective and better in one.
 
     Args:
         points: Objective values, finite. Shape (n, k); n may be 0.
         directions: The direction of each objective, k of them.
+        violation: How far each point misses the constraints, 0 if it meets them. Shape (n,); None without constraints.
+            A point that misses them by less dominates one that misses them by more, whatever their objectives.
 
     Returns:
         The mask of the front. Shape (n,). Of equal points all are in it, or none.
+
+    Source:
+        Deb, Pratap, Agarwal and Meyarivan 2002, IEEE TEVC 6, section VI-A: constrained domination. There, infeasible
+        points of equal violation are equal; here, their objectives decide.
     """
     import moocore
 
     values = np.asarray(points, dtype=np.float64).reshape(-1, len(directions))
     if not len(values):
         return np.zeros(0, dtype=bool)
-    mask = moocore.is_nondominated(values, maximise=[d == "maximize" for d in directions], keep_weakly=True)
-    return np.asarray(mask, dtype=bool)
+    mask = np.ones(len(values), dtype=bool)
+    if violation is not None:
+        missed = np.asarray(violation, dtype=np.float64)
+        mask = missed == missed.min()
+    maximise = [d == "maximize" for d in directions]
+    mask[mask] = moocore.is_nondominated(values[mask], maximise=maximise, keep_weakly=True)
+    return mask
 
 
 def complete_search_trials(records: Iterable[TrialRecord]) -> list[TrialRecord]:
@@ -56,13 +69,14 @@ def pareto_front(records: Iterable[TrialRecord], objectives: Mapping[str, Direct
         objectives: The direction of each objective that counts.
 
     Returns:
-        The non-dominated among the search's complete trials, equal ones all kept, best in the first objective first
-        (then in the second, ..., then by number).
+        The non-dominated among the search's complete trials that meet the constraints, equal ones all kept, best in
+        the first objective first (then in the second, ..., then by number). Where none meets them, those that miss
+        them least: whether the first of the front is ``feasible`` says which.
     """
     candidates = complete_search_trials(records)
     values = objective_matrix(candidates, objectives)
     directions = list(objectives.values())
-    mask = is_nondominated(values, directions)
+    mask = is_nondominated(values, directions, [record.violation for record in candidates])
     loss = values * [-1.0 if direction == "maximize" else 1.0 for direction in directions]
     front = [(tuple(row), record) for row, record, best in zip(loss, candidates, mask, strict=True) if best]
     return [record for _, record in sorted(front, key=lambda pair: pair[0])]
@@ -83,13 +97,20 @@ def pareto_table(front: Sequence[TrialRecord], objectives: Iterable[str]) -> lis
     for record in front:
         row = {"trial": record.number, **{name: f"{value:.4g}" for name, value in record.parameters.items()}}
         for name in objectives:
-            scale, unit, style = (100.0, " %", ".1f") if name in record.images else (1.0, "", ".4g")
+            scale, unit, style = (100.0, " %", ".1f") if is_accuracy(name) else (1.0, "", ".4g")
             low, high = record.interval(name)
             cell = f"{scale * record.objectives[name]:{style}}"
             bracket = "" if np.isnan(low) else f" [{scale * low:{style}}, {scale * high:{style}}]"
             row[f"{name.replace('_', ' ')}{unit} [95 %]"] = cell + bracket
+        if record.constraints:
+            row["constraints"] = constraints_text(record)
         rows.append(row)
     return rows
+
+
+def constraints_text(record: TrialRecord) -> str:
+    """Whether a trial meets its constraints, for people: ``met``, or ``missed by 0.012``."""
+    return "met" if record.feasible else f"missed by {record.violation:.4g}"
 
 
 def train_command(record: TrialRecord, config: str) -> str:
@@ -113,7 +134,7 @@ def pareto_entries(front: Sequence[TrialRecord], objectives: Iterable[str], conf
 
     Returns:
         One entry a trial: number, loss, params; each objective, and NAME_interval as [low, high] (None where there is
-        no interval); seeds; command.
+        no interval); feasible and violation where there are constraints; seeds; command.
     """
     names = list(objectives)
     entries = []
@@ -127,6 +148,8 @@ def pareto_entries(front: Sequence[TrialRecord], objectives: Iterable[str], conf
             interval = record.interval(name)
             entry[name] = float(record.objectives[name])
             entry[f"{name}_interval"] = None if np.isnan(interval.low) else [float(interval.low), float(interval.high)]
+        if record.constraints:
+            entry |= {"feasible": record.feasible, "violation": record.violation}
         entry["seeds"] = list(record.seeds)
         entry["command"] = train_command(record, config)
         entries.append(entry)

@@ -28,6 +28,11 @@ WORST_CASE: Final = "robust_accuracy"
 ATTACK_SEPARATOR: Final = "/"  # between attack and view in an accuracy's name
 
 
+def is_accuracy(measure: str) -> bool:
+    """Whether a measure is a fraction of images."""
+    return measure.endswith("_accuracy") or ATTACK_SEPARATOR in measure
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
     """What became of one setting. Accuracies are fractions in [0, 1].
@@ -38,7 +43,9 @@ class TrialRecord:
         parameters: The loss's parameters; empty if it has none.
         state: Only a complete trial has objectives.
         objectives: Means over the replicates.
-        accuracies: Under each attack and view (``pgd50-ce/normalized``), means over the replicates.
+        constraints: By how much each constraint (``clean_accuracy >= 0.97``) is missed; at most 0 where it is met.
+        accuracies: Those that are no objectives, under each attack and view (``pgd50-ce/normalized``) among them; means
+            over the replicates.
         replicates: Objectives and accuracies of each replicate, by the same names.
         seeds: The seed of each replicate.
         images: How many images an objective rests on. An objective that is named here is a fraction of images.
@@ -57,6 +64,7 @@ class TrialRecord:
     parameters: Mapping[str, float]
     state: State
     objectives: Mapping[str, float] = field(default_factory=dict)
+    constraints: Mapping[str, float] = field(default_factory=dict)
     accuracies: Mapping[str, float] = field(default_factory=dict)
     replicates: tuple[Mapping[str, float], ...] = ()
     seeds: tuple[int, ...] = ()
@@ -81,6 +89,16 @@ class TrialRecord:
         """Whether this is a reference setting, which never enters the search's front."""
         return self.number.startswith(BASELINE_PREFIX)
 
+    @property
+    def violation(self) -> float:
+        """The sum of what the missed constraints are missed by, in their units; 0 where all are met."""
+        return sum(max(excess, 0.0) for excess in self.constraints.values())
+
+    @property
+    def feasible(self) -> bool:
+        """Whether all constraints are met."""
+        return self.violation == 0.0
+
     def interval(self, name: str) -> Interval:
         """The 95 % interval of an objective or accuracy.
 
@@ -88,12 +106,14 @@ class TrialRecord:
             name: Its name in ``objectives`` or ``accuracies``.
 
         Returns:
-            Student's t over the replicates where there are two or more; else Wilson over the images; else, where the
-            value is no fraction of images, NaN on both sides. Intervals of fractions stay within [0, 1].
+            Student's t over the replicates where there are two or more; else Wilson over the images; NaN on both sides
+            where neither is possible (a wall time). Intervals of fractions stay within [0, 1].
         """
         value = self.objectives[name] if name in self.objectives else self.accuracies[name]
-        images = self.images.get(name) or (self.images.get(WORST_CASE) if name in self.accuracies else None)
+        images = self.images.get(name) or (self.images.get(WORST_CASE) if ATTACK_SEPARATOR in name else None)
         if len(self.replicates) >= 2:
+            if any(name not in replicate for replicate in self.replicates):  # measured of all replicates together
+                return NO_INTERVAL
             low, high = student_interval([replicate[name] for replicate in self.replicates])
             return Interval(max(low, 0.0), min(high, 1.0)) if images else Interval(low, high)
         return wilson_interval(round(value * images), images) if images else NO_INTERVAL
@@ -113,19 +133,19 @@ def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
     Returns:
         The trials ``in_order``. Columns, always in this order: number, kind (search or baseline), state, loss; each
         parameter; each objective, then each accuracy, as NAME, NAME_low, NAME_high; NAME[r] of each replicate r;
-        seeds; images_NAME; epochs, train_seconds, attack_seconds, seconds; started, finished (ISO 8601, UTC); failure,
-        checkpoint, outcomes. What a trial does not have is missing (NaN, NA).
+        feasible, violation (of complete trials); seeds; images_NAME; epochs, train_seconds, attack_seconds, seconds;
+        started, finished (ISO 8601, UTC); failure, checkpoint, outcomes. What a trial does not have is missing (NaN,
+        NA).
     """
     import pandas as pd
 
     ordered = in_order(records)
     parameters = _names(record.parameters for record in ordered)
-    objectives = _names(record.objectives for record in ordered)
-    accuracies = _names(record.accuracies for record in ordered)
+    measured = _names([*(record.objectives for record in ordered), *(record.accuracies for record in ordered)])
     images = _names(record.images for record in ordered)
     most_replicates = max((len(record.replicates) for record in ordered), default=0)
 
-    columns: dict[str, pd.Series[str] | pd.Series[float] | pd.Series[int]] = {}
+    columns: dict[str, pd.Series[str] | pd.Series[float] | pd.Series[int] | pd.Series[bool]] = {}
 
     def text(name: str, values: Iterable[str | None]) -> None:
         columns[name] = pd.Series(list(values), dtype="string")
@@ -142,15 +162,13 @@ def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
     text("loss", (record.loss for record in ordered))
     for name in parameters:
         real(name, (record.parameters.get(name, math.nan) for record in ordered))
-    for name in (*objectives, *accuracies):
-        measured = [name in record.objectives or name in record.accuracies for record in ordered]
-        intervals = [
-            record.interval(name) if has else NO_INTERVAL for record, has in zip(ordered, measured, strict=True)
-        ]
+    for name in measured:
+        given = [name in record.objectives or name in record.accuracies for record in ordered]
+        intervals = [record.interval(name) if has else NO_INTERVAL for record, has in zip(ordered, given, strict=True)]
         real(name, ({**record.accuracies, **record.objectives}.get(name, math.nan) for record in ordered))
         real(f"{name}_low", (interval.low for interval in intervals))
         real(f"{name}_high", (interval.high for interval in intervals))
-    for name in (*objectives, *accuracies):
+    for name in measured:
         for r in range(most_replicates):
             real(
                 f"{name}[{r}]",
@@ -159,6 +177,11 @@ def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
                     for record in ordered
                 ),
             )
+    complete = [record.state == "complete" for record in ordered]
+    columns["feasible"] = pd.Series(
+        [record.feasible if has else None for record, has in zip(ordered, complete, strict=True)], dtype="boolean"
+    )
+    real("violation", (record.violation if has else math.nan for record, has in zip(ordered, complete, strict=True)))
     text("seeds", (" ".join(map(str, record.seeds)) for record in ordered))
     for name in images:
         whole(f"images_{name}", (record.images.get(name) for record in ordered))

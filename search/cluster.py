@@ -7,12 +7,14 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+import psutil
+
 from search.config import SweepConfig, available_cpus
-from search.errors import UserError
+from search.errors import Halted, UserError
 
 _OBJECT_STORE_BYTES: Final = 200_000_000  # nothing large travels: every worker reads the data itself
 _CONNECT_SECONDS: Final = 5.0
@@ -30,8 +32,12 @@ _ENVIRONMENT: Final = {
 
 
 @contextmanager
-def connected(config: SweepConfig, address: str | None) -> Iterator[None]:
+def connected(config: SweepConfig, address: str | None) -> Iterator[Callable[[], None]]:
     """A Ray of our own on this machine, or the cluster at ``address``.
+
+    Yields:
+        A check, to be called now and then, that raises ``Halted`` once our own Ray has died. Left to itself, Ray ends
+        this process without a word about the sweep.
 
     Raises:
         UserError: The cluster does not answer, or has not what the configuration asks for.
@@ -54,7 +60,7 @@ def connected(config: SweepConfig, address: str | None) -> Iterator[None]:
             _check_cluster(
                 config, ray.cluster_resources(), "this machine has" if address is None else "the cluster has"
             )
-            yield
+            yield _Watch()
         except ConnectionError as error:
             reason = str(error).splitlines()[0]
             raise UserError(
@@ -62,6 +68,19 @@ def connected(config: SweepConfig, address: str | None) -> Iterator[None]:
             ) from None
         finally:
             ray.shutdown()
+
+
+class _Watch:
+    """Watches the raylet that this process has started, if it has."""
+
+    def __init__(self) -> None:
+        children = psutil.Process().children(recursive=True)
+        self._raylets = [child for child in children if child.name() == "raylet"]
+
+    def __call__(self) -> None:
+        for raylet in self._raylets:
+            if not raylet.is_running() or raylet.status() == psutil.STATUS_ZOMBIE:
+                raise Halted("Ray died on this machine: its raylet was killed, or the memory ran out")
 
 
 def _own_token() -> dict[str, str]:

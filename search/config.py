@@ -25,6 +25,7 @@ from ruamel.yaml.error import YAMLError
 
 from search.errors import UserError
 from search.halving import rungs_of
+from search.objectives import ACCURACIES, Constraint, Direction, directions
 from trainables.settings import (
     BASELINES,
     LOSSES,
@@ -40,16 +41,14 @@ from trainables.settings import (
     nearest,
 )
 
-Direction = Literal["maximize", "minimize"]
-SamplerName = Literal["tpe", "random", "grid"]
+SamplerName = Literal["tpe", "nsga2", "nsga3", "gp", "qmc", "random", "grid"]
 
-OBJECTIVES: Final = ("clean_accuracy", "robust_accuracy")
 BASELINES_SUFFIX: Final = "-baselines"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-def _maximize_all() -> dict[str, Direction]:
-    return dict.fromkeys(OBJECTIVES, "maximize")
+def _maximize_accuracies() -> dict[str, Direction]:
+    return dict.fromkeys(ACCURACIES, "maximize")
 
 
 class _Section(BaseModel):
@@ -131,7 +130,8 @@ class SearchConfig(_Section):
     """How settings are chosen.
 
     Args:
-        sampler: ``tpe``, ``random``, or ``grid``: every point of ``grid``, in order.
+        sampler: ``tpe``, ``nsga2``, ``nsga3``, ``gp`` (which takes the driver some seconds a setting), ``qmc`` (a
+            Sobol' sequence), ``random``, or ``grid``: every point of ``grid``, in order.
         trials: Settings to finish, baselines not counted; a grid's own size where it is left out.
         seed: Each suggestion is drawn from (seed, trial number).
         concurrency: Trials at a time; as many as the resources hold where it is left out.
@@ -192,7 +192,8 @@ class SweepConfig(_Section):
     loss: LossConfig = Field(default_factory=LossConfig)
     train: TrainSettings = Field(default_factory=TrainSettings)
     space: dict[str, Range] = Field(default_factory=dict)
-    objectives: dict[str, Direction] = Field(default_factory=_maximize_all)
+    objectives: dict[str, Direction] = Field(default_factory=_maximize_accuracies)
+    constraints: dict[str, str] = Field(default_factory=dict)
     robustness: RobustnessSettings = Field(default_factory=RobustnessSettings)
     search: SearchConfig = Field(default_factory=SearchConfig)
     resources: ResourcesConfig = Field(default_factory=ResourcesConfig)
@@ -204,13 +205,31 @@ class SweepConfig(_Section):
         _check_name(self.name)
         self.problem  # noqa: B018  (its own checks run as it is built)
         self._check_space()
-        if set(self.objectives) != set(OBJECTIVES) or set(self.objectives.values()) != {"maximize"}:
-            raise ValueError(
-                f"objectives must be {', '.join(f'{name}: maximize' for name in OBJECTIVES)}, "
-                f"got {self.objectives}; leave them out for these"
-            )
+        self._check_objectives()
         self._check_search()
         return self
+
+    def _check_objectives(self) -> None:
+        known = directions([attack.label for attack in self.robustness.attacks], self.robustness.views)
+        for section in ("objectives", "constraints"):
+            for name in getattr(self, section):
+                if name not in known:
+                    raise ValueError(
+                        f"{section}.{name} must be something that this sweep measures; {nearest(name, list(known))}"
+                    )
+        for name, direction in self.objectives.items():
+            if direction != known[name]:
+                raise ValueError(f"objectives.{name} must be {known[name]}, got {direction}; turn it round")
+        if len(self.objectives) < 2:
+            raise ValueError(
+                f"objectives must name at least two, got {', '.join(self.objectives) or 'none'}; "
+                f"leave them out for {' and '.join(ACCURACIES)}"
+            )
+        for name, text in self.constraints.items():
+            try:
+                Constraint.parse(name, text)
+            except ValueError as error:
+                raise ValueError(f"constraints.{error}") from None
 
     def _check_space(self) -> None:
         limits = LOSSES[self.loss.name].parameters
@@ -309,6 +328,11 @@ class SweepConfig(_Section):
                 self.robustness, attacks=(attack,), views=self.robustness.views[:1], images=halving.images
             ),
         )
+
+    @property
+    def bounds(self) -> tuple[Constraint, ...]:
+        """The constraints, read."""
+        return tuple(Constraint.parse(name, text) for name, text in self.constraints.items())
 
     @property
     def ranges(self) -> dict[str, Range]:

@@ -25,10 +25,11 @@ from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError, SQ
 
 from analysis.hypervolume import GrowingFront
 from analysis.pareto import Direction
-from analysis.records import TrialRecord
+from analysis.records import TrialRecord, is_accuracy
 from search.config import BASELINES_SUFFIX, SamplerName, StopConfig, SweepConfig
 from search.errors import UserError
 from search.history import MODELLED, History, recent_and_best
+from search.measurements import measured
 from search.samplers import make_sampler
 from search.stopping import Effort, reason_to_stop, wall_seconds
 from trainables.settings import Setting
@@ -404,7 +405,7 @@ class Ledger:
             self._set(trials, trial, key, {"time": time.time(), **metrics})
 
     def finish(self, number: str, result: Mapping[str, Any]) -> None:
-        """Records a trial's result and tells its objectives; a second time changes nothing."""
+        """Records a trial's result and tells its objectives and constraints; a second time changes nothing."""
         self._check()
         trials, trial = self._find(number)
         if not trial.state.is_finished():
@@ -502,10 +503,10 @@ class Ledger:
         return Task(f"B{number}", setting)
 
     def _begin_suggestion(self) -> Task:
-        trials, half_made, search = self._search, self._search.half_made, self._config.search
+        trials, half_made = self._search, self._search.half_made
         number = trials.next_number if half_made is None else half_made.number
-        trials.study.sampler = make_sampler(search.sampler, search.seed, number, self._next_fixed())
-        study = History(trials.study, trials.seen_by(search.sampler))
+        trials.study.sampler = make_sampler(self._config, number, self._next_fixed())
+        study = History(trials.study, trials.seen_by(self._config.search.sampler))
         with trials.changing():
             trial = study.ask() if half_made is None else self._begun_again(study, half_made)
             assert trial.number == number, "another driver writes to this study"
@@ -566,8 +567,13 @@ class Ledger:
             trial.user_attrs[key] = value
 
     def _tell(self, trials: _Trials, trial: FrozenTrial, result: Mapping[str, Any]) -> None:
+        values = measured(result)
+        with trials.changing():
+            for key, excess in self._excesses(values).items():
+                if key not in trial.constraints:  # else by a driver that died before its tell
+                    Trial(trials.study, trial._trial_id).set_constraint(key, excess)
         # Without a state Optuna takes finite values for COMPLETE and others for FAIL.
-        self._end(trials, trial, None, [float(result["objectives"][name]) for name in self._objectives])
+        self._end(trials, trial, None, [float(values[name]) for name in self._objectives])
 
     def _end(
         self, trials: _Trials, trial: FrozenTrial, state: TrialState | None, values: list[float] | None = None
@@ -576,17 +582,25 @@ class Ledger:
             trials.study.tell(trial.number, values, state=state, skip_if_finished=True)
             trials.keep(self._storage.get_trial(trial._trial_id))
 
+    def _excesses(self, values: Mapping[str, float]) -> dict[str, float]:
+        """By how much measured values miss each constraint."""
+        return {str(bound): bound.excess(values[bound.name]) for bound in self._config.bounds}
+
     def _record(self, number: str, trial: FrozenTrial) -> TrialRecord:
         setting, epochs = _setting(trial), epochs_of(trial)
         result: Mapping[str, Any] = trial.user_attrs.get(_RESULT, {})
         complete = trial.state == TrialState.COMPLETE
+        values = measured(result) if result else {}
         return TrialRecord(
             number=number,
             loss=setting.loss,
             parameters=dict(setting.parameters),
             state=_STATES[trial.state],  # type: ignore[arg-type]
             objectives=dict(zip(self._objectives, trial.values, strict=True)) if complete else {},
-            accuracies=result.get("accuracies", {}),
+            constraints=self._excesses(values) if complete else {},
+            accuracies={
+                name: value for name, value in values.items() if is_accuracy(name) and name not in self._objectives
+            },
             replicates=tuple(result.get("replicates", ())),
             seeds=tuple(result.get("seeds", ())),
             images=result.get("images", {}),

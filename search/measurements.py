@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from analysis.records import ATTACK_SEPARATOR
+from search.objectives import Direction
+
 if TYPE_CHECKING:  # torch stays out of the driver
     from trainables.setting import SettingResult
     from trainables.train import EpochResult
@@ -24,23 +29,54 @@ def epoch_metrics(result: EpochResult) -> dict[str, float]:
 
 
 def rung_values(metrics: Mapping[str, float]) -> dict[str, float] | None:
-    """What an epoch's metrics say of the objectives, for a comparison at a rung; None where the epoch is no rung."""
+    """What an epoch's metrics say of what can be an objective, for a comparison at a rung.
+
+    Returns:
+        Every accuracy under attack by the one estimate that a rung has (``robust_accuracy`` stands for them all). None
+        where the epoch is no rung.
+    """
     if "robust_estimate" not in metrics:
         return None
-    return {"clean_accuracy": metrics["validation_accuracy"], "robust_accuracy": metrics["robust_estimate"]}
+    return {
+        "clean_accuracy": metrics["validation_accuracy"],
+        "robust_accuracy": metrics["robust_estimate"],
+        "validation_loss": metrics["validation_loss"],
+        "train_seconds": metrics["seconds"],
+    }
+
+
+def rung_objectives(objectives: Mapping[str, Direction]) -> dict[str, Direction]:
+    """Which of ``rung_values`` are compared at the rungs of a search for ``objectives``, each with its direction."""
+    compared: dict[str, Direction] = {}
+    for name, direction in objectives.items():
+        if ATTACK_SEPARATOR in name:
+            compared["robust_accuracy"] = direction
+        elif name != "attack_seconds":  # no rung knows it
+            compared[name] = direction
+    return compared
 
 
 def result_values(result: SettingResult) -> dict[str, Any]:
-    """A finished setting as plain values: objectives and accuracies (means, and by replicate), seeds, image counts."""
+    """A finished setting as plain values: what can be an objective (means, and by replicate), seeds, image counts.
+
+    ``accuracies`` are those under each attack and view; ``objectives`` everything else that can be sought.
+    """
     outcomes = result.outcomes
     attacks = outcomes.attack_accuracy()
+    losses = np.array([replicate["validation_loss"] for replicate in result.replicates])
     measured = {
         "clean_accuracy": outcomes.clean_accuracy(),
         "robust_accuracy": outcomes.robust_accuracy(),
+        "validation_loss": losses,
         **attacks,
     }
     return {
-        "objectives": dict(result.objectives),
+        "objectives": {
+            **result.objectives,
+            "validation_loss": float(losses.mean()),
+            "train_seconds": result.train_seconds,
+            "attack_seconds": result.attack_seconds,
+        },
         "accuracies": {name: float(values.mean()) for name, values in attacks.items()},
         "replicates": [
             {name: float(values[replicate]) for name, values in measured.items()}
@@ -51,3 +87,8 @@ def result_values(result: SettingResult) -> dict[str, Any]:
         "train_seconds": result.train_seconds,
         "attack_seconds": result.attack_seconds,
     }
+
+
+def measured(result: Mapping[str, Any]) -> dict[str, float]:
+    """Every number of ``result_values`` that an objective or a constraint can name."""
+    return {**result.get("accuracies", {}), **result["objectives"]}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from operator import gt, lt
 from types import TracebackType
 from typing import Final, Self
 
@@ -15,12 +14,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from analysis.hypervolume import SearchFront, reference_point
-from analysis.pareto import complete_search_trials
-from analysis.records import TrialRecord
+from analysis.pareto import constraints_text
+from analysis.records import TrialRecord, is_accuracy
 from search.config import SweepConfig
 from search.ledger import Task
 from search.runs import Run, command
+from search.standing import Standing
 from search.tracking import TrackingReport
 
 _REFRESH_SECONDS: Final = 0.5
@@ -31,49 +30,6 @@ class _Running:
     task: Task
     began: float
     epoch: int = 0
-
-
-class Standing:
-    """Where a sweep stands, trial by trial: what the panel, ``status`` and MLflow's parent run all show.
-
-    Args:
-        config: The sweep.
-    """
-
-    def __init__(self, config: SweepConfig) -> None:
-        self._objectives = config.objectives
-        self._front = SearchFront(config.objectives, reference_point(config.objectives))
-        self.finished = self.pruned = self.failed = self.baselines = 0
-        self.best: dict[str, TrialRecord] = {}
-
-    @classmethod
-    def of(cls, records: Iterable[TrialRecord], config: SweepConfig) -> Standing:
-        """Where a sweep with these trials stands."""
-        standing = cls(config)
-        for record in records:
-            standing.add(record)
-        return standing
-
-    @property
-    def hypervolume(self) -> float:
-        """The front's volume over the reference point."""
-        return self._front.hypervolume
-
-    def add(self, record: TrialRecord) -> None:
-        """Counts a trial that has ended; one that runs changes nothing."""
-        self.failed += record.state == "failed"
-        if record.is_baseline:
-            self.baselines += record.state == "complete"
-            return
-        self.finished += record.state in ("complete", "pruned")
-        self.pruned += record.state == "pruned"
-        self._front.take(record)
-        for candidate in complete_search_trials([record]):
-            for name, direction in self._objectives.items():
-                best = self.best.get(name)
-                value, better = candidate.objectives[name], gt if direction == "maximize" else lt
-                if best is None or better(value, best.objectives[name]):
-                    self.best[name] = candidate
 
 
 class Progress:
@@ -188,7 +144,11 @@ class Progress:
             return f"{head}  failed: {record.failure}"
         if record.state == "pruned":
             return f"{head}  stopped after epoch {record.epochs} of {self._config.train.epochs}"
-        values = "  ".join(f"{short(name)} {100 * record.objectives[name]:5.1f} %" for name in self._config.objectives)
+        values = "  ".join(
+            f"{short(name)} {value_text(name, record.objectives[name]):>7}" for name in self._config.objectives
+        )
+        if record.constraints:
+            values += f"  constraints {constraints_text(record)}"
         seconds = record.train_seconds + record.attack_seconds
         rest = f"  left {clock(left)}" if left is not None else ""
         return f"{head}  {values}  {seconds:.0f} s  hypervolume {self._standing.hypervolume:.4f}{rest}"
@@ -224,10 +184,12 @@ class Progress:
         foot = Table.grid(padding=(0, 2))
         if standing.best:
             cells = [
-                f"best {short(name)} {100 * best.objectives[name]:.1f} % (trial {best.number})"
+                f"best {short(name)} {value_text(name, best.objectives[name])} (trial {best.number})"
                 for name, best in standing.best.items()
             ]
             foot.add_row(*cells, f"hypervolume {standing.hypervolume:.4f}")
+        if standing.infeasible:
+            foot.add_row(Text(f"{standing.infeasible} miss a constraint", style="yellow"))
         if standing.failed:
             foot.add_row(Text(f"{standing.failed} failed", style="red"))
         return Group(head, body, foot)
@@ -247,6 +209,19 @@ def parameters_text(parameters: Mapping[str, float]) -> str:
 def short(objective: str) -> str:
     """``clean`` for ``clean_accuracy``."""
     return objective.removesuffix("_accuracy").replace("_", " ")
+
+
+def value_text(measure: str, value: float, digits: int = 1) -> str:
+    """A measured value for people: an accuracy in percent, a wall time in seconds, a loss as it is.
+
+    Args:
+        measure: What was measured.
+        value: The value, a fraction if it is an accuracy.
+        digits: Decimals of percents and seconds.
+    """
+    if is_accuracy(measure):
+        return f"{100 * value:.{digits}f} %"
+    return f"{value:.{digits}f} s" if measure.endswith("_seconds") else f"{value:.4f}"
 
 
 def clock(seconds: float) -> str:

@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis import atomic
-from analysis.hypervolume import hypervolume_trace, reference_point
+from analysis.hypervolume import hypervolume_trace
 from analysis.pareto import export, pareto_front, train_command
-from analysis.records import TrialRecord, to_frame, write
+from analysis.records import TrialRecord, is_accuracy, to_frame, write
 from search.config import SweepConfig
 from search.ledger import Ledger
-from search.progress import Standing, clock, short
+from search.progress import clock, short, value_text
 from search.runs import Run, command, relative
+from search.standing import Standing, reference_of
 
 SWEEP_FILE: Final = "sweep.yaml"
 
@@ -60,7 +61,7 @@ def draw_figures(run: Run, ledger: Ledger, records: Sequence[TrialRecord]) -> li
     from analysis.figures import draw_hypervolume, draw_learning_curves, draw_pareto
 
     config, frame, title = run.config, to_frame(records), picture_title(run)
-    parameters, reference = list(config.ranges), reference_point(config.objectives)
+    parameters, reference = list(config.ranges), reference_of(records, config)
     epochs = pd.DataFrame(
         [{"number": record.number, **epoch} for record in records for epoch in ledger.history(record.number)]
     )
@@ -97,11 +98,12 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
     counts = f"{standing.finished} settings and {standing.baselines} baselines in {clock(seconds)}"
     failed = f", {standing.failed} failed and were replaced" if standing.failed else ""
     pruned = f" ({standing.pruned} stopped early)" if standing.pruned else ""
-    console.print(f"\n[bold]{run.name}[/bold]: {counts}{pruned}{failed}", highlight=False)
+    missed = f", {standing.infeasible} miss a constraint" if standing.infeasible else ""
+    console.print(f"\n[bold]{run.name}[/bold]: {counts}{pruned}{missed}{failed}", highlight=False)
     console.print(front_table(run, results.records, results.front))
     console.print(
         f"Hypervolume {standing.hypervolume:.4f} over the reference point "
-        f"({', '.join(f'{value:g}' for value in reference_point(config.objectives).values())}). "
+        f"({', '.join(f'{value:g}' for value in standing.reference.values())}). "
         f"Intervals are 95 %: {_interval_kind(config.train.replicates)}.",
         highlight=False,
     )
@@ -127,16 +129,21 @@ def stop_note(run: Run, reason: str) -> str:
 
 
 def front_table(run: Run, records: Sequence[TrialRecord], front: Sequence[TrialRecord]) -> Table:
-    """The Pareto-optimal settings, then the baselines, each accuracy with its interval."""
+    """The Pareto-optimal settings, then the baselines, each accuracy with its interval; what misses a constraint."""
     config = run.config
     baselines = [record for record in records if record.is_baseline and record.state == "complete"]
-    table = Table(title="Pareto-optimal settings, and the baselines", box=SIMPLE_HEAD, min_width=64)
+    none = bool(front) and not front[0].feasible
+    title = "No setting meets the constraints: the nearest" if none else "Pareto-optimal settings"
+    table = Table(title=f"{title}, and the baselines", box=SIMPLE_HEAD, min_width=64)
     table.title_justify = table.caption_justify = "left"
     table.caption = "; ".join(f"{record.number}: {_baseline_note(record)}" for record in baselines)
     for name in ("trial", *config.ranges):
         table.add_column(name, justify="right", no_wrap=True)
     for name in config.objectives:
-        table.add_column(f"{short(name)} % (95 %)", justify="right", no_wrap=True)
+        unit = f"{_gap(config)}% (95 %)" if is_accuracy(name) else ""
+        table.add_column(f"{short(name).replace(' ', _gap(config))}{unit}", justify="right", no_wrap=True)
+    if config.constraints:
+        table.add_column("missed\nby", justify="right", no_wrap=True)
     for record in front:
         table.add_row(*_row(record, config))
     table.add_section()
@@ -149,9 +156,17 @@ def _row(record: TrialRecord, config: SweepConfig) -> list[str]:
     cells = [record.number]
     cells += [f"{record.parameters[name]:.4f}" if name in record.parameters else "" for name in config.ranges]
     for name in config.objectives:
-        low, high = record.interval(name)
-        cells.append(f"{100 * record.objectives[name]:.1f} ({100 * low:.1f} to {100 * high:.1f})")
+        value, (low, high) = record.objectives[name], record.interval(name)
+        interval = f"{_gap(config)}({100 * low:.1f} to {100 * high:.1f})"
+        cells.append(f"{100 * value:.1f}{interval}" if is_accuracy(name) else value_text(name, value))
+    if config.constraints:
+        cells.append("" if record.feasible else f"{record.violation:.4g}")
     return cells
+
+
+def _gap(config: SweepConfig) -> str:
+    """Between a value and its interval: from three objectives on, a line would be too long for a terminal."""
+    return " " if len(config.objectives) <= 2 else "\n"
 
 
 def _baseline_note(record: TrialRecord) -> str:

@@ -13,7 +13,8 @@ from analysis import atomic
 from search.config import SweepConfig, available_cpus
 from search.dataset import prepare_dataset
 from search.errors import UserError
-from search.measurements import epoch_metrics, result_values
+from search.measurements import epoch_metrics, measured, result_values
+from search.progress import value_text
 from search.runs import relative
 from trainables.settings import LOSSES, Setting
 
@@ -73,10 +74,11 @@ def train_setting(
             result.outcomes.save(folder / "outcomes.npz")
             values = {"setting": {"loss": setting.loss, **setting.parameters}, **result_values(result)}
             atomic.write(folder / "result.json", json.dumps(values, indent=2) + os.linesep)
-            for objective, value in result.objectives.items():
-                console.print(f"{objective:<18}{100 * value:.2f} %", highlight=False)
-            for attack, accuracy in values["accuracies"].items():
-                console.print(f"  {attack:<22}{100 * accuracy:.2f} %", highlight=False)
+            found = measured(values)
+            for objective in config.objectives:
+                console.print(f"{objective:<24}{value_text(objective, found[objective], digits=2)}", highlight=False)
+            for name in filter(lambda name: name not in config.objectives, found):
+                console.print(f"  {name:<22}{value_text(name, found[name], digits=2)}", highlight=False)
             console.print(f"Written to {relative(folder.absolute())}", highlight=False, soft_wrap=True)
         else:
             metrics = epoch_metrics(result)

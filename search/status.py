@@ -12,9 +12,10 @@ from analysis.records import TrialRecord
 from search.agreement import Agreement, compare
 from search.lease import holder
 from search.ledger import Counts, Ledger, open_storage
-from search.progress import Standing, describe, short
+from search.progress import describe, short, value_text
 from search.results import stop_note
 from search.runs import Run, command
+from search.standing import Standing
 
 State = Literal["running", "interrupted", "complete", "failed"]
 
@@ -50,7 +51,9 @@ class Status:
                 "budget": counts.budget,
             },
             "baselines": {"complete": self.standing.baselines, "budget": len(self.run.config.baselines)},
+            "infeasible": self.standing.infeasible,
             "hypervolume": self.standing.hypervolume,
+            "reference_point": self.standing.reference,
             "best": {
                 name: {"number": record.number, "value": record.objectives[name]}
                 for name, record in self.standing.best.items()
@@ -118,8 +121,11 @@ def print_status(console: Console, status: Status) -> None:
         console.print(f"  {describe(record)}{note}", highlight=False)
     for name, record in standing.best.items():
         console.print(
-            f"  best {short(name):<8}{100 * record.objectives[name]:.1f} %  {describe(record)}", highlight=False
+            f"  best {short(name):<8}{value_text(name, record.objectives[name])}  {describe(record)}", highlight=False
         )
+    if standing.infeasible:
+        none = "" if standing.best else "; none meets all yet"
+        console.print(f"  {standing.infeasible} miss a constraint{none}", highlight=False)
     if standing.best:
         console.print(f"  hypervolume  {standing.hypervolume:.4f}", highlight=False)
     if status.stopped is not None:

@@ -6,7 +6,7 @@ import errno
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Final
 
 from rich.console import Console
 
-from analysis.hypervolume import reference_point
+from analysis.hypervolume import REFERENCE
 from analysis.records import TrialRecord
 from search.cluster import check_machine, concurrency, connected
 from search.config import SweepConfig
@@ -24,11 +24,13 @@ from search.errors import Halted, Interrupted, SweepFailed
 from search.halving import Halving
 from search.lease import Lease
 from search.ledger import Ledger, Task, check_free, open_storage
+from search.measurements import rung_objectives
 from search.patience import STORAGE_ERRORS, storage_reason
-from search.progress import Progress, Standing
+from search.progress import Progress
 from search.results import Results, write_results, write_tables
 from search.runs import Run, command
-from search.tracking import DatasetInfo, ParentInfo, SweepStatus, Tracker, TrackingReport, preload
+from search.standing import Standing
+from search.tracking import DatasetInfo, ParentInfo, SweepStatus, Tracker, TrackingReport, metric_name, preload
 
 _STARTING_RAY: Final = "starting Ray"
 _WORKER_RESTARTS: Final = (
@@ -65,11 +67,11 @@ def start(
     with Progress(config, console, quiet) as progress:
         progress.stage(_STARTING_RAY)
         preload()
-        with connected(config, address), _signals() as signals:
+        with connected(config, address) as check_ray, _signals() as signals:
             run.create(data)
             with _resumable(run):
                 ledger = Ledger(storage or open_storage(run.storage_url), config, "new")
-                return run, _drive(run, ledger, progress, signals, began)
+                return run, _drive(run, ledger, progress, signals, check_ray, began)
 
 
 def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outcome:
@@ -85,14 +87,20 @@ def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outc
         ledger = Ledger(open_storage(run.storage_url), run.config, "resume")
         if ledger.complete:  # nothing to train: only what MLflow missed, and the results
             with _signals() as signals:
-                return _drive(run, ledger, progress, signals, began)
+                return _drive(run, ledger, progress, signals, _no_ray, began)
         progress.stage(_STARTING_RAY)
         preload()
-        with connected(run.config, address), _signals() as signals:
-            return _drive(run, ledger, progress, signals, began)
+        with connected(run.config, address) as check_ray, _signals() as signals:
+            return _drive(run, ledger, progress, signals, check_ray, began)
 
 
-def _drive(run: Run, ledger: Ledger, progress: Progress, signals: _Signals, began: float) -> Outcome:
+def _no_ray() -> None:
+    """The check of a Ray that was not needed."""
+
+
+def _drive(
+    run: Run, ledger: Ledger, progress: Progress, signals: _Signals, check_ray: Callable[[], None], began: float
+) -> Outcome:
     """Owns the study, runs what is left of the budget, and writes the results."""
     lease = Lease(ledger.engine, run.name)
     tracker = Tracker(run.tracking_uri, run.config.tracking.experiment, run.name, artifact_root=run.artifacts)
@@ -104,7 +112,7 @@ def _drive(run: Run, ledger: Ledger, progress: Progress, signals: _Signals, bega
         mirror = _Mirror(ledger, tracker, run.config)
         mirror.catch_up()
         if not ledger.complete:
-            _run_trials(run, ledger, lease, mirror, progress, signals)
+            _run_trials(run, ledger, lease, mirror, progress, signals, check_ray)
         if not ledger.complete:
             counts = ledger.counts()
             raise SweepFailed(
@@ -129,7 +137,15 @@ def _drive(run: Run, ledger: Ledger, progress: Progress, signals: _Signals, bega
     return Outcome(results, report, time.monotonic() - began)
 
 
-def _run_trials(run: Run, ledger: Ledger, lease: Lease, mirror: _Mirror, progress: Progress, signals: _Signals) -> None:
+def _run_trials(
+    run: Run,
+    ledger: Ledger,
+    lease: Lease,
+    mirror: _Mirror,
+    progress: Progress,
+    signals: _Signals,
+    check_ray: Callable[[], None],
+) -> None:
     """Hands the ledger to Ray Tune until the budget is spent or too much has failed."""
     from ray import tune
 
@@ -146,9 +162,16 @@ def _run_trials(run: Run, ledger: Ledger, lease: Lease, mirror: _Mirror, progres
     halving = None
     if config.rungs is not None and config.search.halving is not None:
         factor = config.search.halving.reduction_factor
-        halving = rebuilt(Halving(config.objectives, config.rungs.epochs, factor), ledger)
+        halving = rebuilt(Halving(rung_objectives(config.objectives), config.rungs.epochs, factor), ledger)
     searcher = LedgerSearcher(ledger, lease.epoch, progress.concurrency, [progress, mirror], waiting, halving)
-    turn = [progress.tick, lambda: progress.stopping(ledger.stopped), searcher.check, signals.check, lease.check]
+    every_turn: list[Callable[[], None]] = [
+        progress.tick,
+        lambda: progress.stopping(ledger.stopped),
+        check_ray,
+        searcher.check,
+        signals.check,
+        lease.check,
+    ]
     trainable = tune.with_parameters(
         SettingTrial,
         problem=config.problem,
@@ -177,7 +200,7 @@ def _run_trials(run: Run, ledger: Ledger, lease: Lease, mirror: _Mirror, progres
                 # A setting's checkpoints are its own, under its number; Tune's would die with its scratch folder.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=_WORKER_RESTARTS),
-                callbacks=[EveryTurn(turn)],
+                callbacks=[EveryTurn(every_turn)],
             ),
         )
         progress.stage("starting the workers")
@@ -223,6 +246,7 @@ class _Mirror:
         if not record.is_baseline and record.state in ("complete", "pruned"):
             values = {
                 "trials_finished": standing.finished,
+                "trials_infeasible": standing.infeasible,
                 "trials_failed": standing.failed,
                 "hypervolume": standing.hypervolume,
                 **{f"best_{name}": best.objectives[name] for name, best in standing.best.items()},
@@ -249,9 +273,7 @@ def _resumable(run: Run) -> Iterator[None]:
         reason = str(halted)
     else:
         return
-    raise SweepFailed(
-        f"nothing can be written ({reason}); mend that and go on with `{command('resume', run.argument)}`"
-    )
+    raise SweepFailed(f"the sweep stopped ({reason}); mend that and go on with `{command('resume', run.argument)}`")
 
 
 def _parent(run: Run) -> ParentInfo:
@@ -262,15 +284,17 @@ def _parent(run: Run) -> ParentInfo:
         run_dir=run.folder,
         config=config.to_yaml(),
         searched=tuple(config.ranges),
-        objectives=tuple(config.objectives),
+        objectives=tuple(map(metric_name, config.objectives)),
         parameters={
             "loss": config.loss.name,
             "space": ", ".join(f"{name} in {range_}" for name, range_ in config.ranges.items()),
             "sampler": config.search.sampler,
             "trials": config.budget,
             "search_seed": config.search.seed,
+            "constraints": ", ".join(map(str, config.bounds)) or "none",
             "reference_point": ", ".join(
-                f"{name} {value:g}" for name, value in reference_point(config.objectives).items()
+                f"{name} {f'{REFERENCE:g}' if direction == 'maximize' else 'twice that of the dearest baseline'}"
+                for name, direction in config.objectives.items()
             ),
         },
         trial_parameters={

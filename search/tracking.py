@@ -571,6 +571,8 @@ def _trial_tags(record: TrialRecord, run_dir: Path) -> dict[str, str]:
         path = getattr(record, name)
         if path is not None:
             tags[f"robustfront.{name}"] = str(run_dir / path)
+    if record.constraints:
+        tags["robustfront.feasible"] = str(record.feasible).lower()
     return tags | ({"robustfront.failure": record.failure} if record.failure else {})
 
 
@@ -591,7 +593,8 @@ def _final_metrics(record: TrialRecord, history: Sequence[Mapping[str, float]]) 
     if len(record.replicates) > 1:
         for index, replicate in enumerate(record.replicates):
             values |= {f"{name}[{index}]": value for name, value in replicate.items()}
-    return _as_metrics(values, when, record.epochs)
+    epoch = history[-1] if history else {}  # which has the last loss already
+    return _as_metrics({name: value for name, value in values.items() if name not in epoch}, when, record.epochs)
 
 
 def _as_metrics(values: Mapping[str, float], when: float, step: int) -> list[Metric]:

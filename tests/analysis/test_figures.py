@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,35 @@ def test_pareto_of_one_trial_without_intervals(tmp_path: Path) -> None:
         number="0", loss="i-sce", parameters={"s": 1.0}, state="complete", objectives={"a": 0.5, "seconds": 3.0}
     )
     check(draw_pareto(to_frame([one]), {"a": "maximize", "seconds": "minimize"}, ["s"], tmp_path, title=TITLE))
+
+
+def test_pareto_of_three_objectives_has_a_panel_for_each_pair(tmp_path: Path) -> None:
+    records = [
+        replace(record, objectives={**record.objectives, "train_seconds": 9.0 + i})
+        if record.state == "complete"
+        else record
+        for i, record in enumerate(scattered_run())
+    ]
+    objectives = {**OBJECTIVES, "train_seconds": "minimize"}
+    words = check(draw_pareto(to_frame(records), objectives, ["s", "m"], tmp_path, title=TITLE))  # type: ignore[arg-type]
+    for axis in ("xaxis", "yaxis", "xaxis2", "yaxis2", "xaxis3", "yaxis3"):
+        assert f'"{axis}":{{' in words
+    assert "yaxis4" not in words
+    assert "Pareto-optimal in all objectives together." in words
+    assert '"shape":"vh"' not in words  # the front's boundary is no line of two of three objectives
+
+
+@pytest.mark.parametrize("some", [True, False])
+def test_pareto_marks_what_misses_a_constraint(some: bool, tmp_path: Path) -> None:
+    records = [
+        replace(record, constraints={"x": -1.0 if some and i % 2 else 1.0 + i})
+        if record.state == "complete"
+        else record
+        for i, record in enumerate(scattered_run())
+    ]
+    words = check(draw_pareto(to_frame(records), OBJECTIVES, ["s", "m"], tmp_path, title=TITLE))
+    assert "misses a constraint" in words
+    assert ("No setting meets the constraints" in words) == (not some)
 
 
 def test_hypervolume_and_learning_curves(tmp_path: Path) -> None:

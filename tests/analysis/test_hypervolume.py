@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +75,19 @@ def test_trace_grows_in_the_order_of_finishing_to_the_fronts_volume() -> None:
     assert trace["hypervolume"].iloc[0] == pytest.approx(math.prod(records[0].objectives.values()))
     front = [list(record.objectives.values()) for record in pareto_front(records, OBJECTIVES)]
     assert trace["hypervolume"].iloc[-1] == pytest.approx(inclusion_exclusion(np.array(front)))
+
+
+def test_trials_that_miss_a_constraint_add_nothing_to_the_trace() -> None:
+    records = [
+        replace(record, constraints={"x": 1.0 if int(record.number.removeprefix("B")) % 2 else -1.0})
+        for record in scattered_run()
+    ]
+    reference = reference_point(OBJECTIVES)
+    trace = hypervolume_trace(records, OBJECTIVES, reference)
+    assert list(trace["number"]) == [str(i) for i in range(24)]
+    assert (np.diff(trace["hypervolume"])[::2] == 0).all()
+    alone = hypervolume_trace([record for record in records if record.feasible], OBJECTIVES, reference)
+    assert trace["hypervolume"].iloc[-1] == alone["hypervolume"].iloc[-1] > 0
 
 
 def test_the_reference_point_is_fixed_for_accuracies_and_asked_for_otherwise() -> None:

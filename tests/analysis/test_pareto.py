@@ -57,6 +57,19 @@ def test_order_and_duplicates_change_no_front(
     assert twice.tolist() == [*mask.tolist(), *mask.tolist()]
 
 
+@given(problems(), st.data())
+def test_constraints_come_before_objectives(
+    problem: tuple[npt.NDArray[np.float64], list[Direction]], data: st.DataObject
+) -> None:
+    points, directions = problem
+    missed = np.array([data.draw(st.sampled_from([0.0, 0.0, 0.1, 0.2])) for _ in points])
+    mask = is_nondominated(points, directions, missed)
+    least = missed == missed.min(initial=np.inf)
+    assert not mask[~least].any()
+    assert mask[least].tolist() == brute_force(points[least], directions)
+    assert is_nondominated(points, directions, np.zeros(len(points))).tolist() == brute_force(points, directions)
+
+
 def trial(number: str, clean: float, robust: float, **changes: object) -> TrialRecord:
     fields: dict[str, object] = {
         "number": number,
@@ -145,3 +158,30 @@ def test_a_grid_has_a_front_too() -> None:
     robust = [record.objectives["robust_accuracy"] for record in front]
     assert clean == sorted(clean, reverse=True)
     assert robust == sorted(robust)
+
+
+def constrained(number: str, clean: float, robust: float) -> TrialRecord:
+    return trial(number, clean, robust, constraints={"clean_accuracy >= 0.97": 0.97 - clean})
+
+
+def test_a_trial_that_misses_a_constraint_is_on_no_front_while_another_meets_them() -> None:
+    records = [constrained("0", 0.97, 0.3), constrained("1", 0.96, 0.9), constrained("2", 0.98, 0.2)]
+    assert [record.number for record in pareto_front(records, OBJECTIVES)] == ["2", "0"]
+    nearest = pareto_front([constrained("1", 0.96, 0.9), constrained("3", 0.95, 0.95)], OBJECTIVES)
+    assert [(record.number, record.feasible) for record in nearest] == [("1", False)]
+
+
+@pytest.mark.parametrize("style", ["json", "yaml", "csv"])
+def test_exports_say_what_is_feasible_where_there_are_constraints(style: str) -> None:
+    def exported(record: TrialRecord) -> dict[str, object]:
+        text = export([record], OBJECTIVES, style, "a.yaml")  # type: ignore[arg-type]
+        (entry,) = csv.DictReader(io.StringIO(text)) if style == "csv" else YAML(typ="safe").load(text)
+        return dict(entry)
+
+    for clean, feasible, violation in ((0.98, True, 0.0), (0.96, False, 0.01)):
+        entry = exported(constrained("1", clean, 0.4))
+        assert str(entry["feasible"]) == str(feasible)
+        assert float(str(entry["violation"])) == pytest.approx(violation)
+    assert "feasible" not in exported(trial("1", 0.98, 0.4))
+    (row,) = pareto_table([constrained("1", 0.96, 0.4)], OBJECTIVES)
+    assert row["constraints"] == "missed by 0.01"

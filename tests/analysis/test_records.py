@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def test_columns_do_not_depend_on_the_order_of_the_records() -> None:
         *("number", "kind", "state", "loss", "s", "m"),
         *(f"{name}{end}" for name in ("clean_accuracy", "robust_accuracy", *ATTACKS) for end in ("", "_low", "_high")),
         *(f"{name}[{r}]" for name in ("clean_accuracy", "robust_accuracy", *ATTACKS) for r in (0, 1)),
-        *("seeds", "images_clean_accuracy", "images_robust_accuracy"),
+        *("feasible", "violation", "seeds", "images_clean_accuracy", "images_robust_accuracy"),
         *("epochs", "train_seconds", "attack_seconds", "seconds", "started", "finished"),
         *("failure", "checkpoint", "outcomes"),
     ]
@@ -65,6 +66,28 @@ def test_intervals_of_fractions_stay_fractions_and_others_do_not() -> None:
 def test_a_measure_without_images_and_replicates_has_no_interval() -> None:
     one = TrialRecord(number="0", loss="i-sce", parameters={}, state="complete", objectives={"depth": 3.0})
     assert np.isnan(one.interval("depth")).all()
+
+
+def test_what_was_measured_of_all_replicates_together_has_no_interval() -> None:
+    objectives = {"clean_accuracy": 0.5, "train_seconds": 3.0}
+    replicates = ({"clean_accuracy": 0.4}, {"clean_accuracy": 0.6})
+    one = TrialRecord(
+        number="0", loss="i-sce", parameters={}, state="complete", objectives=objectives, replicates=replicates
+    )
+    assert np.isnan(one.interval("train_seconds")).all()
+    assert np.isfinite(one.interval("clean_accuracy")).all()
+
+
+def test_the_table_says_what_is_feasible_of_complete_trials_alone() -> None:
+    records = [
+        replace(record, constraints={"a >= 1": -1.0, "b <= 2": 0.25, "c <= 3": 0.5} if record.number == "3" else {})
+        for record in scattered_run()
+    ]
+    frame = to_frame(records).set_index("number")
+    assert not frame.loc["3", "feasible"]
+    assert frame.loc["3", "violation"] == 0.75
+    assert frame.loc["4", "feasible"]
+    assert frame.loc[["24", "25"], ["feasible", "violation"]].isna().all(axis=None)
 
 
 def test_unfinished_trials_have_no_numbers() -> None:

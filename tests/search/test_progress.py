@@ -9,7 +9,8 @@ from rich.console import Console
 
 from analysis.records import TrialRecord
 from search.ledger import Task
-from search.progress import Progress, Standing, clock
+from search.progress import Progress, clock
+from search.standing import Standing
 from tests.search.examples import small_config
 from trainables.settings import Setting
 
@@ -103,6 +104,30 @@ def test_standing_counts_and_finds_the_best_of_the_search_alone() -> None:
         "robust_accuracy": "0",
     }
     assert standing.hypervolume == pytest.approx(0.95 * 0.5 + (0.98 - 0.95) * 0.3)
+
+
+def test_costs_have_their_units_and_what_misses_a_constraint_is_counted_and_never_best() -> None:
+    config = small_config(
+        objectives={"clean_accuracy": "maximize", "train_seconds": "minimize"},
+        constraints={"clean_accuracy": ">= 0.9"},
+    )
+
+    def trial(number: str, clean: float, seconds: float) -> TrialRecord:
+        objectives = {"clean_accuracy": clean, "train_seconds": seconds}
+        return record(number, clean, objectives=objectives, constraints={"clean_accuracy >= 0.9": 0.9 - clean})
+
+    output = StringIO()
+    progress = Progress(config, Console(file=output, force_terminal=True, width=140, color_system=None), quiet=False)
+    with progress:
+        for end in (trial("B0", 0.9, 10.0), trial("0", 0.8, 4.0), trial("B1", 0.9, 8.0), trial("1", 0.95, 7.0)):
+            one_trial(progress, end)
+    standing = progress.standing
+    assert {name: best.number for name, best in standing.best.items()} == dict.fromkeys(config.objectives, "1")
+    assert (standing.finished, standing.infeasible) == (2, 1)
+    assert standing.reference == {"clean_accuracy": 0.0, "train_seconds": 20.0}
+    assert standing.hypervolume == pytest.approx(0.95 * 13)
+    assert "best train seconds 7.0 s (trial 1)" in output.getvalue()
+    assert "1 miss a constraint" in output.getvalue()
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (65.4, "1:05"), (3725, "1:02:05")])

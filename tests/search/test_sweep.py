@@ -26,6 +26,7 @@ from search.errors import UserError
 from search.halving import Halving
 from search.lease import Lease
 from search.ledger import open_storage
+from search.measurements import rung_objectives
 from search.runs import Run
 from search.searcher import rebuilt
 from search.status import open_ledger, read_status
@@ -244,6 +245,49 @@ def test_resuming_a_complete_run_trains_nothing(finished: Finished) -> None:
     assert "starting Ray" not in done.stdout
 
 
+def test_three_objectives_and_a_constraint_from_configuration_to_pictures(tmp_path: Path) -> None:
+    settings = (
+        "objectives={clean_accuracy: maximize, pgd3-dlr/raw: maximize, validation_loss: minimize}",
+        "constraints={robust_accuracy: '<= 0.0'}",  # of so little training, some have none
+        "search.sampler=nsga2",
+    )
+    done = robustfront(tmp_path, "sweep", str(QUICKSTART), settings=(*SMALL, *settings))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "validation loss" in done.stdout
+    trials = read(tmp_path / "runs" / "quickstart").set_index("number")
+    assert (trials["feasible"] == (trials["robust_accuracy"] == 0)).all()
+    np.testing.assert_allclose(trials["violation"], trials["robust_accuracy"])
+    search = trials[trials["kind"] == "search"]
+    front = json.loads(robustfront(tmp_path, "pareto", "quickstart", "--format", "json").stdout)
+    assert all(entry["feasible"] for entry in front) == search["feasible"].any()
+    for entry in front:
+        row = trials.loc[str(entry["number"])]
+        for name in ("clean_accuracy", "pgd3-dlr/raw", "validation_loss"):
+            assert entry[name] == row[name]
+    status = json.loads(robustfront(tmp_path, "status", "quickstart", "--json").stdout)
+    assert status["infeasible"] == (~search["feasible"]).sum()
+    assert status["reference_point"]["validation_loss"] == 2 * trials.loc[["B0", "B1"], "validation_loss"].max()
+    names = {path.name for path in (tmp_path / "runs" / "quickstart" / "figures").iterdir()}
+    assert {
+        "pareto.png",
+        "surface-pgd3-dlr-raw.png",
+        "surface-validation_loss.png",
+        "surface-robust_accuracy.png",
+    } <= names
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("robustfront")
+    assert experiment is not None
+    for run in client.search_runs([experiment.experiment_id], filter_string="tags.`robustfront.feasible` != ''"):
+        row = trials.loc[run.data.tags["robustfront.number"]]
+        assert run.data.tags["robustfront.feasible"] == str(row["feasible"]).lower()
+        losses = client.get_metric_history(run.info.run_id, "validation_loss")
+        assert [loss.step for loss in losses] == [1, 2]
+        assert losses[-1].value == row["validation_loss"]
+
+
 def wait_for(folder: Path, ready: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Reads the status until ``ready`` says so."""
     deadline = time.monotonic() + PATIENCE
@@ -328,7 +372,7 @@ def test_settings_that_others_leave_behind_are_stopped_early(tmp_path: Path) -> 
     ledger = open_ledger(Run.open("quickstart", tmp_path / "runs"))
     config = ledger._config
     assert config.rungs is not None
-    halving = rebuilt(Halving(config.objectives, config.rungs.epochs, 2), ledger)
+    halving = rebuilt(Halving(rung_objectives(config.objectives), config.rungs.epochs, 2), ledger)
     for record in ledger.records():
         if record.state == "pruned":
             assert not halving.report(record.number, record.epochs, {})

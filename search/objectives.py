@@ -1,0 +1,75 @@
+"""What a search can seek: every number that a finished trial gives, which way it is better, and constraints on it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal, Self
+
+Direction = Literal["maximize", "minimize"]
+Relation = Literal[">=", "<="]
+
+# Beside the attacks' own accuracies. Wall times are those of this machine on this day: a search for them cannot be
+# repeated to the same suggestions. A validation loss is the setting's own: s and m rescale it.
+ACCURACIES: Final = ("clean_accuracy", "robust_accuracy")
+COSTS: Final = ("validation_loss", "train_seconds", "attack_seconds")
+
+_CONSTRAINT: Final = re.compile(r"\s*(>=|<=)\s*(\S+)\s*")
+_DIGITS: Final = 12  # a mean over replicates that is off its bound by a rounding error meets it
+
+
+def directions(attacks: Iterable[str], views: Iterable[str]) -> dict[str, Direction]:
+    """Every number that can be sought, with its direction.
+
+    Args:
+        attacks: Labels of the attacks.
+        views: The views that they see.
+    """
+    views = list(views)
+    accuracies = [*ACCURACIES, *(f"{attack}/{view}" for attack in attacks for view in views)]
+    found: dict[str, Direction] = dict.fromkeys(accuracies, "maximize")
+    return found | dict.fromkeys(COSTS, "minimize")
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A bound that a setting must keep.
+
+    Args:
+        name: What is bounded.
+        relation: On which side of the bound it must be.
+        bound: In the unit of what is bounded.
+    """
+
+    name: str
+    relation: Relation
+    bound: float
+
+    @classmethod
+    def parse(cls, name: str, text: str) -> Self:
+        """Reads a constraint from its text, e.g. ``>= 0.97``.
+
+        Raises:
+            ValueError: The text is no ``>= NUMBER`` or ``<= NUMBER``, or no value could lie on both sides of the bound.
+        """
+        match = _CONSTRAINT.fullmatch(text)
+        try:
+            bound = float(match[2]) if match else math.nan
+        except ValueError:
+            bound = math.nan
+        if match is None or not math.isfinite(bound):
+            raise ValueError(f"{name} must be '>= NUMBER' or '<= NUMBER', got {text!r}; write for example '>= 0.97'")
+        if name not in COSTS and not 0 <= bound <= 1:
+            raise ValueError(f"{name} must be bounded in [0, 1], got {text!r}; accuracies are fractions: 97 % is 0.97")
+        if name in COSTS and bound <= 0:
+            raise ValueError(f"{name} must be bounded above 0, got {text!r}; give a bound that a trial can have")
+        return cls(name, ">=" if match[1] == ">=" else "<=", bound)
+
+    def excess(self, value: float) -> float:
+        """By how much ``value`` misses the bound; at most 0 if it keeps it."""
+        return round(self.bound - value if self.relation == ">=" else value - self.bound, _DIGITS)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.relation} {self.bound:g}"

@@ -1,0 +1,249 @@
+"""A sweep on a virtual clock: the ledger, sampler and halving of a real one, with trials that take no time.
+
+What a trial gives is known beforehand: from a finished run (``Replay``), or from a formula (``tests.benchmarks``). A
+search of hundreds of trials then costs seconds, so that a change to the search can be judged over many seeds.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from analysis.hypervolume import hypervolume
+from analysis.pareto import Direction
+from analysis.records import BASELINE_PREFIX
+from search.halving import Halving
+from search.ledger import Ledger, Task
+from trainables.settings import Setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """What training one setting gives, epoch by epoch.
+
+    Args:
+        seconds: How long each epoch takes, above 0; as many as there are epochs.
+        estimates: The objectives as estimated after each epoch; empty after one that is no rung.
+        objectives: What the final evaluation finds; None where the training is known only up to some epoch.
+        evaluation_seconds: How long the final evaluation takes, at least 0.
+    """
+
+    seconds: Sequence[float]
+    estimates: Sequence[Mapping[str, float]]
+    objectives: Mapping[str, float] | None
+    evaluation_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        assert len(self.seconds) == len(self.estimates) > 0
+
+
+class Surrogate(Protocol):
+    """What stands for training."""
+
+    def curve(self, task: Task) -> Curve:
+        """What training the task's setting would give; always the same for the same task."""
+
+
+class Replay:
+    """A finished run as a surrogate: each setting gives what it gave there, or what the nearest setting did.
+
+    Args:
+        known: Settings and their curves. Of two curves of one setting the first counts.
+    """
+
+    def __init__(self, known: Sequence[tuple[Setting, Curve]]) -> None:
+        self._known = list(known)
+
+    @classmethod
+    def of(cls, ledger: Ledger, objectives: Iterable[str]) -> Replay:
+        """The run of a ledger, at the pace that it had there: what its workers waited for is in the epochs' seconds.
+
+        Args:
+            ledger: The run's account; failed trials are left out.
+            objectives: Names of the objectives, which the epochs at the rungs have estimates of.
+        """
+        names, known = list(objectives), []
+        for record in ledger.records():
+            history = ledger.history(record.number)
+            if record.state not in ("complete", "pruned") or not history or record.started is None:
+                continue
+            times = [record.started, *(epoch["time"] for epoch in history)]
+            curve = Curve(
+                seconds=np.diff(times).tolist(),
+                estimates=[{name: epoch[name] for name in names if name in epoch} for epoch in history],
+                objectives=record.objectives or None,
+                evaluation_seconds=(record.finished or times[-1]) - times[-1],
+            )
+            known.append((Setting(record.loss, dict(record.parameters)), curve))  # type: ignore[arg-type]
+        return cls(known)
+
+    def curve(self, task: Task) -> Curve:
+        """The curve of this setting; else of the nearest one that was trained to its end.
+
+        Nearest in the parameters, each in units of its spread over the run.
+
+        Raises:
+            ValueError: The run holds no setting of this loss that was trained to its end.
+        """
+        for setting, curve in self._known:
+            if setting == task.setting:
+                return curve
+        complete = [
+            (setting, curve)
+            for setting, curve in self._known
+            if setting.loss == task.setting.loss and curve.objectives is not None
+        ]
+        if not complete:
+            raise ValueError(
+                f"the run must hold a setting of {task.setting.loss} that was trained to its end, got none; "
+                "replay a run with more trials"
+            )
+        names = list(task.setting.parameters)
+        points = np.array([[setting.parameters[name] for name in names] for setting, _ in complete])
+        spread = np.ptp(points, axis=0)
+        offsets = points - [task.setting.parameters[name] for name in names]
+        distances = np.linalg.norm(offsets / np.where(spread > 0, spread, 1.0), axis=1)
+        return complete[int(np.argmin(distances))][1]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A trial at a rung.
+
+    Args:
+        time: Virtual seconds since the start.
+        number: The trial.
+        epoch: The rung.
+        goes_on: What the halving said.
+    """
+
+    time: float
+    number: str
+    epoch: int
+    goes_on: bool
+
+
+@dataclass(frozen=True)
+class End:
+    """A trial's end.
+
+    Args:
+        time: Virtual seconds since the start.
+        number: The trial.
+        epochs: Epochs that all trials together had spent by then.
+        objectives: The result; None of a stopped trial.
+    """
+
+    time: float
+    number: str
+    epochs: int
+    objectives: Mapping[str, float] | None
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What happened, in order.
+
+    Args:
+        decisions: Every trial at every rung.
+        ends: Every trial's end.
+        epochs: Epochs that were spent, those of unfinished trials among them.
+    """
+
+    decisions: tuple[Decision, ...]
+    ends: tuple[End, ...]
+    epochs: int
+
+    def hypervolume_trace(
+        self, objectives: Mapping[str, Direction], reference: Mapping[str, float]
+    ) -> list[tuple[int, float]]:
+        """How the front's hypervolume grew with the epochs that were spent.
+
+        Args:
+            objectives: Each objective's direction.
+            reference: The reference point.
+
+        Returns:
+            (epochs, hypervolume) at the end of each of the search's trials that was trained to its end: as in a real
+            sweep, no estimate of a stopped trial and no baseline counts.
+        """
+        directions, corner = list(objectives.values()), [reference[name] for name in objectives]
+        points: list[list[float]] = []
+        trace = []
+        for end in self.ends:
+            if end.objectives is not None and not end.number.startswith(BASELINE_PREFIX):
+                points.append([end.objectives[name] for name in objectives])
+                trace.append((end.epochs, hypervolume(points, directions, corner)))
+        return trace
+
+
+def simulate(
+    ledger: Ledger,
+    surrogate: Surrogate,
+    *,
+    concurrency: int,
+    halving: Halving | None = None,
+    epochs: int | None = None,
+) -> Simulation:
+    """Runs a sweep on a virtual clock, until the ledger has nothing more to start.
+
+    Trials that end an epoch at the same virtual time do so in the order in which they started.
+
+    Args:
+        ledger: Asked for settings and told what they gave, as by a real sweep. Its own times are not the virtual ones.
+        surrogate: Stands for training.
+        concurrency: Trials at a time, at least 1.
+        halving: Stops trials; none are stopped without it, and baselines never.
+        epochs: What all trials together may spend; those that would need more stay unfinished. No bound without it.
+
+    Returns:
+        What happened.
+
+    Raises:
+        ValueError: A trial goes on where its curve ends.
+    """
+    assert concurrency >= 1
+    clock, spent, starts = 0.0, 0, itertools.count()
+    decisions: list[Decision] = []
+    ends: list[End] = []
+    # (time, start order, task, curve, epoch): when the epoch ends; the one past the curve is the final evaluation.
+    events: list[tuple[float, int, Task, Curve, int]] = []
+
+    while True:
+        while spent != epochs and len(events) < concurrency and (task := ledger.ask()) is not None:
+            curve = surrogate.curve(task)
+            heapq.heappush(events, (clock + curve.seconds[0], next(starts), task, curve, 1))
+        if not events:
+            break
+        clock, order, task, curve, epoch = heapq.heappop(events)
+        number, last = task.number, len(curve.seconds)
+        if epoch > last:
+            assert curve.objectives is not None
+            ledger.finish(number, {"objectives": dict(curve.objectives), "attack_seconds": curve.evaluation_seconds})
+            ends.append(End(clock, number, spent, curve.objectives))
+            continue
+        if spent == epochs:
+            continue
+        spent += 1
+        seconds, estimates = curve.seconds[epoch - 1], curve.estimates[epoch - 1]
+        ledger.report(number, {"epoch": epoch, "seconds": seconds, **estimates})
+        if halving is not None and epoch in halving.rungs and not number.startswith(BASELINE_PREFIX):
+            goes_on = halving.report(number, epoch, estimates)
+            decisions.append(Decision(clock, number, epoch, goes_on))
+            if not goes_on:
+                ledger.prune(number)
+                ends.append(End(clock, number, spent, None))
+                continue
+        if epoch == last and curve.objectives is None:
+            raise ValueError(
+                f"the curve of {task.setting} must reach the training's end, got {last} epochs; it was stopped in the "
+                "run that is replayed: replay one that stopped no trials"
+            )
+        step = curve.seconds[epoch] if epoch < last else curve.evaluation_seconds
+        heapq.heappush(events, (clock + step, order, task, curve, epoch + 1))
+    return Simulation(tuple(decisions), tuple(ends), spent)

@@ -1,0 +1,91 @@
+"""Where a search stands, trial by trial: counts, the best of each objective, and the hypervolume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from operator import gt, lt
+from typing import Final
+
+from analysis.hypervolume import SearchFront, reference_point
+from analysis.pareto import complete_search_trials
+from analysis.records import TrialRecord
+from search.config import SweepConfig
+
+_DEARER: Final = 2.0  # than the dearest baseline: the reference point of a cost
+
+
+class Standing:
+    """What the panel, ``status`` and MLflow's parent run all show.
+
+    ``finished`` counts settings of the search that are complete or pruned, ``pruned`` those that were stopped early,
+    ``infeasible`` the complete ones that miss a constraint, ``failed`` failed trials, baselines among them, and
+    ``baselines`` complete baselines. ``best`` has the best of each objective among the settings that meet the
+    constraints; ``reference`` is the hypervolume's reference point, empty as long as ``reference_of`` knows none.
+
+    Args:
+        config: The sweep.
+    """
+
+    def __init__(self, config: SweepConfig) -> None:
+        self._config = config
+        self._front = SearchFront(config.objectives)
+        self._baselines: list[TrialRecord] = []
+        self.finished = self.pruned = self.infeasible = self.failed = self.baselines = 0
+        self.best: dict[str, TrialRecord] = {}
+        self.reference = reference_of([], config)
+
+    @classmethod
+    def of(cls, records: Iterable[TrialRecord], config: SweepConfig) -> Standing:
+        """Where a sweep with these trials stands."""
+        standing = cls(config)
+        for record in records:
+            standing.add(record)
+        return standing
+
+    @property
+    def hypervolume(self) -> float:
+        """Of the settings that meet the constraints; 0 without a reference point."""
+        return self._front.volume(self.reference) if self.reference else 0.0
+
+    def add(self, record: TrialRecord) -> None:
+        """Counts a trial that has ended; one that runs changes nothing."""
+        self.failed += record.state == "failed"
+        if record.is_baseline:
+            if record.state == "complete":
+                self.baselines += 1
+                self._baselines.append(record)
+                self.reference = reference_of(self._baselines, self._config)
+            return
+        self.finished += record.state in ("complete", "pruned")
+        self.pruned += record.state == "pruned"
+        self._front.take(record)
+        for candidate in complete_search_trials([record]):
+            self.infeasible += not candidate.feasible
+            for name, direction in self._config.objectives.items() if candidate.feasible else ():
+                best = self.best.get(name)
+                value, better = candidate.objectives[name], gt if direction == "maximize" else lt
+                if best is None or better(value, best.objectives[name]):
+                    self.best[name] = candidate
+
+
+def reference_of(records: Iterable[TrialRecord], config: SweepConfig) -> dict[str, float]:
+    """The reference point of a run's hypervolume: 0 for an accuracy, for a cost twice that of the dearest baseline.
+
+    A loss or a wall time has no natural worst value. The baselines are trained beside every search, under its budget
+    and on its machine, and no search result moves them: a setting that costs more than twice as much adds nothing.
+
+    Args:
+        records: The run's trials.
+        config: The sweep.
+
+    Returns:
+        A coordinate for each objective. Empty if one is a cost and a baseline is not complete yet: the point would
+        still move.
+    """
+    costs = [name for name, direction in config.objectives.items() if direction == "minimize"]
+    baselines = [record.objectives for record in records if record.is_baseline and record.state == "complete"]
+    if costs and len(baselines) < len(config.baselines):
+        return {}
+    return reference_point(
+        config.objectives, {name: _DEARER * max(objectives[name] for objectives in baselines) for name in costs}
+    )

@@ -1,0 +1,257 @@
+"""Two-objective halving against no halving, on test problems with noise and learning curves, on a virtual clock.
+
+    python -m tests.benchmarks.halving [--seeds 20] [--problems zdt1,...] [--samplers tpe,...] [--json FILE]
+                                       [--speed-ratio 2] [--rung-noise 0.05]
+
+Both sides are the same search through the real ledger, samplers and halving (``search.simulator``; the studies are in
+memory): same problem, sampler, seed, number of trials at a time and number of epochs that all trials together may
+spend. Without halving these are exactly ``TRIALS`` whole trainings; with halving as many more trials are begun as the
+epochs allow. What is trained is said in ``problems``; every seed is another search, with other speeds and noise.
+
+The hypervolume is that of the fully trained settings' values without noise, so that nobody gains by lucky
+measurements (samplers and halving see noisy ones), in percent of the whole front's. Differences and intervals are
+paired over the seeds (Student, 95 %).
+
+The verdict asks whether halving has, after half of the epochs, at least 99 % of what the search without halving has
+after all of them: ``yes`` if the whole interval of the paired surplus is above 0, ``no`` if all of it is below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import mean, median
+from typing import Any, Final
+
+import numpy as np
+import optuna
+from optuna.storages import InMemoryStorage
+
+from analysis.statistics import Interval, student_interval
+from search.halving import Halving, rungs_of
+from search.ledger import Ledger
+from search.simulator import Simulation, simulate
+from tests.benchmarks.problems import NOISE, PROBLEMS, Problem, Training, searched
+from tests.benchmarks.sweep_vs_naive import environment
+
+TRIALS: Final = 100
+EPOCHS: Final = 27
+FIRST_RUNG: Final = 1
+REDUCTION_FACTOR: Final = 3.0
+CONCURRENCY: Final = 4
+SPEED_RATIO: Final = 2.0
+RUNG_NOISE: Final = 0.05
+FRACTIONS: Final = (0.1, 0.25, 0.5, 0.75, 1.0)
+SAMPLERS: Final = ("tpe", "random")
+TARGET: Final = 0.99
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One seed's two searches; epochs as shares of all that may be spent, hypervolumes as shares of the front's.
+
+    Args:
+        without: Hypervolume at each of ``FRACTIONS`` of the epochs.
+        halving: The same with halving.
+        reached_without: Share of the epochs at which 99 % of the final hypervolume was there; infinite if never.
+        reached_halving: The same with halving, of the final hypervolume without it.
+        ended: Trials of the search with halving, stopped or whole.
+        completed: Those of them that were trained to their end.
+        spent_on_trials: Share of the epochs after which as many trials had ended as without halving.
+        hypervolume_of_trials: The hypervolume with halving at that point.
+    """
+
+    without: tuple[float, ...]
+    halving: tuple[float, ...]
+    reached_without: float
+    reached_halving: float
+    ended: int
+    completed: int
+    spent_on_trials: float
+    hypervolume_of_trials: float
+
+
+def run_search(
+    problem: Problem, sampler: str, seed: int, *, halve: bool, trials: int, speed_ratio: float, rung_noise: float
+) -> Simulation:
+    """One search, with the objectives of what it found as they are without noise.
+
+    Args:
+        problem: What is searched.
+        sampler: Its name in ``search.sampler``.
+        seed: Of the search, the speeds and the noise.
+        halve: Whether trials are stopped.
+        trials: Whole trainings that the epochs suffice for.
+        speed_ratio: See ``problems``.
+        rung_noise: See ``problems``.
+    """
+    budget = trials * EPOCHS
+    most = budget if halve else trials  # a trial takes an epoch at least
+    with searched(problem, sampler=sampler, seed=seed, trials=most, concurrency=CONCURRENCY) as config:
+        ledger = Ledger(InMemoryStorage(), config, "new")  # type: ignore[arg-type]  # no engine, which only leases need
+        rungs = rungs_of(EPOCHS, FIRST_RUNG, REDUCTION_FACTOR)
+        simulation = simulate(
+            ledger,
+            Training(problem, EPOCHS, seed, speed_ratio, rung_noise),
+            concurrency=CONCURRENCY,
+            halving=Halving(problem.directions, rungs, REDUCTION_FACTOR) if halve else None,
+            epochs=budget,
+        )
+        ends = [
+            end
+            if end.objectives is None
+            else replace(end, objectives=problem.values(ledger.record(end.number).parameters))
+            for end in simulation.ends
+        ]
+    return replace(simulation, ends=tuple(ends))
+
+
+def run_pair(problem: Problem, sampler: str, seed: int, *, trials: int, speed_ratio: float, rung_noise: float) -> Pair:
+    """Both searches of a seed; the arguments are those of ``run_search``."""
+    unhalved, halved = (
+        run_search(problem, sampler, seed, halve=halve, trials=trials, speed_ratio=speed_ratio, rung_noise=rung_noise)
+        for halve in (False, True)
+    )
+    whole, early = (
+        [
+            (epochs / (trials * EPOCHS), volume / problem.volume)
+            for epochs, volume in simulation.hypervolume_trace(problem.directions, problem.reference)
+        ]
+        for simulation in (unhalved, halved)
+    )
+    wanted = TARGET * _at(whole, 1.0)
+    equal = halved.ends[trials - 1].epochs / (trials * EPOCHS) if len(halved.ends) >= trials else 1.0
+    return Pair(
+        without=tuple(_at(whole, fraction) for fraction in FRACTIONS),
+        halving=tuple(_at(early, fraction) for fraction in FRACTIONS),
+        reached_without=_reached(whole, wanted),
+        reached_halving=_reached(early, wanted),
+        ended=len(halved.ends),
+        completed=len(early),
+        spent_on_trials=equal,
+        hypervolume_of_trials=_at(early, equal),
+    )
+
+
+def _at(trace: Sequence[tuple[float, float]], share: float) -> float:
+    """The hypervolume when so much was spent."""
+    return max((volume for spent, volume in trace if spent <= share), default=0.0)
+
+
+def _reached(trace: Sequence[tuple[float, float]], volume: float) -> float:
+    """What was spent when the hypervolume was first so large."""
+    return min((spent for spent, reached in trace if reached >= volume), default=math.inf)
+
+
+def surplus(pairs: Sequence[Pair]) -> Interval:
+    """By how much halving's hypervolume at half of the epochs exceeds 99 % of the final one without it."""
+    half, whole = FRACTIONS.index(0.5), FRACTIONS.index(1.0)
+    return student_interval([pair.halving[half] - TARGET * pair.without[whole] for pair in pairs])
+
+
+def verdict(interval: Interval) -> str:
+    """Whether halving reaches the target in half of the epochs."""
+    return "yes" if interval.low >= 0 else "no" if interval.high < 0 else "undecided"
+
+
+def table(pairs: Sequence[Pair]) -> str:
+    """Hypervolume over epochs spent, in percent; means over the seeds, and the paired difference."""
+    without, halving = (np.array([getattr(pair, side) for pair in pairs]) for side in ("without", "halving"))
+    lines = ["  epochs spent     " + "".join(f"{fraction:>20.0%}" for fraction in FRACTIONS)]
+    for title, values in (("without", without), ("halving", halving)):
+        lines.append(f"  {title:<17}" + "".join(f"{value:>20.1%}" for value in values.mean(axis=0)))
+    intervals = [student_interval(column) for column in (halving - without).T]
+    lines.append("  difference       " + "".join(f"{_cell(interval):>20}" for interval in intervals))
+    return "\n".join(lines)
+
+
+def summary(pairs: Sequence[Pair]) -> str:
+    """The decisive figures, in sentences."""
+    interval = surplus(pairs)
+    within = sum(pair.reached_halving <= 0.5 for pair in pairs)
+    never = sum(math.isinf(pair.reached_halving) for pair in pairs)
+    return (
+        "  99 % of the whole search's hypervolume is reached after a median "
+        f"{_share(p.reached_halving for p in pairs)} of the epochs with halving, "
+        f"{_share(p.reached_without for p in pairs)} without; with halving within half in "
+        f"{within} of {len(pairs)} seeds, never in {never}.\n"
+        f"  At half of the epochs halving has {mean(p.halving[2] for p in pairs):.1%}; surplus over the target "
+        f"{_cell(interval)}: {verdict(interval)}.\n"
+        f"  Halving ended {mean(p.ended for p in pairs):.0f} trials, {mean(p.completed for p in pairs):.0f} of them "
+        f"whole. For as many trials as without it spends {mean(p.spent_on_trials for p in pairs):.0%} of the epochs "
+        f"and has {mean(p.hypervolume_of_trials for p in pairs):.1%}."
+    )
+
+
+def _cell(interval: Interval) -> str:
+    middle = (interval.low + interval.high) / 2
+    return f"{100 * middle:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+
+
+def _share(shares: Iterable[float]) -> str:
+    middle = median(shares)
+    return "more than 100%" if math.isinf(middle) else f"{middle:.0%}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs every problem with every sampler, and prints."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.halving")
+    parser.add_argument("--seeds", type=int, default=20, help="searches of each side, at least 2 (default 20)")
+    parser.add_argument("--first-seed", type=int, default=0, help="others than those that judge, to try changes on")
+    parser.add_argument("--problems", default=",".join(PROBLEMS), help="default: all")
+    parser.add_argument("--samplers", default=",".join(SAMPLERS), help="default: all of these")
+    parser.add_argument("--speed-ratio", type=float, default=SPEED_RATIO, help="of the quickest curve and the slowest")
+    parser.add_argument("--rung-noise", type=float, default=RUNG_NOISE, help="standard deviation; fronts span 1")
+    parser.add_argument("--trials", type=int, default=TRIALS, help="whole trainings that the epochs suffice for")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers to FILE")
+    options = parser.parse_args(arguments)
+    names, samplers = options.problems.split(","), options.samplers.split(",")
+    unknown = sorted(set(names) - set(PROBLEMS))
+    if unknown:
+        parser.error(f"--problems must be among {', '.join(PROBLEMS)}, got {', '.join(unknown)}; correct the name")
+    if options.seeds < 2:
+        parser.error(f"--seeds must be at least 2, got {options.seeds}; an interval needs two")
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    where = environment()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    results: dict[str, Any] = {}
+    for name in names:
+        for sampler in samplers:
+            began = time.process_time()
+            pairs = [
+                run_pair(
+                    PROBLEMS[name],
+                    sampler,
+                    seed,
+                    trials=options.trials,
+                    speed_ratio=options.speed_ratio,
+                    rung_noise=options.rung_noise,
+                )
+                for seed in seeds
+            ]
+            print(
+                f"{name}, {sampler} ({time.process_time() - began:.0f} s)\n{table(pairs)}\n{summary(pairs)}", flush=True
+            )
+            results[f"{name}, {sampler}"] = [asdict(pair) for pair in pairs]
+    rungs = rungs_of(EPOCHS, FIRST_RUNG, REDUCTION_FACTOR)
+    print(
+        f"n = {options.seeds} seeds, paired; {options.trials} trials of {EPOCHS} epochs "
+        f"({options.trials * EPOCHS} epochs in all), {CONCURRENCY} at a time; rungs {rungs}, reduction factor "
+        f"{REDUCTION_FACTOR:g}; speed ratio {options.speed_ratio:g}, noise {options.rung_noise:g} at the rungs and "
+        f"{NOISE:g} at the end. Seconds are the processor's."
+    )
+    print(", ".join(f"{key} {value}" for key, value in where.items()))
+    if options.json is not None:
+        document = {"environment": where, "seeds": list(seeds), "fractions": FRACTIONS, "results": results}
+        options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

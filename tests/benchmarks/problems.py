@@ -1,0 +1,167 @@
+"""Multi-objective test problems whose settings are trained: each objective has a learning curve and noise.
+
+The variables, in [0, 1], stand in the place of the loss's parameters: configuration, ledger and samplers are the real
+ones. The problems have as many variables as objectives, so that a search of about a hundred trials can solve them.
+
+The learning curve of objective i at setting x, epoch e of E:
+
+    y_i(x, e) = f_i(x) + (u_i - f_i(x)) r(x, e) + noise,    r(x, e) = ((1 + e)^-a - (1 + E)^-a) / (1 - (1 + E)^-a)
+
+A power law from the untrained value u_i (no setting has a worse one) at e = 0 to the problem's own f_i at e = E. Its
+exponent a(x) = c^(sin(2 pi (w . x + phase)) / 2) lies between c^-1/2 and c^1/2 for the ratio of speeds c; w, uniform in
+[0, 1]^n, and the phase are drawn for each seed. With c = 1 curves cross by noise alone; with c > 1 also where a slow
+setting is better than a quick one. The noise is normal, stronger at the rungs, where few images are attacked, than at
+the end (``NOISE``). Fronts span about 1 in each objective.
+
+Zitzler, Deb, Thiele 2000: Comparison of multiobjective evolutionary algorithms: empirical results. Evol. Comput. 8.
+Deb, Thiele, Laumanns, Zitzler 2005: Scalable test problems for evolutionary multiobjective optimization.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+from unittest.mock import patch
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.pareto import Direction
+from search.config import SweepConfig, parse
+from search.ledger import Task
+from search.simulator import Curve
+from trainables.settings import BASELINES, LOSSES, Limits, LossSpec
+
+NOISE: Final = 0.02
+# A tenth beyond the nadir of the fronts, which span [0, 1] in each objective.
+REFERENCE: Final = 1.1
+# An epoch's virtual seconds differ by so much between trials, so that these do not march in step.
+PACE: Final = 0.1
+
+_LOSS: Final = "i-sce"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Objectives to be minimised over the unit cube.
+
+    Args:
+        objectives: How many; there are as many variables.
+        untrained: The worst value of each objective. Shape (objectives,).
+        volume: Hypervolume of the whole front: the most that a search can find.
+        function: Variables, shape (variables,), to objectives, shape (objectives,).
+    """
+
+    objectives: int
+    untrained: tuple[float, ...]
+    volume: float
+    function: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return tuple(f"x{index + 1}" for index in range(self.objectives))
+
+    @property
+    def directions(self) -> dict[str, Direction]:
+        return {f"f{index + 1}": "minimize" for index in range(self.objectives)}
+
+    @property
+    def reference(self) -> dict[str, float]:
+        return dict.fromkeys(self.directions, REFERENCE)
+
+    def values(self, parameters: Mapping[str, float]) -> dict[str, float]:
+        """The objectives of a fully trained setting, without noise."""
+        values = self.function(np.array([parameters[name] for name in self.variables]))
+        return dict(zip(self.directions, values.tolist(), strict=True))
+
+
+def _zdt(x: npt.NDArray[np.float64], shape: Callable[[float, float], float]) -> npt.NDArray[np.float64]:
+    """Zitzler et al. 2000, Eqs. 7 to 9: f2 = g h(f1, g)."""
+    g = 1 + 9 * x[1:].mean()
+    return np.array([x[0], g * shape(x[0], g)])
+
+
+def _dtlz2(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Deb et al. 2005, Eq. 9, with one distance variable; the front is a part of the unit sphere."""
+    angles, g = x[:-1] * np.pi / 2, (x[-1] - 0.5) ** 2
+    cosines = np.cumprod(np.concatenate([[1.0], np.cos(angles)]))[::-1]
+    sines = np.concatenate([[1.0], np.sin(angles[::-1])])
+    return np.asarray((1 + g) * cosines * sines)
+
+
+# The volumes are the reference's box without what lies under the front: 1 - sqrt(x), 1 - x^2, a part of the unit
+# disc and of the unit ball; that of ZDT3, whose front has gaps, is integrated numerically.
+PROBLEMS: Final[Mapping[str, Problem]] = {
+    "zdt1": Problem(2, (1.0, 10.0), REFERENCE**2 - 1 / 3, lambda x: _zdt(x, lambda f1, g: 1 - np.sqrt(f1 / g))),
+    "zdt2": Problem(2, (1.0, 10.0), REFERENCE**2 - 2 / 3, lambda x: _zdt(x, lambda f1, g: 1 - (f1 / g) ** 2)),
+    "zdt3": Problem(
+        2, (1.0, 10.0), 1.33176, lambda x: _zdt(x, lambda f1, g: 1 - np.sqrt(f1 / g) - f1 / g * np.sin(10 * np.pi * f1))
+    ),
+    "dtlz2": Problem(2, (1.25, 1.25), REFERENCE**2 - math.pi / 4, _dtlz2),
+    "dtlz2-3": Problem(3, (1.25, 1.25, 1.25), REFERENCE**3 - math.pi / 6, _dtlz2),
+}
+
+
+class Training:
+    """A problem's learning curves, as a surrogate.
+
+    Args:
+        problem: What the settings reach.
+        epochs: Of a whole training.
+        seed: Of the curves' exponents and of the noise. A trial's noise depends on its number, not on its setting.
+        speed_ratio: Exponent of the quickest setting's curve over that of the slowest, at least 1.
+        rung_noise: Standard deviation of the estimates at the rungs.
+    """
+
+    def __init__(self, problem: Problem, epochs: int, seed: int, speed_ratio: float, rung_noise: float) -> None:
+        self._problem, self._epochs, self._seed = problem, epochs, seed
+        self._speed_ratio, self._rung_noise = speed_ratio, rung_noise
+        draws = np.random.default_rng(seed)
+        self._weights, self._phase = draws.random(problem.objectives), draws.random()
+
+    def curve(self, task: Task) -> Curve:
+        parameters, epochs = task.setting.parameters, self._epochs
+        final = np.array(list(self._problem.values(parameters).values()))
+        place = self._weights @ [parameters[name] for name in self._problem.variables] + self._phase
+        exponent = self._speed_ratio ** (np.sin(2 * np.pi * place) / 2)
+        left = (1.0 + np.arange(1, epochs + 1)) ** -exponent
+        end = (1.0 + epochs) ** -exponent
+        remaining = (left - end) / (1 - end)
+        draws = np.random.default_rng([self._seed, int(task.number)])
+        noise = draws.normal(size=(epochs, len(final))) * self._rung_noise
+        estimates = final + (np.array(self._problem.untrained) - final) * remaining[:, None] + noise
+        names = list(self._problem.directions)
+        return Curve(
+            seconds=[float(draws.uniform(1 - PACE, 1 + PACE))] * epochs,
+            estimates=[dict(zip(names, row, strict=True)) for row in estimates.tolist()],
+            objectives=dict(zip(names, (final + draws.normal(size=len(final)) * NOISE).tolist(), strict=True)),
+        )
+
+
+@contextmanager
+def searched(problem: Problem, *, sampler: str, seed: int, trials: int, concurrency: int) -> Iterator[SweepConfig]:
+    """A sweep's configuration over a problem's variables, for as long as the ``with`` block lasts.
+
+    Args:
+        problem: What is searched.
+        sampler: Its name in ``search.sampler``.
+        seed: Of the search.
+        trials: Trials to finish, stopped ones among them.
+        concurrency: Trials at a time.
+    """
+    spec = LossSpec(
+        parameters=dict.fromkeys(problem.variables, Limits(0.0, 1.0)),
+        reference=dict.fromkeys(problem.variables, 1.0),  # at a corner, as the paper's own setting
+    )
+    # No baselines: they cost both sides the same and are on no front.
+    with patch.dict(LOSSES, {_LOSS: spec}), patch.dict(BASELINES, {_LOSS: ()}):
+        config = parse(
+            {
+                "name": "benchmark",
+                "search": {"sampler": sampler, "seed": seed, "trials": trials, "concurrency": concurrency},
+            }
+        )
+        yield config.model_copy(update={"objectives": problem.directions})

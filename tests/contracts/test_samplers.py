@@ -1,0 +1,180 @@
+"""What every sampler must keep to, asked by the real ledger."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.config import SweepConfig
+from search.ledger import Ledger, Task, open_storage
+from search.samplers import SAMPLERS
+from tests.search.examples import result, small_config
+
+TRIALS = 12  # TPE and GP draw their first ten at random, NSGA-II and NSGA-III their first eight
+READ_CONSTRAINTS = ("tpe", "nsga2", "nsga3", "gp")
+ROOT = Path(__file__).parents[2]
+
+Setting = dict[str, float]
+Plain = Callable[[str], list[Setting]]
+
+each_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
+
+
+def config_of(sampler: str, seed: int = 0, **sections: Any) -> SweepConfig:
+    search: dict[str, Any] = {"sampler": sampler, "seed": seed, "trials": TRIALS}
+    if sampler == "grid":
+        search |= {"trials": None, "grid": {"s": 4, "m": 3}}
+    return small_config(search=search, **sections)
+
+
+def outcome(parameters: Mapping[str, float]) -> dict[str, Any]:
+    """A smooth trade-off over s; of m, the best is at its open end."""
+    s, m = parameters.get("s", 1.0), parameters.get("m", 0.0)
+    found = result(0.9 + 0.08 * (s - 1) - 0.2 * m, 0.5 - 0.2 * (s - 1) ** 2 - m)
+    found["objectives"]["train_seconds"] = 5.0 + s
+    return found
+
+
+def driver(folder: Path, config: SweepConfig) -> Ledger:
+    """The ledger of a new driver, of a new sweep or the one that is there."""
+    new = not (folder / "study.db").exists()
+    folder.mkdir(exist_ok=True)
+    ledger = Ledger(open_storage(f"sqlite:///{folder / 'study.db'}"), config, "new" if new else "resume")
+    ledger.adopt()
+    return ledger
+
+
+def finish(ledger: Ledger, task: Task) -> None:
+    ledger.finish(task.number, outcome(task.setting.parameters))
+
+
+def suggestions(
+    ledger: Ledger, *, at_once: int = 1, end: Callable[[Ledger, Task], None] = finish, most: int = 100
+) -> list[Setting]:
+    """What the search suggests, in order; ``at_once`` trials run side by side, the first to begin ends first."""
+    running: list[Task] = []
+    found = []
+    while True:
+        while len(running) < at_once and len(found) < most and (task := ledger.ask()) is not None:
+            running.append(task)
+            if task.number.isdecimal() and not task.orphan:
+                found.append(dict(task.setting.parameters))
+        if not running:
+            return found
+        end(ledger, running.pop(0))
+
+
+def distinct(settings: list[Setting]) -> int:
+    return len({tuple(setting.items()) for setting in settings})
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Plain:
+    """What a sampler suggests when it is left alone, by its name."""
+    known: dict[str, list[Setting]] = {}
+
+    def suggest(sampler: str) -> list[Setting]:
+        if sampler not in known:
+            known[sampler] = suggestions(driver(tmp_path_factory.mktemp(sampler), config_of(sampler)))
+        return known[sampler]
+
+    return suggest
+
+
+@each_sampler
+def test_every_suggestion_is_new_in_the_space_and_off_its_open_end_even_if_the_best_lies_there(
+    sampler: str, plain: Plain
+) -> None:
+    found = plain(sampler)
+    assert distinct(found) == len(found) == TRIALS
+    for setting in found:
+        assert 1.0 <= setting["s"] <= 2.0
+        assert 0.0 < setting["m"] <= 0.1
+
+
+@each_sampler
+def test_another_seed_suggests_something_else(sampler: str, plain: Plain, tmp_path: Path) -> None:
+    other = suggestions(driver(tmp_path, config_of(sampler, seed=1)), most=4)
+    same = [a == b for a, b in zip(plain(sampler), other, strict=False)]
+    assert same == [True, *[sampler == "grid"] * 3]  # the authors' own setting comes first in any case
+
+
+def test_the_same_seed_suggests_the_same_in_another_process(plain: Plain, tmp_path: Path) -> None:
+    code = (
+        "import json, sys; from pathlib import Path; from tests.contracts.test_samplers import *\n"
+        "found = {name: suggestions(driver(Path(sys.argv[1]) / name, config_of(name))) for name in sys.argv[2:]}\n"
+        "print(json.dumps(found))"
+    )
+    samplers = ("tpe", "nsga3", "gp", "qmc")
+    command = [sys.executable, "-c", code, str(tmp_path), *samplers]
+    there = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=240)
+    assert json.loads(there.stdout) == {sampler: plain(sampler) for sampler in samplers}
+
+
+@each_sampler
+def test_drivers_that_die_and_are_followed_by_others_suggest_what_one_alone_does(
+    sampler: str, plain: Plain, tmp_path: Path
+) -> None:
+    found = []
+    for most in (2, 8, 100):  # each dies with a setting under way, which the next one finishes first
+
+        def end(ledger: Ledger, task: Task, last: int = len(found) + most - 1) -> None:
+            if task.number != str(last):
+                finish(ledger, task)
+
+        found += suggestions(driver(tmp_path, config_of(sampler)), end=end, most=most)
+    assert found == plain(sampler)
+
+
+@each_sampler
+def test_no_setting_is_tried_twice_however_many_run_at_once(sampler: str, tmp_path: Path) -> None:
+    found = suggestions(driver(tmp_path, config_of(sampler)), at_once=4)
+    assert distinct(found) == len(found) == TRIALS
+
+
+@each_sampler
+def test_failed_pruned_and_void_trials_among_the_history(sampler: str, tmp_path: Path) -> None:
+    def end(ledger: Ledger, task: Task) -> None:
+        if task.number in ("3", "8", "11"):
+            ledger.fail(task.number, "the training loss became nan")
+        elif task.number in ("1", "5", "9", "10"):
+            ledger.prune(task.number)
+        else:
+            finish(ledger, task)
+
+    config = config_of(sampler)
+    ledger = driver(tmp_path, config)
+    before = suggestions(ledger, end=end, most=6)
+    ledger._search.study.ask()  # its driver dies before the row has a suggestion
+    ledger = driver(tmp_path, config)
+    found = before + suggestions(ledger, end=end)
+    counts = ledger.counts()
+    assert (counts.pruned, counts.failed, counts.finished, counts.running) == (4, 3, TRIALS, 0)
+    assert ledger.complete
+    assert len(found) == TRIALS + 3
+    if sampler != "grid":  # whose points are tried again when they fail
+        assert distinct(found) == len(found)
+
+
+@each_sampler
+def test_three_objectives_and_a_constraint(sampler: str, plain: Plain, tmp_path: Path) -> None:
+    objectives = {"clean_accuracy": "maximize", "robust_accuracy": "maximize", "train_seconds": "minimize"}
+    limits = {"clean_accuracy": ">= 0.93"}
+    ledger = driver(tmp_path / "bound", config_of(sampler, objectives=objectives, constraints=limits))
+    found = suggestions(ledger)
+    assert distinct(found) == len(found) == TRIALS
+    assert found[:8] == plain(sampler)[:8]
+    if sampler in READ_CONSTRAINTS:
+        free = suggestions(driver(tmp_path / "free", config_of(sampler, objectives=objectives)))
+        assert found[:8] == free[:8]
+        assert found != free
+    for trial, setting in zip(ledger._search.study.trials, found, strict=True):
+        assert len(trial.values) == 3
+        clean = outcome(setting)["objectives"]["clean_accuracy"]
+        assert trial.constraints == {"clean_accuracy >= 0.93": pytest.approx(0.93 - clean)}
