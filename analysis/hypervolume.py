@@ -106,7 +106,7 @@ class GrowingFront(Generic[T]):
 
 
 class SearchFront(GrowingFront[TrialRecord]):
-    """A search's front, trial by trial: of its complete trials that meet the constraints.
+    """A search's front, trial by trial, with its hypervolume: 0 as long as there is no reference point.
 
     Args:
         objectives: Each objective's direction.
@@ -115,16 +115,23 @@ class SearchFront(GrowingFront[TrialRecord]):
     def __init__(self, objectives: Mapping[str, Direction]) -> None:
         super().__init__(list(objectives.values()))
         self._objectives = objectives
+        self._reference: list[float] | None = None
+        self.hypervolume = 0.0
+
+    def refer_to(self, reference: Mapping[str, float]) -> None:
+        """Measures from now on from this reference point, a coordinate for each objective."""
+        self._reference = [reference[name] for name in self._objectives]
+        self._measure()
 
     def take(self, record: TrialRecord) -> None:
-        """Takes a trial; one that may not stand on the front changes nothing."""
+        """Takes a trial; those that may not stand on a front, or miss a constraint, change nothing."""
         for candidate in complete_search_trials([record]):
-            if candidate.feasible:
-                self.add(objective_matrix([candidate], self._objectives)[0], candidate)
+            if candidate.feasible and self.add(objective_matrix([candidate], self._objectives)[0], candidate):
+                self._measure()
 
-    def volume(self, reference: Mapping[str, float]) -> float:
-        """The hypervolume over the coordinates of ``reference_point``."""
-        return hypervolume(self.points, list(self._objectives.values()), [reference[name] for name in self._objectives])
+    def _measure(self) -> None:
+        if self._reference is not None:
+            self.hypervolume = hypervolume(self.points, list(self._objectives.values()), self._reference)
 
 
 def hypervolume_trace(
@@ -145,9 +152,10 @@ def hypervolume_trace(
 
     finished = sorted(complete_search_trials(records), key=lambda record: (record.finished or 0.0, int(record.number)))
     front, volumes = SearchFront(objectives), []
+    front.refer_to(reference)
     for record in finished:
         front.take(record)
-        volumes.append(front.volume(reference))
+        volumes.append(front.hypervolume)
     return pd.DataFrame(
         {
             "number": pd.Series([record.number for record in finished], dtype="string"),

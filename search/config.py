@@ -130,8 +130,8 @@ class SearchConfig(_Section):
     """How settings are chosen.
 
     Args:
-        sampler: ``tpe``, ``nsga2``, ``nsga3``, ``gp`` (which takes the driver some seconds a setting), ``qmc`` (a
-            Sobol' sequence), ``random``, or ``grid``: every point of ``grid``, in order.
+        sampler: ``tpe``, ``nsga2``, ``nsga3``, ``gp`` (takes the driver 600 MB for torch and about a second a setting),
+            ``qmc`` (a Sobol' sequence), ``random``, or ``grid``: every point of ``grid``, in order.
         trials: Settings to finish, baselines not counted; a grid's own size where it is left out.
         seed: Each suggestion is drawn from (seed, trial number).
         concurrency: Trials at a time; as many as the resources hold where it is left out.
@@ -184,7 +184,12 @@ class StorageConfig(_Section):
 
 
 class SweepConfig(_Section):
-    """A whole sweep, checked. See the README for an example."""
+    """A whole sweep, checked. See the README for an example.
+
+    Args:
+        objectives: Two or more numbers that a trial gives (``search.objectives``), with their direction.
+        constraints: Bounds on such numbers, e.g. ``clean_accuracy: ">= 0.97"``.
+    """
 
     name: str
     data: DataSettings = Field(default_factory=DataSettings)

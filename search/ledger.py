@@ -575,16 +575,16 @@ class Ledger:
         # Without a state Optuna takes finite values for COMPLETE and others for FAIL.
         self._end(trials, trial, None, [float(values[name]) for name in self._objectives])
 
+    def _excesses(self, values: Mapping[str, float]) -> dict[str, float]:
+        """By how much measured values miss each constraint."""
+        return {str(bound): bound.excess(values[bound.name]) for bound in self._config.bounds}
+
     def _end(
         self, trials: _Trials, trial: FrozenTrial, state: TrialState | None, values: list[float] | None = None
     ) -> None:
         with trials.changing():
             trials.study.tell(trial.number, values, state=state, skip_if_finished=True)
             trials.keep(self._storage.get_trial(trial._trial_id))
-
-    def _excesses(self, values: Mapping[str, float]) -> dict[str, float]:
-        """By how much measured values miss each constraint."""
-        return {str(bound): bound.excess(values[bound.name]) for bound in self._config.bounds}
 
     def _record(self, number: str, trial: FrozenTrial) -> TrialRecord:
         setting, epochs = _setting(trial), epochs_of(trial)

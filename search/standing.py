@@ -1,10 +1,10 @@
-"""Where a search stands, trial by trial: counts, the best of each objective, and the hypervolume."""
+"""Where a sweep stands: counts, the best of each objective, and the front's hypervolume."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from operator import gt, lt
-from typing import Final
+from typing import Final, Self
 
 from analysis.hypervolume import SearchFront, reference_point
 from analysis.pareto import complete_search_trials
@@ -15,12 +15,11 @@ _DEARER: Final = 2.0  # than the dearest baseline: the reference point of a cost
 
 
 class Standing:
-    """What the panel, ``status`` and MLflow's parent run all show.
+    """Where a sweep stands, trial by trial: what the panel, ``status`` and MLflow's parent run all show.
 
-    ``finished`` counts settings of the search that are complete or pruned, ``pruned`` those that were stopped early,
-    ``infeasible`` the complete ones that miss a constraint, ``failed`` failed trials, baselines among them, and
-    ``baselines`` complete baselines. ``best`` has the best of each objective among the settings that meet the
-    constraints; ``reference`` is the hypervolume's reference point, empty as long as ``reference_of`` knows none.
+    ``finished`` are settings of the search that are complete or pruned; ``infeasible`` complete ones that miss a
+    constraint; ``best`` the best of each objective among those that miss none; ``reference`` the hypervolume's
+    reference point, empty as long as ``reference_of`` knows none.
 
     Args:
         config: The sweep.
@@ -29,13 +28,14 @@ class Standing:
     def __init__(self, config: SweepConfig) -> None:
         self._config = config
         self._front = SearchFront(config.objectives)
-        self._baselines: list[TrialRecord] = []
-        self.finished = self.pruned = self.infeasible = self.failed = self.baselines = 0
+        self._complete_baselines: list[TrialRecord] = []
+        self.finished = self.pruned = self.infeasible = self.failed = 0
         self.best: dict[str, TrialRecord] = {}
-        self.reference = reference_of([], config)
+        self.reference: dict[str, float] = {}
+        self._find_reference()
 
     @classmethod
-    def of(cls, records: Iterable[TrialRecord], config: SweepConfig) -> Standing:
+    def of(cls, records: Iterable[TrialRecord], config: SweepConfig) -> Self:
         """Where a sweep with these trials stands."""
         standing = cls(config)
         for record in records:
@@ -43,29 +43,42 @@ class Standing:
         return standing
 
     @property
+    def baselines(self) -> int:
+        """Complete baselines."""
+        return len(self._complete_baselines)
+
+    @property
     def hypervolume(self) -> float:
         """Of the settings that meet the constraints; 0 without a reference point."""
-        return self._front.volume(self.reference) if self.reference else 0.0
+        return self._front.hypervolume
 
     def add(self, record: TrialRecord) -> None:
         """Counts a trial that has ended; one that runs changes nothing."""
         self.failed += record.state == "failed"
         if record.is_baseline:
             if record.state == "complete":
-                self.baselines += 1
-                self._baselines.append(record)
-                self.reference = reference_of(self._baselines, self._config)
+                self._complete_baselines.append(record)
+                self._find_reference()
             return
         self.finished += record.state in ("complete", "pruned")
         self.pruned += record.state == "pruned"
         self._front.take(record)
         for candidate in complete_search_trials([record]):
             self.infeasible += not candidate.feasible
-            for name, direction in self._config.objectives.items() if candidate.feasible else ():
-                best = self.best.get(name)
-                value, better = candidate.objectives[name], gt if direction == "maximize" else lt
-                if best is None or better(value, best.objectives[name]):
-                    self.best[name] = candidate
+            if candidate.feasible:
+                self._compare(candidate)
+
+    def _compare(self, candidate: TrialRecord) -> None:
+        for name, direction in self._config.objectives.items():
+            best, better = self.best.get(name), gt if direction == "maximize" else lt
+            if best is None or better(candidate.objectives[name], best.objectives[name]):
+                self.best[name] = candidate
+
+    def _find_reference(self) -> None:
+        if not self.reference:
+            self.reference = reference_of(self._complete_baselines, self._config)
+            if self.reference:
+                self._front.refer_to(self.reference)
 
 
 def reference_of(records: Iterable[TrialRecord], config: SweepConfig) -> dict[str, float]:

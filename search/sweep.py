@@ -164,7 +164,7 @@ def _run_trials(
         factor = config.search.halving.reduction_factor
         halving = rebuilt(Halving(rung_objectives(config.objectives), config.rungs.epochs, factor), ledger)
     searcher = LedgerSearcher(ledger, lease.epoch, progress.concurrency, [progress, mirror], waiting, halving)
-    every_turn: list[Callable[[], None]] = [
+    turn = [
         progress.tick,
         lambda: progress.stopping(ledger.stopped),
         check_ray,
@@ -200,7 +200,7 @@ def _run_trials(
                 # A setting's checkpoints are its own, under its number; Tune's would die with its scratch folder.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=_WORKER_RESTARTS),
-                callbacks=[EveryTurn(every_turn)],
+                callbacks=[EveryTurn(turn)],
             ),
         )
         progress.stage("starting the workers")

@@ -219,7 +219,8 @@ def test_killed_at_random_instants(tmp_path: Path, undisturbed: set[tuple[Any, .
                 os.killpg(driver.pid, signal.SIGKILL)
             else:
                 process.kill()
-            assert driver.wait(timeout=PATIENCE) != 0
+            code = driver.wait(timeout=PATIENCE)
+            assert code != 0 or what == "raylet"  # which the driver may not have needed any more
             sweep.wait_until_nothing_lives(besides=AGENTS)
         if driver.poll() is None:
             assert driver.wait(timeout=PATIENCE) == 0, (tmp_path / "output.txt").read_text()

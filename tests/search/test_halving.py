@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,6 +117,17 @@ def test_units_directions_and_the_objectives_order_do_not_matter(
     directions = {f"f{k}": "maximize" if flips[k] else "minimize" for k in order}
     changed = [[(-1 if flips[k] else 1) * (scales[k] * point[k] + offsets[k]) for k in order] for point in points]
     assert decide(changed, reduction_factor, directions) == decide(points, reduction_factor)
+
+
+def test_an_objective_in_small_units_counts_as_much_within_a_front() -> None:
+    draws = np.random.default_rng(0)
+    angles = draws.random(200) * np.pi / 2
+    # Two quarters of circles: within the worse one only the distances to neighbours decide.
+    radii = np.where(draws.random(200) < 0.2, 1.0, 2.0)
+    points = radii[:, None] * np.column_stack([1 - np.cos(angles), 1 - np.sin(angles)])
+    decisions = decide(points.tolist(), 2.0)
+    assert 20 < sum(decisions) < 180
+    assert decide((points * [1024.0, 1 / 1024]).tolist(), 2.0) == decisions
 
 
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=40), REDUCTION_FACTORS)

@@ -95,6 +95,17 @@ def test_a_setting_that_was_tried_is_replaced_whatever_became_of_it() -> None:
     assert first.params not in others
 
 
+@pytest.mark.parametrize("name", ["nsga2", "nsga3"])
+def test_a_genetic_search_repeats_no_parent(name: str) -> None:
+    config = small_config(search={"sampler": name, "trials": 60})
+    study = optuna.create_study(directions=["maximize", "maximize"])
+    for number in range(60):
+        study.sampler = make_sampler(config, number)
+        trial = study.ask(SPACE)
+        study.tell(trial, [trial.params["s"], -(trial.params["s"] ** 2) - trial.params["m"]])
+    assert len({tuple(trial.params.values()) for trial in study.trials}) == 60
+
+
 def test_enqueued_settings_breed() -> None:
     config = small_config(search={"sampler": "nsga2", "trials": 9, "enqueue": [{"s": 1.5, "m": 0.05}]})
     ledger = Ledger(open_storage("sqlite://"), config, "new")

@@ -14,7 +14,7 @@ from analysis.hypervolume import hypervolume
 from search.config import SweepConfig
 from search.halving import Halving
 from search.ledger import Ledger, Task, open_storage
-from search.simulator import Curve, Decision, Replay, Simulation, simulate
+from search.simulator import Curve, Decision, End, Replay, Simulation, simulate
 from tests.search.examples import small_config
 from trainables.settings import Setting
 
@@ -82,9 +82,11 @@ def test_trials_take_their_time_and_slots_are_filled_again_at_once() -> None:
     assert simulation.decisions == ()
 
 
-def test_of_trials_that_end_at_one_time_the_first_begun_ends_first() -> None:
+def test_what_ends_at_one_time_ends_in_the_order_in_which_the_trials_began() -> None:
     simulation = simulate(new_ledger(trials=4), Given([1.0] * 6), concurrency=3)
     assert [end.number for end in simulation.ends] == ["B0", "B1", "0", "1", "2", "3"]
+    uneven = simulate(new_ledger(trials=1), Given([2.0, 4.0, 9.0]), concurrency=2)
+    assert uneven.ends[0] == End(4.0, "B0", 2, uneven.ends[0].objectives)  # before the first epoch of B1
 
 
 def test_the_ledger_holds_what_happened(tmp_path: Path) -> None:
