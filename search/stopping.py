@@ -27,14 +27,19 @@ class Effort:
 
     def __init__(self, config: SweepConfig) -> None:
         self._standing = Standing(config)
+        self._held: list[TrialRecord] = []
         self.seconds = 0.0
         self.volumes = [0.0]
 
     def add(self, record: TrialRecord) -> None:
         """Takes a trial that has ended."""
         self.seconds += record.train_seconds + record.attack_seconds
-        self._standing.add(record)
-        if not record.is_baseline and record.state in ("complete", "pruned"):
+        if record.is_baseline:
+            self._standing.add(record)
+        elif record.state in ("complete", "pruned"):
+            self._held.append(record)
+        while self._held and self._standing.reference:
+            self._standing.add(self._held.pop(0))
             self.volumes.append(self._standing.hypervolume)
 
 
