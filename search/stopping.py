@@ -33,14 +33,19 @@ class Effort:
 
     def add(self, record: TrialRecord) -> None:
         """Takes a trial that has ended."""
-        self.seconds += record.train_seconds + record.attack_seconds
+        if record.origin is None:
+            self.seconds += record.train_seconds + record.attack_seconds
         if record.is_baseline:
             self._standing.add(record)
         elif record.state in ("complete", "pruned"):
             self._held.append(record)
         while self._held and self._standing.reference:
-            self._standing.add(self._held.pop(0))
-            self.volumes.append(self._standing.hypervolume)
+            counted = self._held.pop(0)
+            self._standing.add(counted)
+            if counted.origin is None:
+                self.volumes.append(self._standing.hypervolume)
+            else:
+                self.volumes[-1] = self._standing.hypervolume
 
 
 def reason_to_stop(
