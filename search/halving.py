@@ -4,6 +4,8 @@ Nothing here knows Ray, Optuna or a clock: decisions follow from the results and
 sweep has the same rungs again once the results in its ledger were reported in their order.
 
 Li et al. 2020: A system for massively parallel hyperparameter tuning. MLSys 2.
+Klein, Tiao, Lienart, Archambeau, Seeger 2020: Model-based asynchronous hyperparameter and neural architecture search.
+arXiv:2003.10865.
 Schmucker, Donini, Zafar, Salinas, Archambeau 2021: Multi-objective asynchronous successive halving. arXiv:2106.12639.
 Deb, Pratap, Agarwal, Meyarivan 2002: A fast and elitist multiobjective genetic algorithm: NSGA-II. IEEE TEVC 6.
 """
@@ -56,7 +58,8 @@ class Halving:
         ValueError: An argument is outside its range.
 
     Source:
-        Li et al. 2020, algorithm 2; Schmucker et al. 2021, algorithm 1, with its ranking by fronts.
+        Li et al. 2020, algorithm 2, stopping in place of promoting as in Klein et al. 2020; ranked by fronts as in
+        Schmucker et al. 2021.
     """
 
     def __init__(self, directions: Mapping[str, Direction], rungs: Sequence[int], reduction_factor: float) -> None:

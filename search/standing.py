@@ -93,12 +93,12 @@ def reference_of(records: Iterable[TrialRecord], config: SweepConfig) -> dict[st
         config: The sweep.
 
     Returns:
-        A coordinate for each objective. Empty if one is a cost and a baseline is not complete yet: the point would
+        A coordinate for each objective. Empty if one is a cost and a baseline is missing: the point would
         still move.
     """
     costs = [name for name, direction in config.objectives.items() if direction == "minimize"]
     baselines = [record.objectives for record in records if record.is_baseline and record.state == "complete"]
-    if costs and len(baselines) < len(config.baselines):
+    if costs and (not baselines or len(baselines) < len(config.baselines)):
         return {}
     return reference_point(
         config.objectives, {name: _DEARER * max(objectives[name] for objectives in baselines) for name in costs}

@@ -1,11 +1,11 @@
 """Two-objective halving against no halving, on test problems with noise and learning curves, on a virtual clock.
 
     python -m tests.benchmarks.halving [--seeds 20] [--problems zdt1,...] [--samplers tpe,...] [--json FILE]
-                                       [--speed-ratio 2] [--rung-noise 0.05]
+                                       [--speed-ratio 2] [--rung-noise 0.05] [--first-rung 1]
 
 Both sides are the same search through the real ledger, samplers and halving (``search.simulator``; the studies are in
 memory): same problem, sampler, seed, number of trials at a time and number of epochs that all trials together may
-spend. Without halving these are exactly ``TRIALS`` whole trainings; with halving as many more trials are begun as the
+spend. Without halving these are exactly ``--trials`` whole trainings; with halving as many more trials are begun as the
 epochs allow. What is trained is said in ``problems``; every seed is another search, with other speeds and noise.
 
 The hypervolume is that of the fully trained settings' values without noise, so that nobody gains by lucky
@@ -40,16 +40,39 @@ from search.simulator import Simulation, simulate
 from tests.benchmarks.problems import NOISE, PROBLEMS, Problem, Training, searched
 from tests.benchmarks.sweep_vs_naive import environment
 
-TRIALS: Final = 100
 EPOCHS: Final = 27
-FIRST_RUNG: Final = 1
 REDUCTION_FACTOR: Final = 3.0
 CONCURRENCY: Final = 4
-SPEED_RATIO: Final = 2.0
-RUNG_NOISE: Final = 0.05
 FRACTIONS: Final = (0.1, 0.25, 0.5, 0.75, 1.0)
 SAMPLERS: Final = ("tpe", "random")
 TARGET: Final = 0.99
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What all searches of a comparison share.
+
+    Args:
+        trials: Whole trainings that the epochs suffice for.
+        speed_ratio: See ``problems``; 1 or more.
+        rung_noise: See ``problems``; at least 0.
+        first_rung: Epochs after which trials are compared for the first time.
+    """
+
+    trials: int = 100
+    speed_ratio: float = 2.0
+    rung_noise: float = 0.05
+    first_rung: int = 1
+
+    @property
+    def budget(self) -> int:
+        """Epochs that all trials of a search together may spend."""
+        return self.trials * EPOCHS
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs after which trials are compared."""
+        return rungs_of(EPOCHS, self.first_rung, REDUCTION_FACTOR)
 
 
 @dataclass(frozen=True)
@@ -77,31 +100,25 @@ class Pair:
     hypervolume_of_trials: float
 
 
-def run_search(
-    problem: Problem, sampler: str, seed: int, *, halve: bool, trials: int, speed_ratio: float, rung_noise: float
-) -> Simulation:
+def run_search(problem: Problem, sampler: str, seed: int, conditions: Conditions, *, halve: bool) -> Simulation:
     """One search, with the objectives of what it found as they are without noise.
 
     Args:
         problem: What is searched.
         sampler: Its name in ``search.sampler``.
         seed: Of the search, the speeds and the noise.
+        conditions: What both searches of a pair share.
         halve: Whether trials are stopped.
-        trials: Whole trainings that the epochs suffice for.
-        speed_ratio: See ``problems``.
-        rung_noise: See ``problems``.
     """
-    budget = trials * EPOCHS
-    most = budget if halve else trials  # a trial takes an epoch at least
-    with searched(problem, sampler=sampler, seed=seed, trials=most, concurrency=CONCURRENCY) as config:
+    trials = conditions.budget if halve else conditions.trials  # a trial takes an epoch at least
+    with searched(problem, sampler=sampler, seed=seed, trials=trials, concurrency=CONCURRENCY) as config:
         ledger = Ledger(InMemoryStorage(), config, "new")  # type: ignore[arg-type]  # no engine, which only leases need
-        rungs = rungs_of(EPOCHS, FIRST_RUNG, REDUCTION_FACTOR)
         simulation = simulate(
             ledger,
-            Training(problem, EPOCHS, seed, speed_ratio, rung_noise),
+            Training(problem, EPOCHS, seed, conditions.speed_ratio, conditions.rung_noise),
             concurrency=CONCURRENCY,
-            halving=Halving(problem.directions, rungs, REDUCTION_FACTOR) if halve else None,
-            epochs=budget,
+            halving=Halving(problem.directions, conditions.rungs, REDUCTION_FACTOR) if halve else None,
+            epochs=conditions.budget,
         )
         ends = [
             end
@@ -112,21 +129,19 @@ def run_search(
     return replace(simulation, ends=tuple(ends))
 
 
-def run_pair(problem: Problem, sampler: str, seed: int, *, trials: int, speed_ratio: float, rung_noise: float) -> Pair:
+def run_pair(problem: Problem, sampler: str, seed: int, conditions: Conditions) -> Pair:
     """Both searches of a seed; the arguments are those of ``run_search``."""
-    unhalved, halved = (
-        run_search(problem, sampler, seed, halve=halve, trials=trials, speed_ratio=speed_ratio, rung_noise=rung_noise)
-        for halve in (False, True)
-    )
+    trials, budget = conditions.trials, conditions.budget
+    unhalved, halved = (run_search(problem, sampler, seed, conditions, halve=halve) for halve in (False, True))
     whole, early = (
         [
-            (epochs / (trials * EPOCHS), volume / problem.volume)
+            (epochs / budget, volume / problem.volume)
             for epochs, volume in simulation.hypervolume_trace(problem.directions, problem.reference)
         ]
         for simulation in (unhalved, halved)
     )
     wanted = TARGET * _at(whole, 1.0)
-    equal = halved.ends[trials - 1].epochs / (trials * EPOCHS) if len(halved.ends) >= trials else 1.0
+    equal = halved.ends[trials - 1].epochs / budget if len(halved.ends) >= trials else 1.0
     return Pair(
         without=tuple(_at(whole, fraction) for fraction in FRACTIONS),
         halving=tuple(_at(early, fraction) for fraction in FRACTIONS),
@@ -201,14 +216,18 @@ def _share(shares: Iterable[float]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs every problem with every sampler, and prints."""
+    usual = Conditions()
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.halving")
     parser.add_argument("--seeds", type=int, default=20, help="searches of each side, at least 2 (default 20)")
     parser.add_argument("--first-seed", type=int, default=0, help="others than those that judge, to try changes on")
     parser.add_argument("--problems", default=",".join(PROBLEMS), help="default: all")
     parser.add_argument("--samplers", default=",".join(SAMPLERS), help="default: all of these")
-    parser.add_argument("--speed-ratio", type=float, default=SPEED_RATIO, help="of the quickest curve and the slowest")
-    parser.add_argument("--rung-noise", type=float, default=RUNG_NOISE, help="standard deviation; fronts span 1")
-    parser.add_argument("--trials", type=int, default=TRIALS, help="whole trainings that the epochs suffice for")
+    parser.add_argument("--trials", type=int, default=usual.trials, help="whole trainings that the epochs suffice for")
+    parser.add_argument(
+        "--speed-ratio", type=float, default=usual.speed_ratio, help="of the quickest and slowest curve"
+    )
+    parser.add_argument("--rung-noise", type=float, default=usual.rung_noise, help="standard deviation; fronts span 1")
+    parser.add_argument("--first-rung", type=int, default=usual.first_rung, help="epochs before the first comparison")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers to FILE")
     options = parser.parse_args(arguments)
     names, samplers = options.problems.split(","), options.samplers.split(",")
@@ -218,37 +237,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.seeds < 2:
         parser.error(f"--seeds must be at least 2, got {options.seeds}; an interval needs two")
     seeds = range(options.first_seed, options.first_seed + options.seeds)
+    conditions = Conditions(options.trials, options.speed_ratio, options.rung_noise, options.first_rung)
     where = environment()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     results: dict[str, Any] = {}
     for name in names:
         for sampler in samplers:
             began = time.process_time()
-            pairs = [
-                run_pair(
-                    PROBLEMS[name],
-                    sampler,
-                    seed,
-                    trials=options.trials,
-                    speed_ratio=options.speed_ratio,
-                    rung_noise=options.rung_noise,
-                )
-                for seed in seeds
-            ]
+            pairs = [run_pair(PROBLEMS[name], sampler, seed, conditions) for seed in seeds]
             print(
                 f"{name}, {sampler} ({time.process_time() - began:.0f} s)\n{table(pairs)}\n{summary(pairs)}", flush=True
             )
             results[f"{name}, {sampler}"] = [asdict(pair) for pair in pairs]
-    rungs = rungs_of(EPOCHS, FIRST_RUNG, REDUCTION_FACTOR)
     print(
-        f"n = {options.seeds} seeds, paired; {options.trials} trials of {EPOCHS} epochs "
-        f"({options.trials * EPOCHS} epochs in all), {CONCURRENCY} at a time; rungs {rungs}, reduction factor "
-        f"{REDUCTION_FACTOR:g}; speed ratio {options.speed_ratio:g}, noise {options.rung_noise:g} at the rungs and "
-        f"{NOISE:g} at the end. Seconds are the processor's."
+        f"n = {options.seeds} seeds, paired; {conditions.trials} trials of {EPOCHS} epochs "
+        f"({conditions.budget} epochs in all), {CONCURRENCY} at a time; rungs {conditions.rungs}, reduction factor "
+        f"{REDUCTION_FACTOR:g}; speed ratio {conditions.speed_ratio:g}, noise {conditions.rung_noise:g} at the rungs "
+        f"and {NOISE:g} at the end. Seconds are the processor's."
     )
     print(", ".join(f"{key} {value}" for key, value in where.items()))
     if options.json is not None:
-        document = {"environment": where, "seeds": list(seeds), "fractions": FRACTIONS, "results": results}
+        document = {
+            "environment": where,
+            "conditions": asdict(conditions),
+            "seeds": list(seeds),
+            "fractions": FRACTIONS,
+            "results": results,
+        }
         options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return 0
 

@@ -45,7 +45,8 @@ class CountedTrial(SettingTrial):
                 finished=time.time(),
                 train_seconds=result["train_seconds"],
                 attack_seconds=result["attack_seconds"],
-                **result["objectives"],
+                clean_accuracy=result["objectives"]["clean_accuracy"],
+                robust_accuracy=result["objectives"]["robust_accuracy"],
             ).write(self._measurements / f"{self._number_shown}.json")
         return reported
 

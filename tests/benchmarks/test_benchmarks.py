@@ -169,7 +169,7 @@ def test_our_counted_trial_counts_what_the_attacks_count(
     ]
     folder.mkdir(parents=True)
     trial = CountedTrial.__new__(CountedTrial)  # Tune's own parts are not needed
-    trial.setup(tasks[0], problem=config.problem, folder=str(folder), threads=1, cuda=False)
+    trial.setup(tasks[0], problem=config.problem, rungs=None, folder=str(folder), owner=1, threads=1, cuda=False)
     for task in tasks:
         if task is not tasks[0]:
             trial.reset_config(task)

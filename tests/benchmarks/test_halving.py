@@ -11,7 +11,7 @@ import pytest
 from analysis.hypervolume import hypervolume
 from analysis.statistics import Interval
 from search.ledger import Task
-from tests.benchmarks.halving import EPOCHS, FRACTIONS, main, run_pair, surplus, verdict
+from tests.benchmarks.halving import EPOCHS, FRACTIONS, Conditions, main, run_pair, surplus, verdict
 from tests.benchmarks.problems import NOISE, PROBLEMS, REFERENCE, Problem, Training, searched
 from trainables.settings import LOSSES, Setting
 
@@ -74,10 +74,10 @@ def test_curves_go_from_untrained_to_the_problems_own_values_at_different_speeds
 
 
 def test_a_seed_is_searched_twice_alike() -> None:
-    arguments = {"trials": 8, "speed_ratio": 2.0, "rung_noise": 0.05}
-    pair = run_pair(PROBLEMS["dtlz2"], "random", 5, **arguments)
-    assert pair == run_pair(PROBLEMS["dtlz2"], "random", 5, **arguments)
-    assert pair != run_pair(PROBLEMS["dtlz2"], "random", 6, **arguments)
+    conditions = Conditions(trials=8)
+    pair = run_pair(PROBLEMS["dtlz2"], "random", 5, conditions)
+    assert pair == run_pair(PROBLEMS["dtlz2"], "random", 5, conditions)
+    assert pair != run_pair(PROBLEMS["dtlz2"], "random", 6, conditions)
     for volumes in (pair.without, pair.halving):
         assert list(volumes) == sorted(volumes)
         assert 0 < volumes[-1] < 1
