@@ -134,7 +134,8 @@ def pareto_entries(front: Sequence[TrialRecord], objectives: Iterable[str], conf
 
     Returns:
         One entry a trial: number, loss, params; each objective, and NAME_interval as [low, high] (None where there is
-        no interval); feasible and violation where there are constraints; seeds; command.
+        no interval); feasible and violation where there are constraints; origin of a trial that was taken over; seeds;
+        command.
     """
     names = list(objectives)
     entries = []
@@ -150,6 +151,8 @@ def pareto_entries(front: Sequence[TrialRecord], objectives: Iterable[str], conf
             entry[f"{name}_interval"] = None if np.isnan(interval.low) else [float(interval.low), float(interval.high)]
         if record.constraints:
             entry |= {"feasible": record.feasible, "violation": record.violation}
+        if record.origin is not None:
+            entry["origin"] = record.origin
         entry["seeds"] = list(record.seeds)
         entry["command"] = train_command(record, config)
         entries.append(entry)

@@ -57,6 +57,7 @@ class TrialRecord:
         failure: Why it failed.
         checkpoint: Path of the checkpoint, relative to the run's folder.
         outcomes: Path of the per-image outcomes, relative to the run's folder.
+        origin: The earlier run and number (``first/7``) of a trial that was taken over; None of the run's own.
     """
 
     number: str
@@ -77,6 +78,7 @@ class TrialRecord:
     failure: str | None = None
     checkpoint: str | None = None
     outcomes: str | None = None
+    origin: str | None = None
 
     def __post_init__(self) -> None:
         assert self.number.removeprefix(BASELINE_PREFIX).isdecimal(), self.number
@@ -134,8 +136,8 @@ def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
         The trials ``in_order``. Columns, always in this order: number, kind (search or baseline), state, loss; each
         parameter; each objective, then each accuracy, as NAME, NAME_low, NAME_high; NAME[r] of each replicate r;
         feasible, violation (of complete trials); seeds; images_NAME; epochs, train_seconds, attack_seconds, seconds;
-        started, finished (ISO 8601, UTC); failure, checkpoint, outcomes. What a trial does not have is missing (NaN,
-        NA).
+        started, finished (ISO 8601, UTC); failure, checkpoint, outcomes, origin. What a trial does not have is missing
+        (NaN, NA).
     """
     import pandas as pd
 
@@ -194,6 +196,7 @@ def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
     text("failure", (record.failure for record in ordered))
     text("checkpoint", (record.checkpoint for record in ordered))
     text("outcomes", (record.outcomes for record in ordered))
+    text("origin", (record.origin for record in ordered))
     return pd.DataFrame(columns)
 
 

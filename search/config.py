@@ -136,6 +136,9 @@ class SearchConfig(_Section):
         seed: Each suggestion is drawn from (seed, trial number).
         concurrency: Trials at a time; as many as the resources hold where it is left out.
         enqueue: Settings to try first, after the authors' own.
+        warm_start: Earlier runs of the same problem, by name or path, whose finished trials are taken over: the search
+            learns from them and they count for its front, not for its budget.
+        warm_start_force: Whether runs of another problem will do.
         grid: Points of each parameter, for the sampler ``grid``.
         stop: What ends the search before ``trials`` are finished.
         halving: Stops settings early that others leave behind; ``{}`` for its defaults.
@@ -146,6 +149,8 @@ class SearchConfig(_Section):
     seed: int = Field(default=0, ge=0, lt=2**32)
     concurrency: int | None = Field(default=None, ge=1)
     enqueue: list[dict[str, float]] = Field(default_factory=list)
+    warm_start: list[str] = Field(default_factory=list)
+    warm_start_force: bool = False
     grid: dict[str, int] = Field(default_factory=dict)
     stop: StopConfig = Field(default_factory=StopConfig)
     halving: HalvingConfig | None = None
@@ -302,6 +307,11 @@ class SweepConfig(_Section):
                     f"search.trials must be given for the sampler {self.search.sampler}, got nothing; 24 is a start"
                 )
             return
+        if self.search.warm_start:
+            raise ValueError(
+                f"search.warm_start must be left out for the sampler grid, got {self.search.warm_start}; "
+                "a grid trains each of its points"
+            )
         example = ", ".join(f"{name}: 5" for name in ranges)
         if set(self.search.grid) != set(ranges) or any(points < 2 for points in self.search.grid.values()):
             raise ValueError(

@@ -10,16 +10,17 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any, Final, Literal
 
 import optuna
 from optuna.distributions import FloatDistribution
 from optuna.storages import RDBStorage
 from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy import Engine
 from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError, SQLAlchemyError
 
@@ -30,14 +31,16 @@ from search.config import BASELINES_SUFFIX, SamplerName, StopConfig, SweepConfig
 from search.errors import UserError
 from search.history import MODELLED, History, recent_and_best
 from search.measurements import measured
-from search.samplers import make_sampler
+from search.samplers import FIRST_GENERATION, make_sampler
 from search.stopping import Effort, reason_to_stop, wall_seconds
 from trainables.settings import Setting
 
 _BEGIN: Final = "wait a moment, or begin it with `robustfront resume RUN`"
 _EPOCH: Final = "epoch:"
 _SETTING, _RESULT, _FAILURE = "setting", "result", "failure"
-_STARTS, _STOPPED = "starts", "stopped"  # of the search's study: when each driver began, and why it asks no more
+_ORIGIN: Final = "origin"  # of a trial that was taken over from an earlier run
+# Of the search's study: when each driver began, why it asks no more, and whose trials it has taken over.
+_STARTS, _STOPPED, _TAKEN_OVER = "starts", "stopped", "taken_over"
 _STATES: Final = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "running",
@@ -64,17 +67,76 @@ class Task:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many trials of the search stand where; ``budget`` is how many are to be finished."""
+    """How many trials of the search stand where; ``budget`` is how many are to be finished.
+
+    ``imported`` are those of earlier runs, which count for nothing else here.
+    """
 
     complete: int
     pruned: int
     failed: int
     running: int
     budget: int
+    imported: int = 0
 
     @property
     def finished(self) -> int:
         return self.complete + self.pruned
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a trial that was taken over comes from.
+
+    Args:
+        run: The earlier run's name.
+        identity: The earlier run's own mark, for names can be used again.
+        number: The trial's number there.
+        checkpoint: Path of its checkpoints, relative to the new run's folder.
+        outcomes: Path of its per-image outcomes, likewise.
+    """
+
+    run: str
+    identity: str
+    number: str
+    checkpoint: str | None
+    outcomes: str | None
+
+
+@dataclass(frozen=True)
+class EarlierTrial:
+    """A complete trial of an earlier run: all that its ledger holds of it, and where it comes from."""
+
+    origin: Origin
+    attributes: Mapping[str, Any]
+    started: datetime | None
+    finished: datetime | None
+
+    @classmethod
+    def of(cls, trial: FrozenTrial, origin: Origin) -> EarlierTrial:
+        """Takes a row of the earlier ledger; one that was taken over there keeps its first origin."""
+        first = trial.user_attrs.get(_ORIGIN)
+        if first is not None:
+            origin = replace(origin, run=first["run"], identity=first["identity"], number=first["number"])
+        return cls(origin, trial.user_attrs, trial.datetime_start, trial.datetime_complete)
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        return dict(self.attributes[_SETTING]["parameters"])
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """Every number that can be sought."""
+        return measured(self.attributes[_RESULT])
+
+    def fits(self, config: SweepConfig) -> bool:
+        """Whether it lies in the space and measured what the search seeks."""
+        ranges, parameters = config.ranges, self.parameters
+        wanted = {*config.objectives, *(bound.name for bound in config.bounds)}
+        inside = parameters.keys() == ranges.keys() and all(
+            ranges[name].contains(value) for name, value in parameters.items()
+        )
+        return inside and wanted <= self.measured.keys()
 
 
 def open_storage(url: str, *, create: bool = True) -> RDBStorage:
@@ -151,7 +213,8 @@ class _Trials:
         self._unfinished = {number: trial for number, trial in self._trials.items() if not trial.state.is_finished()}
         finished = (trial for trial in self._trials.values() if trial.state.is_finished())
         self.ended = sorted(finished, key=lambda trial: (trial.datetime_complete, trial.number))
-        self._states = Counter(trial.state for trial in self._trials.values())
+        self._states = Counter(trial.state for trial in self._trials.values() if _ORIGIN not in trial.user_attrs)
+        self.imported = sum(_ORIGIN in trial.user_attrs for trial in self._trials.values())
         self._tried = Counter(_point(trial) for trial in self._trials.values() if trial.state != TrialState.FAIL)
         self._front: GrowingFront[FrozenTrial] = GrowingFront(_directions(self.study))
         for trial in self._trials.values():
@@ -187,7 +250,7 @@ class _Trials:
 
     @property
     def states(self) -> Counter[TrialState]:
-        """How many trials are in each state."""
+        """How many of the run's own trials are in each state."""
         self._look_again()
         return self._states
 
@@ -330,6 +393,7 @@ class Ledger:
             failed=states[TrialState.FAIL],
             running=states[TrialState.RUNNING],
             budget=self._budget,
+            imported=self._search.imported,
         )
 
     def failures(self) -> int:
@@ -371,6 +435,41 @@ class Ledger:
         self._begin_work()
         self._find_orphans()
         self._failed_before = self._count_failures()
+
+    @property
+    def warm_started(self) -> bool:
+        """Whether all that was to be taken over from earlier runs is there."""
+        taken_over: list[str] = self._search.study.user_attrs.get(_TAKEN_OVER, [])
+        return taken_over == self._config.search.warm_start
+
+    def take_over(self, earlier: Sequence[EarlierTrial]) -> None:
+        """Adds complete trials of earlier runs, each in one transaction; those that are there already stay as they are.
+
+        Args:
+            earlier: The trials of ``search.warm_start``, which must fit the search.
+        """
+        self._check()
+        trials = self._search
+        there = {_key(trial.user_attrs[_ORIGIN]) for trial in trials if _ORIGIN in trial.user_attrs}
+        with trials.changing():
+            for one in earlier:
+                if _key(asdict(one.origin)) not in there:
+                    trials.study.add_trial(self._taken_over(one))
+        trials.read()
+        trials.study.set_user_attr(_TAKEN_OVER, self._config.search.warm_start)
+
+    def _taken_over(self, earlier: EarlierTrial) -> FrozenTrial:
+        values = earlier.measured
+        trial = create_trial(
+            values=[float(values[name]) for name in self._objectives],
+            params=earlier.parameters,
+            distributions=dict(self._distributions),
+            constraints=self._excesses(values),
+            system_attrs=dict(FIRST_GENERATION),
+            user_attrs={**earlier.attributes, _ORIGIN: asdict(earlier.origin)},
+        )
+        trial.datetime_start, trial.datetime_complete = earlier.started, earlier.finished
+        return trial
 
     def ask(self) -> Task | None:
         """The next setting to train: an orphan, a missing baseline, a fixed setting, or a suggestion.
@@ -589,6 +688,7 @@ class Ledger:
     def _record(self, number: str, trial: FrozenTrial) -> TrialRecord:
         setting, epochs = _setting(trial), epochs_of(trial)
         result: Mapping[str, Any] = trial.user_attrs.get(_RESULT, {})
+        origin = Origin(**trial.user_attrs[_ORIGIN]) if _ORIGIN in trial.user_attrs else None
         complete = trial.state == TrialState.COMPLETE
         values = measured(result) if result else {}
         return TrialRecord(
@@ -610,8 +710,9 @@ class Ledger:
             started=trial.datetime_start.timestamp() if trial.datetime_start else None,
             finished=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
             failure=trial.user_attrs.get(_FAILURE),
-            checkpoint=f"checkpoints/{number}" if epochs else None,
-            outcomes=f"outcomes/{number}.npz" if complete else None,
+            checkpoint=origin.checkpoint if origin else f"checkpoints/{number}" if epochs else None,
+            outcomes=origin.outcomes if origin else f"outcomes/{number}.npz" if complete else None,
+            origin=f"{origin.run}/{origin.number}" if origin else None,
         )
 
 
@@ -622,6 +723,10 @@ def _never_lost() -> None:
 def epochs_of(trial: FrozenTrial) -> list[dict[str, float]]:
     """The metrics of each finished epoch of a trial, in order."""
     return [value for key, value in sorted(trial.user_attrs.items()) if key.startswith(_EPOCH)]
+
+
+def _key(origin: Mapping[str, str]) -> tuple[str, str]:
+    return origin["identity"], origin["number"]
 
 
 def _directions(study: Study) -> list[Direction]:

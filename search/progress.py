@@ -99,8 +99,12 @@ class Progress:
         """Says, once, why the search begins no more settings."""
         if reason is not None and not self._stopping:
             self._stopping = True
-            if not self._quiet:
-                self._console.print(f"no new settings ({reason})", highlight=False, markup=False, soft_wrap=True)
+            self.say(f"no new settings ({reason})")
+
+    def say(self, line: str) -> None:
+        """Prints a line that stays."""
+        if not self._quiet:
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def tick(self) -> None:
         """Redraws the panel now and then; cheap enough for every turn of Tune's loop."""

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from search.config import SweepConfig, available_cpus, load
 from search.errors import UserError
+from search.fingerprint import fingerprint, problem_settings
 from trainables.settings import nearest
 
 RUNS_DIR: Final = Path("runs")
@@ -148,6 +149,7 @@ def _manifest(config: SweepConfig, data: Mapping[str, Any]) -> dict[str, Any]:
         "code": _git_revision(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         "data": dict(data),
+        "fingerprint": fingerprint(problem_settings(config, data)),
         "seeds": {"data": config.data.seed, "train": config.train.seed, "search": config.search.seed},
         "hardware": {"machine": platform.machine(), "system": platform.platform(), "cpus": available_cpus()},
     }

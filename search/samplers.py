@@ -45,6 +45,9 @@ from search.config import SamplerName, SweepConfig
 _SMALLEST_POPULATION: Final = 8
 _LARGEST_POPULATION: Final = 50
 
+# Marks by which NSGA-II and NSGA-III breed from trials that they have not suggested, as their first generation.
+FIRST_GENERATION: Final[Mapping[str, int]] = {"NSGAIISampler:generation": 0, "NSGAIIISampler:generation": 0}
+
 
 def population_size(budget: int) -> int:
     """Settings in a generation of NSGA-II and NSGA-III.

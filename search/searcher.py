@@ -185,7 +185,7 @@ def rebuilt(halving: Halving, ledger: Ledger) -> Halving:
     results = [
         (epoch["time"], record.number, epoch)
         for record in ledger.records()
-        if not record.is_baseline
+        if not record.is_baseline and record.origin is None  # whose run may have had other rungs
         for epoch in ledger.history(record.number)
     ]
     for _, number, epoch in sorted(results, key=lambda row: row[:2]):

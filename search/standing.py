@@ -17,7 +17,7 @@ _DEARER: Final = 2.0  # than the dearest baseline: the reference point of a cost
 class Standing:
     """Where a sweep stands, trial by trial: what the panel, ``status`` and MLflow's parent run all show.
 
-    ``finished`` are settings of the search that are complete or pruned; ``infeasible`` complete ones that miss a
+    ``finished`` are settings of the search itself that are complete or pruned; ``infeasible`` complete ones that miss a
     constraint; ``best`` the best of each objective among those that miss none; ``reference`` the hypervolume's
     reference point, empty as long as ``reference_of`` knows none.
 
@@ -60,8 +60,9 @@ class Standing:
                 self._complete_baselines.append(record)
                 self._find_reference()
             return
-        self.finished += record.state in ("complete", "pruned")
-        self.pruned += record.state == "pruned"
+        if record.origin is None:
+            self.finished += record.state in ("complete", "pruned")
+            self.pruned += record.state == "pruned"
         self._front.take(record)
         for candidate in complete_search_trials([record]):
             self.infeasible += not candidate.feasible

@@ -59,6 +59,8 @@ class Status:
                 for name, record in self.standing.best.items()
             },
             "running": [{"number": record.number, "epoch": record.epochs} for record in self.running],
+            "imported": counts.imported,
+            "fingerprint": self.run.manifest().get("fingerprint"),
             "stopped": self.stopped,
             "differences": None if self.agreement is None else self.agreement.differences,
             "folder": str(self.run.folder),
@@ -115,6 +117,8 @@ def print_status(console: Console, status: Status) -> None:
         + (f", {counts.failed} failed" if counts.failed else ""),
         highlight=False,
     )
+    if counts.imported:
+        console.print(f"  {counts.imported} trials taken over from earlier runs", highlight=False)
     for record in status.running:
         stage = "attacking" if record.epochs >= config.train.epochs else f"epoch {record.epochs}/{config.train.epochs}"
         note = stage if status.state == "running" else f"stopped at {stage}"

@@ -17,8 +17,9 @@ _HOUR: Final = 3600.0
 class Effort:
     """What the trials that have ended cost and gained, taken one by one in the order of their ends.
 
-    ``seconds`` are those of training and attack, baselines included; ``volumes`` are the front's hypervolume before the
-    search's first trial, then after each one that counts towards the budget.
+    ``seconds`` are those of training and attack, baselines included. ``volumes`` are the front's hypervolume before the
+    search's first trial, then after each one that counts towards the budget; as long as the reference point is not
+    known, nothing is.
 
     Args:
         config: The sweep.
@@ -26,15 +27,25 @@ class Effort:
 
     def __init__(self, config: SweepConfig) -> None:
         self._standing = Standing(config)
+        self._held: list[TrialRecord] = []
         self.seconds = 0.0
         self.volumes = [0.0]
 
     def add(self, record: TrialRecord) -> None:
         """Takes a trial that has ended."""
-        self.seconds += record.train_seconds + record.attack_seconds
-        self._standing.add(record)
-        if not record.is_baseline and record.state in ("complete", "pruned"):
-            self.volumes.append(self._standing.hypervolume)
+        if record.origin is None:
+            self.seconds += record.train_seconds + record.attack_seconds
+        if record.is_baseline:
+            self._standing.add(record)
+        elif record.state in ("complete", "pruned"):
+            self._held.append(record)
+        while self._held and self._standing.reference:
+            counted = self._held.pop(0)
+            self._standing.add(counted)
+            if counted.origin is None:
+                self.volumes.append(self._standing.hypervolume)
+            else:
+                self.volumes[-1] = self._standing.hypervolume
 
 
 def reason_to_stop(

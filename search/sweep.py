@@ -31,6 +31,7 @@ from search.results import Results, write_results, write_tables
 from search.runs import Run, command
 from search.standing import Standing
 from search.tracking import DatasetInfo, ParentInfo, SweepStatus, Tracker, TrackingReport, metric_name, preload
+from search.warm_start import read_warm_start, with_lasting_paths
 
 _STARTING_RAY: Final = "starting Ray"
 _WORKER_RESTARTS: Final = (
@@ -58,12 +59,14 @@ def start(
         SweepFailed: Too many trials failed, or the storage went away; the state is kept.
     """
     began = time.monotonic()
+    config = with_lasting_paths(config, runs_dir)
     run = Run.plan(config, runs_dir)
     check_machine(config, address)
     storage = open_storage(config.storage.url) if config.storage.url else None
     if storage is not None:
         check_free(storage, config.name)
     data = prepare_dataset(config.data)
+    read_warm_start(run, data)  # refused before anything is written, if at all
     with Progress(config, console, quiet) as progress:
         progress.stage(_STARTING_RAY)
         preload()
@@ -107,6 +110,7 @@ def _drive(
     status: SweepStatus = "FAILED"
     try:
         ledger.adopt(lease.verify)
+        _take_over(run, ledger, progress)
         tracker.start(_parent(run))
         progress.begin(ledger.records())
         mirror = _Mirror(ledger, tracker, run.config)
@@ -135,6 +139,17 @@ def _drive(
         progress.missed(report, run)
         lease.release()
     return Outcome(results, report, time.monotonic() - began)
+
+
+def _take_over(run: Run, ledger: Ledger, progress: Progress) -> None:
+    """Takes over the trials of earlier runs, unless it has been done."""
+    if not ledger.warm_started:
+        warm_start = read_warm_start(run, run.manifest()["data"])
+        ledger.take_over(warm_start.trials)
+        left_out = f"; {warm_start.left_out} do not fit this search" if warm_start.left_out else ""
+        progress.say(
+            f"{len(warm_start.trials)} trials taken over from {', '.join(run.config.search.warm_start)}{left_out}"
+        )
 
 
 def _run_trials(
@@ -243,7 +258,7 @@ class _Mirror:
         assert record.finished is not None
         standing = self._standing
         standing.add(record)
-        if not record.is_baseline and record.state in ("complete", "pruned"):
+        if record.origin is None and not record.is_baseline and record.state in ("complete", "pruned"):
             values = {
                 "trials_finished": standing.finished,
                 "trials_infeasible": standing.infeasible,

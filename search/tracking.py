@@ -573,6 +573,8 @@ def _trial_tags(record: TrialRecord, run_dir: Path) -> dict[str, str]:
             tags[f"robustfront.{name}"] = str(run_dir / path)
     if record.constraints:
         tags["robustfront.feasible"] = str(record.feasible).lower()
+    if record.origin is not None:
+        tags["robustfront.origin"] = record.origin
     return tags | ({"robustfront.failure": record.failure} if record.failure else {})
 
 

@@ -105,6 +105,12 @@ SETTINGS = [
     ("search.stop={plateau: {relative: -0.1}}", "search.stop.plateau.relative must be at least 0, got -0.1"),
     ("search.stop={plateau: {trial: 3}}", "search.stop.plateau.trial must be a known setting, .*did you mean trials?"),
     ("search.stop={minutes: 3}", "search.stop.minutes must be a known setting"),
+    ("search.warm_start=[nowhere]", "search.warm_start[0] must be a run under runs or its path, got nowhere"),
+    ("search.warm_start=first", "search.warm_start must be a list, got first"),
+    (
+        "search={sampler: grid, grid: {s: 3, m: 3}, warm_start: [first]}",
+        "search.warm_start must be left out for the sampler grid, got ['first']",
+    ),
     ("search.enqueue=[{s: 3.0, m: 0.1}]", "search.enqueue[0].s must be in [1, 2], got 3"),
     ("search.enqueue=[{s: 1.5, m: 0.0}]", "search.enqueue[0].m must lie in the space's range"),
     ("search.enqueue=[{s: 1.5}]", "search.enqueue[0].m must be given"),

@@ -92,6 +92,22 @@ def test_effort_counts_all_seconds_and_the_volume_of_the_search_alone() -> None:
     assert effort.volumes == pytest.approx([0.0, 0.4, 0.4, 0.44])
 
 
+def test_volumes_wait_for_the_reference_point() -> None:
+    """Until the baselines are there, a cost has none: nothing may look like a plateau."""
+    objectives = {"clean_accuracy": "maximize", "train_seconds": "minimize"}
+
+    def record(number: str, clean: float, seconds: float) -> TrialRecord:
+        values = {"clean_accuracy": clean, "train_seconds": seconds}
+        return TrialRecord(number=number, loss="i-sce", parameters={}, state="complete", objectives=values)
+
+    effort = Effort(small_config(objectives=objectives))
+    for ended in (record("B0", 0.9, 5.0), record("0", 0.8, 6.0), record("1", 0.5, 2.0)):
+        effort.add(ended)
+    assert effort.volumes == [0.0]
+    effort.add(record("B1", 0.9, 4.0))  # twice the dearest is 10
+    assert effort.volumes == pytest.approx([0.0, 0.8 * 4, 0.8 * 4 + 0.5 * 4])
+
+
 class Clock:
     """The time as the ledger reads it."""
 

@@ -376,3 +376,28 @@ def test_settings_that_others_leave_behind_are_stopped_early(tmp_path: Path) -> 
     for record in ledger.records():
         if record.state == "pruned":
             assert not halving.report(record.number, record.epochs, {})
+
+
+@pytest.mark.slow
+def test_a_second_sweep_takes_over_what_the_first_has_found(finished: Finished) -> None:
+    words = ("sweep", str(QUICKSTART), "--name", "second")
+    done = robustfront(finished.folder, *words, settings=(*SMALL, "search.warm_start=[quickstart]", "search.trials=1"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 trials taken over from quickstart\n" in done.stdout
+    folder = finished.folder / "runs" / "second"
+    trials = read(folder).set_index("number")
+    assert sorted(trials.index) == ["0", "1", "2", "3", "B0", "B1"]
+    assert trials["origin"].dropna().tolist() == ["quickstart/0", "quickstart/1", "quickstart/2"]
+    before = finished.trials.set_index("number")
+    measured = ["s", "m", "clean_accuracy", "robust_accuracy", "epochs", "seeds", "finished"]
+    pd.testing.assert_frame_equal(trials.loc[["0", "1", "2"], measured], before.loc[["0", "1", "2"], measured])
+    assert (folder / trials.loc["1", "outcomes"]).is_file()
+    status = json.loads(robustfront(finished.folder, "status", "second", "--json").stdout)
+    assert (status["state"], status["imported"], status["trials"]["complete"]) == ("complete", 3, 1)
+    assert status["differences"] == []  # of ledger, trials.csv and MLflow
+
+    third = (*SMALL, "search.warm_start=[quickstart]", "train.epochs=3")
+    other = robustfront(finished.folder, "sweep", str(QUICKSTART), "--name", "third", settings=third)
+    assert other.returncode == 2
+    assert "search.warm_start[0] must be a run of the same problem, got quickstart with train.epochs 2" in other.stderr
+    assert not (finished.folder / "runs" / "third").exists()
