@@ -14,6 +14,19 @@ paired over the seeds (Student, 95 %).
 
 The verdict asks whether halving has, after half of the epochs, at least 99 % of what the search without halving has
 after all of them: ``yes`` if the whole interval of the paired surplus is above 0, ``no`` if all of it is below.
+
+What it found (20 seeds; rungs 1, 3, 9 of 27). With random suggestions halving reaches the target after a median of 23
+to 30 % of the epochs on ZDT1 to 3 (``yes``), and not within half on DTLZ2 (never in half of the seeds; 62 % with 3
+objectives). With TPE it is ahead at a quarter of the epochs on ZDT, level or behind at the end, and ``yes`` nowhere.
+The reasons, each seen by taking it away:
+
+- Curves that cross: a part of the front whose settings learn slowly is stopped however often it is tried. With
+  ``--speed-ratio 1`` TPE reaches the target after 36, 34 and 27 % on ZDT1 to 3. Comparing later helps some:
+  ``--first-rung 3`` takes TPE's surplus at half from -10.0 to -6.1 on ZDT1 and from -9.3 to -6.4 on DTLZ2.
+- Noise at the rungs as large as the settings' distances from the front, as on DTLZ2. With ``--speed-ratio 1
+  --rung-noise 0.005`` random suggestions reach the target after 39 % there.
+- Three objectives: under these conditions still 66 %, for 95 of 161 trials are trained to their end. Hardly any setting
+  is beaten in all three, and none that is not is ever stopped.
 """
 
 from __future__ import annotations
