@@ -68,7 +68,7 @@ def draw_surfaces(frame: pd.DataFrame, parameters: Sequence[str], folder: Path, 
     search = complete(frame, "search")
     if search.empty:
         raise ValueError(f"trials must hold a complete one, got {len(frame)} without; let one finish first")
-    alone = [_panel(frame, search, parameters, measure) for measure in measures(frame)]
+    alone = [_panel(frame, search, parameters, measure) for measure in _distinct(search)]
     panels = _comparable(alone)
     note = _note(panels[0], left_out(frame))
     return [
@@ -79,6 +79,17 @@ def draw_surfaces(frame: pd.DataFrame, parameters: Sequence[str], folder: Path, 
             for measure in alone
             for panel in _comparable([measure])
         ),
+    ]
+
+
+def _distinct(search: pd.DataFrame) -> list[str]:
+    """The measures but those that are the worst case under another name: the only attack's over its views."""
+    return [
+        measure
+        for measure in measures(search)
+        if ATTACK_SEPARATOR not in measure
+        or WORST_CASE not in search.columns
+        or not np.array_equal(search[measure], search[WORST_CASE])
     ]
 
 

@@ -7,7 +7,8 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -35,12 +36,11 @@ _ENVIRONMENT: Final = {
 
 
 @contextmanager
-def connected(config: SweepConfig, address: str | None) -> Iterator[Callable[[], None]]:
+def connected(config: SweepConfig, address: str | None) -> Iterator[Connection]:
     """A Ray of our own on this machine, or the cluster at ``address``.
 
     Yields:
-        A check, to be called now and then, that raises ``Halted`` once our own Ray has died. Left to itself, Ray ends
-        this process without a word about the sweep.
+        The connection.
 
     Raises:
         UserError: The cluster does not answer, or has not what the configuration asks for.
@@ -63,7 +63,12 @@ def connected(config: SweepConfig, address: str | None) -> Iterator[Callable[[],
             _check_cluster(
                 config, ray.cluster_resources(), "this machine has" if address is None else "the cluster has"
             )
-            yield _Watch()
+            connection = Connection()
+            try:
+                yield connection
+            finally:
+                connection.close()
+                connection.wait()
         except ConnectionError as error:
             reason = str(error).splitlines()[0]
             raise UserError(
@@ -84,17 +89,36 @@ def use_waiting_processes() -> None:
     class_cache.DEFAULT_ENV_VARS.pop("PL_DISABLE_FORK", None)
 
 
-class _Watch:
-    """Watches the raylet that this process has started, if it has."""
+class Connection:
+    """Ray while it is needed; to be made once Ray is there."""
 
     def __init__(self) -> None:
         children = psutil.Process().children(recursive=True)
         self._raylets = [child for child in children if child.name() == "raylet"]
+        self._ending: threading.Thread | None = None
 
-    def __call__(self) -> None:
+    def check(self) -> None:
+        """To be called now and then: left to itself, Ray's death ends this process without a word about the sweep.
+
+        Raises:
+            Halted: Our own Ray has died.
+        """
         for raylet in self._raylets:
             if not raylet.is_running() or raylet.status() == psutil.STATUS_ZOMBIE:
                 raise Halted("Ray died on this machine: its raylet was killed, or the memory ran out")
+
+    def close(self) -> None:
+        """Begins to leave Ray, or to end our own, in the background; again for nothing."""
+        import ray
+
+        if self._ending is None:
+            self._ending = threading.Thread(target=ray.shutdown, name="ray-shutdown")
+            self._ending.start()
+
+    def wait(self) -> None:
+        """Waits until Ray is closed."""
+        if self._ending is not None:
+            self._ending.join()
 
 
 def _own_token() -> dict[str, str]:

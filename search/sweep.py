@@ -6,7 +6,7 @@ import errno
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from rich.console import Console
 
 from analysis.hypervolume import REFERENCE
 from analysis.records import TrialRecord
-from search.cluster import check_machine, concurrency, connected, use_waiting_processes
+from search.cluster import Connection, check_machine, concurrency, connected, use_waiting_processes
 from search.config import SweepConfig
 from search.dataset import prepare_dataset
 from search.errors import Halted, Interrupted, SweepFailed
@@ -70,11 +70,11 @@ def start(
     with Progress(config, console, quiet) as progress:
         progress.stage(_STARTING_RAY)
         preload_mlflow()
-        with connected(config, address) as check_ray, _signals() as signals:
+        with connected(config, address) as connection, _signals() as signals:
             run.create(data)
             with _resumable(run):
                 ledger = Ledger(storage or open_storage(run.storage_url), config, "new")
-                return run, _drive(run, ledger, progress, signals, check_ray, began)
+                return run, _drive(run, ledger, progress, signals, connection, began)
 
 
 def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outcome:
@@ -90,19 +90,15 @@ def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outc
         ledger = Ledger(open_storage(run.storage_url), run.config, "resume")
         if ledger.complete:  # nothing to train: only what MLflow missed, and the results
             with _signals() as signals:
-                return _drive(run, ledger, progress, signals, _no_ray, began)
+                return _drive(run, ledger, progress, signals, None, began)
         progress.stage(_STARTING_RAY)
         preload_mlflow()
-        with connected(run.config, address) as check_ray, _signals() as signals:
-            return _drive(run, ledger, progress, signals, check_ray, began)
-
-
-def _no_ray() -> None:
-    """The check of a Ray that was not needed."""
+        with connected(run.config, address) as connection, _signals() as signals:
+            return _drive(run, ledger, progress, signals, connection, began)
 
 
 def _drive(
-    run: Run, ledger: Ledger, progress: Progress, signals: _Signals, check_ray: Callable[[], None], began: float
+    run: Run, ledger: Ledger, progress: Progress, signals: _Signals, connection: Connection | None, began: float
 ) -> Outcome:
     """Owns the study, runs what is left of the budget, and writes the results."""
     lease = Lease(ledger.engine, run.name)
@@ -115,8 +111,10 @@ def _drive(
         progress.begin(ledger.records())
         mirror = _Mirror(ledger, tracker, run.config)
         mirror.catch_up()
-        if not ledger.complete:
-            _run_trials(run, ledger, lease, mirror, progress, signals, check_ray)
+        if connection is not None and not ledger.complete:
+            _run_trials(run, ledger, lease, mirror, progress, signals, connection)
+        if connection is not None:
+            connection.close()
         if not ledger.complete:
             counts = ledger.counts()
             raise SweepFailed(
@@ -159,7 +157,7 @@ def _run_trials(
     mirror: _Mirror,
     progress: Progress,
     signals: _Signals,
-    check_ray: Callable[[], None],
+    connection: Connection,
 ) -> None:
     """Hands the ledger to Ray Tune until the budget is spent or too much has failed."""
     from ray import tune
@@ -183,7 +181,7 @@ def _run_trials(
     turn = [
         progress.tick,
         lambda: progress.stopping(ledger.stopped),
-        check_ray,
+        connection.check,
         searcher.check,
         signals.check,
         lease.check,

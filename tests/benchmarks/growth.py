@@ -137,10 +137,10 @@ def measure(sampler: str, trials: int, direct: bool) -> Cost:
             _drive(LedgerSearcher(ledger, _OWNER, CONCURRENCY, [progress, mirror], lambda _: None))
         else:
             search.trial.SettingTrial = TrivialTrial  # type: ignore[assignment, misc]
-            with connected(config, None) as check_ray, search.sweep._signals() as signals:
+            with connected(config, None) as connection, search.sweep._signals() as signals:
                 lease = Lease(ledger.engine, config.name)
                 assert lease.epoch == _OWNER
-                search.sweep._run_trials(run, ledger, lease, mirror, progress, signals, check_ray)
+                search.sweep._run_trials(run, ledger, lease, mirror, progress, signals, connection)
                 lease.release()
     assert ledger.complete
     count = len(clock.ends)
