@@ -199,7 +199,8 @@ def observation_noise(frame: pd.DataFrame, measure: str) -> Array | None:
     counts = np.isfinite(replicates).sum(axis=1)
     if (counts >= 2).any():
         squares = (replicates - np.nansum(replicates, axis=1, keepdims=True) / counts[:, None]) ** 2
-        return float(np.nansum(squares) / (counts - 1).sum()) / counts
+        pooled = float(np.nansum(squares)) / float((counts - 1).sum())
+        return np.asarray(pooled / counts, dtype=np.float64)
     images = images_of(frame, measure)
     if images is None:
         return None

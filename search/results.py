@@ -99,7 +99,7 @@ def picture_title(run: Run) -> str:
 
 def print_summary(console: Console, run: Run, results: Results, seconds: float) -> None:
     """The end of a sweep for a person: the front, the baselines, the pictures, what to type next."""
-    config, standing = run.config, results.standing
+    standing = results.standing
     counts = f"{standing.finished} settings and {standing.baselines} baselines in {clock(seconds)}"
     failed = f", {standing.failed} failed and were replaced" if standing.failed else ""
     pruned = f" ({standing.pruned} stopped early)" if standing.pruned else ""
