@@ -22,7 +22,7 @@ import pandas as pd
 
 from analysis import atomic
 from analysis.pareto import Direction, is_nondominated
-from analysis.records import ATTACK_SEPARATOR, WORST_CASE, images_of
+from analysis.records import ATTACK_SEPARATOR, WORST_CASE, WORST_VIEW, images_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ def measure_label(measure: str) -> str:
         return "Robust accuracy, worst case"
     if ATTACK_SEPARATOR in measure:
         attack, view = measure.rsplit(ATTACK_SEPARATOR, 1)
-        return f"{attack}, {view} logits"
+        return f"{attack}, worst view" if view == WORST_VIEW else f"{attack}, {view} logits"
     return measure.replace("_", " ").capitalize()
 
 

@@ -30,6 +30,7 @@ NO_INTERVAL: Final = Interval(math.nan, math.nan)
 # Every attack's accuracy is measured on the images of the worst case over the attacks.
 WORST_CASE: Final = "robust_accuracy"
 ATTACK_SEPARATOR: Final = "/"  # between attack and view in an accuracy's name
+WORST_VIEW: Final = "worst"  # in the view's place: the accuracy at worst over the views
 
 
 def split_number(number: str) -> tuple[str, int]:
@@ -60,8 +61,8 @@ class TrialRecord:
         state: Only a complete trial has objectives.
         objectives: Means over the replicates.
         constraints: By how much each constraint (``clean_accuracy >= 0.97``) is missed; at most 0 where it is met.
-        accuracies: Those that are no objectives, under each attack and view (``pgd50-ce/normalized``) among them; means
-            over the replicates.
+        accuracies: Those that are no objectives, under each attack (``pgd50-ce/normalized``, ``pgd50-ce/worst``) among
+            them; means over the replicates.
         replicates: Objectives and accuracies of each replicate, by the same names.
         seeds: The seed of each replicate.
         images: How many images an objective rests on. An objective that is named here is a fraction of images.

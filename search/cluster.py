@@ -28,6 +28,9 @@ _ENVIRONMENT: Final = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints tables of failed trials whatever the verbosity
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers on this machine need no environment of their own
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # The processes that Ray starts beforehand import what trials need while this one imports Tune and opens MLflow.
+    "RAY_preload_python_modules": "search.trial,trainables.setting",
+    "RAY_idle_worker_killing_time_threshold_ms": "120000",  # or they would be ended as soon as Tune reserves processors
 }
 
 
@@ -68,6 +71,17 @@ def connected(config: SweepConfig, address: str | None) -> Iterator[Callable[[],
             ) from None
         finally:
             ray.shutdown()
+
+
+def use_waiting_processes() -> None:
+    """Has Tune run its trials in the processes that Ray has started beforehand.
+
+    Tune asks for processes with an environment variable of its own, which only PyTorch Lightning looks at. For that Ray
+    would start new ones while the others, warm already, wait for nothing: eight seconds on two processors.
+    """
+    from ray.tune.execution import class_cache
+
+    class_cache.DEFAULT_ENV_VARS.pop("PL_DISABLE_FORK", None)
 
 
 class _Watch:

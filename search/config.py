@@ -116,16 +116,21 @@ class HalvingConfig(_Section):
     Robust accuracy at a rung is an estimate: PGD on cross entropy in the first of ``robustness.views``.
 
     Args:
-        first_epoch: The first rung; the others follow by the factor.
+        first_epoch: The first rung; the others follow by the factor. A ninth of ``train.epochs`` where it is left out:
+            curves that cross later than that deceive fewer comparisons (tests/benchmarks/halving.py).
         reduction_factor: Above 1.
         steps: PGD's.
         images: Validation images attacked at a rung.
     """
 
-    first_epoch: int = Field(default=1, ge=1)
+    first_epoch: int | None = Field(default=None, ge=1)
     reduction_factor: float = Field(default=3.0, gt=1, allow_inf_nan=False)
     steps: int = Field(default=10, ge=1)
     images: int = Field(default=200, ge=1)
+
+    def first_rung(self, epochs: int) -> int:
+        """The first rung of a training of so many epochs."""
+        return self.first_epoch or max(1, round(epochs / 9))
 
 
 class SearchConfig(_Section):
@@ -291,10 +296,10 @@ class SweepConfig(_Section):
                     )
         halving = self.search.halving
         if halving is not None:
-            if halving.first_epoch >= self.train.epochs:
+            if (first := halving.first_rung(self.train.epochs)) >= self.train.epochs:
                 raise ValueError(
                     f"search.halving.first_epoch must be below train.epochs ({self.train.epochs}), "
-                    f"got {halving.first_epoch}; train longer or leave search.halving out"
+                    f"got {first}; train longer or leave search.halving out"
                 )
             if halving.images > self.data.validation_size:
                 raise ValueError(
@@ -349,7 +354,7 @@ class SweepConfig(_Section):
             return None
         attack = AttackSettings(name="pgd", steps=halving.steps)
         return Rungs(
-            epochs=rungs_of(self.train.epochs, halving.first_epoch, halving.reduction_factor),
+            epochs=rungs_of(self.train.epochs, halving.first_rung(self.train.epochs), halving.reduction_factor),
             robustness=replace(
                 self.robustness, attacks=(attack,), views=self.robustness.views[:1], images=halving.images
             ),

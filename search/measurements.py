@@ -59,7 +59,7 @@ def rung_objectives(objectives: Mapping[str, Direction]) -> dict[str, Direction]
 def result_values(result: SettingResult) -> dict[str, Any]:
     """A finished setting as plain values: what can be an objective (means, and by replicate), seeds, image counts.
 
-    ``accuracies`` are those under each attack and view; ``objectives`` everything else that can be sought.
+    ``accuracies`` are those under each attack; ``objectives`` everything else that can be sought.
     """
     outcomes = result.outcomes
     attacks = outcomes.attack_accuracy()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Self
+
+from trainables.settings import View, accuracy_names
 
 Direction = Literal["maximize", "minimize"]
 Relation = Literal[">=", "<="]
@@ -20,15 +22,14 @@ _CONSTRAINT: Final = re.compile(r"\s*(>=|<=)\s*(\S+)\s*")
 _DIGITS: Final = 12  # a mean over replicates that is off its bound by a rounding error meets it
 
 
-def directions(attacks: Iterable[str], views: Iterable[str]) -> dict[str, Direction]:
+def directions(attacks: Iterable[str], views: Sequence[View]) -> dict[str, Direction]:
     """Every number that can be sought, with its direction.
 
     Args:
         attacks: Labels of the attacks.
         views: The views that they see.
     """
-    views = list(views)
-    accuracies = [*ACCURACIES, *(f"{attack}/{view}" for attack in attacks for view in views)]
+    accuracies = [*ACCURACIES, *(name for attack in attacks for name in accuracy_names(attack, views))]
     found: dict[str, Direction] = dict.fromkeys(accuracies, "maximize")
     return found | dict.fromkeys(COSTS, "minimize")
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,14 @@ from search.runs import Run, command, relative
 from search.standing import Standing, reference_of
 
 SWEEP_FILE: Final = "sweep.yaml"
+_DRAWING: Final = (
+    "analysis.surface_figures",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
+    "mpl_toolkits.mplot3d.art3d",
+    "plotly.graph_objects",
+    "plotly.subplots",
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,17 @@ def write_results(run: Run, ledger: Ledger) -> Results:
     return Results(
         settings, pareto_front(settings, config.objectives), Standing.of(records, config), files, ledger.stopped
     )
+
+
+@functools.cache
+def preload_drawing() -> None:
+    """Begins to import what draws, in the background, for a sweep whose last trials leave a processor idle."""
+
+    def load() -> None:
+        for module in _DRAWING:
+            importlib.import_module(module)
+
+    threading.Thread(target=load, name="drawing-import", daemon=True).start()
 
 
 def draw_figures(run: Run, ledger: Ledger, records: Sequence[TrialRecord]) -> list[Path]:

@@ -67,6 +67,11 @@ class LedgerSearcher(Searcher):
         self._exhausted = False  # until a running trial ends, the ledger has nothing to start
         self._error: Exception | None = None
 
+    @property
+    def winding_down(self) -> bool:
+        """Whether nothing is left to start while the last trials run, unless one of them fails."""
+        return self._exhausted
+
     def check(self) -> None:
         """Raises what went wrong since the last call, to be called outside Tune's own error handling."""
         if self._error is not None:

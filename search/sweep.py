@@ -17,7 +17,7 @@ from rich.console import Console
 
 from analysis.hypervolume import REFERENCE
 from analysis.records import TrialRecord
-from search.cluster import check_machine, concurrency, connected
+from search.cluster import check_machine, concurrency, connected, use_waiting_processes
 from search.config import SweepConfig
 from search.dataset import prepare_dataset
 from search.errors import Halted, Interrupted, SweepFailed
@@ -27,10 +27,10 @@ from search.ledger import Ledger, Task, check_free, open_storage
 from search.measurements import rung_objectives
 from search.patience import STORAGE_ERRORS, storage_reason
 from search.progress import Progress
-from search.results import Results, write_results, write_tables
+from search.results import Results, preload_drawing, write_results, write_tables
 from search.runs import Run, command
 from search.standing import Standing
-from search.tracking import DatasetInfo, ParentInfo, SweepStatus, Tracker, TrackingReport, metric_name, preload
+from search.tracking import DatasetInfo, ParentInfo, SweepStatus, Tracker, TrackingReport, metric_name, preload_mlflow
 from search.warm_start import read_warm_start, with_lasting_paths
 
 _STARTING_RAY: Final = "starting Ray"
@@ -69,7 +69,7 @@ def start(
     read_warm_start(run, data)  # refused before anything is written, if at all
     with Progress(config, console, quiet) as progress:
         progress.stage(_STARTING_RAY)
-        preload()
+        preload_mlflow()
         with connected(config, address) as check_ray, _signals() as signals:
             run.create(data)
             with _resumable(run):
@@ -92,7 +92,7 @@ def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outc
             with _signals() as signals:
                 return _drive(run, ledger, progress, signals, _no_ray, began)
         progress.stage(_STARTING_RAY)
-        preload()
+        preload_mlflow()
         with connected(run.config, address) as check_ray, _signals() as signals:
             return _drive(run, ledger, progress, signals, check_ray, began)
 
@@ -167,6 +167,7 @@ def _run_trials(
     from search.searcher import EveryTurn, LedgerSearcher, Stopping, rebuilt
     from search.trial import SettingTrial
 
+    use_waiting_processes()
     config, resources = run.config, run.config.resources
     progress.concurrency = concurrency(config)
 
@@ -186,6 +187,7 @@ def _run_trials(
         searcher.check,
         signals.check,
         lease.check,
+        lambda: preload_drawing() if searcher.winding_down else None,
     ]
     trainable = tune.with_parameters(
         SettingTrial,

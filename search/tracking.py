@@ -508,7 +508,7 @@ class _Mirror:
         return f"Folder: `{self._info.run_dir}`\n\n```yaml\n{self._info.config.strip()}\n```\n"
 
 
-def preload() -> None:
+def preload_mlflow() -> None:
     """Begins to import MLflow in the background, for a sweep that has to wait for something else (Ray's start)."""
     threading.Thread(target=_import_mlflow, name="mlflow-import", daemon=True).start()
 

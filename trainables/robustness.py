@@ -16,7 +16,7 @@ from torch import nn
 
 from trainables.attacks import attack_seed, make_attack
 from trainables.attacks.base import predict, untouched
-from trainables.settings import RobustnessSettings
+from trainables.settings import RobustnessSettings, accuracy_names
 
 if TYPE_CHECKING:
     from trainables.data.splits import Split
@@ -28,7 +28,8 @@ class Outcomes:
 
     Args:
         clean: Whether the clean image is classified correctly, bool (R, N), for the whole validation split.
-        kept: Whether the label survived the attack, bool (R, A, V, E, n), for the split's first n images.
+        kept: Whether the label survived the attack on this view and on those before it, bool (R, A, V, E, n), for the
+            split's first n images: an image that falls in one view is not attacked in the next.
         passes: Images that went forward and backward through the model, int64 (R, A, V, E, 2); 0 where an attack does
             the same on two views and ran on the first alone.
         attacks: Labels of the attacks, A.
@@ -65,15 +66,15 @@ class Outcomes:
         return accuracy
 
     def attack_accuracy(self) -> dict[str, NDArray[np.float64]]:
-        """Share of attacked images that survive one attack on one view at the first epsilon.
+        """Share of attacked images that survive one attack at the first epsilon, on its first view and on all of them.
 
         Returns:
-            By ``ATTACK/VIEW``, e.g. ``pgd50-ce/normalized``, each (R,) in [0, 1].
+            By the names of ``settings.accuracy_names``, each (R,) in [0, 1].
         """
         return {
-            f"{attack}/{view}": self.kept[:, a, v, 0].mean(axis=1)
+            name: self.kept[:, a, v, 0].mean(axis=1)
             for a, attack in enumerate(self.attacks)
-            for v, view in enumerate(self.views)
+            for name, v in zip(accuracy_names(attack, self.views), (0, -1), strict=False)
         }
 
     def save(self, path: Path) -> None:
@@ -106,7 +107,7 @@ def evaluate(
     seeds: Sequence[int],
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcomes:
-    """Attack every replicate with every attack on every view.
+    """Attack every replicate with every attack on every view, each attack from the clean images anew.
 
     The models and the process's random states are the same afterwards. An image's outcome under our own attacks
     depends neither on ``settings.images`` nor, but for rounding, on ``settings.batch_size``.
@@ -154,6 +155,8 @@ def evaluate(
                         seed=attack_seed(seed, label),
                         batch_size=settings.batch_size,
                         logits=logits[: settings.images],
+                        # The worst case over the views is what counts, so each view costs what the last left standing.
+                        standing=torch.from_numpy(kept[r, a, v - 1, 0]).to(labels.device) if v > 0 else None,
                     )
                     kept[r, a, v, 0] = result.kept.cpu().numpy()
                     passes[r, a, v, 0] = result.forward_passes, result.backward_passes

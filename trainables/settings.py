@@ -7,7 +7,7 @@ name, so that a caller can put the path of the component before it (``robustness
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final, Literal, get_args
@@ -20,6 +20,9 @@ AttackTarget = Literal["untargeted", "least-likely"]
 View = Literal["normalized", "raw"]
 
 TORCHATTACKS_PREFIX: Final = "torchattacks."
+
+# Stands in a view's place in the name of an attack's accuracy at worst over its views.
+WORST_VIEW: Final = "worst"
 
 # The attack classes of torchattacks 3.5.1 that need no more than a model (a test compares; LGV wants a training set,
 # MultiAttack a list of attacks), here so that a typing error is found without torch.
@@ -328,6 +331,19 @@ class RobustnessSettings:
     def radius(self, values: int) -> float:
         """The L2 radius on images of ``values`` numbers (channels * height * width), in pixel units."""
         return self.epsilon * math.sqrt(values) if self.eps_convention == "rms" else self.epsilon
+
+
+def accuracy_names(attack: str, views: Sequence[str]) -> list[str]:
+    """What an attack's accuracies are called: on its first view, and, where there are several, at worst over them.
+
+    Args:
+        attack: The attack's label.
+        views: The views that it sees, in their order, at least one.
+
+    Returns:
+        For example ``pgd50-ce/normalized`` and ``pgd50-ce/worst``.
+    """
+    return [f"{attack}/{views[0]}", f"{attack}/{WORST_VIEW}"][: len(views)]
 
 
 @dataclass(frozen=True, kw_only=True)

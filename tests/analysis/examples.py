@@ -8,7 +8,7 @@ from analysis.pareto import Direction
 from analysis.records import TrialRecord
 
 OBJECTIVES: dict[str, Direction] = {"clean_accuracy": "maximize", "robust_accuracy": "maximize"}
-ATTACKS = ("pgd50-ce/normalized", "pgd50-ce/raw", "pgd50-dlr/normalized", "pgd50-dlr/raw")
+ATTACKS = ("pgd50-ce/normalized", "pgd50-ce/worst", "pgd50-dlr/normalized", "pgd50-dlr/worst")
 IMAGES = {"clean_accuracy": 1000, "robust_accuracy": 500}
 
 

@@ -1,7 +1,7 @@
 """Two-objective halving against no halving, on test problems with noise and learning curves, on a virtual clock.
 
     python -m tests.benchmarks.halving [--seeds 20] [--problems zdt1,...] [--samplers tpe,...] [--json FILE]
-                                       [--speed-ratio 2] [--rung-noise 0.05] [--first-rung 1]
+                                       [--speed-ratio 2] [--rung-noise 0.05] [--first-rung 3]
 
 Both sides are the same search through the real ledger, samplers and halving (``search.simulator``; the studies are in
 memory): same problem, sampler, seed, number of trials at a time and number of epochs that all trials together may
@@ -75,7 +75,7 @@ class Conditions:
     trials: int = 100
     speed_ratio: float = 2.0
     rung_noise: float = 0.05
-    first_rung: int = 1
+    first_rung: int = 3
 
     @property
     def budget(self) -> int:

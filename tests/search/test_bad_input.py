@@ -80,8 +80,8 @@ SETTINGS = [
         "objectives.robust_acuracy=maximize",
         "objectives.robust_acuracy must be something that this sweep measures; did you mean robust_accuracy?",
     ),
-    ("objectives.pgd50-ce/rwa=maximize", "did you mean pgd50-ce/raw?"),
-    ("objectives.pgd10-ce/raw=maximize", "objectives.pgd10-ce/raw must be something that this sweep measures"),
+    ("objectives.pgd50-ce/worts=maximize", "did you mean pgd50-ce/worst?"),
+    ("objectives.pgd10-ce/worst=maximize", "objectives.pgd10-ce/worst must be something that this sweep measures"),
     ("constraints={clean_acc: '>= 0.9'}", "constraints.clean_acc must be .*did you mean clean_accuracy?"),
     (
         "constraints={clean_accuracy: '> 0.9'}",
@@ -108,7 +108,7 @@ SETTINGS = [
     ("search.stop={plateau: {relative: -0.1}}", "search.stop.plateau.relative must be at least 0, got -0.1"),
     ("search.stop={plateau: {trial: 3}}", "search.stop.plateau.trial must be a known setting, .*did you mean trials?"),
     ("search.stop={minutes: 3}", "search.stop.minutes must be a known setting"),
-    ("search.warm_start=[nowhere]", "search.warm_start[0] must be a run under runs or its path, got nowhere"),
+    ("search.warm_start=[nowhere]", "search.warm_start[0] must be a run under .*runs or its path, got nowhere"),
     ("search.warm_start=first", "search.warm_start must be a list, got first"),
     (
         "search={sampler: grid, grid: {s: 3, m: 3}, warm_start: [first]}",

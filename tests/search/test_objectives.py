@@ -14,13 +14,13 @@ from search.objectives import Constraint, directions
 from search.standing import reference_of
 from tests.search.examples import result, small_config
 
-THREE = {"clean_accuracy": "maximize", "pgd2-ce/raw": "maximize", "train_seconds": "minimize"}
+THREE = {"clean_accuracy": "maximize", "pgd2-ce/worst": "maximize", "train_seconds": "minimize"}
 
 
 def test_what_a_sweep_measures_follows_from_its_attacks_and_views() -> None:
     assert directions(["pgd5-ce", "torchattacks.APGD"], ["normalized", "raw"]) == {
-        **dict.fromkeys(("clean_accuracy", "robust_accuracy", "pgd5-ce/normalized", "pgd5-ce/raw"), "maximize"),
-        **dict.fromkeys(("torchattacks.APGD/normalized", "torchattacks.APGD/raw"), "maximize"),
+        **dict.fromkeys(("clean_accuracy", "robust_accuracy", "pgd5-ce/normalized", "pgd5-ce/worst"), "maximize"),
+        **dict.fromkeys(("torchattacks.APGD/normalized", "torchattacks.APGD/worst"), "maximize"),
         **dict.fromkeys(("validation_loss", "train_seconds", "attack_seconds"), "minimize"),
     }
 
@@ -77,12 +77,12 @@ def test_the_records_hold_every_accuracy_once_and_say_what_is_feasible(tmp_path:
     records = {record.number: record for record in finished(tmp_path).records()}
     assert list(records) == ["B0", "B1", "0", "1", "2", "3"]
     third = records["0"]
-    assert third.objectives == pytest.approx({"clean_accuracy": 0.91, "pgd2-ce/raw": 0.37, "train_seconds": 3.0})
+    assert third.objectives == pytest.approx({"clean_accuracy": 0.91, "pgd2-ce/worst": 0.37, "train_seconds": 3.0})
     assert third.accuracies == pytest.approx({"robust_accuracy": 0.37})
     assert third.constraints == pytest.approx({"clean_accuracy >= 0.9": -0.01, "train_seconds <= 4": -1.0})
     assert [record.feasible for record in records.values()] == [False, True, True, True, False, False]
     assert records["3"].violation == pytest.approx(2.0)
-    low, high = third.interval("pgd2-ce/raw")
+    low, high = third.interval("pgd2-ce/worst")
     assert low < 0.37 < high  # of the 20 images that the worst case rests on
 
 
@@ -115,7 +115,7 @@ def test_a_driver_that_dies_between_constraint_and_tell_is_followed_by_one_that_
 def test_the_reference_point_of_a_cost_waits_for_the_baselines_and_then_stays(tmp_path: Path) -> None:
     ledger = finished(tmp_path)
     records, config = ledger.records(), small_config(objectives=THREE)
-    expected = {"clean_accuracy": 0.0, "pgd2-ce/raw": 0.0, "train_seconds": 4.0}  # twice B1's two seconds
+    expected = {"clean_accuracy": 0.0, "pgd2-ce/worst": 0.0, "train_seconds": 4.0}  # twice B1's two seconds
     for count in range(len(records) + 1):
         assert reference_of(records[:count], config) == ({} if count < 2 else expected)
     assert reference_of([], small_config()) == {"clean_accuracy": 0.0, "robust_accuracy": 0.0}

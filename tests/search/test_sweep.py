@@ -247,7 +247,7 @@ def test_resuming_a_complete_run_trains_nothing(finished: Finished) -> None:
 
 def test_three_objectives_and_a_constraint_from_configuration_to_pictures(tmp_path: Path) -> None:
     settings = (
-        "objectives={clean_accuracy: maximize, pgd3-dlr/raw: maximize, validation_loss: minimize}",
+        "objectives={clean_accuracy: maximize, pgd3-dlr/worst: maximize, validation_loss: minimize}",
         "constraints={robust_accuracy: '<= 0.0'}",  # of so little training, some have none
         "search.sampler=nsga2",
     )
@@ -262,7 +262,7 @@ def test_three_objectives_and_a_constraint_from_configuration_to_pictures(tmp_pa
     assert all(entry["feasible"] for entry in front) == search["feasible"].any()
     for entry in front:
         row = trials.loc[str(entry["number"])]
-        for name in ("clean_accuracy", "pgd3-dlr/raw", "validation_loss"):
+        for name in ("clean_accuracy", "pgd3-dlr/worst", "validation_loss"):
             assert entry[name] == row[name]
     status = json.loads(robustfront(tmp_path, "status", "quickstart", "--json").stdout)
     assert status["infeasible"] == (~search["feasible"]).sum()

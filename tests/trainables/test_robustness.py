@@ -29,7 +29,7 @@ def validation(count: int = 64) -> Split:
 def by_hand() -> Outcomes:
     """One replicate that keeps images 0 and 1 under the worst case, and one that keeps none."""
     kept = np.ones((2, 2, 2, 1, 4), dtype=np.bool_)
-    kept[0, 0, 0, 0, 3] = False
+    kept[0, 0, :, 0, 3] = False
     kept[0, 1, 1, 0, 2] = False
     kept[1, :, 1] = False
     return Outcomes(
@@ -49,9 +49,9 @@ def test_robust_accuracy_is_the_worst_case_of_each_image() -> None:
     assert outcomes.robust_accuracy().tolist() == [0.5, 0.0]
     assert {name: values.tolist() for name, values in outcomes.attack_accuracy().items()} == {
         "pgd50-ce/normalized": [0.75, 1.0],
-        "pgd50-ce/raw": [1.0, 0.0],
+        "pgd50-ce/worst": [0.75, 0.0],
         "torchattacks.APGD/normalized": [1.0, 1.0],
-        "torchattacks.APGD/raw": [0.75, 0.0],
+        "torchattacks.APGD/worst": [0.75, 0.0],
     }
 
 
@@ -103,10 +103,23 @@ def test_evaluation_says_what_each_attack_says_alone() -> None:
                     view=view,
                     seed=attack_seed(seed, outcomes.attacks[a]),
                 )
-                np.testing.assert_array_equal(outcomes.kept[r, a, v, 0], alone.kept.numpy())
+                before = outcomes.kept[r, a, v - 1, 0] if v > 0 else True
+                np.testing.assert_array_equal(outcomes.kept[r, a, v, 0], alone.kept.numpy() & before)
         assert (outcomes.kept[r] <= correct[:40]).all()
     worst = np.min(list(outcomes.attack_accuracy().values()), axis=0)
     assert (outcomes.robust_accuracy() <= worst).all()
+
+
+def test_an_image_that_falls_in_one_view_is_not_attacked_in_the_next() -> None:
+    split = validation()
+    one = evaluate([trained()], split, replace(SETTINGS, views=("raw",)), [0])
+    both = evaluate([trained()], split, replace(SETTINGS, views=("normalized", "raw")), [0])
+    first, second = both.kept[0, 0, :, 0]
+    assert 0 < first.sum() < one.clean[0, :40].sum()
+    assert (second <= first).all()
+    np.testing.assert_array_equal(second, one.kept[0, 0, 0, 0] & first)
+    assert (both.passes[0, 0, 1, 0] <= (SETTINGS.attacks[0].steps + 1) * first.sum()).all()
+    assert (both.passes[0, 0, 1, 0] < one.passes[0, 0, 0, 0]).all()
 
 
 def test_the_margin_loss_runs_on_one_view_for_both() -> None:

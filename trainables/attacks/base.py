@@ -36,7 +36,8 @@ class AttackResult:
     """What one attack did to n images.
 
     Args:
-        kept: Whether the label survived, bool (n,); False for an image that the clean model gets wrong.
+        kept: Whether the label survived, bool (n,); False for an image that the clean model gets wrong, or that was not
+            standing any more.
         adversarial: The misclassified image where the attack broke it, the clean image elsewhere, (n, c, h, w).
         forward_passes: Images that went forward through the model (each image of each batch counts one).
         backward_passes: Images that went backward.
@@ -151,6 +152,7 @@ class Attack(ABC):
         seed: int = 0,
         batch_size: int = 128,
         logits: Tensor | None = None,
+        standing: Tensor | None = None,
     ) -> AttackResult:
         """Attack every image that the model gets right.
 
@@ -165,6 +167,8 @@ class Attack(ABC):
             seed: In [0, 2^32). What is drawn for image i depends on the seed and i alone.
             batch_size: Images a pass.
             logits: The clean logits z (n, k) where they are known; None to compute them.
+            standing: Which images are still to be attacked, bool (n,); the others count as broken, and the clean image
+                stands for them. None for all of them.
 
         Raises:
             ValueError: The attack cannot run on this many classes.
@@ -174,6 +178,8 @@ class Attack(ABC):
         with untouched(model), torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
             clean_logits = predict(victim.logits, images, batch_size) if logits is None else logits
             kept = clean_logits.argmax(1) == labels
+            if standing is not None:
+                kept &= standing
             adversarial = images.clone(memory_format=torch.channels_last)
             index = kept.nonzero().squeeze(1)
             if len(index):

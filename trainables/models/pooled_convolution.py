@@ -35,6 +35,8 @@ class PooledConvolution(nn.Conv2d):
         if images.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return F.max_pool2d(super().forward(images), 2)
         assert self.bias is not None
+        # Row by row whatever the strides say (those of one channel can say both): rows are what is compared below.
+        images = images.flatten(1).view(images.shape)
         pooled: Tensor = _PooledConvolution.apply(images, self.weight, self.padding[0])[0]
         return pooled + self.bias.view(-1, 1, 1)
 
@@ -96,8 +98,14 @@ def _halves(windows: Tensor) -> tuple[Tensor, Tensor]:
 def _window_gradient(gradient: Tensor, windows: Tensor, upper: Tensor, lower: Tensor) -> Tensor:
     """A maximum's gradient (n, o, h, w) handed to where it was, (n, 4 o, h, w); to the first of equals, as torch's."""
     first, second, third, fourth = windows.chunk(4, 1)
-    to_upper = gradient * (upper >= lower)
-    to_lower = gradient - to_upper
-    to_first = to_upper * (first >= second)
-    to_third = to_lower * (third >= fourth)
-    return torch.cat([to_first, to_upper - to_first, to_third, to_lower - to_third], 1)
+    to_lower = _where_positive(gradient, lower - upper)
+    to_upper = gradient - to_lower
+    to_second = _where_positive(to_upper, second - first)
+    to_fourth = _where_positive(to_lower, fourth - third)
+    return torch.cat([to_upper - to_second, to_second, to_lower - to_fourth, to_fourth], 1)
+
+
+def _where_positive(values: Tensor, condition: Tensor) -> Tensor:
+    """The values where the condition is above 0, else 0; ReLU's backward, for a third of the price of a mask."""
+    result: Tensor = torch.ops.aten.threshold_backward(values, condition, 0)
+    return result
