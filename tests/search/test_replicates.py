@@ -22,8 +22,9 @@ from search.config import SweepConfig
 from search.ledger import EarlierTrial, Ledger, Origin, Task, open_storage
 from search.objectives import Constraint
 from search.replicates import contenders, pooled
+from search.runs import Run
 from search.standing import Standing
-from search.status import read_status
+from search.status import open_ledger, read_status
 from tests.search.examples import small_config
 from tests.search.test_ledger import Died, new_ledger, reopened, url
 from tests.search.test_sweep import PATIENCE, QUICKSTART, SMALL, arguments, environment, robustfront, wait_for
@@ -416,7 +417,8 @@ def front_of(folder: Path) -> list[dict[str, Any]]:
 def test_a_sweep_killed_among_its_extensions_goes_on_to_the_numbers_of_one_that_was_not(tmp_path: Path) -> None:
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
-    settings = (*EXTENDED, "search.concurrency=1", "train.epochs=4", "data.train_size=1000")
+    halving = "search.halving={first_epoch: 1, reduction_factor: 2, images: 20}"
+    settings = (*EXTENDED, "search.concurrency=1", "train.epochs=4", "data.train_size=1000", halving)
     done = robustfront(tmp_path / "whole", "sweep", str(QUICKSTART), settings=settings)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[replicates 1/" in done.stdout
@@ -448,6 +450,11 @@ def test_a_sweep_killed_among_its_extensions_goes_on_to_the_numbers_of_one_that_
     assert orphan["number"] in trials.index
     assert set(trials.loc[trials["kind"] == "replicates", "replicates"]) == {2}
     assert {"B0", "B1"} <= set(trials["extends"].dropna())
+    ledger = open_ledger(Run.open("quickstart", folder / "runs"))
+    for number, row in trials[trials["kind"] == "replicates"].iterrows():
+        assert (row["state"], row["epochs"]) == ("complete", 4)
+        assert not any("robust_estimate" in epoch for epoch in ledger.history(str(number))), "they meet no rung"
+    assert any("robust_estimate" in epoch for epoch in ledger.history("0"))
 
     front = front_of(folder)
     assert front == front_of(tmp_path / "whole")
