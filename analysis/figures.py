@@ -84,6 +84,15 @@ def left_out(frame: pd.DataFrame) -> str:
     return f"Not shown: {', '.join(parts)}." if parts else ""
 
 
+def replicates_note(frame: pd.DataFrame) -> str:
+    """A sentence on how many replicates the values of complete trials rest on; empty if each rests on as many."""
+    counts = frame.loc[frame["state"] == "complete", "replicates"].dropna()
+    if counts.nunique() < 2:
+        return ""
+    few, many = int(counts.min()), int(counts.max())
+    return f"Means over {few} to {many} replicates: {int((counts == many).sum())} of {len(counts)} over {many}."
+
+
 def setting_label(row: Mapping[Any, Any], parameters: Sequence[str]) -> str:
     """A setting for people, e.g. ``i-sce s=1, m=0``; parameters that it does not have are left out."""
     values = ", ".join(f"{name}={row[name]:.4g}" for name in parameters if not math.isnan(row[name]))
@@ -126,7 +135,7 @@ def draw_pareto(
     none = "No setting meets the constraints: the nearest are marked." if infeasible.all() else ""
     pairs = "Pareto-optimal in all objectives together." if len(names) > 2 else ""
     bars = "Bars: 95 % intervals of the front and the baselines."
-    note = " ".join(filter(None, [none, pairs, bars, left_out(frame)]))
+    note = " ".join(filter(None, [none, pairs, bars, replicates_note(frame), left_out(frame)]))
     plots = [
         _ParetoPlot(
             search=search,
@@ -499,12 +508,14 @@ def draw_learning_curves(
 
 
 def hover_text(row: Mapping[Any, Any], parameters: Sequence[str], names: Sequence[str], scales: Sequence[Scale]) -> str:
-    """What an interactive picture says of a trial: number, setting, each measure with its interval."""
+    """What an interactive picture says of a trial: number, setting, each measure with its interval, replicates."""
     lines = [f"<b>#{row['number']}</b> {setting_label(row, parameters)}"]
     for name, scale in zip(names, scales, strict=True):
         low, high = row[f"{name}_low"], row[f"{name}_high"]
         bracket = "" if math.isnan(low) else f" [{scale.text(low)}, {scale.text(high)}]"
         lines.append(f"{measure_label(name)}: {scale.text(row[name])}{bracket}")
+    if not pd.isna(row["replicates"]) and row["replicates"] > 1:
+        lines.append(f"means over {row['replicates']} replicates")
     return "<br>".join(lines)
 
 

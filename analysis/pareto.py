@@ -51,8 +51,8 @@ def is_nondominated(
 
 
 def complete_search_trials(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """The trials that may stand on a front: never baselines, pruned, failed or running ones. By number."""
-    return [record for record in in_order(records) if record.state == "complete" and not record.is_baseline]
+    """The trials that may stand on a front: never baselines, replicates, pruned, failed or running ones. By number."""
+    return [record for record in in_order(records) if record.state == "complete" and record.kind == "search"]
 
 
 def objective_matrix(records: Sequence[TrialRecord], objectives: Iterable[str]) -> npt.NDArray[np.float64]:
@@ -91,9 +91,10 @@ def pareto_table(front: Sequence[TrialRecord], objectives: Iterable[str]) -> lis
 
     Returns:
         One row a trial: heading to cell. Fractions of images are in percent, and each objective has its 95 % interval
-        in brackets.
+        in brackets. How many replicates a row rests on is said where one rests on several.
     """
     rows = []
+    replicated = any(len(record.replicates) > 1 for record in front)
     for record in front:
         row = {"trial": record.number, **{name: f"{value:.4g}" for name, value in record.parameters.items()}}
         for name in objectives:
@@ -102,6 +103,8 @@ def pareto_table(front: Sequence[TrialRecord], objectives: Iterable[str]) -> lis
             cell = f"{scale * record.objectives[name]:{style}}"
             bracket = "" if np.isnan(low) else f" [{scale * low:{style}}, {scale * high:{style}}]"
             row[f"{name.replace('_', ' ')}{unit} [95 %]"] = cell + bracket
+        if replicated:
+            row["replicates"] = str(len(record.replicates))
         if record.constraints:
             row["constraints"] = constraints_text(record)
         rows.append(row)
@@ -114,14 +117,15 @@ def constraints_text(record: TrialRecord) -> str:
 
 
 def train_command(record: TrialRecord, config: str) -> str:
-    """The command that trains a trial's setting again, every parameter in full precision.
+    """The command that trains a trial's setting again, every parameter in full precision, with all its replicates.
 
     Args:
         record: The trial.
         config: Path of the configuration of its sweep.
     """
     parameters = [f"--param {name}={float(value)!r}" for name, value in record.parameters.items()]
-    return " ".join(["robustfront train", shlex.quote(config), *parameters])
+    pooled = [f"--set train.replicates={len(record.replicates)}"] if record.extensions else []
+    return " ".join(["robustfront train", shlex.quote(config), *parameters, *pooled])
 
 
 def pareto_entries(front: Sequence[TrialRecord], objectives: Iterable[str], config: str) -> list[dict[str, Any]]:
@@ -134,8 +138,8 @@ def pareto_entries(front: Sequence[TrialRecord], objectives: Iterable[str], conf
 
     Returns:
         One entry a trial: number, loss, params; each objective, and NAME_interval as [low, high] (None where there is
-        no interval); feasible and violation where there are constraints; origin of a trial that was taken over; seeds;
-        command.
+        no interval); feasible and violation where there are constraints; origin of a trial that was taken over;
+        replicates (how many), their seeds; command.
     """
     names = list(objectives)
     entries = []
@@ -153,6 +157,7 @@ def pareto_entries(front: Sequence[TrialRecord], objectives: Iterable[str], conf
             entry |= {"feasible": record.feasible, "violation": record.violation}
         if record.origin is not None:
             entry["origin"] = record.origin
+        entry["replicates"] = len(record.replicates)
         entry["seeds"] = list(record.seeds)
         entry["command"] = train_command(record, config)
         entries.append(entry)
@@ -186,7 +191,8 @@ def export(front: Sequence[TrialRecord], objectives: Iterable[str], style: Forma
         yaml.dump(entries, text)
         return text.getvalue()
     rows = [_flat(entry) for entry in entries]
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["number"], lineterminator="\n")
+    columns = list(dict.fromkeys(name for row in rows for name in row)) or ["number"]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -19,14 +19,29 @@ if TYPE_CHECKING:
     import pandas as pd  # a second and more, which reading a ledger need not wait for
 
 State = Literal["running", "complete", "pruned", "failed"]
+Kind = Literal["search", "baseline", "replicates"]
 
+# Of a trial's number.
 BASELINE_PREFIX: Final = "B"
+REPLICATES_PREFIX: Final = "R"
+_KINDS: Final[dict[str, Kind]] = {"": "search", BASELINE_PREFIX: "baseline", REPLICATES_PREFIX: "replicates"}
 NO_INTERVAL: Final = Interval(math.nan, math.nan)
 
 # Every attack's accuracy is measured on the images of the worst case over the attacks.
 WORST_CASE: Final = "robust_accuracy"
 ATTACK_SEPARATOR: Final = "/"  # between attack and view in an accuracy's name
 WORST_VIEW: Final = "worst"  # in the view's place: the accuracy at worst over the views
+
+
+def split_number(number: str) -> tuple[str, int]:
+    """A trial's number as prefix and count: ``("B", 0)`` of ``B0``, ``("", 7)`` of ``7``."""
+    prefix = number.rstrip("0123456789")
+    return prefix, int(number.removeprefix(prefix))
+
+
+def kind_of(number: str) -> Kind:
+    """What a trial is by its number: one of the search, a baseline, or further replicates of one of them."""
+    return _KINDS[split_number(number)[0]]
 
 
 def is_accuracy(measure: str) -> bool:
@@ -39,7 +54,8 @@ class TrialRecord:
     """What became of one setting. Accuracies are fractions in [0, 1].
 
     Args:
-        number: The search's own number of the trial (``0``, ``1``, ...), or ``B0``, ``B1``, ... of a baseline.
+        number: The search's own number of the trial (``0``, ``1``, ...), or ``B0``, ``B1``, ... of a baseline, or
+            ``R0``, ``R1``, ... of further replicates.
         loss: The loss's name.
         parameters: The loss's parameters; empty if it has none.
         state: Only a complete trial has objectives.
@@ -59,6 +75,8 @@ class TrialRecord:
         checkpoint: Path of the checkpoint, relative to the run's folder.
         outcomes: Path of the per-image outcomes, relative to the run's folder.
         origin: The earlier run and number (``first/7``) of a trial that was taken over; None of the run's own.
+        extends: The number of the trial that these are further replicates of; None of a trial of its own.
+        extensions: The numbers of the further replicates that are pooled into this record.
     """
 
     number: str
@@ -80,9 +98,11 @@ class TrialRecord:
     checkpoint: str | None = None
     outcomes: str | None = None
     origin: str | None = None
+    extends: str | None = None
+    extensions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        assert self.number.removeprefix(BASELINE_PREFIX).isdecimal(), self.number
+        assert (self.kind == "replicates") == (self.extends is not None), self.number
         assert self.state in get_args(State), self.state
         assert bool(self.objectives) == (self.state == "complete"), f"trial {self.number} is {self.state}"
         assert all(map(math.isfinite, self.objectives.values())), f"trial {self.number}: {self.objectives}"
@@ -90,7 +110,12 @@ class TrialRecord:
     @property
     def is_baseline(self) -> bool:
         """Whether this is a reference setting, which never enters the search's front."""
-        return self.number.startswith(BASELINE_PREFIX)
+        return self.kind == "baseline"
+
+    @property
+    def kind(self) -> Kind:
+        """Whether this is a trial of the search, a baseline, or further replicates of one of them."""
+        return kind_of(self.number)
 
     @property
     def violation(self) -> float:
@@ -123,8 +148,8 @@ class TrialRecord:
 
 
 def in_order(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """The search's trials by number (2 before 10), then the baselines."""
-    return sorted(records, key=lambda record: (record.is_baseline, int(record.number.removeprefix(BASELINE_PREFIX))))
+    """The search's trials by number (2 before 10), then the baselines, then further replicates."""
+    return sorted(records, key=lambda record: split_number(record.number))
 
 
 def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
@@ -134,11 +159,11 @@ def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
         records: The trials, in any order.
 
     Returns:
-        The trials ``in_order``. Columns, always in this order: number, kind (search or baseline), state, loss; each
-        parameter; each objective, then each accuracy, as NAME, NAME_low, NAME_high; NAME[r] of each replicate r;
-        feasible, violation (of complete trials); seeds; images_NAME; epochs, train_seconds, attack_seconds, seconds;
-        started, finished (ISO 8601, UTC); failure, checkpoint, outcomes, origin. What a trial does not have is missing
-        (NaN, NA).
+        The trials ``in_order``. Columns, always in this order: number, kind (search, baseline or replicates), state,
+        loss; each parameter; each objective, then each accuracy, as NAME, NAME_low, NAME_high; NAME[r] of each
+        replicate r; feasible, violation (of complete trials); replicates (how many), seeds; images_NAME; epochs,
+        train_seconds, attack_seconds, seconds; started, finished (ISO 8601, UTC); failure, checkpoint, outcomes,
+        origin, extends. What a trial does not have is missing (NaN, NA).
     """
     import pandas as pd
 
@@ -160,7 +185,7 @@ def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
         columns[name] = pd.Series(list(values), dtype="Int64")
 
     text("number", (record.number for record in ordered))
-    text("kind", ("baseline" if record.is_baseline else "search" for record in ordered))
+    text("kind", (record.kind for record in ordered))
     text("state", (record.state for record in ordered))
     text("loss", (record.loss for record in ordered))
     for name in parameters:
@@ -185,6 +210,7 @@ def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
         [record.feasible if has else None for record, has in zip(ordered, complete, strict=True)], dtype="boolean"
     )
     real("violation", (record.violation if has else math.nan for record, has in zip(ordered, complete, strict=True)))
+    whole("replicates", (len(record.replicates) or None for record in ordered))
     text("seeds", (" ".join(map(str, record.seeds)) for record in ordered))
     for name in images:
         whole(f"images_{name}", (record.images.get(name) for record in ordered))
@@ -198,6 +224,7 @@ def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
     text("checkpoint", (record.checkpoint for record in ordered))
     text("outcomes", (record.outcomes for record in ordered))
     text("origin", (record.origin for record in ordered))
+    text("extends", (record.extends for record in ordered))
     return pd.DataFrame(columns)
 
 

@@ -29,6 +29,7 @@ from analysis.figures import (
     hover_text,
     left_out,
     measure_label,
+    replicates_note,
     save_html,
     save_png,
     scale_of,
@@ -70,7 +71,7 @@ def draw_surfaces(frame: pd.DataFrame, parameters: Sequence[str], folder: Path, 
         raise ValueError(f"trials must hold a complete one, got {len(frame)} without; let one finish first")
     alone = [_panel(frame, search, parameters, measure) for measure in _distinct(search)]
     panels = _comparable(alone)
-    note = _note(panels[0], left_out(frame))
+    note = _note(panels[0], " ".join(filter(None, [replicates_note(frame), left_out(frame)])))
     return [
         save_png(_overview(panels, title, note), folder / "surfaces.png"),
         save_html(_interactive(panels, title), folder / "surfaces.html", title=f"Surfaces, {title}", note=note),

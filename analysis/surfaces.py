@@ -191,13 +191,16 @@ def observation_noise(frame: pd.DataFrame, measure: str) -> Array | None:
         measure: One of its ``records.measures``.
 
     Returns:
-        Shape (rows,). With replicates: their sample variance over their number, pooled over the rows since each has
-        few. Else, for a fraction of images: the binomial variance with Agresti and Coull's two added successes and
-        failures, so that no fraction is certain. Else None.
+        Shape (rows,). With replicates: their sample variance, pooled over the rows since each has few, over a row's own
+        number of them. Else, for a fraction of images: the binomial variance with Agresti and Coull's two added
+        successes and failures, so that no fraction is certain. Else None.
     """
     replicates = frame[[name for name in frame.columns if name.startswith(f"{measure}[")]].to_numpy(dtype=np.float64)
-    if replicates.shape[1] >= 2:
-        return np.full(len(frame), float(replicates.var(axis=1, ddof=1).mean()) / replicates.shape[1])
+    counts = np.isfinite(replicates).sum(axis=1)
+    if (counts >= 2).any():
+        squares = (replicates - np.nansum(replicates, axis=1, keepdims=True) / counts[:, None]) ** 2
+        pooled = float(np.nansum(squares)) / float((counts - 1).sum())
+        return np.asarray(pooled / counts, dtype=np.float64)
     images = images_of(frame, measure)
     if images is None:
         return None

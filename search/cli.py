@@ -119,11 +119,12 @@ def pareto(
 ) -> None:
     """Print or export the Pareto-optimal settings, ready to be used."""
     from analysis.pareto import export, pareto_front
+    from search.replicates import pooled
     from search.results import SWEEP_FILE, front_table
     from search.status import read_records
 
     opened = Run.open(run, runs_dir)
-    records = read_records(opened)
+    records = pooled(read_records(opened), opened.config.bounds)
     front = pareto_front(records, opened.config.objectives)
     if format_ == "table":
         with output.open("w", encoding="utf-8") if output else sys.stdout as file:

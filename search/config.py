@@ -43,7 +43,9 @@ from trainables.settings import (
 
 SamplerName = Literal["tpe", "nsga2", "nsga3", "gp", "qmc", "random", "grid"]
 
+# Of the names of the studies beside the search's own.
 BASELINES_SUFFIX: Final = "-baselines"
+REPLICATES_SUFFIX: Final = "-replicates"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -94,7 +96,7 @@ class PlateauConfig(_Section):
 
 
 class StopConfig(_Section):
-    """What ends a search before its budget is spent. What runs then is finished, the baselines in any case.
+    """What ends a search before its budget is spent. What runs then is finished, baselines and further replicates too.
 
     Args:
         hours: Hours in which a driver was at work on the sweep, those before an interruption included.
@@ -147,6 +149,8 @@ class SearchConfig(_Section):
         grid: Points of each parameter, for the sampler ``grid``.
         stop: What ends the search before ``trials`` are finished.
         halving: Stops settings early that others leave behind; ``{}`` for its defaults.
+        replicates_for_front: How many replicates the front's settings and the baselines have in the end. Those beyond
+            ``train.replicates`` are trained once the search is over; no search result is changed by them.
     """
 
     sampler: SamplerName = "tpe"
@@ -159,6 +163,7 @@ class SearchConfig(_Section):
     grid: dict[str, int] = Field(default_factory=dict)
     stop: StopConfig = Field(default_factory=StopConfig)
     halving: HalvingConfig | None = None
+    replicates_for_front: int | None = None
 
 
 class ResourcesConfig(_Section):
@@ -301,6 +306,12 @@ class SweepConfig(_Section):
                     f"search.halving.images must be at most data.validation_size ({self.data.validation_size}), "
                     f"got {halving.images}; attack fewer"
                 )
+        wanted = self.search.replicates_for_front
+        if wanted is not None and wanted < self.train.replicates:
+            raise ValueError(
+                f"search.replicates_for_front must be at least train.replicates ({self.train.replicates}), "
+                f"got {wanted}; raise it or leave it out"
+            )
         if self.search.sampler != "grid":
             if self.search.grid:
                 raise ValueError(
@@ -469,10 +480,9 @@ def _check_name(name: str) -> None:
         raise ValueError(
             f"name must be letters, digits, '.', '_' or '-' (it names a folder), got {name!r}; try quickstart-2"
         )
-    if name.endswith(BASELINES_SUFFIX):
-        raise ValueError(
-            f"name must not end in {BASELINES_SUFFIX} (kept for the baselines), got {name}; choose another"
-        )
+    for suffix, what in ((BASELINES_SUFFIX, "the baselines"), (REPLICATES_SUFFIX, "further replicates")):
+        if name.endswith(suffix):
+            raise ValueError(f"name must not end in {suffix} (kept for {what}), got {name}; choose another")
 
 
 def _grid_points(ranges: Mapping[str, Range], counts: Mapping[str, int]) -> list[dict[str, float]]:

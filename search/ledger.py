@@ -1,15 +1,16 @@
-"""The ledger: two Optuna studies that hold all that a sweep has tried, and the only account of it.
+"""The ledger: the Optuna studies that hold all that a sweep has tried, and the only account of it.
 
-Study NAME is the search, study NAME-baselines the reference settings. Everything else (checkpoints, outcomes, MLflow
-runs, records) hangs on a trial's number: ``7`` in the search, ``B0`` among the baselines. What a finished epoch or
-trial gave is written here first; the rest can be rebuilt from it.
+Study NAME is the search, study NAME-baselines the reference settings, study NAME-replicates (where they are wanted)
+what the contenders among both were trained with later. Everything else (checkpoints, outcomes, MLflow runs, records)
+hangs on a trial's number: ``7`` in the search, ``B0`` among the baselines, ``R0`` among the replicates. What a finished
+epoch or trial gave is written here first; the rest can be rebuilt from it.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -26,11 +27,12 @@ from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError, SQ
 
 from analysis.hypervolume import GrowingFront
 from analysis.pareto import Direction
-from analysis.records import TrialRecord, is_accuracy
-from search.config import BASELINES_SUFFIX, SamplerName, StopConfig, SweepConfig
+from analysis.records import BASELINE_PREFIX, REPLICATES_PREFIX, TrialRecord, is_accuracy, split_number
+from search.config import BASELINES_SUFFIX, REPLICATES_SUFFIX, SamplerName, StopConfig, SweepConfig
 from search.errors import UserError
 from search.history import MODELLED, History, recent_and_best
 from search.measurements import measured
+from search.replicates import contenders
 from search.samplers import FIRST_GENERATION, make_sampler
 from search.stopping import Effort, reason_to_stop, wall_seconds
 from trainables.settings import Setting
@@ -39,6 +41,7 @@ _BEGIN: Final = "wait a moment, or begin it with `robustfront resume RUN`"
 _EPOCH: Final = "epoch:"
 _SETTING, _RESULT, _FAILURE = "setting", "result", "failure"
 _ORIGIN: Final = "origin"  # of a trial that was taken over from an earlier run
+_EXTENDS: Final = "extends"  # of further replicates: whose they are, and which
 # Of the search's study: when each driver began, why it asks no more, and whose trials it has taken over.
 _STARTS, _STOPPED, _TAKEN_OVER = "starts", "stopped", "taken_over"
 _STATES: Final = {
@@ -55,19 +58,21 @@ class Task:
     """A setting to be trained under a number.
 
     Args:
-        number: The trial's number in the records (``7``, or ``B0`` for a baseline).
+        number: The trial's number in the records (``7``, ``B0`` for a baseline, ``R0`` for further replicates).
         setting: What to train.
         orphan: Whether an earlier driver began it; its checkpoint says how far.
+        replicates: Which replicates, counted from 0; the first ``train.replicates`` where it is None.
     """
 
     number: str
     setting: Setting
     orphan: bool = False
+    replicates: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many trials of the search stand where; ``budget`` is how many are to be finished.
+    """How many trials of the search, or of further replicates, stand where; ``budget`` is how many are to be finished.
 
     ``imported`` are those of earlier runs, which count for nothing else here.
     """
@@ -181,7 +186,7 @@ def check_free(storage: RDBStorage, name: str) -> None:
     Raises:
         UserError: There is one.
     """
-    if {name, name + BASELINES_SUFFIX} & set(optuna.get_all_study_names(storage)):
+    if {name, name + BASELINES_SUFFIX, name + REPLICATES_SUFFIX} & set(optuna.get_all_study_names(storage)):
         raise UserError(
             f"name must be new in this storage, got {name}; go on with `robustfront resume {name}` "
             "or choose another with --name"
@@ -347,6 +352,10 @@ class Ledger:
             raise UserError(f"RUN must have begun, got {config.name} without a study yet; {_BEGIN}") from None
         self._search = _Trials(search, writer=mode != "read")
         self._baselines = _Trials(baselines, writer=mode != "read")
+        self._studies = {BASELINE_PREFIX: self._baselines, "": self._search}
+        extensions = self._open_extensions(mode)
+        if extensions is not None:
+            self._studies[REPLICATES_PREFIX] = _Trials(extensions, writer=mode != "read")
         self._budget, self._fixed = config.budget, config.fixed_settings
         self._check: Callable[[], None] = _never_lost
         self._orphans: list[Task] = []
@@ -357,6 +366,25 @@ class Ledger:
         self._asking = False
         self._failed_before = 0
 
+    def _open_extensions(self, mode: str) -> Study | None:
+        """The study of further replicates. It comes and goes with the wish for them, but what it holds stays."""
+        name = self._config.name + REPLICATES_SUFFIX
+        if mode == "read" or self._config.search.replicates_for_front is None:
+            try:
+                return optuna.load_study(storage=self._storage, study_name=name)
+            except KeyError:
+                return None
+        study = optuna.create_study(
+            storage=self._storage,
+            study_name=name,
+            directions=list(self._config.objectives.values()),
+            load_if_exists=True,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(self._objectives)
+        return study
+
     @property
     def engine(self) -> Engine:
         """The database's engine, for what stands beside the studies (the lease)."""
@@ -365,12 +393,8 @@ class Ledger:
     # Reading
 
     def trials(self) -> list[tuple[str, FrozenTrial]]:
-        """(number, trial) of every trial, baselines first; a row that has no setting yet is none."""
-        return [
-            (f"{prefix}{trial.number}", trial)
-            for prefix, trials in (("B", self._baselines), ("", self._search))
-            for trial in trials
-        ]
+        """(number, trial) of every trial, baselines first, then the search's; a row without a setting yet is none."""
+        return [(f"{prefix}{trial.number}", trial) for prefix, trials in self._studies.items() for trial in trials]
 
     def records(self) -> list[TrialRecord]:
         """Every trial as a record, baselines first."""
@@ -385,7 +409,7 @@ class Ledger:
         return epochs_of(self._find(number)[1])
 
     def counts(self) -> Counts:
-        """Where the search stands; baselines are not counted."""
+        """Where the search stands; baselines and further replicates are not counted."""
         states = self._search.states
         return Counts(
             complete=states[TrialState.COMPLETE],
@@ -396,8 +420,24 @@ class Ledger:
             imported=self._search.imported,
         )
 
+    def extensions(self) -> Counts:
+        """Where the contenders' further replicates stand, one trial a contender; none is due before the search is over.
+
+        The budget may grow: further replicates change the front.
+        """
+        there = self._studies.get(REPLICATES_PREFIX)
+        states = Counter[TrialState]() if there is None else there.states
+        complete, running = states[TrialState.COMPLETE], states[TrialState.RUNNING]
+        return Counts(
+            complete=complete,
+            pruned=0,
+            failed=states[TrialState.FAIL],
+            running=running,
+            budget=complete + running + len(self._due_extensions()),
+        )
+
     def failures(self) -> int:
-        """Failed trials, baselines among them, since the ledger was adopted."""
+        """Failed trials, baselines and further replicates among them, since the ledger was adopted."""
         return self._count_failures() - self._failed_before
 
     @property
@@ -407,6 +447,12 @@ class Ledger:
 
     @property
     def complete(self) -> bool:
+        """Whether the search is over, every baseline is there, and every contender has all its replicates."""
+        extensions = self.extensions()
+        return self._searched and extensions.complete == extensions.budget
+
+    @property
+    def _searched(self) -> bool:
         """Whether the budget is spent, or a criterion has ended the search, and every baseline is there."""
         counts = self.counts()
         stopped = self.stopped is not None and not counts.running
@@ -430,7 +476,7 @@ class Ledger:
         self._check = check or _never_lost
         self._check()
         self._handed_out, self._asking = set(), False
-        for trials in (self._baselines, self._search):
+        for trials in self._studies.values():
             trials.read()
         self._begin_work()
         self._find_orphans()
@@ -472,7 +518,7 @@ class Ledger:
         return trial
 
     def ask(self) -> Task | None:
-        """The next setting to train: an orphan, a missing baseline, a fixed setting, or a suggestion.
+        """The next setting to train: an orphan, a missing baseline, a fixed setting, a suggestion, further replicates.
 
         A row that was begun and not finished (its driver died or lost the database between the suggestions) is finished
         first. The sampler is seeded by the row's number, so it suggests what it would have then.
@@ -530,7 +576,7 @@ class Ledger:
     def _find_orphans(self) -> None:
         """Unfinished trials that nobody works on: an earlier driver's, or one whose ask ended in a storage error."""
         self._orphans = []
-        for prefix, trials in (("B", self._baselines), ("", self._search)):
+        for prefix, trials in self._studies.items():
             for trial in list(trials):
                 number = f"{prefix}{trial.number}"
                 if trial.state.is_finished() or number in self._handed_out:
@@ -538,16 +584,20 @@ class Ledger:
                 if _RESULT in trial.user_attrs:  # its driver died between the result and its tell
                     self._tell(trials, trial, trial.user_attrs[_RESULT])
                 else:
-                    self._orphans.append(Task(number, _setting(trial), orphan=True))
+                    self._orphans.append(Task(number, _setting(trial), orphan=True, replicates=_replicates(trial)))
 
     def _begin(self) -> Task | None:
         missing = self._missing_baselines()
         if not self.failures_exhausted:
             if missing:
-                return self._begin_baseline(missing[0])
+                return self._begin_fixed(BASELINE_PREFIX, missing[0])
             counts = self.counts()
             if counts.finished + counts.running < counts.budget and not self._stop():
                 return self._begin_suggestion()
+            due = self._due_extensions()
+            if due:
+                extended, replicates = due[0]
+                return self._begin_fixed(REPLICATES_PREFIX, _setting(self._find(extended)[1]), extended, replicates)
         self._void_half_made()
         return None
 
@@ -587,19 +637,48 @@ class Ledger:
     def _sum_up(self) -> float:
         """Takes the trials that have ended meanwhile; gives the seconds of all, the running ones' epochs included."""
         seconds = 0.0
-        for prefix, trials in (("B", self._baselines), ("", self._search)):
+        for prefix, trials in self._studies.items():
             for trial in trials.ended[self._counted[prefix] :]:
                 self._effort.add(self._record(f"{prefix}{trial.number}", trial))
             self._counted[prefix] = len(trials.ended)
             seconds += sum(epoch["seconds"] for trial in trials.unfinished for epoch in epochs_of(trial))
         return self._effort.seconds + seconds
 
-    def _begin_baseline(self, setting: Setting) -> Task:
-        trials, half_made = self._baselines, self._baselines.half_made
+    def _begin_fixed(
+        self, prefix: str, setting: Setting, extends: str | None = None, replicates: tuple[int, ...] | None = None
+    ) -> Task:
+        """Begins a trial whose setting no sampler chooses: a baseline, or ``replicates`` of the trial ``extends``."""
+        trials = self._studies[prefix]
+        half_made = trials.half_made
         with trials.changing():
             trial_id = trials.study.ask()._trial_id if half_made is None else half_made._trial_id
+            if extends is not None:
+                wanted = {"number": extends, "replicates": replicates}
+                self._storage.set_trial_user_attr(trial_id, _EXTENDS, wanted)
             number = self._give_setting(trials, trial_id, setting)
-        return Task(f"B{number}", setting)
+        return Task(f"{prefix}{number}", setting, replicates=replicates)
+
+    def _due_extensions(self) -> list[tuple[str, tuple[int, ...]]]:
+        """(number, replicates) of every contender that lacks some of its replicates, none of them begun.
+
+        Contenders follow from what the ledger holds, so that a resumed sweep has the same. As results come in, settings
+        may come to the front that were not there; no replicate is trained twice, so that this ends.
+        """
+        config, wanted = self._config, self._config.search.replicates_for_front
+        if wanted is None or not self._searched:
+            return []
+        begun = defaultdict[str, set[int]](set)
+        for trial in self._studies.get(REPLICATES_PREFIX, ()):
+            if trial.state != TrialState.FAIL:
+                begun[trial.user_attrs[_EXTENDS]["number"]].update(trial.user_attrs[_EXTENDS]["replicates"])
+        due = []
+        for record in contenders(self.records(), config.objectives, config.bounds):
+            # Replicates of this problem say nothing of a setting that was measured on another.
+            foreign = record.origin is not None and config.search.warm_start_force
+            lacking = set(range(config.train.replicates, wanted)) - begun[record.number]
+            if lacking and not foreign:
+                due.append((record.number, tuple(sorted(lacking))))
+        return due
 
     def _begin_suggestion(self) -> Task:
         trials, half_made = self._search, self._search.half_made
@@ -634,7 +713,7 @@ class Ledger:
 
     def _void_half_made(self) -> None:
         """Closes a row that will not be needed, outside budget and failure counts."""
-        for trials in (self._baselines, self._search):
+        for trials in self._studies.values():
             half_made = trials.half_made
             if half_made is not None:
                 with trials.changing():
@@ -654,11 +733,12 @@ class Ledger:
         return [setting for setting in self._config.baselines if setting not in present]
 
     def _count_failures(self) -> int:
-        return self._baselines.states[TrialState.FAIL] + self._search.states[TrialState.FAIL]
+        return sum(trials.states[TrialState.FAIL] for trials in self._studies.values())
 
     def _find(self, number: str) -> tuple[_Trials, FrozenTrial]:
-        trials = self._baselines if number.startswith("B") else self._search
-        return trials, trials[int(number.removeprefix("B"))]
+        prefix, count = split_number(number)
+        trials = self._studies[prefix]
+        return trials, trials[count]
 
     def _set(self, trials: _Trials, trial: FrozenTrial, key: str, value: Any) -> None:
         with trials.changing():
@@ -713,6 +793,7 @@ class Ledger:
             checkpoint=origin.checkpoint if origin else f"checkpoints/{number}" if epochs else None,
             outcomes=origin.outcomes if origin else f"outcomes/{number}.npz" if complete else None,
             origin=f"{origin.run}/{origin.number}" if origin else None,
+            extends=trial.user_attrs[_EXTENDS]["number"] if _EXTENDS in trial.user_attrs else None,
         )
 
 
@@ -740,6 +821,10 @@ def _point(trial: FrozenTrial) -> tuple[tuple[str, float], ...]:
 
 def _setting(trial: FrozenTrial) -> Setting:
     return Setting(**trial.user_attrs[_SETTING])
+
+
+def _replicates(trial: FrozenTrial) -> tuple[int, ...] | None:
+    return tuple(trial.user_attrs[_EXTENDS]["replicates"]) if _EXTENDS in trial.user_attrs else None
 
 
 def _without_password(url: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
@@ -17,7 +17,7 @@ from rich.text import Text
 from analysis.pareto import constraints_text
 from analysis.records import TrialRecord, is_accuracy
 from search.config import SweepConfig
-from search.ledger import Task
+from search.ledger import Counts, Task
 from search.runs import Run, command
 from search.standing import Standing
 from search.tracking import TrackingReport
@@ -28,8 +28,13 @@ _REFRESH_SECONDS: Final = 0.5
 @dataclass
 class _Running:
     task: Task
+    title: str
     began: float
     epoch: int = 0
+
+
+def _no_extensions() -> Counts:
+    return Counts(complete=0, pruned=0, failed=0, running=0, budget=0)
 
 
 class Progress:
@@ -45,6 +50,8 @@ class Progress:
         self._config, self._console, self._quiet = config, console, quiet
         self.concurrency = 1
         self._standing = Standing(config)
+        self._count_extensions = _no_extensions
+        self._extensions = _no_extensions()
         self._running: dict[str, _Running] = {}
         self._durations: list[float] = []
         self._began = time.monotonic()
@@ -71,9 +78,16 @@ class Progress:
     def standing(self) -> Standing:
         return self._standing
 
-    def begin(self, records: Iterable[TrialRecord]) -> None:
-        """Takes the trials so far: some where a sweep is resumed."""
+    def begin(self, records: Iterable[TrialRecord], extensions: Callable[[], Counts]) -> None:
+        """Takes the trials so far: some where a sweep is resumed.
+
+        Args:
+            records: The trials.
+            extensions: Asked, whenever a trial has begun or ended, where further replicates stand.
+        """
         self._standing = Standing.of(records, self._config)
+        self._count_extensions = extensions
+        self._extensions = extensions()
 
     def missed(self, report: TrackingReport, run: Run) -> None:
         """Says plainly what did not reach MLflow, and what writes it."""
@@ -113,7 +127,8 @@ class Progress:
 
     def started(self, task: Task, record: TrialRecord) -> None:
         self._stage = ""
-        self._running[task.number] = _Running(task, time.monotonic(), record.epochs)
+        self._running[task.number] = _Running(task, _title(record), time.monotonic(), record.epochs)
+        self._extensions = self._count_extensions()
 
     def epoch_finished(self, number: str, metrics: Mapping[str, float]) -> None:
         self._running[number].epoch = int(metrics["epoch"])
@@ -121,8 +136,9 @@ class Progress:
     def ended(self, record: TrialRecord) -> None:
         running = self._running.pop(record.number)
         if record.state == "complete":
-            self._durations.append(time.monotonic() - running.began)
+            self._durations.append((time.monotonic() - running.began) / self._size(running.task))
         self._standing.add(record)
+        self._extensions = self._count_extensions()
         if self._live is not None:
             if record.state == "failed":
                 self._live.console.print(self._line(record), highlight=False, markup=False, soft_wrap=True)
@@ -138,12 +154,24 @@ class Progress:
         done = self._standing.finished + self._standing.baselines
         mean = sum(self._durations) / len(self._durations)
         now = time.monotonic()
-        under_way = sum(min((now - running.began) / mean, 0.95) for running in self._running.values())
-        return max(total - done - under_way, 0.0) * mean / self.concurrency
+        sizes = {running.task.number: self._size(running.task) for running in self._running.values()}
+        under_way = sum(
+            min((now - running.began) / mean, 0.95 * sizes[number]) for number, running in self._running.items()
+        )
+        due = self._extensions.budget - self._extensions.complete
+        further = (self._config.search.replicates_for_front or 0) / self._config.train.replicates - 1
+        return max(total - done - under_way + due * further, 0.0) * mean / self.concurrency
+
+    def _size(self, task: Task) -> float:
+        """A task's share of the work of a whole setting."""
+        return 1.0 if task.replicates is None else len(task.replicates) / self._config.train.replicates
 
     def _line(self, record: TrialRecord) -> str:
-        left = self.seconds_left()
-        head = f"[{self._standing.finished}/{self._config.budget}] {describe(record)}"
+        left, extensions = self.seconds_left(), self._extensions
+        count = f"{self._standing.finished}/{self._config.budget}"
+        if record.extends is not None:
+            count = f"replicates {extensions.complete}/{extensions.budget}"
+        head = f"[{count}] {describe(record)}"
         if record.state == "failed":
             return f"{head}  failed: {record.failure}"
         if record.state == "pruned":
@@ -163,7 +191,7 @@ class Progress:
         self._live.update(self._panel(), refresh=True)
 
     def _panel(self) -> RenderableType:
-        config, standing = self._config, self._standing
+        config, standing, extensions = self._config, self._standing, self._extensions
         head = Table.grid(padding=(0, 2))
         left = self.seconds_left()
         head.add_row(
@@ -171,6 +199,7 @@ class Progress:
             ProgressBar(total=config.budget, completed=standing.finished, width=32),
             f"{standing.finished}/{config.budget} settings",
             f"{standing.baselines}/{len(config.baselines)} baselines",
+            *([f"{extensions.complete}/{extensions.budget} replicates of front"] if extensions.budget else []),
             f"elapsed {clock(time.monotonic() - self._began)}",
             f"left {clock(left)}" if left is not None else "",
         )
@@ -180,7 +209,7 @@ class Progress:
         for running in self._running.values():
             attacking = running.epoch >= config.train.epochs
             body.add_row(
-                Text(_title(running.task.number), style="cyan"),
+                Text(running.title, style="cyan"),
                 parameters_text(running.task.setting.parameters) or running.task.setting.loss,
                 "attacking" if attacking else f"epoch {running.epoch + 1}/{config.train.epochs}",
                 clock(time.monotonic() - running.began),
@@ -188,7 +217,7 @@ class Progress:
         foot = Table.grid(padding=(0, 2))
         if standing.best:
             cells = [
-                f"best {short(name)} {value_text(name, best.objectives[name])} (trial {best.number})"
+                f"best {short(name)} {value_text(name, best.objectives[name])} (trial {best.number}{_seeds(best)})"
                 for name, best in standing.best.items()
             ]
             foot.add_row(*cells, f"hypervolume {standing.hypervolume:.4f}")
@@ -202,7 +231,7 @@ class Progress:
 def describe(record: TrialRecord) -> str:
     """A trial in a few words, e.g. ``trial 7   s=1.2341 m=0.0456`` or ``baseline B0  cross-entropy``."""
     what = parameters_text(record.parameters) or record.loss
-    return f"{_title(record.number):<12}{what:<24}"
+    return f"{_title(record):<11} {what:<24}"
 
 
 def parameters_text(parameters: Mapping[str, float]) -> str:
@@ -235,5 +264,12 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _title(number: str) -> str:
-    return f"baseline {number}" if number.startswith("B") else f"trial {number}"
+def _title(record: TrialRecord) -> str:
+    if record.extends is not None:
+        return f"{record.number} of {record.extends}"
+    return f"baseline {record.number}" if record.is_baseline else f"trial {record.number}"
+
+
+def _seeds(record: TrialRecord) -> str:
+    """How many seeds a pooled number rests on."""
+    return f", {len(record.replicates)} seeds" if record.extensions else ""

@@ -21,6 +21,7 @@ from analysis.records import TrialRecord, is_accuracy, to_frame, write
 from search.config import SweepConfig
 from search.ledger import Ledger
 from search.progress import clock, short, value_text
+from search.replicates import pooled
 from search.runs import Run, command, relative
 from search.standing import Standing, reference_of
 
@@ -37,7 +38,10 @@ _DRAWING: Final = (
 
 @dataclass(frozen=True)
 class Results:
-    """A run's results on disk and in memory; ``stopped`` is the criterion that ended the search before its budget."""
+    """A run's results on disk and in memory, each setting's on all its replicates.
+
+    ``stopped`` is the criterion that ended the search before its budget.
+    """
 
     records: list[TrialRecord]
     front: list[TrialRecord]
@@ -49,7 +53,7 @@ class Results:
 def write_tables(run: Run, records: Sequence[TrialRecord]) -> list[Path]:
     """Writes ``trials.csv``, ``trials.parquet`` and ``pareto.yaml``; quick, so that an interrupted run has them."""
     write(records, run.folder)
-    front = pareto_front(records, run.config.objectives)
+    front = pareto_front(pooled(records, run.config.bounds), run.config.objectives)
     text = export(front, run.config.objectives, "yaml", str(run.folder / SWEEP_FILE))
     atomic.write(run.folder / "pareto.yaml", text)
     return [run.folder / name for name in (SWEEP_FILE, "trials.csv", "trials.parquet", "pareto.yaml")]
@@ -59,9 +63,9 @@ def write_results(run: Run, ledger: Ledger) -> Results:
     """Writes the tables and draws every picture."""
     records = ledger.records()
     files = write_tables(run, records) + draw_figures(run, ledger, records)
-    config = run.config
+    config, settings = run.config, pooled(records, run.config.bounds)
     return Results(
-        records, pareto_front(records, config.objectives), Standing.of(records, config), files, ledger.stopped
+        settings, pareto_front(settings, config.objectives), Standing.of(records, config), files, ledger.stopped
     )
 
 
@@ -82,12 +86,12 @@ def draw_figures(run: Run, ledger: Ledger, records: Sequence[TrialRecord]) -> li
 
     from analysis.figures import draw_hypervolume, draw_learning_curves, draw_pareto
 
-    config, frame, title = run.config, to_frame(records), picture_title(run)
-    parameters, reference = list(config.ranges), reference_of(records, config)
+    config, title, settings = run.config, picture_title(run), pooled(records, run.config.bounds)
+    parameters, reference, frame = list(config.ranges), reference_of(records, config), to_frame(settings)
     epochs = pd.DataFrame(
-        [{"number": record.number, **epoch} for record in records for epoch in ledger.history(record.number)]
+        [{"number": record.number, **epoch} for record in settings for epoch in ledger.history(record.number)]
     )
-    trace = hypervolume_trace(records, config.objectives, reference)
+    trace = hypervolume_trace(settings, config.objectives, reference)
     return [
         *draw_pareto(frame, config.objectives, parameters, run.figures, title=title),
         *draw_run_surfaces(run, records),
@@ -100,7 +104,8 @@ def draw_run_surfaces(run: Run, records: Sequence[TrialRecord]) -> list[Path]:
     """Draws clean accuracy, robust accuracy and each attack's over the first two parameters: the paper's Figure 4."""
     from analysis.surface_figures import draw_surfaces
 
-    return draw_surfaces(to_frame(records), list(run.config.ranges), run.figures, title=picture_title(run))
+    frame = to_frame(pooled(records, run.config.bounds))
+    return draw_surfaces(frame, list(run.config.ranges), run.figures, title=picture_title(run))
 
 
 def picture_title(run: Run) -> str:
@@ -116,17 +121,18 @@ def picture_title(run: Run) -> str:
 
 def print_summary(console: Console, run: Run, results: Results, seconds: float) -> None:
     """The end of a sweep for a person: the front, the baselines, the pictures, what to type next."""
-    config, standing = run.config, results.standing
+    standing = results.standing
     counts = f"{standing.finished} settings and {standing.baselines} baselines in {clock(seconds)}"
     failed = f", {standing.failed} failed and were replaced" if standing.failed else ""
     pruned = f" ({standing.pruned} stopped early)" if standing.pruned else ""
+    further = f", {standing.extensions} of them with further replicates" if standing.extensions else ""
     missed = f", {standing.infeasible} miss a constraint" if standing.infeasible else ""
-    console.print(f"\n[bold]{run.name}[/bold]: {counts}{pruned}{missed}{failed}", highlight=False)
+    console.print(f"\n[bold]{run.name}[/bold]: {counts}{pruned}{further}{missed}{failed}", highlight=False)
     console.print(front_table(run, results.records, results.front))
     console.print(
         f"Hypervolume {standing.hypervolume:.4f} over the reference point "
         f"({', '.join(f'{value:g}' for value in standing.reference.values())}). "
-        f"Intervals are 95 %: {_interval_kind(config.train.replicates)}.",
+        f"Intervals are 95 %: {_interval_kind(results)}.",
         highlight=False,
     )
     if results.stopped is not None:
@@ -159,7 +165,8 @@ def front_table(run: Run, records: Sequence[TrialRecord], front: Sequence[TrialR
     table = Table(title=f"{title}, and the baselines", box=SIMPLE_HEAD, min_width=64)
     table.title_justify = table.caption_justify = "left"
     table.caption = "; ".join(f"{record.number}: {_baseline_note(record)}" for record in baselines)
-    for name in ("trial", *config.ranges):
+    seeds = ["seeds"] if _shows_seeds(config) else []
+    for name in ("trial", *config.ranges, *seeds):
         table.add_column(name, justify="right", no_wrap=True)
     for name in config.objectives:
         unit = f"{_gap(config)}% (95 %)" if is_accuracy(name) else ""
@@ -177,6 +184,8 @@ def front_table(run: Run, records: Sequence[TrialRecord], front: Sequence[TrialR
 def _row(record: TrialRecord, config: SweepConfig) -> list[str]:
     cells = [record.number]
     cells += [f"{record.parameters[name]:.4f}" if name in record.parameters else "" for name in config.ranges]
+    if _shows_seeds(config):
+        cells.append(str(len(record.replicates)))
     for name in config.objectives:
         value, (low, high) = record.objectives[name], record.interval(name)
         interval = f"{_gap(config)}({100 * low:.1f} to {100 * high:.1f})"
@@ -184,6 +193,11 @@ def _row(record: TrialRecord, config: SweepConfig) -> list[str]:
     if config.constraints:
         cells.append("" if record.feasible else f"{record.violation:.4g}")
     return cells
+
+
+def _shows_seeds(config: SweepConfig) -> bool:
+    """Whether rows may rest on different numbers of replicates, each with a seed of its own."""
+    return config.search.replicates_for_front is not None
 
 
 def _gap(config: SweepConfig) -> str:
@@ -195,8 +209,13 @@ def _baseline_note(record: TrialRecord) -> str:
     return "normalised logits without scale and margin" if record.parameters else f"plain {record.loss}"
 
 
-def _interval_kind(replicates: int) -> str:
-    return "Student's t over the seeds" if replicates > 1 else "Wilson over the images, one seed a setting"
+def _interval_kind(results: Results) -> str:
+    shown = [*results.front, *(record for record in results.records if record.is_baseline)]
+    several = {len(record.replicates) > 1 for record in shown if record.state == "complete"}
+    if several == {True}:
+        return "Student's t over the seeds"
+    one = "Wilson over the images, one seed a setting"
+    return f"Student's t over the seeds where there are several, {one} elsewhere" if True in several else one
 
 
 def _train_first(run: Run, front: Sequence[TrialRecord]) -> str:

@@ -17,7 +17,7 @@ from search.halving import Halving
 from search.ledger import Ledger, Task
 from search.measurements import rung_values
 from search.patience import patiently
-from search.trial import EPOCH, FAILURE, HALT, NUMBER, OWNER, RESULT, SETTING
+from search.trial import EPOCH, FAILURE, HALT, NUMBER, OWNER, REPLICATES, RESULT, SETTING
 
 STORAGE_SECONDS: Final = 60.0  # how long a storage that does not answer is waited for
 
@@ -104,7 +104,7 @@ class LedgerSearcher(Searcher):
         record = self._ledger.record(task.number)
         for observer in self._observers:
             observer.started(task, record)
-        return {NUMBER: task.number, SETTING: asdict(task.setting)}
+        return {NUMBER: task.number, SETTING: asdict(task.setting), REPLICATES: task.replicates}
 
     def _epoch(self, trial_id: str, result: dict[str, Any]) -> bool:
         task = self._running.get(trial_id)
@@ -190,7 +190,7 @@ def rebuilt(halving: Halving, ledger: Ledger) -> Halving:
     results = [
         (epoch["time"], record.number, epoch)
         for record in ledger.records()
-        if not record.is_baseline and record.origin is None  # whose run may have had other rungs
+        if record.kind == "search" and record.origin is None  # whose run may have had other rungs
         for epoch in ledger.history(record.number)
     ]
     for _, number, epoch in sorted(results, key=lambda row: row[:2]):

@@ -16,7 +16,7 @@ import numpy as np
 
 from analysis.hypervolume import hypervolume
 from analysis.pareto import Direction
-from analysis.records import BASELINE_PREFIX
+from analysis.records import kind_of
 from search.halving import Halving
 from search.ledger import Ledger, Task
 from trainables.settings import Setting
@@ -176,7 +176,7 @@ class Simulation:
         points: list[list[float]] = []
         trace = []
         for end in self.ends:
-            if end.objectives is not None and not end.number.startswith(BASELINE_PREFIX):
+            if end.objectives is not None and kind_of(end.number) == "search":
                 points.append([end.objectives[name] for name in objectives])
                 trace.append((end.epochs, hypervolume(points, directions, corner)))
         return trace
@@ -224,7 +224,9 @@ def simulate(
         number, last = task.number, len(curve.seconds)
         if epoch > last:
             assert curve.objectives is not None
-            ledger.finish(number, {"objectives": dict(curve.objectives), "attack_seconds": curve.evaluation_seconds})
+            objectives = dict(curve.objectives)
+            result = {"objectives": objectives, "replicates": [objectives], "attack_seconds": curve.evaluation_seconds}
+            ledger.finish(number, result)
             ends.append(End(clock, number, spent, curve.objectives))
             continue
         if spent == epochs:
@@ -232,7 +234,7 @@ def simulate(
         spent += 1
         seconds, estimates = curve.seconds[epoch - 1], curve.estimates[epoch - 1]
         ledger.report(number, {"epoch": epoch, "seconds": seconds, **estimates})
-        if halving is not None and epoch in halving.rungs and not number.startswith(BASELINE_PREFIX):
+        if halving is not None and epoch in halving.rungs and kind_of(number) == "search":
             goes_on = halving.report(number, epoch, estimates)
             decisions.append(Decision(clock, number, epoch, goes_on))
             if not goes_on:

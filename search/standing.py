@@ -10,6 +10,7 @@ from analysis.hypervolume import SearchFront, reference_point
 from analysis.pareto import complete_search_trials
 from analysis.records import TrialRecord
 from search.config import SweepConfig
+from search.replicates import pooled
 
 _DEARER: Final = 2.0  # than the dearest baseline: the reference point of a cost
 
@@ -19,7 +20,8 @@ class Standing:
 
     ``finished`` are settings of the search itself that are complete or pruned; ``infeasible`` complete ones that miss a
     constraint; ``best`` the best of each objective among those that miss none; ``reference`` the hypervolume's
-    reference point, empty as long as ``reference_of`` knows none.
+    reference point, empty as long as ``reference_of`` knows none. Where settings have had further replicates, their
+    pooled numbers count; ``extensions`` are the complete trials that gave them.
 
     Args:
         config: The sweep.
@@ -28,7 +30,9 @@ class Standing:
     def __init__(self, config: SweepConfig) -> None:
         self._config = config
         self._front = SearchFront(config.objectives)
+        self._complete: list[TrialRecord] = []
         self._complete_baselines: list[TrialRecord] = []
+        self._extensions: list[TrialRecord] = []
         self.finished = self.pruned = self.infeasible = self.failed = 0
         self.best: dict[str, TrialRecord] = {}
         self.reference: dict[str, float] = {}
@@ -48,6 +52,11 @@ class Standing:
         return len(self._complete_baselines)
 
     @property
+    def extensions(self) -> int:
+        """Complete trials of further replicates."""
+        return len(self._extensions)
+
+    @property
     def hypervolume(self) -> float:
         """Of the settings that meet the constraints; 0 without a reference point."""
         return self._front.hypervolume
@@ -60,14 +69,31 @@ class Standing:
                 self._complete_baselines.append(record)
                 self._find_reference()
             return
+        if record.kind == "replicates":
+            if record.state == "complete":
+                self._extensions.append(record)
+                self._pool()
+            return
         if record.origin is None:
             self.finished += record.state in ("complete", "pruned")
             self.pruned += record.state == "pruned"
-        self._front.take(record)
         for candidate in complete_search_trials([record]):
-            self.infeasible += not candidate.feasible
-            if candidate.feasible:
-                self._compare(candidate)
+            self._complete.append(candidate)
+            self._judge(candidate)
+
+    def _judge(self, candidate: TrialRecord) -> None:
+        self._front.take(candidate)
+        self.infeasible += not candidate.feasible
+        if candidate.feasible:
+            self._compare(candidate)
+
+    def _pool(self) -> None:
+        """Judges all again: a mean over more replicates may be worse, and a front that grows takes nothing back."""
+        self._front, self.best, self.infeasible = SearchFront(self._config.objectives), {}, 0
+        for candidate in pooled([*self._complete, *self._extensions], self._config.bounds):
+            self._judge(candidate)
+        if self.reference:
+            self._front.refer_to(self.reference)
 
     def _compare(self, candidate: TrialRecord) -> None:
         for name, direction in self._config.objectives.items():
@@ -87,9 +113,10 @@ def reference_of(records: Iterable[TrialRecord], config: SweepConfig) -> dict[st
 
     A loss or a wall time has no natural worst value. The baselines are trained beside every search, under its budget
     and on its machine, and no search result moves them: a setting that costs more than twice as much adds nothing.
+    Their further replicates do not move it either.
 
     Args:
-        records: The run's trials.
+        records: The run's trials, not pooled.
         config: The sweep.
 
     Returns:

@@ -25,6 +25,7 @@ class Status:
     """A run's state, counts and best so far.
 
     Args:
+        extensions: Where the contenders' further replicates stand.
         stopped: The criterion that ended the search before its budget was spent, if one has.
         agreement: Whether ``trials.csv`` and MLflow agree with the ledger; None while a driver is at work.
     """
@@ -32,6 +33,7 @@ class Status:
     run: Run
     state: State
     counts: Counts
+    extensions: Counts
     standing: Standing
     running: list[TrialRecord]
     stopped: str | None = None
@@ -51,11 +53,16 @@ class Status:
                 "budget": counts.budget,
             },
             "baselines": {"complete": self.standing.baselines, "budget": len(self.run.config.baselines)},
+            "replicates_for_front": {"complete": self.extensions.complete, "budget": self.extensions.budget},
             "infeasible": self.standing.infeasible,
             "hypervolume": self.standing.hypervolume,
             "reference_point": self.standing.reference,
             "best": {
-                name: {"number": record.number, "value": record.objectives[name]}
+                name: {
+                    "number": record.number,
+                    "value": record.objectives[name],
+                    "replicates": len(record.replicates),
+                }
                 for name, record in self.standing.best.items()
             },
             "running": [{"number": record.number, "epoch": record.epochs} for record in self.running],
@@ -101,6 +108,7 @@ def read_status(name: str, runs_dir: Path, *, verify: bool = False) -> Status:
         run=run,
         state=_state(ledger, alive),
         counts=ledger.counts(),
+        extensions=ledger.extensions(),
         standing=Standing.of(records, run.config),
         running=[record for record in records if record.state == "running"],
         stopped=ledger.stopped,
@@ -117,6 +125,13 @@ def print_status(console: Console, status: Status) -> None:
         + (f", {counts.failed} failed" if counts.failed else ""),
         highlight=False,
     )
+    extensions = status.extensions
+    if extensions.budget:
+        console.print(
+            f"  replicates of front: {extensions.complete} of {extensions.budget} settings have "
+            f"{config.search.replicates_for_front} seeds",
+            highlight=False,
+        )
     if counts.imported:
         console.print(f"  {counts.imported} trials taken over from earlier runs", highlight=False)
     for record in status.running:

@@ -35,6 +35,8 @@ class Effort:
         """Takes a trial that has ended."""
         if record.origin is None:
             self.seconds += record.train_seconds + record.attack_seconds
+        if record.kind == "replicates":  # the search is over, and learns nothing from them
+            return
         if record.is_baseline:
             self._standing.add(record)
         elif record.state in ("complete", "pruned"):

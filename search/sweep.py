@@ -108,7 +108,7 @@ def _drive(
         ledger.adopt(lease.verify)
         _take_over(run, ledger, progress)
         tracker.start(_parent(run))
-        progress.begin(ledger.records())
+        progress.begin(ledger.records(), ledger.extensions)
         mirror = _Mirror(ledger, tracker, run.config)
         mirror.catch_up()
         if connection is not None and not ledger.complete:
@@ -254,11 +254,12 @@ class _Mirror:
         self._tracker.update(record, self._ledger.history(record.number))
 
     def _summarize(self, record: TrialRecord) -> None:
-        """A point of the sweep's curves for every trial that counts towards the budget."""
+        """A point of the sweep's curves for every trial that counts towards the budget or gave replicates."""
         assert record.finished is not None
         standing = self._standing
         standing.add(record)
         if record.origin is None and not record.is_baseline and record.state in ("complete", "pruned"):
+            step = standing.finished + standing.extensions
             values = {
                 "trials_finished": standing.finished,
                 "trials_infeasible": standing.infeasible,
@@ -266,7 +267,7 @@ class _Mirror:
                 "hypervolume": standing.hypervolume,
                 **{f"best_{name}": best.objectives[name] for name, best in standing.best.items()},
             }
-            self._tracker.summary(values, standing.finished, record.finished)
+            self._tracker.summary(values, step, record.finished)
 
 
 def _order_of_ends(record: TrialRecord) -> tuple[float, str]:

@@ -373,7 +373,7 @@ class _Mirror:
         run = self._children.get(record.number)
         if run is None:
             tags = {_PARENT_TAG: self._parent.id, NUMBER_TAG: record.number}
-            tags[KIND_TAG] = "baseline" if record.is_baseline else "trial"
+            tags[KIND_TAG] = "trial" if record.kind == "search" else record.kind
             run = self._create(_title(record), record.started or time.time(), tags)
             self._children[record.number] = run
         elif run.revision == revision and run.status == status:
@@ -554,6 +554,8 @@ def _create_database(database: Path) -> None:
 
 
 def _title(record: TrialRecord) -> str:
+    if record.extends is not None:
+        return f"replicates {record.number} of {record.extends}"
     if not record.is_baseline:
         return f"trial {record.number}"
     parameters = "".join(f" {name}={value:g}" for name, value in record.parameters.items())
@@ -573,8 +575,9 @@ def _trial_tags(record: TrialRecord, run_dir: Path) -> dict[str, str]:
             tags[f"robustfront.{name}"] = str(run_dir / path)
     if record.constraints:
         tags["robustfront.feasible"] = str(record.feasible).lower()
-    if record.origin is not None:
-        tags["robustfront.origin"] = record.origin
+    for name in ("origin", "extends"):
+        if getattr(record, name) is not None:
+            tags[f"robustfront.{name}"] = getattr(record, name)
     return tags | ({"robustfront.failure": record.failure} if record.failure else {})
 
 

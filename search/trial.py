@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ray import tune
 
-from analysis.records import BASELINE_PREFIX
+from analysis.records import kind_of
 from search.measurements import epoch_metrics, result_values
 from trainables.settings import Problem, Rungs, Setting
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trainables.train import EpochResult
 
 # Keys of a trial's configuration and of its results; epochs and results are JSON, because Tune flattens mappings.
-NUMBER, SETTING = "number", "setting"
+NUMBER, SETTING, REPLICATES = "number", "setting", "replicates"
 OWNER, EPOCH, RESULT, FAILURE, HALT = "owner", "epoch", "result", "failure", "halt"
 _DONE: Final = "done"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -48,7 +48,7 @@ class SettingTrial(tune.Trainable):
         Args:
             config: The first setting and its number.
             problem: What all settings share.
-            rungs: Where settings are compared during their training; baselines are not.
+            rungs: Where settings are compared during their training: those of the search alone.
             folder: The run's folder.
             owner: The epoch of the driver's lease: checkpoints and results carry it.
             threads: torch threads; as many as the trial has processors.
@@ -89,9 +89,9 @@ class SettingTrial(tune.Trainable):
 
     def _begin(self, config: Mapping[str, Any]) -> None:
         self._number: str = config[NUMBER]
-        self._results = self._run(Setting(**config[SETTING]))
+        self._results = self._run(Setting(**config[SETTING]), config[REPLICATES])
 
-    def _run(self, setting: Setting) -> Iterator[EpochResult | SettingResult]:
+    def _run(self, setting: Setting, replicates: Sequence[int] | None) -> Iterator[EpochResult | SettingResult]:
         """Everything that can go wrong in a worker goes wrong in here, so that ``step`` can say it."""
         import torch
 
@@ -105,10 +105,11 @@ class SettingTrial(tune.Trainable):
         yield from run_setting(
             self._problem,
             setting,
+            replicates=replicates,
             device=device,
             checkpoints=self._checkpoints,
             owner=self._owner,
-            rungs=None if self._number.startswith(BASELINE_PREFIX) else self._rungs,
+            rungs=self._rungs if kind_of(self._number) == "search" else None,
             splits=self._splits,
         )
 

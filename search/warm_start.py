@@ -42,7 +42,7 @@ def with_lasting_paths(config: SweepConfig, runs_dir: Path) -> SweepConfig:
 
 
 def read_warm_start(run: Run, data: Mapping[str, Any]) -> WarmStart:
-    """Collects the trials of ``search.warm_start``: complete ones of the search, never baselines.
+    """Collects the trials of ``search.warm_start``: complete ones of the search, never baselines or further replicates.
 
     Args:
         run: The new run.
@@ -82,7 +82,7 @@ def _finished(ledger: Ledger, earlier: Run, folder: Path) -> list[EarlierTrial]:
     trials = []
     for number, trial in ledger.trials():
         record = ledger.record(number)
-        if record.is_baseline or trial.state != TrialState.COMPLETE:
+        if record.kind != "search" or trial.state != TrialState.COMPLETE:
             continue
         kept = {
             name: None if path is None else os.path.relpath(earlier.folder / path, folder)

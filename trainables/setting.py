@@ -42,6 +42,7 @@ def run_setting(
     problem: Problem,
     setting: Setting,
     *,
+    replicates: Sequence[int] | None = None,
     device: torch.device | str = "cpu",
     checkpoints: Path | None = None,
     owner: int = 0,
@@ -54,6 +55,7 @@ def run_setting(
     Args:
         problem: Data, model, training and attacks.
         setting: The loss and its parameters.
+        replicates: Which replicates, counted from 0; the problem's own where it is None.
         device: Where everything runs.
         checkpoints: Folder of the setting's checkpoints, one saved an epoch; None to save none.
         owner: Who claims that folder; a later owner has a higher number.
@@ -72,24 +74,24 @@ def run_setting(
         Superseded: A later owner has claimed the folder of the checkpoints.
     """
     splits = splits or load_splits(problem.data, device)
-    replicates = make_replicates(problem, splits, device)
+    models = make_replicates(problem, splits, device, replicates)
     if checkpoints:
         claim(checkpoints, owner)
-        for epoch in range(load_latest(checkpoints, replicates)):
-            yield epoch_result(replicates, epoch + 1)
-    for result in train(replicates, loss_function(setting), splits, problem.train, augment=problem.data.augment):
+        for epoch in range(load_latest(checkpoints, models)):
+            yield epoch_result(models, epoch + 1)
+    for result in train(models, loss_function(setting), splits, problem.train, augment=problem.data.augment):
         if rungs is not None and result.epoch in rungs.epochs:
-            estimate_robustness(replicates, splits["validation"], rungs.robustness)
+            estimate_robustness(models, splits["validation"], rungs.robustness)
         if checkpoints:
-            save(checkpoints, replicates, result.epoch, owner)
-        yield epoch_result(replicates, result.epoch)
+            save(checkpoints, models, result.epoch, owner)
+        yield epoch_result(models, result.epoch)
 
     start = time.perf_counter()
     outcomes = evaluate(
-        [replicate.model for replicate in replicates],
+        [replicate.model for replicate in models],
         splits["validation"],
         problem.robustness,
-        [replicate.seed for replicate in replicates],
+        [replicate.seed for replicate in models],
         progress,
     )
     attack_seconds = time.perf_counter() - start
@@ -107,9 +109,9 @@ def run_setting(
                 "validation_loss": replicate.history[-1].validation_loss,
                 "attack_accuracy": {name: float(accuracy[r]) for name, accuracy in attacks.items()},
             }
-            for r, replicate in enumerate(replicates)
+            for r, replicate in enumerate(models)
         ],
-        train_seconds=sum(epoch.seconds for replicate in replicates for epoch in replicate.history),
+        train_seconds=sum(epoch.seconds for replicate in models for epoch in replicate.history),
         attack_seconds=attack_seconds,
     )
 

@@ -123,25 +123,36 @@ class Replicate:
         self.history = [ReplicateEpoch(**epoch) for epoch in state["history"]]
 
 
-def replicate_seeds(settings: TrainSettings) -> tuple[int, ...]:
-    """The replicates' seeds: the same for every setting, and replicate r's whatever their number."""
-    return tuple(_derived(settings.seed, r) for r in range(settings.replicates))
+def replicate_seeds(settings: TrainSettings, replicates: Sequence[int] | None = None) -> tuple[int, ...]:
+    """The replicates' seeds: the same for every setting, and replicate r's whatever their number.
+
+    Args:
+        settings: What the seeds derive from.
+        replicates: Which replicates, counted from 0; the first ``settings.replicates`` where it is None.
+    """
+    wanted = range(settings.replicates) if replicates is None else replicates
+    return tuple(_derived(settings.seed, r) for r in wanted)
 
 
-def make_replicates(problem: Problem, splits: Mapping[str, Split], device: torch.device | str) -> list[Replicate]:
+def make_replicates(
+    problem: Problem,
+    splits: Mapping[str, Split],
+    device: torch.device | str,
+    replicates: Sequence[int] | None = None,
+) -> list[Replicate]:
     """Untrained replicates of a problem's model; the same for every setting, since random numbers are common.
 
     Args:
         problem: The model and how it is trained.
         splits: The ``train`` split at least: it gives the number of channels and the colour statistics.
         device: Where the models live.
+        replicates: Which replicates, as in ``replicate_seeds``.
 
     Returns:
         One replicate a seed.
     """
-    return [
-        _make_replicate(problem, splits["train"], torch.device(device), seed) for seed in replicate_seeds(problem.train)
-    ]
+    seeds = replicate_seeds(problem.train, replicates)
+    return [_make_replicate(problem, splits["train"], torch.device(device), seed) for seed in seeds]
 
 
 def _make_replicate(problem: Problem, split: Split, device: torch.device, seed: int) -> Replicate:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis import figures, surface_figures
-from analysis.figures import draw_hypervolume, draw_learning_curves, draw_pareto, left_out
+from analysis.figures import draw_hypervolume, draw_learning_curves, draw_pareto, left_out, replicates_note
 from analysis.hypervolume import hypervolume_trace, reference_point
 from analysis.records import TrialRecord, to_frame
 from analysis.surface_figures import draw_surfaces
@@ -161,6 +161,19 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="epochs"):
         draw_learning_curves(pd.DataFrame(), frame, ["s", "m"], tmp_path, title=TITLE)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures_say_how_many_replicates_their_numbers_rest_on(tmp_path: Path) -> None:
+    assert replicates_note(to_frame(scattered_run(replicates=3))) == ""
+    frame = to_frame([*scattered_run(replicates=1)[:10], *scattered_run(replicates=3)[10:13]])
+    assert replicates_note(frame) == "Means over 1 to 3 replicates: 3 of 13 over 3."
+    for draw, name in ((draw_pareto, "pareto.html"), (draw_surfaces, "surfaces.html")):
+        arguments = (OBJECTIVES, ["s", "m"]) if draw is draw_pareto else (["s", "m"],)
+        draw(frame, *arguments, tmp_path, title="x")  # type: ignore[operator]
+        page = (tmp_path / name).read_text()
+        assert "Means over 1 to 3 replicates: 3 of 13 over 3." in page
+        assert "means over 3 replicates" in page
+        assert "means over 1 replicates" not in page
 
 
 def test_left_out_counts_every_state() -> None:

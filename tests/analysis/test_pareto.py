@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from analysis.pareto import Direction, export, is_nondominated, pareto_front, pareto_table
+from analysis.pareto import Direction, export, is_nondominated, pareto_front, pareto_table, train_command
 from analysis.records import TrialRecord
 from tests.analysis.examples import OBJECTIVES, grid_run, scattered_run
 
@@ -98,6 +98,12 @@ def test_only_complete_search_trials_enter_and_equal_ones_stay() -> None:
     assert pareto_front([], OBJECTIVES) == []
 
 
+def replicated(number: str, replicates: int, **changes: object) -> TrialRecord:
+    return trial(
+        number, 0.98, 0.4, replicates=({"clean_accuracy": 0.98, "robust_accuracy": 0.4},) * replicates, **changes
+    )
+
+
 def test_json_is_what_other_programs_are_promised() -> None:
     front = pareto_front([trial("3", 0.98, 0.4)], OBJECTIVES)
     (entry,) = json.loads(export(front, OBJECTIVES, "json", "configs/quickstart.yaml"))
@@ -107,6 +113,7 @@ def test_json_is_what_other_programs_are_promised() -> None:
     assert (entry["clean_accuracy"], entry["robust_accuracy"]) == (0.98, 0.4)
     assert entry["clean_accuracy_interval"][0] < 0.98 < entry["clean_accuracy_interval"][1]
     assert entry["seeds"] == [7, 8]
+    assert entry["replicates"] == 0
 
 
 def test_the_command_gives_every_parameter_back_to_the_last_digit() -> None:
@@ -115,6 +122,24 @@ def test_the_command_gives_every_parameter_back_to_the_last_digit() -> None:
     assert words[:3] == ["robustfront", "train", "my configs/a.yaml"]
     assert words[3::2] == ["--param", "--param"]
     assert {name: float(value) for name, value in (word.split("=") for word in words[4::2])} == entry["params"]
+
+
+def test_the_command_of_pooled_numbers_asks_for_all_replicates() -> None:
+    (entry,) = json.loads(export([replicated("3", 5, extensions=("R0", "R1"))], OBJECTIVES, "json", "a.yaml"))
+    assert entry["command"].endswith(" --set train.replicates=5")
+    assert entry["replicates"] == 5
+    assert "--set" not in train_command(replicated("3", 5), "a.yaml")  # its configuration says so
+
+
+def test_rows_say_how_many_replicates_they_rest_on() -> None:
+    rows = pareto_table([replicated("3", 1), replicated("4", 3, extensions=("R0",))], OBJECTIVES)
+    assert [row["replicates"] for row in rows] == ["1", "3"]
+
+
+def test_csv_holds_what_some_of_the_front_alone_have() -> None:
+    front = [trial("3", 0.98, 0.4), trial("4", 0.97, 0.5, origin="first/7")]
+    rows = list(csv.DictReader(io.StringIO(export(front, OBJECTIVES, "csv", "a.yaml"))))
+    assert [row["origin"] for row in rows] == ["", "first/7"]
 
 
 def test_yaml_holds_what_json_holds() -> None:

@@ -14,11 +14,32 @@ from analysis.statistics import student_interval, wilson_interval
 from tests.analysis.examples import ATTACKS, grid_run, scattered_run
 
 
-def test_trials_are_in_natural_order_and_baselines_last() -> None:
-    numbers = ["10", "B1", "2", "B0", "0", "1"]
-    records = [TrialRecord(number=number, loss="i-sce", parameters={}, state="running") for number in numbers]
-    assert [record.number for record in in_order(records)] == ["0", "1", "2", "10", "B0", "B1"]
-    assert list(to_frame(records)["number"]) == ["0", "1", "2", "10", "B0", "B1"]
+def test_trials_are_in_natural_order_then_baselines_then_further_replicates() -> None:
+    extends = {"R10": "B0", "R9": "2"}
+    records = [
+        TrialRecord(number=number, loss="i-sce", parameters={}, state="running", extends=extends.get(number))
+        for number in ("R10", "10", "B1", "2", "R9", "B0", "0", "1")
+    ]
+    order = ["0", "1", "2", "10", "B0", "B1", "R9", "R10"]
+    assert [record.number for record in in_order(records)] == order
+    frame = to_frame(records)
+    assert list(frame["number"]) == order
+    assert list(frame["kind"]) == ["search"] * 4 + ["baseline"] * 2 + ["replicates"] * 2
+    assert list(frame["extends"].dropna()) == ["2", "B0"]
+    assert frame["replicates"].isna().all()
+
+
+@pytest.mark.parametrize(("number", "extends"), [("R0", None), ("0", "1"), ("B0", "1")])
+def test_further_replicates_are_of_a_trial_and_nothing_else_is(number: str, extends: str | None) -> None:
+    with pytest.raises(AssertionError):
+        TrialRecord(number=number, loss="i-sce", parameters={}, state="running", extends=extends)
+
+
+def test_the_table_says_how_many_replicates_a_row_rests_on() -> None:
+    records = [*scattered_run(replicates=1)[:2], *scattered_run(replicates=3)[2:4]]
+    frame = to_frame(records)
+    assert list(frame["replicates"]) == [1, 1, 3, 3]
+    assert list(frame["clean_accuracy[2]"].isna()) == [True, True, False, False]
 
 
 def test_columns_do_not_depend_on_the_order_of_the_records() -> None:
@@ -28,9 +49,9 @@ def test_columns_do_not_depend_on_the_order_of_the_records() -> None:
         *("number", "kind", "state", "loss", "s", "m"),
         *(f"{name}{end}" for name in ("clean_accuracy", "robust_accuracy", *ATTACKS) for end in ("", "_low", "_high")),
         *(f"{name}[{r}]" for name in ("clean_accuracy", "robust_accuracy", *ATTACKS) for r in (0, 1)),
-        *("feasible", "violation", "seeds", "images_clean_accuracy", "images_robust_accuracy"),
+        *("feasible", "violation", "replicates", "seeds", "images_clean_accuracy", "images_robust_accuracy"),
         *("epochs", "train_seconds", "attack_seconds", "seconds", "started", "finished"),
-        *("failure", "checkpoint", "outcomes", "origin"),
+        *("failure", "checkpoint", "outcomes", "origin", "extends"),
     ]
 
 

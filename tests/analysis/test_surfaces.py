@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -122,6 +124,23 @@ def test_noise_is_binomial_over_images_or_the_variance_over_seeds() -> None:
     assert pooled is not None
     each = three[[f"clean_accuracy[{r}]" for r in range(3)]].to_numpy()
     np.testing.assert_allclose(pooled, np.mean([np.var(row, ddof=1) for row in each]) / 3)
+
+
+def test_rows_of_more_replicates_have_less_noise_and_one_of_them_tells_nothing_of_it() -> None:
+    rows = [*grid_run(replicates=1)[:5], *grid_run(replicates=2)[5:8], *grid_run(replicates=4)[8:12]]
+    frame = complete(to_frame(rows), "search")
+    noise = observation_noise(frame, "clean_accuracy")
+    assert noise is not None
+    each = [[replicate["clean_accuracy"] for replicate in record.replicates] for record in rows]
+    squares = sum(len(values) * np.var(values) for values in each)
+    np.testing.assert_allclose(noise, [squares / (3 * 1 + 4 * 3) / len(values) for values in each])
+
+
+def test_what_was_measured_of_all_replicates_together_has_no_known_noise() -> None:
+    rows = [
+        replace(record, objectives={**record.objectives, "train_seconds": 9.5}) for record in grid_run(replicates=2)
+    ]
+    assert observation_noise(complete(to_frame(rows), "search"), "train_seconds") is None
 
 
 def test_no_accuracy_is_certain() -> None:

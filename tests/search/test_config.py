@@ -25,6 +25,13 @@ def test_every_shipped_configuration_is_legal_and_is_read_back_as_it_was_resolve
     assert config.name == path.stem
 
 
+def test_the_front_has_no_fewer_replicates_than_the_rest() -> None:
+    config = small_config(train={"replicates": 3}, search={"replicates_for_front": 3})
+    assert config.search.replicates_for_front == 3
+    with pytest.raises(UserError, match=r"^search.replicates_for_front must be at least train.replicates \(3\), got 2"):
+        small_config(train={"replicates": 3}, search={"replicates_for_front": 2})
+
+
 def test_the_papers_setting_comes_first_then_the_enqueued_ones() -> None:
     config = small_config(search={"enqueue": [{"m": 0.05, "s": 1.5}, {"s": 1.0, "m": 0.1}]})
     assert config.fixed_settings == [{"s": 1.0, "m": 0.1}, {"s": 1.5, "m": 0.05}]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
 from analysis.records import TrialRecord
-from search.ledger import Task
+from search.ledger import Counts, Task
 from search.progress import Progress, clock
 from search.standing import Standing
 from tests.search.examples import small_config
@@ -133,3 +134,45 @@ def test_costs_have_their_units_and_what_misses_a_constraint_is_counted_and_neve
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (65.4, "1:05"), (3725, "1:02:05")])
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def test_further_replicates_have_a_count_of_their_own_and_time_of_their_own() -> None:
+    config = small_config(search={"trials": 1, "replicates_for_front": 3})
+    output = StringIO()
+    progress = Progress(config, Console(file=output, width=160, color_system=None), quiet=False)
+    counts = Counts(complete=0, pruned=0, failed=0, running=0, budget=0)
+    one, two = {"clean_accuracy": 0.9, "robust_accuracy": 0.4}, {"clean_accuracy": 0.6, "robust_accuracy": 0.1}
+    with progress:
+        progress.begin([], lambda: counts)
+        for number in ("B0", "B1"):
+            one_trial(progress, record(number, 0.9))
+        progress.started(Task("0", SETTING), record("0"))
+        counts = replace(counts, budget=3)  # the search ends with this trial
+        progress.ended(record("0", 0.9, replicates=(one,)))
+        mean = sum(progress._durations) / 3
+        assert progress.seconds_left() == pytest.approx(3 * 2 * mean), "two replicates each, in place of one"
+        task = Task("R0", SETTING, replicates=(1, 2))
+        progress.started(task, record("R0", extends="0"))
+        counts = replace(counts, complete=1)
+        progress.ended(record("R0", 0.6, 0.1, extends="0", replicates=(two, two)))
+    lines = output.getvalue().splitlines()
+    assert lines[2].startswith("[1/1] trial 0     s=1.2500")
+    assert lines[3].startswith("[replicates 1/3] R0 of 0     s=1.2500")
+    assert "clean  60.0 %  robust  10.0 %" in lines[3], "its own numbers"
+    assert "hypervolume 0.1400" in lines[3], "the pooled ones: 0.7 * 0.2"
+
+
+def test_a_panel_says_which_best_rests_on_more_seeds() -> None:
+    config = small_config(search={"trials": 1, "replicates_for_front": 2})
+    output = StringIO()
+    progress = Progress(config, Console(file=output, force_terminal=True, width=160, color_system=None), quiet=False)
+    values = ({"clean_accuracy": 0.9, "robust_accuracy": 0.4},)
+    records = [record("0", 0.9, replicates=values), record("R0", 0.9, extends="0", replicates=values)]
+    with progress:
+        progress.begin(records, lambda: Counts(complete=1, pruned=0, failed=0, running=1, budget=4))
+        progress.started(Task("R1", SETTING, replicates=(1,)), record("R1", extends="B0"))
+        progress.stage("x")
+    text = output.getvalue()
+    assert "1/4 replicates of front" in text
+    assert "R1 of B0" in text
+    assert "best clean 90.0 % (trial 0, 2 seeds)" in text

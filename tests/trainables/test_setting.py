@@ -49,6 +49,19 @@ def test_a_setting_is_trained_and_attacked(problem: Problem) -> None:
     assert result.attack_seconds > 0
 
 
+def test_a_replicate_is_the_same_whichever_are_trained_beside_it(problem: Problem) -> None:
+    *epochs, later = run_setting(problem, SETTING, replicates=[1, 2])
+    three = dataclasses.replace(problem, train=dataclasses.replace(problem.train, replicates=3))
+    all_epochs, together = finish(three)
+    assert isinstance(later, SettingResult)
+    assert later.replicates == together.replicates[1:]
+    assert later.outcomes.seeds == together.outcomes.seeds[1:]
+    np.testing.assert_array_equal(later.outcomes.kept, together.outcomes.kept[1:])
+    for epoch, all_three in zip(epochs, all_epochs, strict=True):
+        assert isinstance(epoch, EpochResult)
+        assert epoch.train_loss == all_three.train_loss[1:]
+
+
 @pytest.mark.parametrize("stop_after", [1, 3])
 def test_a_stopped_setting_goes_on_to_the_same_result(problem: Problem, tmp_path: Path, stop_after: int) -> None:
     whole_epochs, whole = finish(problem)

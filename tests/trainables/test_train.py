@@ -40,6 +40,7 @@ def test_replicates_share_their_seeds_whatever_their_number() -> None:
     assert replicate_seeds(TrainSettings(seed=4, replicates=2)) == many[:2]
     assert len({*many, *replicate_seeds(TrainSettings(seed=5, replicates=5))}) == 10
     assert all(0 <= seed < 2**32 for seed in many)
+    assert replicate_seeds(TrainSettings(seed=4, replicates=2), [2, 4]) == (many[2], many[4])
 
 
 def test_lenet5_learns_digits(problem: Problem) -> None:
