@@ -363,6 +363,11 @@ class Ledger:
         assert isinstance(self._storage, RDBStorage), "a ledger in memory has no database"
         return self._storage.engine
 
+    def close(self) -> None:
+        """Gives the database its connections back. Harmless: a later call opens new ones."""
+        if isinstance(self._storage, RDBStorage):
+            self._storage.engine.dispose()
+
     # Reading
 
     def trials(self) -> list[tuple[str, FrozenTrial]]:

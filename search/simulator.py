@@ -14,6 +14,7 @@ import heapq
 import itertools
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,11 +69,12 @@ class Replay:
     Of replicates these are the means, which is what a search goes by.
 
     Args:
-        known: Settings and their curves. Of two curves of one setting the first counts.
+        known: Settings of the search and their curves. Of two curves of one setting the first counts.
+        baselines: The same of the baselines. These stand for no other setting: they have no estimates.
     """
 
-    def __init__(self, known: Sequence[tuple[Setting, Curve]]) -> None:
-        self._known = list(known)
+    def __init__(self, known: Sequence[tuple[Setting, Curve]], baselines: Sequence[tuple[Setting, Curve]] = ()) -> None:
+        self._known, self._baselines = list(known), list(baselines)
 
     @classmethod
     def of(cls, ledger: Ledger) -> Replay:
@@ -86,7 +88,8 @@ class Replay:
         """
         trials = _ended(ledger)
         first, ends = min((trial.started for trial in trials), default=0.0), sorted(trial.ended for trial in trials)
-        known = []
+        known: list[tuple[Setting, Curve]] = []
+        baselines: list[tuple[Setting, Curve]] = []
         for trial in trials:
             if trial.record.state == "failed" or not trial.history:
                 continue
@@ -98,8 +101,9 @@ class Replay:
                 objectives=ledger.measured(trial.record.number) or None,
                 evaluation_seconds=trial.ended - times[-1],
             )
-            known.append((Setting(trial.record.loss, dict(trial.record.parameters)), curve))  # type: ignore[arg-type]
-        return cls(known)
+            setting = Setting(trial.record.loss, dict(trial.record.parameters))  # type: ignore[arg-type]
+            (baselines if trial.record.is_baseline else known).append((setting, curve))
+        return cls(known, baselines)
 
     def curve(self, task: Task) -> Curve:
         """The curve of this setting; else of the nearest one that was trained to its end.
@@ -109,12 +113,13 @@ class Replay:
         Raises:
             ValueError: The run holds no setting of this loss that was trained to its end.
         """
-        for setting, curve in self._known:
+        known = self._baselines if task.number.startswith(BASELINE_PREFIX) else self._known
+        for setting, curve in known:
             if setting == task.setting:
                 return curve
         complete = [
             (setting, curve)
-            for setting, curve in self._known
+            for setting, curve in known
             if setting.loss == task.setting.loss and curve.objectives is not None
         ]
         if not complete:
@@ -290,12 +295,12 @@ def search_again(run: Run, config: SweepConfig) -> tuple[Ledger, Simulation]:
     """
     _check_known(run, config)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    before = open_ledger(run)
-    ledger = Ledger(InMemoryStorage(), config, "new")
-    if config.search.warm_start:
-        ledger.take_over(before.earlier_trials())
-    concurrency = config.search.concurrency or _concurrency(before)
-    return ledger, simulate(ledger, Replay.of(before), concurrency=concurrency, halving=make_halving(config))
+    with closing(open_ledger(run)) as before:
+        ledger = Ledger(InMemoryStorage(), config, "new")
+        if config.search.warm_start:
+            ledger.take_over(before.earlier_trials())
+        replay, concurrency = Replay.of(before), config.search.concurrency or _concurrency(before)
+    return ledger, simulate(ledger, replay, concurrency=concurrency, halving=make_halving(config))
 
 
 def _check_known(run: Run, config: SweepConfig) -> None:

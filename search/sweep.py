@@ -137,6 +137,7 @@ def _drive(
         report = tracker.close(status)
         progress.missed(report, run)
         lease.release()
+        ledger.close()
     return Outcome(results, report, time.monotonic() - began)
 
 

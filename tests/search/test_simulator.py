@@ -161,11 +161,11 @@ def test_a_replay_answers_with_the_nearest_whole_training() -> None:
     near, far, stopped = curve(0.1), curve(0.2), curve(0.3, whole=False)
     replay = Replay(
         [
-            (Setting("cross-entropy", {}), curve(0.4)),
             (Setting("i-sce", {"s": 1.0, "m": 0.1}), near),
             (Setting("i-sce", {"s": 2.0, "m": 0.05}), far),
             (Setting("i-sce", {"s": 1.2, "m": 0.1}), stopped),
-        ]
+        ],
+        baselines=[(Setting("cross-entropy", {}), curve(0.4)), (Setting("i-sce", {"s": 1.0, "m": 0.0}), curve(0.5))],
     )
 
     def answer(s: float, m: float) -> Curve:
@@ -174,6 +174,7 @@ def test_a_replay_answers_with_the_nearest_whole_training() -> None:
     assert answer(1.0, 0.1) is near
     assert answer(1.2, 0.1) is stopped  # known exactly, as far as it goes
     assert answer(1.2, 0.099) is near
+    assert answer(1.0, 0.001) is far  # not the baseline beside it, which nothing was estimated of
     assert answer(1.3, 0.05) is far  # a twentieth in m is as far as half of the range
     assert replay.curve(Task("B0", Setting("cross-entropy", {}))).objectives == {"clean_accuracy": 0.4}
     with pytest.raises(ValueError, match=r"must hold a setting of i-sce .* got none"):
