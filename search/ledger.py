@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 
 import optuna
 from optuna.distributions import FloatDistribution
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy import Engine
@@ -180,7 +180,7 @@ def open_storage(url: str, *, create: bool = True) -> RDBStorage:
         ) from None
 
 
-def check_free(storage: RDBStorage, name: str) -> None:
+def check_free(storage: BaseStorage, name: str) -> None:
     """Asserts that no sweep of this name is in the storage.
 
     Raises:
@@ -312,7 +312,7 @@ class Ledger:
     """The account of one sweep.
 
     Args:
-        storage: Where the studies are.
+        storage: Where the studies are. One in memory will do where nothing has to last.
         config: The sweep's configuration.
         mode: ``new``: the studies must not be there yet; ``resume``: what is missing is made (a driver may have died
             before it made them); ``read``: they must be there.
@@ -321,7 +321,7 @@ class Ledger:
         UserError: The studies exist already, or do not.
     """
 
-    def __init__(self, storage: RDBStorage, config: SweepConfig, mode: Literal["new", "resume", "read"]) -> None:
+    def __init__(self, storage: BaseStorage, config: SweepConfig, mode: Literal["new", "resume", "read"]) -> None:
         self._storage, self._config = storage, config
         self._objectives = list(config.objectives)
         self._distributions = {
@@ -388,7 +388,13 @@ class Ledger:
     @property
     def engine(self) -> Engine:
         """The database's engine, for what stands beside the studies (the lease)."""
+        assert isinstance(self._storage, RDBStorage), "a ledger in memory has no database"
         return self._storage.engine
+
+    def close(self) -> None:
+        """Gives the database its connections back. Harmless: a later call opens new ones."""
+        if isinstance(self._storage, RDBStorage):
+            self._storage.engine.dispose()
 
     # Reading
 
@@ -407,6 +413,21 @@ class Ledger:
     def history(self, number: str) -> list[dict[str, float]]:
         """What each finished epoch of a trial gave, in order."""
         return epochs_of(self._find(number)[1])
+
+    def measured(self, number: str) -> dict[str, float]:
+        """Every number of a trial that an objective or a constraint can name; none before it was evaluated."""
+        result = self._find(number)[1].user_attrs.get(_RESULT)
+        return measured(result) if result else {}
+
+    def earlier_trials(self) -> list[EarlierTrial]:
+        """What has been taken over from earlier runs, as ``take_over`` was given it."""
+        return [
+            EarlierTrial(
+                Origin(**trial.user_attrs[_ORIGIN]), trial.user_attrs, trial.datetime_start, trial.datetime_complete
+            )
+            for trial in self._search
+            if _ORIGIN in trial.user_attrs
+        ]
 
     def counts(self) -> Counts:
         """Where the search stands; baselines and further replicates are not counted."""

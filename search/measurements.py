@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.records import ATTACK_SEPARATOR
+from search.halving import Halving
 from search.objectives import Direction
 
 if TYPE_CHECKING:  # torch stays out of the driver
+    from search.config import SweepConfig
     from trainables.setting import SettingResult
     from trainables.train import EpochResult
 
@@ -54,6 +56,14 @@ def rung_objectives(objectives: Mapping[str, Direction]) -> dict[str, Direction]
         elif name != "attack_seconds":  # no rung knows it
             compared[name] = direction
     return compared
+
+
+def make_halving(config: SweepConfig) -> Halving | None:
+    """The comparison at the rungs that a configuration asks for, with nothing to compare yet; None without halving."""
+    if config.rungs is None or config.search.halving is None:
+        return None
+    factor = config.search.halving.reduction_factor
+    return Halving(rung_objectives(config.objectives), config.rungs.epochs, factor)
 
 
 def result_values(result: SettingResult) -> dict[str, Any]:

@@ -1,24 +1,37 @@
 """A sweep on a virtual clock: the ledger, sampler and halving of a real one, with trials that take no time.
 
 What a trial gives is known beforehand: from a finished run (``Replay``), or from a formula (``tests.benchmarks``). A
-search of hundreds of trials then costs seconds, so that a change to the search can be judged over many seeds.
+search of hundreds of trials then costs seconds, so that a change to the search can be judged over many seeds:
+
+    run = Run.open("quickstart", Path("runs"))
+    config = load(run.folder / "sweep.yaml", ["search.sampler=nsga2", "search.trials=300"])
+    ledger, simulation = search_again(run, config)
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import optuna
+from optuna.storages import InMemoryStorage
 
 from analysis.hypervolume import hypervolume
 from analysis.pareto import Direction
-from analysis.records import kind_of
+from analysis.records import TrialRecord, kind_of
+from search.config import SweepConfig
+from search.errors import UserError
 from search.halving import Halving
 from search.ledger import Ledger, Task
+from search.measurements import make_halving, rung_values
+from search.runs import Run
+from search.status import open_ledger
 from trainables.settings import Setting
 
 
@@ -29,7 +42,8 @@ class Curve:
     Args:
         seconds: How long each epoch takes, above 0; as many as there are epochs.
         estimates: The objectives as estimated after each epoch; empty after one that is no rung.
-        objectives: What the final evaluation finds; None where the training is known only up to some epoch.
+        objectives: Every number that the final evaluation finds and that can be an objective or a constraint; None
+            where the training is known only up to some epoch.
         evaluation_seconds: How long the final evaluation takes, at least 0.
     """
 
@@ -52,35 +66,44 @@ class Surrogate(Protocol):
 class Replay:
     """A finished run as a surrogate: each setting gives what it gave there, or what the nearest setting did.
 
+    Of replicates these are the means, which is what a search goes by.
+
     Args:
-        known: Settings and their curves. Of two curves of one setting the first counts.
+        known: Settings of the search and their curves. Of two curves of one setting the first counts.
+        baselines: The same of the baselines. These stand for no other setting: they have no estimates.
     """
 
-    def __init__(self, known: Sequence[tuple[Setting, Curve]]) -> None:
-        self._known = list(known)
+    def __init__(self, known: Sequence[tuple[Setting, Curve]], baselines: Sequence[tuple[Setting, Curve]] = ()) -> None:
+        self._known, self._baselines = list(known), list(baselines)
 
     @classmethod
-    def of(cls, ledger: Ledger, objectives: Iterable[str]) -> Replay:
+    def of(cls, ledger: Ledger) -> Replay:
         """The run of a ledger, at the pace that it had there: what its workers waited for is in the epochs' seconds.
 
+        A trial's first epoch is counted from when its slot became free, not from when it was asked for. As many trials
+        at a time as there give every event the time that it had, and so all of them the same order.
+
         Args:
-            ledger: The run's account; failed trials are left out.
-            objectives: Names of the objectives, which the epochs at the rungs have estimates of.
+            ledger: The run's account; failed trials and those of earlier runs are left out.
         """
-        names, known = list(objectives), []
-        for record in ledger.records():
-            history = ledger.history(record.number)
-            if record.state not in ("complete", "pruned") or not history or record.started is None:
+        trials = _ended(ledger)
+        first, ends = min((trial.started for trial in trials), default=0.0), sorted(trial.ended for trial in trials)
+        known: list[tuple[Setting, Curve]] = []
+        baselines: list[tuple[Setting, Curve]] = []
+        for trial in trials:
+            if trial.record.state == "failed" or not trial.history:
                 continue
-            times = [record.started, *(epoch["time"] for epoch in history)]
+            before = bisect_right(ends, trial.started)
+            times = [ends[before - 1] if before else first, *(epoch["time"] for epoch in trial.history)]
             curve = Curve(
                 seconds=np.diff(times).tolist(),
-                estimates=[{name: epoch[name] for name in names if name in epoch} for epoch in history],
-                objectives=record.objectives or None,
-                evaluation_seconds=(record.finished or times[-1]) - times[-1],
+                estimates=[rung_values(epoch) or {} for epoch in trial.history],
+                objectives=ledger.measured(trial.record.number) or None,
+                evaluation_seconds=trial.ended - times[-1],
             )
-            known.append((Setting(record.loss, dict(record.parameters)), curve))  # type: ignore[arg-type]
-        return cls(known)
+            setting = Setting(trial.record.loss, dict(trial.record.parameters))  # type: ignore[arg-type]
+            (baselines if trial.record.is_baseline else known).append((setting, curve))
+        return cls(known, baselines)
 
     def curve(self, task: Task) -> Curve:
         """The curve of this setting; else of the nearest one that was trained to its end.
@@ -90,12 +113,13 @@ class Replay:
         Raises:
             ValueError: The run holds no setting of this loss that was trained to its end.
         """
-        for setting, curve in self._known:
+        known = self._baselines if kind_of(task.number) == "baseline" else self._known
+        for setting, curve in known:
             if setting == task.setting:
                 return curve
         complete = [
             (setting, curve)
-            for setting, curve in self._known
+            for setting, curve in known
             if setting.loss == task.setting.loss and curve.objectives is not None
         ]
         if not complete:
@@ -136,7 +160,7 @@ class End:
         time: Virtual seconds since the start.
         number: The trial.
         epochs: Epochs that all trials together had spent by then.
-        objectives: The result; None of a stopped trial.
+        objectives: The curve's; None of a stopped trial.
     """
 
     time: float
@@ -195,7 +219,8 @@ def simulate(
     Trials that end an epoch at the same virtual time do so in the order in which they started.
 
     Args:
-        ledger: Asked for settings and told what they gave, as by a real sweep. Its own times are not the virtual ones.
+        ledger: Asked for settings and told what they gave, as by a real sweep. Its own times are not the virtual ones,
+            so that ``search.stop.hours`` ends nothing here.
         surrogate: Stands for training.
         concurrency: Trials at a time, at least 1.
         halving: Stops trials; none are stopped without it, and baselines never.
@@ -249,3 +274,83 @@ def simulate(
         step = curve.seconds[epoch] if epoch < last else curve.evaluation_seconds
         heapq.heappush(events, (clock + step, order, task, curve, epoch + 1))
     return Simulation(tuple(decisions), tuple(ends), spent)
+
+
+def search_again(run: Run, config: SweepConfig) -> tuple[Ledger, Simulation]:
+    """Searches what a finished run has trained, with another sampler, seed, budget or halving, on a virtual clock.
+
+    With the run's own configuration everything happens again as it did: the same suggestions, rungs, decisions and
+    results, in the same order, however many trials ran at a time. That holds for a run in which no trial failed and no
+    driver was interrupted; else up to there. Another search meets settings that the run does not know, and is given
+    the nearest one's curve.
+
+    Args:
+        run: A finished run.
+        config: What is searched for and how. Trials at a time are the run's own where it does not say.
+
+    Returns:
+        The new search's ledger, which is in memory alone, and what happened.
+
+    Raises:
+        UserError: ``config`` asks for what the run did not measure.
+        ValueError: As ``simulate`` and ``Replay.curve``.
+    """
+    _check_known(run, config)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with closing(open_ledger(run)) as before:
+        ledger = Ledger(InMemoryStorage(), config, "new")
+        if config.search.warm_start:
+            ledger.take_over(before.earlier_trials())
+        replay, concurrency = Replay.of(before), config.search.concurrency or _concurrency(before)
+    return ledger, simulate(ledger, replay, concurrency=concurrency, halving=make_halving(config))
+
+
+def _check_known(run: Run, config: SweepConfig) -> None:
+    for section in ("data", "model", "loss", "train", "robustness"):
+        if getattr(config, section) != getattr(run.config, section):
+            raise UserError(f"{section} must be as in run {run.name}, got another; change the search alone")
+    if config.search.warm_start not in ([], run.config.search.warm_start):
+        raise UserError(
+            f"search.warm_start must be empty or as in run {run.name}, got {config.search.warm_start}; leave it out"
+        )
+    wanted, there = config.rungs, run.config.rungs
+    if wanted is not None and (
+        there is None or wanted.robustness != there.robustness or not set(wanted.epochs) <= set(there.epochs)
+    ):
+        raise UserError(
+            f"search.halving must compare where run {run.name} did and as it did, got epochs "
+            f"{', '.join(map(str, wanted.epochs))}; replay a run with the same steps and images and "
+            "reduction_factor: 1.0001, which estimates after every epoch and stops no setting"
+        )
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A trial of a run, complete, stopped or failed, and its Unix times; ``ended`` is when its slot became free."""
+
+    record: TrialRecord
+    history: list[dict[str, float]]
+    started: float
+    ended: float
+
+
+def _ended(ledger: Ledger) -> list[_Ended]:
+    """A run's own trials that have ended, baselines first; what came after the search is left out."""
+    trials = []
+    for record in ledger.records():
+        if record.origin is not None or record.started is None or record.finished is None:
+            continue
+        if kind_of(record.number) == "replicates":
+            continue
+        history = ledger.history(record.number)
+        # The decision to stop comes with the epoch, a moment before it is written down.
+        ended = history[-1]["time"] if record.state == "pruned" else record.finished
+        trials.append(_Ended(record, history, record.started, ended))
+    return trials
+
+
+def _concurrency(ledger: Ledger) -> int:
+    """How many trials a run had begun before the first one ended."""
+    trials = _ended(ledger)
+    first_end = min((trial.ended for trial in trials), default=0.0)
+    return max(1, sum(trial.started <= first_end for trial in trials))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -85,7 +86,8 @@ def open_ledger(run: Run) -> Ledger:
 
 def read_records(run: Run) -> list[TrialRecord]:
     """A run's trials as its ledger has them now."""
-    return open_ledger(run).records()
+    with closing(open_ledger(run)) as ledger:
+        return ledger.records()
 
 
 def read_status(name: str, runs_dir: Path, *, verify: bool = False) -> Status:
@@ -97,23 +99,23 @@ def read_status(name: str, runs_dir: Path, *, verify: bool = False) -> Status:
         verify: Whether its table and MLflow are compared with the ledger, unless a driver is at work; takes seconds.
     """
     run = Run.open(name, runs_dir)
-    ledger = open_ledger(run)
-    records = ledger.records()
-    driver = holder(ledger.engine, run.name)
-    alive = driver is not None and driver.alive
-    agreement = None
-    if verify and not alive:
-        agreement = compare(run, records, {record.number: ledger.history(record.number) for record in records})
-    return Status(
-        run=run,
-        state=_state(ledger, alive),
-        counts=ledger.counts(),
-        extensions=ledger.extensions(),
-        standing=Standing.of(records, run.config),
-        running=[record for record in records if record.state == "running"],
-        stopped=ledger.stopped,
-        agreement=agreement,
-    )
+    with closing(open_ledger(run)) as ledger:
+        records = ledger.records()
+        driver = holder(ledger.engine, run.name)
+        alive = driver is not None and driver.alive
+        agreement = None
+        if verify and not alive:
+            agreement = compare(run, records, {record.number: ledger.history(record.number) for record in records})
+        return Status(
+            run=run,
+            state=_state(ledger, alive),
+            counts=ledger.counts(),
+            extensions=ledger.extensions(),
+            standing=Standing.of(records, run.config),
+            running=[record for record in records if record.state == "running"],
+            stopped=ledger.stopped,
+            agreement=agreement,
+        )
 
 
 def print_status(console: Console, status: Status) -> None:

@@ -21,10 +21,9 @@ from search.cluster import Connection, check_machine, concurrency, connected, us
 from search.config import SweepConfig
 from search.dataset import prepare_dataset
 from search.errors import Halted, Interrupted, SweepFailed
-from search.halving import Halving
 from search.lease import Lease
 from search.ledger import Ledger, Task, check_free, open_storage
-from search.measurements import rung_objectives
+from search.measurements import make_halving
 from search.patience import STORAGE_ERRORS, storage_reason
 from search.progress import Progress
 from search.results import Results, preload_drawing, write_results, write_tables
@@ -136,6 +135,7 @@ def _drive(
         report = tracker.close(status)
         progress.missed(report, run)
         lease.release()
+        ledger.close()
     return Outcome(results, report, time.monotonic() - began)
 
 
@@ -173,10 +173,9 @@ def _run_trials(
         progress.waiting(reason)
         signals.check()
 
-    halving = None
-    if config.rungs is not None and config.search.halving is not None:
-        factor = config.search.halving.reduction_factor
-        halving = rebuilt(Halving(rung_objectives(config.objectives), config.rungs.epochs, factor), ledger)
+    halving = make_halving(config)
+    if halving is not None:
+        rebuilt(halving, ledger)
     searcher = LedgerSearcher(ledger, lease.epoch, progress.concurrency, [progress, mirror], waiting, halving)
     turn = [
         progress.tick,

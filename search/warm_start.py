@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,9 @@ def read_warm_start(run: Run, data: Mapping[str, Any]) -> WarmStart:
                 f"{path} must be a run of the same problem, got {name} with {different} {theirs.get(different)} "
                 f"(here {ours.get(different)}); leave it out, or set search.warm_start_force: true"
             )
-        for trial in _finished(ledger, earlier, run.folder):
+        with closing(ledger):
+            trials = _finished(ledger, earlier, run.folder)
+        for trial in trials:
             point = tuple(sorted(trial.parameters.items()))
             if not trial.fits(config):
                 found.left_out += 1

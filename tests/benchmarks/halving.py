@@ -125,7 +125,7 @@ def run_search(problem: Problem, sampler: str, seed: int, conditions: Conditions
     """
     trials = conditions.budget if halve else conditions.trials  # a trial takes an epoch at least
     with searched(problem, sampler=sampler, seed=seed, trials=trials, concurrency=CONCURRENCY) as config:
-        ledger = Ledger(InMemoryStorage(), config, "new")  # type: ignore[arg-type]  # no engine, which only leases need
+        ledger = Ledger(InMemoryStorage(), config, "new")
         simulation = simulate(
             ledger,
             Training(problem, EPOCHS, seed, conditions.speed_ratio, conditions.rung_noise),

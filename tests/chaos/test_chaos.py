@@ -9,152 +9,28 @@ and objectives of one that was left alone.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import optuna
 import psutil
 import pytest
 
-from search.errors import UserError
-from search.ledger import open_storage
-from search.status import read_status
 from tests.chaos.driver import PHASES
-from tests.search.test_sweep import PATIENCE, QUICKSTART, arguments, environment
+from tests.chaos.sweep import AGENTS, Sweep
+from tests.search.test_sweep import PATIENCE, arguments
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-REPOSITORY = Path(__file__).parents[2]
-SETTINGS = (
-    "train.epochs=4",
-    "data.train_size=1500",
-    "data.validation_size=100",
-    "robustness.attacks=[{name: pgd, steps: 10}]",
-    "robustness.images=60",
-    "search.trials=8",
-    "search.concurrency=1",
-)
-TRIALS = 8 + 2
 KILLS = 20
 # Some kills come in a life's first seconds (its start), most once a trial has gone on, however long that takes here.
 EARLY = 0.25
 FIRST_SECONDS, WORKING_SECONDS = 20.0, 8.0
-
-
-# Ray's own helpers notice that their raylet is gone within a minute; they touch nothing of ours.
-AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
-
-
-class Sweep:
-    """A sweep that dies and is resumed; all processes of its lives have its folder as their working directory."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    @property
-    def command(self) -> list[str]:
-        """What begins it, or goes on with it."""
-        if (self.folder / "runs" / "quickstart" / "sweep.yaml").exists():
-            return ["resume", "quickstart"]
-        return ["sweep", str(QUICKSTART), *(word for setting in SETTINGS for word in ("--set", setting))]
-
-    def live(self, prefix: list[str]) -> subprocess.Popen[str]:
-        """Starts a driver in a process group of its own."""
-        paths = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-        with (self.folder / "output.txt").open("a") as output:
-            return subprocess.Popen(
-                [*prefix, *self.command],
-                cwd=self.folder,
-                env={**environment(), "PYTHONPATH": paths},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                text=True,
-                start_new_session=True,
-            )
-
-    def processes(self) -> Iterator[tuple[psutil.Process, str]]:
-        """What lives of it, each with its command."""
-        for process in psutil.process_iter():
-            try:
-                if process.cwd() == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
-                    yield process, " ".join(process.cmdline()) or process.name()
-            except psutil.Error:
-                continue
-
-    def wait_until_nothing_lives(self, besides: Sequence[str] = ()) -> None:
-        """A dead driver's Ray goes with it: nothing is left hanging."""
-        deadline = time.monotonic() + PATIENCE
-        while left := [command for _, command in self.processes() if command not in besides]:
-            assert time.monotonic() < deadline, f"left over: {left}"
-            time.sleep(0.2)
-
-    def progress(self) -> tuple[int, int]:
-        """Trials finished, and epochs of those that run."""
-        try:
-            values = read_status("quickstart", self.folder / "runs").to_json()
-        except UserError:  # nothing there yet
-            return 0, 0
-        finished = values["trials"]["complete"] + values["baselines"]["complete"]
-        return finished, sum(trial["epoch"] for trial in values["running"])
-
-    def wait_until_it_goes_on(self, driver: subprocess.Popen[str]) -> None:
-        """Until an epoch or a trial more is done, or the driver has ended."""
-        before = self.progress()
-        while driver.poll() is None and self.progress() == before:
-            time.sleep(0.3)
-
-    def finish(self) -> None:
-        """Resumes without a kill."""
-        driver = self.live(arguments())
-        assert driver.wait(timeout=PATIENCE) == 0, (self.folder / "output.txt").read_text()
-        self.wait_until_nothing_lives()
-
-    def trials(self) -> set[tuple[Any, ...]]:
-        """(number, s, m, objectives) of all trials of the search, and of the baselines."""
-        rows = set()
-        storage = open_storage(f"sqlite:///{self.folder / 'runs' / 'quickstart' / 'study.db'}", create=False)
-        for name in ("quickstart", "quickstart-baselines"):
-            for trial in optuna.load_study(study_name=name, storage=storage).trials:
-                assert trial.state == optuna.trial.TrialState.COMPLETE, trial
-                rows.add((name, trial.number, *sorted(trial.params.items()), *trial.values))
-        return rows
-
-    def check(self) -> None:
-        """All that must hold at the end, whatever happened on the way."""
-        rows = self.trials()
-        assert len(rows) == TRIALS
-        status = subprocess.run(
-            arguments("status", "quickstart", "--json"), cwd=self.folder, capture_output=True, check=True, text=True
-        )
-        values = json.loads(status.stdout)
-        assert values["differences"] == []  # ledger, trials.csv and MLflow, row by row; no doubled child or step
-        assert values["state"] == "complete"
-        assert values["trials"] == {"complete": 8, "pruned": 0, "failed": 0, "running": 0, "budget": 8}
-
-        from mlflow import MlflowClient
-
-        client = MlflowClient(f"sqlite:///{self.folder / 'runs' / 'mlflow.db'}")
-        experiment = client.get_experiment_by_name("robustfront")
-        assert experiment is not None
-        runs = client.search_runs([experiment.experiment_id])
-        assert len(runs) == TRIALS + 1
-        assert {run.info.status for run in runs} == {"FINISHED"}
-        for run in runs:
-            for name in run.data.metrics:
-                steps = Counter(point.step for point in client.get_metric_history(run.info.run_id, name))
-                assert max(steps.values()) == 1, (run.info.run_name, name, steps)
-            if "robustfront.number" not in run.data.tags:
-                points = client.get_metric_history(run.info.run_id, "hypervolume")
-                assert [point.step for point in points] == list(range(1, 9))
 
 
 @pytest.fixture(scope="module")

@@ -7,16 +7,24 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from optuna.storages import RDBStorage
+from sqlalchemy import text
 
-from search.config import SweepConfig
 from search.errors import UserError
 from search.lease import Lease, holder
 from search.ledger import Ledger, open_storage
+from search.runs import Run
+from search.simulator import search_again
+from search.status import read_records, read_status
+from search.warm_start import read_warm_start
 from tests.search.examples import result, small_config
+from tests.search.test_warm_start import DATA
 
 
 def server_programs() -> Path | None:
@@ -27,12 +35,7 @@ def server_programs() -> Path | None:
 
 
 PROGRAMS = server_programs()
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(PROGRAMS is None, reason="no PostgreSQL server is installed"),
-    # psycopg reports connections that Optuna's engines leave to the garbage collector.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.skipif(PROGRAMS is None, reason="no PostgreSQL server is installed")
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +65,22 @@ def url() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+Opening = Callable[[str], RDBStorage]
+
+
+@pytest.fixture
+def opened() -> Iterator[Opening]:
+    """Opens storages whose connections do not outlive the test."""
+    with ExitStack() as engines:
+
+        def open_(url: str, *, create: bool = True) -> RDBStorage:
+            storage = open_storage(url, create=create)
+            engines.callback(storage.engine.dispose)
+            return storage
+
+        yield open_
+
+
 def run_down(ledger: Ledger) -> list[str]:
     numbers = []
     while (task := ledger.ask()) is not None:
@@ -71,38 +90,56 @@ def run_down(ledger: Ledger) -> list[str]:
     return numbers
 
 
-def reopen(url: str, config: SweepConfig) -> Ledger:
-    ledger = Ledger(open_storage(url), config, "resume")
-    ledger.adopt()
-    return ledger
-
-
-def test_a_search_runs_is_resumed_and_refused_a_second_time(url: str) -> None:
+def test_a_search_runs_is_resumed_and_refused_a_second_time(url: str, opened: Opening) -> None:
     config = small_config(name="resumed")
-    first = Ledger(open_storage(url), config, "new")
+    first = Ledger(opened(url), config, "new")
     assert [task.number for task in (first.ask(), first.ask(), first.ask()) if task] == ["B0", "B1", "0"]
-    assert run_down(reopen(url, config)) == ["B0", "B1", "0", "1", "2", "3"]
-    reader = Ledger(open_storage(url, create=False), config, "read")
+    second = Ledger(opened(url), config, "resume")
+    second.adopt()
+    assert run_down(second) == ["B0", "B1", "0", "1", "2", "3"]
+    reader = Ledger(opened(url), config, "read")
     assert reader.complete
     assert [record.epochs for record in reader.records()] == [1] * 6
     with pytest.raises(UserError, match="name must be new in this storage"):
-        Ledger(open_storage(url), config, "new")
+        Ledger(opened(url), config, "new")
 
 
-def test_suggestions_are_those_of_sqlite(url: str, tmp_path: Path) -> None:
+def test_suggestions_are_those_of_sqlite(url: str, opened: Opening, tmp_path: Path) -> None:
     config = small_config(name="same", search={"trials": 13})
-    ledgers = [Ledger(open_storage(where), config, "new") for where in (url, f"sqlite:///{tmp_path / 'study.db'}")]
+    ledgers = [Ledger(opened(where), config, "new") for where in (url, f"sqlite:///{tmp_path / 'study.db'}")]
     for ledger in ledgers:
         run_down(ledger)
     there, here = ([record.parameters for record in ledger.records()] for ledger in ledgers)
     assert there == here
 
 
-def test_the_lease_keeps_a_second_driver_out(url: str) -> None:
-    engine = open_storage(url).engine
+def test_the_lease_keeps_a_second_driver_out(url: str, opened: Opening) -> None:
+    engine = opened(url).engine
     assert holder(engine, "leased") is None
     lease = Lease(engine, "leased")
     with pytest.raises(UserError, match="one driver at a time"):
         Lease(engine, "leased")
     lease.release()
     Lease(engine, "leased").release()
+
+
+def test_whoever_only_reads_leaves_no_connection_open(url: str, opened: Opening, tmp_path: Path) -> None:
+    run = Run.plan(small_config(name="read", storage={"url": url}), tmp_path)
+    run.create(DATA)
+    run_down(Ledger(opened(url), run.config, "new"))
+    warm = Run.plan(small_config(name="warm", search={"warm_start": ["read"]}), tmp_path)
+    with opened(url).engine.connect() as connection:
+
+        def clients() -> int:
+            query = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            return int(connection.execute(text(query)).scalar_one())
+
+        before = clients()
+        assert read_status("read", tmp_path).state == "complete"
+        assert len(read_records(run)) == 6
+        assert len(read_warm_start(warm, DATA).trials) == 4
+        assert len(search_again(run, run.config)[0].records()) == 6
+        deadline = time.monotonic() + 10
+        while clients() > before:  # the server takes a moment to end one
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

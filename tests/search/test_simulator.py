@@ -14,7 +14,7 @@ from analysis.hypervolume import hypervolume
 from search.config import SweepConfig
 from search.halving import Halving
 from search.ledger import Ledger, Task, open_storage
-from search.simulator import Curve, Decision, End, Replay, Simulation, simulate
+from search.simulator import Curve, End, Replay, Simulation, simulate
 from tests.search.examples import small_config
 from trainables.settings import Setting
 
@@ -153,20 +153,6 @@ def test_the_hypervolume_is_that_of_whole_trainings_of_the_search() -> None:
     assert [volume for _, volume in trace] == sorted(volume for _, volume in trace)
 
 
-def test_a_replay_of_a_run_decides_as_the_run_did() -> None:
-    ledger = new_ledger(sampler="tpe", trials=14)
-    simulation = halved(ledger, 1)
-    again = halved(new_ledger(sampler="tpe", trials=14), 1, Replay.of(ledger, OBJECTIVES))
-
-    def order(decisions: Sequence[Decision]) -> list[tuple[str, int, bool]]:
-        return [(decision.number, decision.epoch, decision.goes_on) for decision in decisions]
-
-    assert order(again.decisions) == order(simulation.decisions)
-    assert [(end.number, end.epochs, end.objectives) for end in again.ends] == [
-        (end.number, end.epochs, end.objectives) for end in simulation.ends
-    ]
-
-
 def test_a_replay_answers_with_the_nearest_whole_training() -> None:
     def curve(value: float, whole: bool = True) -> Curve:
         values = {"clean_accuracy": value}
@@ -175,11 +161,11 @@ def test_a_replay_answers_with_the_nearest_whole_training() -> None:
     near, far, stopped = curve(0.1), curve(0.2), curve(0.3, whole=False)
     replay = Replay(
         [
-            (Setting("cross-entropy", {}), curve(0.4)),
             (Setting("i-sce", {"s": 1.0, "m": 0.1}), near),
             (Setting("i-sce", {"s": 2.0, "m": 0.05}), far),
             (Setting("i-sce", {"s": 1.2, "m": 0.1}), stopped),
-        ]
+        ],
+        baselines=[(Setting("cross-entropy", {}), curve(0.4)), (Setting("i-sce", {"s": 1.0, "m": 0.0}), curve(0.5))],
     )
 
     def answer(s: float, m: float) -> Curve:
@@ -188,6 +174,7 @@ def test_a_replay_answers_with_the_nearest_whole_training() -> None:
     assert answer(1.0, 0.1) is near
     assert answer(1.2, 0.1) is stopped  # known exactly, as far as it goes
     assert answer(1.2, 0.099) is near
+    assert answer(1.0, 0.001) is far  # not the baseline beside it, which nothing was estimated of
     assert answer(1.3, 0.05) is far  # a twentieth in m is as far as half of the range
     assert replay.curve(Task("B0", Setting("cross-entropy", {}))).objectives == {"clean_accuracy": 0.4}
     with pytest.raises(ValueError, match=r"must hold a setting of i-sce .* got none"):
@@ -195,7 +182,10 @@ def test_a_replay_answers_with_the_nearest_whole_training() -> None:
 
 
 def test_a_trial_cannot_go_on_where_its_curve_ends() -> None:
-    ledger = new_ledger()
-    halved(ledger, 1)
+    class Stopped:
+        def curve(self, task: Task) -> Curve:
+            del task
+            return Curve(seconds=[1.0], estimates=[{}], objectives=None)
+
     with pytest.raises(ValueError, match="must reach the training's end"):
-        simulate(new_ledger(), Replay.of(ledger, OBJECTIVES), concurrency=1)
+        simulate(new_ledger(), Stopped(), concurrency=1)

@@ -1,0 +1,138 @@
+"""MLflow's server goes and comes back while a real sweep's driver is killed and resumed: in the end it has everything.
+
+uv run pytest -m slow tests/chaos
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from search.runs import Run
+from search.status import open_ledger
+from search.tracking import read_tracked
+from search.ui import running_server
+from tests.chaos.sweep import AGENTS, BASELINES, Sweep
+from tests.search.test_sweep import PATIENCE, arguments
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    # What MLflow itself calls is not ours to change.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+TRIALS = 14
+KILLS = 5  # an odd number: the last leaves the server down
+MOST_SECONDS = 2.0  # between an epoch or a trial more and what is done to it
+
+
+class Server:
+    """MLflow's own server, which goes and comes back at the same address."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._port, self._running = folder, lasting_port(), ExitStack()
+        (folder / "mlflow.db").touch()
+        self.up = False
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Returns once it answers."""
+        database, artifacts = f"sqlite:///{self._folder / 'mlflow.db'}", self._folder / "artifacts"
+        self._running.enter_context(running_server(database, artifacts, port=self._port))
+        self.up = True
+
+    def stop(self) -> None:
+        """SIGTERM, whatever it is at."""
+        self._running.close()
+        self.up = False
+
+
+def lasting_port() -> int:
+    """A free port below the ephemeral ones, of which another process might be given it while the server is away."""
+    for port in range(20_000, 32_768):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+def ended(sweep: Sweep) -> set[str]:
+    """Numbers of the trials that have ended, as the ledger has it."""
+    return {record.number for record in open_ledger(run_of(sweep)).records() if record.state == "complete"}
+
+
+def shown(sweep: Sweep) -> set[str]:
+    """The same as MLflow has it."""
+    run = run_of(sweep)
+    _, children = read_tracked(run.tracking_uri, run.config.tracking.experiment, run.manifest()["id"])
+    return {child.number for child in children if child.status == "FINISHED"}
+
+
+def run_of(sweep: Sweep) -> Run:
+    return Run.open("quickstart", sweep.folder / "runs")
+
+
+def test_mlflow_gets_what_it_missed_from_the_driver_or_from_resume(tmp_path: Path, server: Server) -> None:
+    sweep, draw = Sweep(tmp_path, trials=TRIALS, tracking_uri=server.address), random.Random(0)
+    there: set[str] = set()  # what MLflow had when its server was last stopped
+    for kill in range(1, KILLS + 1):
+        driver = sweep.live(arguments())
+        sweep.wait_until_it_goes_on(driver)
+        time.sleep(draw.uniform(0, MOST_SECONDS))
+        if server.up:
+            there = shown(sweep)
+            server.stop()
+        else:
+            missed = wait_for_more(sweep, there)
+            server.start()
+            began = time.monotonic()
+            while not missed <= shown(sweep):
+                assert time.monotonic() - began < PATIENCE
+                time.sleep(0.5)
+            seconds = time.monotonic() - began
+            print(f"{len(missed)} trials that it missed are there {seconds:.0f} s after MLflow's return", flush=True)
+        sweep.wait_until_it_goes_on(driver)
+        time.sleep(draw.uniform(0, MOST_SECONDS))
+        assert driver.poll() is None, "the sweep was quicker than the kills"
+        driver.kill()
+        assert driver.wait(timeout=PATIENCE) == -signal.SIGKILL
+        sweep.wait_until_nothing_lives(besides=AGENTS)
+        finished, epochs = sweep.progress()
+        state = "up" if server.up else "down"
+        print(f"kill {kill}: MLflow {state}, {finished} trials finished and {epochs} epochs of the next", flush=True)
+
+    assert not server.up
+    sweep.finish()
+    assert "MLflow missed" in (tmp_path / "output.txt").read_text().splitlines()[-1]
+    server.start()
+    assert len(shown(sweep)) < TRIALS + BASELINES
+    sweep.finish()  # a resume that trains nothing
+    sweep.check()
+
+
+def wait_for_more(sweep: Sweep, there: set[str]) -> set[str]:
+    """What has ended and MLflow does not have: waits for something."""
+    deadline = time.monotonic() + PATIENCE
+    while not (missed := ended(sweep) - there):
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    return missed
