@@ -74,7 +74,7 @@ def test_curves_go_from_untrained_to_the_problems_own_values_at_different_speeds
 
 
 def test_a_seed_is_searched_twice_alike() -> None:
-    conditions = Conditions(trials=8)
+    conditions = Conditions(trials=8, first_rung=1)
     pair = run_pair(PROBLEMS["dtlz2"], "random", 5, conditions)
     assert pair == run_pair(PROBLEMS["dtlz2"], "random", 5, conditions)
     assert pair != run_pair(PROBLEMS["dtlz2"], "random", 6, conditions)

@@ -435,7 +435,7 @@ def test_metric_names_are_legal(name: str) -> None:
     ("name", "expected"),
     [
         ("pgd50-ce/normalized", "pgd50-ce/normalized"),
-        ("pgd50-ce/raw[1]", "replicate-1/pgd50-ce/raw"),
+        ("pgd50-ce/worst[1]", "replicate-1/pgd50-ce/worst"),
         ("torchattacks.CW-c=1.0/raw", "torchattacks.CW-c_1.0/raw"),
     ],
 )
