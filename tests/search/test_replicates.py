@@ -357,14 +357,17 @@ def test_pooled_numbers_are_those_of_all_replicates() -> None:
 
 
 def test_extensions_of_extensions_are_pooled_in_their_order() -> None:
+    costly = {"clean_accuracy": 0.9, "train_seconds": 20.0}
     records = [
-        complete("B0", [(0.9, 0.4)]),
-        complete("R3", [(0.8, 0.4)], extends="B0"),
+        complete("B0", [(0.9, 0.4), (0.9, 0.4)], objectives=costly),
+        complete("R3", [(0.8, 0.4)], extends="B0", train_seconds=40.0),
         complete("R7", [(0.1, 0.4)], extends="B0"),
     ]
     (pool,) = pooled(records, ())
     assert pool.extensions == ("R3", "R7")
-    assert [replicate["clean_accuracy"] for replicate in pool.replicates] == [0.9, 0.8, 0.1]
+    assert [replicate["clean_accuracy"] for replicate in pool.replicates] == [0.9, 0.9, 0.8, 0.1]
+    # 70 s for four replicates; every setting has two.
+    assert pool.objectives == {"clean_accuracy": pytest.approx(0.675), "train_seconds": pytest.approx(35.0)}
 
 
 def test_whoever_comes_to_the_front_of_the_pooled_numbers_is_a_contender_and_so_stays_who_was_there() -> None:
