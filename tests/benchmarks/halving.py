@@ -124,7 +124,7 @@ def run_search(problem: Problem, sampler: str, seed: int, conditions: Conditions
         halve: Whether trials are stopped.
     """
     trials = conditions.budget if halve else conditions.trials  # a trial takes an epoch at least
-    with searched(problem, sampler=sampler, seed=seed, trials=trials, concurrency=CONCURRENCY) as config:
+    with searched(problem, sampler=sampler, seed=seed, trials=trials, concurrency=CONCURRENCY, halving=halve) as config:
         ledger = Ledger(InMemoryStorage(), config, "new")
         simulation = simulate(
             ledger,

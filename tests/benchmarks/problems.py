@@ -142,7 +142,9 @@ class Training:
 
 
 @contextmanager
-def searched(problem: Problem, *, sampler: str, seed: int, trials: int, concurrency: int) -> Iterator[SweepConfig]:
+def searched(
+    problem: Problem, *, sampler: str, seed: int, trials: int, concurrency: int, halving: bool = False
+) -> Iterator[SweepConfig]:
     """A sweep's configuration over a problem's variables, for as long as the ``with`` block lasts.
 
     Args:
@@ -151,6 +153,7 @@ def searched(problem: Problem, *, sampler: str, seed: int, trials: int, concurre
         seed: Of the search.
         trials: Trials to finish, stopped ones among them.
         concurrency: Trials at a time.
+        halving: Whether trials will be stopped, which samplers must know.
     """
     spec = LossSpec(
         parameters=dict.fromkeys(problem.variables, Limits(0.0, 1.0)),
@@ -158,10 +161,6 @@ def searched(problem: Problem, *, sampler: str, seed: int, trials: int, concurre
     )
     # No baselines: they cost both sides the same and are on no front.
     with patch.dict(LOSSES, {_LOSS: spec}), patch.dict(BASELINES, {_LOSS: ()}):
-        config = parse(
-            {
-                "name": "benchmark",
-                "search": {"sampler": sampler, "seed": seed, "trials": trials, "concurrency": concurrency},
-            }
-        )
+        search = {"sampler": sampler, "seed": seed, "trials": trials, "concurrency": concurrency}
+        config = parse({"name": "benchmark", "search": search | ({"halving": {}} if halving else {})})
         yield config.model_copy(update={"objectives": problem.directions})

@@ -20,7 +20,14 @@ from optuna.samplers import BaseSampler, RandomSampler
 from scipy.stats import qmc
 
 from search.ledger import Ledger, open_storage
-from search.samplers import DistinctSampler, SobolSampler, make_sampler, population_size, reference_divisions
+from search.samplers import (
+    DistinctSampler,
+    SobolSampler,
+    good_trials,
+    make_sampler,
+    population_size,
+    reference_divisions,
+)
 from tests.search.examples import result, small_config
 
 
@@ -124,3 +131,8 @@ def test_importing_the_samplers_imports_nothing_heavy() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.strip() == "[]"
+
+
+def test_with_halving_a_tenth_of_the_finished_trials_is_good() -> None:
+    assert [good_trials(trials, 1) for trials in (0, 1, 10, 11, 260)] == [0, 1, 1, 2, 26]
+    assert [good_trials(trials, 3) for trials in (0, 1, 30, 31, 260)] == [0, 1, 1, 2, 9]
