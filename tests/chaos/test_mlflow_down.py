@@ -8,16 +8,17 @@ from __future__ import annotations
 import random
 import signal
 import socket
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from search.runs import Run
-from search.status import open_ledger
-from search.tracking import read_tracked
+from search.status import read_records
+from search.tracking import preload, read_tracked
 from search.ui import running_server
 from tests.chaos.sweep import AGENTS, BASELINES, Sweep
 from tests.search.test_sweep import PATIENCE, arguments
@@ -29,8 +30,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-TRIALS = 14
-KILLS = 5  # an odd number: the last leaves the server down
+TRIALS = 24
+KILLS = 2  # an even number: one while the server is down, one after its return
 MOST_SECONDS = 2.0  # between an epoch or a trial more and what is done to it
 
 
@@ -69,15 +70,20 @@ def lasting_port() -> int:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
+    preload()  # MLflow's client, while its server starts
     server = Server(tmp_path)
     server.start()
     yield server
     server.stop()
 
 
+def run_of(sweep: Sweep) -> Run:
+    return Run.open("quickstart", sweep.folder / "runs")
+
+
 def ended(sweep: Sweep) -> set[str]:
     """Numbers of the trials that have ended, as the ledger has it."""
-    return {record.number for record in open_ledger(run_of(sweep)).records() if record.state == "complete"}
+    return {record.number for record in read_records(run_of(sweep)) if record.state == "complete"}
 
 
 def shown(sweep: Sweep) -> set[str]:
@@ -87,32 +93,48 @@ def shown(sweep: Sweep) -> set[str]:
     return {child.number for child in children if child.status == "FINISHED"}
 
 
-def run_of(sweep: Sweep) -> Run:
-    return Run.open("quickstart", sweep.folder / "runs")
+def wait_until(condition: Callable[[], object]) -> float:
+    """Seconds that it took."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < PATIENCE
+        time.sleep(1)
+    return time.monotonic() - began
+
+
+def bring_back(server: Server, sweep: Sweep, before: set[str]) -> None:
+    """Starts the server once trials have ended that it knows nothing of, and waits for the driver to write them.
+
+    Args:
+        server: Is down.
+        sweep: Is at work.
+        before: What had ended when the server was stopped.
+    """
+    wait_until(lambda: ended(sweep) > before)
+    missed = ended(sweep) - before
+    server.start()
+    seconds = wait_until(lambda: missed <= shown(sweep))
+    print(f"MLflow has {len(missed)} trials that it missed, {seconds:.0f} s after its return", flush=True)
 
 
 def test_mlflow_gets_what_it_missed_from_the_driver_or_from_resume(tmp_path: Path, server: Server) -> None:
     sweep, draw = Sweep(tmp_path, trials=TRIALS, tracking_uri=server.address), random.Random(0)
-    there: set[str] = set()  # what MLflow had when its server was last stopped
+
+    def wait_for_the_moment(driver: subprocess.Popen[str]) -> None:
+        sweep.wait_until_it_goes_on(driver)
+        time.sleep(draw.uniform(0, MOST_SECONDS))
+        assert driver.poll() is None, "the sweep was quicker than its kills"
+
+    before: set[str] = set()
     for kill in range(1, KILLS + 1):
         driver = sweep.live(arguments())
-        sweep.wait_until_it_goes_on(driver)
-        time.sleep(draw.uniform(0, MOST_SECONDS))
+        wait_for_the_moment(driver)
         if server.up:
-            there = shown(sweep)
+            before = ended(sweep)
             server.stop()
         else:
-            missed = wait_for_more(sweep, there)
-            server.start()
-            began = time.monotonic()
-            while not missed <= shown(sweep):
-                assert time.monotonic() - began < PATIENCE
-                time.sleep(0.5)
-            seconds = time.monotonic() - began
-            print(f"{len(missed)} trials that it missed are there {seconds:.0f} s after MLflow's return", flush=True)
-        sweep.wait_until_it_goes_on(driver)
-        time.sleep(draw.uniform(0, MOST_SECONDS))
-        assert driver.poll() is None, "the sweep was quicker than the kills"
+            bring_back(server, sweep, before)
+        wait_for_the_moment(driver)
         driver.kill()
         assert driver.wait(timeout=PATIENCE) == -signal.SIGKILL
         sweep.wait_until_nothing_lives(besides=AGENTS)
@@ -120,19 +142,14 @@ def test_mlflow_gets_what_it_missed_from_the_driver_or_from_resume(tmp_path: Pat
         state = "up" if server.up else "down"
         print(f"kill {kill}: MLflow {state}, {finished} trials finished and {epochs} epochs of the next", flush=True)
 
-    assert not server.up
-    sweep.finish()
-    assert "MLflow missed" in (tmp_path / "output.txt").read_text().splitlines()[-1]
+    driver = sweep.live(arguments())
+    wait_for_the_moment(driver)
+    server.stop()
+    assert driver.wait(timeout=PATIENCE) == 0, (tmp_path / "output.txt").read_text()
+    assert "MLflow missed" in (tmp_path / "output.txt").read_text()
     server.start()
-    assert len(shown(sweep)) < TRIALS + BASELINES
-    sweep.finish()  # a resume that trains nothing
+    missed = TRIALS + BASELINES - len(shown(sweep))
+    assert missed > 0
+    sweep.finish()  # it has nothing to train
+    print(f"resume wrote {missed} trials", flush=True)
     sweep.check()
-
-
-def wait_for_more(sweep: Sweep, there: set[str]) -> set[str]:
-    """What has ended and MLflow does not have: waits for something."""
-    deadline = time.monotonic() + PATIENCE
-    while not (missed := ended(sweep) - there):
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
-    return missed
