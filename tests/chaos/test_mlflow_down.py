@@ -18,7 +18,7 @@ import pytest
 
 from search.runs import Run
 from search.status import read_records
-from search.tracking import preload, read_tracked
+from search.tracking import preload_mlflow, read_tracked
 from search.ui import running_server
 from tests.chaos.sweep import AGENTS, BASELINES, Sweep
 from tests.search.test_sweep import PATIENCE, arguments
@@ -70,7 +70,7 @@ def lasting_port() -> int:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    preload()  # MLflow's client, while its server starts
+    preload_mlflow()  # MLflow's client, while its server starts
     server = Server(tmp_path)
     server.start()
     yield server
