@@ -164,7 +164,7 @@ def test_our_counted_trial_counts_what_the_attacks_count(
     monkeypatch.setattr(trainables.train, "build_model", trainables.train.build_model)  # undone after the test
     config, folder = parse(sweep_config(work)), tmp_path / "runs" / "benchmark"
     tasks = [
-        {"number": str(number), "setting": asdict(our_setting(setting))}
+        {"number": str(number), "setting": asdict(our_setting(setting)), "replicates": None}
         for number, setting in enumerate(work.settings[:2])
     ]
     folder.mkdir(parents=True)

@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,8 @@ class FaultyTrial(SettingTrial):
             self._problem = replace(self._sound, train=replace(self._sound.train, learning_rate=1e30))
         super()._begin(config)
 
-    def _run(self, setting: Setting) -> Iterator[Any]:
-        results = super()._run(setting)
+    def _run(self, setting: Setting, replicates: Sequence[int] | None) -> Iterator[Any]:
+        results = super()._run(setting, replicates)
         if self._number != OUT_OF_MEMORY:
             yield from self._breaking(results)
             return

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 PROCESSES = """
-import json, os, sys, tempfile
+import json, os, sys, tempfile, time
 import psutil
 from ray import tune
 from search.cluster import connected, use_waiting_processes
@@ -20,7 +20,11 @@ class Look(tune.Trainable):
 if __name__ == "__main__":
     with connected(small_config(search={"trials": 2, "concurrency": 1}), None), tempfile.TemporaryDirectory() as folder:
         use_waiting_processes()
-        waiting = {child.pid for child in psutil.Process().children(recursive=True)}
+        waiting = set()
+        while not waiting:  # one has made itself known to Ray
+            time.sleep(0.2)
+            children = psutil.Process().children(recursive=True)
+            waiting = {child.pid for child in children if child.cmdline()[:1] == ["ray::IDLE"]}
         trials = tune.Tuner(
             tune.with_resources(Look, {"cpu": 1}), run_config=tune.RunConfig(storage_path=folder, verbose=0)
         ).fit()
