@@ -75,7 +75,7 @@ class Sweep:
         for process in psutil.process_iter():
             try:
                 if process.cwd() == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
-                    yield process, " ".join(process.cmdline()) or process.name()
+                    yield process, " ".join(process.cmdline()).strip() or process.name()  # Ray pads its titles
             except psutil.Error:
                 continue
 
