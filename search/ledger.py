@@ -18,11 +18,12 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 import optuna
+from alembic.migration import MigrationContext
 from optuna.distributions import FloatDistribution
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from analysis.hypervolume import GrowingFront
@@ -164,6 +165,8 @@ def open_storage(url: str, *, create: bool = True) -> RDBStorage:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if not create and not _is_made(url, options):
+                raise _not_begun(shown)
             return RDBStorage(url, engine_kwargs=options, skip_table_creation=not create)
     except (ArgumentError, ImportError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
@@ -173,11 +176,28 @@ def open_storage(url: str, *, create: bool = True) -> RDBStorage:
         ) from None
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         if not create and isinstance(error, optuna.exceptions.StorageInternalError):  # it answers, without our tables
-            raise UserError(f"RUN must have begun, got nothing at {shown} yet; {_BEGIN}") from None
+            raise _not_begun(shown) from None
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0].rstrip(".")
         raise UserError(
             f"storage.url must be a database that answers, got {shown} ({reason}); start it or correct the URL"
         ) from None
+
+
+def _is_made(url: str, options: Mapping[str, Any]) -> bool:
+    """Whether a driver has made all of Optuna's tables: their version is the last that it writes.
+
+    Optuna itself writes a version that is missing, also for a reader, who would then collide with the driver.
+    """
+    engine = create_engine(url, **options)
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision() is not None
+    finally:
+        engine.dispose()
+
+
+def _not_begun(shown: str) -> UserError:
+    return UserError(f"RUN must have begun, got nothing at {shown} yet; {_BEGIN}")
 
 
 def check_free(storage: BaseStorage, name: str) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,20 @@ class Sweep:
                     yield process, " ".join(process.cmdline()).strip() or process.name()  # Ray pads its titles
             except psutil.Error:
                 continue
+
+    @contextmanager
+    def workers_suspended(self) -> Iterator[None]:
+        """No epoch ends meanwhile; the driver goes on."""
+        workers = [
+            process for process, command in self.processes() if command.startswith("ray::") and command not in AGENTS
+        ]
+        for worker in workers:
+            worker.suspend()
+        try:
+            yield
+        finally:
+            for worker in workers:
+                worker.resume()
 
     def wait_until_nothing_lives(self, besides: Sequence[str] = ()) -> None:
         """A dead driver's Ray goes with it: nothing is left hanging."""

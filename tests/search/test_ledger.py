@@ -7,7 +7,9 @@ from random import Random
 from typing import Any
 
 import pytest
+from optuna.storages._rdb import models
 from optuna.trial import Trial, TrialState
+from sqlalchemy import create_engine, inspect, select
 from sqlalchemy.exc import OperationalError
 
 from search.config import SweepConfig
@@ -292,6 +294,20 @@ def test_a_study_that_is_gone_is_one_clear_line(tmp_path: Path) -> None:
     open_storage(url(tmp_path))
     with pytest.raises(UserError, match="RUN must have begun, got small"):
         Ledger(open_storage(url(tmp_path), create=False), small_config(), "read")
+
+
+def test_a_reader_leaves_tables_that_are_being_made_to_their_driver(tmp_path: Path) -> None:
+    engine = create_engine(url(tmp_path))
+    models.BaseModel.metadata.create_all(engine)  # as far as a driver has come that just begins
+    before = inspect(engine).get_table_names()
+    with pytest.raises(UserError, match="RUN must have begun, got nothing at"):
+        open_storage(url(tmp_path), create=False)
+    assert inspect(engine).get_table_names() == before
+    with engine.connect() as connection:
+        assert connection.execute(select(models.VersionInfoModel)).all() == []
+    engine.dispose()
+    open_storage(url(tmp_path))
+    open_storage(url(tmp_path), create=False)
 
 
 def test_a_driver_that_died_before_its_studies_were_made_is_followed_by_one_that_makes_them(tmp_path: Path) -> None:
