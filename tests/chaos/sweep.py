@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,7 @@ class Sweep:
             yield
         finally:
             for worker in workers:
+                with suppress(psutil.NoSuchProcess):  # it may have died with its driver
                 worker.resume()
 
     def wait_until_nothing_lives(self, besides: Sequence[str] = ()) -> None:
