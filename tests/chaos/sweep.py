@@ -93,7 +93,7 @@ class Sweep:
         finally:
             for worker in workers:
                 with suppress(psutil.NoSuchProcess):  # it may have died with its driver
-                worker.resume()
+                    worker.resume()
 
     def wait_until_nothing_lives(self, besides: Sequence[str] = ()) -> None:
         """A dead driver's Ray goes with it: nothing is left hanging."""
