@@ -356,7 +356,11 @@ class SweepConfig(_Section):
         return Rungs(
             epochs=rungs_of(self.train.epochs, halving.first_rung(self.train.epochs), halving.reduction_factor),
             robustness=replace(
-                self.robustness, attacks=(attack,), views=self.robustness.views[:1], images=halving.images
+                self.robustness,
+                attacks=(attack,),
+                epsilon=self.robustness.epsilons[0],
+                views=self.robustness.views[:1],
+                images=halving.images,
             ),
         )
 
@@ -404,7 +408,13 @@ class SweepConfig(_Section):
         yaml = YAML(typ="safe", pure=True)
         yaml.default_flow_style = False
         yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-        yaml.dump(self.model_dump(mode="json"), stream)
+        document = self.model_dump(mode="json")
+        attacks = document["robustness"]["attacks"]
+        # What an attack does not have is None, and would only be noise.
+        document["robustness"]["attacks"] = [
+            {name: value for name, value in attack.items() if value is not None} for attack in attacks
+        ]
+        yaml.dump(document, stream)
         return stream.getvalue()
 
 

@@ -6,17 +6,19 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from trainables.attacks import attack_seed, make_attack
-from trainables.attacks.base import predict, untouched
-from trainables.settings import RobustnessSettings, accuracy_names
+from trainables.attacks import Attack, AttackResult, attack_seed, make_attack
+from trainables.attacks.ball import Ball
+from trainables.attacks.base import predict, rescaling, untouched
+from trainables.settings import RobustnessSettings, View, accuracy_names
 
 if TYPE_CHECKING:
     from trainables.data.splits import Split
@@ -30,8 +32,11 @@ class Outcomes:
         clean: Whether the clean image is classified correctly, bool (R, N), for the whole validation split.
         kept: Whether the label survived the attack on this view and on those before it, bool (R, A, V, E, n), for the
             split's first n images: an image that falls in one view is not attacked in the next.
+        distance: How far the nearest misclassified image that was found lies from the clean one, fp32 (R, A, V, n), in
+            pixel units: over this view, those before it and all radii; 0 where the clean image is misclassified,
+            infinite where none was found.
         passes: Images that went forward and backward through the model, int64 (R, A, V, E, 2); 0 where an attack does
-            the same on two views and ran on the first alone.
+            the same on two views and ran on the first alone. A minimum-norm attack's are those of the largest radius.
         attacks: Labels of the attacks, A.
         views: Names of the views, V.
         epsilons: The radii as configured, E.
@@ -40,6 +45,7 @@ class Outcomes:
 
     clean: NDArray[np.bool_]
     kept: NDArray[np.bool_]
+    distance: NDArray[np.float32]
     passes: NDArray[np.int64]
     attacks: tuple[str, ...]
     views: tuple[str, ...]
@@ -49,6 +55,7 @@ class Outcomes:
     def __post_init__(self) -> None:
         replicates, attacks, views, epsilons, images = self.kept.shape
         assert (replicates, attacks, views, epsilons) == self.passes.shape[:-1]
+        assert (replicates, attacks, views, images) == self.distance.shape
         assert (replicates, attacks, views, epsilons) == tuple(
             map(len, (self.seeds, self.attacks, self.views, self.epsilons))
         )
@@ -60,9 +67,13 @@ class Outcomes:
         accuracy: NDArray[np.float64] = self.clean.mean(axis=1)
         return accuracy
 
-    def robust_accuracy(self) -> NDArray[np.float64]:
-        """Share of attacked images that survive every attack on every view at the first epsilon, (R,) in [0, 1]."""
-        accuracy: NDArray[np.float64] = self.kept[:, :, :, 0].all(axis=(1, 2)).mean(axis=1)
+    def robust_accuracy(self, epsilon: int = 0) -> NDArray[np.float64]:
+        """Share of attacked images that survive every attack on every view, (R,) in [0, 1].
+
+        Args:
+            epsilon: Position of the radius in ``epsilons``.
+        """
+        accuracy: NDArray[np.float64] = self.kept[:, :, :, epsilon].all(axis=(1, 2)).mean(axis=1)
         return accuracy
 
     def attack_accuracy(self) -> dict[str, NDArray[np.float64]]:
@@ -105,9 +116,13 @@ def evaluate(
     validation: Split,
     settings: RobustnessSettings,
     seeds: Sequence[int],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[float, int], None] | None = None,
 ) -> Outcomes:
     """Attack every replicate with every attack on every view, each attack from the clean images anew.
+
+    An image that falls to an attack within a radius is not attacked again within a larger one, nor in a later view: it
+    has fallen there too. A minimum-norm attack runs once for all radii. An attack that does the same on two views runs
+    on the first alone.
 
     The models and the process's random states are the same afterwards. An image's outcome under our own attacks
     depends neither on ``settings.images`` nor, but for rounding, on ``settings.batch_size``.
@@ -115,9 +130,9 @@ def evaluate(
     Args:
         models: One model a replicate.
         validation: The images and labels; the first ``settings.images`` are attacked.
-        settings: Attacks, radius, views, number of images.
+        settings: Attacks, radii, views, number of images.
         seeds: The replicates' seeds, in [0, 2^32); each attack's seed derives from the replicate's and its label.
-        progress: Called with the number of attacks done and their total.
+        progress: Called with the number of runs of an attack that are done, and their total.
 
     Raises:
         ValueError: Fewer images than are to be attacked, an unknown option of an attack, or a loss that needs more
@@ -131,44 +146,95 @@ def evaluate(
         )
     assert len(models) == len(seeds) > 0
     attacks = {attack.label: make_attack(attack) for attack in settings.attacks}
-    attacked, attacked_labels = images[: settings.images], labels[: settings.images]
-    shape = (len(models), len(attacks), len(settings.views), 1)
-    clean = np.empty((len(models), len(images)), dtype=np.bool_)
-    kept = np.empty((*shape, settings.images), dtype=np.bool_)
-    passes = np.zeros((*shape, 2), dtype=np.int64)
-    done, total = 0, math.prod(shape)
+    radii = settings.radii(images[0].numel())
+    shape = (len(models), len(attacks), len(settings.views), len(radii))
+    outcomes = Outcomes(
+        clean=np.empty((len(models), len(images)), dtype=np.bool_),
+        kept=np.empty((*shape, settings.images), dtype=np.bool_),
+        distance=np.empty((*shape[:-1], settings.images), dtype=np.float32),
+        passes=np.zeros((*shape, 2), dtype=np.int64),
+        attacks=tuple(attacks),
+        views=tuple(settings.views),
+        epsilons=settings.epsilons,
+        seeds=tuple(seeds),
+    )
+    runs, total = 0, math.prod(shape[:-1])
     for r, (model, seed) in enumerate(zip(models, seeds, strict=True)):
         with untouched(model), torch.autocast(images.device.type, enabled=False):
             logits = predict(model, images, settings.batch_size)
-        clean[r] = (logits.argmax(1) == labels).cpu().numpy()
+        correct = logits.argmax(1) == labels
+        outcomes.clean[r] = correct.cpu().numpy()
         for a, (label, attack) in enumerate(attacks.items()):
-            for v, view in enumerate(settings.views):
-                if v > 0 and attack.scale_free:
-                    kept[r, a, v] = kept[r, a, 0]
-                else:
-                    result = attack(
-                        model,
-                        attacked,
-                        attacked_labels,
-                        radius=settings.radius(images[0].numel()),
-                        view=view,
-                        seed=attack_seed(seed, label),
-                        batch_size=settings.batch_size,
-                        logits=logits[: settings.images],
-                        # The worst case over the views is what counts, so each view costs what the last left standing.
-                        standing=torch.from_numpy(kept[r, a, v - 1, 0]).to(labels.device) if v > 0 else None,
-                    )
-                    kept[r, a, v, 0] = result.kept.cpu().numpy()
-                    passes[r, a, v, 0] = result.forward_passes, result.backward_passes
-                done += 1
-                if progress is not None:
-                    progress(done, total)
-    return Outcomes(
-        clean=clean,
-        kept=kept,
-        passes=passes,
-        attacks=tuple(attacks),
-        views=tuple(settings.views),
-        epsilons=(settings.epsilon,),
-        seeds=tuple(seeds),
-    )
+            run = partial(
+                attack,
+                model,
+                images[: settings.images],
+                labels[: settings.images],
+                norm=settings.norm,
+                seed=attack_seed(seed, label),
+                batch_size=settings.batch_size,
+                logits=logits[: settings.images],
+                scale=rescaling(logits),
+            )
+            report = partial(_report, progress, runs, total)
+            kept, distance, passes = _attack(attack, run, correct[: settings.images], settings.views, radii, report)
+            outcomes.kept[r, a], outcomes.distance[r, a] = kept.cpu().numpy(), distance.cpu().numpy()
+            outcomes.passes[r, a] = passes
+            runs += len(settings.views)
+    return outcomes
+
+
+def _report(progress: Callable[[float, int], None] | None, before: int, total: int, done: float) -> None:
+    if progress is not None:
+        progress(before + done, total)
+
+
+def _attack(
+    attack: Attack,
+    run: Callable[..., AttackResult],
+    correct: Tensor,
+    views: Sequence[View],
+    radii: Sequence[float],
+    report: Callable[[float], None],
+) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
+    """One attack on one replicate: ``kept`` (V, E, n), ``distance`` (V, n) and ``passes`` (V, E, 2) of `Outcomes`.
+
+    Args:
+        attack: What ``run`` runs.
+        run: Takes radius, view, standing images and progress.
+        correct: Whether the clean images are classified correctly, bool (n,).
+        views: The views, in order.
+        radii: In pixel units, in any order.
+        report: Told how many views are done.
+    """
+    ascending = sorted(range(len(radii)), key=radii.__getitem__)
+    # Whoever falls within the smallest radius has fallen within all: a minimum-norm attack runs on the others, once.
+    starts = ascending[:1] if attack.minimum_norm else ascending
+    standing = correct.repeat(len(radii), 1)
+    nearest = torch.where(correct, torch.inf, torch.zeros_like(correct, dtype=torch.float32))
+    kept, distances = [], []
+    passes = np.zeros((len(views), len(radii), 2), dtype=np.int64)
+    for v, view in enumerate(views):
+        if not any(_same(attack, view, earlier) for earlier in views[:v]):
+            for k, e in enumerate(starts):
+                radius = max(radii) if attack.minimum_norm else radii[e]
+                within = standing[ascending[: k + 1]].all(0)
+                result = run(radius=radius, view=view, standing=within, progress=partial(_share, report, v, k, starts))
+                passes[v, radii.index(radius)] = result.forward_passes, result.backward_passes
+                nearest = torch.minimum(nearest, result.distance)
+                standing[e] = result.kept
+            if attack.minimum_norm:
+                standing = torch.stack([~Ball(radius).holds(nearest) for radius in radii])
+        report(v + 1)
+        kept.append(standing.clone())
+        distances.append(nearest)
+    return torch.stack(kept), torch.stack(distances), passes
+
+
+def _share(report: Callable[[float], None], view: int, start: int, starts: Sequence[int], done: float) -> None:
+    report(view + (start + done) / len(starts))
+
+
+def _same(attack: Attack, view: View, other: View) -> bool:
+    """Whether an attack does the same on two views."""
+    return attack.scale_free or (attack.unit_free and "normalized" not in (view, other))

@@ -48,7 +48,7 @@ def run_setting(
     owner: int = 0,
     rungs: Rungs | None = None,
     splits: Mapping[str, Split] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[float, int], None] | None = None,
 ) -> Iterator[EpochResult | SettingResult]:
     """Trains a setting to the end, from its latest checkpoint if there is one, and attacks it.
 
@@ -61,7 +61,7 @@ def run_setting(
         owner: Who claims that folder; a later owner has a higher number.
         rungs: Where the robustness is estimated during the training.
         splits: ``train`` and ``validation`` if they are loaded already.
-        progress: Called with attacks done and attacks in all.
+        progress: Called with runs of an attack that are done, and their total.
 
     Yields:
         An ``EpochResult`` an epoch, then one ``SettingResult``. A resumed training first yields the epochs that its

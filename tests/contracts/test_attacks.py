@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tests.trainables.victims import RADIUS, digits, trained
 from trainables.attacks import PGD, Attack, AttackResult, Torchattacks
 from trainables.attacks.base import Batch, StepAttack
+from trainables.settings import Norm
 
 
 class Momentum(StepAttack):
@@ -37,6 +38,9 @@ class Explosive(StepAttack):
         steps = torch.tensor([torch.nan, torch.inf, 1e30, -1e30]).repeat(len(batch) // 4 + 1)[: len(batch)]
         return batch.images + steps.view(-1, 1, 1, 1) * torch.ones_like(batch.images)
 
+
+# Balls that break some of the victim's images and leave some standing.
+RADII: dict[Norm, float] = {"l2": RADIUS, "linf": RADIUS / 6}
 
 OURS: dict[str, Callable[[], Attack]] = {
     "pgd-ce": lambda: PGD(8),
@@ -74,19 +78,37 @@ def attack(
     model: nn.Module | None = None,
     seed: int = 3,
     batch_size: int = 16,
+    norm: Norm = "l2",
 ) -> AttackResult:
     model = trained("i-sce", images.shape[1]) if model is None else model
-    return ATTACKS[name]()(model, images, labels, radius=RADIUS, view="normalized", seed=seed, batch_size=batch_size)
+    return ATTACKS[name]()(
+        model,
+        images,
+        labels,
+        radius=RADII[norm],
+        norm=norm,
+        view="normalized",
+        seed=seed,
+        batch_size=batch_size,
+    )
 
 
 @each_attack
+@pytest.mark.parametrize("norm", ["l2", "linf"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_broken_image_is_a_legal_misclassified_one(name: str, channels: int) -> None:
+def test_every_broken_image_is_a_legal_misclassified_one(name: str, channels: int, norm: Norm) -> None:
     images, labels = digits(24, channels)
     model = trained("i-sce", channels)
-    result = attack(name, images, labels)
-    change = (result.adversarial - images).flatten(1).double().norm(dim=1)
-    assert (change <= RADIUS * (1 + 2e-4)).all()
+    if norm not in ATTACKS[name]().norms:
+        with pytest.raises(ValueError, match=rf"^norm must be \w+ for \w+, got {norm}; "):
+            attack(name, images, labels, norm=norm)
+        return
+    result = attack(name, images, labels, norm=norm)
+    change = np.linalg.norm((result.adversarial - images).flatten(1).double(), {"l2": 2, "linf": np.inf}[norm], axis=1)
+    assert (change <= RADII[norm] * (1 + 2e-4)).all()
+    broken = ~result.kept & (result.distance > 0)
+    np.testing.assert_allclose(result.distance[broken], change[broken], rtol=1e-5)
+    assert (result.distance[result.kept] > RADII[norm]).all()
     assert result.adversarial.min() >= 0
     assert result.adversarial.max() <= 1
     with torch.no_grad():

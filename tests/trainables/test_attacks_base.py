@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.trainables.victims import RADIUS, digits, trained
-from trainables.attacks.base import Batch, StepAttack, attack_seed, join, predict, project, untouched
+from trainables.attacks.ball import Ball
+from trainables.attacks.base import Batch, StepAttack, attack_seed, join, predict, untouched
 
 clean_images = st.integers(0, 2**32 - 1).map(
     lambda seed: torch.rand(4, 2, 3, 3, generator=torch.Generator().manual_seed(seed))
@@ -25,26 +26,26 @@ def shifted(clean: Tensor, scale: float) -> Tensor:
 @settings(deadline=None)
 @given(clean=clean_images, scale=st.floats(0, 1e6), radius=st.floats(1e-2, 10))
 def test_projection_ends_in_ball_and_box_and_is_idempotent(clean: Tensor, scale: float, radius: float) -> None:
-    once = project(shifted(clean, scale), clean, radius)
+    once = Ball(radius).project(shifted(clean, scale), clean)
     assert once.min() >= 0
     assert once.max() <= 1
     assert ((once - clean).flatten(1).norm(dim=1) <= radius + 1e-6).all()
-    torch.testing.assert_close(project(once, clean, radius), once, atol=1e-6, rtol=0)
+    torch.testing.assert_close(Ball(radius).project(once, clean), once, atol=1e-6, rtol=0)
 
 
 @settings(deadline=None)
 @given(clean=clean_images, scale=st.floats(0, 1))
 def test_projection_leaves_what_is_inside(clean: Tensor, scale: float) -> None:
     inside = shifted(clean, scale).clamp(0, 1)
-    torch.testing.assert_close(project(inside, clean, 10.0), inside, atol=1e-6, rtol=0)
-    torch.testing.assert_close(project(inside, clean, torch.inf), inside, atol=1e-6, rtol=0)
+    torch.testing.assert_close(Ball(10.0).project(inside, clean), inside, atol=1e-6, rtol=0)
+    torch.testing.assert_close(Ball(torch.inf).project(inside, clean), inside, atol=1e-6, rtol=0)
 
 
 def test_projection_shortens_a_change_along_its_own_direction() -> None:
     clean = torch.full((1, 1, 2, 2), 0.5)
     change = torch.tensor([[[[3.0, -4.0], [0.0, 0.0]]]])
     expected = clean + change / 5 * 0.2
-    torch.testing.assert_close(project(clean + change, clean, 0.2), expected)
+    torch.testing.assert_close(Ball(0.2).project(clean + change, clean), expected)
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
@@ -52,7 +53,7 @@ def test_an_image_that_is_not_finite_goes_back_alone(bad: float) -> None:
     clean = torch.rand(3, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     images = clean + 0.01
     images[1, 0, 0, 0] = bad
-    result = project(images, clean, 1.0)
+    result = Ball(1.0).project(images, clean)
     assert torch.equal(result[1], clean[1])
     torch.testing.assert_close(result[[0, 2]], images[[0, 2]].clamp(0, 1))
 
@@ -60,14 +61,14 @@ def test_an_image_that_is_not_finite_goes_back_alone(bad: float) -> None:
 def test_split_and_join_are_inverses() -> None:
     rows = torch.arange(7)
     images = torch.rand(7, 1, 2, 2)
-    batch = Batch(images, rows, torch.rand(7, 3), images + 1, rows + 10, 0.5, {"memory": rows * 2.0})
+    batch = Batch(images, rows, torch.rand(7, 3), images + 1, rows + 10, Ball(0.5), {"memory": rows * 2.0})
     parts = batch.split(3)
     assert [len(part) for part in parts] == [3, 3, 1]
     again = join(parts)
     for name in ("clean", "labels", "clean_logits", "images", "index"):
         assert torch.equal(getattr(again, name), getattr(batch, name))
     assert torch.equal(again.memory["memory"], batch.memory["memory"])
-    assert again.radius == batch.radius
+    assert again.ball == batch.ball
 
 
 class Walk(StepAttack):

@@ -35,6 +35,7 @@ def by_hand() -> Outcomes:
     return Outcomes(
         clean=np.array([[True] * 5, [True, True, True, True, False]]),
         kept=kept,
+        distance=np.linspace(0, 2, 32, dtype=np.float32).reshape(2, 2, 2, 4),
         passes=np.arange(16).reshape(2, 2, 2, 1, 2),
         attacks=("pgd50-ce", "torchattacks.APGD"),
         views=("normalized", "raw"),
@@ -170,9 +171,13 @@ def test_the_radius_follows_the_convention() -> None:
 
 
 def test_progress_counts_the_attacks() -> None:
-    calls: list[tuple[int, int]] = []
+    calls: list[tuple[float, int]] = []
     evaluate([trained()] * 2, validation(), SETTINGS, [0, 1], lambda done, total: calls.append((done, total)))
-    assert calls == [(done, 8) for done in range(1, 9)]
+    assert {total for _, total in calls} == {8}
+    done = [done for done, _ in calls]
+    assert done == sorted(done)
+    assert set(range(1, 9)) <= set(done)
+    assert 1 / 6 in done  # the first of the six passes of a PGD of five steps
 
 
 def test_too_few_images_is_one_line() -> None:

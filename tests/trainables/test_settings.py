@@ -57,9 +57,13 @@ def test_an_attacks_label_tells_it_from_others(settings: dict[str, object], labe
 
 
 def test_rms_epsilon_is_the_mean_square_radius() -> None:
-    assert RobustnessSettings(epsilon=0.04, eps_convention="rms").radius(28 * 28) == pytest.approx(0.04 * 28)
-    assert RobustnessSettings(epsilon=1.5).radius(28 * 28) == 1.5
-    assert RobustnessSettings(epsilon=0.02, eps_convention="rms").radius(3072) == pytest.approx(0.02 * math.sqrt(3072))
+    assert RobustnessSettings(epsilon=(0.04, 0.02), eps_convention="rms").radii(784) == pytest.approx(
+        (0.04 * 28, 0.02 * 28)
+    )
+    assert RobustnessSettings(epsilon=1.5).radii(28 * 28) == (1.5,)
+    assert RobustnessSettings(epsilon=0.02, eps_convention="rms").radii(3072) == pytest.approx(
+        (0.02 * math.sqrt(3072),)
+    )
 
 
 def test_no_more_images_are_attacked_than_there_are() -> None:

@@ -1,13 +1,21 @@
-"""Attacks within an L2 ball: one contract (`Attack`), one attack a file, and one place that knows their names."""
+"""Attacks within a ball: one contract (`Attack`), one attack a file, and one place that knows their names."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from trainables.attacks.base import Attack, AttackResult, attack_seed
 from trainables.attacks.pgd import PGD
 from trainables.attacks.torchattacks_adapter import Torchattacks
-from trainables.settings import AttackSettings
+from trainables.settings import ATTACKS, AttackSettings
 
 __all__ = ["PGD", "Attack", "AttackResult", "Torchattacks", "attack_seed", "make_attack"]
+
+# Each takes the settings that `trainables.settings.ATTACKS` lists for it, by their names.
+_CLASSES: Final[Mapping[str, Callable[..., Attack]]] = {
+    "pgd": PGD,
+}
 
 
 def make_attack(settings: AttackSettings) -> Attack:
@@ -16,6 +24,6 @@ def make_attack(settings: AttackSettings) -> Attack:
     Raises:
         ValueError: An option that the torchattacks class does not take.
     """
-    if settings.name == "pgd":
-        return PGD(settings.steps, settings.loss, settings.target, settings.restarts)
+    if settings.name in ATTACKS:
+        return _CLASSES[settings.name](**{name: getattr(settings, name) for name in ATTACKS[settings.name].defaults})
     return Torchattacks(settings.name, settings.options)

@@ -1,14 +1,19 @@
 """What every attack shares: the ball, the box, the judgement, and the model left as it was found.
 
-An attack is asked for one thing: images inside the L2 ball and the pixel box whose predicted label is no longer the
-true one. Only images that the clean model gets right are attacked. An image is broken as soon as any point that the
-attack looks at is misclassified, so the outcome is each image's best iterate and never merely the last one.
+An attack is asked for one thing: images inside the ball and the pixel box whose predicted label is no longer the true
+one. Only images that the clean model gets right are attacked. An image is broken as soon as any point that the attack
+looks at is misclassified, so the outcome is each image's best iterate and never merely the last one.
 
-Two ways to write an attack:
+Four ways to write an attack, each with its own little to write:
 
-- `StepAttack`: write ``step`` (and ``start``). The base projects, clips, runs the model, judges every iterate with the
-  forward pass that the step's gradient needs anyway, and lets broken images leave the batch at once.
-- `Attack`: write ``run``, for attacks that own their loop.
+- `StepAttack` follows gradients: write ``step`` (and ``start``).
+- `QueryAttack` sees logits alone: write ``propose`` (and ``accept``, ``start``).
+- `MinimumNormAttack` looks for the nearest misclassified image, whatever the radius: write ``run``.
+- `Attack`, for what owns its loop otherwise: write ``run``.
+
+The first two advance all images together, in passes of at most ``batch_size``; the base projects, clips, runs the
+model, judges every iterate, lets broken images leave the batch at once and merges the passes that are left, so that an
+iteration costs what the images still standing cost.
 """
 
 from __future__ import annotations
@@ -19,16 +24,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Final
+from typing import ClassVar, Final, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainables.attacks.ball import Ball
 from trainables.losses import normalize_logits
-from trainables.settings import View
+from trainables.settings import Norm, View
 
-_VIEWS: Final[dict[View, Callable[[Tensor], Tensor]]] = {"normalized": normalize_logits, "raw": lambda logits: logits}
+# The mean norm of the clean images' logits in the view ``rescaled``: a softmax that is neither flat nor saturated.
+RESCALED_NORM: Final = 10.0
+
+Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -38,13 +47,18 @@ class AttackResult:
     Args:
         kept: Whether the label survived, bool (n,); False for an image that the clean model gets wrong, or that was not
             standing any more.
-        adversarial: The misclassified image where the attack broke it, the clean image elsewhere, (n, c, h, w).
+        adversarial: The nearest misclassified image that was found within the radius, the clean image where there is
+            none, (n, c, h, w).
+        distance: How far the nearest misclassified image that was found lies from the clean one, in the ball's norm,
+            (n,); 0 where the clean model is wrong, infinite where none was found. A minimum-norm attack finds some
+            outside the ball; they leave the label kept.
         forward_passes: Images that went forward through the model (each image of each batch counts one).
         backward_passes: Images that went backward.
     """
 
     kept: Tensor
     adversarial: Tensor
+    distance: Tensor
     forward_passes: int
     backward_passes: int
 
@@ -54,13 +68,20 @@ class Victim(nn.Module):
 
     Args:
         model: Maps images (n, c, h, w) to logits z (n, k).
-        view: The logits that ``forward`` returns: ``normalized`` f = z / ||z||, or ``raw`` z.
+        view: The logits that ``forward`` returns: ``normalized`` f = z / ||z||, ``raw`` z, or ``rescaled``, z * scale.
+        scale: Of the view ``rescaled``.
+        progress: Told which fraction of the attack is done.
     """
 
-    def __init__(self, model: nn.Module, view: View) -> None:
+    def __init__(self, model: nn.Module, view: View, scale: float = 1.0, progress: Progress | None = None) -> None:
         super().__init__()
         self.model = model
-        self.view = _VIEWS[view]
+        self.view: Callable[[Tensor], Tensor] = {
+            "normalized": normalize_logits,
+            "raw": lambda logits: logits,
+            "rescaled": lambda logits: logits * scale,
+        }[view]
+        self.progress = progress or (lambda _: None)
         self.forward_passes = 0
         self.backward_passes = 0
 
@@ -90,7 +111,7 @@ class Batch:
         clean_logits: The clean images' logits z, (b, k).
         images: The present iterates, (b, c, h, w), inside ball and box.
         index: Each image's position in the caller's images, (b,).
-        radius: L2 radius of the ball, in pixel units.
+        ball: Where they must stay.
         memory: What an attack remembers of each image from step to step, first axis b (a momentum, a step size, ...).
     """
 
@@ -99,11 +120,16 @@ class Batch:
     clean_logits: Tensor
     images: Tensor
     index: Tensor
-    radius: float
+    ball: Ball
     memory: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def radius(self) -> float:
+        """The ball's radius, in pixel units."""
+        return self.ball.radius
 
     def take(self, rows: slice | Tensor) -> Batch:
         """The batch of some rows: a slice, positions or a mask."""
@@ -113,7 +139,7 @@ class Batch:
             self.clean_logits[rows],
             self.images[rows],
             self.index[rows],
-            self.radius,
+            self.ball,
             {name: values[rows] for name, values in self.memory.items()},
         )
 
@@ -130,7 +156,7 @@ def join(batches: list[Batch]) -> Batch:
         torch.cat([batch.clean_logits for batch in batches]),
         torch.cat([batch.images for batch in batches]),
         torch.cat([batch.index for batch in batches]),
-        batches[0].radius,
+        batches[0].ball,
         {name: torch.cat([batch.memory[name] for batch in batches]) for name in batches[0].memory},
     )
 
@@ -138,8 +164,17 @@ def join(batches: list[Batch]) -> Batch:
 class Attack(ABC):
     """The contract: images in, per-image outcome out, nothing else in the process changed."""
 
-    scale_free = False
-    """Whether the attack does the same on f as on z, since no scale of an image's logits changes its steps."""
+    norms: ClassVar[tuple[Norm, ...]] = get_args(Norm)
+    """The balls that the attack knows."""
+
+    minimum_norm: ClassVar[bool] = False
+    """Whether one run says at which radius each image falls, so that further radii need no runs of their own."""
+
+    unit_free: bool = False
+    """Whether no constant factor of the logits changes what the attack does, so that it does the same on z rescaled."""
+
+    scale_free: bool = False
+    """Whether not even a factor of each image's own does, so that it does the same on f as on z."""
 
     def __call__(
         self,
@@ -148,11 +183,14 @@ class Attack(ABC):
         labels: Tensor,
         *,
         radius: float,
+        norm: Norm = "l2",
         view: View = "raw",
         seed: int = 0,
         batch_size: int = 128,
         logits: Tensor | None = None,
         standing: Tensor | None = None,
+        scale: float | None = None,
+        progress: Progress | None = None,
     ) -> AttackResult:
         """Attack every image that the model gets right.
 
@@ -162,26 +200,37 @@ class Attack(ABC):
             model: Maps images to logits z (n, k).
             images: (n, c, h, w), fp32 in [0, 1], on the model's device.
             labels: (n,), int64.
-            radius: L2 radius of the ball, above 0, in pixel units.
+            radius: Of the ball, above 0, in pixel units.
+            norm: Of the ball.
             view: The logits that the attack sees.
             seed: In [0, 2^32). What is drawn for image i depends on the seed and i alone.
             batch_size: Images a pass.
             logits: The clean logits z (n, k) where they are known; None to compute them.
             standing: Which images are still to be attacked, bool (n,); the others count as broken, and the clean image
                 stands for them. None for all of them.
+            scale: Of the view ``rescaled``; by these images' logits where it is None (`rescaling`).
+            progress: Told now and then which fraction of the attack is done, in [0, 1].
 
         Raises:
-            ValueError: The attack cannot run on this many classes.
+            ValueError: The attack cannot run on this many classes, or in this norm.
         """
-        victim = Victim(model, view)
+        if norm not in self.norms:
+            name = type(self).__name__
+            raise ValueError(f"norm must be {' or '.join(self.norms)} for {name}, got {norm}; choose another attack")
+        ball = Ball(radius, norm)
         images = images.detach().contiguous(memory_format=torch.channels_last)
         with untouched(model), torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
+            victim = Victim(model, "raw")
             clean_logits = predict(victim.logits, images, batch_size) if logits is None else logits
-            kept = clean_logits.argmax(1) == labels
-            if standing is not None:
-                kept &= standing
+            forward_passes = victim.forward_passes
+            if scale is None:
+                scale = rescaling(clean_logits) if view == "rescaled" else 1.0
+            victim = Victim(model, view, scale, progress)
+            correct = clean_logits.argmax(1) == labels
+            attacked = correct if standing is None else correct & standing
+            distance = torch.where(correct, torch.inf, images.new_zeros(len(images)))
             adversarial = images.clone(memory_format=torch.channels_last)
-            index = kept.nonzero().squeeze(1)
+            index = attacked.nonzero().squeeze(1)
             if len(index):
                 batch = Batch(
                     clean=images[index],
@@ -189,12 +238,19 @@ class Attack(ABC):
                     clean_logits=clean_logits[index],
                     images=images[index],
                     index=index,
-                    radius=radius,
+                    ball=ball,
                 )
                 for broken in self.run(victim, batch, seed=seed, batch_size=batch_size):
-                    kept[broken.index] = False
-                    adversarial[broken.index] = broken.images
-        return AttackResult(kept, adversarial, victim.forward_passes, victim.backward_passes)
+                    found = ball.distance(broken.images, broken.clean)
+                    nearer = found < distance[broken.index]
+                    rows = broken.index[nearer]
+                    distance[rows] = found[nearer]
+                    adversarial[rows] = broken.images[nearer]
+        outside = attacked & ~ball.holds(distance)
+        adversarial[outside] = images[outside]
+        return AttackResult(
+            outside, adversarial, distance, forward_passes + victim.forward_passes, victim.backward_passes
+        )
 
     @abstractmethod
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
@@ -207,24 +263,90 @@ class Attack(ABC):
             batch_size: Images a pass.
 
         Yields:
-            Broken images, as they fall: misclassified, inside ball and box.
+            Broken images, as they fall: misclassified and inside the box. Outside the ball they are not counted.
         """
 
 
-class StepAttack(Attack):
-    """An attack that moves every image still standing by one step at a time.
+class MinimumNormAttack(Attack):
+    """An attack that looks for the nearest misclassified image; the radius does not steer it."""
 
-    All images advance together, in passes of at most ``batch_size``. Broken images leave between two steps, and passes
-    are merged as soon as fewer can hold the rest, so that a step costs what the images still standing cost.
+    minimum_norm = True
+
+
+class IterativeAttack(Attack):
+    """All images advance together, the broken ones leave, and the passes that are left are merged.
 
     Args:
-        steps: Steps of each restart, at least 1.
+        iterations: Passes over the iterates of each restart, at least 1.
         restarts: Starts, at least 1; an image is broken if any of them breaks it.
     """
 
-    def __init__(self, steps: int, restarts: int = 1) -> None:
-        self.steps = steps
+    def __init__(self, iterations: int, restarts: int = 1) -> None:
+        self.iterations = iterations
         self.restarts = restarts
+
+    def start(self, batch: Batch, restart: int, rng: np.random.Generator) -> Tensor:
+        """The first points, (b, c, h, w), before projection and clipping; here the images as they are.
+
+        Args:
+            batch: The images still standing; ``memory`` is empty and may be filled. Draw for every image up to the last
+                of ``index``, then take those of ``index``: so an image's draw depends neither on the other images nor
+                on the batch size.
+            restart: From 0.
+            rng: Seeded from the attack's seed and the restart.
+        """
+        del restart, rng
+        return batch.clean
+
+    @abstractmethod
+    def advance(self, victim: Victim, batch: Batch, iteration: int, seed: int) -> tuple[Batch, Batch | None]:
+        """One pass.
+
+        Args:
+            victim: The model.
+            batch: The images.
+            iteration: From 0.
+            seed: The attack's.
+
+        Returns:
+            The images that are still classified correctly, moved, and those that are not, if any.
+        """
+
+    def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
+        standing = batch
+        for restart in range(self.restarts):
+            standing = replace(standing, memory={})
+            first = self.start(standing, restart, np.random.default_rng([seed, restart]))
+            parts = replace(standing, images=batch.ball.project(first, standing.clean)).split(batch_size)
+            for iteration in range(self.iterations):
+                survivors = []
+                for part in parts:
+                    kept, broken = self.advance(victim, part, iteration, seed)
+                    if broken is not None:
+                        yield broken
+                    if len(kept):
+                        survivors.append(kept)
+                victim.progress((restart + (iteration + 1) / self.iterations) / self.restarts)
+                if not survivors:
+                    return
+                fewest = math.ceil(sum(map(len, survivors)) / batch_size)
+                parts = join(survivors).split(batch_size) if fewest < len(survivors) else survivors
+            standing = join(parts)
+
+
+class StepAttack(IterativeAttack):
+    """An attack that moves every image still standing along a gradient, one step at a time.
+
+    Every iterate is judged by the forward pass that the step's gradient needs anyway.
+
+    Args:
+        steps: Steps of each restart, at least 1.
+        restarts: Starts, at least 1.
+    """
+
+    def __init__(self, steps: int, restarts: int = 1) -> None:
+        super().__init__(steps + 1, restarts)  # the last iterate is judged and not moved
+        self.steps = steps
 
     @abstractmethod
     def step(self, batch: Batch, logits: Tensor) -> Tensor:
@@ -235,39 +357,10 @@ class StepAttack(Attack):
             logits: The logits of ``images`` in the view, (b, k), with their graph.
         """
 
-    def start(self, batch: Batch, restart: int, rng: np.random.Generator) -> Tensor:
-        """The first points, (b, c, h, w), before projection and clipping; here the images as they are.
-
-        Args:
-            batch: The images still standing. Draw for every image up to the last of ``index``, then take those of
-                ``index``: so an image's draw depends neither on the other images nor on the batch size.
-            restart: From 0.
-            rng: Seeded from the attack's seed and the restart.
-        """
-        del restart, rng
-        return batch.clean
-
-    def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
-        standing = batch
-        for restart in range(self.restarts):
-            first = self.start(standing, restart, np.random.default_rng([seed, restart]))
-            parts = replace(standing, images=project(first, standing.clean, standing.radius)).split(batch_size)
-            for step in range(self.steps + 1):
-                survivors = []
-                for part in parts:
-                    kept, broken = self._advance(victim, part, move=step < self.steps)
-                    if broken is not None:
-                        yield broken
-                    if len(kept):
-                        survivors.append(kept)
-                if not survivors:
-                    return
-                fewest = math.ceil(sum(map(len, survivors)) / batch_size)
-                parts = join(survivors).split(batch_size) if fewest < len(survivors) else survivors
-            standing = replace(join(parts), memory={})
-
-    def _advance(self, victim: Victim, batch: Batch, *, move: bool) -> tuple[Batch, Batch | None]:
-        """Judge every iterate and move those that are still classified correctly; these, and the broken ones if any."""
+    def advance(self, victim: Victim, batch: Batch, iteration: int, seed: int) -> tuple[Batch, Batch | None]:
+        """Judge every iterate and move those that are still classified correctly."""
+        del seed
+        move = iteration < self.steps
         batch = replace(batch, images=batch.images.detach().requires_grad_(move))
         with torch.set_grad_enabled(move):
             raw = victim.logits(batch.images)
@@ -278,32 +371,63 @@ class StepAttack(Attack):
         if not correct.all():
             broken = batch.take(~correct)
             batch, moved = batch.take(correct), moved[correct]
-        batch.images = project(moved, batch.clean, batch.radius) if move else moved
+        batch.images = batch.ball.project(moved, batch.clean) if move else moved
         return batch, broken
 
 
-def project(images: Tensor, clean: Tensor, radius: float) -> Tensor:
-    """Move images into the L2 ball around the clean ones, then into the pixel box [0, 1].
-
-    Clipping moves every pixel towards a clean image that lies in the box, so it never leaves the ball. An image that is
-    not finite goes back to the clean one.
+class QueryAttack(IterativeAttack):
+    """An attack that asks for the logits of one candidate of each image at a time and sees no gradient.
 
     Args:
-        images: (n, c, h, w).
-        clean: (n, c, h, w), in [0, 1].
-        radius: Above 0, in pixel units; may be infinite.
+        queries: Candidates of each image, at least 1.
     """
-    change = images - clean
-    norm = l2_norm(change)
-    factor = (radius / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_max(1.0)
-    change = torch.where(norm.isfinite(), change * factor, torch.zeros_like(change))
-    return (clean + change).clamp_(0.0, 1.0)
+
+    def __init__(self, queries: int) -> None:
+        super().__init__(queries)
+        self.queries = queries
+
+    @abstractmethod
+    def propose(self, batch: Batch, query: int, rng: np.random.Generator) -> Tensor:
+        """The next candidates of a batch, (b, c, h, w), before projection and clipping.
+
+        Args:
+            batch: The images; ``memory`` may be filled and changed.
+            query: From 0.
+            rng: Seeded from the attack's seed and the query, anew for each batch: draw for every image up to the last
+                of ``index``, then take those of ``index``.
+        """
+
+    def accept(self, batch: Batch, logits: Tensor) -> Tensor:
+        """Which candidates become the images, bool (b,); here none.
+
+        Args:
+            batch: The images before the query; ``memory`` may be changed.
+            logits: The candidates' logits in the view, (b, k).
+        """
+        del logits
+        return torch.zeros(len(batch), dtype=torch.bool, device=batch.labels.device)
+
+    @torch.no_grad()
+    def advance(self, victim: Victim, batch: Batch, iteration: int, seed: int) -> tuple[Batch, Batch | None]:
+        """Ask about the candidates, and go on from those that the attack accepts."""
+        batch = replace(batch, memory=dict(batch.memory))
+        proposed = self.propose(batch, iteration, np.random.default_rng([seed, iteration]))
+        candidates = batch.ball.project(proposed, batch.clean)
+        raw = victim.logits(candidates)
+        correct = raw.argmax(1) == batch.labels
+        accepted = self.accept(batch, victim.view(raw))
+        images = torch.where(accepted.view(-1, 1, 1, 1), candidates, batch.images)
+        broken = None
+        if not correct.all():
+            broken = replace(batch, images=candidates).take(~correct)
+        moved = replace(batch, images=images)
+        return (moved if broken is None else moved.take(correct)), broken
 
 
-def l2_norm(images: Tensor) -> Tensor:
-    """The L2 norm of each image, (n, 1, 1, 1)."""
-    norm: Tensor = torch.linalg.vector_norm(images, dim=(1, 2, 3), keepdim=True)
-    return norm
+def rescaling(logits: Tensor) -> float:
+    """The constant that gives logits (n, k) a mean L2 norm of `RESCALED_NORM`; 1 where all of them are 0."""
+    norm = float(torch.linalg.vector_norm(logits.double(), dim=1).mean())
+    return RESCALED_NORM / norm if norm > 0 else 1.0
 
 
 def attack_seed(seed: int, label: str) -> int:

@@ -1,4 +1,4 @@
-"""Projected gradient descent in the L2 ball."""
+"""Projected gradient descent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.attacks.base import Batch, StepAttack, l2_norm
+from trainables.attacks.base import Batch, StepAttack
 from trainables.settings import AttackLoss, AttackTarget
 
 # The usual step: steps times it is 2.5 radii, enough to cross the ball and come back along its surface.
@@ -26,7 +26,7 @@ DLR_FLOOR: Final = 1e-12
 
 
 class PGD(StepAttack):
-    """Steps of constant length 2.5 radius / steps along each image's own normalised gradient, from a random start.
+    """Steps of constant length 2.5 radius / steps up each image's own loss, from a random start.
 
     An image whose gradient is zero stays where it is: a random step would find nothing in hundreds of dimensions, and
     the next restart begins elsewhere anyway.
@@ -48,11 +48,12 @@ class PGD(StepAttack):
         super().__init__(steps, restarts)
         self.loss = loss
         self.target = target
-        self.scale_free = loss == "dlr"
+        self.scale_free = self.unit_free = loss == "dlr"
 
     def start(self, batch: Batch, restart: int, rng: np.random.Generator) -> Tensor:
         """Points in a random direction: near the clean image at first, later anywhere up to the radius."""
-        draws = random_starts(int(batch.index.max()) + 1, batch.clean[0].numel(), rng)
+        draw = random_starts if batch.ball.norm == "l2" else uniform_starts
+        draws = draw(int(batch.index.max()) + 1, batch.clean[0].numel(), rng)
         noise = torch.from_numpy(draws).to(batch.clean.device)[batch.index].view_as(batch.clean)
         return batch.clean + (batch.radius if restart else FIRST_START * batch.radius) * noise
 
@@ -61,8 +62,7 @@ class PGD(StepAttack):
         # Summed, never averaged: an image's gradient must not depend on how many images are in the batch.
         objective = self._objective(logits, batch).sum()
         (gradient,) = torch.autograd.grad(objective, batch.images)
-        norm = l2_norm(gradient).clamp_min(torch.finfo(gradient.dtype).tiny)
-        return batch.images.detach() + gradient * (RELATIVE_STEP * batch.radius / self.steps / norm)
+        return batch.images.detach() + RELATIVE_STEP * batch.radius / self.steps * batch.ball.steepest(gradient)
 
     def _objective(self, logits: Tensor, batch: Batch) -> Tensor:
         """What each image climbs, (b,)."""
@@ -132,6 +132,11 @@ def random_starts(count: int, dimensions: int, rng: np.random.Generator) -> NDAr
     direction = rng.standard_normal((count, dimensions), dtype=np.float32)
     direction *= length / np.linalg.norm(direction, axis=1, keepdims=True)
     return direction
+
+
+def uniform_starts(count: int, dimensions: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Points uniform in the cube [-1, 1]^d, fp32 (count, dimensions); the first rows are the same for any count."""
+    return rng.random((count, dimensions), dtype=np.float32) * 2 - 1
 
 
 def _check_classes(logits: Tensor, least: int, loss: str) -> None:

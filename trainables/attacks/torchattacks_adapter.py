@@ -15,19 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables.attacks.base import Attack, Batch, Victim, l2_norm
+from trainables.attacks.base import Attack, Batch, Victim
 from trainables.settings import TORCHATTACKS_PREFIX, nearest
 
-# torchattacks projects in fp32, so its images may lie this share of the radius outside the ball.
-BALL_TOLERANCE: Final = 1e-4
+# What torchattacks calls the norms.
+_NORMS: Final = {"l2": "L2", "linf": "Linf"}
 
 
 class Torchattacks(Attack):
     """One class of torchattacks.
 
-    ``norm="L2"``, ``eps=radius``, ``n_classes`` and ``seed`` are passed where the constructor has them and the options
-    do not. What comes back is clipped to [0, 1] and counts only inside the L2 ball: an attack that knows no L2 norm
-    (FGSM, PGD, ...) runs, and breaks only what it happens to break within the ball. NaN counts as not broken.
+    ``norm``, ``eps=radius``, ``n_classes`` and ``seed`` are passed where the constructor has them and the options do
+    not. What comes back is clipped to [0, 1] and counts only inside the ball: an attack that knows another norm alone
+    (FGSM and PGD know no L2) runs, and breaks only what it happens to break within the ball. NaN counts as not broken.
 
     Attacks that draw at random draw for a whole batch, so an image's outcome depends on the images beside it.
 
@@ -53,17 +53,20 @@ class Torchattacks(Attack):
 
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
         """Run the attack on one batch after another, each from the same seed."""
-        for part in batch.split(batch_size):
+        parts = batch.split(batch_size)
+        for done, part in enumerate(parts, start=1):
             found = self._perturb(victim, part, seed).clamp(0.0, 1.0)
-            inside = l2_norm(found - part.clean) <= part.radius * (1 + BALL_TOLERANCE)  # False for NaN
-            found = torch.where(inside, found, part.clean)
+            inside = part.ball.holds(part.ball.distance(found, part.clean))
+            found = torch.where(inside.view(-1, 1, 1, 1), found, part.clean)
             with torch.no_grad():
                 wrong = victim.logits(found).argmax(1) != part.labels
             yield replace(part, images=found).take(wrong)
+            victim.progress(done / len(parts))
 
     def _perturb(self, victim: Victim, batch: Batch, seed: int) -> Tensor:
         with _quiet(), isolated_randomness(seed):
-            given = {"norm": "L2", "eps": batch.radius, "n_classes": batch.clean_logits.shape[1], "seed": seed}
+            norm = _NORMS[batch.ball.norm]
+            given = {"norm": norm, "eps": batch.radius, "n_classes": batch.clean_logits.shape[1], "seed": seed}
             arguments = {name: value for name, value in given.items() if name in self._known} | self._options
             # In evaluation mode as a whole, or torchattacks would leave it, and the model inside, in training mode.
             attack = self._attack_class(_PlainLayout(victim).eval(), **arguments)
