@@ -22,7 +22,7 @@ import pandas as pd
 
 from analysis import atomic
 from analysis.pareto import Direction, is_nondominated
-from analysis.records import ATTACK_SEPARATOR, WORST_CASE, WORST_VIEW, images_of
+from analysis.records import ATTACK_SEPARATOR, RADIUS_SEPARATOR, WORST_VIEW, images_of, is_under_attack
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,11 +64,12 @@ def scale_of(frame: pd.DataFrame, measure: str) -> Scale:
 
 def measure_label(measure: str) -> str:
     """A measure's name for people, e.g. ``pgd50-ce, normalized logits`` for ``pgd50-ce/normalized``."""
-    if measure == WORST_CASE:
-        return "Robust accuracy, worst case"
     if ATTACK_SEPARATOR in measure:
         attack, view = measure.rsplit(ATTACK_SEPARATOR, 1)
         return f"{attack}, worst view" if view == WORST_VIEW else f"{attack}, {view} logits"
+    if is_under_attack(measure):
+        _, _, radius = measure.partition(RADIUS_SEPARATOR)
+        return "Robust accuracy, worst case" + (f" within {radius}" if radius else "")
     return measure.replace("_", " ").capitalize()
 
 

@@ -30,6 +30,7 @@ NO_INTERVAL: Final = Interval(math.nan, math.nan)
 # Every attack's accuracy is measured on the images of the worst case over the attacks.
 WORST_CASE: Final = "robust_accuracy"
 ATTACK_SEPARATOR: Final = "/"  # between attack and view in an accuracy's name
+RADIUS_SEPARATOR: Final = "@"  # before a further radius in the name of the worst case there
 WORST_VIEW: Final = "worst"  # in the view's place: the accuracy at worst over the views
 
 
@@ -46,7 +47,12 @@ def kind_of(number: str) -> Kind:
 
 def is_accuracy(measure: str) -> bool:
     """Whether a measure is a fraction of images."""
-    return measure.endswith("_accuracy") or ATTACK_SEPARATOR in measure
+    return measure.endswith("_accuracy") or is_under_attack(measure)
+
+
+def is_under_attack(measure: str) -> bool:
+    """Whether a measure is a fraction of the attacked images: the worst case (at any radius), or one attack's."""
+    return measure.split(RADIUS_SEPARATOR)[0] == WORST_CASE or ATTACK_SEPARATOR in measure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +144,7 @@ class TrialRecord:
             where neither is possible (a wall time). Intervals of fractions stay within [0, 1].
         """
         value = self.objectives[name] if name in self.objectives else self.accuracies[name]
-        images = self.images.get(name) or (self.images.get(WORST_CASE) if ATTACK_SEPARATOR in name else None)
+        images = self.images.get(name) or (self.images.get(WORST_CASE) if is_under_attack(name) else None)
         if len(self.replicates) >= 2:
             if any(name not in replicate for replicate in self.replicates):  # measured of all replicates together
                 return NO_INTERVAL
@@ -243,7 +249,7 @@ def images_of(frame: pd.DataFrame, measure: str) -> pd.Series[float] | None:
     Returns:
         The counts (NaN where unknown), or None if the measure is no fraction of images.
     """
-    for column in (f"images_{measure}", f"images_{WORST_CASE}" if ATTACK_SEPARATOR in measure else ""):
+    for column in (f"images_{measure}", f"images_{WORST_CASE}" if is_under_attack(measure) else ""):
         if column in frame.columns:
             return frame[column].astype("Float64").astype(np.float64)
     return None

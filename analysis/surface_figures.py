@@ -35,7 +35,7 @@ from analysis.figures import (
     scale_of,
     setting_label,
 )
-from analysis.records import ATTACK_SEPARATOR, WORST_CASE, measures
+from analysis.records import ATTACK_SEPARATOR, WORST_CASE, is_under_attack, measures
 from analysis.surfaces import FEWEST_FOR_A_FIT, Surface, observation_noise, surface
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class _Panel:
 
 def _comparable(panels: Sequence[_Panel]) -> list[_Panel]:
     """Gives the worst case and the attacks one z-axis and one colour scale, every other measure its own."""
-    shared = [panel for panel in panels if panel.measure == WORST_CASE or ATTACK_SEPARATOR in panel.measure]
+    shared = [panel for panel in panels if is_under_attack(panel.measure)]
     result = []
     for panel in panels:
         group = shared if panel in shared else [panel]

@@ -109,6 +109,30 @@ def train(
 
 
 @app.command()
+def evaluate(
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="Folder of checkpoints, one of them, or RUN/NUMBER.")
+    ],
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attack", help="E.g. autoattack, or '{name: apgd, loss: dlr}'; repeatable; the run's own if none."
+        ),
+    ] = None,
+    epsilon: Annotated[str | None, typer.Option(help="Radii, e.g. 0.5,1,1.5; the run's own without it.")] = None,
+    overrides: Overrides = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for the table, the curves and the outcomes.")] = None,
+    runs_dir: RunsDir = RUNS_DIR,
+) -> None:
+    """Attack a trained model anew on the validation split: accuracy by attack and radius, as a table and as curves."""
+    from search.evaluation import Checkpoint, configured, evaluate_checkpoint
+
+    found = Checkpoint.find(checkpoint, runs_dir)
+    config = configured(found.config, attack or [], epsilon, overrides or [])
+    evaluate_checkpoint(found, config, output, Console())
+
+
+@app.command()
 def pareto(
     run: RunName,
     format_: Annotated[

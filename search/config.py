@@ -230,7 +230,7 @@ class SweepConfig(_Section):
         return self
 
     def _check_objectives(self) -> None:
-        known = directions([attack.label for attack in self.robustness.attacks], self.robustness.views)
+        known = directions(self.robustness)
         for section in ("objectives", "constraints"):
             for name in getattr(self, section):
                 if name not in known:
@@ -408,14 +408,18 @@ class SweepConfig(_Section):
         yaml = YAML(typ="safe", pure=True)
         yaml.default_flow_style = False
         yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+        yaml.dump(self.to_document(), stream)
+        return stream.getvalue()
+
+    def to_document(self) -> dict[str, Any]:
+        """The resolved configuration as plain values; ``parse`` reads it back to an equal one."""
         document = self.model_dump(mode="json")
         attacks = document["robustness"]["attacks"]
         # What an attack does not have is None, and would only be noise.
         document["robustness"]["attacks"] = [
             {name: value for name, value in attack.items() if value is not None} for attack in attacks
         ]
-        yaml.dump(document, stream)
-        return stream.getvalue()
+        return document
 
 
 def load(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> SweepConfig:
@@ -444,6 +448,40 @@ def load(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> 
     if name is not None:
         document["name"] = name
     return parse(document)
+
+
+def replaced(config: SweepConfig, values: Mapping[str, Any], overrides: Sequence[str] = ()) -> SweepConfig:
+    """A configuration with some settings replaced.
+
+    Args:
+        config: Stays as it is.
+        values: By dotted path (``robustness.attacks``); None for a setting's default.
+        overrides: As of ``load``.
+
+    Raises:
+        UserError: As ``load``.
+    """
+    document = config.to_document()
+    for key, value in values.items():
+        *parents, last = key.split(".")
+        section = document
+        for parent in parents:
+            section = section[parent]
+        section.pop(last, None)
+        if value is not None:
+            section[last] = value
+    for override in overrides:
+        _override(document, override)
+    return parse(document)
+
+
+def parse_value(option: str, text: str) -> Any:
+    """The value of an option that is written in YAML.
+
+    Raises:
+        UserError: It does not parse.
+    """
+    return _parse_yaml(text, option)
 
 
 def parse(document: Mapping[str, Any]) -> SweepConfig:

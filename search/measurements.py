@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.records import ATTACK_SEPARATOR
+from analysis.records import is_under_attack
 from search.halving import Halving
 from search.objectives import Direction
 
@@ -51,7 +51,7 @@ def rung_objectives(objectives: Mapping[str, Direction]) -> dict[str, Direction]
     """Which of ``rung_values`` are compared at the rungs of a search for ``objectives``, each with its direction."""
     compared: dict[str, Direction] = {}
     for name, direction in objectives.items():
-        if ATTACK_SEPARATOR in name:
+        if is_under_attack(name):
             compared["robust_accuracy"] = direction
         elif name != "attack_seconds":  # no rung knows it
             compared[name] = direction
@@ -69,10 +69,10 @@ def make_halving(config: SweepConfig) -> Halving | None:
 def result_values(result: SettingResult) -> dict[str, Any]:
     """A finished setting as plain values: what can be an objective (means, and by replicate), seeds, image counts.
 
-    ``accuracies`` are those under each attack; ``objectives`` everything else that can be sought.
+    ``accuracies`` are those under each attack and at further radii; ``objectives`` everything else that can be sought.
     """
     outcomes = result.outcomes
-    attacks = outcomes.attack_accuracy()
+    attacks = outcomes.attack_accuracy() | outcomes.further_accuracy()
     losses = np.array([replicate["validation_loss"] for replicate in result.replicates])
     measured = {
         "clean_accuracy": outcomes.clean_accuracy(),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Self
 
-from trainables.settings import View, accuracy_names
+from trainables.settings import RobustnessSettings, accuracy_names, robust_accuracy_name
 
 Direction = Literal["maximize", "minimize"]
 Relation = Literal[">=", "<="]
@@ -22,14 +21,10 @@ _CONSTRAINT: Final = re.compile(r"\s*(>=|<=)\s*(\S+)\s*")
 _DIGITS: Final = 12  # a mean over replicates that is off its bound by a rounding error meets it
 
 
-def directions(attacks: Iterable[str], views: Sequence[View]) -> dict[str, Direction]:
-    """Every number that can be sought, with its direction.
-
-    Args:
-        attacks: Labels of the attacks.
-        views: The views that they see.
-    """
-    accuracies = [*ACCURACIES, *(name for attack in attacks for name in accuracy_names(attack, views))]
+def directions(robustness: RobustnessSettings) -> dict[str, Direction]:
+    """Every number that can be sought under these attacks, with its direction."""
+    accuracies = [*ACCURACIES, *map(robust_accuracy_name, robustness.epsilons[1:])]
+    accuracies += [name for attack in robustness.attacks for name in accuracy_names(attack.label, robustness.views)]
     found: dict[str, Direction] = dict.fromkeys(accuracies, "maximize")
     return found | dict.fromkeys(COSTS, "minimize")
 

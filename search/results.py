@@ -24,6 +24,7 @@ from search.progress import clock, short, value_text
 from search.replicates import pooled
 from search.runs import Run, command, relative
 from search.standing import Standing, reference_of
+from trainables.settings import RobustnessSettings
 
 SWEEP_FILE: Final = "sweep.yaml"
 _DRAWING: Final = (
@@ -112,11 +113,17 @@ def picture_title(run: Run) -> str:
     """What was measured, e.g. ``LeNet-5 on mnist5k, 15 epochs; L2 epsilon 1.5, 500 images``."""
     config = run.config
     robustness = config.robustness
-    unit = " (rms)" if robustness.eps_convention == "rms" else ""
     return (
         f"{config.name}: {config.model} on {config.data.name}, {config.train.epochs} epochs; "
-        f"L2 \N{GREEK SMALL LETTER EPSILON} = {robustness.epsilon:g}{unit}, {robustness.images} images attacked"
+        f"{radius_title(robustness)} = {robustness.epsilons[0]:g}, {robustness.images} images attacked"
     )
+
+
+def radius_title(robustness: RobustnessSettings) -> str:
+    """What an epsilon is, e.g. ``L2 epsilon (rms)``."""
+    norm = {"l2": "L2", "linf": "L\N{INFINITY}"}[robustness.norm]
+    unit = " (rms)" if robustness.eps_convention == "rms" else ""
+    return f"{norm} \N{GREEK SMALL LETTER EPSILON}{unit}"
 
 
 def print_summary(console: Console, run: Run, results: Results, seconds: float) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 
@@ -17,6 +18,8 @@ from search.measurements import epoch_metrics, measured, result_values
 from search.progress import value_text
 from search.runs import relative
 from trainables.settings import LOSSES, Setting
+
+TRAIN_FILE: Final = "train.yaml"
 
 
 def parse_parameters(config: SweepConfig, parameters: Sequence[str]) -> Setting:
@@ -44,7 +47,7 @@ def parse_parameters(config: SweepConfig, parameters: Sequence[str]) -> Setting:
 def train_setting(
     config: SweepConfig, parameters: Sequence[str], output: Path | None, runs_dir: Path, console: Console
 ) -> None:
-    """Trains and attacks one setting and writes its checkpoint, ``outcomes.npz`` and ``result.json``.
+    """Trains and attacks one setting and writes checkpoint, ``outcomes.npz``, ``result.json`` and ``train.yaml``.
 
     Args:
         config: Data, model, training and attacks; its search is not looked at.
@@ -68,6 +71,8 @@ def train_setting(
 
     torch.set_num_threads(min(config.resources.cpus_per_trial, available_cpus()))
     device = torch.device("cuda" if config.resources.gpus_per_trial > 0 and torch.cuda.is_available() else "cpu")
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic.write(folder / TRAIN_FILE, config.to_yaml())
     console.print(f"{setting} on {config.data.name}, {config.model}, {device}", highlight=False)
     for result in run_setting(config.problem, setting, device=device, checkpoints=folder):
         if isinstance(result, SettingResult):

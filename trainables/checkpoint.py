@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from trainables.train import Replicate
+from trainables.data.splits import Split
+from trainables.settings import Problem
+from trainables.train import Replicate, make_replicate
 
 KEPT = 2
 PATTERN = "epoch-*.pt"
@@ -145,6 +147,35 @@ def read(path: Path) -> list[dict[str, Any]]:
             f"the checkpoint must be readable, got {path} ({type(error).__name__}); use the one before"
         ) from error
     return state
+
+
+def load_trained(checkpoint: Path, problem: Problem, splits: Mapping[str, Split]) -> list[Replicate]:
+    """The replicates of a training as a checkpoint left them, whatever their seeds.
+
+    Args:
+        checkpoint: A file that ``save`` wrote, or its folder for the newest that can be read.
+        problem: What was trained.
+        splits: The ``train`` split at least, on the device where the models are to live.
+
+    Raises:
+        ValueError: There is no readable checkpoint, or it is that of another model.
+    """
+    paths = _newest_first(checkpoint) if checkpoint.is_dir() else [checkpoint]
+    for path in paths:
+        try:
+            states = read(path)
+        except ValueError:
+            if path == paths[-1]:
+                raise
+            continue
+        replicates = [make_replicate(problem, splits["train"], state["seed"]) for state in states]
+        try:
+            for replicate, state in zip(replicates, states, strict=True):
+                replicate.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(f"model must be the one saved in {path}, got {problem.model}; give its own") from error
+        return replicates
+    raise ValueError(f"the checkpoint must be a file or folder of {PATTERN}, got {checkpoint}; train one first")
 
 
 def _newest_first(folder: Path) -> list[Path]:

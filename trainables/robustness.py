@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from trainables.attacks import Attack, AttackResult, attack_seed, make_attack
 from trainables.attacks.ball import Ball
 from trainables.attacks.base import predict, rescaling, untouched
-from trainables.settings import RobustnessSettings, View, accuracy_names
+from trainables.settings import RobustnessSettings, View, accuracy_names, robust_accuracy_name
 
 if TYPE_CHECKING:
     from trainables.data.splits import Split
@@ -87,6 +87,10 @@ class Outcomes:
             for a, attack in enumerate(self.attacks)
             for name, v in zip(accuracy_names(attack, self.views), (0, -1), strict=False)
         }
+
+    def further_accuracy(self) -> dict[str, NDArray[np.float64]]:
+        """The robust accuracy at every epsilon but the first, by the names of ``settings.robust_accuracy_name``."""
+        return {robust_accuracy_name(self.epsilons[e]): self.robust_accuracy(e) for e in range(1, len(self.epsilons))}
 
     def save(self, path: Path) -> None:
         """Write an .npz that needs no pickle; a reader never sees half a file."""

@@ -74,7 +74,7 @@ def run_setting(
         Superseded: A later owner has claimed the folder of the checkpoints.
     """
     splits = splits or load_splits(problem.data, device)
-    models = make_replicates(problem, splits, device, replicates)
+    models = make_replicates(problem, splits, replicates)
     if checkpoints:
         claim(checkpoints, owner)
         for epoch in range(load_latest(checkpoints, models)):

@@ -137,26 +137,31 @@ def replicate_seeds(settings: TrainSettings, replicates: Sequence[int] | None = 
 def make_replicates(
     problem: Problem,
     splits: Mapping[str, Split],
-    device: torch.device | str,
     replicates: Sequence[int] | None = None,
 ) -> list[Replicate]:
     """Untrained replicates of a problem's model; the same for every setting, since random numbers are common.
 
     Args:
         problem: The model and how it is trained.
-        splits: The ``train`` split at least: it gives the number of channels and the colour statistics.
-        device: Where the models live.
+        splits: The ``train`` split at least: it gives the number of channels, the colour statistics, and the device
+            where the models live.
         replicates: Which replicates, as in ``replicate_seeds``.
 
     Returns:
         One replicate a seed.
     """
-    seeds = replicate_seeds(problem.train, replicates)
-    return [_make_replicate(problem, splits["train"], torch.device(device), seed) for seed in seeds]
+    return [make_replicate(problem, splits["train"], seed) for seed in replicate_seeds(problem.train, replicates)]
 
 
-def _make_replicate(problem: Problem, split: Split, device: torch.device, seed: int) -> Replicate:
-    channels, size = split.images.shape[1:3]
+def make_replicate(problem: Problem, split: Split, seed: int) -> Replicate:
+    """One untrained replicate.
+
+    Args:
+        problem: The model and how it is trained.
+        split: The training images; the model lives on their device.
+        seed: The replicate's, one of ``replicate_seeds``.
+    """
+    device, (channels, size) = split.images.device, split.images.shape[1:3]
     # Digits are used as they are; colour images are standardised inside the model.
     statistics = None
     if channels > 1:

@@ -87,9 +87,9 @@ def measure(name: str, size: Size, precision: str, device: torch.device) -> Meas
     splits = {key: Split(split.images.to(device), split.labels.to(device)) for key, split in host.items()}
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    loss_difference = _loss_difference(problem, host, splits, device)
+    loss_difference = _loss_difference(problem, host, splits)
 
-    (replicate,) = make_replicates(problem, splits, device)
+    (replicate,) = make_replicates(problem, splits)
     epochs = train([replicate], loss_function(REFERENCE), splits, problem.train)
     next(epochs)  # Kernels are chosen and memory is reserved in the first.
     train_seconds, _ = _timed(lambda: list(epochs), device)
@@ -98,7 +98,7 @@ def measure(name: str, size: Size, precision: str, device: torch.device) -> Meas
     gradients = int(outcomes.passes[..., 1].sum())
     peak = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else None
 
-    (twin,) = make_replicates(problem, host, "cpu")
+    (twin,) = make_replicates(problem, host)
     twin.model.load_state_dict(replicate.model.state_dict())
     on_host = _attack(twin, host, problem)
     images = size.train * size.epochs
@@ -150,9 +150,9 @@ def _problem(name: str, size: Size, precision: str) -> tuple[Problem, Splits]:
     return problem, {"train": noise(size.train), "validation": noise(problem.data.validation_size)}
 
 
-def _loss_difference(problem: Problem, host: Splits, splits: Splits, device: torch.device) -> float:
+def _loss_difference(problem: Problem, host: Splits, splits: Splits) -> float:
     """Weights come from the seed whatever the device, so the batches alone must be made the same."""
-    (on_host,), (on_device,) = make_replicates(problem, host, "cpu"), make_replicates(problem, splits, device)
+    (on_host,), (on_device,) = make_replicates(problem, host), make_replicates(problem, splits)
     loss, size = loss_function(REFERENCE), problem.train.batch_size
 
     def step(replicate: Replicate, split: Split, start: int) -> float:

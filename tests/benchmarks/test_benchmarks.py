@@ -91,7 +91,7 @@ def test_the_same_batches_train_both_to_the_same_weights(work: Work) -> None:
     """Loss, Adam and schedule together; but for rounding, of which Adam's first steps make much."""
     problem, setting = parse(sweep_config(work)).problem, work.settings[-1]
     splits = load_splits(problem.data)
-    (replicate,) = make_replicates(problem, splits, "cpu")
+    (replicate,) = make_replicates(problem, splits)
     naive = LeNet5()
     copy_weights(replicate.model, naive)
     split = splits["train"]

@@ -13,13 +13,16 @@ from search.ledger import Ledger, open_storage
 from search.objectives import Constraint, directions
 from search.standing import reference_of
 from tests.search.examples import result, small_config
+from trainables.settings import AttackSettings, RobustnessSettings
 
 THREE = {"clean_accuracy": "maximize", "pgd2-ce/worst": "maximize", "train_seconds": "minimize"}
 
 
 def test_what_a_sweep_measures_follows_from_its_attacks_and_views() -> None:
-    assert directions(["pgd5-ce", "torchattacks.APGD"], ["normalized", "raw"]) == {
+    attacks = AttackSettings(name="pgd", steps=5), AttackSettings(name="torchattacks.APGD")
+    assert directions(RobustnessSettings(attacks=attacks, epsilon=(1.5, 0.5, 2.0))) == {
         **dict.fromkeys(("clean_accuracy", "robust_accuracy", "pgd5-ce/normalized", "pgd5-ce/worst"), "maximize"),
+        **dict.fromkeys(("robust_accuracy@0.5", "robust_accuracy@2"), "maximize"),
         **dict.fromkeys(("torchattacks.APGD/normalized", "torchattacks.APGD/worst"), "maximize"),
         **dict.fromkeys(("validation_loss", "train_seconds", "attack_seconds"), "minimize"),
     }

@@ -35,7 +35,7 @@ def reference_model(
         splits = load_splits(problem.data, "cpu")
     except DataMissing as missing:
         pytest.skip(str(missing))
-    [replicate] = make_replicates(problem, splits, "cpu")
+    [replicate] = make_replicates(problem, splits)
     for _ in train([replicate], loss_function(SETTINGS[loss]), splits, problem.train):
         pass
     return replicate.model.eval(), splits["validation"]

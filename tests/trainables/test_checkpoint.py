@@ -21,7 +21,7 @@ from trainables.train import Replicate, make_replicates, train
 
 def advance(problem: Problem, splits: dict[str, Split], folder: Path, epochs: int, augment: bool = False) -> list[Any]:
     """A process of its own, so to speak: makes, resumes, trains some epochs, saves each, and stops."""
-    replicates = make_replicates(problem, splits, "cpu")
+    replicates = make_replicates(problem, splits)
     done = load_latest(folder, replicates)
     generator = train(replicates, cross_entropy, splits, problem.train, augment=augment)
     for epoch, _ in zip(range(done + 1, done + epochs + 1), generator, strict=False):
@@ -72,7 +72,7 @@ def trained(problem: Problem, tmp_path: Path) -> tuple[list[Replicate], Path]:
     """Replicates as made, and a folder with the checkpoints of epochs 2 and 3 of their training."""
     splits = load_splits(problem.data)
     advance(problem, splits, tmp_path, 3)
-    return make_replicates(problem, splits, "cpu"), tmp_path
+    return make_replicates(problem, splits), tmp_path
 
 
 def test_only_the_last_two_files_are_kept(trained: tuple[list[Replicate], Path]) -> None:
@@ -81,7 +81,7 @@ def test_only_the_last_two_files_are_kept(trained: tuple[list[Replicate], Path])
 
 
 def test_without_a_checkpoint_nothing_changes(problem: Problem, tmp_path: Path) -> None:
-    replicates = make_replicates(problem, load_splits(problem.data), "cpu")
+    replicates = make_replicates(problem, load_splits(problem.data))
     before = [replicate.state_dict() for replicate in replicates]
     assert load_latest(tmp_path / "nowhere", replicates) == 0
     assert_same([replicate.state_dict() for replicate in replicates], before)
@@ -146,6 +146,6 @@ def test_checkpoints_of_another_problem_are_refused(trained: tuple[list[Replicat
         load_latest(folder, replicates[:1])
     with pytest.raises(ValueError, match="must be that of replicate seed"):
         load_latest(folder, replicates[::-1])
-    other = make_replicates(dataclasses.replace(problem, model="cnn8"), load_splits(problem.data), "cpu")
+    other = make_replicates(dataclasses.replace(problem, model="cnn8"), load_splits(problem.data))
     with pytest.raises(ValueError, match="model must be the one saved in"):
         load_latest(folder, other)

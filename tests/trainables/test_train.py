@@ -27,7 +27,7 @@ from trainables.train import (
 
 def run(problem: Problem, splits: dict[str, Split], **changes: Any) -> tuple[list[EpochResult], list[Replicate]]:
     problem = dataclasses.replace(problem, train=dataclasses.replace(problem.train, **changes))
-    replicates = make_replicates(problem, splits, "cpu")
+    replicates = make_replicates(problem, splits)
     return list(train(replicates, cross_entropy, splits, problem.train)), replicates
 
 
@@ -78,8 +78,8 @@ def test_an_epoch_is_a_pass_of_adam_over_every_image_once(problem: Problem) -> N
     splits = load_splits(problem.data)
     settings = dataclasses.replace(problem.train, epochs=2, replicates=1, batch_size=64)
     problem = dataclasses.replace(problem, train=settings)
-    (replicate,) = make_replicates(problem, splits, "cpu")
-    (reference,) = make_replicates(problem, splits, "cpu")
+    (replicate,) = make_replicates(problem, splits)
+    (reference,) = make_replicates(problem, splits)
     optimizer = Adam(reference.model.parameters())
     seen: list[Tensor] = []
 
@@ -139,7 +139,7 @@ def test_autocast_trains_with_the_loss_in_single_precision(problem: Problem, pre
     splits = load_splits(problem.data)
     settings = dataclasses.replace(problem.train, precision=precision, replicates=1, epochs=1)
     problem = dataclasses.replace(problem, train=settings)
-    replicates = make_replicates(problem, splits, "cpu")
+    replicates = make_replicates(problem, splits)
     seen = set()
 
     def loss(z: Tensor, y: Tensor) -> Tensor:
@@ -152,7 +152,7 @@ def test_autocast_trains_with_the_loss_in_single_precision(problem: Problem, pre
     assert seen == {(half, torch.float32)}
     assert {parameter.dtype for parameter in replicates[0].model.parameters()} == {torch.float32}
     (exact,) = train(
-        make_replicates(problem, splits, "cpu"),
+        make_replicates(problem, splits),
         lambda z, y: i_sce(z, y, 1.0, 0.1),
         splits,
         dataclasses.replace(settings, precision="fp32"),
@@ -175,21 +175,19 @@ def test_colour_images_are_standardised_inside_the_model_and_digits_are_not(
     problem: Problem, noise: dict[str, Split]
 ) -> None:
     colour = dataclasses.replace(problem, model="cnn8")
-    (replicate, _) = make_replicates(colour, noise, "cpu")
+    (replicate, _) = make_replicates(colour, noise)
     inside = replicate.model[0](noise["train"].images)  # type: ignore[index]
     deviation, mean = torch.std_mean(inside, dim=(0, 2, 3))
     torch.testing.assert_close(mean, torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(deviation, torch.ones(3), atol=1e-5, rtol=0)
-    (digits, _) = make_replicates(problem, load_splits(problem.data), "cpu")
+    (digits, _) = make_replicates(problem, load_splits(problem.data))
     assert not list(digits.model.buffers())
 
 
 def test_augmented_training_sees_other_images(problem: Problem, noise: dict[str, Split]) -> None:
     colour = dataclasses.replace(problem, model="cnn8", train=TrainSettings(epochs=1, batch_size=8, learning_rate=1e-3))
     first, second, third = (
-        next(
-            train(make_replicates(colour, noise, "cpu"), cross_entropy, noise, colour.train, augment=augment)
-        ).train_loss
+        next(train(make_replicates(colour, noise), cross_entropy, noise, colour.train, augment=augment)).train_loss
         for augment in (True, True, False)
     )
     assert first == second != third
@@ -199,7 +197,7 @@ def test_augmented_training_sees_other_images(problem: Problem, noise: dict[str,
 def test_one_transfer_to_the_host_an_epoch(problem: Problem, monkeypatch: pytest.MonkeyPatch, batch_size: int) -> None:
     splits = load_splits(problem.data)
     settings = dataclasses.replace(problem.train, batch_size=batch_size, replicates=1, epochs=1)
-    replicates = make_replicates(dataclasses.replace(problem, train=settings), splits, "cpu")
+    replicates = make_replicates(dataclasses.replace(problem, train=settings), splits)
     transfers = []
     for name in ("item", "tolist", "cpu", "numpy", "__float__", "__int__", "__bool__", "__index__", "__iter__"):
         original = getattr(Tensor, name)

@@ -1,0 +1,269 @@
+"""A trained model attacked anew: any attacks at any radii, as a table and as curves of accuracy against the radius."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from analysis import atomic
+from analysis.records import WORST_CASE
+from analysis.statistics import Interval, student_interval, wilson_interval
+from search.config import SweepConfig, available_cpus, load, parse_value, replaced
+from search.dataset import prepare_dataset
+from search.errors import UserError
+from search.results import SWEEP_FILE, radius_title
+from search.runs import command, relative
+from search.single import TRAIN_FILE
+from trainables.settings import AttackSettings, accuracy_names
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+    from trainables.robustness import Outcomes
+
+CHECKPOINTS: Final = "checkpoints"
+_LEVELS: Final = 2  # from a trial's checkpoints up to its run's folder
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model on disk and the configuration that it was trained with.
+
+    Args:
+        path: A folder of checkpoints, or one of them.
+        config: Of the run, or of ``robustfront train``.
+        output: Where its evaluations go.
+    """
+
+    path: Path
+    config: SweepConfig
+    output: Path
+
+    @classmethod
+    def find(cls, checkpoint: str, runs_dir: Path) -> Checkpoint:
+        """A path, or ``RUN/NUMBER`` for a trial of a run.
+
+        Raises:
+            UserError: There is none, or no ``sweep.yaml`` beside it or above.
+        """
+        run, _, number = checkpoint.rpartition("/")
+        path = next(
+            (path for path in (Path(checkpoint), runs_dir / run / CHECKPOINTS / number) if path.exists() and number),
+            None,
+        )
+        if path is None:
+            raise UserError(
+                f"CHECKPOINT must be a folder of checkpoints, one of them, or RUN/NUMBER, got {checkpoint}; "
+                f"train one with `{command('train', 'configs/quickstart.yaml', '--param s=1.0 --param m=0.1')}`"
+            )
+        folder = (path if path.is_dir() else path.parent).absolute()
+        for above in (folder, *folder.parents[:_LEVELS]):
+            if (above / SWEEP_FILE).is_file():
+                return cls(path, load(above / SWEEP_FILE), above / "evaluations" / folder.name)
+            if (above / TRAIN_FILE).is_file():
+                return cls(path, load(above / TRAIN_FILE), above / "evaluation")
+        raise UserError(
+            f"CHECKPOINT must lie below the {SWEEP_FILE} or beside the {TRAIN_FILE} that it was trained with, "
+            f"got {checkpoint}; put that file back"
+        )
+
+
+def configured(
+    config: SweepConfig, attacks: Sequence[str], epsilons: str | None, overrides: Sequence[str]
+) -> SweepConfig:
+    """The configuration with other attacks and radii; what the search sought does not matter any more.
+
+    Args:
+        config: As the model was trained.
+        attacks: Names (``autoattack``) or mappings (``{name: apgd, loss: dlr}``); none for the configuration's own.
+        epsilons: ``0.5,1,1.5``; None for the configuration's own.
+        overrides: ``KEY=VALUE``, as for a sweep.
+
+    Raises:
+        UserError: Something of it is not legal.
+    """
+    values: dict[str, Any] = {}
+    if attacks:
+        named = [parse_value("--attack", text) for text in attacks]
+        values["robustness.attacks"] = [{"name": value} if isinstance(value, str) else value for value in named]
+    if epsilons is not None:
+        values["robustness.epsilon"] = parse_value("--epsilon", f"[{epsilons}]")
+    forgotten = {"objectives": None, "constraints": None, "search.halving": None}
+    return replaced(config, {**forgotten, **values}, overrides)
+
+
+def evaluate_checkpoint(checkpoint: Checkpoint, config: SweepConfig, output: Path | None, console: Console) -> None:
+    """Attacks the model on the validation split, prints the table and writes it, the curves and the outcomes.
+
+    Args:
+        checkpoint: The model.
+        config: Attacks, radii, views and images; data and model as it was trained.
+        output: Folder to write to; beside the checkpoint where it is None.
+        console: Where progress and the table are shown.
+
+    Raises:
+        UserError: The data is missing, or the checkpoint cannot be read or is that of another model.
+    """
+    prepare_dataset(config.data)
+
+    import torch
+
+    from analysis.epsilon_curves import draw_epsilon_curves
+    from trainables.checkpoint import load_trained
+    from trainables.data.splits import load_splits
+    from trainables.robustness import evaluate
+
+    torch.set_num_threads(available_cpus())
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    splits = load_splits(config.data, device)
+    try:
+        replicates = load_trained(checkpoint.path, config.problem, splits)
+    except ValueError as error:
+        raise UserError(f"CHECKPOINT: {error}") from None
+    robustness = config.robustness
+    title = f"{relative(checkpoint.path.absolute())}: {config.model} on {config.data.name}"
+    console.print(f"{title}, {robustness.images} validation images, {device}", highlight=False, soft_wrap=True)
+    began = time.monotonic()
+    with _AttackProgress(console, robustness.attacks, robustness.views, len(replicates)) as progress:
+        try:
+            outcomes = evaluate(
+                [replicate.model for replicate in replicates],
+                splits["validation"],
+                robustness,
+                [replicate.seed for replicate in replicates],
+                progress.report,
+            )
+        except ValueError as error:
+            raise UserError(f"robustness.{error}") from None
+    seconds = time.monotonic() - began
+
+    folder = output or checkpoint.output
+    folder.mkdir(parents=True, exist_ok=True)
+    frame = accuracy_frame(outcomes)
+    outcomes.save(folder / "outcomes.npz")
+    document = {
+        "checkpoint": str(checkpoint.path),
+        "epoch": replicates[0].epoch,
+        "split": "validation",
+        "images": robustness.images,
+        "norm": robustness.norm,
+        "eps_convention": robustness.eps_convention,
+        "views": list(robustness.views),
+        "seeds": list(outcomes.seeds),
+        "seconds": seconds,
+        "accuracies": frame.to_dict("records"),
+    }
+    atomic.write(folder / "evaluation.json", json.dumps(document, indent=2) + os.linesep)
+    draw_epsilon_curves(frame, folder, title=f"{title}, {robustness.images} images", axis=radius_title(robustness))
+    console.print(accuracy_table(frame, radius_title(robustness)))
+    console.print(f"Written to {relative(folder.absolute())}", highlight=False, soft_wrap=True)
+
+
+def accuracy_frame(outcomes: Outcomes) -> pd.DataFrame:
+    """Accuracy of each attack on its first view and at worst over its views, and of the worst case, at every radius.
+
+    Returns:
+        Columns ``measure`` (``ATTACK/VIEW``, ``ATTACK/worst``, ``robust_accuracy``), ``epsilon`` (0 for the clean
+        images), ``accuracy``, ``low`` and ``high``, fractions of the attacked images in [0, 1].
+    """
+    import numpy as np
+    import pandas as pd
+
+    images = outcomes.kept.shape[-1]
+    clean = outcomes.clean[:, :images]
+    measures = {
+        name: outcomes.kept[:, a, v]
+        for a, attack in enumerate(outcomes.attacks)
+        for name, v in zip(accuracy_names(attack, outcomes.views), (0, -1), strict=False)
+    }
+    measures[WORST_CASE] = outcomes.kept.all(axis=(1, 2))
+    rows = []
+    for measure, kept in measures.items():
+        for epsilon, right in [(0.0, clean), *zip(outcomes.epsilons, np.moveaxis(kept, 1, 0), strict=True)]:
+            low, high = _interval(right)
+            accuracy = float(right.mean())
+            rows.append({"measure": measure, "epsilon": epsilon, "accuracy": accuracy, "low": low, "high": high})
+    return pd.DataFrame(rows).sort_values("epsilon", kind="stable").reset_index(drop=True)
+
+
+def _interval(right: npt.NDArray[np.bool_]) -> Interval:
+    """Of an accuracy from outcomes (R, n): over the replicates where there are several, else over the images."""
+    if len(right) > 1:
+        low, high = student_interval(right.mean(axis=1))
+        return Interval(max(low, 0.0), min(high, 1.0))
+    return wilson_interval(int(right.sum()), right.shape[1])
+
+
+def accuracy_table(frame: pd.DataFrame, axis: str) -> Table:
+    """Accuracies in percent, a row a measure and a column a radius, the worst case last and with its intervals."""
+    from analysis.figures import measure_label
+
+    table = Table(title=f"Accuracy in % by {axis}", box=SIMPLE_HEAD, min_width=48)
+    table.title_justify = "left"
+    table.add_column("attack, logits that it sees", no_wrap=True)
+    for epsilon in sorted(set(frame["epsilon"])):
+        table.add_column("clean" if epsilon == 0 else f"{epsilon:g}", justify="right", no_wrap=True)
+    for measure in dict.fromkeys(frame["measure"]):
+        if measure != WORST_CASE:
+            rows = frame[frame["measure"] == measure].sort_values("epsilon")
+            table.add_row(measure_label(measure), *(f"{100 * accuracy:.1f}" for accuracy in rows["accuracy"]))
+    table.add_section()
+    worst = frame[frame["measure"] == WORST_CASE].sort_values("epsilon")
+    for name, column, style in (
+        ("worst case", "accuracy", "bold"),
+        ("  from", "low", "dim"),
+        ("  to (95 %)", "high", "dim"),
+    ):
+        table.add_row(name, *(f"{100 * value:.1f}" for value in worst[column]), style=style)
+    return table
+
+
+class _AttackProgress:
+    """Which attack runs on which view, how far it is, and how long all of it still takes."""
+
+    def __init__(
+        self, console: Console, attacks: Sequence[AttackSettings], views: Sequence[str], replicates: int
+    ) -> None:
+        names = [f"{attack.label}, {view}" for attack in attacks for view in views]
+        self._names = [
+            f"{name} (replicate {r})" if replicates > 1 else name for r in range(replicates) for name in names
+        ]
+        self._console, self._said = console, 0
+        self._bar = Progress(
+            TextColumn("{task.description:<28}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(self._names[0], total=len(self._names))
+
+    def __enter__(self) -> _AttackProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def report(self, done: float, total: int) -> None:
+        """Takes how many runs of an attack are done."""
+        self._bar.update(self._task, completed=done, description=self._names[min(int(done), total - 1)])
+        if not self._console.is_terminal and int(done) > self._said:
+            self._console.print(f"[{int(done)}/{total}] {self._names[int(done) - 1]}", highlight=False, markup=False)
+            self._said = int(done)
