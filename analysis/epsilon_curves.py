@@ -52,8 +52,18 @@ def draw_epsilon_curves(frame: pd.DataFrame, folder: Path, *, title: str, axis: 
 
 
 def _curves(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
-    """Label, colour and rows in percent of each measure, the worst case last and so on top."""
-    names = [name for name in dict.fromkeys(frame["measure"]) if name != WORST_CASE]
+    """Label, colour and rows in percent of each measure, the worst case last and so on top.
+
+    A curve that lies under another (an attack that does the same on every view) is left out.
+    """
+    heights = {
+        str(name): tuple(rows.sort_values("epsilon")["accuracy"]) for name, rows in frame.groupby("measure", sort=False)
+    }
+    names = [
+        name
+        for i, name in enumerate(heights)
+        if name != WORST_CASE and heights[name] not in (*list(heights.values())[:i], heights[WORST_CASE])
+    ]
     colours = [_COLOURS[i % len(_COLOURS)] for i in range(len(names))]
     curves = []
     for name, colour in [*zip(names, colours, strict=True), (WORST_CASE, BLUE)]:
@@ -68,8 +78,8 @@ def _static(frame: pd.DataFrame, title: str, axis: str) -> Figure:
     style_axes(axes)
     for label, colour, rows in _curves(frame):
         worst = rows["measure"].iloc[0] == WORST_CASE
-        line = {"lw": 2.4 if worst else 1.3, "ms": 6 if worst else 4}
-        axes.plot(rows["epsilon"], rows["accuracy"], color=colour, marker="o", label=label, **line)
+        width, size = (2.4, 6) if worst else (1.3, 4)
+        axes.plot(rows["epsilon"], rows["accuracy"], color=colour, marker="o", label=label, lw=width, ms=size)
         if worst:
             axes.fill_between(rows["epsilon"], rows["low"], rows["high"], color=colour, alpha=0.15, lw=0)
     axes.set_xlabel(axis)

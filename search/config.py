@@ -565,7 +565,13 @@ def _one_line(error: ValidationError) -> str:
     """The first mistake as "<path> must <rule>, got <value>; <remedy>"."""
     mistakes = error.errors(include_url=False)
     # A key that nobody knows explains most other mistakes (a required one is missing because it is misspelt).
-    mistakes.sort(key=lambda mistake: mistake["type"] not in ("extra_forbidden", "unexpected_keyword_argument"))
+    # Of something that may be a number or a list of them, the list's mistakes are the nearer ones.
+    mistakes.sort(
+        key=lambda mistake: (
+            mistake["type"] not in ("extra_forbidden", "unexpected_keyword_argument"),
+            "float" in mistake["loc"] and isinstance(mistake["input"], list),
+        )
+    )
     mistake = mistakes[0]
     path = _path(mistake["loc"])
     value, kind, context = mistake["input"], mistake["type"], mistake.get("ctx", {})
@@ -597,6 +603,8 @@ def _one_line(error: ValidationError) -> str:
 def _path(location: Sequence[str | int]) -> str:
     path = ""
     for part in location:
+        if part == "float" or str(part).startswith("tuple["):  # which of several types was tried
+            continue
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
     return path
 

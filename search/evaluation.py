@@ -183,12 +183,12 @@ def accuracy_frame(outcomes: Outcomes) -> pd.DataFrame:
 
     images = outcomes.kept.shape[-1]
     clean = outcomes.clean[:, :images]
-    measures = {
+    measures: dict[str, npt.NDArray[np.bool_]] = {
         name: outcomes.kept[:, a, v]
         for a, attack in enumerate(outcomes.attacks)
         for name, v in zip(accuracy_names(attack, outcomes.views), (0, -1), strict=False)
     }
-    measures[WORST_CASE] = outcomes.kept.all(axis=(1, 2))
+    measures[WORST_CASE] = np.asarray(outcomes.kept.all(axis=(1, 2)))
     rows = []
     for measure, kept in measures.items():
         for epsilon, right in [(0.0, clean), *zip(outcomes.epsilons, np.moveaxis(kept, 1, 0), strict=True)]:
@@ -221,12 +221,9 @@ def accuracy_table(frame: pd.DataFrame, axis: str) -> Table:
             table.add_row(measure_label(measure), *(f"{100 * accuracy:.1f}" for accuracy in rows["accuracy"]))
     table.add_section()
     worst = frame[frame["measure"] == WORST_CASE].sort_values("epsilon")
-    for name, column, style in (
-        ("worst case", "accuracy", "bold"),
-        ("  from", "low", "dim"),
-        ("  to (95 %)", "high", "dim"),
-    ):
-        table.add_row(name, *(f"{100 * value:.1f}" for value in worst[column]), style=style)
+    table.add_row("worst case", *(f"{100 * value:.1f}" for value in worst["accuracy"]), style="bold")
+    table.add_row("  from", *(f"{100 * value:.1f}" for value in worst["low"]), style="dim")
+    table.add_row("  to (95 %)", *(f"{100 * value:.1f}" for value in worst["high"]), style="dim")
     return table
 
 

@@ -163,6 +163,37 @@ def test_the_worst_case_is_the_same_at_every_scale_of_the_logits(name: str) -> N
     assert 5 < robust[0] < 55
 
 
+def test_whoever_falls_within_a_radius_has_fallen_within_a_larger_one() -> None:
+    split, radii = validation(), (0.2, 0.4, 0.1)
+    together = evaluate([trained()], split, replace(SETTINGS, epsilon=radii), [0])
+    assert together.epsilons == radii
+    kept = together.kept[0]
+    apart = [evaluate([trained()], split, replace(SETTINGS, epsilon=radius), [0]) for radius in radii]
+    # The smallest radius costs and finds what it does alone; each other one starts from what the smaller ones left.
+    np.testing.assert_array_equal(kept[:, :, 2], apart[2].kept[0, :, :, 0])
+    np.testing.assert_array_equal(together.passes[0, :, :, 2], apart[2].passes[0, :, :, 0])
+    np.testing.assert_array_equal(kept[:, 0, 0], kept[:, 0, 2] & apart[0].kept[0, :, 0, 0])
+    np.testing.assert_array_equal(kept[:, 0, 1], kept[:, 0, 0] & apart[1].kept[0, :, 0, 0])
+    assert (together.passes[0, 0, :, :2] < together.passes[0, 0, :, 2:]).all()
+    assert 0 < kept[:, :, 1].sum() < kept[:, :, 0].sum() < kept[:, :, 2].sum()
+    within = together.distance[0, :, :, None] <= np.array(radii)[:, None] * (1 + 1e-4)
+    np.testing.assert_array_equal(within, ~kept)
+    assert together.robust_accuracy(1) < together.robust_accuracy() < together.robust_accuracy(2)
+    assert together.further_accuracy() == {
+        "robust_accuracy@0.4": together.robust_accuracy(1),
+        "robust_accuracy@0.1": together.robust_accuracy(2),
+    }
+
+
+@pytest.mark.parametrize("factor", [1, 1000])
+def test_the_rescaled_view_is_the_same_at_every_scale_of_the_logits(factor: float) -> None:
+    split = validation()
+    settings = replace(SETTINGS, attacks=SETTINGS.attacks[:1], views=("rescaled",), epsilon=0.25)
+    outcomes = evaluate([trained(), Scaled(trained(), factor)], split, settings, [0, 0])
+    np.testing.assert_array_equal(outcomes.kept[0], outcomes.kept[1])
+    assert 5 < outcomes.kept[0].sum() < 35
+
+
 def test_the_radius_follows_the_convention() -> None:
     split = validation()
     ball = evaluate([trained()], split, SETTINGS, [0]).kept
