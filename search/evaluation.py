@@ -187,6 +187,7 @@ def accuracy_frame(outcomes: Outcomes) -> pd.DataFrame:
         name: outcomes.kept[:, a, v]
         for a, attack in enumerate(outcomes.attacks)
         for name, v in zip(accuracy_names(attack, outcomes.views), (0, -1), strict=False)
+        if not outcomes.remaining[a]
     }
     measures[WORST_CASE] = np.asarray(outcomes.kept.all(axis=(1, 2)))
     rows = []

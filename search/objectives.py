@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal, Self
 
-from trainables.settings import RobustnessSettings, accuracy_names, robust_accuracy_name
+from trainables.settings import RobustnessSettings, robust_accuracy_name
 
 Direction = Literal["maximize", "minimize"]
 Relation = Literal[">=", "<="]
@@ -24,7 +24,7 @@ _DIGITS: Final = 12  # a mean over replicates that is off its bound by a roundin
 def directions(robustness: RobustnessSettings) -> dict[str, Direction]:
     """Every number that can be sought under these attacks, with its direction."""
     accuracies = [*ACCURACIES, *map(robust_accuracy_name, robustness.epsilons[1:])]
-    accuracies += [name for attack in robustness.attacks for name in accuracy_names(attack.label, robustness.views)]
+    accuracies += robustness.accuracy_names
     found: dict[str, Direction] = dict.fromkeys(accuracies, "maximize")
     return found | dict.fromkeys(COSTS, "minimize")
 

@@ -31,13 +31,15 @@ class Outcomes:
     Args:
         clean: Whether the clean image is classified correctly, bool (R, N), for the whole validation split.
         kept: Whether the label survived the attack on this view and on those before it, bool (R, A, V, E, n), for the
-            split's first n images: an image that falls in one view is not attacked in the next.
+            split's first n images: an image that falls in one view is not attacked in the next. Of a ``remaining``
+            attack: on all those before it too.
         distance: How far the nearest misclassified image that was found lies from the clean one, fp32 (R, A, V, n), in
             pixel units: over this view, those before it and all radii; 0 where the clean image is misclassified,
             infinite where none was found.
         passes: Images that went forward and backward through the model, int64 (R, A, V, E, 2); 0 where an attack does
             the same on two views and ran on the first alone. A minimum-norm attack's are those of the largest radius.
         attacks: Labels of the attacks, A.
+        remaining: Which attacks ran on what those before them had left standing, A.
         views: Names of the views, V.
         epsilons: The radii as configured, E.
         seeds: Seeds of the replicates, R.
@@ -48,6 +50,7 @@ class Outcomes:
     distance: NDArray[np.float32]
     passes: NDArray[np.int64]
     attacks: tuple[str, ...]
+    remaining: tuple[bool, ...]
     views: tuple[str, ...]
     epsilons: tuple[float, ...]
     seeds: tuple[int, ...]
@@ -86,6 +89,7 @@ class Outcomes:
             name: self.kept[:, a, v, 0].mean(axis=1)
             for a, attack in enumerate(self.attacks)
             for name, v in zip(accuracy_names(attack, self.views), (0, -1), strict=False)
+            if not self.remaining[a]
         }
 
     def further_accuracy(self) -> dict[str, NDArray[np.float64]]:
@@ -110,7 +114,7 @@ class Outcomes:
         """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as stored:
             values: dict[str, Any] = {field.name: stored[field.name] for field in fields(cls)}
-        for name in ("attacks", "views", "epsilons", "seeds"):
+        for name in ("attacks", "remaining", "views", "epsilons", "seeds"):
             values[name] = tuple(values[name].tolist())
         return cls(**values)
 
@@ -158,6 +162,7 @@ def evaluate(
         distance=np.empty((*shape[:-1], settings.images), dtype=np.float32),
         passes=np.zeros((*shape, 2), dtype=np.int64),
         attacks=tuple(attacks),
+        remaining=tuple(attack.remaining for attack in settings.attacks),
         views=tuple(settings.views),
         epsilons=settings.epsilons,
         seeds=tuple(seeds),
@@ -181,7 +186,11 @@ def evaluate(
                 scale=rescaling(logits),
             )
             report = partial(_report, progress, runs, total)
-            kept, distance, passes = _attack(attack, run, correct[: settings.images], settings.views, radii, report)
+            standing = correct[: settings.images].repeat(len(radii), 1)
+            if settings.attacks[a].remaining:
+                worst = outcomes.kept[r, :a].all(axis=(0, 1))
+                standing &= torch.from_numpy(worst).to(standing.device)
+            kept, distance, passes = _attack(attack, run, standing, settings.views, radii, report)
             outcomes.kept[r, a], outcomes.distance[r, a] = kept.cpu().numpy(), distance.cpu().numpy()
             outcomes.passes[r, a] = passes
             runs += len(settings.views)
@@ -196,7 +205,7 @@ def _report(progress: Callable[[float, int], None] | None, before: int, total: i
 def _attack(
     attack: Attack,
     run: Callable[..., AttackResult],
-    correct: Tensor,
+    standing: Tensor,
     views: Sequence[View],
     radii: Sequence[float],
     report: Callable[[float], None],
@@ -206,7 +215,7 @@ def _attack(
     Args:
         attack: What ``run`` runs.
         run: Takes radius, view, standing images and progress.
-        correct: Whether the clean images are classified correctly, bool (n,).
+        standing: Which images are to be attacked within each radius, bool (E, n).
         views: The views, in order.
         radii: In pixel units, in any order.
         report: Told how many views are done.
@@ -214,8 +223,7 @@ def _attack(
     ascending = sorted(range(len(radii)), key=radii.__getitem__)
     # Whoever falls within the smallest radius has fallen within all: a minimum-norm attack runs on the others, once.
     starts = ascending[:1] if attack.minimum_norm else ascending
-    standing = correct.repeat(len(radii), 1)
-    nearest = torch.where(correct, torch.inf, torch.zeros_like(correct, dtype=torch.float32))
+    nearest: Tensor | None = None
     kept, distances = [], []
     passes = np.zeros((len(views), len(radii), 2), dtype=np.int64)
     for v, view in enumerate(views):
@@ -225,12 +233,15 @@ def _attack(
                 within = standing[ascending[: k + 1]].all(0)
                 result = run(radius=radius, view=view, standing=within, progress=partial(_share, report, v, k, starts))
                 passes[v, radii.index(radius)] = result.forward_passes, result.backward_passes
-                nearest = torch.minimum(nearest, result.distance)
-                standing[e] = result.kept
-            if attack.minimum_norm:
-                standing = torch.stack([~Ball(radius).holds(nearest) for radius in radii])
+                nearest = result.distance if nearest is None else torch.minimum(nearest, result.distance)
+                if attack.minimum_norm:
+                    fallen = torch.stack([Ball(radius).holds(nearest) for radius in radii])
+                    standing = standing & ~fallen
+                else:
+                    standing = torch.cat([standing[:e], result.kept[None], standing[e + 1 :]])
+        assert nearest is not None  # the first view is never left out
         report(v + 1)
-        kept.append(standing.clone())
+        kept.append(standing)
         distances.append(nearest)
     return torch.stack(kept), torch.stack(distances), passes
 

@@ -301,6 +301,8 @@ class AttackSettings:
         share: Of the pixels that Square's first squares cover.
         step: How far SimBA moves along a direction, in pixel units.
         basis: SimBA's directions.
+        remaining: Whether it attacks only what the attacks before it, on all views, have left standing: the same worst
+            case for less, and no accuracy of its own.
         eot: Evaluations whose mean stands for one, for a model that draws at random.
         options: Keyword arguments for the torchattacks class (``norm`` and ``eps`` are set for it).
     """
@@ -317,6 +319,7 @@ class AttackSettings:
     share: float | None = None
     step: float | None = None
     basis: Basis | None = None
+    remaining: bool = False
     eot: int = 1
     options: Mapping[str, float | int | bool | str] | None = None
 
@@ -385,7 +388,7 @@ class AttackSettings:
 
 
 _ATTACK_SETTINGS: Final = tuple(
-    field.name for field in fields(AttackSettings) if field.name not in ("name", "eot", "options")
+    field.name for field in fields(AttackSettings) if field.name not in ("name", "remaining", "eot", "options")
 )
 
 
@@ -421,6 +424,10 @@ class RobustnessSettings:
         for label in labels:
             if labels.count(label) > 1:
                 raise ValueError(f"attacks must differ from each other, got {label} twice; remove one")
+        if self.attacks[0].remaining:
+            raise ValueError(
+                f"attacks[0].remaining must be false, got true for {labels[0]}; nothing was attacked before it"
+            )
         if not self.views:
             raise ValueError("views must name at least one view, got []; write [normalized, raw]")
         if len(set(self.views)) < len(self.views):
@@ -448,6 +455,13 @@ class RobustnessSettings:
         for name in ("images", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}; give a number of images")
+
+    @property
+    def accuracy_names(self) -> list[str]:
+        """Of every attack that has an accuracy of its own."""
+        return [
+            name for attack in self.attacks if not attack.remaining for name in accuracy_names(attack.label, self.views)
+        ]
 
     @property
     def epsilons(self) -> tuple[float, ...]:

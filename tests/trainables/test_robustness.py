@@ -38,6 +38,7 @@ def by_hand() -> Outcomes:
         distance=np.linspace(0, 2, 32, dtype=np.float32).reshape(2, 2, 2, 4),
         passes=np.arange(16).reshape(2, 2, 2, 1, 2),
         attacks=("pgd50-ce", "torchattacks.APGD"),
+        remaining=(False, False),
         views=("normalized", "raw"),
         epsilons=(1.5,),
         seeds=(7, 2**32 - 1),
@@ -128,6 +129,20 @@ def test_the_margin_loss_runs_on_one_view_for_both() -> None:
     assert (passes[0] > 0).all()
     assert (passes[1, 0] > 0).all()
     assert not passes[1, 1].any()
+
+
+def test_an_attack_on_what_remains_gives_the_same_worst_case_for_less() -> None:
+    split, radii = validation(), (0.2, 0.3)
+    first, second = SETTINGS.attacks
+    apart = evaluate([trained()], split, replace(SETTINGS, epsilon=radii), [0])
+    settings = replace(SETTINGS, attacks=(first, replace(second, remaining=True)), epsilon=radii)
+    cascade = evaluate([trained()], split, settings, [0])
+    for e in range(2):
+        np.testing.assert_array_equal(cascade.robust_accuracy(e), apart.robust_accuracy(e))
+    np.testing.assert_array_equal(cascade.kept[0, 0], apart.kept[0, 0])
+    np.testing.assert_array_equal(cascade.kept[0, 1, -1], apart.kept[0].all(axis=(0, 1)))
+    assert (cascade.passes[0, 1, 0] < apart.passes[0, 1, 0]).all()
+    assert list(cascade.attack_accuracy()) == ["pgd5-ce/normalized", "pgd5-ce/worst"] == settings.accuracy_names
 
 
 def test_outcomes_depend_on_the_replicates_seed_alone() -> None:
