@@ -107,9 +107,9 @@ class FAB(MinimumNormAttack):
                 back = batch.clean + STEP_BACK * (images - batch.clean)
                 images = torch.where(wrong.view(-1, 1, 1, 1), back, images)
                 report((restart + (step + 1) / self.steps) / self.restarts)
-        nearest = _final_search(victim, batch, nearest)
-        found = torch.where(distance.isfinite(), batch.ball.distance(nearest, batch.clean), torch.inf)
-        return replace(batch, images=nearest), found
+            nearest = _final_search(victim, batch, nearest)
+            distance = torch.where(distance.isfinite(), batch.ball.distance(nearest, batch.clean), torch.inf)
+        return replace(batch, images=nearest), distance
 
     def _start(self, batch: Batch, distance: Tensor, rng: np.random.Generator) -> Tensor:
         """Random points in the box, the same for all searches of an image but for their distance."""
