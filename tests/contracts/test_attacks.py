@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainables.victims import RADIUS, digits, trained
-from trainables.attacks import PGD, Attack, AttackResult, Torchattacks
+from trainables.attacks import FAB, PGD, Attack, AttackResult, DeepFool, Torchattacks
 from trainables.attacks.base import Batch, StepAttack
 from trainables.settings import Norm
 
@@ -48,6 +48,11 @@ OURS: dict[str, Callable[[], Attack]] = {
     "pgd-ce-least-likely": lambda: PGD(8, target="least-likely"),
     "pgd-dlr-least-likely": lambda: PGD(8, "dlr", "least-likely"),
     "pgd-restarts": lambda: PGD(3, restarts=3),
+    "deepfool": lambda: DeepFool(8),
+    "deepfool-2": lambda: DeepFool(8, candidates=2),
+    "fab": lambda: FAB(steps=6),
+    "fab-likeliest": lambda: FAB("likeliest", steps=4, targets=3),
+    "fab-restarts": lambda: FAB(steps=3, restarts=3),
     "momentum": lambda: Momentum(6),
     "explosive": lambda: Explosive(3),
 }

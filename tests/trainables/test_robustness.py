@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.trainables.victims import RADIUS, Scaled, digits, trained
-from trainables.attacks import PGD, attack_seed
+from trainables.attacks import PGD, attack_seed, make_attack
 from trainables.data.splits import Split
 from trainables.robustness import Outcomes, evaluate
 from trainables.settings import AttackSettings, RobustnessSettings
@@ -229,3 +229,59 @@ def test_progress_counts_the_attacks() -> None:
 def test_too_few_images_is_one_line() -> None:
     with pytest.raises(ValueError, match=r"^images must be at most the number of validation images \(8\), got 40; "):
         evaluate([trained()], validation(8), SETTINGS, [0])
+
+
+RADII = (0.5, 0.2, 0.35)
+
+
+@pytest.mark.parametrize("attack", [AttackSettings(name="deepfool"), AttackSettings(name="fab", steps=8)])
+def test_one_run_of_a_minimum_norm_attack_says_who_stands_at_every_radius(attack: AttackSettings) -> None:
+    split = validation()
+    settings = replace(SETTINGS, attacks=(attack,), epsilon=RADII, views=("normalized",))
+    outcomes = evaluate([trained()], split, settings, [0])
+    alone = make_attack(attack)(
+        trained(),
+        split.images[:40],
+        split.labels[:40],
+        radius=max(RADII),
+        view="normalized",
+        seed=attack_seed(0, attack.label),
+        batch_size=16,
+    )
+    np.testing.assert_array_equal(outcomes.distance[0, 0, 0], alone.distance)
+    for e, radius in enumerate(RADII):
+        np.testing.assert_array_equal(outcomes.kept[0, 0, 0, e], (alone.distance > radius).numpy())
+        one = evaluate([trained()], split, replace(settings, epsilon=radius), [0])
+        np.testing.assert_array_equal(one.kept[0, 0, 0, 0], outcomes.kept[0, 0, 0, e])
+    robust = [outcomes.robust_accuracy(e)[0] for e in range(3)]
+    assert robust[0] < robust[2] < robust[1]
+    passes = outcomes.passes[0, 0, 0]
+    assert passes[0].all()
+    assert not passes[1:].any()
+
+
+def test_the_second_view_of_a_minimum_norm_attack_runs_on_what_stands_at_the_smallest_radius() -> None:
+    split = validation()
+    settings = replace(SETTINGS, attacks=(AttackSettings(name="deepfool"),), epsilon=RADII)
+    first, second = (
+        evaluate([trained("i-sce")], split, replace(settings, views=(view,)), [0]) for view in ("normalized", "raw")
+    )
+    both = evaluate([trained("i-sce")], split, settings, [0])
+    np.testing.assert_array_equal(both.kept[0, 0, 0], first.kept[0, 0, 0])
+    np.testing.assert_array_equal(both.kept[0, 0, 1], first.kept[0, 0, 0] & second.kept[0, 0, 0])
+    assert (both.kept[0, 0, 1].sum(1) < both.kept[0, 0, 0].sum(1)).any()
+    assert (both.distance[0, 0, 1] <= both.distance[0, 0, 0]).all()
+    beyond = first.distance[0, 0, 0] > min(RADII)
+    np.testing.assert_allclose(
+        both.distance[0, 0, 1][beyond],
+        np.minimum(first.distance, second.distance)[0, 0, 0][beyond],
+        rtol=1e-4,  # other images in the batch
+    )
+    assert (both.passes[0, 0, 1, 0] < second.passes[0, 0, 0, 0]).all()
+
+
+def test_deepfool_does_the_same_on_logits_rescaled() -> None:
+    settings = replace(SETTINGS, attacks=(AttackSettings(name="deepfool"),), views=("normalized", "raw", "rescaled"))
+    passes = evaluate([trained()], validation(), settings, [0]).passes[0, 0, :, 0]
+    assert passes[:2].all()
+    assert not passes[2].any()
