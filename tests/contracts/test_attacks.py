@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainables.victims import RADIUS, digits, trained
-from trainables.attacks import FAB, PGD, Attack, AttackResult, DeepFool, Torchattacks
+from trainables.attacks import APGD, FAB, PGD, Attack, AttackResult, DeepFool, Torchattacks
 from trainables.attacks.base import Batch, StepAttack
 from trainables.settings import Norm
 
@@ -53,6 +53,10 @@ OURS: dict[str, Callable[[], Attack]] = {
     "fab": lambda: FAB(steps=6),
     "fab-likeliest": lambda: FAB("likeliest", steps=4, targets=3),
     "fab-restarts": lambda: FAB(steps=3, restarts=3),
+    "apgd-ce": lambda: APGD(steps=8),
+    "apgd-dlr": lambda: APGD("dlr", steps=8),
+    "apgd-ce-likeliest": lambda: APGD("ce", "likeliest", steps=4, targets=2),
+    "apgd-dlr-likeliest": lambda: APGD("dlr", "likeliest", steps=4, restarts=2),
     "momentum": lambda: Momentum(6),
     "explosive": lambda: Explosive(3),
 }
