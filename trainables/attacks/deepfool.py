@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar, Final
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ class DeepFool(MinimumNormAttack, IterativeAttack):
         2.2, algorithm 2.
     """
 
-    norms: ClassVar[tuple[Norm, ...]] = ("l2",)
+    norms: tuple[Norm, ...] = ("l2",)
     unit_free = True
 
     def __init__(self, steps: int = 50, candidates: int = 10, overshoot: float = 0.02) -> None:

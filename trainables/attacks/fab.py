@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainables.attacks.base import Batch, MinimumNormAttack, Victim
 from trainables.attacks.boundary import Boundary, likeliest_rivals, nearest_boundary, to_hyperplane
-from trainables.attacks.pgd import random_starts, uniform_starts
+from trainables.attacks.starts import noise
 from trainables.settings import AttackTarget
 
 # As in section 4 of the paper and in AutoAttack: the largest weight of the clean image's projection, by how much a step
@@ -113,11 +113,8 @@ class FAB(MinimumNormAttack):
 
     def _start(self, batch: Batch, distance: Tensor, rng: np.random.Generator) -> Tensor:
         """Random points in the box, the same for all searches of an image but for their distance."""
-        draw = random_starts if batch.ball.norm == "l2" else uniform_starts
-        draws = draw(int(batch.index.max()) + 1, batch.clean[0].numel(), rng)
-        noise = torch.from_numpy(draws).to(batch.clean.device)[batch.index].view_as(batch.clean)
         reach = torch.where(distance.isfinite(), distance, batch.radius).view(-1, 1, 1, 1) / 2
-        return batch.ball.project(batch.clean + reach * noise, batch.clean)
+        return batch.ball.project(batch.clean + reach * noise(batch, rng), batch.clean)
 
 
 def _step(batch: Batch, images: Tensor, boundary: Boundary) -> Tensor:
