@@ -1,0 +1,339 @@
+"""How many times faster our attacks are than those of other libraries, for the same work.
+
+    python -m tests.benchmarks.attacks [--images 256] [--repeats 3] [--only deepfool] [--json FILE]
+
+``CONTESTS`` is the table of who meets whom; another attack is another row. Both sides attack the same images of the
+same network (LeNet-5 on MNIST digits, trained as the reference models of the tests), frozen and row by row in memory,
+in batches of the same size and on one thread. What else is equal is said in each row. They run in turns, ours, theirs,
+ours; a ratio is the seconds of theirs by the mean of ours before and after, and the median over the repeats counts.
+
+Speed says nothing without what was found: the accuracy that is left within the radius, the median norm over the images
+that both sides fool, and the images that a side leaves unfooled at any norm are beside it. They need not be equal: our
+side judges every point that it looks at, theirs in part the last alone.
+
+What our attacks save depends on how soon images break, so the share of them that is standing is shown by step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any, Final, Literal
+
+import torch
+import torchattacks
+from torch import Tensor, nn
+
+from tests.benchmarks.sweep_vs_naive import environment
+from tests.trainables.reference_models import reference_model
+from trainables.attacks import PGD, Attack, DeepFool
+from trainables.attacks.ball import Ball
+from trainables.attacks.base import Batch
+from trainables.attacks.pgd import RELATIVE_STEP
+from trainables.losses import normalize_logits
+from trainables.settings import View
+
+BATCH: Final = 128
+# After which steps the share of standing images is shown, as shares of all steps.
+MOMENTS: Final = (0.02, 0.04, 0.1, 0.2, 0.5, 1.0)
+
+Loss = Literal["sce", "i-sce"]
+Attacked = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What both sides of a contest attack.
+
+    Args:
+        loss: Which network.
+        view: The logits that both see.
+        epsilon: The radius, L2 in pixel units; a minimum-norm attack's accuracy is that beyond it.
+    """
+
+    loss: Loss
+    view: View
+    epsilon: float
+
+    def __str__(self) -> str:
+        return f"{self.loss} on {'f' if self.view == 'normalized' else 'z'}, L2 {self.epsilon:g}"
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Our attack against another.
+
+    Args:
+        name: Ours, as ``--only`` has it.
+        against: Theirs.
+        ours: Makes our attack.
+        theirs: From model (to logits in the view), images, labels and radius to adversarial images, all (n, c, h, w).
+        equal: What is equal beside images, network, threads and batches.
+        goal: The ratio that is hoped for.
+        cases: What is attacked.
+    """
+
+    name: str
+    against: str
+    ours: Callable[[], Attack]
+    theirs: Attacked
+    equal: str
+    goal: float
+    cases: tuple[Case, ...]
+
+
+def torchattacks_deepfool(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
+    """Image by image."""
+    del epsilon
+    found: Tensor = torchattacks.DeepFool(model, steps=50, overshoot=0.02)(images, labels)
+    return found
+
+
+def foolbox_deepfool(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
+    """Batched; all images go on until the last is fooled."""
+    import foolbox
+
+    del epsilon
+    attack = foolbox.attacks.L2DeepFoolAttack(steps=50, candidates=10, overshoot=0.02)
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    found: Tensor = attack.run(wrapped, images, foolbox.criteria.Misclassification(labels))
+    return found
+
+
+def torchattacks_pgd(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
+    """Batched; all images go on to the last step."""
+    attack = torchattacks.PGDL2(model, eps=epsilon, alpha=RELATIVE_STEP * epsilon / 50, steps=50)
+    found: Tensor = attack(images, labels)
+    return found
+
+
+EVERYWHERE: Final = tuple(Case(loss, view, 1.5) for loss in ("sce", "i-sce") for view in ("raw", "normalized"))
+
+CONTESTS: Final = (
+    Contest(
+        "deepfool",
+        "torchattacks.DeepFool",
+        lambda: DeepFool(steps=50, candidates=10, overshoot=0.02),
+        torchattacks_deepfool,
+        "50 steps, 10 classes, overshoot 0.02",
+        40.0,
+        EVERYWHERE,
+    ),
+    Contest(
+        "deepfool",
+        "foolbox.L2DeepFoolAttack",
+        lambda: DeepFool(steps=50, candidates=10, overshoot=0.02),
+        foolbox_deepfool,
+        "50 steps, 10 classes, overshoot 0.02",
+        1.0,
+        EVERYWHERE,
+    ),
+    Contest(
+        "pgd50",
+        "torchattacks.PGDL2",
+        lambda: PGD(50),
+        torchattacks_pgd,
+        "50 steps of 2.5 epsilon / 50, cross entropy, one random start",
+        2.0,
+        tuple(Case(loss, "raw", epsilon) for loss in ("sce", "i-sce") for epsilon in (3.0, 0.5)),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One case of a contest.
+
+    Args:
+        contest: Ours against theirs.
+        case: What was attacked.
+        equal: What was equal.
+        goal: The ratio that was hoped for.
+        images: How many the network gets right; the others are attacked by neither, or count for neither.
+        ratios: Their seconds by ours, one a repeat.
+        seconds: The median of ours and of theirs.
+        forward: Images that went forward, ours and theirs.
+        accuracy: Share of all images whose label survives within the radius, after ours and after theirs.
+        unfooled: Images whose label survives at any norm, ours and theirs.
+        norm: Median norm over the images that both fool, ours and theirs; None where there is none.
+        standing: Share of the attacked images that still stand after each of ``MOMENTS`` of our steps.
+    """
+
+    contest: str
+    case: str
+    equal: str
+    goal: float
+    images: int
+    ratios: tuple[float, ...]
+    seconds: tuple[float, float]
+    forward: tuple[int, int]
+    accuracy: tuple[float, float]
+    unfooled: tuple[int, int]
+    norm: tuple[float, float] | None
+    standing: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float:
+        """The median over the repeats."""
+        return median(self.ratios)
+
+
+class InView(nn.Module):
+    """A network's logits in a view, for those who know no views."""
+
+    def __init__(self, model: nn.Module, view: View) -> None:
+        super().__init__()
+        self.model = model
+        self.view = normalize_logits if view == "normalized" else nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.view(self.model(images))
+        return logits
+
+
+def meet(contest: Contest, case: Case, count: int, repeats: int) -> Result:
+    """Runs both sides in turns."""
+    trained, validation = reference_model("mnist5k", case.loss)
+    model = copy.deepcopy(trained).requires_grad_(False)
+    images, labels = validation.images[:count].contiguous(), validation.labels[:count]
+    theirs_sees = InView(model, case.view).eval()
+    passed = 0
+
+    def count_images(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> None:
+        nonlocal passed
+        passed += len(inputs[0])
+
+    def ours(attack: Attack) -> Tensor:
+        return attack(model, images, labels, radius=case.epsilon, view=case.view, batch_size=BATCH).distance
+
+    def theirs() -> Tensor:
+        parts = zip(images.split(BATCH), labels.split(BATCH), strict=True)
+        return torch.cat([contest.theirs(theirs_sees, *part, case.epsilon) for part in parts]).detach()
+
+    def timed(side: Callable[[], Tensor]) -> tuple[float, int, Tensor]:
+        before, start = passed, time.perf_counter()
+        found = side()
+        return time.perf_counter() - start, passed - before, found
+
+    with torch.random.fork_rng(devices=()), torch.no_grad():
+        torch.manual_seed(0)
+        handle = model.register_forward_hook(count_images)
+        with torch.enable_grad():
+            # The curve first, untimed: it warms both up.
+            standing = curve(contest.ours(), ours)
+            contest.theirs(theirs_sees, images[:4], labels[:4], case.epsilon)
+            our_times = [timed(lambda: ours(contest.ours()))]
+            their_times = []
+            for _ in range(repeats):
+                their_times.append(timed(theirs))
+                our_times.append(timed(lambda: ours(contest.ours())))
+        handle.remove()
+        correct = model(images).argmax(1) == labels
+        found = their_times[-1][2]
+        their_distance = torch.where(
+            model(found).argmax(1) != labels, (found - images).flatten(1).norm(dim=1), torch.inf
+        )[correct]
+    our_distance = our_times[-1][2][correct]
+    both = our_distance.isfinite() & their_distance.isfinite()
+    pairs = zip(pairwise(our_times), their_times, strict=True)
+    sides = (our_distance, their_distance)
+    return Result(
+        contest=f"{contest.name} against {contest.against}",
+        case=str(case),
+        equal=contest.equal,
+        goal=contest.goal,
+        images=int(correct.sum()),
+        ratios=tuple(2 * there[0] / (before[0] + after[0]) for (before, after), there in pairs),
+        seconds=(median(t[0] for t in our_times), median(t[0] for t in their_times)),
+        forward=(our_times[-1][1], their_times[-1][1]),
+        accuracy=tuple(float((~Ball(case.epsilon).holds(side)).sum()) / len(images) for side in sides),  # type: ignore[arg-type]
+        unfooled=tuple(int(side.isinf().sum()) for side in sides),  # type: ignore[arg-type]
+        norm=tuple(float(side[both].median()) for side in sides) if both.any() else None,  # type: ignore[arg-type]
+        standing=standing,
+    )
+
+
+def curve(attack: Attack, run: Callable[[Attack], Any]) -> tuple[float, ...]:
+    """Share of the attacked images that stand after each of ``MOMENTS`` of the attack's steps."""
+    attacked = done = 0.0
+    falls: list[tuple[float, int]] = []
+    original = attack.run
+
+    def watched(victim: Any, batch: Batch, **arguments: Any) -> Any:
+        nonlocal attacked
+        attacked = len(batch)
+
+        def progress(share: float) -> None:
+            nonlocal done
+            done = share
+
+        victim.progress = progress
+        for broken in original(victim, batch, **arguments):
+            falls.append((done, len(broken)))
+            yield broken
+
+    attack.run = watched  # type: ignore[method-assign]
+    run(attack)
+    return tuple(1 - sum(number for share, number in falls if share <= moment) / attacked for moment in MOMENTS)
+
+
+def table(results: Sequence[Result]) -> str:
+    """The results for people."""
+    lines = []
+    for result in results:
+        low, high = min(result.ratios), max(result.ratios)
+        reached = "reached" if result.ratio >= result.goal else "not reached"
+        lines += [
+            f"{result.contest}, {result.case} (n = {result.images}; equal: {result.equal})",
+            f"  {result.ratio:.1f} times as fast (median of {len(result.ratios)}, {low:.1f} to {high:.1f}; goal "
+            f"{result.goal:g} {reached}): {result.seconds[0]:.2f} s and {result.seconds[1]:.2f} s, "
+            f"{result.forward[0]:,} and {result.forward[1]:,} images forward",
+            f"  found: accuracy {result.accuracy[0]:.1%} and {result.accuracy[1]:.1%}, unfooled "
+            f"{result.unfooled[0]} and {result.unfooled[1]}"
+            + (f", median norm {result.norm[0]:.4f} and {result.norm[1]:.4f}" if result.norm else ""),
+            "  standing: "
+            + ", ".join(
+                f"{share:.1%} after {moment:.0%} of the steps"
+                for share, moment in zip(result.standing, MOMENTS, strict=True)
+            ),
+        ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the contests that are asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.attacks", description=__doc__.splitlines()[0])
+    names = sorted({contest.name for contest in CONTESTS})
+    parser.add_argument("--images", type=int, default=256, help="how many are attacked, at most 1000")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", choices=names, help="one attack of ours")
+    parser.add_argument("--against", help="only contests against what begins with this, such as foolbox")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    where = environment() | {"foolbox": version("foolbox"), "threads": str(torch.get_num_threads())}
+    results = []
+    for contest in CONTESTS:
+        if options.only not in (None, contest.name) or not contest.against.startswith(options.against or ""):
+            continue
+        for case in contest.cases:
+            results.append(meet(contest, case, options.images, options.repeats))
+            print(table(results[-1:]), flush=True)
+    print(", ".join(f"{key} {value}" for key, value in where.items()))
+    if options.json is not None:
+        report = {"environment": where, "results": [asdict(result) | {"ratio": result.ratio} for result in results]}
+        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
