@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainables.victims import RADIUS, digits, trained
-from trainables.attacks import APGD, PGD, Attack, AttackResult, Torchattacks
+from trainables.attacks import APGD, PGD, Attack, AttackResult, AutoAttack, Torchattacks
+from trainables.attacks.autoattack import Part
 from trainables.attacks.base import Batch, StepAttack
 from trainables.settings import Norm
 
@@ -52,6 +53,9 @@ OURS: dict[str, Callable[[], Attack]] = {
     "apgd-dlr": lambda: APGD("dlr", steps=8),
     "apgd-ce-likeliest": lambda: APGD("ce", "likeliest", steps=4, targets=2),
     "apgd-dlr-likeliest": lambda: APGD("dlr", "likeliest", steps=4, restarts=2),
+    "autoattack": lambda: AutoAttack(
+        [Part("first", APGD(steps=3), 1), Part("second", APGD("dlr", "likeliest", steps=3), 4)]
+    ),
     "momentum": lambda: Momentum(6),
     "explosive": lambda: Explosive(3),
 }
