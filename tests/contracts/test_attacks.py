@@ -12,20 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainables.victims import RADIUS, digits, trained
-from trainables.attacks import (
-    APGD,
-    EOT,
-    FAB,
-    PGD,
-    Attack,
-    AttackResult,
-    DeepFool,
-    Noise,
-    SimBA,
-    Square,
-    Torchattacks,
-    Transfer,
+from trainables.attacks import APGD, Attack, AttackResult, AutoAttack, DeepFool, EOT, FAB, Noise, PGD, SimBA, Square, Torchattacks, Transfer
 )
+from trainables.attacks.autoattack import Part
 from trainables.attacks.base import Batch, StepAttack
 from trainables.settings import Norm
 
@@ -88,6 +77,9 @@ OURS: dict[str, Callable[[], Attack]] = {
     "noise": lambda: Noise(50),
     "eot": lambda: EOT(PGD(4), 2),
     "transfer": lambda: Transfer(PGD(8), Grey(trained())),
+    "autoattack": lambda: AutoAttack(
+        [Part("first", APGD(steps=3), 1), Part("second", APGD("dlr", "likeliest", steps=3), 4)]
+    ),
     "momentum": lambda: Momentum(6),
     "explosive": lambda: Explosive(3),
 }

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from trainables.attacks.apgd import APGD
+from trainables.attacks.autoattack import AutoAttack
 from trainables.attacks.base import Attack, AttackResult, attack_seed
 from trainables.attacks.deepfool import DeepFool
 from trainables.attacks.eot import EOT
@@ -25,6 +26,7 @@ __all__ = [
     "PGD",
     "Attack",
     "AttackResult",
+    "AutoAttack",
     "DeepFool",
     "Noise",
     "SimBA",
@@ -44,6 +46,7 @@ _CLASSES: Final[Mapping[str, Callable[..., Attack]]] = {
     "square": Square,
     "simba": SimBA,
     "noise": Noise,
+    "autoattack": AutoAttack,
 }
 
 
