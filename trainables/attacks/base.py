@@ -7,7 +7,7 @@ looks at is misclassified, so the outcome is each image's best iterate and never
 Four ways to write an attack, each with its own little to write:
 
 - `StepAttack` follows gradients: write ``step`` (and ``start``).
-- `QueryAttack` sees logits alone: write ``propose`` (and ``accept``, ``start``).
+- `QueryAttack` sees logits alone: write ``propose`` and ``accept`` (and ``start``).
 - `MinimumNormAttack` looks for the nearest misclassified image, whatever the radius: write ``run``.
 - `Attack`, for what owns its loop otherwise: write ``run``.
 
@@ -52,7 +52,8 @@ class AttackResult:
         distance: How far the nearest misclassified image that was found lies from the clean one, in the ball's norm,
             (n,); 0 where the clean model is wrong, infinite where none was found. A minimum-norm attack finds some
             outside the ball; they leave the label kept.
-        forward_passes: Images that went forward through the model (each image of each batch counts one).
+        forward_passes: Images that went forward through the model (each image of each batch counts one, each draw of an
+            `Expectation` another).
         backward_passes: Images that went backward.
     """
 
@@ -110,8 +111,8 @@ class Victim(nn.Module):
 
     def logits(self, images: Tensor) -> Tensor:
         """The raw logits z (n, k), which decide: rounding can tie two entries of f whose z differ."""
-        logits: Tensor = self.model(images)
         self.forward_passes += self._draws * len(images)
+        logits: Tensor = self.model(images)
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits
@@ -121,7 +122,13 @@ class Victim(nn.Module):
         return self.view(self.logits(images))
 
     def correct(self, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """Whether the label survives, bool (n,), for images whose raw logits are known."""
+        """Whether the label survives, bool (n,).
+
+        Args:
+            images: (n, c, h, w).
+            logits: What ``logits`` said of them, (n, k).
+            labels: True labels, (n,).
+        """
         del images
         return logits.argmax(1) == labels
 
