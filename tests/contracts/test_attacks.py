@@ -12,7 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainables.victims import RADIUS, digits, trained
-from trainables.attacks import APGD, Attack, AttackResult, AutoAttack, DeepFool, EOT, FAB, Noise, PGD, SimBA, Square, Torchattacks, Transfer
+from trainables.attacks import (
+    APGD,
+    EOT,
+    FAB,
+    PGD,
+    Attack,
+    AttackResult,
+    AutoAttack,
+    DeepFool,
+    Noise,
+    SimBA,
+    Square,
+    Torchattacks,
+    Transfer,
 )
 from trainables.attacks.autoattack import Part
 from trainables.attacks.base import Batch, StepAttack
