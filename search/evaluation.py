@@ -24,7 +24,7 @@ from search.errors import UserError
 from search.results import SWEEP_FILE, radius_title
 from search.runs import command, relative
 from search.single import TRAIN_FILE
-from trainables.settings import AttackSettings, accuracy_names
+from trainables.settings import RobustnessSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -136,7 +136,7 @@ def evaluate_checkpoint(checkpoint: Checkpoint, config: SweepConfig, output: Pat
     title = f"{relative(checkpoint.path.absolute())}: {config.model} on {config.data.name}"
     console.print(f"{title}, {robustness.images} validation images, {device}", highlight=False, soft_wrap=True)
     began = time.monotonic()
-    with _AttackProgress(console, robustness.attacks, robustness.views, len(replicates)) as progress:
+    with _AttackProgress(console, robustness, len(replicates)) as progress:
         try:
             outcomes = evaluate(
                 [replicate.model for replicate in replicates],
@@ -184,10 +184,7 @@ def accuracy_frame(outcomes: Outcomes) -> pd.DataFrame:
     images = outcomes.kept.shape[-1]
     clean = outcomes.clean[:, :images]
     measures: dict[str, npt.NDArray[np.bool_]] = {
-        name: outcomes.kept[:, a, v]
-        for a, attack in enumerate(outcomes.attacks)
-        for name, v in zip(accuracy_names(attack, outcomes.views), (0, -1), strict=False)
-        if not outcomes.remaining[a]
+        name: outcomes.kept[:, a, v] for a in range(len(outcomes.attacks)) for name, v in outcomes.shown(a)
     }
     measures[WORST_CASE] = np.asarray(outcomes.kept.all(axis=(1, 2)))
     rows = []
@@ -231,10 +228,8 @@ def accuracy_table(frame: pd.DataFrame, axis: str) -> Table:
 class _AttackProgress:
     """Which attack runs on which view, how far it is, and how long all of it still takes."""
 
-    def __init__(
-        self, console: Console, attacks: Sequence[AttackSettings], views: Sequence[str], replicates: int
-    ) -> None:
-        names = [f"{attack.label}, {view}" for attack in attacks for view in views]
+    def __init__(self, console: Console, robustness: RobustnessSettings, replicates: int) -> None:
+        names = [f"{attack.label}, {view}" for attack in robustness.attacks for view in robustness.views_of(attack)]
         self._names = [
             f"{name} (replicate {r})" if replicates > 1 else name for r in range(replicates) for name in names
         ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -32,13 +31,14 @@ class Outcomes:
         clean: Whether the clean image is classified correctly, bool (R, N), for the whole validation split.
         kept: Whether the label survived the attack on this view and on those before it, bool (R, A, V, E, n), for the
             split's first n images: an image that falls in one view is not attacked in the next. Of a ``remaining``
-            attack: on all those before it too.
+            attack: on all those before it too. On a view that an attack does not see, what it had left standing.
         distance: How far the nearest misclassified image that was found lies from the clean one, fp32 (R, A, V, n), in
             pixel units: over this view, those before it and all radii; 0 where the clean image is misclassified,
             infinite where none was found.
         passes: Images that went forward and backward through the model, int64 (R, A, V, E, 2); 0 where an attack does
             the same on two views and ran on the first alone. A minimum-norm attack's are those of the largest radius.
         attacks: Labels of the attacks, A.
+        sees: Which views each attack saw, bool (A, V).
         remaining: Which attacks ran on what those before them had left standing, A.
         views: Names of the views, V.
         epsilons: The radii as configured, E.
@@ -49,6 +49,7 @@ class Outcomes:
     kept: NDArray[np.bool_]
     distance: NDArray[np.float32]
     passes: NDArray[np.int64]
+    sees: NDArray[np.bool_]
     attacks: tuple[str, ...]
     remaining: tuple[bool, ...]
     views: tuple[str, ...]
@@ -88,9 +89,20 @@ class Outcomes:
         return {
             name: self.kept[:, a, v, 0].mean(axis=1)
             for a, attack in enumerate(self.attacks)
-            for name, v in zip(accuracy_names(attack, self.views), (0, -1), strict=False)
-            if not self.remaining[a]
+            for name, v in self.shown(a)
         }
+
+    def shown(self, attack: int) -> list[tuple[str, int]]:
+        """The names and views (positions) of an attack's accuracies: its first view's, and the worst over all views.
+
+        Args:
+            attack: Its position in ``attacks``; a ``remaining`` one has none.
+        """
+        if self.remaining[attack]:
+            return []
+        seen = np.flatnonzero(self.sees[attack]).tolist()
+        names = accuracy_names(self.attacks[attack], [self.views[v] for v in seen])
+        return list(zip(names, (seen[0], -1), strict=False))
 
     def further_accuracy(self) -> dict[str, NDArray[np.float64]]:
         """The robust accuracy at every epsilon but the first, by the names of ``settings.robust_accuracy_name``."""
@@ -161,13 +173,14 @@ def evaluate(
         kept=np.empty((*shape, settings.images), dtype=np.bool_),
         distance=np.empty((*shape[:-1], settings.images), dtype=np.float32),
         passes=np.zeros((*shape, 2), dtype=np.int64),
+        sees=np.array([[view in settings.views_of(attack) for view in settings.views] for attack in settings.attacks]),
         attacks=tuple(attacks),
         remaining=tuple(attack.remaining for attack in settings.attacks),
         views=tuple(settings.views),
         epsilons=settings.epsilons,
         seeds=tuple(seeds),
     )
-    runs, total = 0, math.prod(shape[:-1])
+    runs, total = 0, len(models) * int(outcomes.sees.sum())
     for r, (model, seed) in enumerate(zip(models, seeds, strict=True)):
         with untouched(model), torch.autocast(images.device.type, enabled=False):
             logits = predict(model, images, settings.batch_size)
@@ -190,10 +203,16 @@ def evaluate(
             if settings.attacks[a].remaining:
                 worst = outcomes.kept[r, :a].all(axis=(0, 1))
                 standing &= torch.from_numpy(worst).to(standing.device)
-            kept, distance, passes = _attack(attack, run, standing, settings.views, radii, report)
-            outcomes.kept[r, a], outcomes.distance[r, a] = kept.cpu().numpy(), distance.cpu().numpy()
-            outcomes.passes[r, a] = passes
-            runs += len(settings.views)
+            views = settings.views_of(settings.attacks[a])
+            kept, distance, passes = _attack(attack, run, standing, views, radii, report)
+            # A view that is not seen leaves what the one before it left; none before the first.
+            rows = np.cumsum(outcomes.sees[a]) - 1
+            unseen = standing.cpu().numpy(), np.where(outcomes.clean[r, : settings.images], np.inf, 0)
+            for v, row in enumerate(rows.tolist()):
+                found = (kept[row].cpu().numpy(), distance[row].cpu().numpy()) if row >= 0 else unseen
+                outcomes.kept[r, a, v], outcomes.distance[r, a, v] = found
+            outcomes.passes[r, a, outcomes.sees[a]] = passes
+            runs += len(views)
     return outcomes
 
 

@@ -301,6 +301,7 @@ class AttackSettings:
         share: Of the pixels that Square's first squares cover.
         step: How far SimBA moves along a direction, in pixel units.
         basis: SimBA's directions.
+        views: The logits that it sees, of those that all attacks see; None for all of these.
         remaining: Whether it attacks only what the attacks before it, on all views, have left standing: the same worst
             case for less, and no accuracy of its own.
         eot: Evaluations whose mean stands for one, for a model that draws at random.
@@ -319,6 +320,7 @@ class AttackSettings:
     share: float | None = None
     step: float | None = None
     basis: Basis | None = None
+    views: tuple[View, ...] | None = None
     remaining: bool = False
     eot: int = 1
     options: Mapping[str, float | int | bool | str] | None = None
@@ -388,7 +390,7 @@ class AttackSettings:
 
 
 _ATTACK_SETTINGS: Final = tuple(
-    field.name for field in fields(AttackSettings) if field.name not in ("name", "remaining", "eot", "options")
+    field.name for field in fields(AttackSettings) if field.name not in ("name", "views", "remaining", "eot", "options")
 )
 
 
@@ -433,6 +435,12 @@ class RobustnessSettings:
         if len(set(self.views)) < len(self.views):
             raise ValueError(f"views must differ from each other, got {list(self.views)}; remove one")
         _check_choice("norm", self.norm, get_args(Norm))
+        for i, attack in enumerate(self.attacks):
+            if attack.views is not None and not (attack.views and set(attack.views) <= set(self.views)):
+                raise ValueError(
+                    f"attacks[{i}].views must be some of the views {', '.join(self.views)}, "
+                    f"got {list(attack.views)}; leave it out for all of them"
+                )
         for attack in self.attacks:
             if self.norm not in attack.norms:
                 raise ValueError(
@@ -460,8 +468,15 @@ class RobustnessSettings:
     def accuracy_names(self) -> list[str]:
         """Of every attack that has an accuracy of its own."""
         return [
-            name for attack in self.attacks if not attack.remaining for name in accuracy_names(attack.label, self.views)
+            name
+            for attack in self.attacks
+            if not attack.remaining
+            for name in accuracy_names(attack.label, self.views_of(attack))
         ]
+
+    def views_of(self, attack: AttackSettings) -> tuple[View, ...]:
+        """The views that one of the attacks sees, in the order of all."""
+        return tuple(view for view in self.views if attack.views is None or view in attack.views)
 
     @property
     def epsilons(self) -> tuple[float, ...]:

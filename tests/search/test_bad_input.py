@@ -67,6 +67,11 @@ SETTINGS = [
     ("robustness.attacks=[{name: torchattacks.APGD, steps: 9}]", "robustness.attacks[0].steps must be left out"),
     ("robustness.attacks=[{name: pgd, steps: 0}]", "robustness.attacks[0].steps must be at least 1, got 0"),
     ("robustness.attacks=[{name: pgd, remaining: true}]", "robustness.attacks[0].remaining must be false, got true"),
+    (
+        "robustness={attacks: [{name: pgd, views: [raw]}], views: [normalized]}",
+        "robustness.attacks[0].views must be some",
+    ),
+    ("robustness.attacks=[{name: pgd, views: []}]", "robustness.attacks[0].views must be some of the views normalized"),
     ("robustness.attacks=[{name: pgd, queries: 5}]", "robustness.attacks[0].queries must be left out for pgd, got 5"),
     ("robustness.attacks=[{name: pgd, target: likeliest}]", "robustness.attacks[0].target must be one of untargeted"),
     (

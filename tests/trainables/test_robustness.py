@@ -38,6 +38,7 @@ def by_hand() -> Outcomes:
         distance=np.linspace(0, 2, 32, dtype=np.float32).reshape(2, 2, 2, 4),
         passes=np.arange(16).reshape(2, 2, 2, 1, 2),
         attacks=("pgd50-ce", "torchattacks.APGD"),
+        sees=np.ones((2, 2), dtype=np.bool_),
         remaining=(False, False),
         views=("normalized", "raw"),
         epsilons=(1.5,),
@@ -129,6 +130,25 @@ def test_the_margin_loss_runs_on_one_view_for_both() -> None:
     assert (passes[0] > 0).all()
     assert (passes[1, 0] > 0).all()
     assert not passes[1, 1].any()
+
+
+def test_an_attack_may_see_some_of_the_views_alone() -> None:
+    split = validation()
+    first, second = SETTINGS.attacks
+    both = evaluate([trained()], split, SETTINGS, [0])
+    settings = replace(SETTINGS, attacks=(replace(first, views=("raw",)), replace(second, views=("normalized",))))
+    outcomes = evaluate([trained()], split, settings, [0])
+    raw = evaluate([trained()], split, replace(SETTINGS, attacks=(first,), views=("raw",)), [0])
+    np.testing.assert_array_equal(outcomes.kept[0, 0, 0, 0], both.clean[0, :40])  # nothing has been tried yet
+    np.testing.assert_array_equal(outcomes.kept[0, 0, 1], raw.kept[0, 0, 0])
+    np.testing.assert_array_equal(outcomes.kept[0, 1, 0], both.kept[0, 1, 0])
+    np.testing.assert_array_equal(outcomes.kept[0, 1, 1], both.kept[0, 1, 0])
+    assert list(outcomes.attack_accuracy()) == ["pgd5-ce/raw", "pgd5-dlr/normalized"] == settings.accuracy_names
+    assert not outcomes.passes[0, 0, 0].any()
+    assert not outcomes.passes[0, 1, 1].any()
+    calls: list[tuple[float, int]] = []
+    evaluate([trained()], split, settings, [0], lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (2, 2)
 
 
 def test_an_attack_on_what_remains_gives_the_same_worst_case_for_less() -> None:
