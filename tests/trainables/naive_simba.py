@@ -19,12 +19,14 @@ class Found(NamedTuple):
     Args:
         image: The last candidate that was asked about if it is misclassified, else the image so far, (1, c, h, w).
         broken: Whether it is misclassified.
-        queries: Candidates asked about.
+        queries: Candidates.
+        known: Of these, candidates that the box clips back to the image so far.
     """
 
     image: Tensor
     broken: bool
     queries: int
+    known: int
 
 
 @torch.no_grad()
@@ -44,20 +46,21 @@ def naive_simba(
     image = clean
     logits = model(image)
     probability = _probability(logits, label, view)
-    asked = 0
+    asked = known = 0
     while True:
         for direction in order:
             change = step * _direction(direction, clean, basis)
             for sign in (1, -1):
                 if asked == queries:
-                    return Found(image, False, asked)
+                    return Found(image, False, asked, known)
                 candidate = image + sign * change
+                known += torch.equal(candidate.clamp(0, 1), image)
                 candidate = clean + (candidate - clean) * min(1.0, radius / float((candidate - clean).norm()))
                 candidate = candidate.clamp(0, 1)
                 logits = model(candidate)
                 asked += 1
                 if int(logits.argmax(1)) != label:
-                    return Found(candidate, True, asked)
+                    return Found(candidate, True, asked, known)
                 fallen = _probability(logits, label, view)
                 if fallen < probability:
                     image, probability = candidate, fallen

@@ -125,7 +125,7 @@ def test_the_mean_judges_the_clean_images_too() -> None:
 
     images, labels = torch.full((4, 1, 2, 2), 0.5), torch.zeros(4, dtype=torch.int64)
     misleading = torch.tensor([[-1.0, 1.0]]).expand(4, 2)  # what one evaluation may have said before
-    result = EOT(Square(10), 3)(Coin(), images, labels, radius=0.1, logits=misleading)
+    result = EOT(SimBA(10), 3)(Coin(), images, labels, radius=0.1, logits=misleading)
     assert result.kept.all()
     assert result.forward_passes == 3 * (4 + 10 * 4)
 

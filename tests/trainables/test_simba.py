@@ -84,8 +84,8 @@ def test_every_image_goes_the_way_of_the_plain_version(
             torch.testing.assert_close(result.adversarial[i : i + 1], found.image, atol=1e-12, rtol=0)
         alone = torch.arange(16) == i
         one = attack(model, images, labels, radius=radius, view=view, seed=4, logits=logits, standing=alone)
-        assert one.forward_passes == found.queries
-        total += found.queries
+        assert one.forward_passes == found.queries - found.known
+        total += found.queries - found.known
     assert 2 <= result.kept.sum() <= 13
     assert result.forward_passes == total
     assert result.backward_passes == 0
@@ -103,10 +103,21 @@ def test_who_has_tried_every_direction_begins_again() -> None:
 
 def test_every_image_that_stands_is_asked_about_in_every_pass() -> None:
     images, labels = digits(40)
+    images = images.clamp(0.01, 0.99)  # so that no step is clipped away
     correct = int((trained()(images).argmax(1) == labels).sum())
     result = SimBA(30)(trained(), images, labels, radius=1e-3, batch_size=16)
     assert result.kept.sum() == correct
     assert result.forward_passes == 40 + 30 * correct
+
+
+def test_a_step_that_the_box_takes_back_costs_a_query_and_no_pass() -> None:
+    model = linear(torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]]), torch.tensor([-1.45, 0.0]))
+    image, label = torch.ones(1, 1, 2, 2), torch.tensor([0])
+    # Forwards leaves the box in the first round. From 4 the sum falls by 0.1 every second query; it breaks at 1.4.
+    for queries, kept in ((51, True), (52, False)):
+        result = SimBA(queries, step=0.1)(model, image, label, radius=9.0)
+        assert bool(result.kept) is kept, queries
+        assert result.forward_passes == 1 + queries - 4
 
 
 def test_confident_logits_do_not_blind_it() -> None:

@@ -419,7 +419,8 @@ class StepAttack(IterativeAttack):
 class QueryAttack(IterativeAttack):
     """An attack that asks for the logits of one candidate of each image at a time and sees no gradient.
 
-    It starts from the clean images. ``memory["logits"]`` are the present images' logits in the view, (b, k).
+    It starts from the clean images. ``memory["logits"]`` are the present images' logits in the view, (b, k). Where the
+    pixel box clips a candidate back to the present image the answer is known: a query, but no pass through the model.
 
     Args:
         queries: Candidates of each image, at least 1.
@@ -458,10 +459,13 @@ class QueryAttack(IterativeAttack):
             batch.memory["logits"] = victim.view(batch.clean_logits)
         proposed = self.propose(batch, iteration, np.random.default_rng([seed, iteration]))
         candidates = batch.ball.project(proposed, batch.clean)
-        raw = victim.logits(candidates)
-        logits = victim.view(raw)
+        news = (proposed.clamp(0.0, 1.0) != batch.images).flatten(1).any(1).nonzero().squeeze(1)
+        logits, correct = batch.memory["logits"], torch.ones_like(batch.labels, dtype=torch.bool)
+        if len(news):
+            raw = victim.logits(candidates[news])
+            logits = logits.index_copy(0, news, victim.view(raw))
+            correct[news] = victim.correct(candidates[news], raw, batch.labels[news])
         accepted = self.accept(batch, iteration, logits)
-        correct = victim.correct(candidates, raw, batch.labels)
         broken = None
         if not correct.all():
             broken = replace(batch, images=candidates).take(~correct)
