@@ -25,7 +25,7 @@ from tests.benchmarks.naive_training import (
     validate_func,
 )
 from tests.benchmarks.robustfront_sweep import sweep_config
-from tests.benchmarks.sweep_vs_naive import break_down, disagreements, make_work, table, tiny, write_mnist
+from tests.benchmarks.sweep_vs_naive import averaged, break_down, disagreements, make_work, table, tiny, write_mnist
 from tests.benchmarks.workload import ATTACK, PASSES, PassCounter, Setting, TrialMeasurement, Work
 from trainables.data.splits import load_splits
 from trainables.losses import loss_function
@@ -220,21 +220,42 @@ def test_a_difference_in_the_counts_is_told(work: Work, name: str) -> None:
     exact = replace(side, passes=work.passes())
     fewer = replace(side, passes={**work.passes(), name: work.passes()[name] - 1})
     more = replace(side, passes={**work.passes(), name: work.passes()[name] + 1})
-    assert disagreements(work, ours=exact, naive=exact) == []
-    assert name in "".join(disagreements(work, ours=exact, naive=fewer))
-    assert name in "".join(disagreements(work, ours=more, naive=exact))
+    assert disagreements(work, [exact], naive=exact) == []
+    assert name in "".join(disagreements(work, [exact], naive=fewer))
+    assert name in "".join(disagreements(work, [more], naive=exact))
     # Images leave our attacks, and nothing else.
-    assert bool(disagreements(work, ours=fewer, naive=exact)) == (not name.startswith("attack"))
+    assert bool(disagreements(work, [fewer], naive=exact)) == (not name.startswith("attack"))
 
 
 def test_the_table_says_how_many_times_faster() -> None:
     trials = [measurement(1.0, 2.0, 0.1, 0.1)]
-    ours = break_down(trials, concurrency=2, began=0.0, ended=3.0)
+    first, second = (break_down(trials, concurrency=2, began=0.0, ended=ended) for ended in (3.0, 5.0))
     naive = break_down(trials, concurrency=2, began=0.0, ended=12.0)
-    rows = {line[:30].strip(): line.split()[-1] for line in table(ours, naive).splitlines()}
-    assert rows["trials per hour"] == "4.00x"
-    assert rows["wall, s"] == "4.00x"
-    assert rows["results, s"] == "10.00x"
+    rows = {line[:26].strip(): line[26:].split() for line in table([first, second], naive).splitlines()}
+    assert rows["trials per hour"] == ["1,200.0", "720.0", "900.0", "300.0", "3.00x"]
+    assert rows["wall, s"] == ["3.0", "5.0", "4.0", "12.0", "3.00x"]
+    assert rows["results, s"] == ["1.0", "3.0", "2.0", "10.0", "5.00x"]
+
+
+def test_the_mean_of_two_runs_adds_up_to_its_wall_time() -> None:
+    runs = [
+        break_down([measurement(101.0, 105.0, 3.0, 1.0), measurement(106.0, 108.0, 1.0, 0.5)], 1, 100.0, 110.0),
+        break_down([measurement(203.0, 206.0, 2.0, 1.0), measurement(206.0, 211.0, 3.0, 1.5)], 1, 200.0, 212.0),
+    ]
+    side = averaged(runs)
+    assert side.wall == pytest.approx(11.0)
+    assert side.trials_per_hour == pytest.approx(2 * 3600 / 11)
+    total = side.start_up + side.results + 2 * (side.training + side.attack + side.overhead)
+    assert side.wall == pytest.approx(total)
+
+
+def test_a_difference_between_our_runs_is_told(work: Work) -> None:
+    side = break_down([measurement(1.0, 2.0, 0.1, 0.1)], concurrency=2, began=0.0, ended=3.0)
+    exact = replace(side, passes=work.passes())
+    fewer = replace(side, passes={**work.passes(), "attack forward": work.passes()["attack forward"] - 1})
+    assert disagreements(work, [exact, exact], naive=exact) == []
+    assert "passes" in "".join(disagreements(work, [exact, fewer], naive=exact))
+    assert "robust" in "".join(disagreements(work, [exact, replace(exact, robust_accuracy=0.5)], naive=exact))
 
 
 @pytest.mark.slow
@@ -252,5 +273,9 @@ def test_the_benchmark_runs(tmp_path: Path) -> None:
     ours, naive = result["robustfront"], result["naive"]
     assert ours["trials"] == naive["trials"] == 3
     assert naive["passes"] == result["expected_passes"]
-    assert ours["wall"] + naive["wall"] < elapsed
+    assert result["order"] == ["robustfront", "naive", "robustfront"]
+    first, second = result["runs"]["robustfront"]
+    assert ours["wall"] == pytest.approx((first["wall"] + second["wall"]) / 2)
+    assert result["speed_up"] == pytest.approx(naive["wall"] / ours["wall"])
+    assert first["wall"] + naive["wall"] + second["wall"] < elapsed
     assert "trials per hour" in done.stdout

@@ -11,6 +11,7 @@ import json, os, sys, tempfile, time
 import psutil
 from ray import tune
 from search.cluster import connected, use_waiting_processes
+from search.config import available_cpus
 from tests.search.examples import small_config
 
 class Look(tune.Trainable):
@@ -21,7 +22,7 @@ if __name__ == "__main__":
     with connected(small_config(search={"trials": 2, "concurrency": 1}), None), tempfile.TemporaryDirectory() as folder:
         use_waiting_processes()
         waiting = set()
-        while not waiting:  # one has made itself known to Ray
+        while len(waiting) < available_cpus():  # they make themselves known to Ray one by one
             time.sleep(0.2)
             children = psutil.Process().children(recursive=True)
             waiting = {child.pid for child in children if child.cmdline()[:1] == ["ray::IDLE"]}

@@ -10,6 +10,7 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from trainables.models import build_model
+from trainables.models.channels_last import ChannelsLastConvolution
 from trainables.models.pooled_convolution import PooledConvolution
 from trainables.settings import ModelName
 
@@ -95,6 +96,30 @@ def test_a_window_of_equal_values_hands_its_gradient_on_once() -> None:
 def test_gradients_of_the_pooled_convolution() -> None:
     layer = PooledConvolution(2, 3, 5, padding=2).double()
     images = torch.rand(2, 2, 8, 8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, images)
+    assert torch.autograd.gradcheck(
+        lambda weight, bias: functional_call(layer, {"weight": weight, "bias": bias}, images.detach()),
+        (layer.weight, layer.bias),
+    )
+
+
+@pytest.mark.parametrize("format_", [torch.contiguous_format, torch.channels_last])
+def test_a_channels_last_convolution_is_a_convolution(format_: torch.memory_format) -> None:
+    layer = ChannelsLastConvolution(6, 16, 5)
+    images = torch.rand(4, 6, 14, 14).contiguous(memory_format=format_).requires_grad_()
+    inputs = (images, layer.weight, layer.bias)
+    ours, torchs = layer(images), F.conv2d(*inputs)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(ours, torchs)
+    slopes = torch.rand_like(ours)
+    torch.testing.assert_close(
+        torch.autograd.grad(ours, inputs, slopes), torch.autograd.grad(torchs, inputs, slopes), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_gradients_of_the_channels_last_convolution() -> None:
+    layer = ChannelsLastConvolution(2, 3, 3).double()
+    images = torch.rand(2, 2, 6, 6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(layer, images)
     assert torch.autograd.gradcheck(
         lambda weight, bias: functional_call(layer, {"weight": weight, "bias": bias}, images.detach()),

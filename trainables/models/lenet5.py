@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from trainables.models.channels_last import ChannelsLastConvolution
 from trainables.models.pooled_convolution import PooledConvolution
 
 INPUT_SIZE = 32
@@ -28,10 +29,10 @@ def lenet5(channels: int, classes: int, size: int) -> nn.Sequential:
     return nn.Sequential(
         PooledConvolution(channels, 6, 5, padding=(INPUT_SIZE - size) // 2),
         nn.ReLU(),
-        nn.Conv2d(6, 16, 5),
+        ChannelsLastConvolution(6, 16, 5),
         nn.MaxPool2d(2),
-        nn.ReLU(),
         nn.Flatten(),
+        nn.ReLU(),  # after flattening, which turns the memory's order back: the gradient comes in the same order
         nn.Linear(400, 120),
         nn.ReLU(),
         nn.Linear(120, 84),
