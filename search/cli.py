@@ -239,8 +239,7 @@ def data_prepare(
         prepared = prepare(settings)
     except ValueError as error:
         raise UserError(str(error)) from None
-    images = len(prepared.training) + (len(prepared.test) if prepared.test else 0)
-    print(f"{name}: {images} images from {prepared.location}, sha256 {prepared.digest[:16]}")
+    print(f"{name}: {prepared.images} images from {prepared.location}, sha256 {prepared.digest[:16]}")
 
 
 def run(arguments: Sequence[str]) -> int:
