@@ -5,6 +5,7 @@ A search that could see test images would choose by them, and the test accuracy 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -107,12 +108,13 @@ def read_openings(folder: Path) -> list[dict[str, Any]]:
 
 def _append(path: Path, line: str) -> None:
     """One write of one line, so that two at a time do not mix; on disk when this returns."""
-    # A half line that is there already must not swallow this one: blank lines are no openings.
-    content = f"\n{line}\n".encode()
+    # A half line that is there already must not swallow this one.
+    whole = not path.is_file() or path.read_bytes()[-1:] in (b"", b"\n")
+    content = f"{'' if whole else chr(10)}{line}\n".encode()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         if os.write(descriptor, content) < len(content):
-            raise OSError(f"{path} cannot be written to its end")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
