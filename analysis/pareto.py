@@ -7,15 +7,60 @@ import io
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from analysis.records import TrialRecord, in_order, is_accuracy
+from analysis.statistics import difference_interval
 
 Direction = Literal["maximize", "minimize"]
 Format = Literal["json", "yaml", "csv"]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the test split said of a run's settings.
+
+    Args:
+        trials: Of each setting that was evaluated on it, by number: its accuracies there, as objectives.
+        openings: How often the test split has been opened for the run, by whichever command.
+    """
+
+    trials: Mapping[str, TrialRecord] = field(default_factory=dict)
+    openings: int = 0
+
+
+def flattered(record: TrialRecord, tested: TrialRecord) -> list[str]:
+    """The objectives in which a setting does worse on test images than on validation images by more than chance.
+
+    Settings are chosen by their validation numbers, so the luckiest are chosen too.
+
+    Args:
+        record: The setting on validation images.
+        tested: The same on test images.
+
+    Returns:
+        Those where the 95 % interval of the difference of two independent proportions lies above 0, each judged for
+        itself: of forty numbers that chance alone lowers, one is named. The replicates saw the same images, so their
+        mean counts as one model's accuracy on them.
+
+    Source:
+        Newcombe 1998, method 10 (``difference_interval``).
+    """
+
+    def counts(trial: TrialRecord, name: str) -> tuple[int, int]:
+        images = trial.images_of(name)
+        assert images is not None
+        return round(trial.value(name) * images), images
+
+    return [
+        name
+        for name in record.objectives
+        if name in tested.objectives and difference_interval(counts(record, name), counts(tested, name)).low > 0
+    ]
 
 
 def is_nondominated(
@@ -128,18 +173,26 @@ def train_command(record: TrialRecord, config: str) -> str:
     return " ".join(["robustfront train", shlex.quote(config), *parameters, *pooled])
 
 
-def pareto_entries(front: Sequence[TrialRecord], objectives: Iterable[str], config: str) -> list[dict[str, Any]]:
+def pareto_entries(
+    front: Sequence[TrialRecord],
+    objectives: Iterable[str],
+    config: str,
+    verification: Verification | None = None,
+) -> list[dict[str, Any]]:
     """The front for programs: what JSON and YAML hold.
 
     Args:
         front: What ``pareto_front`` gave.
         objectives: The objectives to export.
         config: Path of the configuration, for the command.
+        verification: What the test split said.
 
     Returns:
         One entry a trial: number, loss, params; each objective, and NAME_interval as [low, high] (None where there is
         no interval); feasible and violation where there are constraints; origin of a trial that was taken over;
-        replicates (how many), their seeds; command.
+        replicates (how many), their seeds; command. Where the test split has been opened: test_openings, and of each
+        setting that was evaluated on it test_NAME and test_NAME_interval of each accuracy, and below_validation, the
+        objectives that ``flattered`` names.
     """
     names = list(objectives)
     entries = []
@@ -153,6 +206,8 @@ def pareto_entries(front: Sequence[TrialRecord], objectives: Iterable[str], conf
             interval = record.interval(name)
             entry[name] = float(record.objectives[name])
             entry[f"{name}_interval"] = None if np.isnan(interval.low) else [float(interval.low), float(interval.high)]
+        if verification is not None and verification.openings:
+            entry |= _test_entry(record, names, verification)
         if record.constraints:
             entry |= {"feasible": record.feasible, "violation": record.violation}
         if record.origin is not None:
@@ -164,7 +219,24 @@ def pareto_entries(front: Sequence[TrialRecord], objectives: Iterable[str], conf
     return entries
 
 
-def export(front: Sequence[TrialRecord], objectives: Iterable[str], style: Format, config: str) -> str:
+def _test_entry(record: TrialRecord, objectives: Iterable[str], verification: Verification) -> dict[str, Any]:
+    entry: dict[str, Any] = {"test_openings": verification.openings}
+    tested = verification.trials.get(record.number)
+    if tested is not None:
+        for name in filter(tested.objectives.__contains__, objectives):
+            entry[f"test_{name}"] = float(tested.objectives[name])
+            entry[f"test_{name}_interval"] = [float(end) for end in tested.interval(name)]
+        entry["below_validation"] = flattered(record, tested)
+    return entry
+
+
+def export(
+    front: Sequence[TrialRecord],
+    objectives: Iterable[str],
+    style: Format,
+    config: str,
+    verification: Verification | None = None,
+) -> str:
     """The front as the text of a JSON, YAML or CSV file.
 
     Args:
@@ -173,11 +245,12 @@ def export(front: Sequence[TrialRecord], objectives: Iterable[str], style: Forma
         style: The format. JSON and YAML hold ``pareto_entries``; CSV has one column a parameter, and NAME_low and
             NAME_high for each objective.
         config: Path of the configuration, for the commands.
+        verification: What the test split said.
 
     Returns:
         The text, with a newline at its end.
     """
-    entries = pareto_entries(front, objectives, config)
+    entries = pareto_entries(front, objectives, config, verification)
     if style == "json":
         return json.dumps(entries, indent=2) + "\n"
     text = io.StringIO()
@@ -203,7 +276,7 @@ def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in entry.items():
         if name == "params":
             row |= value
-        elif name == "seeds":
+        elif name in ("seeds", "below_validation"):
             row[name] = " ".join(map(str, value))
         elif name.endswith("_interval"):
             objective = name.removesuffix("_interval")

@@ -133,6 +133,14 @@ class TrialRecord:
         """Whether all constraints are met."""
         return self.violation == 0.0
 
+    def value(self, name: str) -> float:
+        """An objective or accuracy by its name."""
+        return self.objectives[name] if name in self.objectives else self.accuracies[name]
+
+    def images_of(self, name: str) -> int | None:
+        """How many images an objective or accuracy rests on; None of what is no fraction of images."""
+        return self.images.get(name) or (self.images.get(WORST_CASE) if is_under_attack(name) else None)
+
     def interval(self, name: str) -> Interval:
         """The 95 % interval of an objective or accuracy.
 
@@ -143,8 +151,7 @@ class TrialRecord:
             Student's t over the replicates where there are two or more; else Wilson over the images; NaN on both sides
             where neither is possible (a wall time). Intervals of fractions stay within [0, 1].
         """
-        value = self.objectives[name] if name in self.objectives else self.accuracies[name]
-        images = self.images.get(name) or (self.images.get(WORST_CASE) if is_under_attack(name) else None)
+        value, images = self.value(name), self.images_of(name)
         if len(self.replicates) >= 2:
             if any(name not in replicate for replicate in self.replicates):  # measured of all replicates together
                 return NO_INTERVAL

@@ -2,6 +2,7 @@
 
 Wilson 1927: Probable inference, the law of succession, and statistical inference. JASA 22.
 Brown, Cai, DasGupta 2001: Interval estimation for a binomial proportion. Statistical Science 16.
+Newcombe 1998: Interval estimation for the difference between independent proportions. Statistics in Medicine 17.
 McNemar 1947: Note on the sampling error of the difference between correlated proportions. Psychometrika 12.
 Student 1908: The probable error of a mean. Biometrika 6.
 """
@@ -66,6 +67,33 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interva
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     # In exact arithmetic the bounds reach 0 and 1 at p = 0 and p = 1; rounding must not carry them past p.
     return Interval(max(0.0, min(centre - half, p)), min(1.0, max(centre + half, p)))
+
+
+def difference_interval(first: tuple[int, int], second: tuple[int, int], confidence: float = 0.95) -> Interval:
+    """The interval of the difference of two independent proportions, e.g. one accuracy on two sets of images.
+
+    Args:
+        first: Successes and trials, as for ``wilson_interval``.
+        second: The same of the other proportion.
+        confidence: Coverage, in (0, 1).
+
+    Returns:
+        The interval of first minus second, within [-1, 1]. Where it lies above 0, the first is larger by more than
+        chance, with an error of (1 - confidence) / 2.
+
+    Raises:
+        ValueError: An argument is outside its range.
+
+    Source:
+        Newcombe 1998, method 10: the two Wilson intervals, put together.
+    """
+    (one, n), (other, m) = first, second
+    interval, other_interval = wilson_interval(one, n, confidence), wilson_interval(other, m, confidence)
+    p, q = one / n, other / m
+    return Interval(
+        p - q - math.hypot(p - interval.low, other_interval.high - q),
+        p - q + math.hypot(interval.high - p, q - other_interval.low),
+    )
 
 
 def student_interval(values: Sequence[float] | npt.NDArray[np.float64], confidence: float = 0.95) -> Interval:

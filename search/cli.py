@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -110,6 +111,7 @@ def train(
 
 @app.command()
 def evaluate(
+    context: typer.Context,
     checkpoint: Annotated[
         str, typer.Argument(metavar="CHECKPOINT", help="Folder of checkpoints, one of them, or RUN/NUMBER.")
     ],
@@ -121,23 +123,31 @@ def evaluate(
     ] = None,
     epsilon: Annotated[str | None, typer.Option(help="Radii, e.g. 0.5,1,1.5; the run's own without it.")] = None,
     overrides: Overrides = None,
+    split: Annotated[
+        Literal["validation", "test"],
+        typer.Option(help="Which images. Each opening of the test split is written down and counted."),
+    ] = "validation",
     output: Annotated[Path | None, typer.Option(help="Folder for the table, the curves and the outcomes.")] = None,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
-    """Attack a trained model anew on the validation split: accuracy by attack and radius, as a table and as curves."""
+    """Attack a trained model anew: accuracy by attack and radius, as a table and as curves."""
     from search.evaluation import Checkpoint, configured, evaluate_checkpoint
 
     found = Checkpoint.find(checkpoint, runs_dir)
     config = configured(found.config, attack or [], epsilon, overrides or [])
-    evaluate_checkpoint(found, config, output, Console())
+    evaluate_checkpoint(found, config, split, output, context.obj, Console())
 
 
 @app.command()
 def pareto(
+    context: typer.Context,
     run: RunName,
     format_: Annotated[
         Literal["table", "json", "yaml", "csv"], typer.Option("--format", help="How to print it.")
     ] = "table",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="First evaluate them, and the baselines, on the test split, once each.")
+    ] = False,
     output: Output = None,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
@@ -146,15 +156,20 @@ def pareto(
     from search.replicates import pooled
     from search.results import SWEEP_FILE, front_table
     from search.status import read_records
+    from search.verification import read_verification, verify_front
 
     opened = Run.open(run, runs_dir)
+    if verify:
+        verify_front(opened, context.obj, Console(stderr=True))
     records = pooled(read_records(opened), opened.config.bounds)
     front = pareto_front(records, opened.config.objectives)
+    verification = read_verification(opened, records)
     if format_ == "table":
         with output.open("w", encoding="utf-8") if output else sys.stdout as file:
-            Console(file=file).print(front_table(opened, records, front))
+            Console(file=file).print(front_table(opened, records, front, verification))
         return
-    text = export(front, opened.config.objectives, format_, str(relative(opened.folder / SWEEP_FILE)))
+    config = str(relative(opened.folder / SWEEP_FILE))
+    text = export(front, opened.config.objectives, format_, config, verification)
     if output is None:
         print(text, end="")
     else:
@@ -239,8 +254,7 @@ def data_prepare(
         prepared = prepare(settings)
     except ValueError as error:
         raise UserError(str(error)) from None
-    images = len(prepared.training) + (len(prepared.test) if prepared.test else 0)
-    print(f"{name}: {images} images from {prepared.location}, sha256 {prepared.digest[:16]}")
+    print(f"{name}: {prepared.images} images from {prepared.location}, sha256 {prepared.digest[:16]}")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -249,7 +263,10 @@ def run(arguments: Sequence[str]) -> int:
         warnings.simplefilter("ignore")  # the libraries' warnings are for their developers
     errors = Console(stderr=True)
     try:
-        code = typer.main.get_command(app).main(list(arguments), prog_name="robustfront", standalone_mode=False)
+        # Whoever writes down what the user typed finds it in the context.
+        code = typer.main.get_command(app).main(
+            list(arguments), prog_name="robustfront", standalone_mode=False, obj=shlex.join(["robustfront", *arguments])
+        )
     except typer.TyperException as error:  # what Typer itself finds wrong with the arguments
         context = getattr(error, "ctx", None)
         if context is not None and not getattr(error, "message", ""):  # nothing was asked: its help is the answer

@@ -20,7 +20,11 @@ def prepare_dataset(settings: DataSettings) -> dict[str, Any]:
     """
     try:
         prepared = prepare(settings)
-        sizes = prepared.sizes(settings)
     except ValueError as error:
         raise UserError(str(error)) from None
-    return {"name": prepared.name, "sha256": prepared.digest, "location": prepared.location, "sizes": sizes}
+    return {
+        "name": prepared.name,
+        "sha256": prepared.digest,
+        "location": prepared.location,
+        "sizes": dict(prepared.sizes),
+    }

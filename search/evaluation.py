@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -22,8 +22,9 @@ from search.config import SweepConfig, available_cpus, load, parse_value, replac
 from search.dataset import prepare_dataset
 from search.errors import UserError
 from search.results import SWEEP_FILE, radius_title
-from search.runs import command, relative
-from search.single import TRAIN_FILE
+from search.runs import Run, command, relative
+from search.single import RESULT_FILE, TRAIN_FILE
+from search.vault import check_same_data, fitted, freeze, open_vault
 from trainables.settings import RobustnessSettings
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from trainables.robustness import Outcomes
+
+SplitName = Literal["validation", "test"]
 
 CHECKPOINTS: Final = "checkpoints"
 _LEVELS: Final = 2  # from a trial's checkpoints up to its run's folder
@@ -44,11 +47,13 @@ class Checkpoint:
     Args:
         path: A folder of checkpoints, or one of them.
         config: Of the run, or of ``robustfront train``.
+        home: The folder of the run, or of the training.
         output: Where its evaluations go.
     """
 
     path: Path
     config: SweepConfig
+    home: Path
     output: Path
 
     @classmethod
@@ -71,13 +76,24 @@ class Checkpoint:
         folder = (path if path.is_dir() else path.parent).absolute()
         for above in (folder, *folder.parents[:_LEVELS]):
             if (above / SWEEP_FILE).is_file():
-                return cls(path, load(above / SWEEP_FILE), above / "evaluations" / folder.name)
+                return cls(path, load(above / SWEEP_FILE), above, above / "evaluations" / folder.name)
             if (above / TRAIN_FILE).is_file():
-                return cls(path, load(above / TRAIN_FILE), above / "evaluation")
+                return cls(path, load(above / TRAIN_FILE), above, above / "evaluation")
         raise UserError(
             f"CHECKPOINT must lie below the {SWEEP_FILE} or beside the {TRAIN_FILE} that it was trained with, "
             f"got {checkpoint}; put that file back"
         )
+
+    def setting(self) -> Mapping[str, Any] | None:
+        """The loss and its parameters; None where neither a run's ledger nor ``result.json`` tells them."""
+        if (self.home / SWEEP_FILE).is_file():
+            from search.status import read_records
+
+            records = {record.number: record for record in read_records(Run(self.home, self.config))}
+            record = records.get((self.path if self.path.is_dir() else self.path.parent).absolute().name)
+            return None if record is None else {"loss": record.loss, **record.parameters}
+        result = self.home / RESULT_FILE
+        return json.loads(result.read_text(encoding="utf-8"))["setting"] if result.is_file() else None
 
 
 def configured(
@@ -104,24 +120,31 @@ def configured(
     return replaced(config, {**forgotten, **values}, overrides)
 
 
-def evaluate_checkpoint(checkpoint: Checkpoint, config: SweepConfig, output: Path | None, console: Console) -> None:
-    """Attacks the model on the validation split, prints the table and writes it, the curves and the outcomes.
+def evaluate_checkpoint(
+    checkpoint: Checkpoint, config: SweepConfig, split: SplitName, output: Path | None, typed: str, console: Console
+) -> None:
+    """Attacks the model, prints the table and writes it, the curves and the outcomes.
 
     Args:
         checkpoint: The model.
         config: Attacks, radii, views and images; data and model as it was trained.
+        split: Which images. The test split is opened, and its opening written into the checkpoint's home.
         output: Folder to write to; beside the checkpoint where it is None.
+        typed: The command line.
         console: Where progress and the table are shown.
 
     Raises:
-        UserError: The data is missing, or the checkpoint cannot be read or is that of another model.
+        UserError: The data is missing, or the checkpoint cannot be read or is that of another model; for the test
+            split also if the data is not that of the training, or the training has not ended.
     """
-    prepare_dataset(config.data)
+    data = prepare_dataset(config.data)
+    if split == "test":
+        _check_data(checkpoint, config, data)
 
     import torch
 
     from analysis.epsilon_curves import draw_epsilon_curves
-    from trainables.checkpoint import load_trained
+    from trainables.checkpoint import load_trained, newest
     from trainables.data.splits import load_splits
     from trainables.robustness import evaluate
 
@@ -129,18 +152,30 @@ def evaluate_checkpoint(checkpoint: Checkpoint, config: SweepConfig, output: Pat
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     splits = load_splits(config.data, device)
     try:
-        replicates = load_trained(checkpoint.path, config.problem, splits)
+        # What is tested is one file, the one whose hash is written down.
+        path = newest(checkpoint.path) if split == "test" else checkpoint.path
+        replicates = load_trained(path, config.problem, splits)
     except ValueError as error:
         raise UserError(f"CHECKPOINT: {error}") from None
-    robustness = config.robustness
+    robustness, counted = config.robustness, {}
+    if split == "test":
+        if replicates[0].epoch < config.train.epochs:
+            raise UserError(
+                f"CHECKPOINT must be of a finished training ({config.train.epochs} epochs) for the test split, "
+                f"got epoch {replicates[0].epoch} in {relative(path.absolute())}; train it to the end first"
+            )
+        robustness = fitted(robustness, data["sizes"]["test"])
+        frozen = freeze(path, checkpoint.setting(), checkpoint.home)
+        opened = open_vault(config.data, [frozen], robustness, checkpoint.home, device, typed, console)
+        splits["test"], counted = opened.split, {"openings": opened.times}
     title = f"{relative(checkpoint.path.absolute())}: {config.model} on {config.data.name}"
-    console.print(f"{title}, {robustness.images} validation images, {device}", highlight=False, soft_wrap=True)
+    console.print(f"{title}, {robustness.images} {split} images, {device}", highlight=False, soft_wrap=True)
     began = time.monotonic()
-    with _AttackProgress(console, robustness, len(replicates)) as progress:
+    with AttackProgress(console, attack_names(robustness, len(replicates))) as progress:
         try:
             outcomes = evaluate(
                 [replicate.model for replicate in replicates],
-                splits["validation"],
+                splits[split],
                 robustness,
                 [replicate.seed for replicate in replicates],
                 progress.report,
@@ -149,14 +184,18 @@ def evaluate_checkpoint(checkpoint: Checkpoint, config: SweepConfig, output: Pat
             raise UserError(f"robustness.{error}") from None
     seconds = time.monotonic() - began
 
-    folder = output or checkpoint.output
+    beside = (
+        checkpoint.output if split == "validation" else checkpoint.output.with_name(f"{checkpoint.output.name}-test")
+    )
+    folder = output or beside
     folder.mkdir(parents=True, exist_ok=True)
     frame = accuracy_frame(outcomes)
     outcomes.save(folder / "outcomes.npz")
     document = {
         "checkpoint": str(checkpoint.path),
         "epoch": replicates[0].epoch,
-        "split": "validation",
+        "split": split,
+        **counted,
         "images": robustness.images,
         "norm": robustness.norm,
         "eps_convention": robustness.eps_convention,
@@ -166,9 +205,23 @@ def evaluate_checkpoint(checkpoint: Checkpoint, config: SweepConfig, output: Pat
         "accuracies": frame.to_dict("records"),
     }
     atomic.write(folder / "evaluation.json", json.dumps(document, indent=2) + os.linesep)
-    draw_epsilon_curves(frame, folder, title=f"{title}, {robustness.images} images", axis=radius_title(robustness))
+    images = f"{robustness.images} {split} images"
+    draw_epsilon_curves(frame, folder, title=f"{title}, {images}", axis=radius_title(robustness))
     console.print(accuracy_table(frame, radius_title(robustness)))
     console.print(f"Written to {relative(folder.absolute())}", highlight=False, soft_wrap=True)
+
+
+def _check_data(checkpoint: Checkpoint, config: SweepConfig, data: Mapping[str, Any]) -> None:
+    """Refuses a test split some of whose images the model may have been trained on."""
+    now, then = (asdict(replace(each.data, root=None)) for each in (config, checkpoint.config))
+    for name, value in now.items():
+        if value != then[name]:
+            raise UserError(
+                f"data.{name} must be that of the training ({then[name]}) for the test split, got {value}; leave it out"
+            )
+    run = Run(checkpoint.home, checkpoint.config)
+    if run.has_manifest:
+        check_same_data(data, run.manifest()["data"])
 
 
 def accuracy_frame(outcomes: Outcomes) -> pd.DataFrame:
@@ -225,14 +278,23 @@ def accuracy_table(frame: pd.DataFrame, axis: str) -> Table:
     return table
 
 
-class _AttackProgress:
-    """Which attack runs on which view, how far it is, and how long all of it still takes."""
+def attack_names(robustness: RobustnessSettings, replicates: int) -> list[str]:
+    """What ``AttackProgress`` says of each run of an attack, in the order in which ``evaluate`` does them."""
+    names = [f"{attack.label}, {view}" for attack in robustness.attacks for view in robustness.views_of(attack)]
+    return [f"{name} (replicate {r})" if replicates > 1 else name for r in range(replicates) for name in names]
 
-    def __init__(self, console: Console, robustness: RobustnessSettings, replicates: int) -> None:
-        names = [f"{attack.label}, {view}" for attack in robustness.attacks for view in robustness.views_of(attack)]
-        self._names = [
-            f"{name} (replicate {r})" if replicates > 1 else name for r in range(replicates) for name in names
-        ]
+
+class AttackProgress:
+    """Which attack runs on which view, how far it is, and how long all of it still takes.
+
+    Args:
+        console: Where it is shown: as a bar on a terminal, elsewhere a line a run.
+        names: Of each run of an attack.
+        lines: Whether there is to be anything where there is no terminal.
+    """
+
+    def __init__(self, console: Console, names: Sequence[str], *, lines: bool = True) -> None:
+        self._names, self._lines = names, lines
         self._console, self._said = console, 0
         self._bar = Progress(
             TextColumn("{task.description:<28}"),
@@ -247,7 +309,7 @@ class _AttackProgress:
         )
         self._task = self._bar.add_task(self._names[0], total=len(self._names))
 
-    def __enter__(self) -> _AttackProgress:
+    def __enter__(self) -> AttackProgress:
         self._bar.start()
         return self
 
@@ -257,6 +319,6 @@ class _AttackProgress:
     def report(self, done: float, total: int) -> None:
         """Takes how many runs of an attack are done."""
         self._bar.update(self._task, completed=done, description=self._names[min(int(done), total - 1)])
-        if not self._console.is_terminal and int(done) > self._said:
+        if self._lines and not self._console.is_terminal and int(done) > self._said:
             self._console.print(f"[{int(done)}/{total}] {self._names[int(done) - 1]}", highlight=False, markup=False)
             self._said = int(done)

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from analysis import atomic
 from analysis.hypervolume import hypervolume_trace
-from analysis.pareto import export, pareto_front, train_command
+from analysis.pareto import Verification, export, flattered, pareto_front, train_command
 from analysis.records import TrialRecord, is_accuracy, to_frame, write
 from search.config import SweepConfig
 from search.ledger import Ledger
@@ -163,8 +163,20 @@ def stop_note(run: Run, reason: str) -> str:
     )
 
 
-def front_table(run: Run, records: Sequence[TrialRecord], front: Sequence[TrialRecord]) -> Table:
-    """The Pareto-optimal settings, then the baselines, each accuracy with its interval; what misses a constraint."""
+def front_table(
+    run: Run,
+    records: Sequence[TrialRecord],
+    front: Sequence[TrialRecord],
+    verification: Verification | None = None,
+) -> Table:
+    """The Pareto-optimal settings, then the baselines, each accuracy with its interval; what misses a constraint.
+
+    Args:
+        run: Where they are from.
+        records: All its settings.
+        front: The Pareto-optimal ones.
+        verification: What the test split said: below each setting, its accuracies there.
+    """
     config = run.config
     baselines = [record for record in records if record.is_baseline and record.state == "complete"]
     none = bool(front) and not front[0].feasible
@@ -180,12 +192,35 @@ def front_table(run: Run, records: Sequence[TrialRecord], front: Sequence[TrialR
         table.add_column(f"{short(name).replace(' ', _gap(config))}{unit}", justify="right", no_wrap=True)
     if config.constraints:
         table.add_column("missed\nby", justify="right", no_wrap=True)
-    for record in front:
-        table.add_row(*_row(record, config))
-    table.add_section()
-    for record in baselines:
-        table.add_row(*_row(record, config))
+    tested = verification.trials if verification is not None else {}
+    marked = False
+    for section in (front, baselines):
+        for record in section:
+            table.add_row(*_row(record, config))
+            if record.number in tested:
+                below = flattered(record, tested[record.number])
+                table.add_row(*_test_row(tested[record.number], below, config), style="dim")
+                marked |= bool(below)
+        table.add_section()
+    if verification is not None and verification.openings:
+        times = "once" if verification.openings == 1 else f"{verification.openings} times"
+        table.caption += f"\ntest: the test split, opened {times} so far"
+        table.caption += "\n*: below validation by more than chance; selection flatters" if marked else ""
     return table
+
+
+def _test_row(tested: TrialRecord, below: Sequence[str], config: SweepConfig) -> list[str]:
+    """A setting's accuracies on the test split; those ``below`` the validation numbers by more than chance marked."""
+    cells = ["test", *("" for _ in config.ranges), *([""] if _shows_seeds(config) else [])]
+    for name in config.objectives:
+        known = name in tested.objectives
+        cells.append(_accuracy(tested, name, config, "*" if name in below else "") if known else "")
+    return cells
+
+
+def _accuracy(record: TrialRecord, name: str, config: SweepConfig, mark: str = "") -> str:
+    low, high = record.interval(name)
+    return f"{100 * record.objectives[name]:.1f}{mark}{_gap(config)}({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _row(record: TrialRecord, config: SweepConfig) -> list[str]:
@@ -194,9 +229,8 @@ def _row(record: TrialRecord, config: SweepConfig) -> list[str]:
     if _shows_seeds(config):
         cells.append(str(len(record.replicates)))
     for name in config.objectives:
-        value, (low, high) = record.objectives[name], record.interval(name)
-        interval = f"{_gap(config)}({100 * low:.1f} to {100 * high:.1f})"
-        cells.append(f"{100 * value:.1f}{interval}" if is_accuracy(name) else value_text(name, value))
+        accuracy = is_accuracy(name)
+        cells.append(_accuracy(record, name, config) if accuracy else value_text(name, record.objectives[name]))
     if config.constraints:
         cells.append("" if record.feasible else f"{record.violation:.4g}")
     return cells

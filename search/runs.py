@@ -112,6 +112,11 @@ class Run:
         """Where MLflow keeps artifacts when it records into a SQLite file."""
         return self.folder.parent / ARTIFACTS
 
+    @property
+    def has_manifest(self) -> bool:
+        """Whether ``create`` made this folder: a copy of ``sweep.yaml`` alone is no run."""
+        return (self.folder / "manifest.json").is_file()
+
     def manifest(self) -> dict[str, Any]:
         """What ``create`` recorded of code, versions, data, seeds and hardware."""
         manifest: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))

@@ -20,6 +20,7 @@ from search.runs import relative
 from trainables.settings import LOSSES, Setting
 
 TRAIN_FILE: Final = "train.yaml"
+RESULT_FILE: Final = "result.json"
 
 
 def parse_parameters(config: SweepConfig, parameters: Sequence[str]) -> Setting:
@@ -78,7 +79,7 @@ def train_setting(
         if isinstance(result, SettingResult):
             result.outcomes.save(folder / "outcomes.npz")
             values = {"setting": {"loss": setting.loss, **setting.parameters}, **result_values(result)}
-            atomic.write(folder / "result.json", json.dumps(values, indent=2) + os.linesep)
+            atomic.write(folder / RESULT_FILE, json.dumps(values, indent=2) + os.linesep)
             found = measured(values)
             for objective in config.objectives:
                 console.print(f"{objective:<24}{value_text(objective, found[objective], digits=2)}", highlight=False)

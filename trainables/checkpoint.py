@@ -175,7 +175,24 @@ def load_trained(checkpoint: Path, problem: Problem, splits: Mapping[str, Split]
         except RuntimeError as error:
             raise ValueError(f"model must be the one saved in {path}, got {problem.model}; give its own") from error
         return replicates
-    raise ValueError(f"the checkpoint must be a file or folder of {PATTERN}, got {checkpoint}; train one first")
+    raise ValueError(_missing(checkpoint))
+
+
+def newest(checkpoint: Path) -> Path:
+    """The last epoch's file in a folder of checkpoints; a file is itself.
+
+    Raises:
+        ValueError: The folder holds none.
+    """
+    if checkpoint.is_file():
+        return checkpoint
+    for path in _newest_first(checkpoint):
+        return path
+    raise ValueError(_missing(checkpoint))
+
+
+def _missing(checkpoint: Path) -> str:
+    return f"the checkpoint must be a file or folder of {PATTERN}, got {checkpoint}; train one first"
 
 
 def _newest_first(folder: Path) -> list[Path]:

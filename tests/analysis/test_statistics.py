@@ -8,7 +8,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.statistics import McNemar, mcnemar, student_interval, wilson_interval
+from analysis.statistics import McNemar, difference_interval, mcnemar, student_interval, wilson_interval
 
 
 @given(st.integers(1, 2000), st.floats(0, 1), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
@@ -78,3 +78,28 @@ def test_mcnemar_in_closed_form() -> None:
 def test_mcnemar_refuses_other_images() -> None:
     with pytest.raises(ValueError, match="same images"):
         mcnemar([True, False], [True])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "low", "high"),
+    [
+        ((56, 70), (48, 80), 0.0524, 0.3339),
+        ((9, 10), (3, 10), 0.1705, 0.8090),
+        ((6, 7), (2, 7), 0.0582, 0.8062),
+        ((5, 56), (0, 29), -0.0381, 0.1926),
+        ((10, 10), (0, 20), 0.6791, 1.0),
+    ],
+)
+def test_the_interval_of_a_difference_is_newcombes(
+    first: tuple[int, int], second: tuple[int, int], low: float, high: float
+) -> None:
+    """Newcombe 1998, table II, method 10."""
+    assert difference_interval(first, second) == pytest.approx((low, high), abs=5e-5)
+    assert difference_interval(second, first) == pytest.approx((-high, -low), abs=5e-5)
+
+
+def test_equal_proportions_rarely_seem_to_differ() -> None:
+    rng = np.random.default_rng(0)
+    draws = rng.binomial(500, 0.35, size=(4000, 2)).tolist()
+    above = np.mean([difference_interval((one, 500), (other, 500)).low > 0 for one, other in draws])
+    assert 0.015 < above < 0.035  # 2.5 % on this side

