@@ -68,7 +68,7 @@ _CLOSE_SECONDS: Final = 20.0
 
 _ENVIRONMENT: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # every failed write with all its values: the report says what was missed
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     # The thread tries again itself, after it has looked whether a request came through although its answer was lost:

@@ -6,31 +6,34 @@ import json
 import subprocess
 import sys
 
+# Ray is imported where a sweep imports it: it reads its environment then, and would otherwise start every process anew
+# through uv where an ancestor is `uv run`.
 PROCESSES = """
 import json, os, sys, tempfile, time
 import psutil
-from ray import tune
 from search.cluster import connected, use_waiting_processes
-from search.config import available_cpus
 from tests.search.examples import small_config
-
-class Look(tune.Trainable):
-    def step(self):
-        return {"process": os.getpid(), "ready": "torch" in sys.modules, "done": True}
 
 if __name__ == "__main__":
     with connected(small_config(search={"trials": 2, "concurrency": 1}), None), tempfile.TemporaryDirectory() as folder:
+        from ray import tune
+
+        class Look(tune.Trainable):
+            def step(self):
+                return {"process": os.getpid(), "ready": "torch" in sys.modules, "done": True}
+
         use_waiting_processes()
-        waiting = set()
-        while len(waiting) < available_cpus():  # they make themselves known to Ray one by one
+        idle = False
+        while not idle:  # one has made itself known to Ray; others may be on their way, and be there first
             time.sleep(0.2)
             children = psutil.Process().children(recursive=True)
-            waiting = {child.pid for child in children if child.cmdline()[:1] == ["ray::IDLE"]}
+            idle = any(child.cmdline()[:1] == ["ray::IDLE"] for child in children)
+        beforehand = {child.pid for child in children}
         trials = tune.Tuner(
             tune.with_resources(Look, {"cpu": 1}), run_config=tune.RunConfig(storage_path=folder, verbose=0)
         ).fit()
         [result] = [trial.metrics for trial in trials]
-    print(json.dumps({"waited": result["process"] in waiting, "ready": result["ready"]}))
+    print(json.dumps({"waited": result["process"] in beforehand, "ready": result["ready"]}))
 """
 
 
