@@ -20,6 +20,10 @@ The break-down of the wall time: ``start-up`` is from the process's start to the
 ``results`` from the last trial's end to the process's (ours draws its pictures there; the naive side draws nothing).
 In between, each of the slots is training, attacking, or neither: that ``overhead`` holds the start of later workers,
 data, checkpoints, reports, tracking, and slots that wait for the last trial.
+
+All of these are wall times, which grow with whatever else the machine does, and not evenly: Ray lowers its workers'
+priority. ``processor`` is what all processes of a side took of the processors, looked up every second: what a process
+takes in its last second is not seen, which spares the side whose processes end more often.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -43,6 +48,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from search.config import load
 from tests.benchmarks.workload import DATA, MEASUREMENTS, PASSES, Setting, TrialMeasurement, Work
@@ -70,6 +76,7 @@ ENVIRONMENT: Final = {
     # Tune itself tells who reports the objectives in the last result alone to set this.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
 }
+LOOK_SECONDS: Final = 1.0  # between two looks at the processes
 FOREIGN: Final = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "OMP_NUM_THREADS")
 
 
@@ -86,6 +93,7 @@ class Side:
         attack: Seconds a trial.
         overhead: Seconds a trial in which its slot did neither.
         results: Seconds from the last trial's end to the process's.
+        processor: Processor seconds of all its processes, a trial.
         passes: Images through the models, by phase and direction.
         clean_accuracy: Mean over the trials, in [0, 1].
         robust_accuracy: Mean over the trials, in [0, 1].
@@ -99,6 +107,7 @@ class Side:
     attack: float
     overhead: float
     results: float
+    processor: float
     passes: Mapping[str, int]
     clean_accuracy: float
     robust_accuracy: float
@@ -190,15 +199,34 @@ def measure(module: str, work: Work, folder: Path) -> Side:
     log = folder / "log.txt"
     with log.open("wb") as output:
         began = time.time()
-        code = subprocess.run(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT).returncode
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        processor = watch(process)
         ended = time.time()
+    code = process.returncode
     trials = TrialMeasurement.read_all(folder / MEASUREMENTS)
     if code != 0 or not _same([trial.setting for trial in trials], work.settings):
         end = log.read_text(encoding="utf-8", errors="replace")[-3000:]
         raise RuntimeError(
             f"{module} ended with code {code} after {len(trials)} of {len(work.settings)} trials:\n{end}"
         )
-    return break_down(trials, work.concurrency, began, ended)
+    return break_down(trials, work.concurrency, began, ended, processor)
+
+
+def watch(process: subprocess.Popen[bytes]) -> float:
+    """Waits for a process and returns the processor seconds that it and all its descendants have taken."""
+    taken: dict[psutil.Process, float] = {}
+    root = psutil.Process(process.pid)
+    while True:
+        with suppress(psutil.NoSuchProcess):
+            for one in (root, *root.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):
+                    times = one.cpu_times()
+                    taken[one] = times.user + times.system
+        try:
+            process.wait(LOOK_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+        return sum(taken.values())
 
 
 def _same(some: Sequence[Setting], others: Sequence[Setting]) -> bool:
@@ -209,7 +237,9 @@ def _same(some: Sequence[Setting], others: Sequence[Setting]) -> bool:
     return first == second
 
 
-def break_down(trials: Sequence[TrialMeasurement], concurrency: int, began: float, ended: float) -> Side:
+def break_down(
+    trials: Sequence[TrialMeasurement], concurrency: int, began: float, ended: float, processor: float
+) -> Side:
     """Where a side's time went; wall = start-up + results + trials (training + attack + overhead) / concurrency.
 
     Args:
@@ -217,6 +247,7 @@ def break_down(trials: Sequence[TrialMeasurement], concurrency: int, began: floa
         concurrency: Trials at a time.
         began: Unix time of the process's start.
         ended: Unix time of its end.
+        processor: Processor seconds of all its processes.
     """
     n = len(trials)
     first, last = min(trial.started for trial in trials), max(trial.finished for trial in trials)
@@ -230,6 +261,7 @@ def break_down(trials: Sequence[TrialMeasurement], concurrency: int, began: floa
         attack=attack,
         overhead=(last - first) * concurrency / n - training - attack,
         results=ended - last,
+        processor=processor / n,
         passes={name: sum(trial.passes[name] for trial in trials) for name in PASSES},
         clean_accuracy=mean(trial.clean_accuracy for trial in trials),
         robust_accuracy=mean(trial.robust_accuracy for trial in trials),
@@ -238,7 +270,7 @@ def break_down(trials: Sequence[TrialMeasurement], concurrency: int, began: floa
 
 def averaged(runs: Sequence[Side]) -> Side:
     """A side's runs of the same work as one: every time is their mean, so they still add up to the wall time."""
-    times = ("wall", "start_up", "training", "attack", "overhead", "results")
+    times = ("wall", "start_up", "training", "attack", "overhead", "results", "processor")
     means = {name: mean(getattr(run, name) for run in runs) for name in times}
     return replace(runs[0], trials_per_hour=3600 * runs[0].trials / means["wall"], **means)
 
@@ -278,6 +310,7 @@ def table(runs: Sequence[Side], naive: Side) -> str:
         ("  attack, s a trial", [side.attack for side in columns], ",.2f"),
         ("  overhead, s a trial", [side.overhead for side in columns], ",.2f"),
         ("  results, s", [side.results for side in columns], ",.1f"),
+        ("processor, s a trial", [side.processor for side in columns], ",.2f"),
         *((f"{name}, images", [side.passes[name] for side in columns], ",d") for name in PASSES),
         ("clean accuracy, mean", [side.clean_accuracy for side in columns], ".3f"),
         ("robust accuracy, mean", [side.robust_accuracy for side in columns], ".3f"),

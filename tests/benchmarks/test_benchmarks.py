@@ -25,7 +25,16 @@ from tests.benchmarks.naive_training import (
     validate_func,
 )
 from tests.benchmarks.robustfront_sweep import sweep_config
-from tests.benchmarks.sweep_vs_naive import averaged, break_down, disagreements, make_work, table, tiny, write_mnist
+from tests.benchmarks.sweep_vs_naive import (
+    averaged,
+    break_down,
+    disagreements,
+    make_work,
+    table,
+    tiny,
+    watch,
+    write_mnist,
+)
 from tests.benchmarks.workload import ATTACK, PASSES, PassCounter, Setting, TrialMeasurement, Work
 from trainables.data.splits import load_splits
 from trainables.losses import loss_function
@@ -205,8 +214,8 @@ def test_the_break_down_adds_up_to_the_wall_time() -> None:
         measurement(111.0, 118.0, 5.0, 2.0),
         measurement(116.0, 120.0, 2.0, 1.0),
     ]
-    side = break_down(trials, concurrency=2, began=100.0, ended=125.0)
-    assert (side.wall, side.start_up, side.results) == (25.0, 10.0, 5.0)
+    side = break_down(trials, concurrency=2, began=100.0, ended=125.0, processor=36.0)
+    assert (side.wall, side.start_up, side.results, side.processor) == (25.0, 10.0, 5.0, 12.0)
     assert side.overhead == pytest.approx((2 * 10.0 - 14.0) / 3)
     assert side.trials_per_hour == pytest.approx(3 * 3600 / 25)
     total = side.start_up + side.results + 3 * (side.training + side.attack + side.overhead) / 2
@@ -216,7 +225,7 @@ def test_the_break_down_adds_up_to_the_wall_time() -> None:
 
 @pytest.mark.parametrize("name", PASSES)
 def test_a_difference_in_the_counts_is_told(work: Work, name: str) -> None:
-    side = break_down([measurement(1.0, 2.0, 0.1, 0.1)], concurrency=2, began=0.0, ended=3.0)
+    side = break_down([measurement(1.0, 2.0, 0.1, 0.1)], concurrency=2, began=0.0, ended=3.0, processor=4.0)
     exact = replace(side, passes=work.passes())
     fewer = replace(side, passes={**work.passes(), name: work.passes()[name] - 1})
     more = replace(side, passes={**work.passes(), name: work.passes()[name] + 1})
@@ -229,8 +238,8 @@ def test_a_difference_in_the_counts_is_told(work: Work, name: str) -> None:
 
 def test_the_table_says_how_many_times_faster() -> None:
     trials = [measurement(1.0, 2.0, 0.1, 0.1)]
-    first, second = (break_down(trials, concurrency=2, began=0.0, ended=ended) for ended in (3.0, 5.0))
-    naive = break_down(trials, concurrency=2, began=0.0, ended=12.0)
+    first, second = (break_down(trials, concurrency=2, began=0.0, ended=ended, processor=4.0) for ended in (3.0, 5.0))
+    naive = break_down(trials, concurrency=2, began=0.0, ended=12.0, processor=4.0)
     rows = {line[:26].strip(): line[26:].split() for line in table([first, second], naive).splitlines()}
     assert rows["trials per hour"] == ["1,200.0", "720.0", "900.0", "300.0", "3.00x"]
     assert rows["wall, s"] == ["3.0", "5.0", "4.0", "12.0", "3.00x"]
@@ -239,23 +248,40 @@ def test_the_table_says_how_many_times_faster() -> None:
 
 def test_the_mean_of_two_runs_adds_up_to_its_wall_time() -> None:
     runs = [
-        break_down([measurement(101.0, 105.0, 3.0, 1.0), measurement(106.0, 108.0, 1.0, 0.5)], 1, 100.0, 110.0),
-        break_down([measurement(203.0, 206.0, 2.0, 1.0), measurement(206.0, 211.0, 3.0, 1.5)], 1, 200.0, 212.0),
+        break_down([measurement(101.0, 105.0, 3.0, 1.0), measurement(106.0, 108.0, 1.0, 0.5)], 1, 100.0, 110.0, 8.0),
+        break_down([measurement(203.0, 206.0, 2.0, 1.0), measurement(206.0, 211.0, 3.0, 1.5)], 1, 200.0, 212.0, 12.0),
     ]
     side = averaged(runs)
-    assert side.wall == pytest.approx(11.0)
+    assert (side.wall, side.processor) == (pytest.approx(11.0), pytest.approx(5.0))
     assert side.trials_per_hour == pytest.approx(2 * 3600 / 11)
     total = side.start_up + side.results + 2 * (side.training + side.attack + side.overhead)
     assert side.wall == pytest.approx(total)
 
 
 def test_a_difference_between_our_runs_is_told(work: Work) -> None:
-    side = break_down([measurement(1.0, 2.0, 0.1, 0.1)], concurrency=2, began=0.0, ended=3.0)
+    side = break_down([measurement(1.0, 2.0, 0.1, 0.1)], concurrency=2, began=0.0, ended=3.0, processor=4.0)
     exact = replace(side, passes=work.passes())
     fewer = replace(side, passes={**work.passes(), "attack forward": work.passes()["attack forward"] - 1})
     assert disagreements(work, [exact, exact], naive=exact) == []
     assert "passes" in "".join(disagreements(work, [exact, fewer], naive=exact))
     assert "robust" in "".join(disagreements(work, [exact, replace(exact, robust_accuracy=0.5)], naive=exact))
+
+
+BUSY = """
+import subprocess, sys, time
+if sys.argv[1] == "parent":
+    child = subprocess.Popen([sys.executable, *sys.orig_argv[1:-1], "child"])
+while time.process_time() < 1.5:
+    pass
+if sys.argv[1] == "parent":
+    child.wait()
+time.sleep(2.5)  # so that it is looked at once more
+"""
+
+
+def test_the_processor_seconds_are_those_of_a_process_and_its_descendants() -> None:
+    taken = watch(subprocess.Popen([sys.executable, "-c", BUSY, "parent"]))
+    assert taken == pytest.approx(3.0, abs=0.2)
 
 
 @pytest.mark.slow
