@@ -148,7 +148,8 @@ def reference(
                     best, best_gradient, best_value = x, gradient, values[-1]
                 if k in intervals:
                     window = values[intervals[k] :]
-                    rises = sum(later > earlier for earlier, later in pairwise(window))
+                    # The first move from the start does not count.
+                    rises = sum(later > earlier for earlier, later in list(pairwise(window))[intervals[k] == 0 :])
                     halve = rises <= 0.75 * (len(window) - 1) or (not halved and best_value == best_then)
                     if halve:
                         length, x, gradient = length / 2, best, best_gradient

@@ -47,8 +47,10 @@ class APGD(StepAttack):
 
     Source:
         Croce and Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
-        attacks", algorithm 1, as the authors' code rounds it; but the first checkpoint counts the first move by the
-        loss at the start, as the paper has it, where their code compares with 0.
+        attacks", algorithm 1, as the authors' code rounds it. The first move never counts as a rise, as in their code
+        with DLR (it compares with 0 instead of the loss at the start): from a random point every length of step leads
+        up. Counted as the paper has it, it left more standing after 10 steps (of 500 digits within 1.5 of a LeNet-5
+        trained with I-SCE 162 for 151 with cross entropy on f, 136 for 128 with targeted DLR), and as many after 40.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class APGD(StepAttack):
             "moves": torch.zeros_like(batch.labels),
             "length": clean.new_full((count,), FIRST_STEP * batch.radius),
             "before": clean,
-            "loss": clean.new_full((count,), torch.inf),
+            "loss": clean.new_full((count,), -torch.inf),
             "rises": torch.zeros_like(batch.labels),
             "best": clean,
             "best_gradient": torch.zeros_like(clean),
@@ -99,8 +101,8 @@ class APGD(StepAttack):
         # Summed, never averaged: an image's gradient must not depend on how many images are in the batch.
         (gradient,) = torch.autograd.grad(losses.sum(), batch.images)
         images = batch.images.detach()
-        _remember(memory, images, gradient, losses.detach())
         moves = int(memory["moves"][0])  # every image of a batch has made as many
+        _remember(memory, images, gradient, losses.detach(), counts=moves > 1)
         if moves in self._intervals:
             halve = _halve(memory, self._intervals[moves])
             images = torch.where(_wide(halve), memory["best"], images)
@@ -130,14 +132,14 @@ def checkpoints(steps: int) -> list[int]:
     return [end for end in ends if end <= steps]
 
 
-def _remember(memory: dict[str, Tensor], images: Tensor, gradient: Tensor, loss: Tensor) -> None:
-    """Take note of where images are, of their gradients (b, c, h, w) and losses (b,)."""
+def _remember(memory: dict[str, Tensor], images: Tensor, gradient: Tensor, loss: Tensor, *, counts: bool) -> None:
+    """Take note of where images are, their gradients (b, c, h, w) and losses (b,), and of a rise if one counts."""
     better = loss > memory["best_loss"]
     memory |= {
         "best": torch.where(_wide(better), images, memory["best"]),
         "best_gradient": torch.where(_wide(better), gradient, memory["best_gradient"]),
         "best_loss": torch.where(better, loss, memory["best_loss"]),
-        "rises": memory["rises"] + (loss > memory["loss"]),
+        "rises": memory["rises"] + (loss > memory["loss"]) if counts else memory["rises"],
         "loss": loss,
     }
 
