@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Generator
 
 import pytest
 
@@ -15,3 +17,14 @@ os.environ["OMP_NUM_THREADS"] = "1"
 def _no_tracking_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of tests are recorded in their own folders, whatever the user's environment says."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, None, None]:
+    """A command that is refused leaves its imports in the background behind: pytest trips over modules that come then."""
+    try:
+        return (yield)
+    finally:
+        for thread in threading.enumerate():
+            if thread.name in ("mlflow-import", "drawing-import"):
+                thread.join()
