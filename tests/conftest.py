@@ -21,7 +21,7 @@ def _no_tracking_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Generator[None, None, None]:
-    """A command that is refused leaves its imports in the background behind: pytest trips over modules that come then."""
+    """A command that is refused may leave imports in the background: pytest trips over modules that come later."""
     try:
         return (yield)
     finally:
