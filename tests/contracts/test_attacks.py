@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainables.victims import RADIUS, digits, trained
-from trainables.attacks import PGD, Attack, AttackResult, Torchattacks
+from trainables.attacks import APGD, PGD, Attack, AttackResult, Torchattacks
 from trainables.attacks.base import Batch, StepAttack
 from trainables.settings import Norm
 
@@ -48,6 +48,10 @@ OURS: dict[str, Callable[[], Attack]] = {
     "pgd-ce-least-likely": lambda: PGD(8, target="least-likely"),
     "pgd-dlr-least-likely": lambda: PGD(8, "dlr", "least-likely"),
     "pgd-restarts": lambda: PGD(3, restarts=3),
+    "apgd-ce": lambda: APGD(steps=8),
+    "apgd-dlr": lambda: APGD("dlr", steps=8),
+    "apgd-ce-likeliest": lambda: APGD("ce", "likeliest", steps=4, targets=2),
+    "apgd-dlr-likeliest": lambda: APGD("dlr", "likeliest", steps=4, restarts=2),
     "momentum": lambda: Momentum(6),
     "explosive": lambda: Explosive(3),
 }

@@ -298,6 +298,11 @@ class IterativeAttack(Attack):
         del restart, rng
         return batch.clean
 
+    def rounds(self, batch: Batch) -> int:
+        """How often images are started anew; here ``restarts``."""
+        del batch
+        return self.restarts
+
     @abstractmethod
     def advance(self, victim: Victim, batch: Batch, iteration: int, seed: int) -> tuple[Batch, Batch | None]:
         """One pass.
@@ -314,7 +319,8 @@ class IterativeAttack(Attack):
 
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
         standing = batch
-        for restart in range(self.restarts):
+        rounds = self.rounds(batch)
+        for restart in range(rounds):
             standing = replace(standing, memory={})
             first = self.start(standing, restart, np.random.default_rng([seed, restart]))
             parts = replace(standing, images=batch.ball.project(first, standing.clean)).split(batch_size)
@@ -326,7 +332,7 @@ class IterativeAttack(Attack):
                         yield broken
                     if len(kept):
                         survivors.append(kept)
-                victim.progress((restart + (iteration + 1) / self.iterations) / self.restarts)
+                victim.progress((restart + (iteration + 1) / self.iterations) / rounds)
                 if not survivors:
                     return
                 fewest = math.ceil(sum(map(len, survivors)) / batch_size)
