@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainables.victims import RADIUS, digits, trained
-from trainables.attacks import APGD, PGD, Attack, AttackResult, Torchattacks
+from trainables.attacks import APGD, FAB, PGD, Attack, AttackResult, DeepFool, Torchattacks
 from trainables.attacks.base import Batch, StepAttack
 from trainables.settings import Norm
 
@@ -52,6 +52,11 @@ OURS: dict[str, Callable[[], Attack]] = {
     "apgd-dlr": lambda: APGD("dlr", steps=8),
     "apgd-ce-likeliest": lambda: APGD("ce", "likeliest", steps=4, targets=2),
     "apgd-dlr-likeliest": lambda: APGD("dlr", "likeliest", steps=4, restarts=2),
+    "deepfool": lambda: DeepFool(8),
+    "deepfool-2": lambda: DeepFool(8, candidates=2),
+    "fab": lambda: FAB(steps=6),
+    "fab-likeliest": lambda: FAB("likeliest", steps=4, targets=3),
+    "fab-restarts": lambda: FAB(steps=3, restarts=3),
     "momentum": lambda: Momentum(6),
     "explosive": lambda: Explosive(3),
 }

@@ -7,16 +7,20 @@ from typing import Final
 
 from trainables.attacks.apgd import APGD
 from trainables.attacks.base import Attack, AttackResult, attack_seed
+from trainables.attacks.deepfool import DeepFool
+from trainables.attacks.fab import FAB
 from trainables.attacks.pgd import PGD
 from trainables.attacks.torchattacks_adapter import Torchattacks
 from trainables.settings import ATTACKS, AttackSettings
 
-__all__ = ["APGD", "PGD", "Attack", "AttackResult", "Torchattacks", "attack_seed", "make_attack"]
+__all__ = ["APGD", "FAB", "PGD", "Attack", "AttackResult", "DeepFool", "Torchattacks", "attack_seed", "make_attack"]
 
 # Each takes the settings that `trainables.settings.ATTACKS` lists for it, by their names.
 _CLASSES: Final[Mapping[str, Callable[..., Attack]]] = {
     "pgd": PGD,
     "apgd": APGD,
+    "deepfool": DeepFool,
+    "fab": FAB,
 }
 
 

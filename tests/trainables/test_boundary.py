@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog, minimize
+from torch import Tensor
+
+from tests.trainables.victims import linear
+from trainables.attacks.boundary import likeliest_rivals, nearest_boundary, to_hyperplane
+from trainables.settings import Norm
+
+DIMENSIONS = 6
+grey = st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1, width=32))
+slope = st.one_of(st.just(0.0), st.floats(0.125, 3, width=32), st.floats(-3, -0.125, width=32))
+rows = st.tuples(
+    st.lists(grey, min_size=DIMENSIONS, max_size=DIMENSIONS),
+    st.lists(slope, min_size=DIMENSIONS, max_size=DIMENSIONS),
+    st.floats(-4, 4, width=32),
+)
+problems = st.lists(rows, min_size=1, max_size=4)
+
+
+def as_tensors(problem: list[tuple[list[float], list[float], float]]) -> tuple[Tensor, Tensor, Tensor]:
+    points, normals, gaps = (torch.tensor(values) for values in zip(*problem, strict=True))
+    return points.view(-1, 1, 2, 3), gaps, normals.view(-1, 1, 2, 3)
+
+
+def smallest(points: np.ndarray, gap: float, normal: np.ndarray, norm: Norm) -> float:
+    """The norm of the smallest change in the box that ends on the hyperplane, by general solvers."""
+    bounds = list(zip(-points, 1 - points, strict=True))
+    if norm == "l2":
+        start = np.clip(-gap * normal / (normal @ normal), *np.array(bounds).T)
+        on_plane = {"type": "eq", "fun": lambda d: normal @ d + gap, "jac": lambda _: normal}
+        solution = minimize(
+            lambda d: d @ d,
+            start,
+            jac=lambda d: 2 * d,
+            bounds=bounds,
+            constraints=on_plane,
+            options={"ftol": 1e-12, "maxiter": 500},
+        )
+        return float(np.sqrt(solution.fun))
+    ones, none = np.ones((DIMENSIONS, 1)), np.zeros(DIMENSIONS)
+    within = np.vstack([np.hstack([np.eye(DIMENSIONS), -ones]), np.hstack([-np.eye(DIMENSIONS), -ones])])
+    solution = linprog(
+        np.append(none, 1.0),
+        A_ub=within,
+        b_ub=np.zeros(2 * DIMENSIONS),
+        A_eq=np.append(normal, 0.0)[None],
+        b_eq=[-gap],
+        bounds=[*bounds, (0, None)],
+    )
+    return float(solution.fun)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@settings(deadline=None, max_examples=60)
+@given(problem=problems)
+def test_the_change_is_the_smallest_that_ends_on_the_hyperplane_in_the_box(
+    norm: Norm, problem: list[tuple[list[float], list[float], float]]
+) -> None:
+    points, gaps, normals = as_tensors(problem)
+    changes = to_hyperplane(points, gaps, normals, norm).flatten(1).double().numpy()
+    flat, slopes = (values.flatten(1).double().numpy() for values in (points, normals))
+    assert (flat + changes >= -1e-6).all()
+    assert (flat + changes <= 1 + 1e-6).all()
+    for point, change, gap, normal in zip(flat, changes, gaps.tolist(), slopes, strict=True):
+        reach = np.abs(normal) @ np.where(normal * -gap > 0, 1 - point, point)
+        left = gap + normal @ change
+        if reach < abs(gap):
+            assert abs(left) == pytest.approx(abs(gap) - reach, abs=1e-4)  # the nearest corner
+            continue
+        assert left == pytest.approx(0, abs=1e-4)
+        if 1e-3 < abs(gap) < reach - 1e-3:  # where the general solvers are exact
+            size = np.linalg.norm(change, {"l2": 2, "linf": np.inf}[norm])
+            assert size == pytest.approx(smallest(point, gap, normal, norm), abs=1e-4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(problem=problems)
+def test_a_change_does_not_depend_on_the_points_beside_it(
+    problem: list[tuple[list[float], list[float], float]],
+) -> None:
+    points, gaps, normals = as_tensors(problem)
+    for norm in ("l2", "linf"):
+        alone = [
+            to_hyperplane(points[i : i + 1], gaps[i : i + 1], normals[i : i + 1], norm) for i in range(len(points))
+        ]
+        torch.testing.assert_close(to_hyperplane(points, gaps, normals, norm), torch.cat(alone), atol=1e-5, rtol=0)
+
+
+def test_many_coordinates_end_on_the_hyperplane_too() -> None:
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(50, 3, 32, 32, generator=generator).round(decimals=1)
+    normals = torch.randn(50, 3, 32, 32, generator=generator) ** 3
+    reach = (normals.abs() * torch.where(normals > 0, 1 - points, points)).sum((1, 2, 3))
+    gaps = -reach * torch.rand(50, generator=generator)
+    for norm in ("l2", "linf"):
+        change = to_hyperplane(points, gaps, normals, norm)
+        left = gaps + (normals * change).sum((1, 2, 3))
+        assert (left.abs() < 1e-4 * reach).all()
+
+
+def test_the_nearest_boundary_of_a_linear_model() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(5, 6, generator=generator)
+    weights[3] = weights[0]  # a rival that no change brings nearer
+    model = linear(weights, torch.tensor([0.0, 0.0, 0.0, -0.1, 0.0]))
+    images = torch.rand(40, 1, 2, 3, generator=generator).requires_grad_()
+    logits = model(images).detach()
+    labels = torch.zeros(40, dtype=torch.int64)
+    rivals = torch.tensor([1, 2, 3, 4]).expand(40, 4)
+    for norm, dual in (("l2", 2), ("linf", 1)):
+        boundary = nearest_boundary(model(images), images, labels, rivals, norm)  # type: ignore[arg-type]
+        for i in range(40):
+            normals = {k: weights[k] - weights[0] for k in (1, 2, 4)}
+            gaps = {k: float(logits[i, k] - logits[i, 0]) for k in normals}
+            distances = {k: abs(gaps[k]) / float(normals[k].norm(p=dual)) for k in normals}
+            nearest = min(distances, key=distances.__getitem__)
+            assert float(boundary.distance[i]) == pytest.approx(distances[nearest], rel=1e-4)
+            assert float(boundary.gap[i]) == pytest.approx(gaps[nearest], rel=1e-4, abs=1e-6)
+            torch.testing.assert_close(boundary.normal[i].flatten(), normals[nearest])
+    there = nearest_boundary(model(images), images, labels, torch.full((40, 1), 3), "l2")
+    assert there.distance.isposinf().all()
+    assert not there.gap.any()
+    assert not there.normal.any()
+
+
+def test_gradients_that_are_not_finite_are_no_boundary() -> None:
+    images = torch.rand(3, 1, 2, 3, requires_grad=True)
+    first = images.sum((1, 2, 3))
+    logits = torch.stack([torch.zeros(3), first, first * torch.tensor([1.0, torch.nan, torch.inf])], 1)
+    boundary = nearest_boundary(logits, images, torch.zeros(3, dtype=torch.int64), torch.tensor([[2]] * 3), "l2")
+    assert boundary.distance.isfinite().tolist() == [True, False, False]
+    assert boundary.normal.isfinite().all()
+
+
+def test_the_likeliest_rivals_are_in_order_and_without_the_label() -> None:
+    logits = torch.tensor([[3.0, 1.0, 2.0, 0.0], [0.0, 5.0, 5.0, 1.0]])
+    labels = torch.tensor([0, 2])
+    assert likeliest_rivals(logits, labels, 2).tolist() == [[2, 1], [1, 3]]
+    assert likeliest_rivals(logits, labels, 9).tolist() == [[2, 1, 3], [1, 3, 0]]

@@ -1,0 +1,71 @@
+"""DeepFool."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar, Final
+
+import torch
+from torch import Tensor
+
+from trainables.attacks.base import Batch, IterativeAttack, MinimumNormAttack, Victim
+from trainables.attacks.boundary import likeliest_rivals, nearest_boundary
+from trainables.settings import Norm
+
+# How much further than to the boundary every step goes, in pixel units: a quarter of a grey level of one pixel. Where
+# the pixel box undoes a part of each step, the rest of the way shrinks geometrically and never to 0, and a share of it
+# (the overshoot) does not help: torchattacks, which has no such slack, left 66 of 125 images of a LeNet-5 unfooled
+# after 50 steps. foolbox has 1e-4; on LeNet-5 that takes 30 % more steps to norms smaller by less than 0.2 %.
+SLACK: Final = 1e-3
+
+
+class DeepFool(MinimumNormAttack, IterativeAttack):
+    """Steps to the nearest boundary among the linearised ones, each a little too far, until the label is lost.
+
+    The overshoot is cumulative, clean + (1 + overshoot) * (sum of the steps), with one difference to the paper's code
+    and foolbox's: the sum is of what the pixel box left of the steps. In their sums a pixel that is driven against the
+    box goes on, and comes back late or never; that can leave images unfooled on logits as bent as f.
+
+    An image all of whose gradients are 0 stays where it is. The norm that is found is that of the first point beyond
+    the boundary, no bound for it: on f, whose linearisation misleads, it can be several times that on z.
+
+    Args:
+        steps: At least 1.
+        candidates: Classes of the largest clean logits, the true one among them, whose boundaries are looked at, at
+            least 2.
+        overshoot: The share by which a step goes past the boundary, above 0.
+
+    Source:
+        Moosavi-Dezfooli et al. 2016, "DeepFool: a simple and accurate method to fool deep neural networks", section
+        2.2, algorithm 2.
+    """
+
+    norms: ClassVar[tuple[Norm, ...]] = ("l2",)
+    unit_free = True
+
+    def __init__(self, steps: int = 50, candidates: int = 10, overshoot: float = 0.02) -> None:
+        super().__init__(steps + 1)  # the last iterate is judged and not moved
+        self.steps = steps
+        self.candidates = candidates
+        self.overshoot = overshoot
+
+    def advance(self, victim: Victim, batch: Batch, iteration: int, seed: int) -> tuple[Batch, Batch | None]:
+        """Judge every iterate first: a forward pass is cheap beside a broken image's way back from every rival."""
+        del seed
+        broken = None
+        if iteration > 0:  # the clean images are classified correctly
+            with torch.no_grad():
+                correct = victim.logits(batch.images).argmax(1) == batch.labels
+            if not correct.all():
+                broken, batch = batch.take(~correct), batch.take(correct)
+        if iteration < self.steps and len(batch):
+            batch = replace(batch, images=self._step(victim, batch))
+        return batch, broken
+
+    def _step(self, victim: Victim, batch: Batch) -> Tensor:
+        images = batch.images.detach().requires_grad_()
+        rivals = likeliest_rivals(batch.clean_logits, batch.labels, self.candidates - 1)
+        boundary = nearest_boundary(victim(images), images, batch.labels, rivals, batch.ball.norm)
+        length = torch.where(boundary.distance.isfinite(), boundary.distance + SLACK, 0.0).view(-1, 1, 1, 1)
+        # What has been clipped is in ``images``: the cumulative overshoot is that of each step.
+        return (batch.images + (1 + self.overshoot) * length * batch.ball.steepest(boundary.normal)).clamp(0.0, 1.0)

@@ -1,0 +1,159 @@
+"""The fast adaptive boundary attack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.attacks.base import Batch, MinimumNormAttack, Victim
+from trainables.attacks.boundary import Boundary, likeliest_rivals, nearest_boundary, to_hyperplane
+from trainables.attacks.pgd import random_starts, uniform_starts
+from trainables.settings import AttackTarget
+
+# As in section 4 of the paper and in AutoAttack: the largest weight of the clean image's projection, by how much a step
+# goes past the hyperplane, what a step back leaves of the change, and the steps of the final search.
+LARGEST_BIAS: Final = 0.1
+EXTRAPOLATION: Final = 1.05
+STEP_BACK: Final = 0.9
+FINAL_STEPS: Final = 3
+
+# Sizes of changes below this, in pixel units, are not compared.
+SMALLEST_CHANGE: Final = 1e-8
+
+# By which share the final search goes past where it expects the boundary, so that rounding cannot mend the image.
+FINAL_SLACK: Final = 1e-4
+
+
+class FAB(MinimumNormAttack):
+    """Steps to the nearest linearised boundary, biased towards the clean image, and back as soon as they are beyond it.
+
+    Whoever is misclassified is recorded, goes back towards the clean image and on: no image leaves before the last
+    step, for none is known to have reached its smallest norm. What makes the attack cheaper is ``standing``: asked
+    last, it is asked about few images. So the parts of the batch run one after the other, each to its end.
+
+    Args:
+        target: To the nearest boundary of any class (a backward pass a class), or to that of each of the ``targets``
+            likeliest wrong classes in turn (one backward pass). An image's targets are searched side by side, so that a
+            pass holds at least ``targets`` images.
+        steps: Of each search, at least 1.
+        restarts: Searches, at least 1: the first from the clean image, the others from random points at most half as
+            far as what is known to be misclassified (or as the radius).
+        targets: At least 1.
+
+    Source:
+        Croce and Hein 2020, "Minimally distorted adversarial examples with a fast adaptive boundary attack", algorithm
+        1; the final search is that of their code (fra31/fab-attack).
+    """
+
+    unit_free = True
+
+    def __init__(
+        self, target: AttackTarget = "untargeted", steps: int = 100, restarts: int = 1, targets: int = 9
+    ) -> None:
+        self.target = target
+        self.steps = steps
+        self.restarts = restarts
+        self.targets = targets
+
+    def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
+        """Search the parts of the batch one after the other."""
+        if self.target == "untargeted":
+            rivals = likeliest_rivals(batch.clean_logits, batch.labels, batch.clean_logits.shape[1]).unsqueeze(1)
+        else:
+            rivals = likeliest_rivals(batch.clean_logits, batch.labels, self.targets).unsqueeze(2)
+        searches = rivals.shape[1]  # of each image; rivals are (b, searches, r)
+        size = max(1, batch_size // searches)
+        parts = list(zip(batch.split(size), torch.split(rivals, size), strict=True))
+        for done, (part, of_part) in enumerate(parts):
+
+            def report(share: float, done: int = done) -> None:
+                victim.progress((done + share) / len(parts))
+
+            rows = torch.arange(len(part), device=part.labels.device).repeat_interleave(searches)
+            found, distance = self._search(victim, part.take(rows), of_part.flatten(0, 1), seed, report)
+            nearest = distance.view(-1, searches).argmin(1) + searches * torch.arange(len(part), device=rows.device)
+            yield found.take(nearest[distance[nearest].isfinite()])
+
+    def _search(
+        self, victim: Victim, batch: Batch, rivals: Tensor, seed: int, report: Callable[[float], None]
+    ) -> tuple[Batch, Tensor]:
+        """Each image's nearest misclassified point that was found, and its distance (b,), infinite where there is none.
+
+        Args:
+            victim: The model.
+            batch: The images, one search each.
+            rivals: Whose boundaries each search looks at, (b, r).
+            seed: The attack's.
+            report: Told which share of the search is done.
+        """
+        nearest, distance = batch.clean, torch.full_like(batch.clean[:, 0, 0, 0], torch.inf)
+        for restart in range(self.restarts):
+            images = self._start(batch, distance, np.random.default_rng([seed, restart])) if restart else batch.clean
+            for step in range(self.steps):
+                images = images.detach().requires_grad_()
+                boundary = nearest_boundary(victim(images), images, batch.labels, rivals, batch.ball.norm)
+                images = _step(batch, images.detach(), boundary)
+                with torch.no_grad():
+                    wrong = victim.logits(images).argmax(1) != batch.labels
+                far = batch.ball.distance(images, batch.clean)
+                nearer = wrong & (far < distance)
+                distance = torch.where(nearer, far, distance)
+                nearest = torch.where(nearer.view(-1, 1, 1, 1), images, nearest)
+                back = batch.clean + STEP_BACK * (images - batch.clean)
+                images = torch.where(wrong.view(-1, 1, 1, 1), back, images)
+                report((restart + (step + 1) / self.steps) / self.restarts)
+        nearest = _final_search(victim, batch, nearest)
+        found = torch.where(distance.isfinite(), batch.ball.distance(nearest, batch.clean), torch.inf)
+        return replace(batch, images=nearest), found
+
+    def _start(self, batch: Batch, distance: Tensor, rng: np.random.Generator) -> Tensor:
+        """Random points in the box, the same for all searches of an image but for their distance."""
+        draw = random_starts if batch.ball.norm == "l2" else uniform_starts
+        draws = draw(int(batch.index.max()) + 1, batch.clean[0].numel(), rng)
+        noise = torch.from_numpy(draws).to(batch.clean.device)[batch.index].view_as(batch.clean)
+        reach = torch.where(distance.isfinite(), distance, batch.radius).view(-1, 1, 1, 1) / 2
+        return batch.ball.project(batch.clean + reach * noise, batch.clean)
+
+
+def _step(batch: Batch, images: Tensor, boundary: Boundary) -> Tensor:
+    """Between the projections of the image and of the clean one, the nearer to the latter's the farther the former."""
+    norm, clean = batch.ball.norm, batch.clean
+    clean_gap = boundary.gap + (boundary.normal * (clean - images)).sum((1, 2, 3))
+    change, clean_change = to_hyperplane(
+        torch.cat([images, clean]),
+        torch.cat([boundary.gap, clean_gap]),
+        torch.cat([boundary.normal, boundary.normal]),
+        norm,
+    ).chunk(2)
+    size, clean_size = (batch.ball.size(values).clamp_min(SMALLEST_CHANGE) for values in (change, clean_change))
+    bias = (size / (size + clean_size)).clamp_max(LARGEST_BIAS)
+    moved = (images + EXTRAPOLATION * change) * (1 - bias) + (clean + EXTRAPOLATION * clean_change) * bias
+    return moved.clamp(0.0, 1.0)
+
+
+@torch.no_grad()
+def _final_search(victim: Victim, batch: Batch, found: Tensor) -> Tensor:
+    """Misclassified points (b, c, h, w) nearer to the clean images on the way there: regula falsi on the logits."""
+    labels = batch.labels.unsqueeze(1)
+    change = found - batch.clean
+    low, high = torch.zeros_like(change[:, :1, :1, :1]), torch.ones_like(change[:, :1, :1, :1])
+    at_low, at_high = victim.view(batch.clean_logits), victim(found)
+    for _ in range(FINAL_STEPS):
+        rival = at_high.argmax(1, keepdim=True)
+        below, above = (
+            (logits.gather(1, rival) - logits.gather(1, labels)).view_as(low) for logits in (at_low, at_high)
+        )
+        middle = (low + (high - low) * below / (below - above)) * (1 + FINAL_SLACK)
+        middle = torch.where((middle > low) & (middle < high), middle, high)  # also where nothing was found: NaN
+        raw = victim.logits(batch.clean + middle * change)
+        wrong = (raw.argmax(1) != batch.labels).view_as(low)
+        logits = victim.view(raw)
+        low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
+        at_low = torch.where(wrong.view(-1, 1), at_low, logits)
+        at_high = torch.where(wrong.view(-1, 1), logits, at_high)
+    return batch.clean + high * change
