@@ -69,7 +69,10 @@ SETTINGS = [
     ("robustness.attacks=[{name: pgd, remaining: true}]", "robustness.attacks[0].remaining must be false, got true"),
     ("robustness.attacks=[{name: pgd, queries: 5}]", "robustness.attacks[0].queries must be left out for pgd, got 5"),
     ("robustness.attacks=[{name: pgd, target: likeliest}]", "robustness.attacks[0].target must be one of untargeted"),
-    ("robustness.attacks=[{name: autoattack, steps: 5}]", "robustness.attacks[0].steps must be left out for autoattack"),
+    (
+        "robustness.attacks=[{name: autoattack, steps: 5}]",
+        "robustness.attacks[0].steps must be left out for autoattack",
+    ),
     ("robustness.attacks=[{name: simba, basis: dcd}]", "basis must be one of pixel, dct, got dcd; did you mean dct?"),
     ("robustness.attacks=[{name: square, share: 1.5}]", "robustness.attacks[0].share must be in (0, 1], got 1.5"),
     ("robustness={attacks: [{name: deepfool}], norm: linf}", "robustness.norm must be l2 for deepfool, got linf"),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainables.attacks.base import Batch, MinimumNormAttack, Victim
 from trainables.attacks.boundary import Boundary, likeliest_rivals, nearest_boundary, to_hyperplane
-from trainables.attacks.pgd import random_starts, uniform_starts
+from trainables.attacks.starts import random_starts, uniform_starts
 from trainables.settings import AttackTarget
 
 # As in section 4 of the paper and in AutoAttack: the largest weight of the clean image's projection, by how much a step
