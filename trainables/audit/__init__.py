@@ -98,7 +98,7 @@ def audit(
     for claim in claims:
         if not 0 < len(claim.kept) <= len(images):
             raise ValueError(
-                f"claims must be on 1 to {len(images)} images, got {len(claim.kept)} for {claim.name}; give those images"
+                f"claims must be on 1 to {len(images)} images, got {len(claim.kept)} for {claim.name}; give its images"
             )
     examiner = Examiner(
         model,

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
 from trainables.audit.evidence import Evidence, Run
-from trainables.audit.paired import at_most, mcnemar
+from trainables.audit.paired import Images, at_most, mcnemar
 from trainables.audit.planted import Planted
 from trainables.audit.profiles import (
     LARGE_RADIUS_LEFT,
@@ -40,15 +40,6 @@ OURS: Final = "Song et al. 2022's loss, measured here"
 # The white-box attacks of an audit, by key; `audit` runs them.
 ITERATIVE: Final = ("ce raw", "ce normalized")
 WHITE_BOX: Final = (*ITERATIVE, "margin", "fab", "deepfool raw", "deepfool normalized")
-
-
-@dataclass(frozen=True)
-class _Said:
-    """What a check found: a value (None if it was not done) and the sentence for either end, or why it was not done."""
-
-    value: float | None
-    passed: bool
-    sentence: str
 
 
 def general_checks(evidence: Evidence) -> list[Check]:
@@ -240,7 +231,7 @@ def falls_with_radius(evidence: Evidence) -> Check:
     """
     if len(evidence.curve) < 2:
         return _not_done("falls with the radius", CARLINI, "the attack could not be run", TOLERANCE)
-    rises = [(float(b.mean() - a.mean()), mcnemar(a, b)) for (_, a), (_, b) in zip(evidence.curve, evidence.curve[1:])]
+    rises = [(float(b.mean() - a.mean()), mcnemar(a, b)) for (_, a), (_, b) in pairwise(evidence.curve)]
     rise = max(rise for rise, _ in rises)
     real = any(rise > TOLERANCE and p < SIGNIFICANCE / len(rises) for rise, p in rises)
     return _check(
@@ -294,8 +285,8 @@ def converged(evidence: Evidence) -> Check:
         float(np.mean(moved > STILL_MOVING)),
         MOVING_SHARE,
         good="The attack's loss has come to rest.",
-        bad="The loss of {value:.1%} of the images left standing still rises in the attack's last steps: it stopped too "
-        "early.",
+        bad="The loss of {value:.1%} of the images left standing still rises in the attack's last steps: it stopped "
+        "too early.",
     )
 
 
@@ -305,12 +296,7 @@ def planted(evidence: Evidence) -> Check:
     Source:
         Zimmermann et al. 2022, sections 4 and 5: at least 95 %; failed if that lies above the exact 95 % interval.
     """
-    return _planted(
-        None,
-        evidence.planted,
-        "an adversarial example that was planted",
-        "The audit's attacks",
-    )
+    return _planted(None, evidence.planted, "The audit's attacks")
 
 
 def other_view(evidence: Evidence, claim: Claim) -> Check:
@@ -349,7 +335,7 @@ def margin_loss(evidence: Evidence, claim: Claim) -> Check:
         CROCE,
         ["margin"],
         good="An attack that climbs margins between classes is not stronger.",
-        bad="An attack that climbs margins between classes breaks {value:.1%} more than the attacks behind this number.",
+        bad="An attack that climbs margins between classes breaks {value:.1%} more than those behind this number.",
     )
 
 
@@ -431,7 +417,7 @@ def claim_planted(evidence: Evidence, claim: Claim) -> Check:
         Zimmermann et al. 2022, sections 4 and 5: at least 95 %; failed if that lies above the exact 95 % interval.
     """
     found = evidence.claims_planted.get(claim.name, "its attacks were not run again")
-    return _planted(claim, found, "planted adversarial examples", "Its attacks")
+    return _planted(claim, found, "Its attacks")
 
 
 _GENERAL: Final[tuple[Callable[[Evidence], Check], ...]] = (
@@ -487,7 +473,7 @@ def _not_done(
     return Check(name, source, claim.name if claim else None, None, threshold, at_least, "not done", why)
 
 
-def _share(found: np.ndarray, of: np.ndarray) -> float:  # type: ignore[type-arg]
+def _share(found: Images, of: Images) -> float:
     return float((found & of).sum() / max(int(of.sum()), 1))
 
 
@@ -520,7 +506,7 @@ def _weaker(
     claim: Claim | None,
     name: str,
     source: str,
-    kept: np.ndarray,  # type: ignore[type-arg]
+    kept: Images,
     key: str,
     *,
     good: str,
@@ -544,7 +530,7 @@ def _strongest(
     return max(done, key=lambda check: (check.state == "failed", check.value or 0.0)) if done else checks[0]
 
 
-def _planted(claim: Claim | None, found: Planted | str, what: str, who: str) -> Check:
+def _planted(claim: Claim | None, found: Planted | str, who: str) -> Check:
     name = "planted adversarial examples"
     if isinstance(found, str):
         return _not_done(name, ZIMMERMANN, found, PLANTED_FOUND, claim, at_least=True)
@@ -557,6 +543,6 @@ def _planted(claim: Claim | None, found: Planted | str, what: str, who: str) -> 
         at_least=True,
         passed=at_most(found.found, found.planted) >= PLANTED_FOUND,
         good=f"{who} find {found.found} of {found.planted} adversarial examples that were planted.",
-        bad=f"{who} find {found.found} of {found.planted} adversarial examples that were planted: they overlook what is "
-        "there.",
+        bad=f"{who} find {found.found} of {found.planted} adversarial examples that were planted: they overlook "
+        "what is there.",
     )

@@ -214,7 +214,7 @@ class Examiner:
         misled = none.clone()
         size = (1, 2, 3)
         with untouched(self.model):
-            for rows in torch.arange(len(self.images), device=self.images.device).split(self.batch_size):
+            for rows in torch.split(torch.arange(len(none), device=none.device), self.batch_size):
                 images, labels = self.images[rows].detach().requires_grad_(), self.labels[rows]
                 for loss in ("ce", "dlr") if self.classes >= MARGIN_CLASSES else ("ce",):
                     try:
