@@ -12,7 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainables.victims import RADIUS, digits, trained
-from trainables.attacks import APGD, FAB, PGD, Attack, AttackResult, DeepFool, Torchattacks
+from trainables.attacks import (
+    APGD,
+    EOT,
+    FAB,
+    PGD,
+    Attack,
+    AttackResult,
+    DeepFool,
+    Noise,
+    SimBA,
+    Square,
+    Torchattacks,
+    Transfer,
+)
 from trainables.attacks.base import Batch, StepAttack
 from trainables.settings import Norm
 
@@ -39,6 +52,18 @@ class Explosive(StepAttack):
         return batch.images + steps.view(-1, 1, 1, 1) * torch.ones_like(batch.images)
 
 
+class Grey(nn.Module):
+    """Hands a model of one channel the mean of all."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images.mean(1, keepdim=True))
+        return logits
+
+
 # Balls that break some of the victim's images and leave some standing.
 RADII: dict[Norm, float] = {"l2": RADIUS, "linf": RADIUS / 6}
 
@@ -57,6 +82,12 @@ OURS: dict[str, Callable[[], Attack]] = {
     "fab": lambda: FAB(steps=6),
     "fab-likeliest": lambda: FAB("likeliest", steps=4, targets=3),
     "fab-restarts": lambda: FAB(steps=3, restarts=3),
+    "square": lambda: Square(60),
+    "simba-pixel": lambda: SimBA(60, step=0.1),
+    "simba-dct": lambda: SimBA(40, basis="dct"),
+    "noise": lambda: Noise(50),
+    "eot": lambda: EOT(PGD(4), 2),
+    "transfer": lambda: Transfer(PGD(8), Grey(trained())),
     "momentum": lambda: Momentum(6),
     "explosive": lambda: Explosive(3),
 }
@@ -193,7 +224,8 @@ def test_images_that_the_model_gets_wrong_are_not_attacked(name: str, capsys: py
     result = attack(name, images, wrong)
     assert not result.kept.any()
     assert torch.equal(result.adversarial, images)
-    assert (result.forward_passes, result.backward_passes) == (len(images), 0)
+    evaluations = getattr(ATTACKS[name](), "draws", 1)
+    assert (result.forward_passes, result.backward_passes) == (evaluations * len(images), 0)
     attack(name, images, labels)
     assert capsys.readouterr() == ("", "")
 
@@ -214,7 +246,9 @@ def test_order_does_not_matter_where_nothing_is_drawn() -> None:
     assert torch.equal(shuffled.kept, straight.kept[order])
 
 
-@pytest.mark.parametrize("name", ["pgd-ce", "pgd-dlr", "PGDL2", "APGD"])
+@pytest.mark.parametrize(
+    "name", ["pgd-ce", "pgd-dlr", "square", "simba-pixel", "noise", "eot", "transfer", "PGDL2", "APGD"]
+)
 def test_another_seed_draws_something_else(name: str) -> None:
     images, labels = digits(64)
     first, second = (attack(name, images, labels, seed=seed) for seed in (1, 2))

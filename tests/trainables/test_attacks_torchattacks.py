@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tests.trainables.victims import RADIUS, digits, linear, trained
 from trainables.attacks import Torchattacks, make_attack
-from trainables.attacks.torchattacks_adapter import isolated_randomness
+from trainables.attacks.randomness import isolated_randomness
 from trainables.settings import TORCHATTACKS, AttackSettings
 
 

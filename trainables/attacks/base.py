@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import ClassVar, Final, get_args
+from typing import Final, get_args
 
 import numpy as np
 import torch
@@ -63,6 +63,27 @@ class AttackResult:
     backward_passes: int
 
 
+class Expectation(nn.Module):
+    """A model that draws at random, averaged: the mean of its logits z over several evaluations.
+
+    The mean of the logits and not of the softmaxes, since a model that draws nothing is then the same as ever in every
+    view.
+
+    Args:
+        model: Draws anew at each evaluation, from the global random states.
+        draws: Evaluations, at least 1.
+    """
+
+    def __init__(self, model: nn.Module, draws: int) -> None:
+        super().__init__()
+        self.model = model
+        self.draws = draws
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The mean logits, (n, k)."""
+        return torch.stack([self.model(images) for _ in range(self.draws)]).mean(0)
+
+
 class Victim(nn.Module):
     """The model as an attack sees it: logits in one view, every image that passes counted.
 
@@ -76,19 +97,21 @@ class Victim(nn.Module):
     def __init__(self, model: nn.Module, view: View, scale: float = 1.0, progress: Progress | None = None) -> None:
         super().__init__()
         self.model = model
+        self.view_name = view
         self.view: Callable[[Tensor], Tensor] = {
             "normalized": normalize_logits,
             "raw": lambda logits: logits,
             "rescaled": lambda logits: logits * scale,
         }[view]
         self.progress = progress or (lambda _: None)
+        self._draws = model.draws if isinstance(model, Expectation) else 1
         self.forward_passes = 0
         self.backward_passes = 0
 
     def logits(self, images: Tensor) -> Tensor:
         """The raw logits z (n, k), which decide: rounding can tie two entries of f whose z differ."""
-        self.forward_passes += len(images)
         logits: Tensor = self.model(images)
+        self.forward_passes += self._draws * len(images)
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits
@@ -97,8 +120,13 @@ class Victim(nn.Module):
         """The logits in the view, (n, k)."""
         return self.view(self.logits(images))
 
+    def correct(self, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """Whether the label survives, bool (n,), for images whose raw logits are known."""
+        del images
+        return logits.argmax(1) == labels
+
     def _count_backward(self, gradient: Tensor) -> None:
-        self.backward_passes += len(gradient)
+        self.backward_passes += self._draws * len(gradient)
 
 
 @dataclass
@@ -164,10 +192,10 @@ def join(batches: list[Batch]) -> Batch:
 class Attack(ABC):
     """The contract: images in, per-image outcome out, nothing else in the process changed."""
 
-    norms: ClassVar[tuple[Norm, ...]] = get_args(Norm)
+    norms: tuple[Norm, ...] = get_args(Norm)
     """The balls that the attack knows."""
 
-    minimum_norm: ClassVar[bool] = False
+    minimum_norm: bool = False
     """Whether one run says at which radius each image falls, so that further radii need no runs of their own."""
 
     unit_free: bool = False
@@ -372,7 +400,7 @@ class StepAttack(IterativeAttack):
             raw = victim.logits(batch.images)
             moved = self.step(batch, victim.view(raw)) if move else batch.images
         batch.images, moved = batch.images.detach(), moved.detach()
-        correct = raw.argmax(1) == batch.labels
+        correct = victim.correct(batch.images, raw, batch.labels)
         broken = None
         if not correct.all():
             broken = batch.take(~correct)
@@ -383,6 +411,8 @@ class StepAttack(IterativeAttack):
 
 class QueryAttack(IterativeAttack):
     """An attack that asks for the logits of one candidate of each image at a time and sees no gradient.
+
+    It starts from the clean images. ``memory["logits"]`` are the present images' logits in the view, (b, k).
 
     Args:
         queries: Candidates of each image, at least 1.
@@ -397,37 +427,40 @@ class QueryAttack(IterativeAttack):
         """The next candidates of a batch, (b, c, h, w), before projection and clipping.
 
         Args:
-            batch: The images; ``memory`` may be filled and changed.
+            batch: The images, not to be changed in place; ``memory`` may be filled and changed.
             query: From 0.
             rng: Seeded from the attack's seed and the query, anew for each batch: draw for every image up to the last
                 of ``index``, then take those of ``index``.
         """
 
-    def accept(self, batch: Batch, logits: Tensor) -> Tensor:
-        """Which candidates become the images, bool (b,); here none.
+    @abstractmethod
+    def accept(self, batch: Batch, query: int, logits: Tensor) -> Tensor:
+        """Which candidates become the images, bool (b,).
 
         Args:
             batch: The images before the query; ``memory`` may be changed.
+            query: From 0.
             logits: The candidates' logits in the view, (b, k).
         """
-        del logits
-        return torch.zeros(len(batch), dtype=torch.bool, device=batch.labels.device)
 
     @torch.no_grad()
     def advance(self, victim: Victim, batch: Batch, iteration: int, seed: int) -> tuple[Batch, Batch | None]:
         """Ask about the candidates, and go on from those that the attack accepts."""
         batch = replace(batch, memory=dict(batch.memory))
+        if iteration == 0:
+            batch.memory["logits"] = victim.view(batch.clean_logits)
         proposed = self.propose(batch, iteration, np.random.default_rng([seed, iteration]))
         candidates = batch.ball.project(proposed, batch.clean)
         raw = victim.logits(candidates)
-        correct = raw.argmax(1) == batch.labels
-        accepted = self.accept(batch, victim.view(raw))
-        images = torch.where(accepted.view(-1, 1, 1, 1), candidates, batch.images)
+        logits = victim.view(raw)
+        accepted = self.accept(batch, iteration, logits)
+        correct = victim.correct(candidates, raw, batch.labels)
         broken = None
         if not correct.all():
             broken = replace(batch, images=candidates).take(~correct)
-        moved = replace(batch, images=images)
-        return (moved if broken is None else moved.take(correct)), broken
+        batch.images = torch.where(accepted.view(-1, 1, 1, 1), candidates, batch.images)
+        batch.memory["logits"] = torch.where(accepted.unsqueeze(1), logits, batch.memory["logits"])
+        return (batch if broken is None else batch.take(correct)), broken
 
 
 def rescaling(logits: Tensor) -> float:

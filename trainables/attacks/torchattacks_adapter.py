@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import inspect
 import io
-import random
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from trainables.attacks.base import Attack, Batch, Victim
+from trainables.attacks.randomness import isolated_randomness
 from trainables.settings import TORCHATTACKS_PREFIX, nearest
 
 # What torchattacks calls the norms.
@@ -59,8 +58,8 @@ class Torchattacks(Attack):
             inside = part.ball.holds(part.ball.distance(found, part.clean))
             found = torch.where(inside.view(-1, 1, 1, 1), found, part.clean)
             with torch.no_grad():
-                wrong = victim.logits(found).argmax(1) != part.labels
-            yield replace(part, images=found).take(wrong)
+                correct = victim.correct(found, victim.logits(found), part.labels)
+            yield replace(part, images=found).take(~correct)
             victim.progress(done / len(parts))
 
     def _perturb(self, victim: Victim, batch: Batch, seed: int) -> Tensor:
@@ -95,27 +94,6 @@ class _RowMajorGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
         return gradient.contiguous()
-
-
-@contextmanager
-def isolated_randomness(seed: int) -> Iterator[None]:
-    """Seeds every global random state (Python, numpy, torch on all devices) inside and restores it afterwards.
-
-    Args:
-        seed: In [0, 2^32).
-    """
-    # A CUDA that was never used has no state yet, and asking for it would start a context on every device.
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed)
-            yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
 
 
 @contextmanager

@@ -1,0 +1,115 @@
+"""The simple black-box attack."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainables.attacks.base import Batch, QueryAttack
+from trainables.attacks.pgd import log_odds_against
+from trainables.settings import Basis
+
+
+class SimBA(QueryAttack):
+    """One direction of an orthonormal basis after the other, each tried forwards, then backwards.
+
+    A candidate becomes the image where the true class's probability has fallen. Each image goes through the directions
+    in an order of its own, and through the same order again should it come to the end. Where candidates leave the ball
+    they are brought back to it: the radius is a cap on the result, whatever the step.
+
+    Probabilities are compared by their log odds, which a confident model does not saturate, and a difference within
+    rounding is none: max pooling hides many pixels from a network altogether.
+
+    Args:
+        queries: Candidates of each image, at least 1.
+        step: Length of a step, above 0, in pixel units.
+        basis: ``pixel``: single values in random order. ``dct``: cosines of one channel, low frequencies first, in
+            random order where the sum of the vertical and the horizontal frequency is the same.
+
+    Source:
+        Guo et al. 2019, "Simple black-box adversarial attacks", algorithm 1; the order of the cosines is that which
+        the authors' code calls diagonal.
+    """
+
+    norms = ("l2",)
+
+    def __init__(self, queries: int = 300, step: float = 0.2, basis: Basis = "pixel") -> None:
+        super().__init__(queries)
+        self.step = step
+        self.basis = basis
+
+    def start(self, batch: Batch, restart: int, rng: np.random.Generator) -> Tensor:
+        """The clean images; what is drawn is each image's order of directions."""
+        del restart
+        channels, height, width = batch.clean.shape[1:]
+        level = np.zeros(channels * height * width)
+        if self.basis == "dct":
+            level = np.tile(np.add.outer(np.arange(height), np.arange(width)).ravel(), channels)
+        # A direction costs at least one query, so no image gets further than this.
+        orders = random_orders(int(batch.index.max()) + 1, level, rng)[batch.index.cpu().numpy(), : self.queries]
+        device = batch.clean.device
+        batch.memory["order"] = torch.from_numpy(orders).to(device)
+        batch.memory["position"] = torch.zeros(len(batch), dtype=torch.int64, device=device)
+        batch.memory["sign"] = torch.ones(len(batch), device=device)
+        return batch.clean
+
+    def propose(self, batch: Batch, query: int, rng: np.random.Generator) -> Tensor:
+        """One step along each image's present direction."""
+        del query, rng
+        height, width = batch.clean.shape[2:]
+        rows = torch.arange(len(batch), device=batch.clean.device)
+        order = batch.memory["order"]
+        direction = order[rows, batch.memory["position"] % order.shape[1]].long()
+        channel, y, x = direction // (height * width), direction // width % height, direction % width
+        step = self.step * batch.memory["sign"].to(batch.clean.dtype)
+        candidates = batch.images.clone(memory_format=torch.preserve_format)
+        if self.basis == "pixel":
+            candidates[rows, channel, y, x] += step
+        else:
+            vertical, horizontal = (cosines(size).to(step) for size in (height, width))
+            candidates[rows, channel] += torch.einsum("b,bh,bw->bhw", step, vertical[y], horizontal[x])
+        return candidates
+
+    def accept(self, batch: Batch, query: int, logits: Tensor) -> Tensor:
+        """Candidates whose true class is less likely; who has not stepped forwards tries backwards next."""
+        del query
+        before = batch.memory["logits"]
+        rounding = 8 * torch.finfo(logits.dtype).eps * torch.maximum(logits.abs().amax(1), before.abs().amax(1))
+        gain = log_odds_against(logits, batch.labels) - log_odds_against(before, batch.labels)
+        accepted = gain > rounding
+        forwards = batch.memory["sign"] > 0
+        finished = accepted | ~forwards
+        batch.memory["position"] = batch.memory["position"] + finished
+        batch.memory["sign"] = torch.where(finished, 1.0, -1.0)
+        return accepted
+
+
+def random_orders(count: int, level: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int32]:
+    """Permutations of the directions, int32 (count, d), ascending by level, random among equals.
+
+    The first rows are the same for any count.
+
+    Args:
+        count: Images.
+        level: Of each direction, whole numbers (d,).
+        rng: Where they are drawn.
+    """
+    return (level + rng.random((count, len(level)))).argsort(axis=1).astype(np.int32)
+
+
+@cache
+def cosines(size: int) -> Tensor:
+    """The orthonormal cosines of a line of pixels, lowest frequency first, float64 (size, size); do not change it.
+
+    Source:
+        Ahmed, Natarajan and Rao 1974, "Discrete cosine transform" (the DCT-II, normalised).
+    """
+    frequency, place = torch.arange(size, dtype=torch.float64).unsqueeze(1), torch.arange(size, dtype=torch.float64)
+    basis = (math.pi / size * (place + 0.5) * frequency).cos() * math.sqrt(2 / size)
+    basis[0] /= math.sqrt(2)
+    return basis
