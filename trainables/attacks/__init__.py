@@ -8,8 +8,8 @@ from typing import Final
 from trainables.attacks.apgd import APGD
 from trainables.attacks.base import Attack, AttackResult, attack_seed
 from trainables.attacks.deepfool import DeepFool
-from trainables.attacks.fab import FAB
 from trainables.attacks.eot import EOT
+from trainables.attacks.fab import FAB
 from trainables.attacks.noise import Noise
 from trainables.attacks.pgd import PGD
 from trainables.attacks.simba import SimBA

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.attacks.base import Batch, QueryAttack
-from trainables.attacks.pgd import log_odds_against
+from trainables.attacks.margins import log_odds_against
 from trainables.settings import Basis
 
 

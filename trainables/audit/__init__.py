@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables.attacks import Attack, attack_seed, make_attack
+from trainables.attacks import Attack, Transfer, attack_seed, make_attack
 from trainables.attacks.ball import Ball
 from trainables.attacks.base import untouched
 from trainables.audit.checks import WHITE_BOX, claim_checks, general_checks
@@ -27,6 +27,9 @@ from trainables.audit.paired import Images
 from trainables.audit.profiles import PROFILES, Profile, ProfileName
 from trainables.audit.verdict import WORDS, Audit, Check, Claim, Gap, Verdict, Word, judge, worst
 from trainables.settings import TORCHATTACKS_PREFIX, AttackSettings, Norm, View
+
+# Steps of the cheap worst case.
+CHEAP_STEPS: Final = 50
 
 __all__ = [
     "PROFILES",
@@ -44,8 +47,12 @@ __all__ = [
     "worst",
 ]
 
-# What is claimed where nobody claims anything: the worst case that a search measures by default.
-CHEAP: Final = (AttackSettings(name="pgd"), AttackSettings(name="pgd", loss="dlr"))
+# What is claimed where nobody claims anything. (The worst case of PGD with both losses would be masked: of 500 images
+# it left 151 standing on one LeNet-5 trained with SCE, where an audit left 133.)
+CHEAP: Final = (
+    AttackSettings(name="apgd", steps=CHEAP_STEPS),
+    AttackSettings(name="apgd", loss="dlr", steps=CHEAP_STEPS, remaining=True),
+)
 CHEAP_VIEWS: Final[tuple[View, ...]] = ("normalized", "raw")
 
 # Runs without which a claim cannot be called sound.
@@ -222,7 +229,7 @@ def _examine(examiner: Examiner, claims: Sequence[Claim], surrogate: nn.Module |
     examiner.attack("single", "one step, cross entropy, raw logits", AttackSettings(name="pgd", steps=1), "raw")
     if examiner.norm == "l2":
         for view in ("raw", "normalized"):
-            examiner.attack(f"deepfool {view}", f"DeepFool, {view} logits", AttackSettings(name="deepfool"), view)  # type: ignore[arg-type]
+            examiner.attack(f"deepfool {view}", f"DeepFool, {view} logits", AttackSettings(name="deepfool"), view)
     if profile.fab:
         fab = AttackSettings(name="fab", target="likeliest", targets=targets)
         examiner.attack("fab", "FAB towards the likeliest classes", fab, "raw", evidence.standing(*WHITE_BOX))
@@ -235,8 +242,6 @@ def _examine(examiner: Examiner, claims: Sequence[Claim], surrogate: nn.Module |
     noise = AttackSettings(name="noise", queries=profile.draws)
     examiner.attack("noise", "random points of the ball", noise, "raw", left)
     if surrogate is not None:
-        from trainables.attacks import Transfer
-
         examiner.run(
             "transfer",
             "APGD on another model",

@@ -219,7 +219,7 @@ class Examiner:
                 for loss in ("ce", "dlr") if self.classes >= MARGIN_CLASSES else ("ce",):
                     try:
                         with torch.enable_grad():
-                            values = objective(loss, self.model(images), labels)  # type: ignore[arg-type]
+                            values = objective(loss, self.model(images), labels)
                             (gradient,) = torch.autograd.grad(values.sum(), images)
                     except RuntimeError:  # nothing that leads back to the images
                         none[rows] = misled[rows] = True
@@ -282,7 +282,7 @@ class Examiner:
                         self.labels[probes],
                         radius=radius,
                         norm=self.norm,
-                        view=view,  # type: ignore[arg-type]
+                        view=view,
                         seed=attack_seed(self.seed, f"radius {done}"),
                         batch_size=self.batch_size,
                         logits=self.logits[probes],

@@ -11,7 +11,7 @@ ProfileName = Literal["quick", "reference"]
 # By how much a number may lie above a stronger evaluation's: the most that the cheap worst case of a search may lie
 # above AutoAttack's. A gap counts where the lower end of its exact 95 % interval is larger, and it is more than chance
 # between pairs (McNemar, 5 %).
-TOLERANCE: Final = 0.005
+TOLERANCE: Final = 0.01
 SIGNIFICANCE: Final = 0.05
 
 # AutoAttack's own (Croce and Hein 2020; ``checks.py`` of the authors' code).
