@@ -24,7 +24,7 @@ from trainables.attacks.base import untouched
 from trainables.audit.checks import WHITE_BOX, claim_checks, general_checks
 from trainables.audit.evidence import MARGIN_CLASSES, Examiner, Progress
 from trainables.audit.paired import Images
-from trainables.audit.profiles import PROFILES, Profile, ProfileName
+from trainables.audit.profiles import PROFILES, QUICK, Profile
 from trainables.audit.verdict import WORDS, Audit, Check, Claim, Gap, Verdict, Word, judge, worst
 from trainables.settings import TORCHATTACKS_PREFIX, AttackSettings, Norm, View
 
@@ -33,13 +33,13 @@ CHEAP_STEPS: Final = 50
 
 __all__ = [
     "PROFILES",
+    "QUICK",
     "WORDS",
     "Audit",
     "Check",
     "Claim",
     "Gap",
     "Profile",
-    "ProfileName",
     "Verdict",
     "Word",
     "audit",
@@ -67,7 +67,7 @@ def audit(
     *,
     radius: float,
     norm: Norm = "l2",
-    profile: ProfileName | Profile = "quick",
+    profile: Profile = QUICK,
     seed: int = 0,
     batch_size: int = 128,
     surrogate: nn.Module | None = None,
@@ -96,11 +96,10 @@ def audit(
         ValueError: Fewer images than the profile needs, or a claim on more images than these.
     """
     began = time.monotonic()
-    size = PROFILES[profile] if isinstance(profile, str) else profile
-    name: ProfileName = profile if isinstance(profile, str) else "quick"
-    if len(images) < size.images:
+    if len(images) < profile.images:
         raise ValueError(
-            f"images must be at least {size.images} for the profile {name}, got {len(images)}; give more of them"
+            f"images must be at least {profile.images} for the profile {profile.name}, got {len(images)}; "
+            "give more of them"
         )
     for claim in claims:
         if not 0 < len(claim.kept) <= len(images):
@@ -113,11 +112,11 @@ def audit(
         labels,
         radius=radius,
         norm=norm,
-        profile=size,
+        profile=profile,
         seed=seed,
         batch_size=batch_size,
         progress=progress,
-        parts=_parts(size, norm, claims, surrogate),
+        parts=_parts(profile, norm, claims, surrogate),
     )
     if not claims:
         examiner.part("the claim: a cheap worst case")
@@ -132,7 +131,7 @@ def audit(
         checks += claim_checks(evidence, claim)
     errors = [f"{run.name}: {run.error}" for key in _NEEDED if (run := evidence.runs[key]).error]
     return Audit(
-        profile=name,
+        profile=profile.name,
         radius=radius,
         norm=norm,
         seed=seed,

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-import numpy as np
-
 from trainables.audit.paired import Images, at_least, mcnemar
-from trainables.audit.profiles import SIGNIFICANCE, TOLERANCE, ProfileName
+from trainables.audit.profiles import SIGNIFICANCE, TOLERANCE
 from trainables.settings import AttackSettings, Norm, View
 
 Word = Literal["sound", "suspicious", "masked"]
@@ -152,7 +150,7 @@ class Audit:
         seconds: Wall time.
     """
 
-    profile: ProfileName
+    profile: str
     radius: float
     norm: Norm
     seed: int
@@ -211,8 +209,3 @@ def judge(claim: Claim, verified: Images, checks: Sequence[Check], errors: Seque
         else ("does not lower it")
     )
     return Verdict(claim, "sound", gap, f"the strongest evaluation {lowered}, and no check fails")
-
-
-def accuracy(kept: Images) -> float:
-    """Share of images, in [0, 1]."""
-    return float(np.mean(kept)) if len(kept) else float("nan")
