@@ -44,12 +44,14 @@ class Checkpoint:
     Args:
         path: A folder of checkpoints, or one of them.
         config: Of the run, or of ``robustfront train``.
-        output: Where its evaluations go.
+        home: The run's folder, or that of the training.
+        number: The trial's; None for a training of its own.
     """
 
     path: Path
     config: SweepConfig
-    output: Path
+    home: Path
+    number: str | None
 
     @classmethod
     def find(cls, checkpoint: str, runs_dir: Path) -> Checkpoint:
@@ -71,13 +73,39 @@ class Checkpoint:
         folder = (path if path.is_dir() else path.parent).absolute()
         for above in (folder, *folder.parents[:_LEVELS]):
             if (above / SWEEP_FILE).is_file():
-                return cls(path, load(above / SWEEP_FILE), above / "evaluations" / folder.name)
+                return cls(path, load(above / SWEEP_FILE), above, folder.name)
             if (above / TRAIN_FILE).is_file():
-                return cls(path, load(above / TRAIN_FILE), above / "evaluation")
+                return cls(path, load(above / TRAIN_FILE), above, None)
         raise UserError(
             f"CHECKPOINT must lie below the {SWEEP_FILE} or beside the {TRAIN_FILE} that it was trained with, "
             f"got {checkpoint}; put that file back"
         )
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoints are."""
+        return (self.path if self.path.is_dir() else self.path.parent).absolute()
+
+    @property
+    def newest(self) -> Path:
+        """The file with the model.
+
+        Raises:
+            UserError: There is none.
+        """
+        files = sorted(self.path.glob("epoch-*.pt")) if self.path.is_dir() else [self.path]
+        if not files:
+            raise UserError(f"CHECKPOINT must hold a checkpoint, got {self.path}; train one first")
+        return files[-1]
+
+    @property
+    def outcomes(self) -> Path:
+        """Where the training's per-image outcomes are, if it came to its end."""
+        return self.home / "outcomes.npz" if self.number is None else self.home / "outcomes" / f"{self.number}.npz"
+
+    def place(self, kind: str) -> Path:
+        """Where its ``evaluations`` or ``audits`` go."""
+        return self.home / kind.removesuffix("s") if self.number is None else self.home / kind / self.number
 
 
 def configured(
@@ -149,7 +177,7 @@ def evaluate_checkpoint(checkpoint: Checkpoint, config: SweepConfig, output: Pat
             raise UserError(f"robustness.{error}") from None
     seconds = time.monotonic() - began
 
-    folder = output or checkpoint.output
+    folder = output or checkpoint.place("evaluations")
     folder.mkdir(parents=True, exist_ok=True)
     frame = accuracy_frame(outcomes)
     outcomes.save(folder / "outcomes.npz")

@@ -382,6 +382,7 @@ class Idle(Attack):
     """An attack that does nothing."""
 
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
+        del victim, batch, seed, batch_size
         yield from ()
 
 
