@@ -18,6 +18,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from analysis import atomic
 from analysis.records import WORST_CASE
@@ -374,7 +375,7 @@ def print_audit(console: Console, document: Mapping[str, Any]) -> None:
 
 def _claims_table(claims: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=SIMPLE_HEAD)
-    table.add_column("what is claimed")
+    table.add_column("what is claimed", overflow="fold")
     table.add_column("by")
     table.add_column("claimed %", justify="right", no_wrap=True)
     table.add_column("verified % (95 %)", justify="right", no_wrap=True)
@@ -395,11 +396,17 @@ def _claims_table(claims: Sequence[Mapping[str, Any]]) -> Table:
 def _print_checks(console: Console, checks: Sequence[Mapping[str, Any]]) -> None:
     for check in checks:
         if check["state"] != "passed":
-            of = f" of {check['claim']}" if check["claim"] else ""
-            console.print(f"  {_MARKS[check['state']]} ", end="")
-            state = ", not done" if check["state"] == "not done" else ""
-            console.print(f"{check['name']}{of}{state}: {check['sentence']}", highlight=False, markup=False, end=" ")
-            console.print(f"[dim]({check['source']})[/dim]", highlight=False)
+            of = f", {check['claim']}" if check["claim"] else ""
+            state = " (not done)" if check["state"] == "not done" else ""
+            console.print(
+                Text.assemble(
+                    Text.from_markup(f"  {_MARKS[check['state']]} "),
+                    (f"{check['name']}{of}{state}: ", "bold"),
+                    f"{check['sentence']} ",
+                    (f"[{check['source']}]", "dim"),
+                ),
+                highlight=False,
+            )
     passed = [check for check in checks if check["state"] == "passed"]
     names = ", ".join(dict.fromkeys(check["name"] for check in passed))
     console.print(f"  {_MARKS['passed']} [dim]{len(passed)} checks passed: {names}[/dim]", highlight=False)

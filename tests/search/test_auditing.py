@@ -24,15 +24,15 @@ from trainables.robustness import Outcomes
 
 SMALL = Profile(
     name="quick",
-    images=100,
+    images=60,
     steps=4,
     targets=2,
     queries=10,
     draws=5,
     fab=False,
     restarts=1,
-    probes=20,
-    planted=4,
+    probes=10,
+    planted=2,
 )
 IMAGES = 120
 
@@ -75,7 +75,7 @@ def test_an_audit_judges_what_the_training_claims(trained: Path, audited: tuple[
     found = document(folder)
     [replicate] = found["replicates"]
     outcomes = Outcomes.load(trained / "outcomes.npz")
-    assert (found["images"], found["profile"], found["split"], found["schema"]) == (100, "quick", "validation", 1)
+    assert (found["images"], found["profile"], found["split"], found["schema"]) == (60, "quick", "validation", 1)
     assert re.fullmatch(r"[0-9a-f]{64}", found["checkpoint_sha256"])
     claims = {claim["name"]: claim for claim in replicate["claims"]}
     assert list(claims) == ["robust_accuracy", "pgd2-ce/normalized", "pgd2-dlr/normalized"]
@@ -87,7 +87,7 @@ def test_an_audit_judges_what_the_training_claims(trained: Path, audited: tuple[
         assert f"{claim['name']}: {claim['sentence']}." in printed
     assert found["verdict"] in printed
     with np.load(folder / "audit.npz", allow_pickle=False) as arrays:
-        assert arrays["verified"].shape == arrays["clean"].shape == (1, 100)
+        assert arrays["verified"].shape == arrays["clean"].shape == (1, 60)
         assert arrays["verified"].mean() == pytest.approx(found["verified"]["accuracy"])
     for check in replicate["checks"]:
         assert check["name"] in printed
@@ -153,7 +153,7 @@ def test_at_another_radius_the_cheap_worst_case_is_the_claim(trained: Path, tmp_
     words = ["--set", "robustness.epsilon=0.3", "--output", str(tmp_path)]
     assert run(["audit", str(trained), *words]) == DONE
     [claim] = document(tmp_path)["replicates"][0]["claims"]
-    assert claim["images"] == 100
+    assert claim["images"] == 60
     assert "apgd" in claim["evaluation"]
     assert document(tmp_path)["radius"] == 0.3
 
@@ -162,8 +162,8 @@ def test_at_another_radius_the_cheap_worst_case_is_the_claim(trained: Path, tmp_
     ("words", "message"),
     [
         (["--profile", "fast"], "--profile must be one of quick, got fast; quick takes minutes"),
-        (["--images", "99"], "--images must be from 100 (profile quick) to data.validation_size (120), got 99"),
-        (["--images", "121"], "--images must be from 100 (profile quick) to data.validation_size (120), got 121"),
+        (["--images", "59"], "--images must be from 60 (profile quick) to data.validation_size (120), got 59"),
+        (["--images", "121"], "--images must be from 60 (profile quick) to data.validation_size (120), got 121"),
         (["--set", "model=cnn8"], "CHECKPOINT: model must be the one saved in"),
     ],
 )

@@ -35,7 +35,7 @@ CROCE: Final = "Croce and Hein 2020, AutoAttack's own flags"
 CARLINI: Final = "Carlini et al. 2019, On evaluating adversarial robustness"
 PINTOR: Final = "Pintor et al. 2022, Indicators of attack failure"
 ZIMMERMANN: Final = "Zimmermann et al. 2022, Increasing confidence in adversarial robustness evaluations"
-OURS: Final = "Song et al. 2022's loss, measured here"
+OURS: Final = "this project, measured on the loss of Song et al. 2022"
 
 # The white-box attacks of an audit, by key; `audit` runs them.
 ITERATIVE: Final = ("ce raw", "ce normalized")
@@ -98,7 +98,7 @@ def zero_gradients(evidence: Evidence) -> Check:
         _share(evidence.no_gradient, evidence.clean),
         0.0,
         good="Every image has a gradient.",
-        bad="{value:.1%} of the images have no gradient at all: attacks that follow it stand still, which is no "
+        bad="{percent:.1f} % of the images have no gradient at all: attacks that follow it stand still, which is no "
         "robustness.",
     )
 
@@ -117,8 +117,8 @@ def misleading_gradients(evidence: Evidence) -> Check:
         _share(evidence.misled, evidence.clean),
         MISLED_SHARE,
         good="The loss rises as its gradient promises.",
-        bad="On {value:.1%} of the images the loss does not rise as its gradient promises: attacks that follow it are "
-        "led astray.",
+        bad="On {percent:.1f} % of the images the loss does not rise as its gradient promises: attacks that follow it "
+        "are led astray.",
     )
 
 
@@ -135,8 +135,8 @@ def square_beats_white_box(evidence: Evidence) -> Check:
         "square",
         SQUARE_GAP,
         good="An attack that sees no gradient finds nothing more.",
-        bad="An attack that sees no gradient breaks {value:.1%} more than those that follow it: the gradient hides the "
-        "way.",
+        bad="An attack that sees no gradient breaks {percent:.1f} % more than those that follow it: the gradient hides "
+        "the way.",
     )
 
 
@@ -153,7 +153,7 @@ def noise_beats_white_box(evidence: Evidence) -> Check:
         "noise",
         SQUARE_GAP,
         good="Random points in the ball break nothing more.",
-        bad="Random points in the ball break {value:.1%} more than attacks that search: the search is blind.",
+        bad="Random points in the ball break {percent:.1f} % more than attacks that search: the search is blind.",
     )
 
 
@@ -170,8 +170,8 @@ def transfer_beats_white_box(evidence: Evidence) -> Check:
         "transfer",
         SQUARE_GAP,
         good="Adversarial examples of another model break nothing more.",
-        bad="Adversarial examples of another model break {value:.1%} more than attacks on this one: its own gradient "
-        "hides the way.",
+        bad="Adversarial examples of another model break {percent:.1f} % more than attacks on this one: its own "
+        "gradient hides the way.",
         missing="no second model was given to borrow adversarial examples from",
     )
 
@@ -189,7 +189,7 @@ def more_effort(evidence: Evidence) -> Check:
         "longer",
         TOLERANCE,
         good="Twice the steps and other starts find nothing that matters.",
-        bad="Twice the steps and other starts break {value:.1%} more: the attack had not finished.",
+        bad="Twice the steps and other starts break {percent:.1f} % more: the attack had not finished.",
     )
     run = evidence.runs["longer"]
     if check.state == "failed" and not _gap(evidence, run).counts:
@@ -198,7 +198,7 @@ def more_effort(evidence: Evidence) -> Check:
             CARLINI,
             check.value,
             TOLERANCE,
-            good="Twice the steps and other starts find {value:.1%}, no more than chance.",
+            good="Twice the steps and other starts find {percent:.1f} %, no more than chance.",
             bad="",
             passed=True,
         )
@@ -219,7 +219,7 @@ def single_step(evidence: Evidence) -> Check:
         evidence.standing(*ITERATIVE),
         "single",
         good="Attacks of many steps are stronger than one of a single step.",
-        bad="A single step breaks {value:.1%} more than many steps: the loss surface leads attacks astray.",
+        bad="A single step breaks {percent:.1f} % more than many steps: the loss surface leads attacks astray.",
     )
 
 
@@ -241,8 +241,8 @@ def falls_with_radius(evidence: Evidence) -> Check:
         TOLERANCE,
         passed=not real,
         good="Accuracy falls as the attacker may change more.",
-        bad="Accuracy rises by {value:.1%} where the attacker may change more: the attack, not the model, is at its "
-        "limit.",
+        bad="Accuracy rises by {percent:.1f} % where the attacker may change more: the attack, not the model, is at "
+        "its limit.",
     )
 
 
@@ -262,8 +262,8 @@ def large_radius(evidence: Evidence) -> Check:
         float(kept.mean()),
         LARGE_RADIUS_LEFT,
         good="An attack that may change almost anything breaks every image.",
-        bad=f"{{value:.1%}} of the images survive an attack that may change almost anything (radius {radius:.3g}): the "
-        "attack does not work.",
+        bad=f"{{percent:.1f}} % of the images survive an attack that may change almost anything (radius {radius:.3g}): "
+        "the attack does not work.",
     )
 
 
@@ -285,8 +285,8 @@ def converged(evidence: Evidence) -> Check:
         float(np.mean(moved > STILL_MOVING)),
         MOVING_SHARE,
         good="The attack's loss has come to rest.",
-        bad="The loss of {value:.1%} of the images left standing still rises in the attack's last steps: it stopped "
-        "too early.",
+        bad="The loss of {percent:.1f} % of the images left standing still rises in the attack's last steps: it "
+        "stopped too early.",
     )
 
 
@@ -318,7 +318,7 @@ def other_view(evidence: Evidence, claim: Claim) -> Check:
         [f"ce {view}" for view in unseen],
         good="Attacks on the other scale of the logits are not stronger.",
         bad=f"It looked at {' and '.join(claim.views)} logits alone; an attack on {' and '.join(unseen)} ones breaks "
-        "{value:.1%} more. Bounded logits blunt attacks that trust the loss's scale.",
+        "{percent:.1f} % more. Bounded logits blunt attacks that trust the loss's scale.",
     )
 
 
@@ -335,7 +335,7 @@ def margin_loss(evidence: Evidence, claim: Claim) -> Check:
         CROCE,
         ["margin"],
         good="An attack that climbs margins between classes is not stronger.",
-        bad="An attack that climbs margins between classes breaks {value:.1%} more than those behind this number.",
+        bad="An attack that climbs margins between classes breaks {percent:.1f} % more than those behind this number.",
     )
 
 
@@ -348,11 +348,11 @@ def cross_entropy_loss(evidence: Evidence, claim: Claim) -> Check:
     return _strongest(
         evidence,
         claim,
-        "an adaptive attack",
+        "an adaptive step",
         CARLINI,
         list(ITERATIVE),
         good="An attack that sets its own step is not stronger.",
-        bad="An attack that sets its own step breaks {value:.1%} more than the attacks behind this number."
+        bad="An attack that sets its own step breaks {percent:.1f} % more than the attacks behind this number."
         + (
             " They look for the nearest boundary by a linear guess, which bounded logits mislead."
             if claim.attacks and all("deepfool" in attack.name.lower() for attack in claim.attacks)
@@ -374,7 +374,7 @@ def stronger_than_single_step(evidence: Evidence, claim: Claim) -> Check:
         CARLINI,
         ["single"],
         good="It is at least as strong as an attack of a single step.",
-        bad="An attack of a single step breaks {value:.1%} more than the attacks behind this number.",
+        bad="An attack of a single step breaks {percent:.1f} % more than the attacks behind this number.",
     )
 
 
@@ -406,7 +406,7 @@ def silent_success(evidence: Evidence, claim: Claim) -> Check:
         claim=claim,
         passed=not gap.counts,
         good="Its attacks return what they find on the way.",
-        bad="On {value:.1%} of the images its attacks met a wrong answer on the way and went past it.",
+        bad="On {percent:.1f} % of the images its attacks met a wrong answer on the way and went past it.",
     )
 
 
@@ -462,7 +462,7 @@ def _check(
     assert not math.isnan(value)
     if passed is None:
         passed = value >= threshold if at_least else value <= threshold
-    sentence = (good if passed else bad).format(value=value)
+    sentence = (good if passed else bad).format(percent=100 * value)
     state = "passed" if passed else "failed"
     return Check(name, source, claim.name if claim else None, value, threshold, at_least, state, sentence)  # type: ignore[arg-type]
 

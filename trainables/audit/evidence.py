@@ -293,7 +293,7 @@ class Examiner:
             self.evidence.curve.append((radius, kept.cpu().numpy()))
             report((done + 1) / len(radii))
 
-    def plant(self, name: str, attacks: list[tuple[Attack, View]]) -> Planted | str:
+    def plant(self, name: str, attacks: list[Attack]) -> Planted | str:
         """What attacks make of planted adversarial examples."""
         report = self.part(name)
         return plant_and_search(

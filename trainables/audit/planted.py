@@ -15,7 +15,7 @@ from trainables.attacks import Attack
 from trainables.attacks.ball import Ball
 from trainables.attacks.base import untouched
 from trainables.audit.paired import Images
-from trainables.settings import Norm, View
+from trainables.settings import Norm
 
 # How many points inside the ball the readout must call harmless, and how far out they lie at most, in radii.
 INNER: Final = 256
@@ -24,7 +24,7 @@ INNER_RADIUS: Final = 0.95
 # Where the decision boundary lies between the worst inner point (0) and the planted one (1).
 CLOSENESS: Final = 0.99
 
-# The logits of the worst inner point and of the planted one are so far apart.
+# The harmless class's logit; that of the other one is 0 at the worst inner point.
 LOGITS: Final = 10.0
 
 # Of the features' mean variance, added to each: keeps the readout from fitting rounding.
@@ -48,7 +48,7 @@ def plant_and_search(
     model: nn.Module,
     images: Tensor,
     usable: Images,
-    attacks: Sequence[tuple[Attack, View]],
+    attacks: Sequence[Attack],
     *,
     radius: float,
     norm: Norm,
@@ -68,7 +68,7 @@ def plant_and_search(
         model: With a linear layer.
         images: (n, c, h, w).
         usable: Images that may be taken, bool (n,).
-        attacks: Attacks with the logits that each sees; one of them must succeed.
+        attacks: One of them must succeed. They see the raw logits: two classes have no others worth looking at.
         radius: In pixel units.
         norm: Of the ball.
         count: How many images are tried.
@@ -103,17 +103,17 @@ def plant_and_search(
                 logits = model(torch.cat([image, point]))
             if logits.shape != (2, 2) or logits.argmax(1).tolist() != [0, 1]:
                 continue  # what follows the layer undoes the readout
+            results = [_breaks(attack, model, image, label, radius, norm, seed, batch_size) for attack in attacks]
+            if all(broken is None for broken in results):
+                return "its attacks do not run on two classes"
             planted += 1
-            found += any(
-                _breaks(attack, view, model, image, label, radius, norm, seed, batch_size) for attack, view in attacks
-            )
+            found += any(results)
         progress((done + 1) / len(chosen))
     return Planted(planted, found) if planted else "no adversarial example could be planted"
 
 
 def _breaks(
     attack: Attack,
-    view: View,
     model: nn.Module,
     image: Tensor,
     label: Tensor,
@@ -121,11 +121,14 @@ def _breaks(
     norm: Norm,
     seed: int,
     batch_size: int,
-) -> bool:
+) -> bool | None:
+    """Whether an attack breaks the image; None if it cannot be run on two classes."""
     try:
-        result = attack(model, image, label, radius=radius, norm=norm, view=view, seed=seed, batch_size=batch_size)
-    except (RuntimeError, ValueError, IndexError):  # it wants more than two classes, or a gradient where there is none
-        return False
+        result = attack(model, image, label, radius=radius, norm=norm, seed=seed, batch_size=batch_size)
+    except (ValueError, IndexError):  # a loss or a target that wants more
+        return None
+    except RuntimeError as error:  # no gradient where there should be one; torch says the same of too few classes
+        return None if "out of range" in str(error) else False
     return not bool(result.kept)
 
 
@@ -179,10 +182,10 @@ def _readout(features: Tensor) -> tuple[Tensor, Tensor] | None:
     gap = reached - worst
     if not gap > 0:
         return None
-    scale = LOGITS / 2 / gap
-    threshold = worst + CLOSENESS * gap
-    weights = torch.stack([-direction, direction]) * scale
-    bias = torch.stack([threshold, -threshold]) * scale
+    # The harmless class has a constant logit, which the other one reaches at the boundary.
+    scale = LOGITS / (CLOSENESS * gap)
+    weights = torch.stack([torch.zeros_like(direction), direction]) * scale
+    bias = torch.stack([torch.full_like(worst, LOGITS), -worst * scale])
     return weights.to(features.dtype), bias.to(features.dtype)
 
 
