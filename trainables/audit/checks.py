@@ -32,6 +32,7 @@ from trainables.audit.verdict import Check, Claim, Gap
 from trainables.settings import TORCHATTACKS_PREFIX
 
 CROCE: Final = "Croce and Hein 2020, AutoAttack's own flags"
+LOSSES: Final = "Croce and Hein 2020, section 4: cross entropy blinds attacks on confident models"
 CARLINI: Final = "Carlini et al. 2019, On evaluating adversarial robustness"
 PINTOR: Final = "Pintor et al. 2022, Indicators of attack failure"
 ZIMMERMANN: Final = "Zimmermann et al. 2022, Increasing confidence in adversarial robustness evaluations"
@@ -332,7 +333,7 @@ def margin_loss(evidence: Evidence, claim: Claim) -> Check:
         evidence,
         claim,
         "a loss of margins",
-        CROCE,
+        LOSSES,
         ["margin"],
         good="An attack that climbs margins between classes is not stronger.",
         bad="An attack that climbs margins between classes breaks {percent:.1f} % more than those behind this number.",
