@@ -139,6 +139,31 @@ def evaluate(
 
 
 @app.command()
+def audit(
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="Folder of checkpoints, one of them, or RUN/NUMBER.")
+    ],
+    profile: Annotated[str, typer.Option(help="quick (minutes) or reference (AutoAttack, 10,000 random draws).")] = (
+        "quick"
+    ),
+    images: Annotated[
+        int | None, typer.Option(min=1, help="Validation images, from the first on; at least the profile's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything that is drawn.")] = 0,
+    overrides: Overrides = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for audit.json, audit.npz and audit.html.")] = None,
+    runs_dir: RunsDir = RUNS_DIR,
+) -> None:
+    """Say whether a model's robust accuracy can be believed: attack it harder, and check the attacks."""
+    from search.auditing import audit_checkpoints
+    from search.evaluation import Checkpoint, configured
+
+    found = Checkpoint.find(checkpoint, runs_dir)
+    config = configured(found.config, [], None, overrides or [])
+    audit_checkpoints([found], [config], profile, images, seed, output, Console())
+
+
+@app.command()
 def pareto(
     context: typer.Context,
     run: RunName,

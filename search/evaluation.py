@@ -48,13 +48,13 @@ class Checkpoint:
         path: A folder of checkpoints, or one of them.
         config: Of the run, or of ``robustfront train``.
         home: The folder of the run, or of the training.
-        output: Where its evaluations go.
+        number: The trial's; None for a training of its own.
     """
 
     path: Path
     config: SweepConfig
     home: Path
-    output: Path
+    number: str | None
 
     @classmethod
     def find(cls, checkpoint: str, runs_dir: Path) -> Checkpoint:
@@ -76,9 +76,9 @@ class Checkpoint:
         folder = (path if path.is_dir() else path.parent).absolute()
         for above in (folder, *folder.parents[:_LEVELS]):
             if (above / SWEEP_FILE).is_file():
-                return cls(path, load(above / SWEEP_FILE), above, above / "evaluations" / folder.name)
+                return cls(path, load(above / SWEEP_FILE), above, folder.name)
             if (above / TRAIN_FILE).is_file():
-                return cls(path, load(above / TRAIN_FILE), above, above / "evaluation")
+                return cls(path, load(above / TRAIN_FILE), above, None)
         raise UserError(
             f"CHECKPOINT must lie below the {SWEEP_FILE} or beside the {TRAIN_FILE} that it was trained with, "
             f"got {checkpoint}; put that file back"
@@ -86,14 +86,40 @@ class Checkpoint:
 
     def setting(self) -> Mapping[str, Any] | None:
         """The loss and its parameters; None where neither a run's ledger nor ``result.json`` tells them."""
-        if (self.home / SWEEP_FILE).is_file():
+        if self.number is not None:
             from search.status import read_records
 
             records = {record.number: record for record in read_records(Run(self.home, self.config))}
-            record = records.get((self.path if self.path.is_dir() else self.path.parent).absolute().name)
+            record = records.get(self.number)
             return None if record is None else {"loss": record.loss, **record.parameters}
         result = self.home / RESULT_FILE
         return json.loads(result.read_text(encoding="utf-8"))["setting"] if result.is_file() else None
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoints are."""
+        return (self.path if self.path.is_dir() else self.path.parent).absolute()
+
+    @property
+    def newest(self) -> Path:
+        """The file with the model.
+
+        Raises:
+            UserError: There is none.
+        """
+        files = sorted(self.path.glob("epoch-*.pt")) if self.path.is_dir() else [self.path]
+        if not files:
+            raise UserError(f"CHECKPOINT must hold a checkpoint, got {self.path}; train one first")
+        return files[-1]
+
+    @property
+    def outcomes(self) -> Path:
+        """Where the training's per-image outcomes are, if it came to its end."""
+        return self.home / "outcomes.npz" if self.number is None else self.home / "outcomes" / f"{self.number}.npz"
+
+    def place(self, kind: str) -> Path:
+        """Where its ``evaluations`` or ``audits`` go."""
+        return self.home / kind.removesuffix("s") if self.number is None else self.home / kind / self.number
 
 
 def configured(
@@ -184,10 +210,8 @@ def evaluate_checkpoint(
             raise UserError(f"robustness.{error}") from None
     seconds = time.monotonic() - began
 
-    beside = (
-        checkpoint.output if split == "validation" else checkpoint.output.with_name(f"{checkpoint.output.name}-test")
-    )
-    folder = output or beside
+    place = checkpoint.place("evaluations")
+    folder = output or (place if split == "validation" else place.with_name(f"{place.name}-test"))
     folder.mkdir(parents=True, exist_ok=True)
     frame = accuracy_frame(outcomes)
     outcomes.save(folder / "outcomes.npz")

@@ -27,22 +27,26 @@ from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
+import numpy as np
 import torch
 import torchattacks
 from torch import Tensor, nn
 
 from tests.benchmarks.sweep_vs_naive import environment
+from tests.trainables.naive_simba import naive_simba
 from tests.trainables.reference_models import reference_model
-from trainables.attacks import PGD, Attack, DeepFool
+from trainables.attacks import APGD, PGD, Attack, DeepFool, SimBA
 from trainables.attacks.ball import Ball
 from trainables.attacks.base import Batch
 from trainables.attacks.pgd import RELATIVE_STEP
+from trainables.attacks.simba import random_orders
 from trainables.losses import normalize_logits
-from trainables.settings import View
+from trainables.settings import AttackLoss, View
 
 BATCH: Final = 128
+SIMBA_QUERIES: Final = 300
 # After which steps the share of standing images is shown, as shares of all steps.
 MOMENTS: Final = (0.02, 0.04, 0.1, 0.2, 0.5, 1.0)
 
@@ -116,6 +120,31 @@ def torchattacks_pgd(model: nn.Module, images: Tensor, labels: Tensor, epsilon: 
     return found
 
 
+def torchattacks_apgd(loss: AttackLoss) -> Attacked:
+    """Batched; what is misclassified leaves the batch after every restart, of which there is one."""
+
+    def run(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
+        found: Tensor = torchattacks.APGD(model, norm="L2", eps=epsilon, steps=50, loss=loss)(images, labels)
+        return found
+
+    return run
+
+
+def plain_simba(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
+    """Image by image, a query at a time, as the paper's listing goes."""
+    found = images.clone()
+    orders = random_orders(len(images), np.zeros(images[0].numel()), np.random.default_rng(0)).tolist()
+    with torch.no_grad():
+        standing = (model(images).argmax(1) == labels).nonzero().flatten().tolist()
+    for i in standing:
+        result = naive_simba(
+            model, images[i : i + 1], int(labels[i]), orders[i], radius=epsilon, queries=SIMBA_QUERIES, step=0.2
+        )
+        if result.broken:
+            found[i] = result.image[0]
+    return found
+
+
 EVERYWHERE: Final = tuple(Case(loss, view, 1.5) for loss in ("sce", "i-sce") for view in ("raw", "normalized"))
 
 CONTESTS: Final = (
@@ -145,6 +174,27 @@ CONTESTS: Final = (
         "50 steps of 2.5 epsilon / 50, cross entropy, one random start",
         2.0,
         tuple(Case(loss, "raw", epsilon) for loss in ("sce", "i-sce") for epsilon in (3.0, 0.5)),
+    ),
+    *(
+        Contest(
+            f"apgd50-{loss}",
+            "torchattacks.APGD",
+            lambda loss=loss: APGD(loss, steps=50),  # type: ignore[misc]
+            torchattacks_apgd(loss),
+            "50 steps, one random start",
+            2.0,
+            tuple(Case(network, "raw", epsilon) for network in ("sce", "i-sce") for epsilon in (3.0, 0.5)),
+        )
+        for loss in get_args(AttackLoss)
+    ),
+    Contest(
+        "simba",
+        "a plain transcription",
+        lambda: SimBA(SIMBA_QUERIES, step=0.2),
+        plain_simba,
+        f"{SIMBA_QUERIES} queries of steps of 0.2 along pixels",
+        20.0,
+        (Case("sce", "raw", 1.5), Case("i-sce", "raw", 1.5)),
     ),
 )
 

@@ -1,0 +1,204 @@
+"""The active test: is an adversarial example found that is known to be there?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainables.attacks import Attack
+from trainables.attacks.ball import Ball
+from trainables.attacks.base import untouched
+from trainables.audit.paired import Images
+from trainables.settings import Norm
+
+# How many points inside the ball the readout must call harmless, and how far out they lie at most, in radii.
+INNER: Final = 256
+INNER_RADIUS: Final = 0.95
+
+# Where the decision boundary lies between the worst inner point (0) and the planted one (1).
+CLOSENESS: Final = 0.99
+
+# The harmless class's logit; that of the other one is 0 at the worst inner point.
+LOGITS: Final = 10.0
+
+# Of the features' mean variance, added to each: keeps the readout from fitting rounding.
+RIDGE: Final = 1e-3
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What attacks made of planted adversarial examples.
+
+    Args:
+        planted: Images for which one could be planted.
+        found: How many of them the attacks broke.
+    """
+
+    planted: int
+    found: int
+
+
+def plant_and_search(
+    model: nn.Module,
+    images: Tensor,
+    usable: Images,
+    attacks: Sequence[Attack],
+    *,
+    radius: float,
+    norm: Norm,
+    count: int,
+    seed: int,
+    batch_size: int,
+    progress: Callable[[float], None],
+) -> Planted | str:
+    """The binarization test, small: one boundary point an image, a readout by ridge regression.
+
+    For each image the model's last linear layer is replaced by a readout for two classes that calls the image and
+    random points around it harmless, and one random point at the radius adversarial. So one adversarial example is
+    there for certain, and an attack that cannot find any fails where it need not. Whatever the model does after its
+    last linear layer, it still does.
+
+    Args:
+        model: With a linear layer.
+        images: (n, c, h, w).
+        usable: Images that may be taken, bool (n,).
+        attacks: One of them must succeed. They see the raw logits: two classes have no others worth looking at.
+        radius: In pixel units.
+        norm: Of the ball.
+        count: How many images are tried.
+        seed: In [0, 2^32).
+        batch_size: Images a pass.
+        progress: Told which share is done.
+
+    Returns:
+        What was found, or why it could not be tried.
+
+    Source:
+        Zimmermann et al. 2022, "Increasing confidence in adversarial robustness evaluations", section 4. Theirs has a
+        readout by logistic regression and 999 inner points.
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        return "the model has no linear layer to replace"
+    planted = found = 0
+    chosen = np.flatnonzero(usable)[:count]
+    label = torch.zeros(1, dtype=torch.int64, device=images.device)
+    for done, i in enumerate(chosen):
+        rng = np.random.default_rng([seed, int(i)])
+        image = images[i : i + 1].contiguous()
+        point = _on_sphere(image, Ball(radius, norm), rng)
+        inner = torch.cat([image, _inside(image, Ball(INNER_RADIUS * radius, norm), rng)])
+        with untouched(model), torch.no_grad():
+            readout = _readout(_features(model, layers[-1], torch.cat([inner, point])))
+        if readout is None:
+            continue
+        with _replaced(layers[-1], *readout):
+            with untouched(model), torch.no_grad():
+                logits = model(torch.cat([image, point]))
+            if logits.shape != (2, 2) or logits.argmax(1).tolist() != [0, 1]:
+                continue  # what follows the layer undoes the readout
+            results = [_breaks(attack, model, image, label, radius, norm, seed, batch_size) for attack in attacks]
+            if all(broken is None for broken in results):
+                return "its attacks do not run on two classes"
+            planted += 1
+            found += any(results)
+        progress((done + 1) / len(chosen))
+    return Planted(planted, found) if planted else "no adversarial example could be planted"
+
+
+def _breaks(
+    attack: Attack,
+    model: nn.Module,
+    image: Tensor,
+    label: Tensor,
+    radius: float,
+    norm: Norm,
+    seed: int,
+    batch_size: int,
+) -> bool | None:
+    """Whether an attack breaks the image; None if it cannot be run on two classes."""
+    try:
+        result = attack(model, image, label, radius=radius, norm=norm, seed=seed, batch_size=batch_size)
+    except (ValueError, IndexError):  # a loss or a target that wants more
+        return None
+    except RuntimeError as error:  # no gradient where there should be one; torch says the same of too few classes
+        return None if "out of range" in str(error) else False
+    return not bool(result.kept)
+
+
+def _on_sphere(image: Tensor, ball: Ball, rng: np.random.Generator) -> Tensor:
+    """A random point at the radius and inside the pixel box."""
+    change = _directions(image, 1, ball, rng)
+    for _ in range(20):  # what the box takes away is made up for by the rest
+        change = (image + change).clamp(0, 1) - image
+        change = change * (ball.radius / ball.size(change).clamp_min(torch.finfo(change.dtype).tiny))
+    return ball.project(image + change, image)
+
+
+def _inside(image: Tensor, ball: Ball, rng: np.random.Generator) -> Tensor:
+    """Points uniform in the ball, pushed into the pixel box, (INNER, c, h, w)."""
+    change = _directions(image, INNER, ball, rng)
+    if ball.norm == "l2":
+        lengths = rng.random((INNER, 1, 1, 1)) ** (1 / image.numel())
+        change = change / ball.size(change) * torch.from_numpy(lengths).to(change)
+    return ball.project(image + ball.radius * change, image)
+
+
+def _directions(image: Tensor, count: int, ball: Ball, rng: np.random.Generator) -> Tensor:
+    """Of any length in L2; in Linf uniform in the unit cube."""
+    shape = (count, *image.shape[1:])
+    draws = rng.standard_normal(shape) if ball.norm == "l2" else rng.uniform(-1, 1, shape)
+    return torch.from_numpy(draws).to(image)
+
+
+def _features(model: nn.Module, layer: nn.Linear, images: Tensor) -> Tensor:
+    """What the layer reads, (n, d)."""
+    caught: list[Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda _, arguments: caught.append(arguments[0]))
+    try:
+        model(images)
+    finally:
+        handle.remove()
+    return caught[-1].flatten(1)
+
+
+def _readout(features: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Weights (2, d) and bias (2,) that tell the last point from all before it; None if no hyperplane does."""
+    points = features.double()
+    inner, planted = points[:-1], points[-1]
+    centre = inner.mean(0)
+    spread = (inner - centre).T @ (inner - centre) / len(inner)
+    ridge = RIDGE * spread.diagonal().mean()
+    if not ridge > 0:
+        return None
+    direction = torch.linalg.solve(spread + ridge * torch.eye(len(spread)).to(spread), planted - centre)
+    worst, reached = (inner @ direction).max(), planted @ direction
+    gap = reached - worst
+    if not gap > 0:
+        return None
+    # The harmless class has a constant logit, which the other one reaches at the boundary.
+    scale = LOGITS / (CLOSENESS * gap)
+    weights = torch.stack([torch.zeros_like(direction), direction]) * scale
+    bias = torch.stack([torch.full_like(worst, LOGITS), -worst * scale])
+    return weights.to(features.dtype), bias.to(features.dtype)
+
+
+@contextmanager
+def _replaced(layer: nn.Linear, weights: Tensor, bias: Tensor) -> Iterator[None]:
+    """The layer reads out two classes inside, and is as it was afterwards."""
+
+    def read(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
+        del module, output
+        return nn.functional.linear(arguments[0].flatten(1), weights, bias)
+
+    handle = layer.register_forward_hook(read)
+    try:
+        yield
+    finally:
+        handle.remove()
