@@ -6,6 +6,7 @@
 same network (LeNet-5 on MNIST digits, trained as the reference models of the tests), frozen and row by row in memory,
 in batches of the same size and on one thread. What else is equal is said in each row. They run in turns, ours, theirs,
 ours; a ratio is the seconds of theirs by the mean of ours before and after, and the median over the repeats counts.
+Seconds are the process's on the processor, so that others on the machine do not count but by the caches they take.
 
 Speed says nothing without what was found: the accuracy that is left within the radius, the median norm over the images
 that both sides fool, and the images that a side leaves unfooled at any norm are beside it. They need not be equal: our
@@ -210,7 +211,7 @@ class Result:
         goal: The ratio that was hoped for.
         images: How many the network gets right; the others are attacked by neither, or count for neither.
         ratios: Their seconds by ours, one a repeat.
-        seconds: The median of ours and of theirs.
+        seconds: The median of ours and of theirs, on the processor.
         forward: Images that went forward, ours and theirs.
         accuracy: Share of all images whose label survives within the radius, after ours and after theirs.
         unfooled: Images whose label survives at any norm, ours and theirs.
@@ -270,9 +271,9 @@ def meet(contest: Contest, case: Case, count: int, repeats: int) -> Result:
         return torch.cat([contest.theirs(theirs_sees, *part, case.epsilon) for part in parts]).detach()
 
     def timed(side: Callable[[], Tensor]) -> tuple[float, int, Tensor]:
-        before, start = passed, time.perf_counter()
+        before, start = passed, time.process_time()
         found = side()
-        return time.perf_counter() - start, passed - before, found
+        return time.process_time() - start, passed - before, found
 
     with torch.random.fork_rng(devices=()), torch.no_grad():
         torch.manual_seed(0)
