@@ -283,7 +283,7 @@ def _resumable(run: Run) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        reason = f"{error.strerror}: {error.filename}"
+        reason = f"{error.strerror}: {error.filename or run.folder}"
     except Halted as halted:
         reason = str(halted)
     else:
