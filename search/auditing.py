@@ -188,7 +188,7 @@ def _run(
     from trainables.checkpoint import load_trained
     from trainables.data.splits import load_splits
 
-    torch.set_num_threads(available_cpus())
+    torch.set_num_threads(min(available_cpus(), torch.get_num_threads()))  # OMP_NUM_THREADS is heeded
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     splits = load_splits(config.data, device)
     try:
