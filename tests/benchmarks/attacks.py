@@ -191,7 +191,7 @@ CONTESTS: Final = (
             torchattacks_apgd(loss),
             "50 steps, one random start",
             2.0,
-            tuple(Case(network, "raw", epsilon) for network in ("sce", "i-sce") for epsilon in (3.0, 0.5)),
+            EARLY_AND_HARDLY,
         )
         for loss in get_args(AttackLoss)
     ),
