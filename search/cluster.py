@@ -17,7 +17,7 @@ from typing import Any, Final
 import psutil
 
 from search.config import SweepConfig, available_cpus
-from search.errors import Halted, UserError
+from search.errors import Halted, SweepFailed, UserError
 
 _OBJECT_STORE_BYTES: Final = 200_000_000  # nothing large travels: every worker reads the data itself
 _CONNECT_SECONDS: Final = 5.0
@@ -46,6 +46,7 @@ def connected(config: SweepConfig, address: str | None) -> Iterator[Connection]:
 
     Raises:
         UserError: The cluster does not answer, or has not what the configuration asks for.
+        SweepFailed: Our own Ray does not start.
     """
     if address is not None:
         _check_address(address)
@@ -60,8 +61,7 @@ def connected(config: SweepConfig, address: str | None) -> Iterator[Connection]:
                 "object_store_memory": _OBJECT_STORE_BYTES,
             }
         try:
-            with _without_monitors():
-                ray.init(address=address or "local", **options)
+            _start(address, options)
             logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it would report, the ledger does
             _check_cluster(
                 config, ray.cluster_resources(), "this machine has" if address is None else "the cluster has"
@@ -79,6 +79,21 @@ def connected(config: SweepConfig, address: str | None) -> Iterator[Connection]:
             ) from None
         finally:
             ray.shutdown()
+
+
+def _start(address: str | None, options: dict[str, Any]) -> None:
+    import ray
+
+    try:
+        with _without_monitors():
+            ray.init(address=address or "local", **options)
+    except Exception as error:  # Ray has nothing narrower for processes that do not come up in time
+        if address is not None:
+            raise
+        reason = str(error).split(". ")[0].rstrip(".")
+        raise SweepFailed(
+            f"Ray did not start on this machine ({reason}); run the same command again once the machine is less busy"
+        ) from None
 
 
 @contextmanager

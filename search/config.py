@@ -46,6 +46,7 @@ SamplerName = Literal["tpe", "nsga2", "nsga3", "gp", "qmc", "random", "grid"]
 # Of the names of the studies beside the search's own.
 BASELINES_SUFFIX: Final = "-baselines"
 REPLICATES_SUFFIX: Final = "-replicates"
+_FP32_EPSILON, _FP32_TINY = 2.0**-23, 2.0**-126  # spacing at 1; the smallest number in full precision
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -72,8 +73,8 @@ class Range(_Section):
 
     @property
     def lowest(self) -> float:
-        """The smallest number that may be suggested."""
-        return math.nextafter(self.low, math.inf) if self.low_exclusive else self.low
+        """The smallest number that may be suggested: off an open end in single precision too, where losses compute."""
+        return self.low + max(abs(self.low) * _FP32_EPSILON, _FP32_TINY) if self.low_exclusive else self.low
 
     def contains(self, value: float) -> bool:
         """Whether the search may try ``value``."""

@@ -6,6 +6,12 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+from search.cluster import connected
+from search.errors import SweepFailed
+from tests.search.examples import small_config
+
 # Ray is imported where a sweep imports it: it reads its environment then, and would otherwise start every process anew
 # through uv where an ancestor is `uv run`.
 PROCESSES = """
@@ -41,3 +47,12 @@ def test_trials_run_in_processes_that_have_been_made_ready_beforehand() -> None:
     done = subprocess.run([sys.executable, "-c", PROCESSES], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {"waited": True, "ready": True}
+
+
+def test_a_ray_that_does_not_come_up_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(**_: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen because of many things.")
+
+    monkeypatch.setattr("ray.init", late)
+    with pytest.raises(SweepFailed, match=r"^Ray did not start on this machine \(The current node timed out"):
+        connected(small_config(), None).__enter__()

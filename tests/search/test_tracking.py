@@ -27,6 +27,7 @@ from search.tracking import DatasetInfo, ParentInfo, Tracker, TrackingReport, me
 # What MLflow itself calls is not ours to change.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
+ROOT = Path(__file__).parents[2]
 EXPERIMENT = "digits"
 START = 1_790_000_000.0
 History = list[dict[str, float]]
@@ -122,6 +123,18 @@ class Shown:
 
     def history(self, run: Any, name: str) -> list[tuple[int, float]]:
         return [(metric.step, metric.value) for metric in self.client.get_metric_history(run.info.run_id, name)]
+
+
+def test_what_mlflow_would_log_of_a_write_that_fails_is_not_printed(store: str, tmp_path: Path) -> None:
+    code = (
+        "import sqlite3, sys; from pathlib import Path; from tests.search.test_tracking import *\n"
+        "sqlite3.connect(sys.argv[1].removeprefix('sqlite:///')).execute('DROP TABLE metrics')\n"
+        "print(mirror(sys.argv[1], Path(sys.argv[2]), [trial()]).error)"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, store, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "table metrics" in done.stdout
+    assert done.stderr == ""
 
 
 def test_import_is_light() -> None:
