@@ -148,10 +148,10 @@ class LedgerSearcher(Searcher):
             return None
         try:
             value = patiently(call, STORAGE_SECONDS, self._waiting)
+            self._waiting("")
         except Exception as error:
             self._error = error
             return None
-        self._waiting("")
         return value
 
     def save(self, checkpoint_path: str) -> None:

@@ -171,7 +171,8 @@ def _run_trials(
 
     def waiting(reason: str) -> None:
         progress.waiting(reason)
-        signals.check()
+        if reason:  # once the storage answers, the end of Tune's turn is where to stop
+            signals.check()
 
     halving = make_halving(config)
     if halving is not None:

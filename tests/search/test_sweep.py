@@ -350,6 +350,42 @@ def test_interrupted_twice_and_resumed_it_loses_and_doubles_nothing(tmp_path: Pa
             assert sorted(steps) == list(range(1, 11))
 
 
+# Its own signal in the middle of a write to the ledger, which Tune asked for.
+SIGNALLED = """
+import os, signal, sys
+from search.cli import main
+from search.ledger import Ledger
+
+name = sys.argv.pop(1)
+original = getattr(Ledger, name)
+
+def signalled(*arguments, **options):
+    setattr(Ledger, name, original)  # a second signal would not wait
+    value = original(*arguments, **options)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return value
+
+setattr(Ledger, name, signalled)
+main()
+"""
+
+
+@pytest.mark.parametrize("write", ["ask", "report", "finish"])
+def test_a_signal_within_a_write_to_the_ledger_waits_for_its_end(tmp_path: Path, write: str) -> None:
+    command = [sys.executable, "-c", SIGNALLED, write, "sweep", str(QUICKSTART)]
+    command += [word for setting in SMALL for word in ("--set", setting)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 130, done.stderr
+    assert "robustfront resume quickstart" in done.stdout
+    assert "Traceback" not in done.stderr
+    status = read_status("quickstart", tmp_path / "runs", verify=True).to_json()
+    assert status["state"] == "interrupted"
+    assert status["differences"] == []
+    assert status["baselines"]["complete"] == (write == "finish")
+
+
 def test_settings_that_others_leave_behind_are_stopped_early(tmp_path: Path) -> None:
     settings = (
         *SMALL,
