@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import os
@@ -142,16 +143,35 @@ class Connection:
 
     def close(self) -> None:
         """Begins to leave Ray, or to end our own, in the background; again for nothing."""
-        import ray
-
         if self._ending is None:
-            self._ending = threading.Thread(target=ray.shutdown, name="ray-shutdown")
+            self._ending = threading.Thread(target=_shut_down, name="ray-shutdown")
             self._ending.start()
+
+    @property
+    def closing(self) -> bool:
+        """Whether ``close`` has something to do yet."""
+        return self._ending is not None and self._ending.is_alive()
 
     def wait(self) -> None:
         """Waits until Ray is closed."""
         if self._ending is not None:
             self._ending.join()
+
+
+def _shut_down() -> None:
+    """Closes Ray while other threads work, and none of them frees a reference of Ray's.
+
+    That would end the process at once, without its results: "The core worker has already been shutdown". Tune leaves
+    some in cycles: they are collected before, and what else there may be after.
+    """
+    import ray
+
+    gc.collect()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        gc.enable()
 
 
 def _own_token() -> dict[str, str]:

@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-TRIALS = 12
+TRIALS = 40  # of a second each: more than two kills and a server that comes back can take
 KILLS = 2  # an even number: one while the server is down, one after its return
 MOST_SECONDS = 2.0  # between an epoch or a trial more and what is done to it
 

@@ -56,3 +56,29 @@ def test_a_ray_that_does_not_come_up_is_told_in_one_line(monkeypatch: pytest.Mon
     monkeypatch.setattr("ray.init", late)
     with pytest.raises(SweepFailed, match=r"^Ray did not start on this machine \(The current node timed out"):
         connected(small_config(), None).__enter__()
+
+
+# Cycles with references of Ray's, such as Tune leaves, that the garbage collector would find while Ray is closed.
+FREED = """
+import gc, time
+from search.cluster import connected
+from tests.search.examples import small_config
+
+if __name__ == "__main__":
+    with connected(small_config(search={"trials": 2, "concurrency": 1}), None) as connection:
+        import ray
+
+        references = [ray.put(0) for _ in range(4000)]
+        connection.close()
+        while connection.closing:
+            for _ in range(10):
+                cycle = [references.pop() if references else None]
+                cycle.append(cycle)
+            time.sleep(0.001)
+    print("alive", gc.isenabled())
+"""
+
+
+def test_what_tune_leaves_behind_may_become_garbage_while_ray_is_closed() -> None:
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "alive True\n"), done.stderr
