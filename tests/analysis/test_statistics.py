@@ -8,7 +8,14 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.statistics import McNemar, difference_interval, mcnemar, student_interval, wilson_interval
+from analysis.statistics import (
+    McNemar,
+    difference_interval,
+    mcnemar,
+    rank_correlation,
+    student_interval,
+    wilson_interval,
+)
 
 
 @given(st.integers(1, 2000), st.floats(0, 1), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
@@ -103,3 +110,36 @@ def test_equal_proportions_rarely_seem_to_differ() -> None:
     draws = rng.binomial(500, 0.35, size=(4000, 2)).tolist()
     above = np.mean([difference_interval((one, 500), (other, 500)).low > 0 for one, other in draws])
     assert 0.015 < above < 0.035  # 2.5 % on this side
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=5, max_size=40))
+def test_rank_correlation_is_scipys(pairs: list[tuple[int, int]]) -> None:
+    first, second = zip(*pairs, strict=True)
+    found = rank_correlation(first, second)
+    if len(set(first)) == 1 or len(set(second)) == 1:
+        assert math.isnan(found.rho)
+        assert found.interval == (-1, 1)
+        return
+    assert found.rho == pytest.approx(scipy.stats.spearmanr(first, second).statistic, abs=1e-12)
+    assert -1 <= found.interval.low <= found.rho <= found.interval.high <= 1
+    assert found.interval.low < found.interval.high
+
+
+def test_rank_correlations_interval_covers() -> None:
+    # Normal pairs of correlation r have Spearman's rho 6 / pi asin(r / 2).
+    rng = np.random.default_rng(0)
+    rho, covered, runs = 0.8, 0, 400
+    r = 2 * math.sin(math.pi * rho / 6)
+    for _ in range(runs):
+        first = rng.standard_normal(20)
+        second = r * first + math.sqrt(1 - r * r) * rng.standard_normal(20)
+        low, high = rank_correlation(first, second).interval
+        covered += low <= rho <= high
+    assert 0.92 <= covered / runs <= 0.98
+
+
+def test_rank_correlation_refuses() -> None:
+    with pytest.raises(ValueError, match=r"^second must"):
+        rank_correlation([1, 2, 3, 4, 5], [1, 2, 3, 4])
+    with pytest.raises(ValueError, match=r"^first must"):
+        rank_correlation([1, 2, 3, 4], [1, 2, 3, 4])
