@@ -22,7 +22,15 @@ import pandas as pd
 
 from analysis import atomic
 from analysis.pareto import Direction, is_nondominated
-from analysis.records import ATTACK_SEPARATOR, RADIUS_SEPARATOR, WORST_VIEW, images_of, is_under_attack
+from analysis.records import (
+    ATTACK_SEPARATOR,
+    CLAIMED,
+    RADIUS_SEPARATOR,
+    WORST_CASE,
+    WORST_VIEW,
+    images_of,
+    is_under_attack,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -211,6 +219,19 @@ class _ParetoPlot:
     def names(self) -> list[str]:
         return list(self.objectives)
 
+    def claims(self) -> list[tuple[Array, Array]]:
+        """Of every setting that an audit lowered: x and y from what it claimed to what holds, (2,) each."""
+        if CLAIMED not in self.search.columns or WORST_CASE not in self.names:
+            return []
+        both = pd.concat([self.search, self.baselines], ignore_index=True)
+        axis = self.names.index(WORST_CASE)
+        rows = both[both[CLAIMED] > both[WORST_CASE]]
+        holds = [self.bars(rows, 0)[0], self.bars(rows, 1)[0]]
+        claimed = list(holds)
+        claimed[axis] = self.scales[axis].factor * rows[CLAIMED].to_numpy(dtype=np.float64)
+        ends = np.stack([claimed, holds], axis=-1)  # (axis, setting, end)
+        return [(ends[0, row], ends[1, row]) for row in range(len(rows))]
+
     def step(self) -> tuple[Array, Array, Literal["pre", "post"]]:
         """The boundary of what the front dominates, as a step line from point to point."""
         points = self.search.loc[self.on_front, self.names].to_numpy(dtype=np.float64)
@@ -235,6 +256,7 @@ class _ParetoPlot:
         """Bars may be long; the points decide, with room for half the longest bar."""
         both = pd.concat([self.search, self.baselines], ignore_index=True)
         value, error = self.bars(both, axis)
+        value = np.concatenate([value, *(claim[axis] for claim in self.claims())])
         room = max(0.12 * float(np.ptp(value)), 0.5 * float(error.max()), 1e-6 * max(1.0, float(np.abs(value).max())))
         return float(value.min()) - room, float(value.max()) + room
 
@@ -247,6 +269,10 @@ class _ParetoPlot:
             if not rows.empty:
                 x, y = self.bars(rows, 0)[0], self.bars(rows, 1)[0]
                 axes.scatter(x, y, s=30, color=colour, marker=marker, edgecolor="white", lw=0.8, label=label, zorder=3)
+        for k, (x, y) in enumerate(self.claims()):
+            axes.plot(x, y, color=GREY, lw=0.8, ls=":", zorder=2)
+            name = "claimed before the audit" if k == 0 else None
+            axes.scatter(x[:1], y[:1], s=40, facecolor="none", edgecolor=GREY, lw=1.0, label=name, zorder=3)
         self._marks(axes, self.search[self.on_front], BLUE, "o", "Pareto-optimal", 4)
         if self.whole:
             x, y, where = self.step()
@@ -309,6 +335,20 @@ class _ParetoPlot:
             shape = "vh" if where == "pre" else "hv"
             line = {"color": BLUE, "width": 2, "shape": shape}
             traces.append(go.Scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False))
+        for k, (x, y) in enumerate(self.claims()):
+            traces.append(
+                go.Scatter(
+                    x=x,
+                    y=y,
+                    mode="lines+markers",
+                    name="claimed before the audit",
+                    legendgroup="claimed",
+                    showlegend=legend and k == 0,
+                    line={"color": GREY, "width": 1, "dash": "dot"},
+                    marker={"color": GREY, "symbol": ["circle-open", "circle"], "size": [9, 1]},
+                    hoverinfo="skip",
+                )
+            )
         groups = [
             ("dominated", self.search[~self.on_front & ~self.infeasible], GREY, "circle", 8),
             ("misses a constraint", self.search[self.infeasible], GREY, "x", 8),

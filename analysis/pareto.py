@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from analysis.records import TrialRecord, in_order, is_accuracy
+from analysis.records import CLAIMED, TrialRecord, in_order, is_accuracy
 from analysis.statistics import difference_interval
 
 Direction = Literal["maximize", "minimize"]
@@ -189,7 +189,8 @@ def pareto_entries(
 
     Returns:
         One entry a trial: number, loss, params; each objective, and NAME_interval as [low, high] (None where there is
-        no interval); feasible and violation where there are constraints; origin of a trial that was taken over;
+        no interval); of a setting that was audited, claimed_accuracy and the verdict on it, for robust_accuracy is what
+        was verified then; feasible and violation where there are constraints; origin of a trial that was taken over;
         replicates (how many), their seeds; command. Where the test split has been opened: test_openings, and of each
         setting that was evaluated on it test_NAME and test_NAME_interval of each accuracy, and below_validation, the
         objectives that ``flattered`` names.
@@ -206,6 +207,8 @@ def pareto_entries(
             interval = record.interval(name)
             entry[name] = float(record.objectives[name])
             entry[f"{name}_interval"] = None if np.isnan(interval.low) else [float(interval.low), float(interval.high)]
+        if record.verdict is not None:
+            entry |= {"claimed_accuracy": float(record.accuracies[CLAIMED]), "verdict": record.verdict}
         if verification is not None and verification.openings:
             entry |= _test_entry(record, names, verification)
         if record.constraints:

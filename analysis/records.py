@@ -31,6 +31,9 @@ NO_INTERVAL: Final = Interval(math.nan, math.nan)
 WORST_CASE: Final = "robust_accuracy"
 ATTACK_SEPARATOR: Final = "/"  # between attack and view in an accuracy's name
 RADIUS_SEPARATOR: Final = "@"  # before a further radius in the name of the worst case there
+# What an audit leaves of the worst case, and what was claimed where the verified number has taken its place.
+VERIFIED: Final = "verified_accuracy"
+CLAIMED: Final = "claimed_accuracy"
 WORST_VIEW: Final = "worst"  # in the view's place: the accuracy at worst over the views
 
 
@@ -52,7 +55,7 @@ def is_accuracy(measure: str) -> bool:
 
 def is_under_attack(measure: str) -> bool:
     """Whether a measure is a fraction of the attacked images: the worst case (at any radius), or one attack's."""
-    return measure.split(RADIUS_SEPARATOR)[0] == WORST_CASE or ATTACK_SEPARATOR in measure
+    return measure.split(RADIUS_SEPARATOR)[0] in (WORST_CASE, VERIFIED, CLAIMED) or ATTACK_SEPARATOR in measure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,8 @@ class TrialRecord:
         origin: The earlier run and number (``first/7``) of a trial that was taken over; None of the run's own.
         extends: The number of the trial that these are further replicates of; None of a trial of its own.
         extensions: The numbers of the further replicates that are pooled into this record.
+        verdict: What the audit says of the worst case: ``sound``, ``masked`` or ``suspicious``; None where there was
+            none. What holds is ``verified_accuracy`` among the accuracies.
     """
 
     number: str
@@ -106,6 +111,7 @@ class TrialRecord:
     origin: str | None = None
     extends: str | None = None
     extensions: tuple[str, ...] = ()
+    verdict: str | None = None
 
     def __post_init__(self) -> None:
         assert (self.kind == "replicates") == (self.extends is not None), self.number
@@ -176,7 +182,7 @@ def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
         loss; each parameter; each objective, then each accuracy, as NAME, NAME_low, NAME_high; NAME[r] of each
         replicate r; feasible, violation (of complete trials); replicates (how many), seeds; images_NAME; epochs,
         train_seconds, attack_seconds, seconds; started, finished (ISO 8601, UTC); failure, checkpoint, outcomes,
-        origin, extends. What a trial does not have is missing (NaN, NA).
+        origin, extends, verdict. What a trial does not have is missing (NaN, NA).
     """
     import pandas as pd
 
@@ -238,6 +244,7 @@ def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
     text("outcomes", (record.outcomes for record in ordered))
     text("origin", (record.origin for record in ordered))
     text("extends", (record.extends for record in ordered))
+    text("verdict", (record.verdict for record in ordered))
     return pd.DataFrame(columns)
 
 

@@ -23,10 +23,11 @@ from rich.text import Text
 from analysis import atomic
 from analysis.records import WORST_CASE
 from analysis.statistics import wilson_interval
+from search.checkpoint import Checkpoint
 from search.config import SweepConfig, available_cpus
 from search.dataset import prepare_dataset
 from search.errors import UserError
-from search.evaluation import Checkpoint
+from search.replicates import worst_verdict
 from search.results import radius_title
 from search.runs import relative
 
@@ -115,6 +116,44 @@ def audit_checkpoints(
         console.print(f"Written to {relative(folder.absolute())}", highlight=False, soft_wrap=True)
         documents.append(document)
     return documents
+
+
+def audit_trial(checkpoint: str, profile: str, threads: int) -> dict[str, Any]:
+    """Audits a trial's newest checkpoint in this process and says what came out; one audited before is not again.
+
+    Args:
+        checkpoint: Path of the trial's folder of checkpoints.
+        profile: ``quick`` or ``reference``.
+        threads: torch threads.
+
+    Returns:
+        What ``Ledger.audited`` takes.
+
+    Raises:
+        UserError: As ``audit_checkpoints``.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    found = Checkpoint.find(checkpoint, Path())
+    return summary_of(_audited(found, found.config, profile, None, 0, found.place("audits"), Console(quiet=True)))
+
+
+def summary_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What an ``audit.json`` says of the worst case over the attacks, as ``Ledger.audited`` takes it.
+
+    Where the training's own outcomes are lost, nothing was claimed: then of everything that was run.
+    """
+    replicates = document["replicates"]
+    claims = [[claim for claim in one["claims"] if claim["name"] == WORST_CASE] for one in replicates]
+    if not all(claims):
+        verdict, images = document["verdict"], document["images"]
+        verified = [one["verified"]["accuracy"] for one in replicates]
+    else:
+        verdict = worst_verdict([claim["verdict"] for [claim] in claims])
+        images = claims[0][0]["images"]
+        verified = [claim["verified"] for [claim] in claims]
+    return {"verdict": verdict, "profile": document["profile"], "images": images, "verified": verified}
 
 
 def _audited(

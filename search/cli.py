@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -131,7 +131,8 @@ def evaluate(
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Attack a trained model anew: accuracy by attack and radius, as a table and as curves."""
-    from search.evaluation import Checkpoint, configured, evaluate_checkpoint
+    from search.checkpoint import Checkpoint
+    from search.evaluation import configured, evaluate_checkpoint
 
     found = Checkpoint.find(checkpoint, runs_dir)
     config = configured(found.config, attack or [], epsilon, overrides or [])
@@ -140,12 +141,16 @@ def evaluate(
 
 @app.command()
 def audit(
-    checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="Folder of checkpoints, one of them, or RUN/NUMBER.")
+    subject: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|CHECKPOINT", help="A finished run, a folder of checkpoints, one of them, or RUN/NUMBER."
+        ),
     ],
-    profile: Annotated[str, typer.Option(help="quick (minutes) or reference (AutoAttack, 10,000 random draws).")] = (
-        "quick"
-    ),
+    profile: Annotated[
+        Literal["quick", "reference"],
+        typer.Option(help="quick (minutes) or reference (AutoAttack, 10,000 random draws)."),
+    ] = "quick",
     images: Annotated[
         int | None, typer.Option(min=1, help="Validation images, from the first on; at least the profile's.")
     ] = None,
@@ -154,13 +159,29 @@ def audit(
     output: Annotated[Path | None, typer.Option(help="Folder for audit.json, audit.npz and audit.html.")] = None,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
-    """Say whether a model's robust accuracy can be believed: attack it harder, and check the attacks."""
+    """Say whether a robust accuracy can be believed, that of a model or of a run's contenders: attack it harder."""
     from search.auditing import audit_checkpoints
-    from search.evaluation import Checkpoint, configured
+    from search.checkpoint import Checkpoint
+    from search.evaluation import configured
 
-    found = Checkpoint.find(checkpoint, runs_dir)
+    if Run.is_there(subject, runs_dir):
+        _audit_run(Run.open(subject, runs_dir), profile, {"--images": images, "--set": overrides, "--output": output})
+        return
+    found = Checkpoint.find(subject, runs_dir)
     config = configured(found.config, [], None, overrides or [])
     audit_checkpoints([found], [config], profile, images, seed, output, Console())
+
+
+def _audit_run(run: Run, profile: Literal["quick", "reference"], given: Mapping[str, object]) -> None:
+    from search.sweep import audit_run
+
+    for name, value in given.items():
+        if value:
+            raise UserError(f"{name} must be left out for a run, got it for {run.name}; audit one trial as RUN/NUMBER")
+    console = Console()
+    with _telling_how_to_go_on(console, run, "audit"):
+        outcome = audit_run(run, profile, console)
+    _print_end(console, run, outcome, quiet=False)
 
 
 @app.command()
@@ -178,15 +199,14 @@ def pareto(
 ) -> None:
     """Print or export the Pareto-optimal settings, ready to be used."""
     from analysis.pareto import export, pareto_front
-    from search.replicates import pooled
-    from search.results import SWEEP_FILE, front_table
+    from search.results import SWEEP_FILE, front_table, settings_of
     from search.status import read_records
     from search.verification import read_verification, verify_front
 
     opened = Run.open(run, runs_dir)
     if verify:
         verify_front(opened, context.obj, Console(stderr=True))
-    records = pooled(read_records(opened), opened.config.bounds)
+    records = settings_of(opened, read_records(opened))
     front = pareto_front(records, opened.config.objectives)
     verification = read_verification(opened, records)
     if format_ == "table":
@@ -323,11 +343,11 @@ def _say_error(console: Console, message: str) -> None:
 
 
 @contextmanager
-def _telling_how_to_go_on(console: Console, run: Run) -> Iterator[None]:
+def _telling_how_to_go_on(console: Console, run: Run, verb: str = "resume") -> Iterator[None]:
     try:
         yield
     except Interrupted:
-        go_on = command("resume", run.argument)
+        go_on = command(verb, run.argument)
         console.print(f"\nInterrupted; everything is kept. Go on with `{go_on}`", highlight=False, soft_wrap=True)
         raise
 

@@ -27,6 +27,7 @@ from search.errors import UserError
 from search.halving import rungs_of
 from search.objectives import ACCURACIES, Constraint, Direction, directions
 from trainables.settings import (
+    AUDITED_IMAGES,
     BASELINES,
     LOSSES,
     AttackSettings,
@@ -109,6 +110,18 @@ class StopConfig(_Section):
     hours: float | None = Field(default=None, gt=0.0)
     device_hours: float | None = Field(default=None, gt=0.0)
     plateau: PlateauConfig | None = None
+
+
+class AuditConfig(_Section):
+    """The audit of the Pareto-optimal settings, and the baselines, at the end of a sweep.
+
+    Args:
+        profile: How much it does (``trainables.audit``).
+        minutes: After so long no further one is begun or waited for; ``robustfront audit RUN`` goes on.
+    """
+
+    profile: Literal["quick", "reference"] = "quick"
+    minutes: float = Field(default=5.0, gt=0.0)
 
 
 class HalvingConfig(_Section):
@@ -220,6 +233,7 @@ class SweepConfig(_Section):
     resources: ResourcesConfig = Field(default_factory=ResourcesConfig)
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     storage: StorageConfig = Field(default_factory=StorageConfig)
+    audit: AuditConfig | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -228,7 +242,17 @@ class SweepConfig(_Section):
         self._check_space()
         self._check_objectives()
         self._check_search()
+        self._check_audit()
         return self
+
+    def _check_audit(self) -> None:
+        if self.audit is not None:
+            least = AUDITED_IMAGES[self.audit.profile]
+            if self.data.validation_size < least:
+                raise ValueError(
+                    f"data.validation_size must be at least {least} for audit.profile {self.audit.profile}, "
+                    f"got {self.data.validation_size}; raise it or write audit: null"
+                )
 
     def _check_objectives(self) -> None:
         known = directions(self.robustness)

@@ -28,7 +28,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError, SQ
 
 from analysis.hypervolume import GrowingFront
 from analysis.pareto import Direction
-from analysis.records import BASELINE_PREFIX, REPLICATES_PREFIX, TrialRecord, is_accuracy, split_number
+from analysis.records import BASELINE_PREFIX, REPLICATES_PREFIX, VERIFIED, TrialRecord, is_accuracy, split_number
 from search.config import BASELINES_SUFFIX, REPLICATES_SUFFIX, SamplerName, StopConfig, SweepConfig
 from search.errors import UserError
 from search.history import MODELLED, History, recent_and_best
@@ -45,6 +45,7 @@ _ORIGIN: Final = "origin"  # of a trial that was taken over from an earlier run
 _EXTENDS: Final = "extends"  # of further replicates: whose they are, and which
 # Of the search's study: when each driver began, why it asks no more, and whose trials it has taken over.
 _STARTS, _STOPPED, _TAKEN_OVER = "starts", "stopped", "taken_over"
+_AUDIT: Final = "audit:"  # and whose: Optuna's own trials can no longer be written to once they have ended
 _STATES: Final = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "running",
@@ -424,11 +425,12 @@ class Ledger:
 
     def records(self) -> list[TrialRecord]:
         """Every trial as a record, baselines first."""
-        return [self._record(number, trial) for number, trial in self.trials()]
+        audits = self.audits()
+        return [self._record(number, trial, audits.get(number)) for number, trial in self.trials()]
 
     def record(self, number: str) -> TrialRecord:
         """One trial's record."""
-        return self._record(number, self._find(number)[1])
+        return self._record(number, self._find(number)[1], self.audits().get(number))
 
     def history(self, number: str) -> list[dict[str, float]]:
         """What each finished epoch of a trial gave, in order."""
@@ -438,6 +440,11 @@ class Ledger:
         """Every number of a trial that an objective or a constraint can name; none before it was evaluated."""
         result = self._find(number)[1].user_attrs.get(_RESULT)
         return measured(result) if result else {}
+
+    def audits(self) -> dict[str, Mapping[str, Any]]:
+        """What audits said, by trial, as ``audited`` was given it."""
+        attributes = self._search.study.user_attrs
+        return {key.removeprefix(_AUDIT): value for key, value in attributes.items() if key.startswith(_AUDIT)}
 
     def earlier_trials(self) -> list[EarlierTrial]:
         """What has been taken over from earlier runs, as ``take_over`` was given it."""
@@ -606,6 +613,17 @@ class Ledger:
             self._set(trials, trial, _FAILURE, reason)
             self._end(trials, trial, TrialState.FAIL)
 
+    def audited(self, number: str, audit: Mapping[str, Any]) -> None:
+        """Records what an audit says of a complete trial, in place of an earlier one.
+
+        Args:
+            number: The trial.
+            audit: ``verdict``, ``profile``, ``images`` (how many), and ``verified``, the accuracy of each replicate
+                that holds on them.
+        """
+        self._check()
+        self._search.study.set_user_attr(f"{_AUDIT}{number}", dict(audit))
+
     def prune(self, number: str) -> None:
         """Records that a trial was stopped early; it is not handed out again."""
         self._check()
@@ -680,7 +698,7 @@ class Ledger:
         seconds = 0.0
         for prefix, trials in self._studies.items():
             for trial in trials.ended[self._counted[prefix] :]:
-                self._effort.add(self._record(f"{prefix}{trial.number}", trial))
+                self._effort.add(self._record(f"{prefix}{trial.number}", trial, None))
             self._counted[prefix] = len(trials.ended)
             seconds += sum(epoch["seconds"] for trial in trials.unfinished for epoch in epochs_of(trial))
         return self._effort.seconds + seconds
@@ -806,13 +824,13 @@ class Ledger:
             trials.study.tell(trial.number, values, state=state, skip_if_finished=True)
             trials.keep(self._storage.get_trial(trial._trial_id))
 
-    def _record(self, number: str, trial: FrozenTrial) -> TrialRecord:
+    def _record(self, number: str, trial: FrozenTrial, audit: Mapping[str, Any] | None) -> TrialRecord:
         setting, epochs = _setting(trial), epochs_of(trial)
         result: Mapping[str, Any] = trial.user_attrs.get(_RESULT, {})
         origin = Origin(**trial.user_attrs[_ORIGIN]) if _ORIGIN in trial.user_attrs else None
         complete = trial.state == TrialState.COMPLETE
         values = measured(result) if result else {}
-        return TrialRecord(
+        record = TrialRecord(
             number=number,
             loss=setting.loss,
             parameters=dict(setting.parameters),
@@ -836,6 +854,20 @@ class Ledger:
             origin=f"{origin.run}/{origin.number}" if origin else None,
             extends=trial.user_attrs[_EXTENDS]["number"] if _EXTENDS in trial.user_attrs else None,
         )
+        return record if audit is None else _with_audit(record, audit)
+
+
+def _with_audit(record: TrialRecord, audit: Mapping[str, Any]) -> TrialRecord:
+    verified: list[float] = audit["verified"]
+    return replace(
+        record,
+        accuracies={**record.accuracies, VERIFIED: sum(verified) / len(verified)},
+        replicates=tuple(
+            {**replicate, VERIFIED: value} for replicate, value in zip(record.replicates, verified, strict=True)
+        ),
+        images={**record.images, VERIFIED: audit["images"]},
+        verdict=audit["verdict"],
+    )
 
 
 def _never_lost() -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from analysis.pareto import Direction, pareto_front
-from analysis.records import TrialRecord
+from analysis.records import CLAIMED, VERIFIED, WORST_CASE, TrialRecord
 from search.objectives import Constraint
 
 
@@ -76,10 +76,52 @@ def _pool(trial: TrialRecord, extensions: Sequence[TrialRecord], bounds: Sequenc
         trial,
         objectives={name: value(name) for name in trial.objectives},
         constraints={str(bound): bound.excess(value(bound.name)) for bound in bounds},
-        accuracies={name: value(name) for name in trial.accuracies},
+        # An audit of some of the replicates says nothing of their mean.
+        accuracies={name: value(name) for name in trial.accuracies if all(name in one for one in replicates)},
         replicates=replicates,
         seeds=tuple(seed for part in parts for seed in part.seeds),
         train_seconds=sum(part.train_seconds for part in parts),
         attack_seconds=sum(part.attack_seconds for part in parts),
         extensions=tuple(part.number for part in extensions),
+        verdict=worst_verdict([part.verdict for part in parts]),
+    )
+
+
+def worst_verdict(verdicts: Sequence[str | None]) -> str | None:
+    """The verdict on a setting whose replicates were audited apart; None where one of them was not."""
+    if None in verdicts:
+        return None
+    return next(word for word in ("masked", "suspicious", "sound") if word in verdicts)
+
+
+def verified(settings: Iterable[TrialRecord], bounds: Sequence[Constraint]) -> list[TrialRecord]:
+    """The settings with what an audit left of their robust accuracy in its place, wherever there was an audit.
+
+    Args:
+        settings: What ``pooled`` gave.
+        bounds: The constraints, which are judged by the verified number too.
+
+    Returns:
+        The settings in the given order. What was claimed is ``claimed_accuracy`` among the accuracies then.
+    """
+    return [_verified(setting, bounds) if VERIFIED in setting.accuracies else setting for setting in settings]
+
+
+def _verified(setting: TrialRecord, bounds: Sequence[Constraint]) -> TrialRecord:
+    def swapped(values: Mapping[str, float]) -> dict[str, float]:
+        kept = {name: value for name, value in values.items() if name != VERIFIED}
+        return kept | {WORST_CASE: values[VERIFIED], CLAIMED: values[WORST_CASE]}
+
+    values = swapped({**setting.accuracies, **setting.objectives})
+    return replace(
+        setting,
+        objectives={name: values[name] for name in setting.objectives},
+        constraints=dict(setting.constraints)
+        | {str(bound): bound.excess(values[WORST_CASE]) for bound in bounds if bound.name == WORST_CASE},
+        accuracies={name: value for name, value in values.items() if name not in setting.objectives},
+        replicates=tuple(map(swapped, setting.replicates)),
+        images={
+            **{name: images for name, images in setting.images.items() if name != VERIFIED},
+            WORST_CASE: setting.images[VERIFIED],
+        },
     )

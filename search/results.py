@@ -6,7 +6,7 @@ import functools
 import importlib
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,11 +17,11 @@ from rich.table import Table
 from analysis import atomic
 from analysis.hypervolume import hypervolume_trace
 from analysis.pareto import Verification, export, flattered, pareto_front, train_command
-from analysis.records import TrialRecord, is_accuracy, to_frame, write
+from analysis.records import CLAIMED, VERIFIED, WORST_CASE, TrialRecord, is_accuracy, to_frame, write
 from search.config import SweepConfig
 from search.ledger import Ledger
 from search.progress import clock, short, value_text
-from search.replicates import pooled
+from search.replicates import pooled, verified
 from search.runs import Run, command, relative
 from search.standing import Standing, reference_of
 from trainables.settings import RobustnessSettings
@@ -39,14 +39,15 @@ _DRAWING: Final = (
 
 @dataclass(frozen=True)
 class Results:
-    """A run's results on disk and in memory, each setting's on all its replicates.
+    """A run's results on disk and in memory, each setting's on all its replicates and as far as audits verify it.
 
-    ``stopped`` is the criterion that ended the search before its budget.
+    ``hypervolume`` is of these numbers; ``stopped`` the criterion that ended the search before its budget.
     """
 
     records: list[TrialRecord]
     front: list[TrialRecord]
     standing: Standing
+    hypervolume: float
     files: list[Path]
     stopped: str | None = None
 
@@ -54,19 +55,30 @@ class Results:
 def write_tables(run: Run, records: Sequence[TrialRecord]) -> list[Path]:
     """Writes ``trials.csv``, ``trials.parquet`` and ``pareto.yaml``; quick, so that an interrupted run has them."""
     write(records, run.folder)
-    front = pareto_front(pooled(records, run.config.bounds), run.config.objectives)
+    front = pareto_front(settings_of(run, records), run.config.objectives)
     text = export(front, run.config.objectives, "yaml", str(run.folder / SWEEP_FILE))
     atomic.write(run.folder / "pareto.yaml", text)
     return [run.folder / name for name in (SWEEP_FILE, "trials.csv", "trials.parquet", "pareto.yaml")]
+
+
+def settings_of(run: Run, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """One record a setting: the means over all its replicates, and what an audit left of them where there was one."""
+    return verified(pooled(records, run.config.bounds), run.config.bounds)
 
 
 def write_results(run: Run, ledger: Ledger) -> Results:
     """Writes the tables and draws every picture."""
     records = ledger.records()
     files = write_tables(run, records) + draw_figures(run, ledger, records)
-    config, settings = run.config, pooled(records, run.config.bounds)
+    config, settings = run.config, settings_of(run, records)
+    volumes = hypervolume_trace(settings, config.objectives, reference_of(records, config))["hypervolume"]
     return Results(
-        settings, pareto_front(settings, config.objectives), Standing.of(records, config), files, ledger.stopped
+        settings,
+        pareto_front(settings, config.objectives),
+        Standing.of(records, config),
+        float(volumes.iloc[-1]) if len(volumes) else 0.0,
+        files,
+        ledger.stopped,
     )
 
 
@@ -87,7 +99,7 @@ def draw_figures(run: Run, ledger: Ledger, records: Sequence[TrialRecord]) -> li
 
     from analysis.figures import draw_hypervolume, draw_learning_curves, draw_pareto
 
-    config, title, settings = run.config, picture_title(run), pooled(records, run.config.bounds)
+    config, title, settings = run.config, picture_title(run), settings_of(run, records)
     parameters, reference, frame = list(config.ranges), reference_of(records, config), to_frame(settings)
     epochs = pd.DataFrame(
         [{"number": record.number, **epoch} for record in settings for epoch in ledger.history(record.number)]
@@ -105,8 +117,14 @@ def draw_run_surfaces(run: Run, records: Sequence[TrialRecord]) -> list[Path]:
     """Draws clean accuracy, robust accuracy and each attack's over the first two parameters: the paper's Figure 4."""
     from analysis.surface_figures import draw_surfaces
 
-    frame = to_frame(pooled(records, run.config.bounds))
+    claimed = [replace(record, accuracies=_without_audit(record)) for record in pooled(records, run.config.bounds)]
+    frame = to_frame(claimed)
     return draw_surfaces(frame, list(run.config.ranges), run.figures, title=picture_title(run))
+
+
+def _without_audit(record: TrialRecord) -> dict[str, float]:
+    """A surface needs many settings; few are audited."""
+    return {name: value for name, value in record.accuracies.items() if name != VERIFIED}
 
 
 def picture_title(run: Run) -> str:
@@ -137,7 +155,7 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
     console.print(f"\n[bold]{run.name}[/bold]: {counts}{pruned}{further}{missed}{failed}", highlight=False)
     console.print(front_table(run, results.records, results.front))
     console.print(
-        f"Hypervolume {standing.hypervolume:.4f} over the reference point "
+        f"Hypervolume {results.hypervolume:.4f} over the reference point "
         f"({', '.join(f'{value:g}' for value in standing.reference.values())}). "
         f"Intervals are 95 %: {_interval_kind(results)}.",
         highlight=False,
@@ -184,22 +202,32 @@ def front_table(
     table = Table(title=f"{title}, and the baselines", box=SIMPLE_HEAD, min_width=64)
     table.title_justify = table.caption_justify = "left"
     table.caption = "; ".join(f"{record.number}: {_baseline_note(record)}" for record in baselines)
+    lost = _lost_their_place(records, front, config)
+    audited = any(record.verdict for record in [*front, *lost, *baselines])
+    # From three objectives on, or with what was claimed, a line would be too long for a terminal.
+    gap = "\n" if audited or len(config.objectives) > 2 else " "
     seeds = ["seeds"] if _shows_seeds(config) else []
     for name in ("trial", *config.ranges, *seeds):
         table.add_column(name, justify="right", no_wrap=True)
     for name in config.objectives:
-        unit = f"{_gap(config)}% (95 %)" if is_accuracy(name) else ""
-        table.add_column(f"{short(name).replace(' ', _gap(config))}{unit}", justify="right", no_wrap=True)
+        unit = f"{gap}% (95 %)" if is_accuracy(name) else ""
+        table.add_column(f"{short(name).replace(' ', gap)}{unit}", justify="right", no_wrap=True)
     if config.constraints:
         table.add_column("missed\nby", justify="right", no_wrap=True)
+    if audited:
+        table.add_column("claimed %,\nverdict", justify="right", no_wrap=True)
+        table.caption += "\nrobust: what the audit verified; claimed: what the sweep's own attacks left"
+        table.caption += "\n-: on the front by what it claimed, off it by what holds" if lost else ""
     tested = verification.trials if verification is not None else {}
     marked = False
-    for section in (front, baselines):
+    for section in (front, lost, baselines):
         for record in section:
-            table.add_row(*_row(record, config))
+            cells = _row(record, config, gap, "-" if section is lost else "")
+            cells += [_audit_cell(record)] if audited else []
+            table.add_row(*cells, style="dim" if section is lost else None)
             if record.number in tested:
                 below = flattered(record, tested[record.number])
-                table.add_row(*_test_row(tested[record.number], below, config), style="dim")
+                table.add_row(*_test_row(tested[record.number], below, config, gap), style="dim")
                 marked |= bool(below)
         table.add_section()
     if verification is not None and verification.openings:
@@ -209,28 +237,50 @@ def front_table(
     return table
 
 
-def _test_row(tested: TrialRecord, below: Sequence[str], config: SweepConfig) -> list[str]:
+def _test_row(tested: TrialRecord, below: Sequence[str], config: SweepConfig, gap: str) -> list[str]:
     """A setting's accuracies on the test split; those ``below`` the validation numbers by more than chance marked."""
     cells = ["test", *("" for _ in config.ranges), *([""] if _shows_seeds(config) else [])]
     for name in config.objectives:
         known = name in tested.objectives
-        cells.append(_accuracy(tested, name, config, "*" if name in below else "") if known else "")
+        cells.append(_accuracy(tested, name, gap, "*" if name in below else "") if known else "")
     return cells
 
 
-def _accuracy(record: TrialRecord, name: str, config: SweepConfig, mark: str = "") -> str:
+def _accuracy(record: TrialRecord, name: str, gap: str, mark: str = "") -> str:
     low, high = record.interval(name)
-    return f"{100 * record.objectives[name]:.1f}{mark}{_gap(config)}({100 * low:.1f} to {100 * high:.1f})"
+    return f"{100 * record.objectives[name]:.1f}{mark}{gap}({100 * low:.1f} to {100 * high:.1f})"
 
 
-def _row(record: TrialRecord, config: SweepConfig) -> list[str]:
-    cells = [record.number]
+def _lost_their_place(
+    records: Sequence[TrialRecord], front: Sequence[TrialRecord], config: SweepConfig
+) -> list[TrialRecord]:
+    """The settings that are on the front by what they claim alone."""
+
+    def as_claimed(record: TrialRecord) -> TrialRecord:
+        if CLAIMED not in record.accuracies or WORST_CASE not in record.objectives:
+            return record
+        return replace(record, objectives={**record.objectives, WORST_CASE: record.accuracies[CLAIMED]})
+
+    there, by_number = {record.number for record in front}, {record.number: record for record in records}
+    claimed = pareto_front(map(as_claimed, records), config.objectives)
+    return [by_number[record.number] for record in claimed if record.number not in there]
+
+
+def _audit_cell(record: TrialRecord) -> str:
+    if record.verdict is None:
+        return "not audited"
+    style = {"sound": "green", "suspicious": "yellow", "masked": "red"}[record.verdict]
+    return f"{100 * record.accuracies[CLAIMED]:.1f}\n[{style}]{record.verdict}[/{style}]"
+
+
+def _row(record: TrialRecord, config: SweepConfig, gap: str, mark: str = "") -> list[str]:
+    cells = [f"{mark}{record.number}"]
     cells += [f"{record.parameters[name]:.4f}" if name in record.parameters else "" for name in config.ranges]
     if _shows_seeds(config):
         cells.append(str(len(record.replicates)))
     for name in config.objectives:
         accuracy = is_accuracy(name)
-        cells.append(_accuracy(record, name, config) if accuracy else value_text(name, record.objectives[name]))
+        cells.append(_accuracy(record, name, gap) if accuracy else value_text(name, record.objectives[name]))
     if config.constraints:
         cells.append("" if record.feasible else f"{record.violation:.4g}")
     return cells
@@ -239,11 +289,6 @@ def _row(record: TrialRecord, config: SweepConfig) -> list[str]:
 def _shows_seeds(config: SweepConfig) -> bool:
     """Whether rows may rest on different numbers of replicates, each with a seed of its own."""
     return config.search.replicates_for_front is not None
-
-
-def _gap(config: SweepConfig) -> str:
-    """Between a value and its interval: from three objectives on, a line would be too long for a terminal."""
-    return " " if len(config.objectives) <= 2 else "\n"
 
 
 def _baseline_note(record: TrialRecord) -> str:

@@ -65,6 +65,11 @@ class Run:
         hint = nearest(run, known) if known else "start one with `robustfront sweep configs/quickstart.yaml`"
         raise UserError(f"RUN must be a run under {runs_dir} or its path, got {run}; {hint}")
 
+    @staticmethod
+    def is_there(run: str, runs_dir: Path) -> bool:
+        """Whether ``open`` would find it."""
+        return any((folder / "sweep.yaml").is_file() for folder in (runs_dir / run, Path(run)))
+
     def create(self, data: Mapping[str, Any]) -> None:
         """Makes the folder with ``sweep.yaml`` and ``manifest.json``, whole or not at all.
 

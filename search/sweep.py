@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import math
 import signal
 import tempfile
 import time
@@ -11,16 +13,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Final, Literal
 
 from rich.console import Console
 
 from analysis.hypervolume import REFERENCE
 from analysis.records import TrialRecord
 from search.cluster import Connection, check_machine, concurrency, connected, use_waiting_processes
-from search.config import SweepConfig
+from search.config import AuditConfig, SweepConfig
 from search.dataset import prepare_dataset
-from search.errors import Halted, Interrupted, SweepFailed
+from search.errors import Halted, Interrupted, SweepFailed, UserError
+from search.front_audit import audit_front, due
 from search.lease import Lease
 from search.ledger import Ledger, Task, check_free, open_storage
 from search.measurements import make_halving
@@ -87,12 +90,36 @@ def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outc
     prepare_dataset(run.config.data)
     with _resumable(run), Progress(run.config, console, quiet) as progress:
         ledger = Ledger(open_storage(run.storage_url), run.config, "resume")
-        if ledger.complete:  # nothing to train: only what MLflow missed, and the results
-            with _signals() as signals:
+        audit = run.config.audit
+        if ledger.complete and not (audit and due(run, ledger, audit.profile)):
+            with _signals() as signals:  # only what MLflow missed, and the results
                 return _drive(run, ledger, progress, signals, None, began)
         progress.stage(_STARTING_RAY)
         preload_mlflow()
         with connected(run.config, address) as connection, _signals() as signals:
+            return _drive(run, ledger, progress, signals, connection, began)
+
+
+def audit_run(run: Run, profile: Literal["quick", "reference"], console: Console) -> Outcome:
+    """Audits the contenders of a finished sweep, however long it takes, and writes its results anew.
+
+    Raises:
+        UserError, Interrupted, SweepFailed: As ``start``; also where the sweep is not finished.
+    """
+    began = time.monotonic()
+    prepare_dataset(run.config.data)
+    with _resumable(run), Progress(run.config, console, quiet=False) as progress:
+        ledger = Ledger(open_storage(run.storage_url), run.config, "resume")
+        if not ledger.complete:
+            raise UserError(
+                f"RUN must be finished for its audit, got {run.name} with {ledger.counts().finished} of "
+                f"{run.config.budget} settings; go on with `{command('resume', run.argument)}`"
+            )
+        config = run.config.model_copy(update={"audit": AuditConfig(profile=profile, minutes=math.inf)})
+        run = dataclasses.replace(run, config=config)
+        progress.stage(_STARTING_RAY)
+        preload_mlflow()
+        with connected(run.config, None) as connection, _signals() as signals:
             return _drive(run, ledger, progress, signals, connection, began)
 
 
@@ -113,6 +140,8 @@ def _drive(
         if connection is not None and not ledger.complete:
             _run_trials(run, ledger, lease, mirror, progress, signals, connection)
         if connection is not None:
+            if run.config.audit is not None and ledger.complete:
+                _audit(run, ledger, run.config.audit, lease, mirror, progress, connection)
             connection.close()
         if not ledger.complete:
             counts = ledger.counts()
@@ -223,6 +252,28 @@ def _run_trials(
             tuner.fit()
 
 
+def _audit(
+    run: Run,
+    ledger: Ledger,
+    settings: AuditConfig,
+    lease: Lease,
+    mirror: _Mirror,
+    progress: Progress,
+    connection: Connection,
+) -> None:
+    def turn() -> None:
+        progress.tick()
+        connection.check()
+        lease.check()
+
+    left = audit_front(run, ledger, settings, progress, turn, mirror.audited)
+    if left:
+        progress.say(
+            f"audit: {left} contenders are not audited (audit.minutes is {settings.minutes:g}); "
+            f"go on with `{command('audit', run.argument)}`"
+        )
+
+
 class _Mirror:
     """Keeps MLflow in step with the ledger, as an observer."""
 
@@ -249,6 +300,10 @@ class _Mirror:
     def ended(self, record: TrialRecord) -> None:
         self._show(record)
         self._summarize(record)
+
+    def audited(self, record: TrialRecord) -> None:
+        """Shows a trial's verdict on its run."""
+        self._show(record)
 
     def _show(self, record: TrialRecord) -> None:
         self._tracker.update(record, self._ledger.history(record.number))

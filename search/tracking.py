@@ -575,7 +575,7 @@ def _trial_tags(record: TrialRecord, run_dir: Path) -> dict[str, str]:
             tags[f"robustfront.{name}"] = str(run_dir / path)
     if record.constraints:
         tags["robustfront.feasible"] = str(record.feasible).lower()
-    for name in ("origin", "extends"):
+    for name in ("origin", "extends", "verdict"):
         if getattr(record, name) is not None:
             tags[f"robustfront.{name}"] = getattr(record, name)
     return tags | ({"robustfront.failure": record.failure} if record.failure else {})

@@ -168,6 +168,9 @@ class Setting:
 
 # What every sweep of a loss trains beside its search. For I-SCE: plain cross entropy on z, and on the normalised f;
 # without these two nobody can say whether (s, m) did anything.
+# What an audit's profile needs at least, in images (``trainables.audit``).
+AUDITED_IMAGES: Final[Mapping[str, int]] = {"quick": 500, "reference": 1000}
+
 BASELINES: Final[Mapping[LossName, tuple[Setting, ...]]] = {
     "i-sce": (Setting("cross-entropy", {}), Setting("i-sce", {"s": 1.0, "m": 0.0})),
 }

@@ -51,7 +51,7 @@ def test_columns_do_not_depend_on_the_order_of_the_records() -> None:
         *(f"{name}[{r}]" for name in ("clean_accuracy", "robust_accuracy", *ATTACKS) for r in (0, 1)),
         *("feasible", "violation", "replicates", "seeds", "images_clean_accuracy", "images_robust_accuracy"),
         *("epochs", "train_seconds", "attack_seconds", "seconds", "started", "finished"),
-        *("failure", "checkpoint", "outcomes", "origin", "extends"),
+        *("failure", "checkpoint", "outcomes", "origin", "extends", "verdict"),
     ]
 
 

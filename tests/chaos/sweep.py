@@ -28,6 +28,7 @@ SETTINGS = (
     "robustness.attacks=[{name: pgd, steps: 10}]",
     "robustness.images=60",
     "search.concurrency=1",
+    "audit=null",
 )
 BASELINES = 2
 # Ray's own helpers notice that their raylet is gone within a minute; they touch nothing of ours.

@@ -16,8 +16,8 @@ import pytest
 
 import trainables.audit
 from analysis.audit_page import page
+from search.checkpoint import Checkpoint
 from search.cli import DONE, WRONG_INPUT, run
-from search.evaluation import Checkpoint
 from tests.search.examples import small_config
 from trainables.audit import Profile
 from trainables.robustness import Outcomes

@@ -194,6 +194,7 @@ def test_a_real_sweep_happens_again(concurrency: int, tmp_path: Path) -> None:
         "train.epochs=6",
         "data.train_size=500",
         "data.validation_size=200",
+        "audit=null",
         "robustness.attacks=[{name: pgd, steps: 3}, {name: pgd, loss: dlr, steps: 3}]",
         "robustness.images=40",
         "search.trials=14",

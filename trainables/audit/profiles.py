@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from trainables.settings import AUDITED_IMAGES
+
 # By how much a number may lie above a stronger evaluation's. A gap counts where the lower end of its exact 95 %
 # interval is larger, and it is more than chance between pairs (McNemar, 5 %). Frozen like those below: every further
 # attack breaks an image or two, and without a tolerance enough images would condemn every number.
@@ -63,7 +65,7 @@ class Profile:
 
 QUICK: Final = Profile(
     name="quick",
-    images=500,
+    images=AUDITED_IMAGES["quick"],
     steps=50,
     targets=3,
     queries=300,
@@ -76,7 +78,7 @@ QUICK: Final = Profile(
 # AutoAttack as its authors run it: 100 steps, 9 targets, 5,000 queries. Carlini et al. 2019: 10,000 random draws.
 REFERENCE: Final = Profile(
     name="reference",
-    images=1000,
+    images=AUDITED_IMAGES["reference"],
     steps=100,
     targets=9,
     queries=5000,
