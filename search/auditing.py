@@ -105,8 +105,7 @@ def audit_checkpoints(
         What ``audit.json`` holds, of each.
 
     Raises:
-        UserError: The profile is unknown, there are too few images, the data is missing, or a checkpoint cannot be
-            read.
+        UserError: There are too few images, the data is missing, or a checkpoint cannot be read.
     """
     documents = []
     for checkpoint, config in zip(checkpoints, configs, strict=True):
@@ -169,8 +168,6 @@ def _audited(
     # The profiles' numbers need torch's module; its import is what an audit needs anyway.
     from trainables.audit import PROFILES, WORDS
 
-    if profile_name not in PROFILES:
-        raise UserError(f"--profile must be one of {', '.join(PROFILES)}, got {profile_name}; quick takes minutes")
     profile, robustness = PROFILES[profile_name], config.robustness
     count = max(profile.images, robustness.images) if images is None else images
     if not profile.images <= count <= config.data.validation_size:

@@ -155,6 +155,10 @@ def audit(
         int | None, typer.Option(min=1, help="Validation images, from the first on; at least the profile's.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything that is drawn.")] = 0,
+    at_random: Annotated[
+        int,
+        typer.Option("--random", min=0, help="Of a run: so many settings beside the contenders."),
+    ] = 0,
     overrides: Overrides = None,
     output: Annotated[Path | None, typer.Option(help="Folder for audit.json, audit.npz and audit.html.")] = None,
     runs_dir: RunsDir = RUNS_DIR,
@@ -165,14 +169,17 @@ def audit(
     from search.evaluation import configured
 
     if Run.is_there(subject, runs_dir):
-        _audit_run(Run.open(subject, runs_dir), profile, {"--images": images, "--set": overrides, "--output": output})
+        given = {"--images": images, "--seed": seed, "--set": overrides, "--output": output}
+        _audit_run(Run.open(subject, runs_dir), profile, at_random, given)
         return
+    if at_random:
+        raise UserError(f"--random is for a run, got it for {subject}; leave it out")
     found = Checkpoint.find(subject, runs_dir)
     config = configured(found.config, [], None, overrides or [])
     audit_checkpoints([found], [config], profile, images, seed, output, Console())
 
 
-def _audit_run(run: Run, profile: Literal["quick", "reference"], given: Mapping[str, object]) -> None:
+def _audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, given: Mapping[str, object]) -> None:
     from search.sweep import audit_run
 
     for name, value in given.items():
@@ -180,7 +187,7 @@ def _audit_run(run: Run, profile: Literal["quick", "reference"], given: Mapping[
             raise UserError(f"{name} must be left out for a run, got it for {run.name}; audit one trial as RUN/NUMBER")
     console = Console()
     with _telling_how_to_go_on(console, run, "audit"):
-        outcome = audit_run(run, profile, console)
+        outcome = audit_run(run, profile, at_random, console)
     _print_end(console, run, outcome, quiet=False)
 
 

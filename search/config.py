@@ -118,10 +118,13 @@ class AuditConfig(_Section):
     Args:
         profile: How much it does (``trainables.audit``).
         minutes: After so long no further one is begun or waited for; ``robustfront audit RUN`` goes on.
+        random: Settings beside the contenders, drawn at random: whether the sweep's own attacks put settings into the
+            order of what holds cannot be seen in the contenders alone.
     """
 
     profile: Literal["quick", "reference"] = "quick"
     minutes: float = Field(default=5.0, gt=0.0)
+    random: int = Field(default=0, ge=0)
 
 
 class HalvingConfig(_Section):

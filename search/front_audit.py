@@ -6,12 +6,14 @@ processes, each where and as a trial would; what they say goes into the ledger, 
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
-from analysis.pareto import pareto_front
-from analysis.records import VERIFIED, WORST_CASE, TrialRecord
+from analysis.pareto import complete_search_trials, pareto_front
+from analysis.records import CLAIMED, VERIFIED, WORST_CASE, TrialRecord
+from analysis.statistics import rank_correlation
 from search.config import AuditConfig
 from search.ledger import Ledger
 from search.progress import Progress
@@ -22,29 +24,73 @@ from trainables.settings import AUDITED_IMAGES
 if TYPE_CHECKING:
     import ray
 
-_LOOK_SECONDS = 0.5
+FEWEST_RANDOM: Final = 10
+LOW_CORRELATION: Final = 0.8
+_LOOK_SECONDS: Final = 0.5
 
 
-def due(run: Run, ledger: Ledger, profile: str) -> list[TrialRecord]:
-    """The trials whose robust accuracy nobody has verified yet: the front's, as far as it is known, and the baselines.
+def due(run: Run, ledger: Ledger, settings: AuditConfig) -> list[TrialRecord]:
+    """The trials whose robust accuracy is to be verified and is not yet.
 
     Args:
         run: The run.
         ledger: Its ledger.
-        profile: What an audit must have done at least.
+        settings: What an audit must have done at least, and of how many random settings.
+
+    Returns:
+        The front's, as far as it is known, the baselines, and the random ones.
     """
     records, bounds, profiles = ledger.records(), run.config.bounds, list(AUDITED_IMAGES)
     own = {record.number: record for record in records}
     audits = ledger.audits()
-    settings = verified(pooled(records, bounds), bounds)
-    contenders = pareto_front(settings, run.config.objectives)
-    contenders += [record for record in settings if record.is_baseline and record.state == "complete"]
+    tried = verified(pooled(records, bounds), bounds)
+    wanted = pareto_front(tried, run.config.objectives)
+    wanted += [record for record in tried if record.is_baseline and record.state == "complete"]
+    wanted += drawn(run, tried, settings.random)
+    parts = dict.fromkeys(number for record in wanted for number in (record.number, *record.extensions))
     return [
         own[number]
-        for record in contenders
-        for number in (record.number, *record.extensions)
-        if number not in audits or profiles.index(audits[number]["profile"]) < profiles.index(profile)
+        for number in parts
+        if number not in audits or profiles.index(audits[number]["profile"]) < profiles.index(settings.profile)
     ]
+
+
+def drawn(run: Run, records: Sequence[TrialRecord], count: int) -> list[TrialRecord]:
+    """So many of the search's complete settings, at random: for one seed of the search always the same."""
+    complete = complete_search_trials(records)
+    return random.Random(run.config.search.seed).sample(complete, min(count, len(complete)))
+
+
+def order_kept(run: Run, ledger: Ledger, count: int) -> str | None:
+    """Whether the sweep's own attacks put the settings into the order of what holds, in a line for people.
+
+    Args:
+        run: The run.
+        ledger: Its ledger.
+        count: How many random settings were to be audited.
+
+    Returns:
+        The rank correlation of claimed and verified robust accuracy over the contenders and the random settings, with
+        its interval; None where there are fewer than ten random ones, for the contenders alone are a truncated range.
+    """
+    bounds = run.config.bounds
+    tried = verified(pooled(ledger.records(), bounds), bounds)
+    at_random = [record for record in drawn(run, tried, count) if record.verdict is not None]
+    if len(at_random) < FEWEST_RANDOM:
+        return None
+    audited = [record for record in complete_search_trials(tried) if record.verdict is not None]
+    claimed = [record.value(CLAIMED) for record in audited]
+    found = rank_correlation(claimed, [record.value(WORST_CASE) for record in audited])
+    low, high = found.interval
+    line = (
+        f"audit: claimed and verified robust accuracy of {found.n} settings, {len(at_random)} of them drawn at random, "
+        f"have a rank correlation of {found.rho:.2f} (95 %: {low:.2f} to {high:.2f})"
+    )
+    if found.rho >= LOW_CORRELATION:
+        return line
+    return (
+        f"{line}. That is low: the search followed another order than that of what holds; strengthen robustness.attacks"
+    )
 
 
 def audit_front(
@@ -78,7 +124,7 @@ def audit_front(
     running: dict[ray.ObjectRef[Any], str] = {}
     tried: set[str] = set()
     while time.monotonic() < deadline:
-        for record in due(run, ledger, settings.profile):
+        for record in due(run, ledger, settings):
             if record.number not in tried:
                 tried.add(record.number)
                 checkpoint = str((run.folder / (record.checkpoint or "")).resolve())
@@ -103,7 +149,7 @@ def audit_front(
             progress.say(_line(record))
     for reference in running:
         ray.cancel(reference, force=True)
-    return len(due(run, ledger, settings.profile))
+    return len(due(run, ledger, settings))
 
 
 def _line(record: TrialRecord) -> str:

@@ -23,7 +23,7 @@ from search.cluster import Connection, check_machine, concurrency, connected, us
 from search.config import AuditConfig, SweepConfig
 from search.dataset import prepare_dataset
 from search.errors import Halted, Interrupted, SweepFailed, UserError
-from search.front_audit import audit_front, due
+from search.front_audit import audit_front, due, order_kept
 from search.lease import Lease
 from search.ledger import Ledger, Task, check_free, open_storage
 from search.measurements import make_halving
@@ -91,7 +91,7 @@ def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outc
     with _resumable(run), Progress(run.config, console, quiet) as progress:
         ledger = Ledger(open_storage(run.storage_url), run.config, "resume")
         audit = run.config.audit
-        if ledger.complete and not (audit and due(run, ledger, audit.profile)):
+        if ledger.complete and not (audit and due(run, ledger, audit)):
             with _signals() as signals:  # only what MLflow missed, and the results
                 return _drive(run, ledger, progress, signals, None, began)
         progress.stage(_STARTING_RAY)
@@ -100,8 +100,14 @@ def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outc
             return _drive(run, ledger, progress, signals, connection, began)
 
 
-def audit_run(run: Run, profile: Literal["quick", "reference"], console: Console) -> Outcome:
+def audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, console: Console) -> Outcome:
     """Audits the contenders of a finished sweep, however long it takes, and writes its results anew.
+
+    Args:
+        run: The run.
+        profile: How much an audit does.
+        at_random: How many other settings are audited too.
+        console: Where progress is shown.
 
     Raises:
         UserError, Interrupted, SweepFailed: As ``start``; also where the sweep is not finished.
@@ -115,7 +121,9 @@ def audit_run(run: Run, profile: Literal["quick", "reference"], console: Console
                 f"RUN must be finished for its audit, got {run.name} with {ledger.counts().finished} of "
                 f"{run.config.budget} settings; go on with `{command('resume', run.argument)}`"
             )
-        config = run.config.model_copy(update={"audit": AuditConfig(profile=profile, minutes=math.inf)})
+        config = run.config.model_copy(
+            update={"audit": AuditConfig(profile=profile, minutes=math.inf, random=at_random)}
+        )
         run = dataclasses.replace(run, config=config)
         progress.stage(_STARTING_RAY)
         preload_mlflow()
@@ -267,9 +275,12 @@ def _audit(
         lease.check()
 
     left = audit_front(run, ledger, settings, progress, turn, mirror.audited)
+    order = order_kept(run, ledger, settings.random)
+    if order is not None:
+        progress.say(order)
     if left:
         progress.say(
-            f"audit: {left} contenders are not audited (audit.minutes is {settings.minutes:g}); "
+            f"audit: {left} settings are not audited yet (audit.minutes is {settings.minutes:g}); "
             f"go on with `{command('audit', run.argument)}`"
         )
 

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from analysis.pareto import pareto_entries, pareto_front
 from analysis.records import CLAIMED, VERIFIED, WORST_CASE, TrialRecord, to_frame
-from search.config import SweepConfig
+from search.config import AuditConfig, SweepConfig
 from search.errors import UserError
-from search.front_audit import due
+from search.front_audit import due, order_kept
 from search.ledger import Ledger
 from search.objectives import Constraint
 from search.replicates import pooled, verified, worst_verdict
@@ -28,6 +28,7 @@ from tests.search.examples import result, small_config
 from tests.search.test_sweep import PATIENCE, QUICKSTART, SMALL, arguments, environment, robustfront
 
 # (clean, robust) by the sweep's own attacks; 0 and 1 are on the front by that, 2 and 3 behind them.
+QUICK, REFERENCE = AuditConfig(profile="quick"), AuditConfig(profile="reference")
 CLAIMS = ((0.98, 0.30), (0.96, 0.50), (0.95, 0.45), (0.94, 0.20))
 
 
@@ -72,17 +73,17 @@ def test_the_ledger_keeps_an_audit_beside_what_was_claimed(ledger: Ledger) -> No
 
 def test_what_comes_to_the_front_is_due_until_all_of_it_is_verified(ledger: Ledger, config: SweepConfig) -> None:
     run = Run(Path("small"), config)
-    assert set(numbers(due(run, ledger, "quick"))) == {"0", "1", "B0", "B1"}
+    assert set(numbers(due(run, ledger, QUICK))) == {"0", "1", "B0", "B1"}
     for number in ("0", "B0", "B1"):
         ledger.audited(number, audit(0.25))
     ledger.audited("1", audit(0.30, "masked"))
-    assert numbers(due(run, ledger, "quick")) == ["2"]  # which claims more than holds of 1
+    assert numbers(due(run, ledger, QUICK)) == ["2"]  # which claims more than holds of 1
     ledger.audited("2", audit(0.40))
-    assert due(run, ledger, "quick") == []
-    assert set(numbers(due(run, ledger, "reference"))) == {"0", "1", "2", "B0", "B1"}
+    assert due(run, ledger, QUICK) == []
+    assert set(numbers(due(run, ledger, REFERENCE))) == {"0", "1", "2", "B0", "B1"}
     ledger.audited("2", audit(0.40, profile="reference"))
-    assert "2" not in numbers(due(run, ledger, "quick"))
-    assert "2" not in numbers(due(run, ledger, "reference"))
+    assert "2" not in numbers(due(run, ledger, QUICK))
+    assert "2" not in numbers(due(run, ledger, REFERENCE))
 
 
 def test_fronts_and_exports_use_the_verified_number_and_show_who_lost(ledger: Ledger, config: SweepConfig) -> None:
@@ -101,6 +102,33 @@ def test_fronts_and_exports_use_the_verified_number_and_show_who_lost(ledger: Le
     assert "-1 " in text
     assert "masked" in text
     assert "50.0" in text
+
+
+def test_the_order_of_claims_is_compared_with_that_of_what_holds_once_ten_random_settings_are_audited() -> None:
+    config = small_config(search={"trials": 14})
+    run, ledger = Run(Path("small"), config), Ledger(InMemoryStorage(), config, "new")
+    ledger.adopt()
+    while (task := ledger.ask()) is not None:
+        count = 0 if task.number.startswith("B") else int(task.number)
+        ledger.finish(task.number, result(0.9, 0.2 + 0.02 * count))
+    wanted = due(run, ledger, AuditConfig(random=12))
+    assert len(wanted) in (14, 15)  # the best one of all may be among those drawn
+    assert numbers(wanted) == numbers(due(run, ledger, AuditConfig(random=12)))
+    for record in wanted[:4]:
+        ledger.audited(record.number, audit(record.objectives[WORST_CASE] - 0.1))
+    assert order_kept(run, ledger, 12) is None
+    for record in wanted:
+        ledger.audited(record.number, audit(record.objectives[WORST_CASE] - 0.1))
+    line = order_kept(run, ledger, 12)
+    assert line is not None
+    assert "12 of them drawn at random, have a rank correlation of 1.00" in line
+    assert "low" not in line
+    for record in wanted:
+        ledger.audited(record.number, audit(0.6 - record.objectives[WORST_CASE]))
+    turned = order_kept(run, ledger, 12)
+    assert turned is not None
+    assert "-1.00" in turned
+    assert "That is low" in turned
 
 
 def test_a_constraint_on_robust_accuracy_is_judged_by_what_holds(ledger: Ledger) -> None:
