@@ -249,12 +249,13 @@ class SweepConfig(_Section):
         return self
 
     def _check_audit(self) -> None:
-        if self.audit is not None:
-            least = AUDITED_IMAGES[self.audit.profile]
-            if self.data.validation_size < least:
+        asked = {"audit.profile": self.audit.profile} if self.audit is not None else {}
+        asked |= {"robustness.gate: audit, which is": "quick"} if self.robustness.gate is not None else {}
+        for setting, profile in asked.items():
+            if self.data.validation_size < AUDITED_IMAGES[profile]:
                 raise ValueError(
-                    f"data.validation_size must be at least {least} for audit.profile {self.audit.profile}, "
-                    f"got {self.data.validation_size}; raise it or write audit: null"
+                    f"data.validation_size must be at least {AUDITED_IMAGES[profile]} for {setting} {profile}, "
+                    f"got {self.data.validation_size}; raise it or leave the audit out"
                 )
 
     def _check_objectives(self) -> None:

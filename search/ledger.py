@@ -32,7 +32,7 @@ from analysis.records import BASELINE_PREFIX, REPLICATES_PREFIX, VERIFIED, Trial
 from search.config import BASELINES_SUFFIX, REPLICATES_SUFFIX, SamplerName, StopConfig, SweepConfig
 from search.errors import UserError
 from search.history import MODELLED, History, recent_and_best
-from search.measurements import measured
+from search.measurements import AUDIT, measured, told
 from search.replicates import contenders
 from search.samplers import FIRST_GENERATION, make_sampler
 from search.stopping import Effort, reason_to_stop, wall_seconds
@@ -133,8 +133,8 @@ class EarlierTrial:
 
     @property
     def measured(self) -> dict[str, float]:
-        """Every number that can be sought."""
-        return measured(self.attributes[_RESULT])
+        """Every number that can be sought, as the search was told it."""
+        return told(self.attributes[_RESULT])
 
     def fits(self, config: SweepConfig) -> bool:
         """Whether it lies in the space and measured what the search seeks."""
@@ -603,6 +603,8 @@ class Ledger:
         trials, trial = self._find(number)
         if not trial.state.is_finished():
             self._set(trials, trial, _RESULT, dict(result))
+            if AUDIT in result:
+                self.audited(number, result[AUDIT])
             self._tell(trials, trial, result)
 
     def fail(self, number: str, reason: str) -> None:
@@ -805,7 +807,7 @@ class Ledger:
             trial.user_attrs[key] = value
 
     def _tell(self, trials: _Trials, trial: FrozenTrial, result: Mapping[str, Any]) -> None:
-        values = measured(result)
+        values = told(result)
         with trials.changing():
             for key, excess in self._excesses(values).items():
                 if key not in trial.constraints:  # else by a driver that died before its tell
@@ -835,7 +837,7 @@ class Ledger:
             loss=setting.loss,
             parameters=dict(setting.parameters),
             state=_STATES[trial.state],  # type: ignore[arg-type]
-            objectives=dict(zip(self._objectives, trial.values, strict=True)) if complete else {},
+            objectives={name: float(values[name]) for name in self._objectives} if complete else {},
             constraints=self._excesses(values) if complete else {},
             accuracies={
                 name: value for name, value in values.items() if is_accuracy(name) and name not in self._objectives

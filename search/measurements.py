@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from analysis.records import is_under_attack
+from analysis.records import WORST_CASE, is_under_attack
 from search.halving import Halving
 from search.objectives import Direction
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:  # torch stays out of the driver
     from search.config import SweepConfig
     from trainables.setting import SettingResult
     from trainables.train import EpochResult
+
+
+AUDIT: Final = "audit"  # of a result: what an audit of the trial said, as ``Ledger.audited`` takes it
 
 
 def epoch_metrics(result: EpochResult) -> dict[str, float]:
@@ -99,6 +102,14 @@ def result_values(result: SettingResult) -> dict[str, Any]:
     }
 
 
+def told(result: Mapping[str, Any]) -> dict[str, float]:
+    """As ``measured``, and of a trial with ``robustness.gate: audit`` what holds of its robust accuracy."""
+    values = measured(result)
+    if AUDIT in result:
+        values[WORST_CASE] = float(np.mean(result[AUDIT]["verified"]))
+    return values
+
+
 def measured(result: Mapping[str, Any]) -> dict[str, float]:
-    """Every number of ``result_values`` that an objective or a constraint can name."""
+    """Every number of ``result_values`` that an objective or a constraint can name, by the sweep's own attacks."""
     return {**result.get("accuracies", {}), **result["objectives"]}

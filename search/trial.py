@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ray import tune
 
 from analysis.records import kind_of
-from search.measurements import epoch_metrics, result_values
+from search.measurements import AUDIT, epoch_metrics, result_values
 from trainables.settings import Problem, Rungs, Setting
 
 if TYPE_CHECKING:
@@ -124,4 +124,9 @@ class SettingTrial(tune.Trainable):
         path = self._folder / "outcomes" / f"{self._number}.npz"
         path.parent.mkdir(exist_ok=True)
         result.outcomes.save(path)
-        return result_values(result)
+        values = result_values(result)
+        if self._problem.robustness.gate == "audit":
+            from search.auditing import audit_trial
+
+            values[AUDIT] = audit_trial(str(self._checkpoints), "quick", self._threads)
+        return values

@@ -412,6 +412,8 @@ class RobustnessSettings:
             constant that gives the validation images' logits a mean norm of 10.
         images: How many validation images are attacked, from the first on (every prefix is stratified).
         batch_size: Images an attack step.
+        gate: ``audit``: every trial of a sweep has a quick audit after its evaluation (three times as long as the
+            evaluation), and the sampler is told the verified number.
     """
 
     attacks: tuple[AttackSettings, ...] = (AttackSettings(name="pgd"), AttackSettings(name="pgd", loss="dlr"))
@@ -421,8 +423,11 @@ class RobustnessSettings:
     views: tuple[View, ...] = ("normalized", "raw")
     images: int = 500
     batch_size: int = 128
+    gate: Literal["audit"] | None = None
 
     def __post_init__(self) -> None:
+        if self.gate is not None:
+            _check_choice("gate", self.gate, ("audit",))
         if not self.attacks:
             raise ValueError("attacks must name at least one attack, got []; add {name: pgd}")
         labels = [attack.label for attack in self.attacks]

@@ -54,6 +54,7 @@ SETTINGS = [
     ("data.train_size=9000", "data.train_size must be"),
     ("data.validation_size=5000", "data.validation_size must be"),
     ("audit.profile=full", "audit.profile must be"),
+    ("robustness.gate=front", "robustness.gate must be"),
     ("audit.minutes=0", "audit.minutes must be"),
     ("audit={profile: reference, images: 3}", "audit.images must be a known setting, got 3"),
     ("model=resnet18", "model must be one of lenet5, cnn8, resnet32, got resnet18; did you mean resnet32?"),

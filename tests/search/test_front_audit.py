@@ -71,6 +71,18 @@ def test_the_ledger_keeps_an_audit_beside_what_was_claimed(ledger: Ledger) -> No
     assert ledger.record("0").verdict is None
 
 
+def test_behind_a_gate_the_sampler_is_told_what_holds_and_the_records_keep_both(config: SweepConfig) -> None:
+    ledger = Ledger(InMemoryStorage(), config, "new")
+    ledger.adopt()
+    while (task := ledger.ask()) is not None:
+        ledger.finish(task.number, {**result(0.95, 0.6), "audit": audit(0.35, "masked")})
+    [values] = {tuple(trial.values) for _, trial in ledger.trials()}
+    assert values == (0.95, 0.35)
+    for record in ledger.records():
+        assert (record.objectives[WORST_CASE], record.accuracies[VERIFIED], record.verdict) == (0.6, 0.35, "masked")
+    assert due(Run(Path("small"), config), ledger, QUICK) == []
+
+
 def test_what_comes_to_the_front_is_due_until_all_of_it_is_verified(ledger: Ledger, config: SweepConfig) -> None:
     run = Run(Path("small"), config)
     assert set(numbers(due(run, ledger, QUICK))) == {"0", "1", "B0", "B1"}
