@@ -378,6 +378,8 @@ class Ledger:
         if extensions is not None:
             self._studies[REPLICATES_PREFIX] = _Trials(extensions, writer=mode != "read")
         self._budget, self._fixed = config.budget, config.fixed_settings
+        self._reads = mode == "read"
+        self._audits: dict[str, Mapping[str, Any]] | None = None  # of a writer, once read
         self._check: Callable[[], None] = _never_lost
         self._orphans: list[Task] = []
         self._handed_out: set[str] = set()
@@ -443,8 +445,13 @@ class Ledger:
 
     def audits(self) -> dict[str, Mapping[str, Any]]:
         """What audits said, by trial, as ``audited`` was given it."""
-        attributes = self._search.study.user_attrs
-        return {key.removeprefix(_AUDIT): value for key, value in attributes.items() if key.startswith(_AUDIT)}
+        if self._audits is None:
+            attributes = self._search.study.user_attrs
+            audits = {key.removeprefix(_AUDIT): value for key, value in attributes.items() if key.startswith(_AUDIT)}
+            if self._reads:  # others write
+                return audits
+            self._audits = audits
+        return self._audits
 
     def earlier_trials(self) -> list[EarlierTrial]:
         """What has been taken over from earlier runs, as ``take_over`` was given it."""
@@ -523,7 +530,7 @@ class Ledger:
         """
         self._check = check or _never_lost
         self._check()
-        self._handed_out, self._asking = set(), False
+        self._handed_out, self._asking, self._audits = set(), False, None
         for trials in self._studies.values():
             trials.read()
         self._begin_work()
@@ -624,6 +631,7 @@ class Ledger:
                 that holds on them.
         """
         self._check()
+        self._audits = None
         self._search.study.set_user_attr(f"{_AUDIT}{number}", dict(audit))
 
     def prune(self, number: str) -> None:
