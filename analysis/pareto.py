@@ -208,7 +208,7 @@ def pareto_entries(
             entry[name] = float(record.objectives[name])
             entry[f"{name}_interval"] = None if np.isnan(interval.low) else [float(interval.low), float(interval.high)]
         if record.verdict is not None:
-            entry |= {"claimed_accuracy": float(record.accuracies[CLAIMED]), "verdict": record.verdict}
+            entry |= {CLAIMED: float(record.accuracies[CLAIMED]), "verdict": record.verdict}
         if verification is not None and verification.openings:
             entry |= _test_entry(record, names, verification)
         if record.constraints:

@@ -28,7 +28,7 @@ from search.config import SweepConfig, available_cpus
 from search.dataset import prepare_dataset
 from search.errors import UserError
 from search.replicates import worst_verdict
-from search.results import radius_title
+from search.results import VERDICT_STYLES, radius_title
 from search.runs import relative
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ SURROGATE: Final = "B0"
 # What a check or a run hangs on beside the settings: another version may find something else.
 _PACKAGES: Final = ("robustfront", "torch", "torchattacks")
 
-_STYLES: Final = {"sound": "green", "suspicious": "yellow", "masked": "red"}
 _MARKS: Final = {"passed": "[green]✓[/green]", "failed": "[red]✗[/red]", "not done": "[dim]?[/dim]"}
 
 
@@ -81,40 +80,32 @@ class Asked:
         return loaded
 
 
-def audit_checkpoints(
-    checkpoints: Sequence[Checkpoint],
-    configs: Sequence[SweepConfig],
+def audit_checkpoint(
+    checkpoint: Checkpoint,
+    config: SweepConfig,
     profile: str,
     images: int | None,
     seed: int,
     output: Path | None,
     console: Console,
-) -> list[dict[str, Any]]:
-    """Audits one model after another; one that has been audited before is shown again.
+) -> None:
+    """Audits a model and shows the result; one that has been audited before is shown again.
 
     Args:
-        checkpoints: The models.
-        configs: Of each: data and model as it was trained; the radius and norm to audit at.
+        checkpoint: The model.
+        config: Data and model as it was trained; the radius and norm to audit at.
         profile: ``quick`` or ``reference``.
         images: How many validation images; the profile's least, or as many as the claim is on, where it is None.
         seed: In [0, 2^32).
-        output: Folder to write a single checkpoint's audit to; beside each checkpoint where it is None.
+        output: Folder to write the audit to; beside the checkpoint where it is None.
         console: Where progress and tables are shown.
-
-    Returns:
-        What ``audit.json`` holds, of each.
 
     Raises:
         UserError: There are too few images, the data is missing, or a checkpoint cannot be read.
     """
-    documents = []
-    for checkpoint, config in zip(checkpoints, configs, strict=True):
-        folder = output or checkpoint.place("audits")
-        document = _audited(checkpoint, config, profile, images, seed, folder, console)
-        print_audit(console, document)
-        console.print(f"Written to {relative(folder.absolute())}", highlight=False, soft_wrap=True)
-        documents.append(document)
-    return documents
+    folder = output or checkpoint.place("audits")
+    print_audit(console, _audited(checkpoint, config, profile, images, seed, folder, console))
+    console.print(f"Written to {relative(folder.absolute())}", highlight=False, soft_wrap=True)
 
 
 def audit_trial(checkpoint: str, profile: str, threads: int) -> dict[str, Any]:
@@ -129,7 +120,7 @@ def audit_trial(checkpoint: str, profile: str, threads: int) -> dict[str, Any]:
         What ``Ledger.audited`` takes.
 
     Raises:
-        UserError: As ``audit_checkpoints``.
+        UserError: As ``audit_checkpoint``.
     """
     import torch
 
@@ -388,7 +379,7 @@ def print_audit(console: Console, document: Mapping[str, Any]) -> None:
     from trainables.audit import WORDS
 
     verified = document["verified"]
-    style = _STYLES[document["verdict"]]
+    style = VERDICT_STYLES[document["verdict"]]
     console.print(
         f"\nVerdict ({document['profile']} audit): [bold {style}]{document['verdict']}[/bold {style}]. "
         f"The worst of these claims {WORDS[document['verdict']]}.\n"
@@ -416,7 +407,7 @@ def _claims_table(claims: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("verdict", no_wrap=True)
     for claim in claims:
         interval = f"({100 * claim['verified_low']:.1f} to {100 * claim['verified_high']:.1f})"
-        style = _STYLES[claim["verdict"]]
+        style = VERDICT_STYLES[claim["verdict"]]
         table.add_row(
             claim["name"],
             claim["evaluation"],

@@ -164,11 +164,11 @@ def audit(
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Say whether a robust accuracy can be believed, that of a model or of a run's contenders: attack it harder."""
-    from search.auditing import audit_checkpoints
+    from search.auditing import audit_checkpoint
     from search.checkpoint import Checkpoint
     from search.evaluation import configured
 
-    if Run.is_there(subject, runs_dir):
+    if Run.find(subject, runs_dir) is not None:
         given = {"--images": images, "--seed": seed, "--set": overrides, "--output": output}
         _audit_run(Run.open(subject, runs_dir), profile, at_random, given)
         return
@@ -176,7 +176,7 @@ def audit(
         raise UserError(f"--random is for a run, got it for {subject}; leave it out")
     found = Checkpoint.find(subject, runs_dir)
     config = configured(found.config, [], None, overrides or [])
-    audit_checkpoints([found], [config], profile, images, seed, output, Console())
+    audit_checkpoint(found, config, profile, images, seed, output, Console())
 
 
 def _audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, given: Mapping[str, object]) -> None:

@@ -147,11 +147,6 @@ class Connection:
             self._ending = threading.Thread(target=_shut_down, name="ray-shutdown")
             self._ending.start()
 
-    @property
-    def closing(self) -> bool:
-        """Whether ``close`` has something to do yet."""
-        return self._ending is not None and self._ending.is_alive()
-
     def wait(self) -> None:
         """Waits until Ray is closed."""
         if self._ending is not None:

@@ -249,12 +249,12 @@ class SweepConfig(_Section):
         return self
 
     def _check_audit(self) -> None:
-        asked = {"audit.profile": self.audit.profile} if self.audit is not None else {}
-        asked |= {"robustness.gate: audit, which is": "quick"} if self.robustness.gate is not None else {}
-        for setting, profile in asked.items():
+        asked = [(f"audit.profile {self.audit.profile}", self.audit.profile)] if self.audit is not None else []
+        asked += [("robustness.gate audit", "quick")] if self.robustness.gate is not None else []
+        for setting, profile in asked:
             if self.data.validation_size < AUDITED_IMAGES[profile]:
                 raise ValueError(
-                    f"data.validation_size must be at least {AUDITED_IMAGES[profile]} for {setting} {profile}, "
+                    f"data.validation_size must be at least {AUDITED_IMAGES[profile]} for {setting}, "
                     f"got {self.data.validation_size}; raise it or leave the audit out"
                 )
 

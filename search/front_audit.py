@@ -17,7 +17,7 @@ from analysis.statistics import rank_correlation
 from search.config import AuditConfig
 from search.ledger import Ledger
 from search.progress import Progress
-from search.replicates import pooled, verified
+from search.results import settings_of
 from search.runs import Run
 from trainables.settings import AUDITED_IMAGES
 
@@ -40,10 +40,9 @@ def due(run: Run, ledger: Ledger, settings: AuditConfig) -> list[TrialRecord]:
     Returns:
         The front's, as far as it is known, the baselines, and the random ones.
     """
-    records, bounds, profiles = ledger.records(), run.config.bounds, list(AUDITED_IMAGES)
+    records, audits = ledger.records(), ledger.audits()
     own = {record.number: record for record in records}
-    audits = ledger.audits()
-    tried = verified(pooled(records, bounds), bounds)
+    tried = settings_of(run, records)
     wanted = pareto_front(tried, run.config.objectives)
     wanted += [record for record in tried if record.is_baseline and record.state == "complete"]
     wanted += drawn(run, tried, settings.random)
@@ -51,7 +50,7 @@ def due(run: Run, ledger: Ledger, settings: AuditConfig) -> list[TrialRecord]:
     return [
         own[number]
         for number in parts
-        if number not in audits or profiles.index(audits[number]["profile"]) < profiles.index(settings.profile)
+        if number not in audits or AUDITED_IMAGES[audits[number]["profile"]] < AUDITED_IMAGES[settings.profile]
     ]
 
 
@@ -73,8 +72,7 @@ def order_kept(run: Run, ledger: Ledger, count: int) -> str | None:
         The rank correlation of claimed and verified robust accuracy over the contenders and the random settings, with
         its interval; None where there are fewer than ten random ones, for the contenders alone are a truncated range.
     """
-    bounds = run.config.bounds
-    tried = verified(pooled(ledger.records(), bounds), bounds)
+    tried = settings_of(run, ledger.records())
     at_random = [record for record in drawn(run, tried, count) if record.verdict is not None]
     if len(at_random) < FEWEST_RANDOM:
         return None
@@ -98,7 +96,7 @@ def audit_front(
     ledger: Ledger,
     settings: AuditConfig,
     progress: Progress,
-    turn: Callable[[], None],
+    turn: Sequence[Callable[[], None]],
     audited: Callable[[TrialRecord], None],
 ) -> int:
     """Audits what is due, as many at a time as the cluster has room for.
@@ -108,7 +106,7 @@ def audit_front(
         ledger: Its ledger, adopted.
         settings: The profile and the time.
         progress: Told what goes on.
-        turn: Called twice a second; what it raises ends the audit, and what is audited is kept.
+        turn: Called twice a second, in order; what they raise ends the audit, and what is audited is kept.
         audited: Told of every trial that has been audited.
 
     Returns:
@@ -135,7 +133,8 @@ def audit_front(
         ready: list[ray.ObjectRef[Any]] = []
         while not ready and time.monotonic() < deadline:
             ready, _ = ray.wait(list(running), timeout=_LOOK_SECONDS)
-            turn()
+            for function in turn:
+                function()
         for reference in ready:
             number = running.pop(reference)
             try:

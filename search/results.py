@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -26,7 +26,11 @@ from search.runs import Run, command, relative
 from search.standing import Standing, reference_of
 from trainables.settings import RobustnessSettings
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SWEEP_FILE: Final = "sweep.yaml"
+VERDICT_STYLES: Final = {"sound": "green", "suspicious": "yellow", "masked": "red"}
 _DRAWING: Final = (
     "analysis.surface_figures",
     "matplotlib.backends.backend_agg",
@@ -68,16 +72,15 @@ def settings_of(run: Run, records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 def write_results(run: Run, ledger: Ledger) -> Results:
     """Writes the tables and draws every picture."""
-    records = ledger.records()
-    files = write_tables(run, records) + draw_figures(run, ledger, records)
-    config, settings = run.config, settings_of(run, records)
-    volumes = hypervolume_trace(settings, config.objectives, reference_of(records, config))["hypervolume"]
+    config, records = run.config, ledger.records()
+    settings = settings_of(run, records)
+    trace = hypervolume_trace(settings, config.objectives, reference_of(records, config))
     return Results(
         settings,
         pareto_front(settings, config.objectives),
         Standing.of(records, config),
-        float(volumes.iloc[-1]) if len(volumes) else 0.0,
-        files,
+        float(trace["hypervolume"].iloc[-1]) if len(trace) else 0.0,
+        write_tables(run, records) + draw_figures(run, ledger, records, settings, trace),
         ledger.stopped,
     )
 
@@ -93,18 +96,27 @@ def preload_drawing() -> None:
     threading.Thread(target=load, name="drawing-import", daemon=True).start()
 
 
-def draw_figures(run: Run, ledger: Ledger, records: Sequence[TrialRecord]) -> list[Path]:
-    """Draws the front, the surfaces, the learning curves and the hypervolume into ``figures``."""
+def draw_figures(
+    run: Run, ledger: Ledger, records: Sequence[TrialRecord], settings: Sequence[TrialRecord], trace: pd.DataFrame
+) -> list[Path]:
+    """Draws the front, the surfaces, the learning curves and the hypervolume into ``figures``.
+
+    Args:
+        run: The run.
+        ledger: Its ledger.
+        records: Its trials.
+        settings: What ``settings_of`` makes of them.
+        trace: Their ``hypervolume_trace``.
+    """
     import pandas as pd
 
     from analysis.figures import draw_hypervolume, draw_learning_curves, draw_pareto
 
-    config, title, settings = run.config, picture_title(run), settings_of(run, records)
+    config, title = run.config, picture_title(run)
     parameters, reference, frame = list(config.ranges), reference_of(records, config), to_frame(settings)
     epochs = pd.DataFrame(
         [{"number": record.number, **epoch} for record in settings for epoch in ledger.history(record.number)]
     )
-    trace = hypervolume_trace(settings, config.objectives, reference)
     return [
         *draw_pareto(frame, config.objectives, parameters, run.figures, title=title),
         *draw_run_surfaces(run, records),
@@ -269,7 +281,7 @@ def _lost_their_place(
 def _audit_cell(record: TrialRecord) -> str:
     if record.verdict is None:
         return "not audited"
-    style = {"sound": "green", "suspicious": "yellow", "masked": "red"}[record.verdict]
+    style = VERDICT_STYLES[record.verdict]
     return f"{100 * record.accuracies[CLAIMED]:.1f}\n[{style}]{record.verdict}[/{style}]"
 
 

@@ -58,17 +58,17 @@ class Run:
         Raises:
             UserError: There is none.
         """
-        for folder in (runs_dir / run, Path(run)):
-            if (folder / "sweep.yaml").is_file():
-                return cls(folder.absolute(), load(folder / "sweep.yaml"))
+        folder = cls.find(run, runs_dir)
+        if folder is not None:
+            return cls(folder.absolute(), load(folder / "sweep.yaml"))
         known = [path.parent.name for path in sorted(runs_dir.glob("*/sweep.yaml"))]
         hint = nearest(run, known) if known else "start one with `robustfront sweep configs/quickstart.yaml`"
         raise UserError(f"RUN must be a run under {runs_dir} or its path, got {run}; {hint}")
 
     @staticmethod
-    def is_there(run: str, runs_dir: Path) -> bool:
-        """Whether ``open`` would find it."""
-        return any((folder / "sweep.yaml").is_file() for folder in (runs_dir / run, Path(run)))
+    def find(run: str, runs_dir: Path) -> Path | None:
+        """The folder that ``open`` opens; None where there is none."""
+        return next((folder for folder in (runs_dir / run, Path(run)) if (folder / "sweep.yaml").is_file()), None)
 
     def create(self, data: Mapping[str, Any]) -> None:
         """Makes the folder with ``sweep.yaml`` and ``manifest.json``, whole or not at all.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import math
 import signal
@@ -10,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Final, Literal
@@ -90,14 +89,7 @@ def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outc
     prepare_dataset(run.config.data)
     with _resumable(run), Progress(run.config, console, quiet) as progress:
         ledger = Ledger(open_storage(run.storage_url), run.config, "resume")
-        audit = run.config.audit
-        if ledger.complete and not (audit and due(run, ledger, audit)):
-            with _signals() as signals:  # only what MLflow missed, and the results
-                return _drive(run, ledger, progress, signals, None, began)
-        progress.stage(_STARTING_RAY)
-        preload_mlflow()
-        with connected(run.config, address) as connection, _signals() as signals:
-            return _drive(run, ledger, progress, signals, connection, began)
+        return _go_on(run, ledger, progress, address, began)
 
 
 def audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, console: Console) -> Outcome:
@@ -121,14 +113,21 @@ def audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, 
                 f"RUN must be finished for its audit, got {run.name} with {ledger.counts().finished} of "
                 f"{run.config.budget} settings; go on with `{command('resume', run.argument)}`"
             )
-        config = run.config.model_copy(
-            update={"audit": AuditConfig(profile=profile, minutes=math.inf, random=at_random)}
-        )
-        run = dataclasses.replace(run, config=config)
-        progress.stage(_STARTING_RAY)
-        preload_mlflow()
-        with connected(run.config, None) as connection, _signals() as signals:
-            return _drive(run, ledger, progress, signals, connection, began)
+        audit = AuditConfig(profile=profile, minutes=math.inf, random=at_random)
+        run = replace(run, config=run.config.model_copy(update={"audit": audit}))
+        return _go_on(run, ledger, progress, None, began)
+
+
+def _go_on(run: Run, ledger: Ledger, progress: Progress, address: str | None, began: float) -> Outcome:
+    """Does what is left of a sweep, with Ray if there is something to train or to audit."""
+    audit = run.config.audit
+    if ledger.complete and not (audit and due(run, ledger, audit)):
+        with _signals() as signals:  # only what MLflow missed, and the results
+            return _drive(run, ledger, progress, signals, None, began)
+    progress.stage(_STARTING_RAY)
+    preload_mlflow()
+    with connected(run.config, address) as connection, _signals() as signals:
+        return _drive(run, ledger, progress, signals, connection, began)
 
 
 def _drive(
@@ -147,9 +146,9 @@ def _drive(
         mirror.catch_up()
         if connection is not None and not ledger.complete:
             _run_trials(run, ledger, lease, mirror, progress, signals, connection)
+        if run.config.audit is not None and ledger.complete:
+            _audit(run, ledger, run.config.audit, lease, mirror, progress, connection)
         if connection is not None:
-            if run.config.audit is not None and ledger.complete:
-                _audit(run, ledger, run.config.audit, lease, mirror, progress, connection)
             connection.close()
         if not ledger.complete:
             counts = ledger.counts()
@@ -267,14 +266,13 @@ def _audit(
     lease: Lease,
     mirror: _Mirror,
     progress: Progress,
-    connection: Connection,
+    connection: Connection | None,
 ) -> None:
-    def turn() -> None:
-        progress.tick()
-        connection.check()
-        lease.check()
-
-    left = audit_front(run, ledger, settings, progress, turn, mirror.audited)
+    """Audits what is due, and says how far that went; without a connection nothing is."""
+    left = 0
+    if connection is not None:
+        turn = (progress.tick, connection.check, lease.check)
+        left = audit_front(run, ledger, settings, progress, turn, mirror.show)
     order = order_kept(run, ledger, settings.random)
     if order is not None:
         progress.say(order)
@@ -296,27 +294,24 @@ class _Mirror:
         """Shows all that the ledger holds; what MLflow has already is not written again."""
         records = self._ledger.records()
         for record in records:
-            self._show(record)
+            self.show(record)
         for record in sorted((record for record in records if record.finished is not None), key=_order_of_ends):
             self._summarize(record)
 
     def started(self, task: Task, record: TrialRecord) -> None:
         del task
-        self._show(record)
+        self.show(record)
 
     def epoch_finished(self, number: str, metrics: dict[str, float]) -> None:
         del metrics
-        self._show(self._ledger.record(number))
+        self.show(self._ledger.record(number))
 
     def ended(self, record: TrialRecord) -> None:
-        self._show(record)
+        self.show(record)
         self._summarize(record)
 
-    def audited(self, record: TrialRecord) -> None:
-        """Shows a trial's verdict on its run."""
-        self._show(record)
-
-    def _show(self, record: TrialRecord) -> None:
+    def show(self, record: TrialRecord) -> None:
+        """Brings a trial's run up to date."""
         self._tracker.update(record, self._ledger.history(record.number))
 
     def _summarize(self, record: TrialRecord) -> None:

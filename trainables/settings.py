@@ -168,9 +168,6 @@ class Setting:
 
 # What every sweep of a loss trains beside its search. For I-SCE: plain cross entropy on z, and on the normalised f;
 # without these two nobody can say whether (s, m) did anything.
-# What an audit's profile needs at least, in images (``trainables.audit``).
-AUDITED_IMAGES: Final[Mapping[str, int]] = {"quick": 500, "reference": 1000}
-
 BASELINES: Final[Mapping[LossName, tuple[Setting, ...]]] = {
     "i-sce": (Setting("cross-entropy", {}), Setting("i-sce", {"s": 1.0, "m": 0.0})),
 }
@@ -395,6 +392,10 @@ class AttackSettings:
 _ATTACK_SETTINGS: Final = tuple(
     field.name for field in fields(AttackSettings) if field.name not in ("name", "views", "remaining", "eot", "options")
 )
+
+
+# What an audit needs at least, in images, by its profile (``trainables.audit``): the more, the stronger it is.
+AUDITED_IMAGES: Final[Mapping[str, int]] = {"quick": 500, "reference": 1000}
 
 
 @dataclass(frozen=True, kw_only=True)

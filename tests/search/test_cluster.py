@@ -60,7 +60,7 @@ def test_a_ray_that_does_not_come_up_is_told_in_one_line(monkeypatch: pytest.Mon
 
 # Cycles with references of Ray's, such as Tune leaves, that the garbage collector would find while Ray is closed.
 FREED = """
-import gc, time
+import gc, threading, time
 from search.cluster import connected
 from tests.search.examples import small_config
 
@@ -70,7 +70,7 @@ if __name__ == "__main__":
 
         references = [ray.put(0) for _ in range(4000)]
         connection.close()
-        while connection.closing:
+        while any(thread.name == "ray-shutdown" for thread in threading.enumerate()):
             for _ in range(10):
                 cycle = [references.pop() if references else None]
                 cycle.append(cycle)

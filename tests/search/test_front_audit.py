@@ -27,8 +27,8 @@ from search.status import read_records, read_status
 from tests.search.examples import result, small_config
 from tests.search.test_sweep import PATIENCE, QUICKSTART, SMALL, arguments, environment, robustfront
 
-# (clean, robust) by the sweep's own attacks; 0 and 1 are on the front by that, 2 and 3 behind them.
 QUICK, REFERENCE = AuditConfig(profile="quick"), AuditConfig(profile="reference")
+# (clean, robust) by the sweep's own attacks; 0 and 1 are on the front by that, 2 and 3 behind them.
 CLAIMS = ((0.98, 0.30), (0.96, 0.50), (0.95, 0.45), (0.94, 0.20))
 
 
@@ -167,8 +167,7 @@ def test_replicates_that_were_audited_in_part_are_not_verified(ledger: Ledger) -
 
 
 def test_a_sweep_interrupted_in_its_audit_goes_on_with_it_and_audits_nothing_twice(tmp_path: Path) -> None:
-    small = [word for word in SMALL if not word.startswith(("data.validation_size", "robustness.images", "audit"))]
-    settings = [*small, "data.validation_size=500", "robustness.images=500", "search.trials=1"]
+    settings = [*SMALL, "data.validation_size=500", "robustness.images=500", "search.trials=1"]
     settings += ["audit={profile: quick, minutes: 30}"]
     run = tmp_path / "runs" / "quickstart"
     process = subprocess.Popen(
