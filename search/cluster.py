@@ -10,7 +10,7 @@ import secrets
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
@@ -19,6 +19,8 @@ import psutil
 
 from search.config import SweepConfig, available_cpus
 from search.errors import Halted, SweepFailed, UserError
+from search.nodes import Node, alive, shipped
+from search.token import auth_environment
 
 _OBJECT_STORE_BYTES: Final = 200_000_000  # nothing large travels: every worker reads the data itself
 _CONNECT_SECONDS: Final = 5.0
@@ -51,7 +53,7 @@ def connected(config: SweepConfig, address: str | None) -> Iterator[Connection]:
     """
     if address is not None:
         _check_address(address)
-    with _environment(_ENVIRONMENT | (_own_token() if address is None else {})):
+    with _environment(_ENVIRONMENT | (_own_token() if address is None else auth_environment())):
         import ray
 
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -61,23 +63,18 @@ def connected(config: SweepConfig, address: str | None) -> Iterator[Connection]:
                 "include_dashboard": False,
                 "object_store_memory": _OBJECT_STORE_BYTES,
             }
+        else:
+            options |= {"runtime_env": shipped()}
         try:
             _start(address, options)
             logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it would report, the ledger does
-            _check_cluster(
-                config, ray.cluster_resources(), "this machine has" if address is None else "the cluster has"
-            )
-            connection = Connection()
+            _check_capacity(config, alive(), address)
+            connection = Connection(address)
             try:
                 yield connection
             finally:
                 connection.close()
                 connection.wait()
-        except ConnectionError as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"--address must be a Ray cluster that answers, got {address} ({reason}); start it"
-            ) from None
         finally:
             ray.shutdown()
 
@@ -89,9 +86,12 @@ def _start(address: str | None, options: dict[str, Any]) -> None:
         with _without_monitors():
             ray.init(address=address or "local", **options)
     except Exception as error:  # Ray has nothing narrower for processes that do not come up in time
+        reason = str(error).split(". ")[0].strip().partition("\n")[0].rstrip(".")
         if address is not None:
-            raise
-        reason = str(error).split(". ")[0].rstrip(".")
+            raise UserError(
+                f"--address must be a Ray cluster that this machine is part of, got {address} ({reason}); "
+                "start Ray here with `ray start`, or send the sweep with `robustfront cluster submit`"
+            ) from None
         raise SweepFailed(
             f"Ray did not start on this machine ({reason}); run the same command again once the machine is less busy"
         ) from None
@@ -99,17 +99,20 @@ def _start(address: str | None, options: dict[str, Any]) -> None:
 
 @contextmanager
 def _without_monitors() -> Iterator[None]:
-    """Has a Ray of our own start neither its autoscaler nor what sends the workers' output to the driver.
+    """Has a Ray of our own start no autoscaler, nothing that sends workers' output to the driver, and no Jobs API.
 
-    We use neither, and two processes less are a second and 180 MB; but ``ray.init`` has no options for them.
+    We use none of them, and two processes less are a second and 180 MB; but ``ray.init`` has no options for them. The
+    last is left out where what it needs is not installed.
     """
     parameter: Any = importlib.import_module("ray._private.parameter")
-    every = parameter.RayParams
+    needed: Any = importlib.import_module("ray._private.utils")
+    every, error = parameter.RayParams, needed.get_dashboard_dependency_error
     parameter.RayParams = partial(every, no_monitor=True, include_log_monitor=False)
+    needed.get_dashboard_dependency_error = lambda: ImportError("not wanted")
     try:
         yield
     finally:
-        parameter.RayParams = every
+        parameter.RayParams, needed.get_dashboard_dependency_error = every, error
 
 
 def use_waiting_processes() -> None:
@@ -124,18 +127,22 @@ def use_waiting_processes() -> None:
 
 
 class Connection:
-    """Ray while it is needed; to be made once Ray is there."""
+    """Ray while it is needed; to be made once Ray is there.
 
-    def __init__(self) -> None:
-        children = psutil.Process().children(recursive=True)
-        self._raylets = [child for child in children if child.name() == "raylet"]
+    Args:
+        address: Of the cluster; None for a Ray of our own.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        self.address = address
+        self._raylets = [_raylet()]
         self._ending: threading.Thread | None = None
 
     def check(self) -> None:
         """To be called now and then: left to itself, Ray's death ends this process without a word about the sweep.
 
         Raises:
-            Halted: Our own Ray has died.
+            Halted: Ray has died on this machine.
         """
         for raylet in self._raylets:
             if not raylet.is_running() or raylet.status() == psutil.STATUS_ZOMBIE:
@@ -151,6 +158,17 @@ class Connection:
         """Waits until Ray is closed."""
         if self._ending is not None:
             self._ending.join()
+
+
+def _raylet() -> psutil.Process:
+    """The process by which this one is part of its cluster; Ray on this machine is gone with it."""
+    worker: Any = importlib.import_module("ray._private.worker")
+    node = worker.global_worker.node
+    own = {f"--raylet_socket_name={node.raylet_socket_name}", f"--node_ip_address={node.node_ip_address}"}
+    for process in psutil.process_iter(["name", "cmdline"]):
+        if process.info["name"] == "raylet" and own <= set(process.info["cmdline"] or []):
+            return process
+    raise Halted("Ray died on this machine while it started")
 
 
 def _shut_down() -> None:
@@ -223,24 +241,44 @@ def _check_cpus(config: SweepConfig, cpus: int, where: str) -> None:
         )
 
 
-def _check_cluster(config: SweepConfig, resources: dict[str, float], where: str) -> None:
-    _check_cpus(config, int(resources.get("CPU", 0)), where)
-    gpus, each, concurrency = resources.get("GPU", 0.0), config.resources.gpus_per_trial, config.search.concurrency or 1
-    if each * concurrency > gpus:
+def _check_capacity(config: SweepConfig, nodes: Sequence[Node], address: str | None) -> None:
+    """Whether a trial fits a node at all and, on this machine alone, whether as many fit as there are to be."""
+    resources = config.resources
+    if address is None:
+        _check_cpus(config, int(sum(node.cpus for node in nodes)), "this machine has")
+    elif not any(node.cpus >= resources.cpus_per_trial for node in nodes):
+        most = max(node.cpus for node in nodes)
         raise UserError(
-            f"resources.gpus_per_trial must be at most {gpus / concurrency:g} for search.concurrency {concurrency} "
-            f"({where} {gpus:g} GPUs), got {each:g}; lower it, or 0 for processors alone"
+            f"resources.cpus_per_trial must be at most {most:g} (the largest node has that many), got "
+            f"{resources.cpus_per_trial}; lower it"
+        )
+    wanted = (config.search.concurrency or 1) if address is None else 1
+    fit = capacity(config, nodes)
+    if fit < wanted:
+        where = "this machine has" if address is None else "the cluster has"
+        gpus = sum(node.gpus for node in nodes)
+        raise UserError(
+            f"resources.gpus_per_trial must leave room for search.concurrency {wanted} ({where} {gpus:g} GPUs), got "
+            f"{resources.gpus_per_trial:g}; lower it, or 0 for processors alone"
         )
 
 
-def concurrency(config: SweepConfig) -> int:
-    """Trials at a time: what the configuration says, or as many as the resources hold."""
-    import ray
+def capacity(config: SweepConfig, nodes: Sequence[Node]) -> int:
+    """Trials that fit the nodes at a time. None is spread over two nodes, and no fraction of a GPU over two GPUs."""
+    cpus, gpus = config.resources.cpus_per_trial, config.resources.gpus_per_trial
+    total = 0
+    for node in nodes:
+        fit = int(node.cpus) // cpus
+        if gpus >= 1:
+            fit = min(fit, int(node.gpus // gpus))
+        elif gpus > 0:
+            fit = min(fit, int(node.gpus) * int(1 / gpus + 1e-9))
+        total += fit
+    return total
 
+
+def concurrency(config: SweepConfig) -> int:
+    """Trials at a time: what the configuration says, or as many as fit the nodes that are there now."""
     if config.search.concurrency is not None:
         return config.search.concurrency
-    resources, each = ray.cluster_resources(), config.resources
-    fit = int(resources["CPU"]) // each.cpus_per_trial
-    if each.gpus_per_trial > 0:
-        fit = min(fit, int(resources["GPU"] / each.gpus_per_trial))
-    return max(1, min(fit, config.budget + len(config.baselines)))
+    return max(1, min(capacity(config, alive()), config.budget + len(config.baselines)))

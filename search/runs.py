@@ -19,11 +19,12 @@ from typing import Any, Final
 from search.config import SweepConfig, available_cpus, load
 from search.errors import UserError
 from search.fingerprint import fingerprint, problem_settings
+from search.nodes import source_digest, versions
 from trainables.settings import nearest
 
 RUNS_DIR: Final = Path("runs")
 ARTIFACTS: Final = "mlartifacts"
-_PACKAGES: Final = ("robustfront", "ray", "torch", "torchvision", "optuna", "torchattacks", "mlflow", "numpy")
+MANIFEST_FILE: Final = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Run:
             staging.mkdir(parents=True)
             (staging / "sweep.yaml").write_text(self.config.to_yaml(), encoding="utf-8")
             manifest = json.dumps(_manifest(self.config, data), indent=2)
-            (staging / "manifest.json").write_text(manifest + "\n", encoding="utf-8")
+            (staging / MANIFEST_FILE).write_text(manifest + "\n", encoding="utf-8")
             staging.rename(self.folder)
         except OSError as error:
             shutil.rmtree(staging, ignore_errors=True)
@@ -120,11 +121,11 @@ class Run:
     @property
     def has_manifest(self) -> bool:
         """Whether ``create`` made this folder: a copy of ``sweep.yaml`` alone is no run."""
-        return (self.folder / "manifest.json").is_file()
+        return (self.folder / MANIFEST_FILE).is_file()
 
     def manifest(self) -> dict[str, Any]:
         """What ``create`` recorded of code, versions, data, seeds and hardware."""
-        manifest: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads((self.folder / MANIFEST_FILE).read_text(encoding="utf-8"))
         return manifest
 
     @property
@@ -157,7 +158,8 @@ def _manifest(config: SweepConfig, data: Mapping[str, Any]) -> dict[str, Any]:
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "config_sha256": hashlib.sha256(resolved.encode()).hexdigest(),
         "code": _git_revision(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "versions": {"robustfront": version("robustfront"), **versions()},
+        "source_sha256": source_digest(),
         "data": dict(data),
         "fingerprint": fingerprint(problem_settings(config, data)),
         "seeds": {"data": config.data.seed, "train": config.train.seed, "search": config.search.seed},

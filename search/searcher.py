@@ -45,7 +45,7 @@ class LedgerSearcher(Searcher):
     Args:
         ledger: The account. This searcher keeps nothing of its own that a crash could lose.
         owner: The epoch of the driver's lease. Results of another's worker are refused.
-        concurrency: Trials at a time.
+        concurrency: Trials at a time; it may be changed later, as nodes come and go.
         observers: Told of every change, after the ledger.
         waiting: Told why while the storage does not answer, and nothing once it does.
         halving: Says at the rungs which trials go on; None to stop none.
@@ -61,7 +61,8 @@ class LedgerSearcher(Searcher):
         halving: Halving | None = None,
     ) -> None:
         super().__init__()
-        self._ledger, self._owner, self._concurrency, self._observers = ledger, owner, concurrency, observers
+        self._ledger, self._owner, self._observers = ledger, owner, observers
+        self.concurrency = concurrency
         self._waiting, self._halving = waiting, halving
         self._running: dict[str, Task] = {}
         self._exhausted = False  # until a running trial ends, the ledger has nothing to start
@@ -93,7 +94,7 @@ class LedgerSearcher(Searcher):
     def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         task = self._running.get(trial_id)  # there already where the storage went away just after the ask
         if task is None:
-            if self._exhausted or len(self._running) >= self._concurrency:
+            if self._exhausted or len(self._running) >= self.concurrency:
                 return None
             task = self._ledger.ask()
         if task is None:

@@ -14,6 +14,7 @@ from search.agreement import Agreement, compare
 from search.lease import holder
 from search.ledger import Counts, Ledger, open_storage
 from search.progress import describe, short, value_text
+from search.replicates import verified
 from search.results import stop_note
 from search.runs import Run, command
 from search.standing import Standing
@@ -111,7 +112,7 @@ def read_status(name: str, runs_dir: Path, *, verify: bool = False) -> Status:
             state=_state(ledger, alive),
             counts=ledger.counts(),
             extensions=ledger.extensions(),
-            standing=Standing.of(records, run.config),
+            standing=Standing.of(verified(records, run.config.bounds), run.config),
             running=[record for record in records if record.state == "running"],
             stopped=ledger.stopped,
             agreement=agreement,

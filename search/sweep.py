@@ -26,10 +26,11 @@ from search.front_audit import audit_front, due, order_kept
 from search.lease import Lease
 from search.ledger import Ledger, Task, check_free, open_storage
 from search.measurements import make_halving
+from search.nodes import Expected, Nodes, check_nodes, expected, marker_beside
 from search.patience import STORAGE_ERRORS, storage_reason
 from search.progress import Progress
 from search.results import Results, preload_drawing, write_results, write_tables
-from search.runs import Run, command
+from search.runs import MANIFEST_FILE, Run, command
 from search.standing import Standing
 from search.tracking import DatasetInfo, ParentInfo, SweepStatus, Tracker, TrackingReport, metric_name, preload_mlflow
 from search.warm_start import read_warm_start, with_lasting_paths
@@ -72,6 +73,10 @@ def start(
         progress.stage(_STARTING_RAY)
         preload_mlflow()
         with connected(config, address) as connection, _signals() as signals:
+            if address is not None:
+                progress.stage("examining the cluster's nodes")
+                with marker_beside(run.folder) as marker:
+                    check_nodes(expected(config.data, data["sha256"], marker))
             run.create(data)
             with _resumable(run):
                 ledger = Ledger(storage or open_storage(run.storage_url), config, "new")
@@ -127,6 +132,9 @@ def _go_on(run: Run, ledger: Ledger, progress: Progress, address: str | None, be
     progress.stage(_STARTING_RAY)
     preload_mlflow()
     with connected(run.config, address) as connection, _signals() as signals:
+        if address is not None:
+            progress.stage("examining the cluster's nodes")
+            check_nodes(_expected(run))
         return _drive(run, ledger, progress, signals, connection, began)
 
 
@@ -214,7 +222,13 @@ def _run_trials(
     if halving is not None:
         rebuilt(halving, ledger)
     searcher = LedgerSearcher(ledger, lease.epoch, progress.concurrency, [progress, mirror], waiting, halving)
+
+    def changed() -> None:
+        progress.concurrency = searcher.concurrency = concurrency(config)
+
+    wanted = _expected(run) if connection.address is not None else None
     turn = [
+        *([Nodes(wanted, progress.say, changed).turn] if wanted is not None else []),
         progress.tick,
         lambda: progress.stopping(ledger.stopped),
         connection.check,
@@ -231,6 +245,7 @@ def _run_trials(
         owner=lease.epoch,
         threads=resources.cpus_per_trial,
         cuda=resources.gpus_per_trial > 0,
+        expected=wanted,
     )
     # What Tune itself writes is of no use to us, for the ledger has all of it: a folder that goes away with it.
     with tempfile.TemporaryDirectory(prefix="robustfront-", ignore_cleanup_errors=True) as scratch:
@@ -351,6 +366,11 @@ def _resumable(run: Run) -> Iterator[None]:
     else:
         return
     raise SweepFailed(f"the sweep stopped ({reason}); mend that and go on with `{command('resume', run.argument)}`")
+
+
+def _expected(run: Run) -> Expected:
+    """What every node of a cluster must have for this run."""
+    return expected(run.config.data, run.manifest()["data"]["sha256"], run.folder / MANIFEST_FILE)
 
 
 def _parent(run: Run) -> ParentInfo:

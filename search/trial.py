@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import ray
 from ray import tune
 
 from analysis.records import kind_of
 from search.measurements import AUDIT, epoch_metrics, result_values
+from search.nodes import Expected, examine
 from trainables.settings import Problem, Rungs, Setting
 
 if TYPE_CHECKING:
@@ -25,6 +27,10 @@ NUMBER, SETTING, REPLICATES = "number", "setting", "replicates"
 OWNER, EPOCH, RESULT, FAILURE, HALT = "owner", "epoch", "result", "failure", "halt"
 _DONE: Final = "done"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
+
+class UnfitNode(Exception):
+    """This node would give other numbers than the driver's, or lose them."""
 
 
 class SettingTrial(tune.Trainable):
@@ -42,6 +48,7 @@ class SettingTrial(tune.Trainable):
         owner: int,
         threads: int,
         cuda: bool,
+        expected: Expected | None = None,
     ) -> None:
         """Takes the first setting; the data is loaded once for all the settings that this worker will serve.
 
@@ -53,9 +60,10 @@ class SettingTrial(tune.Trainable):
             owner: The epoch of the driver's lease: checkpoints and results carry it.
             threads: torch threads; as many as the trial has processors.
             cuda: Whether the trial has a GPU, or a part of one.
+            expected: What this node must have as the driver has it, on a cluster.
         """
         self._problem, self._rungs, self._folder, self._owner = problem, rungs, Path(folder), owner
-        self._threads, self._cuda = threads, cuda
+        self._threads, self._cuda, self._expected = threads, cuda, expected
         self._splits: Mapping[str, Split] | None = None
         self._begin(config)
 
@@ -77,6 +85,8 @@ class SettingTrial(tune.Trainable):
             if isinstance(result, SettingResult):
                 return {RESULT: json.dumps(self._finished(result)), _DONE: True}
             return {EPOCH: json.dumps(epoch_metrics(result))}
+        except UnfitNode as unfit:
+            return {HALT: str(unfit), _DONE: True}
         except Exception as error:  # whatever a setting can do wrong ends this trial alone
             if isinstance(error, OSError) and error.errno in _FULL:
                 # No fault of the setting's: every other one would meet it too, and later go on from its checkpoint.
@@ -100,6 +110,8 @@ class SettingTrial(tune.Trainable):
 
         device = torch.device("cuda" if self._cuda else "cpu")
         if self._splits is None:
+            if self._expected is not None:
+                self._examine_node(self._expected)
             torch.set_num_threads(self._threads)
             self._splits = load_splits(self._problem.data, device)
         yield from run_setting(
@@ -112,6 +124,13 @@ class SettingTrial(tune.Trainable):
             rungs=self._rungs if kind_of(self._number) == "search" else None,
             splits=self._splits,
         )
+
+    @staticmethod
+    def _examine_node(wanted: Expected) -> None:
+        """A node that has just joined may get a trial before the driver has had a look at it."""
+        problems = examine(wanted).problems
+        if problems:
+            raise UnfitNode(f"node {ray.util.get_node_ip_address()}: {'; '.join(problems)}")
 
     @property
     def _checkpoints(self) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,19 @@ class WarmStart:
 
 
 def with_lasting_paths(config: SweepConfig, runs_dir: Path) -> SweepConfig:
-    """The same with the paths of earlier runs made absolute: ``resume`` may run elsewhere. Names stay as they are."""
+    """The same with its paths made absolute: ``resume`` may run elsewhere, and workers do.
+
+    Names of earlier runs stay as they are, and so does ``~``, which every machine has its own of.
+    """
     lasting = []
     for name in config.search.warm_start:
         is_path = not (runs_dir / name / SWEEP_FILE).is_file() and (Path(name) / SWEEP_FILE).is_file()
         lasting.append(str(Path(name).absolute()) if is_path else name)
     search = config.search.model_copy(update={"warm_start": lasting})
-    return config.model_copy(update={"search": search})
+    data, root = config.data, config.data.root
+    if root is not None and not root.startswith("~"):
+        data = replace(data, root=str(Path(root).absolute()))
+    return config.model_copy(update={"search": search, "data": data})
 
 
 def read_warm_start(run: Run, data: Mapping[str, Any]) -> WarmStart:

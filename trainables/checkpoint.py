@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def claim(folder: Path, owner: int) -> None:
     """
     check_claim(folder, owner)
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{OWNER}.{os.getpid()}.tmp"
+    temporary = folder / f".{OWNER}.{uuid.uuid4().hex}.tmp"
     temporary.write_text(str(owner), encoding="utf-8")
     temporary.replace(folder / OWNER)
 
@@ -81,8 +82,8 @@ def save(folder: Path, replicates: Sequence[Replicate], epoch: int, owner: int =
     folder.mkdir(parents=True, exist_ok=True)
     check_claim(folder, owner)
     path = folder / f"epoch-{epoch:05d}.pt"
-    # The process number keeps two writers of one folder (a killed node's last worker, its successor) apart.
-    temporary = folder / f".{path.name}.{os.getpid()}.tmp"
+    # Two writers of one folder (the worker of a node that was cut off, its successor) may be on two machines.
+    temporary = folder / f".{path.name}.{uuid.uuid4().hex}.tmp"
     try:
         with temporary.open("wb") as file:
             torch.save({"owner": owner, "replicates": [replicate.state_dict() for replicate in replicates]}, file)

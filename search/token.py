@@ -1,0 +1,43 @@
+"""The token that the nodes of a cluster and those who use it show each other, in the place where Ray looks for it.
+
+Whoever has it can run anything on the cluster. It is never printed, and never an argument of a command.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+_MODE: Final = 0o600
+
+
+def token_file() -> Path:
+    """Where Ray reads the token: RAY_AUTH_TOKEN_PATH, or ``~/.ray/auth_token``."""
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+
+
+def make_token() -> Path:
+    """Makes the token unless there is one, readable for its owner alone.
+
+    Returns:
+        Its file.
+    """
+    path = token_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
+    except FileExistsError:
+        path.chmod(_MODE)
+        return path
+    with os.fdopen(file, "w", encoding="ascii") as out:
+        out.write(secrets.token_hex(32))
+    return path
+
+
+def auth_environment() -> dict[str, str]:
+    """What makes this process show the token: nothing where the user's environment says so already, or has none."""
+    if "RAY_AUTH_MODE" in os.environ or not ("RAY_AUTH_TOKEN" in os.environ or token_file().is_file()):
+        return {}
+    return {"RAY_AUTH_MODE": "token"}

@@ -1,0 +1,197 @@
+"""Several hosts on one machine: network namespaces on a bridge, each with an address, a name, a home and a /tmp of its own.
+
+What they share is one folder, as over NFS. Needs root and Debian's iproute2.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+PORT = 6379
+_BRIDGE, _NETWORK = "rflab", "10.213.77"
+GATEWAY = f"{_NETWORK}.254"  # this machine itself on the bridge
+
+
+def missing() -> str | None:
+    """Why there can be no lab here; None if there can."""
+    if os.geteuid() != 0:
+        return "needs root, for network namespaces"
+    if shutil.which("ip") is None:
+        return "needs iproute2"
+    tried = subprocess.run(["ip", "link", "add", _BRIDGE, "type", "bridge"], capture_output=True, text=True)
+    if tried.returncode != 0:
+        return f"needs the right to make network devices ({tried.stderr.strip()})"
+    _ip("link", "del", _BRIDGE)
+    return None
+
+
+class Host:
+    """One of them. What runs on it is started by ``command``.
+
+    Args:
+        lab: Where it stands.
+        index: Its address ends so.
+    """
+
+    def __init__(self, lab: Lab, index: int) -> None:
+        self.name, self.address = f"rfhost{index}", f"{_NETWORK}.{index}"
+        self.folder, self._token = lab.root / self.name, lab.token
+        self._cable = f"rfcable{index}"
+        for part in ("tmp", "home"):
+            (self.folder / part).mkdir(parents=True)
+        _ip("netns", "add", self.name)
+        _ip("link", "add", self._cable, "type", "veth", "peer", "name", "eth0", "netns", self.name)
+        _ip("link", "set", self._cable, "master", _BRIDGE, "up")
+        for command in (
+            ["link", "set", "lo", "up"],
+            ["addr", "add", f"{self.address}/24", "dev", "eth0"],
+            ["link", "set", "eth0", "up"],
+            ["route", "add", "default", "via", GATEWAY],
+        ):
+            _ip("-n", self.name, *command)
+
+    def command(self, *arguments: str) -> list[str]:
+        """What runs a command there."""
+        inside = 'mount --bind "$0/tmp" /tmp && hostname "${0##*/}" && exec "$@"'
+        return [
+            *("ip", "netns", "exec", self.name, "unshare", "--mount", "--uts", "sh", "-c"),
+            *(inside, str(self.folder), *arguments),
+        ]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("RAY_", "MLFLOW_", "UV_", "PYTEST_", "COV_")) and name != "PYTHONDONTWRITEBYTECODE"
+        }
+        return kept | {
+            "HOME": str(self.folder / "home"),
+            "XDG_CACHE_HOME": str(self.folder / "home" / "cache"),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self._token),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+            "OMP_NUM_THREADS": "1",
+        }
+
+    def run(
+        self, *arguments: str, timeout: float = 120, check: bool = True, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command there to its end."""
+        done = subprocess.run(
+            self.command(*arguments),
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            **{"cwd": self.folder / "home", **options},
+        )
+        assert not check or done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+        return done
+
+    def start(self, output: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Starts a command there."""
+        with output.open("a") as file:
+            return subprocess.Popen(
+                self.command(*arguments),
+                env=self.environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+                **{"cwd": self.folder / "home", **options},
+            )
+
+    def ray(self, head: Host | None = None, cpus: int = 1) -> None:
+        """Starts Ray there: a node of ``head``'s cluster, or the head of a new one."""
+        join = ["--head", f"--port={PORT}"] if head is None else [f"--address={head.address}:{PORT}"]
+        self.run(
+            *(str(BIN / "ray"), "start", *join, f"--node-ip-address={self.address}", f"--num-cpus={cpus}"),
+            *("--object-store-memory=100000000", "--disable-usage-stats"),
+        )
+
+    def processes(self) -> list[int]:
+        """Everything that runs there."""
+        pids = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True, check=True).stdout
+        return [int(pid) for pid in pids.split()]
+
+    def kill(self) -> None:
+        """The power goes: nothing there has a last word."""
+        while pids := self.processes():
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.1)
+        shutil.rmtree(self.folder / "tmp" / "ray", ignore_errors=True)
+
+    def plug(self, *, connected: bool) -> None:
+        """Pulls its cable out, or puts it back."""
+        _ip("link", "set", self._cable, "up" if connected else "down")
+
+    def remove(self) -> None:
+        self.kill()
+        _ip("netns", "del", self.name)
+
+
+class Lab:
+    """The hosts, their token, and the folder that they share."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.shared, self.token = root, root / "shared", root / "token"
+        self.shared.mkdir()
+        self.token.write_text("0123456789abcdef" * 4)
+        self.token.chmod(0o600)
+        self.hosts: list[Host] = []
+
+    def host(self) -> Host:
+        """One more."""
+        self.hosts.append(Host(self, len(self.hosts) + 1))
+        return self.hosts[-1]
+
+
+@contextmanager
+def lab() -> Iterator[Lab]:
+    """A lab for a while. Its folder is not under /tmp, of which each host has its own."""
+    root = Path(tempfile.mkdtemp(prefix="robustfront-lab-", dir="/var/tmp"))
+    _ip("link", "add", _BRIDGE, "type", "bridge")
+    _ip("addr", "add", f"{GATEWAY}/24", "dev", _BRIDGE)
+    _ip("link", "set", _BRIDGE, "up")
+    made = Lab(root)
+    try:
+        yield made
+    finally:
+        for host in made.hosts:
+            host.remove()
+        _ip("link", "del", _BRIDGE)
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 240) -> float:
+    """Seconds that it took."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.5)
+    return time.monotonic() - began
+
+
+def _ip(*arguments: str) -> None:
+    _run(["ip", *arguments])
+
+
+def _run(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
