@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
+from search.cluster_cli import app as cluster_app
 from search.errors import Interrupted, SweepFailed, UserError
 from search.runs import RUNS_DIR, Run, command, relative
 
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: where they are, and getting them.")
 app.add_typer(data_app, name="data")
+app.add_typer(cluster_app, name="cluster")
 
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")]
 Config = Annotated[Path, typer.Argument(help="Configuration, e.g. configs/quickstart.yaml.")]

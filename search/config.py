@@ -432,12 +432,20 @@ class SweepConfig(_Section):
         return self.search.trials if self.search.trials is not None else len(self.fixed_settings)
 
     def to_yaml(self) -> str:
-        """The resolved configuration; ``load`` reads it back to an equal one."""
+        """The resolved configuration; ``load`` reads it back to an equal one, but for passwords in its URLs.
+
+        What is written down lacks them: clients find them in PGPASSWORD or ``~/.pgpass``, MLFLOW_TRACKING_USERNAME and
+        MLFLOW_TRACKING_PASSWORD.
+        """
         stream = StringIO()
         yaml = YAML(typ="safe", pure=True)
         yaml.default_flow_style = False
         yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-        yaml.dump(self.to_document(), stream)
+        document = self.to_document()
+        for section, key in (("storage", "url"), ("tracking", "uri")):
+            if document[section][key] is not None:
+                document[section][key] = without_password(document[section][key])
+        yaml.dump(document, stream)
         return stream.getvalue()
 
     def to_document(self) -> dict[str, Any]:
@@ -449,6 +457,14 @@ class SweepConfig(_Section):
             {name: value for name, value in attack.items() if value is not None} for attack in attacks
         ]
         return document
+
+
+def without_password(url: str, shown: str = "") -> str:
+    """A database's URL without its password, or with ``shown`` in its place."""
+    scheme, separator, rest = url.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    user = credentials.partition(":")[0]
+    return f"{scheme}{separator}{user}{shown}@{host}" if at and ":" in credentials else url
 
 
 def load(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> SweepConfig:

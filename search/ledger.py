@@ -29,7 +29,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError, SQ
 from analysis.hypervolume import GrowingFront
 from analysis.pareto import Direction
 from analysis.records import BASELINE_PREFIX, REPLICATES_PREFIX, VERIFIED, TrialRecord, is_accuracy, split_number
-from search.config import BASELINES_SUFFIX, REPLICATES_SUFFIX, SamplerName, StopConfig, SweepConfig
+from search.config import BASELINES_SUFFIX, REPLICATES_SUFFIX, SamplerName, StopConfig, SweepConfig, without_password
 from search.errors import UserError
 from search.history import MODELLED, History, recent_and_best
 from search.measurements import AUDIT, measured, told
@@ -161,7 +161,7 @@ def open_storage(url: str, *, create: bool = True) -> RDBStorage:
         options["connect_args"] = {"timeout": 60}  # seconds to wait for another process's write
     elif url.startswith("postgres"):
         options["connect_args"] = {"connect_timeout": 10}
-    shown = _without_password(url)
+    shown = without_password(url, ":***")
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it logs, our progress and errors say
     try:
         with warnings.catch_warnings():
@@ -908,10 +908,3 @@ def _setting(trial: FrozenTrial) -> Setting:
 
 def _replicates(trial: FrozenTrial) -> tuple[int, ...] | None:
     return tuple(trial.user_attrs[_EXTENDS]["replicates"]) if _EXTENDS in trial.user_attrs else None
-
-
-def _without_password(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    credentials, at, host = rest.rpartition("@")
-    user = credentials.partition(":")[0]
-    return f"{scheme}{separator}{user}:***@{host}" if at and ":" in credentials else url

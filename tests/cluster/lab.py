@@ -1,4 +1,4 @@
-"""Several hosts on one machine: network namespaces on a bridge, each with an address, a name, a home and a /tmp of its own.
+"""Several hosts on one machine: network namespaces on a bridge, each with an address, a name, a home and a /tmp.
 
 What they share is one folder, as over NFS. Needs root and Debian's iproute2.
 """
@@ -84,6 +84,8 @@ class Host:
             "RAY_AUTH_TOKEN_PATH": str(self._token),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+            "RAY_JOB_STOP_WAIT_TIME_S": "60",
+            "PATH": os.pathsep.join([str(BIN), os.environ["PATH"]]),
             "OMP_NUM_THREADS": "1",
         }
 
