@@ -116,9 +116,8 @@ def stop(
         if not job.runs:
             raise UserError(f"NAME must be a sweep that runs, got {name} which is {job.state.lower()}")
         jobs.stop(client, [job])
-    print(
-        f"{name} is stopped; go on with: robustfront cluster submit {name} --cluster {cluster} --runs-dir {job.runs_dir}"
-    )
+    go_on = f"robustfront cluster submit {name} --cluster {cluster} --runs-dir {job.runs_dir}"
+    print(f"{name} is stopped; go on with: {go_on}")
 
 
 @app.command()
