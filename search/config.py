@@ -464,7 +464,8 @@ def without_password(url: str, shown: str = "") -> str:
     scheme, separator, rest = url.partition("://")
     credentials, at, host = rest.rpartition("@")
     user = credentials.partition(":")[0]
-    return f"{scheme}{separator}{user}{shown}@{host}" if at and ":" in credentials else url
+    has_one = at and ":" in credentials and not scheme.startswith("sqlite")
+    return f"{scheme}{separator}{user}{shown}@{host}" if has_one else url
 
 
 def load(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> SweepConfig:

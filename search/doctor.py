@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Final, Literal
@@ -54,7 +55,7 @@ def diagnose(config: Path | None, address: str | None, runs_dir: Path) -> Iterat
         ("disk", lambda: _disk(runs_dir)),
         ("data", lambda: _data(settings)),
         ("storage", lambda: _storage(settings, runs_dir)),
-        ("ray", lambda: _ray(settings, address)),
+        *([("ray", lambda: _ray(settings))] if address is None else []),
     ]
     for name, check in checks:
         try:
@@ -64,6 +65,12 @@ def diagnose(config: Path | None, address: str | None, runs_dir: Path) -> Iterat
             yield Finding(name, "problem", text, remedy)
         except Exception as error:  # a check that breaks is a finding too
             yield Finding(name, "problem", f"{type(error).__name__}: {error}", "reinstall with `uv sync --reinstall`")
+    if address is not None:
+        try:
+            yield from _nodes(settings or _any_sweep(), address, runs_dir)
+        except UserError as error:
+            text, _, remedy = str(error).rpartition("; ")
+            yield Finding("ray", "problem", text, remedy)
 
 
 def print_findings(console: Console, findings: Iterable[Finding]) -> bool:
@@ -157,12 +164,44 @@ def _storage(settings: SweepConfig | None, runs_dir: Path) -> Finding:
     return Finding("storage", "ok", "the database at storage.url answers")
 
 
-def _ray(settings: SweepConfig | None, address: str | None) -> Finding:
+def _ray(settings: SweepConfig | None) -> Finding:
     import ray
 
     from search.cluster import connected
 
-    with connected(settings or SweepConfig.model_validate({"name": "doctor", "search": {"trials": 1}}), address):
+    with connected(settings or _any_sweep(), None):
         resources = ray.cluster_resources()
-    text = f"{resources.get('CPU', 0):g} processors, {resources.get('GPU', 0):g} GPUs"
-    return Finding("ray", "ok", text + (f" at {address}" if address else " on this machine"))
+    return Finding(
+        "ray", "ok", f"{resources.get('CPU', 0):g} processors, {resources.get('GPU', 0):g} GPUs on this machine"
+    )
+
+
+def _nodes(settings: SweepConfig, address: str, runs_dir: Path) -> Iterator[Finding]:
+    """A finding a node: its versions and source, data, GPUs, the runs' folder, its clock, and MLflow."""
+    from search.cluster import capacity, connected
+    from search.nodes import alive, examined, expected, marker_beside
+    from search.tracking import is_server
+
+    uri = settings.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    digest = prepare_dataset(settings.data)["sha256"]
+    with connected(settings, address), marker_beside(runs_dir / settings.name) as marker:
+        nodes = alive()
+        yield Finding(
+            "ray", "ok", f"{len(nodes)} nodes at {address} with room for {capacity(settings, nodes)} trials at a time"
+        )
+        wanted = replace(
+            expected(settings.data, digest, marker),
+            inspect_gpu=True,
+            tracking=uri if uri is not None and is_server(uri) else None,
+        )
+        for node, found in examined(wanted, nodes):
+            gpus = f", torch sees {', '.join(found.gpus)}" if found.gpus else ""
+            text = f"{node.cpus:g} processors, {node.gpus:g} GPUs{gpus}, {settings.data.name} from {found.location}"
+            for problem in found.problems:
+                yield Finding(f"node {node.address}", "problem", problem, "mend that, or take the node out")
+            if not found.problems:
+                yield Finding(f"node {node.address}", "ok", text)
+
+
+def _any_sweep() -> SweepConfig:
+    return SweepConfig.model_validate({"name": "doctor", "search": {"trials": 1}})

@@ -6,6 +6,7 @@ What they share is one folder, as over NFS. Needs root and Debian's iproute2.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -51,6 +52,10 @@ class Host:
         self._cable = f"rfcable{index}"
         for part in ("tmp", "home"):
             (self.folder / part).mkdir(parents=True)
+        # sshd gives a session the home that is written there.
+        users = Path("/etc/passwd").read_text()
+        own = re.sub(r"^(root:(?:[^:]*:){4}).*$", rf"\g<1>{self.folder}/home:/bin/bash", users, flags=re.MULTILINE)
+        (self.folder / "passwd").write_text(own)
         _ip("netns", "add", self.name)
         _ip("link", "add", self._cable, "type", "veth", "peer", "name", "eth0", "netns", self.name)
         _ip("link", "set", self._cable, "master", _BRIDGE, "up")
@@ -64,7 +69,9 @@ class Host:
 
     def command(self, *arguments: str) -> list[str]:
         """What runs a command there."""
-        inside = 'mount --bind "$0/tmp" /tmp && hostname "${0##*/}" && exec "$@"'
+        inside = (
+            'mount --bind "$0/tmp" /tmp && mount --bind "$0/passwd" /etc/passwd && hostname "${0##*/}" && exec "$@"'
+        )
         return [
             *("ip", "netns", "exec", self.name, "unshare", "--mount", "--uts", "sh", "-c"),
             *(inside, str(self.folder), *arguments),
