@@ -107,7 +107,7 @@ class TrivialTrial(tune.Trainable):
         return next(self._reports)
 
 
-class _Clock:
+class Clock:
     """Stands in MLflow's place and notes when the first trial ended, and each of the others."""
 
     def __init__(self) -> None:
@@ -133,7 +133,7 @@ def measure(sampler: str, trials: int, direct: bool) -> Cost:
     if sampler == "grid":
         search_settings["grid"] = {"s": math.ceil(trials**0.5), "m": math.ceil(trials**0.5)}
     config = parse({"name": "growth", "search": search_settings})
-    clock = _Clock()
+    clock = Clock()
     with tempfile.TemporaryDirectory(prefix="growth-") as folder:
         run = Run(Path(folder), config)
         ledger = Ledger(open_storage(run.storage_url), config, "new")
