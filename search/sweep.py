@@ -36,9 +36,9 @@ from search.tracking import DatasetInfo, ParentInfo, SweepStatus, Tracker, Track
 from search.warm_start import read_warm_start, with_lasting_paths
 
 _STARTING_RAY: Final = "starting Ray"
-_WORKER_RESTARTS: Final = (
-    2  # a worker that dies (killed, node lost) is replaced; its setting goes on from its checkpoint
-)
+# A worker that dies is replaced; its setting goes on from its checkpoint. On a cluster it is mostly its node that went:
+# a long trial on spot machines may lose several, and is not to be counted as failed for that.
+_RESTARTS_HERE, _RESTARTS_ON_A_CLUSTER = 2, 10
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,9 @@ def _run_trials(
                 verbose=0,
                 # A setting's checkpoints are its own, under its number; Tune's would die with its scratch folder.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=_WORKER_RESTARTS),
+                failure_config=tune.FailureConfig(
+                    max_failures=_RESTARTS_HERE if wanted is None else _RESTARTS_ON_A_CLUSTER
+                ),
                 callbacks=[EveryTurn(turn)],
             ),
         )
