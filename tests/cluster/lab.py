@@ -50,6 +50,7 @@ class Host:
         self.name, self.address = f"rfhost{index}", f"{_NETWORK}.{index}"
         self.folder, self._token = lab.root / self.name, lab.token
         self._cable = f"rfcable{index}"
+        self._started: list[subprocess.Popen[str]] = []
         for part in ("tmp", "home"):
             (self.folder / part).mkdir(parents=True)
         # sshd gives a session the home that is written there.
@@ -114,7 +115,7 @@ class Host:
     def start(self, output: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Starts a command there."""
         with output.open("a") as file:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self.command(*arguments),
                 env=self.environment,
                 stdout=file,
@@ -123,6 +124,8 @@ class Host:
                 start_new_session=True,
                 **{"cwd": self.folder / "home", **options},
             )
+        self._started.append(process)
+        return process
 
     def ray(self, head: Host | None = None, cpus: int = 1) -> None:
         """Starts Ray there: a node of ``head``'s cluster, or the head of a new one."""
@@ -152,6 +155,8 @@ class Host:
 
     def remove(self) -> None:
         self.kill()
+        for process in self._started:
+            process.wait()
         _ip("netns", "del", self.name)
 
 
