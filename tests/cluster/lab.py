@@ -112,11 +112,11 @@ class Host:
         assert not check or done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
         return done
 
-    def start(self, output: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        """Starts a command there."""
+    def start(self, output: Path, *arguments: str, alone: bool = False, **options: Any) -> subprocess.Popen[str]:
+        """Starts a command there; ``alone``, it and what it starts see no other processes (`ray stop` ends all it sees)."""
         with output.open("a") as file:
             process = subprocess.Popen(
-                self.command(*arguments),
+                self.command(*(("unshare", "--pid", "--fork", "--mount-proc") if alone else ()), *arguments),
                 env=self.environment,
                 stdout=file,
                 stderr=subprocess.STDOUT,

@@ -57,7 +57,7 @@ def machines() -> Iterator[tuple[Lab, Host, list[Host]]]:
         configuration = made.root / "sshd_config"
         configuration.write_text("".join(f"{name} {value}\n" for name, value in options.items()))
         for machine in machines:
-            machine.start(made.root / "sshd.txt", str(SSHD), "-D", "-e", "-f", str(configuration))
+            machine.start(made.root / "sshd.txt", str(SSHD), "-D", "-e", "-f", str(configuration), alone=True)
         yield made, laptop, machines
 
 
