@@ -113,7 +113,7 @@ class Host:
         return done
 
     def start(self, output: Path, *arguments: str, alone: bool = False, **options: Any) -> subprocess.Popen[str]:
-        """Starts a command there; ``alone``, it and what it starts see no other processes (`ray stop` ends all it sees)."""
+        """Starts a command there; ``alone``, it sees no other processes, so that its `ray stop` ends none of them."""
         with output.open("a") as file:
             process = subprocess.Popen(
                 self.command(*(("unshare", "--pid", "--fork", "--mount-proc") if alone else ()), *arguments),

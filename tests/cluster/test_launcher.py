@@ -94,9 +94,6 @@ def test_up_submit_status_logs_stop_resume_down(machines: tuple[Lab, Host, list[
         return done.stdout + done.stderr
 
     robustfront("cluster", "up", str(file))
-    for host in (laptop, head, worker):
-        token = host.folder / "home" / ".ray" / "auth_token"
-        assert stat.S_IMODE(token.stat().st_mode) == 0o600
     at = ("--cluster", str(file))
 
     def both_nodes() -> bool:
@@ -104,6 +101,9 @@ def test_up_submit_status_logs_stop_resume_down(machines: tuple[Lab, Host, list[
         return all(re.search(rf"{re.escape(host.address)}\s+alive", said) for host in (head, worker))
 
     wait_until(both_nodes, "the worker has joined")
+    for host in (laptop, head, worker):
+        token = host.folder / "home" / ".ray" / "auth_token"
+        assert stat.S_IMODE(token.stat().st_mode) == 0o600
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
     quickstart = str(REPOSITORY / "configs" / "quickstart.yaml")
     robustfront("cluster", "submit", quickstart, *settings, *at, "--runs-dir", str(runs))
