@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,7 +46,7 @@ def read_launcher_file(path: Path) -> dict[str, Any]:
             f"the cluster's file must be YAML for Ray's launcher, got {path} ({reason}); "
             "copy one of configs/cluster and fill it in"
         ) from None
-    schema = json.loads((files("ray.autoscaler") / "ray-schema.json").read_text(encoding="utf-8"))
+    schema = json.loads(_schema().read_text(encoding="utf-8"))
     try:
         jsonschema.validate(values, schema)
     except jsonschema.ValidationError as error:
@@ -57,6 +57,13 @@ def read_launcher_file(path: Path) -> dict[str, Any]:
     if open_fields:
         raise UserError(f"{path} must be filled in, got {', '.join(open_fields)} in it; replace them by your own")
     return dict(values)
+
+
+def _schema() -> Path:
+    """Found without importing Ray, which would read whether it is to show a token before that is said."""
+    spec = find_spec("ray")
+    assert spec is not None and spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0]) / "autoscaler" / "ray-schema.json"
 
 
 def up(path: Path) -> None:
