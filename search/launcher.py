@@ -62,7 +62,8 @@ def read_launcher_file(path: Path) -> dict[str, Any]:
 def _schema() -> Path:
     """Found without importing Ray, which would read whether it is to show a token before that is said."""
     spec = find_spec("ray")
-    assert spec is not None and spec.submodule_search_locations
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
     return Path(spec.submodule_search_locations[0]) / "autoscaler" / "ray-schema.json"
 
 
@@ -76,7 +77,9 @@ def up(path: Path) -> None:
     values = read_launcher_file(path)
     _check_token(path, values)
     make_token()
-    _ray("up", "--yes", str(path))
+    # Ray 2.60's newer autoscaler asks for the machines of a list again and again, and never sets one up.
+    on_premise = {"RAY_UP_enable_autoscaler_v2": "0"} if values["provider"]["type"] == "local" else {}
+    _ray("up", "--yes", str(path), **on_premise)
 
 
 def down(path: Path) -> None:
@@ -179,10 +182,10 @@ def _check_token(path: Path, values: Mapping[str, Any]) -> None:
         )
 
 
-def _ray(*arguments: str, quiet: bool = False) -> str:
+def _ray(*arguments: str, quiet: bool = False, **environment: str) -> str:
     done = subprocess.run(
         [_program(), *arguments],
-        env=_environment(),
+        env=_environment() | environment,
         text=True,
         stdout=subprocess.PIPE if quiet else None,
         stderr=subprocess.STDOUT if quiet else None,
