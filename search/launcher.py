@@ -79,7 +79,7 @@ def up(path: Path) -> None:
     make_token()
     # Ray 2.60's newer autoscaler asks for the machines of a list again and again, and never sets one up.
     on_premise = {"RAY_UP_enable_autoscaler_v2": "0"} if values["provider"]["type"] == "local" else {}
-    _ray("up", "--yes", str(path), **on_premise)
+    _ray("up", "--yes", str(path), environment=on_premise)
 
 
 def down(path: Path) -> None:
@@ -182,10 +182,10 @@ def _check_token(path: Path, values: Mapping[str, Any]) -> None:
         )
 
 
-def _ray(*arguments: str, quiet: bool = False, **environment: str) -> str:
+def _ray(*arguments: str, quiet: bool = False, environment: Mapping[str, str] | None = None) -> str:
     done = subprocess.run(
         [_program(), *arguments],
-        env=_environment() | environment,
+        env={**_environment(), **(environment or {})},
         text=True,
         stdout=subprocess.PIPE if quiet else None,
         stderr=subprocess.STDOUT if quiet else None,

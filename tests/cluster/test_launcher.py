@@ -98,7 +98,7 @@ def test_up_submit_status_logs_stop_resume_down(machines: tuple[Lab, Host, list[
 
     def both_nodes() -> bool:
         said = robustfront("cluster", "status", *at)
-        return all(re.search(rf"{re.escape(host.address)}\s+alive", said) for host in (head, worker))
+        return all(re.search(rf"{re.escape(host.address)}\W+alive", said) for host in (head, worker))
 
     wait_until(both_nodes, "the worker has joined")
     for host in (laptop, head, worker):
