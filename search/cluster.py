@@ -24,6 +24,7 @@ from search.token import auth_environment
 
 _OBJECT_STORE_BYTES: Final = 200_000_000  # nothing large travels: every worker reads the data itself
 _CONNECT_SECONDS: Final = 5.0
+_JOB: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # which Ray sets for what runs as a job
 
 _ENVIRONMENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -63,7 +64,7 @@ def connected(config: SweepConfig, address: str | None) -> Iterator[Connection]:
                 "include_dashboard": False,
                 "object_store_memory": _OBJECT_STORE_BYTES,
             }
-        else:
+        elif _JOB not in os.environ:  # a job's own environment has brought the source already
             options |= {"runtime_env": shipped()}
         try:
             _start(address, options)

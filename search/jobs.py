@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shlex
 import shutil
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _NAME, _RUNS_DIR = "robustfront", "robustfront_runs_dir"  # in a job's metadata
 _CONFIG: Final = "sweep.yaml"
 _STOP_SECONDS: Final = 120.0
+_TALKATIVE: Final = ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
 _ENDED: Final = ("SUCCEEDED", "STOPPED", "FAILED")
 
 
@@ -77,6 +79,8 @@ def client(cluster: str) -> Iterator[JobSubmissionClient]:
         os.environ |= auth_environment()  # Ray reads them when it is imported
         from ray.job_submission import JobSubmissionClient
 
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.WARNING)
         try:
             made = JobSubmissionClient(url)
         except Exception as error:  # Ray's own are of many kinds, some of them RuntimeErrors of a page's text
