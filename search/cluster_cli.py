@@ -136,8 +136,9 @@ def down(
             every = jobs.jobs(client)
             running = [job for job in every if job.runs]
             folders = sorted({job.runs_dir for job in every})
-            names = ", ".join(job.name for job in running) or "none"
-            console.print(f"Running sweeps: {names}. They are stopped, and can be gone on with.", highlight=False)
+            names = ", ".join(job.name for job in running)
+            said = f"{names} will be stopped, and can be gone on with." if running else "No sweep is running."
+            console.print(said, highlight=False)
             if not yes:
                 typer.confirm(f"Take {values['cluster_name']} down?", abort=True)
             jobs.stop(client, running)

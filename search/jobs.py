@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 _NAME, _RUNS_DIR = "robustfront", "robustfront_runs_dir"  # in a job's metadata
 _CONFIG: Final = "sweep.yaml"
 _STOP_SECONDS: Final = 120.0
-_TALKATIVE: Final = ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
+_TALKATIVE: Final = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
 _ENDED: Final = ("SUCCEEDED", "STOPPED", "FAILED")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -88,7 +89,26 @@ def down(path: Path) -> None:
     Raises:
         SweepFailed: Ray's launcher failed.
     """
+    values = read_launcher_file(path)
+    if values["provider"]["type"] == "local":
+        _stop_ray(path, values)
     _ray("down", "--yes", str(path))
+
+
+def _stop_ray(path: Path, values: Mapping[str, Any]) -> None:
+    """Ends Ray on machines that stay: the launcher itself only forgets them.
+
+    The head first, whose autoscaler would start the others again; these through it, as it started them.
+    """
+    halt = {
+        kind: next((line for line in values[f"{kind}_start_ray_commands"] if "ray stop" in line), "ray stop")
+        for kind in ("head", "worker")
+    }
+    _ray("exec", str(path), halt["head"], quiet=True)
+    hop = "ssh -n -i ~/ray_bootstrap_key.pem -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+    for address in values["provider"].get("worker_ips", []):
+        there = shlex.quote(f"bash -lc {shlex.quote(halt['worker'])}")
+        _ray("exec", str(path), f"{hop} {values['auth']['ssh_user']}@{address} {there}", quiet=True)
 
 
 def fetch(path: Path, folder: str, target: Path) -> bool:
