@@ -39,7 +39,7 @@ if __name__ == "__main__":
         fit = capacity(config, alive())
         busy = [Busy.options(num_cpus=cpus, num_gpus=gpus).remote() for _ in range(fit + 3)]
         ready, _ = ray.wait([one.node.remote() for one in busy], num_returns=fit + 1, timeout=20)
-        print(cpus, gpus, fit, len(ready), flush=True)
+        print("=", cpus, gpus, fit, len(ready), flush=True)
         del busy, ready
         while ray.available_resources().get("CPU", 0) < 9 or ray.available_resources().get("GPU", 0) < 2:
             time.sleep(0.2)
@@ -50,7 +50,7 @@ if __name__ == "__main__":
         marker.write_text("here")
         config = small_config()
         wanted = expected(config.data, prepare_dataset(config.data)["sha256"], marker)
-        print(len(check_nodes(wanted)), flush=True)
+        print("=", len(check_nodes(wanted)), flush=True)
         nodes = Nodes(wanted, said.append, lambda: changes.append(len(alive())))
         late = cluster.add_node(num_cpus=3)
         deadline = time.monotonic() + 120
@@ -61,15 +61,17 @@ if __name__ == "__main__":
         while not any("is gone" in line for line in said) and time.monotonic() < deadline:
             nodes.turn()
             time.sleep(0.2)
-    print(changes, flush=True)
-    print("\\n".join(said), flush=True)
+    print("=", changes, flush=True)
+    for line in said:
+        print("=", line, flush=True)
 """
 
 
 def test_nodes_hold_what_we_reckon_with_and_come_and_go() -> None:
     done = subprocess.run([sys.executable, "-c", PLACED], capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
-    *placed, examined, changes, joined, gone = done.stdout.splitlines()
+    ours = [line.removeprefix("= ") for line in done.stdout.splitlines() if line.startswith("= ")]  # Ray prints others
+    *placed, examined, changes, joined, gone = ours
     assert placed == ["1 0.0 9 9", "2 0.0 4 4", "1 0.4 4 4", "1 0.25 8 8", "3 1.0 2 2"]
     assert examined == "2"
     assert changes == "[3, 2]"
