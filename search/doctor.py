@@ -19,6 +19,7 @@ from rich.console import Console
 from search.config import SweepConfig, available_cpus, load
 from search.dataset import prepare_dataset
 from search.errors import UserError
+from search.store import store_of
 from trainables.settings import DataSettings
 
 Level = Literal["ok", "note", "problem"]
@@ -190,7 +191,7 @@ def _nodes(settings: SweepConfig, address: str, runs_dir: Path) -> Iterator[Find
             "ray", "ok", f"{len(nodes)} nodes at {address} with room for {capacity(settings, nodes)} trials at a time"
         )
         wanted = replace(
-            expected(settings.data, digest, marker),
+            expected(settings.data, digest, marker, store_of(runs_dir)),
             inspect_gpu=True,
             tracking=uri if uri is not None and is_server(uri) else None,
         )
