@@ -20,7 +20,7 @@ from search.config import SweepConfig, available_cpus, load
 from search.errors import UserError
 from search.fingerprint import fingerprint, problem_settings
 from search.nodes import source_digest, versions
-from search.store import CHECKPOINTS, Store, is_url, located, store_of
+from search.store import CHECKPOINTS, Store, is_url, located, no_ledger, store_of
 from trainables.settings import nearest
 
 RUNS_DIR: Final = Path("runs")
@@ -47,10 +47,7 @@ class Run:
         folder, store = runs_dir.absolute() / config.name, store_of(runs_dir)
         if store is not None:
             if config.storage.url is None:
-                raise UserError(
-                    f"storage.url must be set where --runs-dir is {store.url}, got none: a ledger on this machine's "
-                    "disk would be lost with it; give a database server, e.g. postgresql://USER@HOST/DATABASE"
-                )
+                raise UserError(no_ledger(store))
             store.check()
             store.pull(f"{config.name}/{SWEEP_FILE}")
         if folder.exists():

@@ -248,6 +248,14 @@ def store_of(runs_dir: Path) -> Store | None:
         return None
 
 
+def no_ledger(store: Store) -> str:
+    """What is wrong about runs in a store without a database for their ledgers."""
+    return (
+        f"storage.url must be set where --runs-dir is {store.url}, got none: a ledger on this machine's disk would be "
+        "lost with it; give a database server, e.g. postgresql://USER@HOST/DATABASE"
+    )
+
+
 def located(name: str, runs_dir: Path) -> tuple[Store | None, Path, str]:
     """Where a name leads: the store if there is one, the runs folder on this machine, and the name in it.
 

@@ -191,7 +191,13 @@ def test_a_sweep_whose_machine_is_lost_goes_on_from_the_store(
 ) -> None:
     """The first machine is killed in the middle of a trial and never seen again; ledger and store are what is left."""
     variables = {**os.environ, **server, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
-    settings = (*SMALL, "train.epochs=8", "search.trials=2", "data.train_size=2000", f"storage.url=sqlite:///{tmp_path}/study.db")
+    settings = (
+        *SMALL,
+        "train.epochs=8",
+        "search.trials=2",
+        "data.train_size=2000",
+        f"storage.url=sqlite:///{tmp_path}/study.db",
+    )
 
     def on(machine: str) -> dict[str, str]:
         return variables | {CACHE: str(tmp_path / machine)}
