@@ -703,6 +703,19 @@ def runs_of(client: MlflowClient, experiment_id: str, identity: str) -> Iterator
             return
 
 
+def obstacle(uri: str) -> str | None:
+    """Why a sweep could not record into MLflow now; None where it could. Waits for MLflow, and for its import.
+
+    Args:
+        uri: A server's; a database that is not there would be made.
+    """
+    try:
+        _open(uri).search_experiments(max_results=1)
+    except Exception as error:  # whatever MLflow or a database driver raises
+        return explain(uri, error)
+    return None
+
+
 def tracked_status(state: str) -> str:
     """How MLflow shows a trial of this state."""
     return _STATUS[state]
