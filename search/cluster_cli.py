@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from search.errors import SweepFailed, UserError
+from search.runs import command
 from search.store import is_url
 
 app = typer.Typer(no_args_is_help=True, help="Clusters: start one, send sweeps to it, watch them, take it down.")
@@ -31,7 +32,8 @@ def up(file: LauncherFile) -> None:
 
     launch(file)
     Console().print(
-        f"\nThe cluster is up. Send it a sweep: robustfront cluster submit CONFIG --cluster {file}",
+        "\nThe cluster is up. Send it a sweep: "
+        + command("cluster", "submit", "CONFIG", "--cluster", str(file), "--runs-dir", "FOLDER"),
         highlight=False,
         soft_wrap=True,
     )
@@ -67,7 +69,8 @@ def submit(
         job = jobs.submit(client, sent, runs_dir)
     console = Console()
     console.print(f"{job.name} is on its way as job {job.identity}", highlight=False, soft_wrap=True)
-    console.print(f"Watch it: robustfront cluster logs {job.name} --cluster {cluster} --follow", soft_wrap=True)
+    watch = command("cluster", "logs", job.name, "--cluster", cluster, "--follow")
+    console.print(f"Watch it: {watch}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -119,7 +122,7 @@ def stop(
         if not job.runs:
             raise UserError(f"NAME must be a sweep that runs, got {name} which is {job.state.lower()}")
         jobs.stop(client, [job])
-    go_on = f"robustfront cluster submit {name} --cluster {cluster} --runs-dir {job.runs_dir}"
+    go_on = command("cluster", "submit", name, "--cluster", cluster, "--runs-dir", job.runs_dir)
     print(f"{name} is stopped; go on with: {go_on}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import sys
@@ -19,7 +18,9 @@ from rich.console import Console
 from search.config import SweepConfig, available_cpus, load
 from search.dataset import prepare_dataset
 from search.errors import UserError
+from search.runs import default_tracking_uri
 from search.store import Store, no_ledger, store_of
+from search.tracking import is_server, obstacle, shown
 from trainables.settings import DataSettings
 
 Level = Literal["ok", "note", "problem"]
@@ -43,7 +44,7 @@ def diagnose(config: Path | None, address: str | None, runs_dir: Path) -> Iterat
     """Runs every check, one finding after the other.
 
     Args:
-        config: A configuration whose data, storage and resources are checked too.
+        config: A configuration whose data, storage, tracking and resources are checked too.
         address: A cluster to reach; a Ray of our own is started where it is None.
         runs_dir: Folder of the runs, for disk space and permission.
     """
@@ -57,22 +58,26 @@ def diagnose(config: Path | None, address: str | None, runs_dir: Path) -> Iterat
         ("data", lambda: _data(settings)),
         *([("runs", lambda: _store(store))] if store is not None else []),
         ("storage", lambda: _storage(settings, runs_dir)),
+        ("tracking", lambda: _tracking(settings, runs_dir)),
         *([("ray", lambda: _ray(settings))] if address is None else []),
     ]
     for name, check in checks:
         try:
             yield check()
-        except UserError as error:
-            text, _, remedy = str(error).rpartition("; ")
-            yield Finding(name, "problem", text, remedy)
         except Exception as error:  # a check that breaks is a finding too
-            yield Finding(name, "problem", f"{type(error).__name__}: {error}", "reinstall with `uv sync --reinstall`")
+            yield _broken(name, error)
     if address is not None:
         try:
             yield from _nodes(settings or _any_sweep(), address, runs_dir)
-        except UserError as error:
-            text, _, remedy = str(error).rpartition("; ")
-            yield Finding("ray", "problem", text, remedy)
+        except Exception as error:
+            yield _broken("ray", error)
+
+
+def _broken(name: str, error: Exception) -> Finding:
+    if isinstance(error, UserError):
+        text, _, remedy = str(error).rpartition("; ")
+        return Finding(name, "problem", text, remedy)
+    return Finding(name, "problem", f"{type(error).__name__}: {error}", "reinstall with `uv sync --reinstall`")
 
 
 def print_findings(console: Console, findings: Iterable[Finding]) -> bool:
@@ -174,6 +179,22 @@ def _storage(settings: SweepConfig | None, runs_dir: Path) -> Finding:
     return Finding("storage", "ok", "the database at storage.url answers")
 
 
+def _tracking(settings: SweepConfig | None, runs_dir: Path) -> Finding:
+    uri = _tracking_uri(settings, runs_dir)
+    if not is_server(uri):
+        return Finding("tracking", "ok", f"MLflow in {shown(uri)}")
+    problem = obstacle(uri)
+    if problem is None:
+        return Finding("tracking", "ok", f"MLflow at {shown(uri)} answers")
+    return Finding(
+        "tracking", "problem", problem, "mend that; meanwhile sweeps go on, and `resume` writes what it misses"
+    )
+
+
+def _tracking_uri(settings: SweepConfig | None, runs_dir: Path) -> str:
+    return (settings.tracking.uri if settings else None) or default_tracking_uri(runs_dir)
+
+
 def _ray(settings: SweepConfig | None) -> Finding:
     import ray
 
@@ -190,9 +211,8 @@ def _nodes(settings: SweepConfig, address: str, runs_dir: Path) -> Iterator[Find
     """A finding a node: its versions and source, data, GPUs, the runs' folder, its clock, and MLflow."""
     from search.cluster import capacity, connected
     from search.nodes import alive, examined, expected, marker_beside
-    from search.tracking import is_server
 
-    uri = settings.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    uri = _tracking_uri(settings, runs_dir)
     digest = prepare_dataset(settings.data)["sha256"]
     with connected(settings, address), marker_beside(runs_dir / settings.name) as marker:
         nodes = alive()
@@ -202,7 +222,7 @@ def _nodes(settings: SweepConfig, address: str, runs_dir: Path) -> Iterator[Find
         wanted = replace(
             expected(settings.data, digest, marker, store_of(runs_dir)),
             inspect_gpu=True,
-            tracking=uri if uri is not None and is_server(uri) else None,
+            tracking=uri if is_server(uri) else None,
         )
         for node, found in examined(wanted, nodes):
             gpus = f", torch sees {', '.join(found.gpus)}" if found.gpus else ""

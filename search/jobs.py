@@ -20,6 +20,7 @@ from search.errors import SweepFailed, UserError
 from search.launcher import jobs_url
 from search.nodes import shipped
 from search.runs import SWEEP_FILE
+from search.runs import command as run_command
 from search.token import auth_environment, token_file
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ def submit(client: JobSubmissionClient, work: SweepConfig | str, runs_dir: str) 
     name = work if isinstance(work, str) else work.name
     if any(job.runs and job.name == name for job in jobs(client)):
         raise UserError(
-            f"run {name} must have one driver at a time, got a second; watch it with `robustfront cluster logs {name}`"
+            f"run {name} must have one driver at a time, got a second; "
+            f"watch it with `{run_command('cluster', 'logs', name, '--cluster', 'FILE')}`"
         )
     command = ["resume", name] if isinstance(work, str) else ["sweep", SWEEP_FILE]
     command += ["--address", "auto", "--runs-dir", runs_dir]

@@ -162,7 +162,12 @@ def jobs_url(cluster: str) -> Iterator[str]:
         port = probe.getsockname()[1]
     command = [_program(), "dashboard", str(path), "--port", str(port), "--remote-port", str(JOBS_PORT)]
     tunnel = subprocess.Popen(
-        command, env=_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,  # ssh would take what the user answers us
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         _wait_for(port, tunnel, path)

@@ -59,6 +59,7 @@ class Progress:
         self._stage = "starting"
         self._stopping = False
         self._waiting_for = ""
+        self._lags = False
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -108,6 +109,12 @@ class Progress:
         if reason != self._waiting_for:
             self._waiting_for = reason
             self.stage(f"waiting for the storage ({reason})" if reason else "")
+
+    def lagging(self, reason: str | None) -> None:
+        """Says, once, that MLflow does not get what it should, and why; and that it has it all again."""
+        if (reason is not None) != self._lags:
+            self._lags = reason is not None
+            self.say(f"MLflow lags behind ({reason}); the sweep goes on" if self._lags else "MLflow has caught up")
 
     def stopping(self, reason: str | None) -> None:
         """Says, once, why the search begins no more settings."""

@@ -231,6 +231,7 @@ def _run_trials(
         *([Nodes(wanted, progress.say, changed).turn] if wanted is not None else []),
         progress.tick,
         lambda: progress.stopping(ledger.stopped),
+        lambda: progress.lagging(mirror.problem),
         connection.check,
         searcher.check,
         signals.check,
@@ -307,6 +308,11 @@ class _Mirror:
     def __init__(self, ledger: Ledger, tracker: Tracker, config: SweepConfig) -> None:
         self._ledger, self._tracker = ledger, tracker
         self._standing = Standing(config)
+
+    @property
+    def problem(self) -> str | None:
+        """Why MLflow lags behind right now; None while all is well."""
+        return self._tracker.problem
 
     def catch_up(self) -> None:
         """Shows all that the ledger holds; what MLflow has already is not written again."""

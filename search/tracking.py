@@ -9,6 +9,7 @@ MLflow is imported by that thread alone (seconds, and hundreds of megabytes), ne
 
 from __future__ import annotations
 
+import configparser
 import hashlib
 import json
 import logging
@@ -23,7 +24,7 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from search import mlflow_view
 from search.mlflow_view import KIND_TAG, SWEEP_KIND, SWEEP_TAG
@@ -79,6 +80,7 @@ _ENVIRONMENT: Final = {
 _REPLICATE: Final = re.compile(r"(?P<name>.+)\[(?P<index>\d+)\]")
 _ILLEGAL: Final = re.compile(r"[^/\w.\- ]")
 _ERRNO: Final = re.compile(r"\[Errno -?\d+\] ([^'\")\]]+)")
+_CREDENTIALS: Final = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -703,6 +705,19 @@ def runs_of(client: MlflowClient, experiment_id: str, identity: str) -> Iterator
             return
 
 
+def obstacle(uri: str) -> str | None:
+    """Why a sweep could not record into MLflow now; None where it could. Waits for MLflow, and for its import.
+
+    Args:
+        uri: A server's; a database that is not there would be made.
+    """
+    try:
+        _open(uri).search_experiments(max_results=1)
+    except Exception as error:  # whatever MLflow or a database driver raises
+        return explain(uri, error)
+    return None
+
+
 def tracked_status(state: str) -> str:
     """How MLflow shows a trial of this state."""
     return _STATUS[state]
@@ -722,6 +737,20 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(database) if database and database != ":memory:" else None
 
 
+def credentials(uri: str) -> tuple[str, str] | None:
+    """User and password for a server: those in its URI, or from where MLflow's own client takes them; None without."""
+    parts = urlsplit(uri)
+    if parts.username and parts.password:
+        return unquote(parts.username), unquote(parts.password)
+    file = configparser.ConfigParser()
+    file.read(Path.home() / ".mlflow" / "credentials")
+    user, password = (
+        os.environ.get(name.upper()) or file.get("mlflow", name, fallback=None)
+        for name in ("mlflow_tracking_username", "mlflow_tracking_password")
+    )
+    return (user, password) if user and password else None
+
+
 def shown(uri: str) -> str:
     """The URI without its user and password."""
     parts = urlsplit(uri)
@@ -737,5 +766,9 @@ def explain(uri: str, error: Exception) -> str:
     if errno or "timed out" in text or "Max retries exceeded" in text:
         reason = errno[1].strip().lower() if errno else "timed out" if "timed out" in text else "no answer"
         return f"cannot reach {shown(uri)}: {reason}"
+    if "error code 401" in text:
+        return f"{shown(uri)} does not take the user and password in {_CREDENTIALS}"
+    if "Invalid Host header" in text:
+        return f"{shown(uri)} does not answer to this address: start it with that in --allowed-hosts"
     short = text.replace(uri, shown(uri))
     return f"{shown(uri)}: {short[:200] or type(error).__name__}"

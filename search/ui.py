@@ -14,18 +14,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import ProxyHandler, Request, build_opener
 
 from search.errors import SweepFailed, UserError
 from search.mlflow_view import experiment_url, sweep_url, view_tag
-from search.tracking import is_server, shown, sqlite_file
+from search.tracking import credentials, is_server, shown, sqlite_file
 
 _START_SECONDS: Final = 120.0
 _STOP_SECONDS: Final = 5.0
@@ -199,14 +200,17 @@ def _check_port(host: str, port: int) -> None:
         ) from None
 
 
-def _open(url: str) -> Any:
+def _open(url: str, headers: Mapping[str, str] | None = None) -> Any:
     """Opens a page, past any proxy where it is this machine's: a proxy would look for it on its own."""
     local = urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
-    return build_opener(*[ProxyHandler({})] if local else []).open(url, timeout=_REQUEST_SECONDS)
+    request = Request(url, headers=dict(headers or {}))
+    return build_opener(*[ProxyHandler({})] if local else []).open(request, timeout=_REQUEST_SECONDS)
 
 
 def _ask(server: str, path: str, query: dict[str, str]) -> dict[str, Any]:
-    with _open(f"{server.rstrip('/')}/api/2.0/mlflow/{path}?{urlencode(query)}") as answer:
+    known = credentials(server)
+    headers = {"Authorization": f"Basic {b64encode(':'.join(known).encode()).decode()}"} if known else {}
+    with _open(f"{shown(server).rstrip('/')}/api/2.0/mlflow/{path}?{urlencode(query)}", headers) as answer:
         content = json.load(answer)
     assert isinstance(content, dict)
     return content

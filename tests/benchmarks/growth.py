@@ -113,6 +113,7 @@ class Clock:
     def __init__(self) -> None:
         self.began = self.cpu_began = 0.0
         self.ends: list[float] = []
+        self.problem: str | None = None
 
     def update(self, record: TrialRecord, history: Sequence[Mapping[str, float]]) -> None:
         del history

@@ -127,10 +127,17 @@ class Host:
         self._started.append(process)
         return process
 
-    def ray(self, head: Host | None = None, cpus: int = 1) -> None:
-        """Starts Ray there: a node of ``head``'s cluster, or the head of a new one."""
+    def ray(self, head: Host | None = None, cpus: int = 1, before: str = "") -> None:
+        """Starts Ray there: a node of ``head``'s cluster, or the head of a new one.
+
+        Args:
+            head: Of the cluster to join.
+            cpus: Its processors.
+            before: What a shell does first; mounts and variables are there for Ray and all that it runs.
+        """
         join = ["--head", f"--port={PORT}"] if head is None else [f"--address={head.address}:{PORT}"]
         self.run(
+            *("sh", "-ec", f'{before}\nexec "$@"', "sh") if before else (),
             *(str(BIN / "ray"), "start", *join, f"--node-ip-address={self.address}", f"--num-cpus={cpus}"),
             *("--object-store-memory=100000000", "--disable-usage-stats"),
         )

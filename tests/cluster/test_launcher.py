@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -84,10 +85,10 @@ def test_up_submit_status_logs_stop_resume_down(machines: tuple[Lab, Host, list[
     runs = made.shared / "runs"
     environment = {name: value for name, value in laptop.environment.items() if not name.startswith("RAY_AUTH")}
 
-    def robustfront(*arguments: str, expect: int = 0) -> str:
+    def robustfront(*arguments: str, expect: int = 0, answer: str = "") -> str:
         command = laptop.command(str(BIN / "robustfront"), *arguments)
         done = subprocess.run(
-            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=400, input=""
+            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=400, input=answer
         )
         assert done.returncode == expect, done.stdout + done.stderr
         print(f"$ robustfront {' '.join(arguments)}\n{done.stdout}{done.stderr}", flush=True)
@@ -116,6 +117,8 @@ def test_up_submit_status_logs_stop_resume_down(machines: tuple[Lab, Host, list[
     said = robustfront("cluster", "logs", "quickstart", *at)
     assert "Interrupted; everything is kept" in said
     robustfront("cluster", "submit", "quickstart", *at, "--runs-dir", str(runs))
+    _watch_and_stop_watching(made, laptop, at)
+    assert "running" in robustfront("cluster", "status", *at)
     assert "Pareto-optimal settings" in robustfront("cluster", "logs", *at, "--follow")
 
     status = robustfront("status", str(runs / "quickstart"), "--json")
@@ -125,15 +128,32 @@ def test_up_submit_status_logs_stop_resume_down(machines: tuple[Lab, Host, list[
     assert values["trials"] == {"complete": 4, "pruned": 0, "failed": 0, "running": 0, "budget": 4}
 
     _check_token(made, laptop, head, runs)
+    robustfront("cluster", "submit", quickstart, *settings, *at, "--runs-dir", str(runs), "--name", "second")
+    wait_until(lambda: (runs / "second" / "checkpoints").exists(), "a checkpoint")
     robustfront("cluster", "down", str(file), expect=130)  # it asks, and nobody answers
-    assert "alive" in robustfront("cluster", "status", *at)
-    robustfront("cluster", "down", str(file), "--yes")
+    assert "running" in robustfront("cluster", "status", *at)
+    assert "second will be stopped" in robustfront("cluster", "down", str(file), answer="y\n")
     assert [host for host in (head, worker) if any(map(_is_raylet, host.processes()))] == []
     fetched = REPOSITORY / "runs-robustfront"
     try:
-        assert (fetched / "quickstart" / "study.db").is_file()  # the lab's shared folder is a disk of this machine
+        # The lab's shared folder is a disk of this machine.
+        for name, state in {"quickstart": "complete", "second": "interrupted"}.items():
+            values = json.loads(robustfront("status", str(fetched / name), "--json"))
+            assert (values["state"], values["differences"]) == (state, [])
     finally:
         shutil.rmtree(fetched, ignore_errors=True)
+
+
+def _watch_and_stop_watching(made: Lab, laptop: Host, at: tuple[str, str]) -> None:
+    """Ctrl-C during `logs --follow` ends the watching."""
+    output = made.root / "followed.txt"
+    home_token = ("env", "-u", "RAY_AUTH_MODE", "-u", "RAY_AUTH_TOKEN_PATH")
+    command = (str(BIN / "robustfront"), "cluster", "logs", *at, "--follow")
+    following = laptop.start(output, *home_token, *command, cwd=REPOSITORY)
+    wait_until(lambda: "examining the cluster's nodes" in output.read_text(), "what the driver says")
+    following.send_signal(signal.SIGINT)
+    assert following.wait(timeout=60) == 130
+    assert "Traceback" not in output.read_text()
 
 
 def _check_token(made: Lab, laptop: Host, head: Host, runs: Path) -> None:

@@ -16,7 +16,7 @@ QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 
 def test_this_machine_is_well(tmp_path: Path) -> None:
     findings = {finding.name: finding for finding in diagnose(QUICKSTART, None, tmp_path)}
-    assert {"python", "torchattacks", "gpu", "memory", "disk", "data", "storage", "ray"} <= findings.keys()
+    assert {"python", "torchattacks", "gpu", "memory", "disk", "data", "storage", "tracking", "ray"} <= findings.keys()
     assert [finding for finding in findings.values() if finding.level == "problem"] == []
     assert "processors" in findings["ray"].text
 
@@ -46,3 +46,9 @@ def test_an_unreachable_cluster_is_a_finding_not_a_crash(tmp_path: Path) -> None
     findings = {finding.name: finding for finding in diagnose(None, "127.0.0.1:1", tmp_path)}
     assert findings["ray"].level == "problem"
     assert "ray start --head" in findings["ray"].remedy
+
+
+def test_an_mlflow_server_that_does_not_answer_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+    found = doctor._tracking(None, tmp_path)
+    assert (found.level, found.text) == ("problem", "cannot reach http://127.0.0.1:9: connection refused")

@@ -68,6 +68,14 @@ def test_a_panel_in_a_terminal_shows_running_trials_and_the_best() -> None:
     assert "drawing the results ..." in text
 
 
+def test_that_mlflow_lags_behind_is_said_once_and_that_it_has_caught_up() -> None:
+    progress, output = shown(terminal=False)
+    with progress:
+        for reason in (None, "no answer", "timed out", None, None):
+            progress.lagging(reason)
+    assert output.getvalue() == "MLflow lags behind (no answer); the sweep goes on\nMLflow has caught up\n"
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_quiet_is_silent(terminal: bool) -> None:
     progress, output = shown(terminal=terminal, quiet=True)

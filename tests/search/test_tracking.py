@@ -438,6 +438,30 @@ def test_tracker_that_never_started_has_nothing_to_say() -> None:
     assert report.message("resume") is None
 
 
+def test_a_server_that_refuses_is_explained() -> None:
+    uri = "http://me:secret@mlflow:5000"
+    failed = "API request to endpoint /api/2.0/x failed with error code"
+    refused = tracking.explain(uri, ValueError(f"{failed} 401 != 200. Response body: 'You are not authenticated'"))
+    assert refused.startswith("http://mlflow:5000 does not take the user and password in MLFLOW_TRACKING_USERNAME and")
+    elsewhere = tracking.explain(uri, ValueError(f"{failed} 403 != 200. Response body: 'Invalid Host header - x'"))
+    assert elsewhere.endswith("start it with that in --allowed-hosts")
+
+
+def test_credentials_are_those_of_mlflows_own_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert tracking.credentials("http://mlflow:5000") is None
+    (tmp_path / ".mlflow").mkdir()
+    (tmp_path / ".mlflow" / "credentials").write_text(
+        "[mlflow]\nmlflow_tracking_username = me\nmlflow_tracking_password = of the %%file\n"
+    )
+    from mlflow.utils.credentials import read_mlflow_creds
+
+    assert tracking.credentials("http://mlflow:5000") == ("me", "of the %file") == tuple(read_mlflow_creds())
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "of the environment")
+    assert tracking.credentials("http://mlflow:5000") == ("me", "of the environment") == tuple(read_mlflow_creds())
+    assert tracking.credentials("http://you:p%40ss@mlflow:5000") == ("you", "p@ss")
+
+
 @settings(deadline=None)
 @given(st.text("aé/[]01.=:- \n", min_size=1, max_size=20))
 def test_metric_names_are_legal(name: str) -> None:
