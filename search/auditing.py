@@ -106,13 +106,14 @@ def audit_checkpoint(
     console.print(f"Written to {relative(folder.absolute())}", highlight=False, soft_wrap=True)
 
 
-def audit_trial(checkpoint: str, profile: str, threads: int) -> dict[str, Any]:
+def audit_trial(checkpoint: str, profile: str, threads: int, cuda: bool) -> dict[str, Any]:
     """Audits a trial's newest checkpoint in this process and says what came out; one audited before is not again.
 
     Args:
         checkpoint: As ``Checkpoint.find`` takes it: the path of the trial's folder of checkpoints, or its URL.
         profile: ``quick`` or ``reference``.
         threads: torch threads.
+        cuda: Whether to use a GPU. Ray leaves GPUs visible to what it has given none.
 
     Returns:
         What ``Ledger.audited`` takes.
@@ -126,7 +127,7 @@ def audit_trial(checkpoint: str, profile: str, threads: int) -> dict[str, Any]:
     torch.set_num_threads(threads)
     found = Checkpoint.find(checkpoint, Path())
     folder = found.place("audits")
-    document = _audited(found, found.config, profile, None, 0, folder, Console(quiet=True))
+    document = _audited(found, found.config, profile, None, 0, folder, Console(quiet=True), cuda)
     found.share(folder)
     return summary_of(document)
 
@@ -156,8 +157,9 @@ def _audited(
     seed: int,
     folder: Path,
     console: Console,
+    cuda: bool | None = None,
 ) -> dict[str, Any]:
-    """One checkpoint's audit, from its file if it is there."""
+    """One checkpoint's audit, from its file if it is there; on a GPU if there is one, unless ``cuda`` says."""
     # The profiles' numbers need torch's module; its import is what an audit needs anyway.
     from trainables.audit import PROFILES, WORDS
 
@@ -187,7 +189,7 @@ def _audited(
         console.print(f"{title}: audited before, with the same checkpoint, settings and seed", highlight=False)
         return before
     console.print(f"{title}, {count} validation images, profile {profile_name}", highlight=False, soft_wrap=True)
-    document, arrays = _run(checkpoint, config, profile, asked, console)
+    document, arrays = _run(checkpoint, config, profile, asked, console, cuda)
     folder.mkdir(parents=True, exist_ok=True)
     _save_arrays(folder / "audit.npz", arrays)
     atomic.write(folder / AUDIT_FILE, json.dumps(document, indent=2) + os.linesep)
@@ -205,7 +207,12 @@ def _audited(
 
 
 def _run(
-    checkpoint: Checkpoint, config: SweepConfig, profile: Profile, asked: Asked, console: Console
+    checkpoint: Checkpoint,
+    config: SweepConfig,
+    profile: Profile,
+    asked: Asked,
+    console: Console,
+    cuda: bool | None,
 ) -> tuple[dict[str, Any], dict[str, npt.NDArray[np.bool_]]]:
     """The audit itself: what goes into ``audit.json`` and ``audit.npz``."""
     prepare_dataset(config.data)
@@ -218,7 +225,7 @@ def _run(
     from trainables.data.splits import load_splits
 
     torch.set_num_threads(min(available_cpus(), torch.get_num_threads()))  # OMP_NUM_THREADS is heeded
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if (torch.cuda.is_available() if cuda is None else cuda) else "cpu")
     splits = load_splits(config.data, device)
     try:
         replicates = load_trained(checkpoint.path, config.problem, splits)

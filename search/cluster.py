@@ -42,8 +42,13 @@ _ENVIRONMENT: Final = {
 
 
 @contextmanager
-def connected(config: SweepConfig, address: str | None) -> Iterator[Connection]:
+def connected(config: SweepConfig, address: str | None, *, trains: bool = True) -> Iterator[Connection]:
     """A Ray of our own on this machine, or the cluster at ``address``.
+
+    Args:
+        config: What trials and audits need must be there.
+        address: The cluster's; None for a Ray of our own.
+        trains: Whether there are trials to be run, and not audits alone.
 
     Yields:
         The connection.
@@ -70,7 +75,7 @@ def connected(config: SweepConfig, address: str | None) -> Iterator[Connection]:
             _start(address, options)
             _say_less()
             logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it would report, the ledger does
-            _check_capacity(config, alive(), address)
+            _check_capacity(config, alive(), address, trains=trains)
             connection = Connection(address)
             try:
                 yield connection
@@ -247,6 +252,8 @@ def check_machine(config: SweepConfig, address: str | None) -> None:
     """What is wrong about this machine's processors can be said before Ray starts."""
     if address is None:
         _check_cpus(config, available_cpus(), "this machine has")
+        if config.audit is not None:
+            _check_audit_cpus(config, available_cpus(), "this machine has")
 
 
 def _check_cpus(config: SweepConfig, cpus: int, where: str) -> None:
@@ -260,7 +267,39 @@ def _check_cpus(config: SweepConfig, cpus: int, where: str) -> None:
         )
 
 
-def _check_capacity(config: SweepConfig, nodes: Sequence[Node], address: str | None) -> None:
+def _check_audit_cpus(config: SweepConfig, cpus: float, where: str) -> None:
+    each, _ = config.audit_resources
+    if each > cpus:
+        raise UserError(f"audit.cpus must be at most {cpus:g} ({where} that many), got {each}; lower it")
+
+
+def _check_capacity(config: SweepConfig, nodes: Sequence[Node], address: str | None, *, trains: bool) -> None:
+    """Whether what is to be done fits the nodes."""
+    if trains:
+        _check_trials(config, nodes, address)
+    if config.audit is not None:
+        _check_audits(config, nodes, address)
+
+
+def _check_audits(config: SweepConfig, nodes: Sequence[Node], address: str | None) -> None:
+    """Whether an audit fits a node."""
+    cpus, gpus = config.audit_resources
+    where = "this machine has" if address is None else "the largest node has"
+    _check_audit_cpus(config, max(node.cpus for node in nodes), where)
+    if not _room(nodes, cpus, gpus):
+        raise UserError(
+            f"audit.gpus must fit a node beside audit.cpus {cpus}, got {gpus:g} ({_kinds(nodes)}); "
+            "lower it, or 0 for processors alone"
+        )
+
+
+def _kinds(nodes: Sequence[Node]) -> str:
+    """What nodes there are, each kind once."""
+    kinds = dict.fromkeys(f"{node.cpus:g} processors and {node.gpus:g} GPUs" for node in nodes)
+    return f"there {'is a node' if len(nodes) == 1 else 'are nodes'} with {', or '.join(kinds)}"
+
+
+def _check_trials(config: SweepConfig, nodes: Sequence[Node], address: str | None) -> None:
     """Whether a trial fits a node at all and, on this machine alone, whether as many fit as there are to be."""
     resources = config.resources
     if address is None:
@@ -274,17 +313,25 @@ def _check_capacity(config: SweepConfig, nodes: Sequence[Node], address: str | N
     wanted = (config.search.concurrency or 1) if address is None else 1
     fit = capacity(config, nodes)
     if fit < wanted:
-        where = "this machine has" if address is None else "the cluster has"
+        if address is not None:
+            raise UserError(
+                f"resources.gpus_per_trial must fit a node beside cpus_per_trial {resources.cpus_per_trial}, got "
+                f"{resources.gpus_per_trial:g} ({_kinds(nodes)}); lower it, or 0 for processors alone"
+            )
         gpus = sum(node.gpus for node in nodes)
         raise UserError(
-            f"resources.gpus_per_trial must leave room for search.concurrency {wanted} ({where} {gpus:g} GPUs), got "
-            f"{resources.gpus_per_trial:g}; lower it, or 0 for processors alone"
+            f"resources.gpus_per_trial must leave room for search.concurrency {wanted} (this machine has {gpus:g} "
+            f"GPUs), got {resources.gpus_per_trial:g}; lower it, or 0 for processors alone"
         )
 
 
 def capacity(config: SweepConfig, nodes: Sequence[Node]) -> int:
-    """Trials that fit the nodes at a time. None is spread over two nodes, and no fraction of a GPU over two GPUs."""
-    cpus, gpus = config.resources.cpus_per_trial, config.resources.gpus_per_trial
+    """Trials that fit the nodes at a time."""
+    return _room(nodes, config.resources.cpus_per_trial, config.resources.gpus_per_trial)
+
+
+def _room(nodes: Sequence[Node], cpus: int, gpus: float) -> int:
+    """What fits the nodes at a time. Nothing is spread over two nodes, and no fraction of a GPU over two GPUs."""
     total = 0
     for node in nodes:
         fit = int(node.cpus) // cpus

@@ -120,11 +120,16 @@ class AuditConfig(_Section):
         minutes: After so long no further one is begun or waited for; ``robustfront audit RUN`` goes on.
         random: Settings beside the contenders, drawn at random: whether the sweep's own attacks put settings into the
             order of what holds cannot be seen in the contenders alone.
+        cpus: Processors of an audit, one torch thread on each; a trial's where it is left out.
+        gpus: GPUs of an audit, or a fraction of one; with 0 it runs on its processors, wherever it is. A trial's where
+            it is left out.
     """
 
     profile: Literal["quick", "reference"] = "quick"
     minutes: float = Field(default=5.0, gt=0.0)
     random: int = Field(default=0, ge=0)
+    cpus: int | None = Field(default=None, ge=1)
+    gpus: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
 
 
 class HalvingConfig(_Section):
@@ -193,7 +198,7 @@ class ResourcesConfig(_Section):
     """
 
     cpus_per_trial: int = Field(default=1, ge=1)
-    gpus_per_trial: float = Field(default=0.0, ge=0.0)
+    gpus_per_trial: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     max_failures: int = Field(default=3, ge=0)
 
     @property
@@ -246,7 +251,15 @@ class SweepConfig(_Section):
         self._check_objectives()
         self._check_search()
         self._check_audit()
+        self._check_gpus()
         return self
+
+    def _check_gpus(self) -> None:
+        asked = [("resources.gpus_per_trial", self.resources.gpus_per_trial)]
+        asked += [("audit.gpus", self.audit.gpus or 0.0)] if self.audit is not None else []
+        for setting, gpus in asked:
+            if gpus > 1 and gpus % 1:
+                raise ValueError(f"{setting} must be a whole number or at most 1, got {gpus:g}; choose {gpus // 1:g}")
 
     def _check_audit(self) -> None:
         asked = [(f"audit.profile {self.audit.profile}", self.audit.profile)] if self.audit is not None else []
@@ -392,6 +405,13 @@ class SweepConfig(_Section):
                 images=halving.images,
             ),
         )
+
+    @property
+    def audit_resources(self) -> tuple[int, float]:
+        """Processors and GPUs of a contender's audit: a trial's, as far as the configuration does not say."""
+        audit, resources = self.audit or AuditConfig(), self.resources
+        cpus = resources.cpus_per_trial if audit.cpus is None else audit.cpus
+        return cpus, resources.gpus_per_trial if audit.gpus is None else audit.gpus
 
     @property
     def bounds(self) -> tuple[Constraint, ...]:

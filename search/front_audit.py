@@ -1,7 +1,8 @@
 """The audit of a sweep's contenders at its end: until the front rests on verified numbers alone, or the time is over.
 
 An audit lowers numbers, and what was behind them may come to the front: that is audited too. The audits run in Ray's
-processes, each where and as a trial would; what they say goes into the ledger, so that nothing is audited twice.
+processes, on nodes with the processors and GPUs that ``audit`` asks for; what they say goes into the ledger, so that
+nothing is audited twice.
 """
 
 from __future__ import annotations
@@ -116,8 +117,8 @@ def audit_front(
 
     from search.auditing import audit_trial
 
-    resources = run.config.resources
-    remote = ray.remote(num_cpus=resources.cpus_per_trial, num_gpus=resources.gpus_per_trial)(audit_trial)
+    cpus, gpus = run.config.audit_resources
+    remote = ray.remote(num_cpus=cpus, num_gpus=gpus)(audit_trial)
     deadline = time.monotonic() + 60 * settings.minutes
     running: dict[ray.ObjectRef[Any], str] = {}
     tried: set[str] = set()
@@ -126,7 +127,7 @@ def audit_front(
             if record.number not in tried:
                 tried.add(record.number)
                 checkpoint = run.trial_files(record.checkpoint or "")
-                running[remote.remote(checkpoint, settings.profile, resources.cpus_per_trial)] = record.number
+                running[remote.remote(checkpoint, settings.profile, cpus, gpus > 0)] = record.number
         if not running:
             break
         progress.stage(f"auditing the contenders: {len(tried) - len(running)} of {len(tried)} done")

@@ -118,7 +118,8 @@ def audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, 
                 f"RUN must be finished for its audit, got {run.name} with {ledger.counts().finished} of "
                 f"{run.config.budget} settings; go on with `{command('resume', run.argument)}`"
             )
-        audit = AuditConfig(profile=profile, minutes=math.inf, random=at_random)
+        asked = {"profile": profile, "minutes": math.inf, "random": at_random}
+        audit = (run.config.audit or AuditConfig()).model_copy(update=asked)
         run = replace(run, config=run.config.model_copy(update={"audit": audit}))
         return _go_on(run, ledger, progress, None, began)
 
@@ -131,7 +132,7 @@ def _go_on(run: Run, ledger: Ledger, progress: Progress, address: str | None, be
             return _drive(run, ledger, progress, signals, None, began)
     progress.stage(_STARTING_RAY)
     preload_mlflow()
-    with connected(run.config, address) as connection, _signals() as signals:
+    with connected(run.config, address, trains=not ledger.complete) as connection, _signals() as signals:
         if address is not None:
             progress.stage("examining the cluster's nodes")
             check_nodes(_expected(run))

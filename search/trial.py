@@ -176,5 +176,5 @@ class SettingTrial(tune.Trainable):
         if self._problem.robustness.gate == "audit":
             from search.auditing import audit_trial
 
-            values[AUDIT] = audit_trial(str(self._checkpoints), "quick", self._threads)
+            values[AUDIT] = audit_trial(str(self._checkpoints), "quick", self._threads, self._cuda)
         return values

@@ -5,10 +5,15 @@ uv run pytest -m cluster -n 0 tests/cluster/test_scheduling.py
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from analysis.records import kind_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -66,14 +71,98 @@ if __name__ == "__main__":
         print("=", line, flush=True)
 """
 
+# A whole sweep whose trials and audits do nothing but say where they run: the GPUs are none but by Ray's count.
+APART = """
+import json
+import sys
+from pathlib import Path
+import ray
+from ray import tune
+from ray.cluster_utils import Cluster
+from rich.console import Console
+import search.auditing
+import search.trial
+from search.sweep import start
+from tests.benchmarks.growth import reports
+from tests.search.examples import small_config
+
+def note(folder, kind, number, cuda):
+    place = Path(folder) / kind
+    place.mkdir(parents=True, exist_ok=True)
+    context = ray.get_runtime_context()
+    gpus = context.get_assigned_resources().get("GPU", 0)
+    (place / number).write_text(json.dumps([context.get_node_id(), gpus, cuda]))
+
+class Trial(tune.Trainable):
+    def setup(self, config, folder, owner, cuda, **_):
+        self._folder, self._owner, self._cuda = folder, owner, cuda
+        self.reset_config(config)
+
+    def reset_config(self, new_config):
+        note(self._folder, "trials", new_config["number"], self._cuda)
+        self._reports = iter(reports(new_config["setting"]["parameters"], self._owner))
+        return True
+
+    def step(self):
+        return next(self._reports)
+
+def audit_trial(checkpoint, profile, threads, cuda):
+    note(Path(checkpoint).parents[1], "audits", Path(checkpoint).name, cuda)
+    return {"verdict": "sound", "profile": profile, "images": 500, "verified": [0.1]}
+
+if __name__ == "__main__":
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 2, "include_dashboard": False})
+    cpu_node = cluster.add_node(num_cpus=4, num_gpus=0)
+    search.trial.SettingTrial, search.auditing.audit_trial = Trial, audit_trial
+    config = small_config(
+        data={"validation_size": 500},
+        search={"trials": 6},
+        resources=json.loads(sys.argv[2]),
+        audit=json.loads(sys.argv[3]),
+    )
+    run, _ = start(config, Path(sys.argv[1]), cluster.address, Console(), quiet=True)
+    for kind in ("trials", "audits"):
+        for path in sorted((run.folder / kind).iterdir()):
+            node, gpus, cuda = json.loads(path.read_text())
+            print("=", kind, path.name, "cpu node" if node == cpu_node.node_id else "head", gpus, cuda, flush=True)
+"""
+
+
+def said(script: str, *arguments: str) -> list[str]:
+    """What a script prints on lines of ours; Ray prints others."""
+    # The clusters of these tests have no token: one in the home folder is for another.
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=500, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return [line.removeprefix("= ") for line in done.stdout.splitlines() if line.startswith("= ")]
+
 
 def test_nodes_hold_what_we_reckon_with_and_come_and_go() -> None:
-    done = subprocess.run([sys.executable, "-c", PLACED], capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr
-    ours = [line.removeprefix("= ") for line in done.stdout.splitlines() if line.startswith("= ")]  # Ray prints others
-    *placed, examined, changes, joined, gone = ours
+    *placed, examined, changes, joined, gone = said(PLACED)
     assert placed == ["1 0.0 9 9", "2 0.0 4 4", "1 0.4 4 4", "1 0.25 8 8", "3 1.0 2 2"]
     assert examined == "2"
     assert changes == "[3, 2]"
     assert joined.endswith("(3 processors, 0 GPUs) has joined")
     assert gone.endswith("(3 processors, 0 GPUs) is gone: its trials go on elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("trial", "audit", "trials_at", "audits_at"),
+    [
+        ({"cpus_per_trial": 1, "gpus_per_trial": 0.5}, {"cpus": 3, "gpus": 0}, "head 0.5 True", "cpu node 0 False"),
+        ({"cpus_per_trial": 4}, {"cpus": 1, "gpus": 1}, "cpu node 0 False", "head 1.0 True"),
+    ],
+    ids=["trials on GPUs", "audits on GPUs"],
+)
+def test_trials_and_audits_run_where_their_processors_and_gpus_are(
+    trial: dict[str, float], audit: dict[str, float], trials_at: str, audits_at: str, tmp_path: Path
+) -> None:
+    lines = [line.split(maxsplit=2) for line in said(APART, str(tmp_path), json.dumps(trial), json.dumps(audit))]
+    where = {kind: {number: place for this, number, place in lines if this == kind} for kind in ("trials", "audits")}
+    assert set(where["trials"]) == {"B0", "B1", *map(str, range(6))}
+    assert set(where["trials"].values()) == {trials_at}
+    assert {number for number in where["audits"] if kind_of(number) == "baseline"} == {"B0", "B1"}
+    assert any(kind_of(number) == "search" for number in where["audits"])
+    assert set(where["audits"].values()) == {audits_at}

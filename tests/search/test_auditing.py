@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import trainables.audit
 from analysis.audit_page import page
+from search.auditing import audit_trial
 from search.checkpoint import Checkpoint
 from search.cli import DONE, WRONG_INPUT, run
 from tests.search.examples import small_config
@@ -156,6 +158,23 @@ def test_at_another_radius_the_cheap_worst_case_is_the_claim(trained: Path, tmp_
     assert claim["images"] == 60
     assert "apgd" in claim["evaluation"]
     assert document(tmp_path)["radius"] == 0.3
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_runs_audit_uses_a_gpu_exactly_if_it_was_given_one(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, there: bool, given: bool
+) -> None:
+    class Loaded(Exception):
+        pass
+
+    def load(_: object, device: torch.device) -> None:
+        raise Loaded(device.type)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr("trainables.data.splits.load_splits", load)
+    with pytest.raises(Loaded, match="cuda" if given else "cpu"):
+        audit_trial(str(trained), "quick", 1, given)
 
 
 @pytest.mark.parametrize(

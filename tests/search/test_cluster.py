@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
-from search.cluster import connected
-from search.errors import SweepFailed
+from search.cluster import _check_capacity, capacity, connected
+from search.errors import SweepFailed, UserError
+from search.nodes import Node
 from tests.search.examples import small_config
+
+GPU_NODE, CPU_NODE = Node("g", "10.0.0.1", 4, 2), Node("c", "10.0.0.2", 16, 0)
 
 # Ray is imported where a sweep imports it: it reads its environment then, and would otherwise start every process anew
 # through uv where an ancestor is `uv run`.
@@ -56,6 +60,45 @@ def test_a_ray_that_does_not_come_up_is_told_in_one_line(monkeypatch: pytest.Mon
     monkeypatch.setattr("ray.init", late)
     with pytest.raises(SweepFailed, match=r"^Ray did not start on this machine \(The current node timed out"):
         connected(small_config(), None).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("trial", "audit", "at_a_time"),
+    [
+        ({"cpus_per_trial": 1, "gpus_per_trial": 0.5}, {"cpus": 8, "gpus": 0}, 4),
+        ({"cpus_per_trial": 16}, {"cpus": 1, "gpus": 2}, 1),
+        ({"cpus_per_trial": 2, "gpus_per_trial": 1}, {}, 2),
+    ],
+)
+def test_trials_and_audits_may_fit_different_nodes(
+    trial: dict[str, Any], audit: dict[str, Any], at_a_time: int
+) -> None:
+    config = small_config(resources=trial, data={"validation_size": 500}, audit=audit)
+    _check_capacity(config, [GPU_NODE, CPU_NODE], "auto", trains=True)
+    assert capacity(config, [GPU_NODE, CPU_NODE]) == at_a_time
+
+
+@pytest.mark.parametrize(
+    ("trial", "audit", "message"),
+    [
+        ({}, {"cpus": 17}, r"audit.cpus must be at most 16 \(the largest node has that many\), got 17; lower it"),
+        ({}, {"gpus": 4}, r"audit.gpus must fit a node beside audit.cpus 1, got 4 \(there are nodes with 4 processors"),
+        ({}, {"cpus": 8, "gpus": 1}, r"beside audit.cpus 8, got 1 \(.* and 2 GPUs, or 16 processors and 0 GPUs\)"),
+        ({"cpus_per_trial": 8, "gpus_per_trial": 1}, {}, r"resources.gpus_per_trial must .* beside cpus_per_trial 8"),
+    ],
+)
+def test_what_fits_no_node_is_one_line(trial: dict[str, Any], audit: dict[str, Any], message: str) -> None:
+    config = small_config(resources=trial, data={"validation_size": 500}, audit=audit)
+    with pytest.raises(UserError, match=message):
+        _check_capacity(config, [GPU_NODE, CPU_NODE], "auto", trains=True)
+
+
+def test_audits_alone_need_no_room_for_trials() -> None:
+    trial, audit = {"cpus_per_trial": 32, "gpus_per_trial": 8}, {"cpus": 1, "gpus": 0}
+    config = small_config(resources=trial, data={"validation_size": 500}, audit=audit)
+    _check_capacity(config, [CPU_NODE], None, trains=False)
+    with pytest.raises(UserError, match=r"^resources.cpus_per_trial"):
+        _check_capacity(config, [CPU_NODE], None, trains=True)
 
 
 # Cycles with references of Ray's, such as Tune leaves, that the garbage collector would find while Ray is closed.

@@ -32,6 +32,15 @@ def test_the_front_has_no_fewer_replicates_than_the_rest() -> None:
         small_config(train={"replicates": 3}, search={"replicates_for_front": 2})
 
 
+def test_audits_take_what_a_trial_does_as_far_as_nothing_else_is_said() -> None:
+    resources = {"cpus_per_trial": 2, "gpus_per_trial": 0.5}
+    audits = ({}, {"gpus": 0}, {"cpus": 4}, {"cpus": 8, "gpus": 1})
+    data = {"validation_size": 500}
+    found = [small_config(resources=resources, data=data, audit=audit).audit_resources for audit in audits]
+    assert found == [(2, 0.5), (2, 0.0), (4, 0.5), (8, 1.0)]
+    assert small_config(resources=resources).audit_resources == (2, 0.5)
+
+
 def test_the_papers_setting_comes_first_then_the_enqueued_ones() -> None:
     config = small_config(search={"enqueue": [{"m": 0.05, "s": 1.5}, {"s": 1.0, "m": 0.1}]})
     assert config.fixed_settings == [{"s": 1.0, "m": 0.1}, {"s": 1.5, "m": 0.05}]

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,9 +18,10 @@ from analysis.pareto import pareto_entries, pareto_front
 from analysis.records import CLAIMED, VERIFIED, WORST_CASE, TrialRecord, to_frame
 from search.config import AuditConfig, SweepConfig
 from search.errors import UserError
-from search.front_audit import due, order_kept
+from search.front_audit import audit_front, due, order_kept
 from search.ledger import Ledger
 from search.objectives import Constraint
+from search.progress import Progress
 from search.replicates import pooled, verified, worst_verdict
 from search.results import front_table, settings_of
 from search.runs import Run
@@ -96,6 +98,32 @@ def test_what_comes_to_the_front_is_due_until_all_of_it_is_verified(ledger: Ledg
     ledger.audited("2", audit(0.40, profile="reference"))
     assert "2" not in numbers(due(run, ledger, QUICK))
     assert "2" not in numbers(due(run, ledger, REFERENCE))
+
+
+def test_audits_ask_ray_for_their_own_processors_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = AuditConfig(cpus=3, gpus=0.0)
+    config = small_config(
+        search={"trials": 1}, data={"validation_size": 500}, resources={"cpus_per_trial": 1, "gpus_per_trial": 1.0}
+    ).model_copy(update={"audit": settings})
+    ledger = Ledger(InMemoryStorage(), config, "new")
+    ledger.adopt()
+    while (task := ledger.ask()) is not None:
+        ledger.finish(task.number, result(0.9, 0.3))
+    started: list[tuple[dict[str, float], tuple[Any, ...]]] = []
+
+    def remote(**resources: float) -> Any:
+        def start(*arguments: Any) -> str:
+            started.append((resources, arguments[1:]))
+            return f"reference {len(started)}"
+
+        return lambda _: SimpleNamespace(remote=start)
+
+    monkeypatch.setattr("ray.remote", remote)
+    monkeypatch.setattr("ray.wait", lambda references, timeout: (references[:1], references[1:]))  # noqa: ARG005
+    monkeypatch.setattr("ray.get", lambda _: audit(0.2))
+    progress = Progress(config, Console(file=io.StringIO()), quiet=True)
+    assert audit_front(Run(Path("small"), config), ledger, settings, progress, (), lambda _: None) == 0
+    assert started == [({"num_cpus": 3, "num_gpus": 0.0}, ("quick", 3, False))] * 3
 
 
 def test_fronts_and_exports_use_the_verified_number_and_show_who_lost(ledger: Ledger, config: SweepConfig) -> None:
