@@ -23,7 +23,7 @@ from rich.text import Text
 from analysis import atomic
 from analysis.records import WORST_CASE
 from analysis.statistics import wilson_interval
-from search.checkpoint import Checkpoint
+from search.checkpoint import SURROGATE, Checkpoint
 from search.config import SweepConfig, available_cpus
 from search.dataset import prepare_dataset
 from search.errors import UserError
@@ -42,9 +42,6 @@ if TYPE_CHECKING:
 AUDIT_FILE: Final = "audit.json"
 PAGE_FILE: Final = "audit.html"
 SCHEMA: Final = 1
-
-# The baseline whose adversarial examples are tried on the other settings of its run.
-SURROGATE: Final = "B0"
 
 # What a check or a run hangs on beside the settings: another version may find something else.
 _PACKAGES: Final = ("robustfront", "torch", "torchattacks")
@@ -105,6 +102,7 @@ def audit_checkpoint(
     """
     folder = output or checkpoint.place("audits")
     print_audit(console, _audited(checkpoint, config, profile, images, seed, folder, console))
+    checkpoint.share(folder)
     console.print(f"Written to {relative(folder.absolute())}", highlight=False, soft_wrap=True)
 
 
@@ -112,7 +110,7 @@ def audit_trial(checkpoint: str, profile: str, threads: int) -> dict[str, Any]:
     """Audits a trial's newest checkpoint in this process and says what came out; one audited before is not again.
 
     Args:
-        checkpoint: Path of the trial's folder of checkpoints.
+        checkpoint: As ``Checkpoint.find`` takes it: the path of the trial's folder of checkpoints, or its URL.
         profile: ``quick`` or ``reference``.
         threads: torch threads.
 
@@ -121,12 +119,16 @@ def audit_trial(checkpoint: str, profile: str, threads: int) -> dict[str, Any]:
 
     Raises:
         UserError: As ``audit_checkpoint``.
+        Halted: The run's store does not answer.
     """
     import torch
 
     torch.set_num_threads(threads)
     found = Checkpoint.find(checkpoint, Path())
-    return summary_of(_audited(found, found.config, profile, None, 0, found.place("audits"), Console(quiet=True)))
+    folder = found.place("audits")
+    document = _audited(found, found.config, profile, None, 0, folder, Console(quiet=True))
+    found.share(folder)
+    return summary_of(document)
 
 
 def summary_of(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from search.config import SweepConfig, load
 from search.errors import UserError
-from search.results import SWEEP_FILE
-from search.runs import Run, command
+from search.runs import SWEEP_FILE, Run, command
 from search.single import RESULT_FILE, TRAIN_FILE
+from search.store import CHECKPOINTS, Store, is_url, located
 
-CHECKPOINTS: Final = "checkpoints"
+SURROGATE: Final = "B0"  # the run's first baseline, from which an audit borrows adversarial examples
 _LEVELS: Final = 2  # from a trial's checkpoints up to its run's folder
 
 
@@ -36,12 +36,21 @@ class Checkpoint:
 
     @classmethod
     def find(cls, checkpoint: str, runs_dir: Path) -> Checkpoint:
-        """A path, or ``RUN/NUMBER`` for a trial of a run.
+        """A path, or ``RUN/NUMBER`` for a trial of a run. From a store its checkpoints are fetched, and the baseline's.
 
         Raises:
             UserError: There is none, or no ``sweep.yaml`` beside it or above.
+            Halted: The store does not answer.
         """
         run, _, number = checkpoint.rpartition("/")
+        if is_url(checkpoint):
+            parent, number = Store.split(checkpoint)
+            run = parent.url
+        store, runs_dir, run = located(run, runs_dir)
+        if store is not None and run:
+            store.pull(run, without=[CHECKPOINTS])
+            for needed in dict.fromkeys((number, SURROGATE)):
+                store.pull(f"{run}/{CHECKPOINTS}/{needed}")
         path = next(
             (path for path in (Path(checkpoint), runs_dir / run / CHECKPOINTS / number) if path.exists() and number),
             None,
@@ -94,6 +103,10 @@ class Checkpoint:
     def outcomes(self) -> Path:
         """Where the training's per-image outcomes are, if it came to its end."""
         return self.home / "outcomes.npz" if self.number is None else self.home / "outcomes" / f"{self.number}.npz"
+
+    def share(self, *paths: Path) -> None:
+        """As a run's."""
+        Run(self.home, self.config).share(*paths)
 
     def place(self, kind: str) -> Path:
         """Where its ``evaluations`` or ``audits`` go."""

@@ -15,8 +15,8 @@ import typer
 from rich.console import Console
 
 from search.cluster_cli import app as cluster_app
-from search.errors import Interrupted, SweepFailed, UserError
-from search.runs import RUNS_DIR, Run, command, relative
+from search.errors import Halted, Interrupted, SweepFailed, UserError
+from search.runs import RUNS_DIR, SWEEP_FILE, Run, command, relative, runs_folder
 
 if TYPE_CHECKING:  # each command imports what it needs, so that the others answer at once
     from search.sweep import Outcome
@@ -34,9 +34,13 @@ data_app = typer.Typer(no_args_is_help=True, help="Data sets: where they are, an
 app.add_typer(data_app, name="data")
 app.add_typer(cluster_app, name="cluster")
 
-RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Folder of the runs.")]
+RunsDir = Annotated[
+    Path, typer.Option("--runs-dir", parser=runs_folder, help="Folder of the runs, or its URL (s3://BUCKET/FOLDER).")
+]
 Config = Annotated[Path, typer.Argument(help="Configuration, e.g. configs/quickstart.yaml.")]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run under the runs folder, or its path.")]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="Name of a run under the runs folder, its path, or its URL.")
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. search.trials=6.")
 ]
@@ -208,7 +212,7 @@ def pareto(
 ) -> None:
     """Print or export the Pareto-optimal settings, ready to be used."""
     from analysis.pareto import export, pareto_front
-    from search.results import SWEEP_FILE, front_table, settings_of
+    from search.results import front_table, settings_of
     from search.status import read_records
     from search.verification import read_verification, verify_front
 
@@ -241,6 +245,7 @@ def surfaces(run: RunName, runs_dir: RunsDir = RUNS_DIR) -> None:
         paths = draw_run_surfaces(opened, read_records(opened))
     except ValueError as error:  # nothing to draw yet
         raise UserError(str(error)) from None
+    opened.share(*paths)
     for path in paths:
         print(relative(path))
 
@@ -334,7 +339,7 @@ def run(arguments: Sequence[str]) -> int:
     except UserError as error:
         _say_error(errors, str(error))
         return WRONG_INPUT
-    except SweepFailed as error:
+    except (SweepFailed, Halted) as error:
         _say_error(errors, str(error))
         return FAILED
     except (Interrupted, KeyboardInterrupt, typer.Abort):

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from search.errors import SweepFailed, UserError
 from search.runs import command
+from search.store import is_url
 
 app = typer.Typer(no_args_is_help=True, help="Clusters: start one, send sweeps to it, watch them, take it down.")
 
@@ -45,7 +46,7 @@ def submit(
     ],
     cluster: Cluster,
     runs_dir: Annotated[
-        str, typer.Option("--runs-dir", help="Folder of the runs on the cluster, shared by all its nodes.")
+        str, typer.Option("--runs-dir", help="Folder of the runs on the cluster, shared by all its nodes, or a URL.")
     ],
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. search.trials=6.")
@@ -57,8 +58,10 @@ def submit(
     from search.config import load
 
     is_config = Path(work).suffix in (".yaml", ".yml") or Path(work).exists()
-    if not runs_dir.startswith(("/", "~")):
-        raise UserError(f"--runs-dir must be a path from / or ~ on, got {runs_dir}; it is a folder of the cluster")
+    if not runs_dir.startswith(("/", "~")) and not is_url(runs_dir):
+        raise UserError(
+            f"--runs-dir must be a path from / or ~ on, or a URL, got {runs_dir}; it is a folder of the cluster"
+        )
     if not is_config and (overrides or name):
         raise UserError(f"--set and --name are for a configuration, got a run ({work}); leave them out")
     sent = load(Path(work), overrides or [], name) if is_config else work
@@ -138,7 +141,7 @@ def down(
         with jobs.client(str(file)) as client:
             every = jobs.jobs(client)
             running = [job for job in every if job.runs]
-            folders = sorted({job.runs_dir for job in every})
+            folders = sorted({job.runs_dir for job in every if not is_url(job.runs_dir)})
             names = ", ".join(job.name for job in running)
             said = f"{names} will be stopped, and can be gone on with." if running else "No sweep is running."
             console.print(said, highlight=False)

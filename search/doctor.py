@@ -19,6 +19,7 @@ from search.config import SweepConfig, available_cpus, load
 from search.dataset import prepare_dataset
 from search.errors import UserError
 from search.runs import default_tracking_uri
+from search.store import Store, no_ledger, store_of
 from search.tracking import is_server, obstacle, shown
 from trainables.settings import DataSettings
 
@@ -47,7 +48,7 @@ def diagnose(config: Path | None, address: str | None, runs_dir: Path) -> Iterat
         address: A cluster to reach; a Ray of our own is started where it is None.
         runs_dir: Folder of the runs, for disk space and permission.
     """
-    settings = load(config) if config is not None else None
+    settings, store = load(config) if config is not None else None, store_of(runs_dir)
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("python", _python),
         *((f"version of {name}", lambda name=name, pin=pin: _version(name, pin)) for name, pin in _pins().items()),
@@ -55,6 +56,7 @@ def diagnose(config: Path | None, address: str | None, runs_dir: Path) -> Iterat
         ("memory", lambda: _memory(settings)),
         ("disk", lambda: _disk(runs_dir)),
         ("data", lambda: _data(settings)),
+        *([("runs", lambda: _store(store))] if store is not None else []),
         ("storage", lambda: _storage(settings, runs_dir)),
         ("tracking", lambda: _tracking(settings, runs_dir)),
         *([("ray", lambda: _ray(settings))] if address is None else []),
@@ -160,8 +162,16 @@ def _data(settings: SweepConfig | None) -> Finding:
     return Finding("data", "ok", f"{found['name']} from {found['location']}: {found['sizes']}")
 
 
+def _store(store: Store) -> Finding:
+    store.check()
+    return Finding("runs", "ok", f"{store.url} can be written to")
+
+
 def _storage(settings: SweepConfig | None, runs_dir: Path) -> Finding:
     if settings is None or settings.storage.url is None:
+        store = store_of(runs_dir)
+        if store is not None and settings is not None:
+            raise UserError(no_ledger(store))
         return Finding("storage", "ok", f"SQLite, one file a run under {runs_dir}")
     from search.ledger import open_storage
 
@@ -210,7 +220,7 @@ def _nodes(settings: SweepConfig, address: str, runs_dir: Path) -> Iterator[Find
             "ray", "ok", f"{len(nodes)} nodes at {address} with room for {capacity(settings, nodes)} trials at a time"
         )
         wanted = replace(
-            expected(settings.data, digest, marker),
+            expected(settings.data, digest, marker, store_of(runs_dir)),
             inspect_gpu=True,
             tracking=uri if is_server(uri) else None,
         )

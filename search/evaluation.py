@@ -24,7 +24,7 @@ from search.dataset import prepare_dataset
 from search.errors import UserError
 from search.results import radius_title
 from search.runs import Run, relative
-from search.vault import check_same_data, fitted, freeze, open_vault
+from search.vault import OPENINGS_FILE, check_same_data, fitted, freeze, open_vault
 from trainables.settings import RobustnessSettings
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def evaluate_checkpoint(
         frozen = freeze(path, checkpoint.setting(), checkpoint.home)
         opened = open_vault(config.data, [frozen], robustness, checkpoint.home, device, typed, console)
         splits["test"], counted = opened.split, {"openings": opened.times}
+        checkpoint.share(checkpoint.home / OPENINGS_FILE)
     title = f"{relative(checkpoint.path.absolute())}: {config.model} on {config.data.name}"
     console.print(f"{title}, {robustness.images} {split} images, {device}", highlight=False, soft_wrap=True)
     began = time.monotonic()
@@ -146,6 +147,7 @@ def evaluate_checkpoint(
     atomic.write(folder / "evaluation.json", json.dumps(document, indent=2) + os.linesep)
     images = f"{robustness.images} {split} images"
     draw_epsilon_curves(frame, folder, title=f"{title}, {images}", axis=radius_title(robustness))
+    checkpoint.share(folder)
     console.print(accuracy_table(frame, radius_title(robustness)))
     console.print(f"Written to {relative(folder.absolute())}", highlight=False, soft_wrap=True)
 

@@ -125,7 +125,7 @@ def audit_front(
         for record in due(run, ledger, settings):
             if record.number not in tried:
                 tried.add(record.number)
-                checkpoint = str((run.folder / (record.checkpoint or "")).resolve())
+                checkpoint = run.trial_files(record.checkpoint or "")
                 running[remote.remote(checkpoint, settings.profile, resources.cpus_per_trial)] = record.number
         if not running:
             break

@@ -19,6 +19,7 @@ from search.config import SweepConfig
 from search.errors import SweepFailed, UserError
 from search.launcher import jobs_url
 from search.nodes import shipped
+from search.runs import SWEEP_FILE
 from search.runs import command as run_command
 from search.token import auth_environment, token_file
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 _NAME, _RUNS_DIR = "robustfront", "robustfront_runs_dir"  # in a job's metadata
-_CONFIG: Final = "sweep.yaml"
 _STOP_SECONDS: Final = 120.0
 _TALKATIVE: Final = (
     "ray.dashboard.modules.dashboard_sdk",
@@ -119,14 +119,14 @@ def submit(client: JobSubmissionClient, work: SweepConfig | str, runs_dir: str) 
             f"run {name} must have one driver at a time, got a second; "
             f"watch it with `{run_command('cluster', 'logs', name, '--cluster', 'FILE')}`"
         )
-    command = ["resume", name] if isinstance(work, str) else ["sweep", _CONFIG]
+    command = ["resume", name] if isinstance(work, str) else ["sweep", SWEEP_FILE]
     command += ["--address", "auto", "--runs-dir", runs_dir]
     with tempfile.TemporaryDirectory(prefix="robustfront-") as folder:
         for package in shipped()["py_modules"]:
             source = Path(package.__path__[0])
             shutil.copytree(source, Path(folder) / source.name, ignore=shutil.ignore_patterns("__pycache__"))
         if not isinstance(work, str):
-            (Path(folder) / _CONFIG).write_text(work.to_yaml(), encoding="utf-8")
+            (Path(folder) / SWEEP_FILE).write_text(work.to_yaml(), encoding="utf-8")
         identity = client.submit_job(
             entrypoint=shlex.join(["python", "-m", "search", *command]),
             submission_id=f"robustfront-{name}-{time.strftime('%Y%m%d-%H%M%S')}",

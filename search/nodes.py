@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from search.errors import Halted, UserError
+from search.store import Store, store_of
 from trainables.settings import DataSettings
 
 PACKAGES: Final = ("ray", "torch", "torchvision", "optuna", "torchattacks", "mlflow", "numpy")
@@ -38,9 +39,10 @@ class Expected:
         source: ``source_digest()``.
         data: Where the data set is looked for, and its sizes.
         digest: The data set's SHA-256.
-        marker: A file that the driver has written into the run's folder, or beside it.
+        marker: A file that the driver has written into the run's folder, or beside it: its path.
         marker_digest: The SHA-256 of its contents.
         inspect_gpu: Whether torch is asked for its GPUs (seconds: it has to be imported).
+        store: URL of the runs where they are in an object store; the marker's path is relative to it then.
         tracking: An MLflow server that is to answer; None where only the driver's own files are written.
     """
 
@@ -50,6 +52,7 @@ class Expected:
     digest: str
     marker: str
     marker_digest: str
+    store: str | None = None
     inspect_gpu: bool = False
     tracking: str | None = None
 
@@ -91,16 +94,17 @@ def alive() -> list[Node]:
     return sorted(nodes, key=lambda node: (node.address, node.identity))
 
 
-def expected(data: DataSettings, digest: str, marker: Path, *, gpus: bool = False) -> Expected:
+def expected(data: DataSettings, digest: str, marker: Path, store: Store | None = None) -> Expected:
     """What the driver's own node has.
 
     Args:
         data: The sweep's data settings.
         digest: The data set's digest as the driver found it.
         marker: A file that is there now.
-        gpus: Whether trials need a GPU.
+        store: What it is in the working copy of, if it is.
     """
-    return Expected(versions(), source_digest(), data, digest, str(marker), _sha256(marker.read_bytes()), gpus)
+    path, url = (str(marker), None) if store is None else (marker.relative_to(store.copy).as_posix(), store.url)
+    return Expected(versions(), source_digest(), data, digest, path, _sha256(marker.read_bytes()), url)
 
 
 def examine(wanted: Expected) -> Examined:
@@ -126,7 +130,10 @@ def examine(wanted: Expected) -> Examined:
         location = prepared.location
         if prepared.digest != wanted.digest:
             problems.append(f"{wanted.data.name} from {location} is not the data that the driver has")
-    folder = _folder_problem(Path(wanted.marker), wanted.marker_digest)
+    if wanted.store is None:
+        folder = _folder_problem(Path(wanted.marker), wanted.marker_digest)
+    else:
+        folder = _store_problem(Store(wanted.store), wanted.marker, wanted.marker_digest)
     if folder is not None:
         problems.append(folder)
     if wanted.tracking is not None:
@@ -158,13 +165,17 @@ def shipped() -> dict[str, Any]:
 def marker_beside(folder: Path) -> Iterator[Path]:
     """A file in the nearest folder above ``folder`` that is there already, for as long as nodes look for it."""
     place = next(parent for parent in folder.absolute().parents if parent.is_dir())
-    marker = place / f".robustfront-{uuid.uuid4().hex}"
+    marker, store = place / f".robustfront-{uuid.uuid4().hex}", store_of(place)
     marker.write_text(uuid.uuid4().hex, encoding="utf-8")
     try:
+        if store is not None:
+            store.push(marker.name)
         yield marker
     finally:
-        with suppress(OSError):
+        with suppress(OSError, Halted):
             marker.unlink()
+            if store is not None:
+                store.delete(marker.name)
 
 
 class Nodes:
@@ -294,6 +305,18 @@ def _folder_problem(marker: Path, digest: str) -> str | None:
         own.unlink()
     except OSError as error:
         return f"it cannot write to {marker.parent} ({error.strerror}): give user {os.getuid()} the right to"
+    return None
+
+
+def _store_problem(store: Store, marker: str, digest: str) -> str | None:
+    """Whether this node reaches the driver's store, and can write to it."""
+    try:
+        store.check()
+        content = store.read(marker)
+    except (UserError, Halted) as error:
+        return str(error)
+    if content is None or _sha256(content) != digest:
+        return f"its {store.url} is another than the driver's"
     return None
 
 

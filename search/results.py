@@ -22,14 +22,13 @@ from search.config import SweepConfig
 from search.ledger import Ledger
 from search.progress import clock, short, value_text
 from search.replicates import pooled, verified
-from search.runs import Run, command, relative
+from search.runs import SWEEP_FILE, Run, command, relative
 from search.standing import Standing, reference_of
 from trainables.settings import RobustnessSettings
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SWEEP_FILE: Final = "sweep.yaml"
 VERDICT_STYLES: Final = {"sound": "green", "suspicious": "yellow", "masked": "red"}
 _DRAWING: Final = (
     "analysis.surface_figures",
@@ -62,7 +61,9 @@ def write_tables(run: Run, records: Sequence[TrialRecord]) -> list[Path]:
     front = pareto_front(settings_of(run, records), run.config.objectives)
     text = export(front, run.config.objectives, "yaml", str(run.folder / SWEEP_FILE))
     atomic.write(run.folder / "pareto.yaml", text)
-    return [run.folder / name for name in (SWEEP_FILE, "trials.csv", "trials.parquet", "pareto.yaml")]
+    files = [run.folder / name for name in (SWEEP_FILE, "trials.csv", "trials.parquet", "pareto.yaml")]
+    run.share(*files)
+    return files
 
 
 def settings_of(run: Run, records: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -75,12 +76,14 @@ def write_results(run: Run, ledger: Ledger) -> Results:
     config, records = run.config, ledger.records()
     settings = settings_of(run, records)
     trace = hypervolume_trace(settings, config.objectives, reference_of(records, config))
+    files = write_tables(run, records) + draw_figures(run, ledger, records, settings, trace)
+    run.share(*files)
     return Results(
         settings,
         pareto_front(settings, config.objectives),
         Standing.of(records, config),
         float(trace["hypervolume"].iloc[-1]) if len(trace) else 0.0,
-        write_tables(run, records) + draw_figures(run, ledger, records, settings, trace),
+        files,
         ledger.stopped,
     )
 

@@ -20,10 +20,12 @@ from search.config import SweepConfig, available_cpus, load
 from search.errors import UserError
 from search.fingerprint import fingerprint, problem_settings
 from search.nodes import source_digest, versions
+from search.store import CHECKPOINTS, Store, is_url, located, no_ledger, store_of
 from trainables.settings import nearest
 
 RUNS_DIR: Final = Path("runs")
 ARTIFACTS: Final = "mlartifacts"
+SWEEP_FILE: Final = "sweep.yaml"
 MANIFEST_FILE: Final = "manifest.json"
 
 
@@ -39,9 +41,15 @@ class Run:
         """A run that is not there yet. Writes nothing.
 
         Raises:
-            UserError: A run of this name exists, or its folder could not be written.
+            UserError: A run of this name exists, or its folder could not be written, or, where that is in an object
+                store, the ledger would not be.
         """
-        folder = runs_dir.absolute() / config.name
+        folder, store = runs_dir.absolute() / config.name, store_of(runs_dir)
+        if store is not None:
+            if config.storage.url is None:
+                raise UserError(no_ledger(store))
+            store.check()
+            store.pull(f"{config.name}/{SWEEP_FILE}")
         if folder.exists():
             raise UserError(
                 f"name must be new in {runs_dir}, got {config.name}; go on with `{command('resume', config.name)}` "
@@ -54,22 +62,25 @@ class Run:
 
     @classmethod
     def open(cls, run: str, runs_dir: Path) -> Run:
-        """A run that exists: a name under ``runs_dir``, or a path.
+        """A run that exists: a name under ``runs_dir``, a path, or a URL. From a store all but checkpoints are fetched.
 
         Raises:
             UserError: There is none.
         """
         folder = cls.find(run, runs_dir)
         if folder is not None:
-            return cls(folder.absolute(), load(folder / "sweep.yaml"))
-        known = [path.parent.name for path in sorted(runs_dir.glob("*/sweep.yaml"))]
+            return cls(folder.absolute(), load(folder / SWEEP_FILE))
+        known = [path.parent.name for path in sorted(runs_dir.glob(f"*/{SWEEP_FILE}"))]
         hint = nearest(run, known) if known else "start one with `robustfront sweep configs/quickstart.yaml`"
         raise UserError(f"RUN must be a run under {runs_dir} or its path, got {run}; {hint}")
 
     @staticmethod
     def find(run: str, runs_dir: Path) -> Path | None:
         """The folder that ``open`` opens; None where there is none."""
-        return next((folder for folder in (runs_dir / run, Path(run)) if (folder / "sweep.yaml").is_file()), None)
+        store, runs_dir, run = located(run, runs_dir)
+        if store is not None and "/" not in run:
+            store.pull(run, without=[CHECKPOINTS])
+        return next((folder for folder in (runs_dir / run, Path(run)) if (folder / SWEEP_FILE).is_file()), None)
 
     def create(self, data: Mapping[str, Any]) -> None:
         """Makes the folder with ``sweep.yaml`` and ``manifest.json``, whole or not at all.
@@ -83,7 +94,7 @@ class Run:
         staging = self.folder.with_name(f".{self.folder.name}.{os.getpid()}")
         try:
             staging.mkdir(parents=True)
-            (staging / "sweep.yaml").write_text(self.config.to_yaml(), encoding="utf-8")
+            (staging / SWEEP_FILE).write_text(self.config.to_yaml(), encoding="utf-8")
             manifest = json.dumps(_manifest(self.config, data), indent=2)
             (staging / MANIFEST_FILE).write_text(manifest + "\n", encoding="utf-8")
             staging.rename(self.folder)
@@ -93,6 +104,46 @@ class Run:
                 f"--runs-dir must be a folder that can be written to, got {self.folder.parent} ({error.strerror}); "
                 "choose another"
             ) from None
+        self.share(self.folder / SWEEP_FILE, self.folder / MANIFEST_FILE)
+
+    @property
+    def store(self) -> Store | None:
+        """Where the runs really are, if the folder is in a working copy of theirs."""
+        return store_of(self.folder.parent)
+
+    def share(self, *paths: Path) -> None:
+        """Brings files and folders that this process has written below the run's to the store, if there is one.
+
+        Nothing else: what other machines have written since may be older here.
+
+        Raises:
+            Halted: The store does not answer.
+        """
+        for path in paths:
+            if self.store is not None and path.is_relative_to(self.folder):
+                self.store.push(f"{self.name}/{path.relative_to(self.folder).as_posix()}")
+
+    def fetched(self, path: str) -> Path:
+        """A file or folder of a trial as a path on this machine, brought from the store if there is one.
+
+        Args:
+            path: As a record has it, relative to the run's folder: perhaps another run's.
+        """
+        within = os.path.normpath(f"{self.name}/{path}")
+        if self.store is not None and not within.startswith(os.pardir):
+            self.store.pull(within)
+        return (self.folder / path).resolve()
+
+    def trial_files(self, path: str) -> str:
+        """What ``Checkpoint.find`` finds a trial's checkpoints by on any node: a path, or a URL.
+
+        Args:
+            path: As for ``fetched``.
+        """
+        within = os.path.normpath(f"{self.name}/{path}")
+        if self.store is None or within.startswith(os.pardir):
+            return str((self.folder / path).resolve())
+        return self.store.path_url(within.replace(f"/{CHECKPOINTS}/", "/"))
 
     @property
     def name(self) -> str:
@@ -100,7 +151,9 @@ class Run:
 
     @property
     def argument(self) -> str:
-        """What names this run on the command line: its name under ``runs``, or its path."""
+        """What names this run on the command line: its name under ``runs``, its path, or its URL."""
+        if self.store is not None:
+            return self.store.path_url(self.name)
         return self.name if self.folder.parent == RUNS_DIR.absolute() else str(relative(self.folder))
 
     @property
@@ -131,6 +184,11 @@ class Run:
     @property
     def figures(self) -> Path:
         return self.folder / "figures"
+
+
+def runs_folder(text: str | Path) -> Path:
+    """A runs folder as it is given on the command line: a path, or a URL, of which there is a working copy here."""
+    return Store(str(text)).copy if is_url(str(text)) else Path(text)
 
 
 def default_tracking_uri(runs_dir: Path) -> str:

@@ -167,11 +167,27 @@ class LedgerSearcher(Searcher):
 
 
 class Stopping(FIFOScheduler):
-    """Tune's scheduler that stops the trials which the searcher says do not go on."""
+    """Tune's scheduler that stops the trials which the searcher says do not go on.
+
+    A process that has come free goes to the trial that was suggested for it. Left to itself, Tune gives it to the trial
+    that has waited longest, and ends the process that was starting for that one: while trials are shorter than a start
+    times the processes still to start, those then never get to their end, and their slots stay empty.
+    """
 
     def __init__(self, searcher: LedgerSearcher) -> None:
         super().__init__()
         self._searcher = searcher
+        self._new: list[Any] = []
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Tune tells of a trial that the searcher has suggested."""
+        del tune_controller
+        self._new.append(trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """The trial that is to have a process next, a free one if there is one. Those that wait, Tune sees to."""
+        del tune_controller
+        return self._new.pop(0) if self._new else None
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Tune asks after every result, before it tells the searcher."""

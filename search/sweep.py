@@ -76,7 +76,7 @@ def start(
             if address is not None:
                 progress.stage("examining the cluster's nodes")
                 with marker_beside(run.folder) as marker:
-                    check_nodes(expected(config.data, data["sha256"], marker))
+                    check_nodes(expected(config.data, data["sha256"], marker, run.store))
             run.create(data)
             with _resumable(run):
                 ledger = Ledger(storage or open_storage(run.storage_url), config, "new")
@@ -172,7 +172,7 @@ def _drive(
         status = "FINISHED"
     except BaseException as error:
         status = "KILLED" if isinstance(error, Interrupted) else "FAILED"
-        with suppress(*STORAGE_ERRORS, OSError):  # what stopped us may stop this too
+        with suppress(*STORAGE_ERRORS, OSError, Halted):  # what stopped us may stop this too
             write_tables(run, ledger.records())
         raise
     finally:
@@ -247,6 +247,7 @@ def _run_trials(
         threads=resources.cpus_per_trial,
         cuda=resources.gpus_per_trial > 0,
         expected=wanted,
+        store=None if run.store is None else run.store.url,
     )
     # What Tune itself writes is of no use to us, for the ledger has all of it: a folder that goes away with it.
     with tempfile.TemporaryDirectory(prefix="robustfront-", ignore_cleanup_errors=True) as scratch:
@@ -378,7 +379,7 @@ def _resumable(run: Run) -> Iterator[None]:
 
 def _expected(run: Run) -> Expected:
     """What every node of a cluster must have for this run."""
-    return expected(run.config.data, run.manifest()["data"]["sha256"], run.folder / MANIFEST_FILE)
+    return expected(run.config.data, run.manifest()["data"]["sha256"], run.folder / MANIFEST_FILE, run.store)
 
 
 def _parent(run: Run) -> ParentInfo:

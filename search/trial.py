@@ -13,8 +13,10 @@ import ray
 from ray import tune
 
 from analysis.records import kind_of
+from search.errors import Halted
 from search.measurements import AUDIT, epoch_metrics, result_values
 from search.nodes import Expected, examine
+from search.store import CHECKPOINTS, Store
 from trainables.settings import Problem, Rungs, Setting
 
 if TYPE_CHECKING:
@@ -27,10 +29,6 @@ NUMBER, SETTING, REPLICATES = "number", "setting", "replicates"
 OWNER, EPOCH, RESULT, FAILURE, HALT = "owner", "epoch", "result", "failure", "halt"
 _DONE: Final = "done"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-
-
-class UnfitNode(Exception):
-    """This node would give other numbers than the driver's, or lose them."""
 
 
 class SettingTrial(tune.Trainable):
@@ -49,6 +47,7 @@ class SettingTrial(tune.Trainable):
         threads: int,
         cuda: bool,
         expected: Expected | None = None,
+        store: str | None = None,
     ) -> None:
         """Takes the first setting; the data is loaded once for all the settings that this worker will serve.
 
@@ -61,8 +60,11 @@ class SettingTrial(tune.Trainable):
             threads: torch threads; as many as the trial has processors.
             cuda: Whether the trial has a GPU, or a part of one.
             expected: What this node must have as the driver has it, on a cluster.
+            store: URL of the runs where they are in an object store: the run's folder is then in this node's copy.
         """
-        self._problem, self._rungs, self._folder, self._owner = problem, rungs, Path(folder), owner
+        self._problem, self._rungs, self._owner = problem, rungs, owner
+        self._store = None if store is None else Store(store)
+        self._folder = Path(folder) if self._store is None else self._store.copy / Path(folder).name
         self._threads, self._cuda, self._expected = threads, cuda, expected
         self._splits: Mapping[str, Split] | None = None
         self._begin(config)
@@ -85,8 +87,8 @@ class SettingTrial(tune.Trainable):
             if isinstance(result, SettingResult):
                 return {RESULT: json.dumps(self._finished(result)), _DONE: True}
             return {EPOCH: json.dumps(epoch_metrics(result))}
-        except UnfitNode as unfit:
-            return {HALT: str(unfit), _DONE: True}
+        except Halted as halted:
+            return {HALT: str(halted), _DONE: True}
         except Exception as error:  # whatever a setting can do wrong ends this trial alone
             if isinstance(error, OSError) and error.errno in _FULL:
                 # No fault of the setting's: every other one would meet it too, and later go on from its checkpoint.
@@ -94,6 +96,8 @@ class SettingTrial(tune.Trainable):
             log = self._folder / "failures" / f"{self._number}.txt"
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text(traceback.format_exc(), encoding="utf-8")
+            if self._store is not None:
+                self._store.push(f"{self._path('failures')}.txt")
             reason = str(error) if isinstance(error, NonFiniteLoss) else f"{type(error).__name__}: {error}"
             return {FAILURE: reason, _DONE: True}
 
@@ -114,7 +118,11 @@ class SettingTrial(tune.Trainable):
                 self._examine_node(self._expected)
             torch.set_num_threads(self._threads)
             self._splits = load_splits(self._problem.data, device)
-        yield from run_setting(
+            if self._store is not None:
+                self._store.pull(self._folder.name, without=[CHECKPOINTS])
+        if self._store is not None:
+            self._store.pull(self._path(CHECKPOINTS))
+        for result in run_setting(
             self._problem,
             setting,
             replicates=replicates,
@@ -123,18 +131,37 @@ class SettingTrial(tune.Trainable):
             owner=self._owner,
             rungs=self._rungs if kind_of(self._number) == "search" else None,
             splits=self._splits,
-        )
+        ):
+            self._share_checkpoints()
+            yield result
 
     @staticmethod
     def _examine_node(wanted: Expected) -> None:
         """A node that has just joined may get a trial before the driver has had a look at it."""
         problems = examine(wanted).problems
         if problems:
-            raise UnfitNode(f"node {ray.util.get_node_ip_address()}: {'; '.join(problems)}")
+            raise Halted(f"node {ray.util.get_node_ip_address()}: {'; '.join(problems)}")
 
     @property
     def _checkpoints(self) -> Path:
-        return self._folder / "checkpoints" / self._number
+        return self._folder / CHECKPOINTS / self._number
+
+    def _path(self, kind: str) -> str:
+        """Of this trial in the store."""
+        return f"{self._folder.name}/{kind}/{self._number}"
+
+    def _share_checkpoints(self) -> None:
+        """Brings what has just been saved to the store, unless a later owner has been there."""
+        from trainables.checkpoint import KEPT, OWNER, PATTERN, check_claim
+
+        if self._store is None:
+            return
+        claimed = self._store.read(f"{self._path(CHECKPOINTS)}/{OWNER}")
+        if claimed is not None and int(claimed) > self._owner:
+            self._store.pull(self._path(CHECKPOINTS))  # also the later owner's claim
+        check_claim(self._checkpoints, self._owner)
+        self._store.push(self._path(CHECKPOINTS))
+        self._store.thin(self._path(CHECKPOINTS), f"*/{PATTERN}", KEPT)
 
     def _finished(self, result: SettingResult) -> dict[str, Any]:
         from trainables.checkpoint import check_claim
@@ -143,6 +170,8 @@ class SettingTrial(tune.Trainable):
         path = self._folder / "outcomes" / f"{self._number}.npz"
         path.parent.mkdir(exist_ok=True)
         result.outcomes.save(path)
+        if self._store is not None:
+            self._store.push(f"{self._path('outcomes')}.npz")
         values = result_values(result)
         if self._problem.robustness.gate == "audit":
             from search.auditing import audit_trial

@@ -13,8 +13,9 @@ from rich.console import Console
 
 from search.errors import UserError
 from search.runs import relative
-from trainables.data.vault import OPENINGS_FILE, Opening, open_test_split, read_openings
+from trainables.data.vault import OPENINGS_FILE as OPENINGS_FILE
 from trainables.data.vault import Frozen as Frozen
+from trainables.data.vault import Opening, open_test_split, read_openings
 from trainables.settings import DataSettings, RobustnessSettings
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from search.progress import describe
 from search.replicates import pooled
 from search.runs import Run, command, relative
 from search.status import open_ledger
-from search.vault import Frozen, check_same_data, fitted, freeze, open_vault, openings
+from search.vault import OPENINGS_FILE, Frozen, check_same_data, fitted, freeze, open_vault, openings
 
 if TYPE_CHECKING:
     from trainables.robustness import Outcomes
@@ -127,7 +127,7 @@ def _frozen_records(run: Run) -> list[TrialRecord]:
 def _frozen(run: Run, record: TrialRecord) -> _Part:
     from trainables.checkpoint import newest
 
-    folder = (run.folder / (record.checkpoint or "")).resolve()
+    folder = run.fetched(record.checkpoint or "")
     try:
         path = newest(folder)
     except ValueError:
@@ -170,6 +170,7 @@ def _evaluate(
         loaded.append(replicates)
     frozen = [part.frozen for part in parts]
     opened = open_vault(config.data, frozen, robustness, run.folder, device, typed, console)
+    run.share(run.folder / OPENINGS_FILE)
     for position, (part, replicates) in enumerate(zip(parts, loaded, strict=True), 1):
         began, count = time.monotonic(), f"[{position}/{len(parts)}] "
         names = attack_names(robustness, len(replicates))
@@ -191,6 +192,7 @@ def _evaluate(
             "seconds": time.monotonic() - began,
         }
         atomic.write(run.folder / VERIFICATION_FILE, json.dumps(list(stored.values()), indent=2) + os.linesep)
+        run.share(path, run.folder / VERIFICATION_FILE)
         clean, robust = outcomes.clean_accuracy().mean(), outcomes.robust_accuracy().mean()
         console.print(
             f"{count}{describe(part.record)}clean {100 * clean:.1f} %, robust {100 * robust:.1f} % of the test images",

@@ -15,8 +15,7 @@ from search.config import SweepConfig
 from search.errors import UserError
 from search.fingerprint import first_difference, problem_settings
 from search.ledger import EarlierTrial, Ledger, Origin, open_storage
-from search.results import SWEEP_FILE
-from search.runs import Run
+from search.runs import SWEEP_FILE, Run
 
 
 @dataclass

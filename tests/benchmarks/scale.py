@@ -1,26 +1,28 @@
 """Thousands of real trials on many slots: is the driver quick enough to keep all of them busy?
 
-    python -m tests.benchmarks.scale [--trials 2000] [--slots 32] [--seconds 5]
+    python -m tests.benchmarks.scale [--trials 2000] [--slots 32] [--seconds 5] [--start 0]
 
 Each trial sleeps in a worker process that imports no torch, on a Ray of this machine that counts ``slots`` processors;
 ledger (SQLite), searcher, progress and Tune's loop are a sweep's own. ``utilisation`` is the time slept by the slots'
-time, from the end of the first two rounds of trials to that of the last but one: once warm, before the end. 32 slots
-of five seconds ask for 6.4 trials a second.
+time once warm (every slot has finished a trial, so that no worker is still to be started) and before the last trial
+begins. 32 slots of five seconds ask for 6.4 trials a second. ``--start`` makes all workers but the first take so long
+to start.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import psutil
 from rich.console import Console
@@ -28,45 +30,65 @@ from rich.console import Console
 import search.cluster
 import search.sweep
 import search.trial
+from analysis.records import TrialRecord
 from search.config import parse
 from search.lease import Lease
 from search.ledger import Ledger, open_storage
 from search.progress import Progress
 from search.runs import Run
 from search.tracking import Tracker
+from search.trial import EPOCH
 from tests.benchmarks.growth import Clock, TrivialTrial
+
+_SLEEP: Final = "ROBUSTFRONT_SLEEP"  # carried by the environment into the workers: seconds of a trial, of a start
 
 
 class SleepingTrial(TrivialTrial):
-    """Sleeps, as if it trained, before it reports its epoch."""
+    """Sleeps, as if it trained, before it reports its epoch and which worker it was."""
+
+    def setup(self, config: dict[str, Any], owner: int, **options: Any) -> None:
+        _, start = map(float, os.environ[_SLEEP].split())
+        try:
+            (Path(options["folder"]) / "first").mkdir()
+        except FileExistsError:
+            time.sleep(start)
+        super().setup(config, owner, **options)
 
     def step(self) -> dict[str, Any]:
         report = super().step()
-        if "done" not in report:
-            time.sleep(_seconds())
+        if EPOCH in report:
+            seconds, _ = map(float, os.environ[_SLEEP].split())
+            time.sleep(seconds)
+            report[EPOCH] = json.dumps({**json.loads(report[EPOCH]), "worker": os.getpid()})
         return report
 
 
-def _seconds() -> float:
-    """Set on the command line, and carried by the environment into the workers."""
-    return float(os.environ["ROBUSTFRONT_SLEEP_SECONDS"])
+class SlotClock(Clock):
+    """Notes which workers there were, and how many trials had ended when every slot had finished one."""
+
+    def __init__(self, slots: int) -> None:
+        super().__init__()
+        self.workers = set[float]()
+        self.warm: int | None = None
+        self._slots = slots
+
+    def update(self, record: TrialRecord, history: Sequence[Mapping[str, float]]) -> None:
+        super().update(record, history)
+        if record.state == "complete":
+            self.workers.add(history[-1]["worker"])
+            if self.warm is None and len(self.workers) >= self._slots:
+                self.warm = len(self.ends)
 
 
-def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description="How busy the driver keeps many slots.")
-    parser.add_argument("--trials", type=int, default=2000)
-    parser.add_argument("--slots", type=int, default=32)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each trial")
-    arguments = parser.parse_args()
-    _pretend(arguments.slots, arguments.seconds)
-    config = parse(
-        {
-            "name": "scale",
-            "search": {"trials": arguments.trials, "concurrency": arguments.slots},
-        }
-    )
-    clock = Clock()
+def run(trials: int, slots: int, seconds: float, start: float) -> SlotClock:
+    """Runs so many sleeping trials in this process, which is good for nothing else afterwards."""
+    os.environ[_SLEEP] = f"{seconds} {start}"
+    count: Callable[[], int] = partial(int, slots)
+    search.cluster.available_cpus = count  # many slots on few processors
+    search.cluster._ENVIRONMENT.pop("RAY_preload_python_modules", None)
+    search.trial.SettingTrial = SleepingTrial  # type: ignore[assignment, misc]
+    config = parse({"name": "scale", "search": {"trials": trials, "concurrency": slots}})
+    clock = SlotClock(slots)
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
         run = Run(Path(folder), config)
         ledger = Ledger(open_storage(run.storage_url), config, "new")
@@ -78,27 +100,35 @@ def main() -> None:
             search.sweep._run_trials(run, ledger, lease, mirror, progress, signals, connection)
             lease.release()
         assert ledger.complete
-    slots, ends = arguments.slots, clock.ends
-    first, last = 2 * slots, len(ends) - slots
-    span = ends[last - 1] - ends[first]
-    count = last - 1 - first
-    print(
-        f"{arguments.trials} trials of {arguments.seconds:g} s on {slots} slots: utilisation "
-        f"{count * arguments.seconds / (slots * span):.3f} over {count} trials, {count / span:.2f} trials a second; "
-        f"driver: {1000 * (time.process_time() - clock.cpu_began) / len(ends):.0f} ms of processor a trial, peak "
-        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"
-    )
+    return clock
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description="How busy the driver keeps many slots.")
+    parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--slots", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each trial")
+    parser.add_argument("--start", type=float, default=0.0, help="of each worker but the first")
+    arguments = parser.parse_args()
+    slots, seconds = arguments.slots, arguments.seconds
+    clock = run(arguments.trials, slots, seconds, arguments.start)
+    cpu = (time.process_time() - clock.cpu_began) / len(clock.ends)
+    print(f"{arguments.trials} trials of {seconds:g} s on {slots} slots, {len(clock.workers)} workers: ", end="")
+    count = len(clock.ends) - slots - 1 - (clock.warm or 0)  # the last round finds slots that nothing is left for
+    if clock.warm is None or count < 1:
+        print("never warm; ", end="")
+    else:
+        span = clock.ends[clock.warm + count] - clock.ends[clock.warm]
+        print(
+            f"utilisation {count * seconds / (slots * span):.3f} over {count} trials once warm (after {clock.warm}), "
+            f"{count / span:.2f} trials a second; ",
+            end="",
+        )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"driver: {1000 * cpu:.0f} ms of processor a trial, peak {peak:.0f} MB")
     versions = ", ".join(f"{name} {version(name)}" for name in ("ray", "optuna"))
     print(f"n = 1; python {platform.python_version()}, {versions}; {psutil.cpu_count()} processors")
-
-
-def _pretend(slots: int, seconds: float) -> None:
-    """Many slots on few processors, and workers that import nothing beforehand."""
-    os.environ["ROBUSTFRONT_SLEEP_SECONDS"] = str(seconds)
-    count: Callable[[], int] = partial(int, slots)
-    search.cluster.available_cpus = count
-    search.cluster._ENVIRONMENT.pop("RAY_preload_python_modules")
-    search.trial.SettingTrial = SleepingTrial  # type: ignore[assignment, misc]
 
 
 if __name__ == "__main__":

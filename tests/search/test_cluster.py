@@ -82,3 +82,11 @@ if __name__ == "__main__":
 def test_what_tune_leaves_behind_may_become_garbage_while_ray_is_closed() -> None:
     done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout) == (0, "alive True\n"), done.stderr
+
+
+def test_a_process_that_comes_free_does_not_end_one_that_is_starting() -> None:
+    """Trials of a fifth of a second end all the while the others start; each of those gets there all the same."""
+    script = "from tests.benchmarks.scale import run; print(len(run(trials=50, slots=3, seconds=0.2, start=4).workers))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "3"

@@ -1,0 +1,120 @@
+"""A sweep over real Ray nodes that share no folder: its run is in an object store, and disks are lost with their hosts.
+
+uv run pytest -m cluster -n 0 -s tests/cluster/test_store.py
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from analysis.records import TrialRecord
+from search.config import load
+from search.ledger import Ledger, open_storage
+from tests.cluster.lab import BIN, GATEWAY, PORT, REPOSITORY, Host, Lab, lab, missing, wait_until
+
+REASON = missing()
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(REASON is not None, reason=str(REASON)),
+]
+
+QUICKSTART = REPOSITORY / "configs" / "quickstart.yaml"
+S3, TRIALS, EPOCHS = "s3://bucket/sweeps", 8, 25
+SETTINGS = [
+    f"search.trials={TRIALS}",
+    f"train.epochs={EPOCHS}",
+    "search.concurrency=null",
+    "audit=null",
+    "data.validation_size=200",
+    "robustness.attacks=[{name: pgd, steps: 10}]",
+    "robustness.images=60",
+]
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    """Hosts, and an S3 server on this machine that they reach."""
+    with lab() as made:
+        server = ThreadedMotoServer(ip_address=GATEWAY, port=0, verbose=False)
+        server.start()
+        _, port = server.get_host_and_port()
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://{GATEWAY}:{port}",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }.items():
+            monkeypatch.setenv(name, value)
+        boto3.resource("s3").create_bucket(Bucket="bucket")
+        yield made
+        server.stop()
+
+
+def cluster(made: Lab, count: int) -> list[Host]:
+    """Ray with one processor on each of so many new hosts."""
+    head, *workers = hosts = [made.host() for _ in range(count)]
+    head.ray()
+    for worker in workers:
+        worker.ray(head)
+    return hosts
+
+
+def test_nodes_and_head_are_lost_with_their_disks_and_the_sweep_goes_on(made: Lab) -> None:
+    output, url = made.root / "output.txt", f"sqlite:///{made.root}/ledger.db"
+    settings = [*SETTINGS, f"storage.url={url}", f"tracking.uri=sqlite:///{made.root}/mlflow.db"]
+    config = load(QUICKSTART, settings)
+
+    def records() -> list[tuple[TrialRecord, list[dict[str, float]]]]:
+        ledger = Ledger(open_storage(url, create=False), config, "read")
+        try:
+            return [(record, ledger.history(record.number)) for record in ledger.records()]
+        finally:
+            ledger.close()
+
+    def busy(trials: int) -> bool:
+        if f"[1/{TRIALS}]" not in output.read_text():  # the study is there then
+            return False
+        return sum(record.state == "running" and 2 < record.epochs < EPOCHS - 5 for record, _ in records()) >= trials
+
+    head, second, third = cluster(made, 3)
+    words = [word for setting in settings for word in ("--set", setting)]
+    sweep = [str(BIN / "robustfront"), "sweep", str(QUICKSTART), *words, "--runs-dir", S3]
+    driver = head.start(output, *sweep, "--address", f"{head.address}:{PORT}")
+    wait_until(lambda: busy(3) or driver.poll() is not None, "three trials at a time")
+    assert driver.poll() is None, output.read_text()
+    killed_at = time.time()
+    third.kill()
+    shutil.rmtree(third.folder / "home")
+    wait_until(lambda: "is gone" in output.read_text() or driver.poll() is not None, "the node's loss")
+    wait_until(lambda: busy(2) or driver.poll() is not None, "two trials at a time")
+    assert driver.poll() is None, output.read_text()
+    for host in (head, second):
+        host.kill()
+        shutil.rmtree(host.folder / "home")
+    driver.wait(timeout=60)
+
+    head, _ = cluster(made, 2)
+    resume = [str(BIN / "robustfront"), "resume", f"{S3}/quickstart"]
+    assert head.start(output, *resume, "--address", f"{head.address}:{PORT}").wait(timeout=600) == 0, output.read_text()
+    print(output.read_text())
+
+    told = json.loads(made.host().run(str(BIN / "robustfront"), "status", f"{S3}/quickstart", "--json").stdout)
+    assert (told["state"], told["trials"]["complete"], told["differences"]) == ("complete", TRIALS, [])
+    finished = records()
+    assert len(finished) == TRIALS + 2
+    for record, epochs in finished:
+        assert [epoch["epoch"] for epoch in epochs] == list(range(1, EPOCHS + 1)), record.number
+    astride = [(record, epochs) for record, epochs in finished if epochs[0]["time"] < killed_at < epochs[-1]["time"]]
+    assert len(astride) >= 3
+    # A training that had begun anew would have taken other times than those that the ledger was told at first.
+    for record, epochs in astride:
+        assert record.train_seconds == pytest.approx(sum(epoch["seconds"] for epoch in epochs))
