@@ -35,7 +35,13 @@ app.add_typer(data_app, name="data")
 app.add_typer(cluster_app, name="cluster")
 
 RunsDir = Annotated[
-    Path, typer.Option("--runs-dir", parser=runs_folder, help="Folder of the runs, or its URL (s3://BUCKET/FOLDER).")
+    Path,
+    typer.Option(
+        "--runs-dir",
+        metavar="FOLDER|URL",
+        parser=runs_folder,
+        help="Folder of the runs, or URL, e.g. s3://BUCKET/FOLDER.",
+    ),
 ]
 Config = Annotated[Path, typer.Argument(help="Configuration, e.g. configs/quickstart.yaml.")]
 RunName = Annotated[

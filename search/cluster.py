@@ -68,6 +68,7 @@ def connected(config: SweepConfig, address: str | None) -> Iterator[Connection]:
             options |= {"runtime_env": shipped()}
         try:
             _start(address, options)
+            _say_less()
             logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it would report, the ledger does
             _check_capacity(config, alive(), address)
             connection = Connection(address)
@@ -114,6 +115,23 @@ def _without_monitors() -> Iterator[None]:
         yield
     finally:
         parameter.RayParams, needed.get_dashboard_dependency_error = every, error
+
+
+def _say_less() -> None:
+    """Keeps Ray's own messages off the terminal: of nodes that go the sweep tells itself, of processes its ledger.
+
+    Ray has no option for them. What it says of memory stays, for nobody else does.
+    """
+    worker: Any = importlib.import_module("ray._private.worker")
+    original = worker.print_to_stdstream
+
+    def filtered(data: dict[str, Any], ignore_prefix: bool) -> None:
+        lines = [line for line in data["lines"] if "memory" in line]
+        if lines:
+            original({**data, "lines": lines}, ignore_prefix)
+
+    if original.__module__ != __name__:
+        worker.print_to_stdstream = filtered
 
 
 def use_waiting_processes() -> None:

@@ -106,6 +106,7 @@ def test_nodes_and_head_are_lost_with_their_disks_and_the_sweep_goes_on(made: La
     resume = [str(BIN / "robustfront"), "resume", f"{S3}/quickstart"]
     assert head.start(output, *resume, "--address", f"{head.address}:{PORT}").wait(timeout=600) == 0, output.read_text()
     print(output.read_text())
+    assert "(raylet)" not in output.read_text()
 
     told = json.loads(made.host().run(str(BIN / "robustfront"), "status", f"{S3}/quickstart", "--json").stdout)
     assert (told["state"], told["trials"]["complete"], told["differences"]) == ("complete", TRIALS, [])
