@@ -17,7 +17,7 @@ from rich.console import Console
 
 from search.config import SweepConfig, available_cpus, load
 from search.dataset import prepare_dataset
-from search.errors import UserError
+from search.errors import Halted, SweepFailed, UserError
 from search.runs import default_tracking_uri
 from search.store import Store, no_ledger, store_of
 from search.tracking import is_server, obstacle, shown
@@ -77,6 +77,8 @@ def _broken(name: str, error: Exception) -> Finding:
     if isinstance(error, UserError):
         text, _, remedy = str(error).rpartition("; ")
         return Finding(name, "problem", text, remedy)
+    if isinstance(error, Halted | SweepFailed):
+        return Finding(name, "problem", str(error), "mend that and ask again")
     return Finding(name, "problem", f"{type(error).__name__}: {error}", "reinstall with `uv sync --reinstall`")
 
 

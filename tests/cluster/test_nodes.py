@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from analysis.records import TrialRecord
+from search.errors import UserError
 from search.ledger import Ledger, open_storage
 from search.runs import Run
 from tests.cluster.lab import BIN, PORT, REPOSITORY, Host, Lab, lab, missing, wait_until
@@ -77,11 +78,11 @@ class Sweep:
 
     def busy(self, trials: int) -> bool:
         """Whether so many trials are in the middle of their training."""
-        if not (self.runs / "quickstart" / "study.db").exists():
+        try:
+            records = self.records()
+        except UserError:  # not begun yet
             return False
-        return (
-            sum(record.state == "running" and 2 < record.epochs < EPOCHS - 5 for record, _ in self.records()) >= trials
-        )
+        return sum(record.state == "running" and 2 < record.epochs < EPOCHS - 5 for record, _ in records) >= trials
 
     def ended(self) -> int:
         return sum(record.state == "complete" for record, _ in self.records())
