@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from search.errors import Halted, UserError
 from search.store import Store, store_of
+from search.token import token_file
 from trainables.settings import DataSettings
 
 PACKAGES: Final = ("ray", "torch", "torchvision", "optuna", "torchattacks", "mlflow", "numpy")
@@ -42,6 +43,7 @@ class Expected:
         marker: A file that the driver has written into the run's folder, or beside it: its path.
         marker_digest: The SHA-256 of its contents.
         inspect_gpu: Whether torch is asked for its GPUs (seconds: it has to be imported).
+        authentication: Ray's, ``token`` or ``disabled``: a driver that wants the token hears no worker without it.
         store: URL of the runs where they are in an object store; the marker's path is relative to it then.
         tracking: An MLflow server that is to answer; None where only the driver's own files are written.
     """
@@ -52,6 +54,7 @@ class Expected:
     digest: str
     marker: str
     marker_digest: str
+    authentication: str
     store: str | None = None
     inspect_gpu: bool = False
     tracking: str | None = None
@@ -104,7 +107,9 @@ def expected(data: DataSettings, digest: str, marker: Path, store: Store | None 
         store: What it is in the working copy of, if it is.
     """
     path, url = (str(marker), None) if store is None else (marker.relative_to(store.copy).as_posix(), store.url)
-    return Expected(versions(), source_digest(), data, digest, path, _sha256(marker.read_bytes()), url)
+    return Expected(
+        versions(), source_digest(), data, digest, path, _sha256(marker.read_bytes()), _authentication(), url
+    )
 
 
 def examine(wanted: Expected) -> Examined:
@@ -121,6 +126,11 @@ def examine(wanted: Expected) -> Examined:
     ]
     if source_digest() != wanted.source:
         problems.append("robustfront's source is not the driver's")
+    if _authentication() != wanted.authentication:
+        problems.append(
+            f"its Ray has RAY_AUTH_MODE {_authentication()}, the driver {wanted.authentication} (token, where there is "
+            f"{token_file()}): set it alike before both are started"
+        )
     location = "nowhere"
     try:
         prepared = prepare(wanted.data)
@@ -318,6 +328,10 @@ def _store_problem(store: Store, marker: str, digest: str) -> str | None:
     if content is None or _sha256(content) != digest:
         return f"its {store.url} is another than the driver's"
     return None
+
+
+def _authentication() -> str:
+    return os.environ.get("RAY_AUTH_MODE") or "disabled"
 
 
 def _gpus() -> tuple[str, ...]:

