@@ -38,11 +38,9 @@ API = "api/2.0/mlflow/experiments/search?max_results=1"
 
 @pytest.fixture
 def hosts() -> Iterator[tuple[Lab, Host, Host]]:
-    """One for MLflow, and one with Ray."""
+    """One for MLflow, and one for Ray."""
     with lab() as made:
-        services, head = made.host(), made.host()
-        head.ray(cpus=2)
-        yield made, services, head
+        yield made, made.host(), made.host()
 
 
 def start(made: Lab, host: Host) -> tuple[str, str]:
@@ -67,16 +65,16 @@ def start(made: Lab, host: Host) -> tuple[str, str]:
 def test_a_sweep_records_behind_a_password_and_a_name(hosts: tuple[Lab, Host, Host]) -> None:
     made, services, head = hosts
     url, password = start(made, services)
+    head.ray(cpus=2, before=f"export MLFLOW_TRACKING_USERNAME=admin MLFLOW_TRACKING_PASSWORD={password}")
     config, runs = made.root / "config.yaml", made.shared / "runs"
     config.write_text(f"{QUICKSTART.read_text(encoding='utf-8')}\ntracking: {{uri: '{url}'}}\n", encoding="utf-8")
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
-    at = ("--address", "auto")
+    at, there = ("--address", "auto"), ("--runs-dir", str(runs))
     said: list[str] = []
 
     def robustfront(*arguments: str, password: str | None, expect: int = 0) -> str:
         given = () if password is None else ("MLFLOW_TRACKING_USERNAME=admin", f"MLFLOW_TRACKING_PASSWORD={password}")
-        command = ("env", *given, str(BIN / "robustfront"), *arguments, "--runs-dir", str(runs))
-        done = head.run(*command, check=False, timeout=400)
+        done = head.run("env", *given, str(BIN / "robustfront"), *arguments, check=False, timeout=400)
         print(f"$ robustfront {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}", flush=True)
         assert done.returncode == expect
         said.append(done.stdout + done.stderr)
@@ -94,26 +92,29 @@ def test_a_sweep_records_behind_a_password_and_a_name(hosts: tuple[Lab, Host, Ho
     assert answer("-H", "Host: example.org:5000", path="health") == "200"
 
     refused = f"{url} does not take the user and password in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-    doctor = ("doctor", *at, "--config", str(config))
+    doctor = ("doctor", *at, "--config", str(config), *there)
     assert re.search(rf"problem +tracking +{re.escape(refused)}", robustfront(*doctor, password=None, expect=1))
     assert re.search(rf"ok +tracking +MLflow at {url} answers", robustfront(*doctor, password=password))
 
-    robustfront("sweep", str(config), *settings, *at, password=password)
+    # The driver is Ray's child, and has the password from its environment.
+    jobs = ("--cluster", "127.0.0.1:8265")
+    robustfront("cluster", "submit", str(config), *settings, *jobs, *there, password=None)
+    assert "Pareto-optimal settings" in robustfront("cluster", "logs", *jobs, "--follow", password=None)
     agree = f"ledger, trials.csv and MLflow agree on {TRIALS} trials"
-    assert agree in robustfront("status", "quickstart", password=password)
-    assert f"{url}/#/experiments/" in robustfront("ui", "quickstart", password=password)
+    assert agree in robustfront("status", "quickstart", *there, password=password)
+    assert f"{url}/#/experiments/" in robustfront("ui", "quickstart", *there, password=password)
 
-    output = robustfront("sweep", str(config), *settings, *at, "--name", "wrong", password="wrong")
+    output = robustfront("sweep", str(config), *settings, *at, *there, "--name", "wrong", password="wrong")
     lags, missed = (line for line in output.splitlines() if refused in line)
     assert lags == f"MLflow lags behind ({refused}); the sweep goes on"
     assert missed.startswith(f"MLflow missed {TRIALS} trials ({refused}); `robustfront resume ")
-    assert refused in robustfront("status", "wrong", password=None)
+    assert refused in robustfront("status", "wrong", *there, password=None)
     credentials = head.folder / "home" / ".mlflow" / "credentials"
     credentials.parent.mkdir()
     credentials.write_text(f"[mlflow]\nmlflow_tracking_username = admin\nmlflow_tracking_password = {password}\n")
-    assert "MLflow missed" not in robustfront("resume", "wrong", *at, password=None)
-    assert agree in robustfront("status", "wrong", password=None)
-    assert f"{url}/#/experiments/" in robustfront("ui", "wrong", password=None)
+    assert "MLflow missed" not in robustfront("resume", "wrong", *at, *there, password=None)
+    assert agree in robustfront("status", "wrong", *there, password=None)
+    assert f"{url}/#/experiments/" in robustfront("ui", "wrong", *there, password=None)
 
     assert not [text for text in said if password in text]
     places = (runs, head.folder / "tmp", made.root / "mlflow.txt", made.root / "mlflow" / "mlflow.db")
