@@ -462,9 +462,10 @@ class QueryAttack(IterativeAttack):
         news = (proposed.clamp(0.0, 1.0) != batch.images).flatten(1).any(1).nonzero().squeeze(1)
         logits, correct = batch.memory["logits"], torch.ones_like(batch.labels, dtype=torch.bool)
         if len(news):
-            raw = victim.logits(candidates[news])
+            asked = candidates if len(news) == len(batch) else candidates[news]
+            raw = victim.logits(asked)
             logits = logits.index_copy(0, news, victim.view(raw))
-            correct[news] = victim.correct(candidates[news], raw, batch.labels[news])
+            correct[news] = victim.correct(asked, raw, batch.labels[news])
         accepted = self.accept(batch, iteration, logits)
         broken = None
         if not correct.all():
