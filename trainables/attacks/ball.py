@@ -56,7 +56,9 @@ class Ball:
             change = change * (self.radius / size.clamp_min(torch.finfo(size.dtype).tiny)).clamp_max(1.0)
         else:
             change = change.clamp(-self.radius, self.radius)
-        change = torch.where(size.isfinite(), change, torch.zeros_like(change))
+        finite = size.isfinite()
+        if not finite.all():
+            change = torch.where(finite, change, torch.zeros_like(change))
         return (clean + change).clamp_(0.0, 1.0)
 
     def steepest(self, gradient: Tensor) -> Tensor:

@@ -77,11 +77,15 @@ class SimBA(QueryAttack):
 
     def accept(self, batch: Batch, query: int, logits: Tensor) -> Tensor:
         """Candidates whose true class is less likely; who has not stepped forwards tries backwards next."""
-        del query
-        before = batch.memory["logits"]
-        rounding = 8 * torch.finfo(logits.dtype).eps * torch.maximum(logits.abs().amax(1), before.abs().amax(1))
-        gain = log_odds_against(logits, batch.labels) - log_odds_against(before, batch.labels)
-        accepted = gain > rounding
+        if query == 0:
+            before = batch.memory["logits"]
+            batch.memory["odds"] = log_odds_against(before, batch.labels)
+            batch.memory["size"] = before.abs().amax(1)
+        odds, size = log_odds_against(logits, batch.labels), logits.abs().amax(1)
+        rounding = 8 * torch.finfo(logits.dtype).eps * torch.maximum(size, batch.memory["size"])
+        accepted = odds - batch.memory["odds"] > rounding
+        batch.memory["odds"] = torch.where(accepted, odds, batch.memory["odds"])
+        batch.memory["size"] = torch.where(accepted, size, batch.memory["size"])
         forwards = batch.memory["sign"] > 0
         finished = accepted | ~forwards
         batch.memory["position"] = batch.memory["position"] + finished
