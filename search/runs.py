@@ -119,9 +119,12 @@ class Run:
         Raises:
             Halted: The store does not answer.
         """
+        store = self.store
+        if store is None:
+            return
         for path in paths:
-            if self.store is not None and path.is_relative_to(self.folder):
-                self.store.push(f"{self.name}/{path.relative_to(self.folder).as_posix()}")
+            if path.is_relative_to(self.folder):
+                store.push(f"{self.name}/{path.relative_to(self.folder).as_posix()}")
 
     def fetched(self, path: str) -> Path:
         """A file or folder of a trial as a path on this machine, brought from the store if there is one.

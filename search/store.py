@@ -111,8 +111,9 @@ class Store:
         Raises:
             Halted: The store does not answer.
         """
+        copy = self.copy
         for name, info in self._patiently(lambda: list(self._listed(path))):
-            local = self.copy / name
+            local = copy / name
             if _is_below(name, path, without) or (local.is_file() and local.stat().st_mtime_ns >= info.mtime_ns):
                 continue
             content = self.read(name)
@@ -160,12 +161,13 @@ class Store:
         self._patiently(lambda: self._delete(path))
 
     def _local(self, path: str) -> Iterator[tuple[str, Path]]:
-        place = self.copy / path
+        copy = self.copy
+        place = copy / path
         if place.is_file():
             yield path, place
         for file in place.rglob("*"):
             if file.is_file() and not file.name.startswith("."):  # those are being written
-                yield file.relative_to(self.copy).as_posix(), file
+                yield file.relative_to(copy).as_posix(), file
 
     def _listed(self, path: str) -> Iterator[tuple[str, fs.FileInfo]]:
         from pyarrow import fs

@@ -182,6 +182,14 @@ class Lab:
         self.hosts.append(Host(self, len(self.hosts) + 1))
         return self.hosts[-1]
 
+    def cluster(self, count: int) -> list[Host]:
+        """So many more, the head first, and Ray with one processor on each."""
+        head, *workers = hosts = [self.host() for _ in range(count)]
+        head.ray()
+        for worker in workers:
+            worker.ray(head)
+        return hosts
+
 
 @contextmanager
 def lab() -> Iterator[Lab]:

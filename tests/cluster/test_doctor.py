@@ -29,11 +29,7 @@ NOBODY = "10.213.77.200"  # of the lab's network, where no host is
 def hosts() -> Iterator[tuple[Lab, list[Host]]]:
     """Three hosts, and Ray with one processor on each."""
     with lab() as made:
-        head, *workers = hosts = [made.host() for _ in range(3)]
-        head.ray()
-        for worker in workers:
-            worker.ray(head)
-        yield made, hosts
+        yield made, made.cluster(3)
 
 
 def doctor(made: Lab, head: Host, settings: str = "") -> subprocess.CompletedProcess[str]:

@@ -42,11 +42,7 @@ SETTINGS = (
 def hosts() -> Iterator[tuple[Lab, list[Host]]]:
     """Three hosts, and Ray with one processor on each."""
     with lab() as made:
-        head, *workers = hosts = [made.host() for _ in range(3)]
-        head.ray()
-        for worker in workers:
-            worker.ray(head)
-        yield made, hosts
+        yield made, made.cluster(3)
 
 
 class Sweep:

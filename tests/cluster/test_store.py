@@ -17,7 +17,7 @@ from moto.server import ThreadedMotoServer
 from analysis.records import TrialRecord
 from search.config import load
 from search.ledger import Ledger, open_storage
-from tests.cluster.lab import BIN, GATEWAY, PORT, REPOSITORY, Host, Lab, lab, missing, wait_until
+from tests.cluster.lab import BIN, GATEWAY, PORT, REPOSITORY, Lab, lab, missing, wait_until
 
 REASON = missing()
 pytestmark = [
@@ -59,15 +59,6 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
         server.stop()
 
 
-def cluster(made: Lab, count: int) -> list[Host]:
-    """Ray with one processor on each of so many new hosts."""
-    head, *workers = hosts = [made.host() for _ in range(count)]
-    head.ray()
-    for worker in workers:
-        worker.ray(head)
-    return hosts
-
-
 def test_nodes_and_head_are_lost_with_their_disks_and_the_sweep_goes_on(made: Lab) -> None:
     output, url = made.root / "output.txt", f"sqlite:///{made.root}/ledger.db"
     settings = [*SETTINGS, f"storage.url={url}", f"tracking.uri=sqlite:///{made.root}/mlflow.db"]
@@ -85,7 +76,7 @@ def test_nodes_and_head_are_lost_with_their_disks_and_the_sweep_goes_on(made: La
             return False
         return sum(record.state == "running" and 2 < record.epochs < EPOCHS - 5 for record, _ in records()) >= trials
 
-    head, second, third = cluster(made, 3)
+    head, second, third = made.cluster(3)
     words = [word for setting in settings for word in ("--set", setting)]
     sweep = [str(BIN / "robustfront"), "sweep", str(QUICKSTART), *words, "--runs-dir", S3]
     driver = head.start(output, *sweep, "--address", f"{head.address}:{PORT}")
@@ -102,7 +93,7 @@ def test_nodes_and_head_are_lost_with_their_disks_and_the_sweep_goes_on(made: La
         shutil.rmtree(host.folder / "home")
     driver.wait(timeout=60)
 
-    head, _ = cluster(made, 2)
+    head, _ = made.cluster(2)
     resume = [str(BIN / "robustfront"), "resume", f"{S3}/quickstart"]
     assert head.start(output, *resume, "--address", f"{head.address}:{PORT}").wait(timeout=600) == 0, output.read_text()
     print(output.read_text())
