@@ -17,6 +17,7 @@ from search.halving import Halving
 from search.ledger import Ledger, Task
 from search.measurements import rung_values
 from search.patience import patiently
+from search.storage_errors import may_pass, storage_reason
 from search.trial import EPOCH, FAILURE, HALT, NUMBER, OWNER, REPLICATES, RESULT, SETTING
 
 STORAGE_SECONDS: Final = 60.0  # how long a storage that does not answer is waited for
@@ -148,7 +149,7 @@ class LedgerSearcher(Searcher):
         if self._error is not None:
             return None
         try:
-            value = patiently(call, STORAGE_SECONDS, self._waiting)
+            value = patiently(call, STORAGE_SECONDS, may_pass, lambda error: self._waiting(storage_reason(error)))
             self._waiting("")
         except Exception as error:
             self._error = error

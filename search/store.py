@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from analysis import atomic
 from search.errors import Halted, UserError
+from search.patience import first_line, patiently
 
 if TYPE_CHECKING:
     from pyarrow import fs
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 CHECKPOINTS: Final = "checkpoints"  # of a run: the greater part of it, and brought trial by trial
 _REMOTE: Final = ".remote"  # in a working copy: the URL of what it is a copy of
 _AWAY_SECONDS: Final = 60.0
-_FIRST_PAUSE, _LAST_PAUSE = 0.5, 8.0
 _WHOLE: Final = ("s3", "gcs")  # where an object appears only once it is whole
 
 T = TypeVar("T")
@@ -84,7 +83,7 @@ class Store:
             self._files.delete_file(self._at(probe))
         except Exception as error:  # pyarrow's are of many kinds: of the URL, the network, the rights
             raise UserError(
-                f"--runs-dir must be a folder or a URL that can be written to, got {self.url} ({_reason(error)}); "
+                f"--runs-dir must be a folder or a URL that can be written to, got {self.url} ({first_line(error)}); "
                 "check the URL, the network and the credentials"
             ) from None
         if found != probe.encode():
@@ -224,17 +223,12 @@ class Store:
         return files, root.rstrip("/")
 
     def _patiently(self, call: Callable[[], T]) -> T:
-        deadline, pause = time.monotonic() + _AWAY_SECONDS, _FIRST_PAUSE
-        while True:
-            try:
-                return call()
-            except FileNotFoundError:
-                raise
-            except OSError as error:
-                if time.monotonic() + pause > deadline:
-                    raise Halted(f"{self.url} does not answer: {_reason(error)}") from None
-            time.sleep(pause)
-            pause = min(2 * pause, _LAST_PAUSE)
+        try:
+            return patiently(call, _AWAY_SECONDS, _may_pass)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise Halted(f"{self.url} does not answer: {first_line(error)}") from None
 
 
 def is_url(text: str) -> bool:
@@ -275,7 +269,5 @@ def _is_below(name: str, path: str, without: Sequence[str]) -> bool:
     return any(name == f"{path}/{part}" or name.startswith(f"{path}/{part}/") for part in without)
 
 
-def _reason(error: Exception) -> str:
-    """An error's first line: pyarrow's go on with the whole of the HTTP exchange."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+def _may_pass(error: Exception) -> bool:
+    return isinstance(error, OSError) and not isinstance(error, FileNotFoundError)

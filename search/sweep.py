@@ -27,11 +27,11 @@ from search.lease import Lease
 from search.ledger import Ledger, Task, check_free, open_storage
 from search.measurements import make_halving
 from search.nodes import Expected, Nodes, check_nodes, expected, marker_beside
-from search.patience import STORAGE_ERRORS, storage_reason
 from search.progress import Progress
 from search.results import Results, preload_drawing, write_results, write_tables
 from search.runs import MANIFEST_FILE, Run, command
 from search.standing import Standing
+from search.storage_errors import STORAGE_ERRORS, storage_reason
 from search.tracking import DatasetInfo, ParentInfo, SweepStatus, Tracker, TrackingReport, metric_name, preload_mlflow
 from search.warm_start import read_warm_start, with_lasting_paths
 

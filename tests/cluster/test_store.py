@@ -10,14 +10,13 @@ import shutil
 import time
 from collections.abc import Iterator
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from analysis.records import TrialRecord
 from search.config import load
 from search.ledger import Ledger, open_storage
 from tests.cluster.lab import BIN, GATEWAY, PORT, REPOSITORY, Lab, lab, missing, wait_until
+from tests.object_store import object_store
 
 REASON = missing()
 pytestmark = [
@@ -42,21 +41,10 @@ SETTINGS = [
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     """Hosts, and an S3 server on this machine that they reach."""
-    with lab() as made:
-        server = ThreadedMotoServer(ip_address=GATEWAY, port=0, verbose=False)
-        server.start()
-        _, port = server.get_host_and_port()
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://{GATEWAY}:{port}",
-            "AWS_ACCESS_KEY_ID": "key",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }.items():
+    with lab() as made, object_store(GATEWAY) as variables:
+        for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        boto3.resource("s3").create_bucket(Bucket="bucket")
         yield made
-        server.stop()
 
 
 def test_nodes_and_head_are_lost_with_their_disks_and_the_sweep_goes_on(made: Lab) -> None:

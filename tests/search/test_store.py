@@ -11,11 +11,8 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 import search.store
 from search.dataset import prepare_dataset
@@ -24,6 +21,7 @@ from search.nodes import examine, expected, marker_beside
 from search.runs import Run
 from search.status import open_ledger
 from search.store import Store
+from tests.object_store import bucket, object_store
 from tests.search.examples import small_config
 from tests.search.test_sweep import QUICKSTART, SMALL, arguments
 from trainables.checkpoint import KEPT, PATTERN
@@ -43,30 +41,8 @@ S3, CACHE = "s3://bucket/sweeps", "ROBUSTFRONT_CACHE"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[dict[str, str]]:
-    """An S3 server with an empty bucket, as the environment of those who reach it."""
-    started = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    started.start()
-    host, port = started.get_host_and_port()
-    variables = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    bucket(variables).create()
-    yield variables
-    started.stop()
-
-
-def bucket(variables: Mapping[str, str]) -> Any:
-    """The bucket as another program sees it."""
-    return boto3.resource(
-        "s3",
-        endpoint_url=variables["AWS_ENDPOINT_URL"],
-        aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
-    ).Bucket("bucket")
+    with object_store("127.0.0.1") as variables:
+        yield variables
 
 
 @pytest.fixture(params=["s3", "file"])
