@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,9 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog, minimize
 from torch import Tensor
 
-from tests.trainables.victims import linear
+from tests.trainables.victims import digits, linear, trained
+from trainables.attacks import boundary as boundary_module
+from trainables.attacks.base import Victim
 from trainables.attacks.boundary import likeliest_rivals, nearest_boundary, to_hyperplane
 from trainables.settings import Norm
 
@@ -114,7 +118,7 @@ def test_the_nearest_boundary_of_a_linear_model() -> None:
     labels = torch.zeros(40, dtype=torch.int64)
     rivals = torch.tensor([1, 2, 3, 4]).expand(40, 4)
     for norm, dual in (("l2", 2), ("linf", 1)):
-        boundary = nearest_boundary(model(images), images, labels, rivals, norm)  # type: ignore[arg-type]
+        boundary = nearest_boundary(model, images, labels, rivals, norm)  # type: ignore[arg-type]
         for i in range(40):
             normals = {k: weights[k] - weights[0] for k in (1, 2, 4)}
             gaps = {k: float(logits[i, k] - logits[i, 0]) for k in normals}
@@ -123,19 +127,39 @@ def test_the_nearest_boundary_of_a_linear_model() -> None:
             assert float(boundary.distance[i]) == pytest.approx(distances[nearest], rel=1e-4)
             assert float(boundary.gap[i]) == pytest.approx(gaps[nearest], rel=1e-4, abs=1e-6)
             torch.testing.assert_close(boundary.normal[i].flatten(), normals[nearest])
-    there = nearest_boundary(model(images), images, labels, torch.full((40, 1), 3), "l2")
+    there = nearest_boundary(model, images, labels, torch.full((40, 1), 3), "l2")
     assert there.distance.isposinf().all()
     assert not there.gap.any()
     assert not there.normal.any()
 
 
 def test_gradients_that_are_not_finite_are_no_boundary() -> None:
-    images = torch.rand(3, 1, 2, 3, requires_grad=True)
-    first = images.sum((1, 2, 3))
-    logits = torch.stack([torch.zeros(3), first, first * torch.tensor([1.0, torch.nan, torch.inf])], 1)
-    boundary = nearest_boundary(logits, images, torch.zeros(3, dtype=torch.int64), torch.tensor([[2]] * 3), "l2")
+    def logits(images: Tensor) -> Tensor:
+        first = images.sum((1, 2, 3))
+        factors = torch.tensor([1.0, torch.nan, torch.inf]).repeat(len(images) // 3)
+        return torch.stack([torch.zeros_like(first), first, first * factors], 1)
+
+    labels, rivals = torch.zeros(3, dtype=torch.int64), torch.tensor([[2]] * 3)
+    boundary = nearest_boundary(logits, torch.rand(3, 1, 2, 3), labels, rivals, "l2")
     assert boundary.distance.isfinite().tolist() == [True, False, False]
     assert boundary.normal.isfinite().all()
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_one_pass_of_copies_finds_what_a_pass_for_each_rival_finds(norm: Norm, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = copy.deepcopy(trained("i-sce")).double()
+    images, labels = digits(8)
+    images = images.double()
+    rivals = likeliest_rivals(model(images), labels, 4)
+    found, passes = [], []
+    for most in (0, rivals.numel()):
+        monkeypatch.setattr(boundary_module, "MOST_COPIES", most)
+        victim = Victim(model, "normalized")
+        found.append(nearest_boundary(victim, images, labels, rivals, norm))
+        passes.append((victim.forward_passes, victim.backward_passes))
+    assert passes == [(8, 32), (32, 32)]
+    for name in ("gap", "normal", "distance"):
+        torch.testing.assert_close(*(getattr(boundary, name) for boundary in found))
 
 
 def test_the_likeliest_rivals_are_in_order_and_without_the_label() -> None:

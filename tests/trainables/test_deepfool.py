@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tests.trainables.reference_models import reference_model
 from tests.trainables.victims import CLASSES, Scaled, digits, linear, trained
 from trainables.attacks import AttackResult, DeepFool
-from trainables.attacks.boundary import to_hyperplane
+from trainables.attacks.boundary import MOST_COPIES, to_hyperplane
 from trainables.attacks.deepfool import SLACK
 from trainables.losses import normalize_logits
 from trainables.settings import ATTACKS, AttackSettings, View
@@ -126,7 +126,11 @@ def test_broken_images_leave() -> None:
     assert moved[1] < attacked
     result = run(DeepFool(8), model, images, labels)
     assert result.backward_passes == (CLASSES - 1) * sum(moved)
-    assert result.forward_passes == len(images) + 2 * sum(moved)  # once for the gradients, once to be judged
+    # Once to be judged; for the gradients once or, where few are left, once for each rival.
+    rivals = CLASSES - 1
+    assert moved[0] * rivals > MOST_COPIES >= moved[-1] * rivals
+    copies = [rivals if standing * rivals <= MOST_COPIES else 1 for standing in moved]
+    assert result.forward_passes == len(images) + sum(n * (1 + k) for n, k in zip(moved, copies, strict=True))
 
 
 @pytest.mark.parametrize("view", ["raw", "normalized"])

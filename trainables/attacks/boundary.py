@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from trainables.settings import Norm
+
+# Images times rivals up to which a copy of each image for each rival is quicker than a backward pass for each rival.
+MOST_COPIES: Final = 128
 
 
 @dataclass(frozen=True)
@@ -41,33 +46,60 @@ def likeliest_rivals(logits: Tensor, labels: Tensor, count: int) -> Tensor:
     return others.topk(min(count, logits.shape[1] - 1)).indices
 
 
-def nearest_boundary(logits: Tensor, images: Tensor, labels: Tensor, rivals: Tensor, norm: Norm) -> Boundary:
+def nearest_boundary(
+    logits: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, rivals: Tensor, norm: Norm
+) -> Boundary:
     """The nearest hyperplane of each image among those of its rivals.
 
-    One backward pass a column of rivals goes through one graph and keeps one gradient. A single pass through a copy of
-    each image a rival takes 1.5 times as long on one processor (LeNet-5, 128 images, 9 rivals), and vmap knows neither
-    every model nor how many images went backward.
+    Few images go through in one pass, a copy of each for each rival: what a pass costs by itself is paid once. Of more
+    images each rival's gradient is a backward pass of its own through one graph. (vmap knows neither every model nor
+    how many images went backward.)
 
     Args:
-        logits: In the attack's view, (b, k), with their graph.
-        images: What the logits are of, (b, c, h, w).
+        logits: From images (b, c, h, w) to logits in the attack's view, (b, k).
+        images: (b, c, h, w).
         labels: (b,).
         rivals: Classes other than the label, (b, r).
         norm: Of the distance.
     """
-    gaps = logits.gather(1, rivals) - logits.gather(1, labels.unsqueeze(1))
+    few = rivals.numel() <= MOST_COPIES
     dual = 2 if norm == "l2" else 1
-    gap, distance = torch.zeros_like(labels, dtype=gaps.dtype), torch.full_like(labels, torch.inf, dtype=gaps.dtype)
+    gap, distance = images.new_zeros(len(images)), images.new_full((len(images),), torch.inf)
     normal = torch.zeros_like(images)
-    for column, to_rival in enumerate(gaps.unbind(1), start=1):
-        (gradient,) = torch.autograd.grad(to_rival.sum(), images, retain_graph=column < rivals.shape[1])
+    for to_rival, gradient in (_by_copies if few else _by_column)(logits, images, labels, rivals):
         size = torch.linalg.vector_norm(gradient, dual, dim=(1, 2, 3))
-        there = torch.where(size > 0, to_rival.detach().abs() / size, torch.inf)
+        there = torch.where(size > 0, to_rival.abs() / size, torch.inf)
         nearer = (there < distance) & size.isfinite()
-        gap = torch.where(nearer, to_rival.detach(), gap)
+        gap = torch.where(nearer, to_rival, gap)
         distance = torch.where(nearer, there, distance)
         normal = torch.where(nearer.view(-1, 1, 1, 1), gradient, normal)
     return Boundary(gap, normal, distance)
+
+
+def _by_copies(
+    logits: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, rivals: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Gap (b,) and gradient (b, c, h, w) of one column of rivals after the other, all from one pass."""
+    count = rivals.shape[1]
+    copies = images.detach().repeat(count, 1, 1, 1).requires_grad_()
+    gaps = _gaps(logits(copies), labels.repeat(count), rivals.t().reshape(-1, 1))
+    (gradients,) = torch.autograd.grad(gaps.sum(), copies)
+    return zip(gaps.detach().view(count, -1), gradients.chunk(count), strict=True)
+
+
+def _by_column(
+    logits: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, rivals: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same with a backward pass for each column, through one graph, and one gradient in memory at a time."""
+    images = images.detach().requires_grad_()
+    columns = _gaps(logits(images), labels, rivals).unbind(1)
+    for to_rival in columns:
+        (gradient,) = torch.autograd.grad(to_rival.sum(), images, retain_graph=to_rival is not columns[-1])
+        yield to_rival.detach(), gradient
+
+
+def _gaps(logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
+    return logits.gather(1, rivals) - logits.gather(1, labels.unsqueeze(1))
 
 
 def to_hyperplane(points: Tensor, gap: Tensor, normal: Tensor, norm: Norm) -> Tensor:

@@ -63,9 +63,8 @@ class DeepFool(MinimumNormAttack, IterativeAttack):
         return batch, broken
 
     def _step(self, victim: Victim, batch: Batch) -> Tensor:
-        images = batch.images.detach().requires_grad_()
         rivals = likeliest_rivals(batch.clean_logits, batch.labels, self.candidates - 1)
-        boundary = nearest_boundary(victim(images), images, batch.labels, rivals, batch.ball.norm)
+        boundary = nearest_boundary(victim, batch.images, batch.labels, rivals, batch.ball.norm)
         length = torch.where(boundary.distance.isfinite(), boundary.distance + SLACK, 0.0).view(-1, 1, 1, 1)
         # What has been clipped is in ``images``: the cumulative overshoot is that of each step.
         return (batch.images + (1 + self.overshoot) * length * batch.ball.steepest(boundary.normal)).clamp(0.0, 1.0)

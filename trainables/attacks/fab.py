@@ -95,9 +95,8 @@ class FAB(MinimumNormAttack):
         for restart in range(self.restarts):
             images = self._start(batch, distance, np.random.default_rng([seed, restart])) if restart else batch.clean
             for step in range(self.steps):
-                images = images.detach().requires_grad_()
-                boundary = nearest_boundary(victim(images), images, batch.labels, rivals, batch.ball.norm)
-                images = _step(batch, images.detach(), boundary)
+                boundary = nearest_boundary(victim, images, batch.labels, rivals, batch.ball.norm)
+                images = _step(batch, images, boundary)
                 with torch.no_grad():
                     wrong = victim.logits(images).argmax(1) != batch.labels
                 far = batch.ball.distance(images, batch.clean)
