@@ -459,8 +459,8 @@ class QueryAttack(IterativeAttack):
             batch.memory["logits"] = victim.view(batch.clean_logits)
         proposed = self.propose(batch, iteration, np.random.default_rng([seed, iteration]))
         candidates = batch.ball.project(proposed, batch.clean)
-        # A sum costs a quarter of what `!=` and `any` do on a processor.
-        change = (proposed.clamp(0.0, 1.0) - batch.images).flatten(1).abs_().sum(1)
+        # A norm costs a quarter of what `!=` and `any` do on a processor.
+        change = torch.linalg.vector_norm(proposed.clamp(0.0, 1.0).sub_(batch.images), 1, dim=(1, 2, 3))
         news = change.nonzero().squeeze(1)
         logits, correct = batch.memory["logits"], torch.ones_like(batch.labels, dtype=torch.bool)
         if len(news):
