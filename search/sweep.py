@@ -156,7 +156,7 @@ def _drive(
         if connection is not None and not ledger.complete:
             _run_trials(run, ledger, lease, mirror, progress, signals, connection)
         if run.config.audit is not None and ledger.complete:
-            _audit(run, ledger, run.config.audit, lease, mirror, progress, connection)
+            _audit(run, ledger, run.config.audit, lease, mirror, progress, signals, connection)
         if connection is not None:
             connection.close()
         if not ledger.complete:
@@ -286,13 +286,15 @@ def _audit(
     lease: Lease,
     mirror: _Mirror,
     progress: Progress,
+    signals: _Signals,
     connection: Connection | None,
 ) -> None:
     """Audits what is due, and says how far that went; without a connection nothing is."""
     left = 0
     if connection is not None:
-        turn = (progress.tick, connection.check, lease.check)
-        left = audit_front(run, ledger, settings, progress, turn, mirror.show)
+        turn = (progress.tick, connection.check, signals.check, lease.check)
+        with signals.polled():
+            left = audit_front(run, ledger, settings, progress, turn, mirror.show)
     order = order_kept(run, ledger, settings.random)
     if order is not None:
         progress.say(order)
@@ -421,8 +423,8 @@ def _parent(run: Run) -> ParentInfo:
 class _Signals:
     """Ctrl-C and SIGTERM as ``Interrupted``: at once, or while polled at the next ``check``.
 
-    Within Tune's loop an exception out of nowhere could cut a write to the ledger in two. A second signal does not
-    wait.
+    Within Tune's loop and the audit's an exception out of nowhere could cut a write to the ledger in two. A second
+    signal does not wait.
     """
 
     def __init__(self) -> None:
@@ -441,9 +443,14 @@ class _Signals:
 
     @contextmanager
     def polled(self) -> Iterator[None]:
+        """Puts a first signal off until the next ``check``."""
         self._polled = True
         try:
             yield
+        except SystemError as error:  # what Ray's compiled parts make of an exception that comes while they wait
+            if isinstance(error.__cause__, Interrupted):
+                raise error.__cause__ from None
+            raise
         finally:
             self._polled = False
 

@@ -22,7 +22,7 @@ import pytest
 
 from analysis.records import read
 from search.config import load
-from search.errors import UserError
+from search.errors import Interrupted, UserError
 from search.halving import Halving
 from search.lease import Lease
 from search.ledger import open_storage
@@ -30,6 +30,7 @@ from search.measurements import rung_objectives
 from search.runs import Run
 from search.searcher import rebuilt
 from search.status import open_ledger, read_status
+from search.sweep import _signals
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 SMALL = (
@@ -438,3 +439,15 @@ def test_a_second_sweep_takes_over_what_the_first_has_found(finished: Finished) 
     assert other.returncode == 2
     assert "search.warm_start[0] must be a run of the same problem, got quickstart with train.epochs 2" in other.stderr
     assert not (finished.folder / "runs" / "third").exists()
+
+
+def test_a_signal_that_reaches_rays_compiled_parts_is_an_interruption_too() -> None:
+    with _signals() as signals:
+        with pytest.raises(Interrupted), signals.polled():  # noqa: PT012 (a context is what is tested)
+            try:
+                signal.raise_signal(signal.SIGINT)  # the first waits for the next check
+                signal.raise_signal(signal.SIGINT)
+            except Interrupted as interrupted:
+                raise SystemError("CoreWorker.wait returned a result with an exception set") from interrupted
+        with pytest.raises(SystemError, match="of its own"), signals.polled():
+            raise SystemError("of its own")
