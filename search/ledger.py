@@ -33,6 +33,7 @@ from search.config import BASELINES_SUFFIX, REPLICATES_SUFFIX, SamplerName, Stop
 from search.errors import UserError
 from search.history import MODELLED, History, recent_and_best
 from search.measurements import AUDIT, measured, told
+from search.patience import first_line
 from search.replicates import contenders
 from search.samplers import FIRST_GENERATION, make_sampler
 from search.stopping import Effort, reason_to_stop, wall_seconds
@@ -170,7 +171,7 @@ def open_storage(url: str, *, create: bool = True) -> RDBStorage:
                 raise _not_begun(shown)
             return RDBStorage(url, engine_kwargs=options, skip_table_creation=not create)
     except (ArgumentError, ImportError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise UserError(
             f"storage.url must be a database URL, got {shown} ({reason}); "
             "write for example postgresql://USER:PASSWORD@HOST/DATABASE"
@@ -178,7 +179,7 @@ def open_storage(url: str, *, create: bool = True) -> RDBStorage:
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         if not create and isinstance(error, optuna.exceptions.StorageInternalError):  # it answers, without our tables
             raise _not_begun(shown) from None
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0].rstrip(".")
+        reason = first_line(getattr(error, "orig", None) or error)
         raise UserError(
             f"storage.url must be a database that answers, got {shown} ({reason}); start it or correct the URL"
         ) from None

@@ -225,9 +225,9 @@ class Store:
     def _patiently(self, call: Callable[[], T]) -> T:
         try:
             return patiently(call, _AWAY_SECONDS, _may_pass)
-        except FileNotFoundError:
-            raise
         except OSError as error:
+            if not _may_pass(error):
+                raise
             raise Halted(f"{self.url} does not answer: {first_line(error)}") from None
 
 

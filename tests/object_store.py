@@ -29,9 +29,11 @@ def object_store(address: str) -> Iterator[dict[str, str]]:
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-    bucket(variables).create()
-    yield variables
-    server.stop()
+    try:
+        bucket(variables).create()
+        yield variables
+    finally:
+        server.stop()
 
 
 def bucket(variables: Mapping[str, str]) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.trainables.victims import digits, linear, trained
 from trainables.attacks import boundary as boundary_module
 from trainables.attacks.base import Victim
-from trainables.attacks.boundary import likeliest_rivals, nearest_boundary, to_hyperplane
+from trainables.attacks.boundary import MOST_COPIES, likeliest_rivals, nearest_boundary, to_hyperplane
 from trainables.settings import Norm
 
 DIMENSIONS = 6
@@ -133,7 +133,10 @@ def test_the_nearest_boundary_of_a_linear_model() -> None:
     assert not there.normal.any()
 
 
-def test_gradients_that_are_not_finite_are_no_boundary() -> None:
+@pytest.mark.parametrize("most", [0, MOST_COPIES])
+def test_gradients_that_are_not_finite_are_no_boundary(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boundary_module, "MOST_COPIES", most)
+
     def logits(images: Tensor) -> Tensor:
         first = images.sum((1, 2, 3))
         factors = torch.tensor([1.0, torch.nan, torch.inf]).repeat(len(images) // 3)

@@ -75,12 +75,11 @@ def _by_copies(
     copies = images.detach().repeat(count, 1, 1, 1).requires_grad_()
     gaps = _gaps(logits(copies), labels.repeat(count), rivals.t().reshape(-1, 1))
     (gradients,) = torch.autograd.grad(gaps.sum(), copies)
-    sizes = torch.linalg.vector_norm(gradients, dual, dim=(1, 2, 3))
-    away = torch.where((sizes > 0) & sizes.isfinite(), gaps.detach().flatten().abs() / sizes, torch.inf)
-    distance, column = away.view(count, -1).min(0)
+    gaps = gaps.detach().flatten()
+    distance, column = _away(gaps, gradients, dual).view(count, -1).min(0)
     nearest = column * len(images) + torch.arange(len(images), device=images.device)
     found = distance.isfinite()
-    gap, normal = gaps.detach().flatten()[nearest], gradients[nearest]
+    gap, normal = gaps[nearest], gradients[nearest]
     return Boundary(torch.where(found, gap, 0), torch.where(found.view(-1, 1, 1, 1), normal, 0), distance)
 
 
@@ -94,9 +93,8 @@ def _by_column(
     normal = torch.zeros_like(images)
     for column, to_rival in enumerate(gaps.unbind(1), start=1):
         (gradient,) = torch.autograd.grad(to_rival.sum(), images, retain_graph=column < rivals.shape[1])
-        size = torch.linalg.vector_norm(gradient, dual, dim=(1, 2, 3))
-        away = torch.where(size > 0, to_rival.detach().abs() / size, torch.inf)
-        nearer = (away < distance) & size.isfinite()
+        away = _away(to_rival.detach(), gradient, dual)
+        nearer = away < distance
         gap = torch.where(nearer, to_rival.detach(), gap)
         distance = torch.where(nearer, away, distance)
         normal = torch.where(nearer.view(-1, 1, 1, 1), gradient, normal)
@@ -105,6 +103,12 @@ def _by_column(
 
 def _gaps(logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
     return logits.gather(1, rivals) - logits.gather(1, labels.unsqueeze(1))
+
+
+def _away(gaps: Tensor, gradients: Tensor, dual: int) -> Tensor:
+    """How far each hyperplane lies, (n,); infinite where the gradient is 0, or it or the gap is no number."""
+    size = torch.linalg.vector_norm(gradients, dual, dim=(1, 2, 3))
+    return torch.where((size > 0) & size.isfinite() & ~gaps.isnan(), gaps.abs() / size, torch.inf)
 
 
 def to_hyperplane(points: Tensor, gap: Tensor, normal: Tensor, norm: Norm) -> Tensor:
