@@ -1,4 +1,4 @@
-"""LeNet-5's first layer against torch's own convolution and pooling, alternating on one processor.
+"""LeNet-5's convolutions against torch's own convolution and pooling, alternating on one processor.
 
     python -m tests.benchmarks.pooled_convolution
 
@@ -8,6 +8,7 @@ of the whole LeNet-5 with either layer, and the ratio of the medians.
 
 from __future__ import annotations
 
+import copy
 import platform
 import time
 from collections.abc import Callable
@@ -18,18 +19,22 @@ import torch.nn.functional as F
 from torch import nn
 
 from trainables.models.lenet5 import lenet5
+from trainables.models.pooled_convolution import PooledConvolution
 
 REPETITIONS = 100
 
 
 def plain(model: nn.Sequential) -> nn.Sequential:
     """The same network with torch's layers, in the memory format that is quickest for them."""
-    first = nn.Conv2d(1, 6, 5, padding=2)
-    first.load_state_dict(model[0].state_dict())
-    rest = lenet5(1, 10, 28)
-    rest.load_state_dict(model.state_dict())
-    network = nn.Sequential(first, nn.MaxPool2d(2), *rest[1:])
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    layers: list[nn.Module] = []
+    for layer in copy.deepcopy(model):
+        if isinstance(layer, PooledConvolution):
+            convolution = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size, padding=layer.padding)
+            convolution.load_state_dict(layer.state_dict())
+            layers += [convolution, nn.MaxPool2d(2)]
+        else:
+            layers.append(layer)
+    return nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def training_step(model: nn.Module) -> Callable[[], object]:

@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-import copy
 from typing import get_args
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import functional_call
 
 from trainables.models import build_model
-from trainables.models.channels_last import ChannelsLastConvolution
 from trainables.models.pooled_convolution import PooledConvolution
 from trainables.settings import ModelName
 
@@ -60,16 +58,6 @@ def test_the_model_standardises_its_own_input() -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) == 814_122
 
 
-def test_models_of_one_architecture_go_through_one_pass() -> None:
-    models = [build_model("lenet5", 1) for _ in range(3)]
-    parameters, buffers = stack_module_state(models)
-    skeleton = copy.deepcopy(models[0]).to("meta")
-    images = torch.rand(3, 4, 1, 28, 28)
-    together = vmap(lambda p, b, x: functional_call(skeleton, (p, b), (x,)))(parameters, buffers, images)
-    apart = torch.stack([model(batch) for model, batch in zip(models, images, strict=True)])
-    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize(("channels", "size", "padding"), [(1, 28, 2), (3, 32, 0), (1, 31, 1)])
 def test_a_pooled_convolution_is_a_convolution_and_a_pooling(channels: int, size: int, padding: int) -> None:
     layer = PooledConvolution(channels, 6, 5, padding=padding)
@@ -96,30 +84,6 @@ def test_a_window_of_equal_values_hands_its_gradient_on_once() -> None:
 def test_gradients_of_the_pooled_convolution() -> None:
     layer = PooledConvolution(2, 3, 5, padding=2).double()
     images = torch.rand(2, 2, 8, 8, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(layer, images)
-    assert torch.autograd.gradcheck(
-        lambda weight, bias: functional_call(layer, {"weight": weight, "bias": bias}, images.detach()),
-        (layer.weight, layer.bias),
-    )
-
-
-@pytest.mark.parametrize("format_", [torch.contiguous_format, torch.channels_last])
-def test_a_channels_last_convolution_is_a_convolution(format_: torch.memory_format) -> None:
-    layer = ChannelsLastConvolution(6, 16, 5)
-    images = torch.rand(4, 6, 14, 14).contiguous(memory_format=format_).requires_grad_()
-    inputs = (images, layer.weight, layer.bias)
-    ours, torchs = layer(images), F.conv2d(*inputs)
-    assert ours.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(ours, torchs)
-    slopes = torch.rand_like(ours)
-    torch.testing.assert_close(
-        torch.autograd.grad(ours, inputs, slopes), torch.autograd.grad(torchs, inputs, slopes), rtol=1e-4, atol=1e-4
-    )
-
-
-def test_gradients_of_the_channels_last_convolution() -> None:
-    layer = ChannelsLastConvolution(2, 3, 3).double()
-    images = torch.rand(2, 2, 6, 6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(layer, images)
     assert torch.autograd.gradcheck(
         lambda weight, bias: functional_call(layer, {"weight": weight, "bias": bias}, images.detach()),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import nn
 
-from trainables.models.channels_last import ChannelsLastConvolution
 from trainables.models.pooled_convolution import PooledConvolution
 
 INPUT_SIZE = 32
@@ -13,7 +12,7 @@ INPUT_SIZE = 32
 def lenet5(channels: int, classes: int, size: int) -> nn.Sequential:
     """LeNet-5 in its modern form: full connections between the feature maps, ReLU, max pooling.
 
-    Maximum and ReLU commute, and pooling first leaves ReLU a quarter of the values: a training step is 8 % cheaper.
+    Maximum and ReLU commute, and pooling first leaves ReLU a quarter of the values.
 
     Args:
         channels: Channels of the images.
@@ -29,10 +28,9 @@ def lenet5(channels: int, classes: int, size: int) -> nn.Sequential:
     return nn.Sequential(
         PooledConvolution(channels, 6, 5, padding=(INPUT_SIZE - size) // 2),
         nn.ReLU(),
-        ChannelsLastConvolution(6, 16, 5),
-        nn.MaxPool2d(2),
+        PooledConvolution(6, 16, 5),
+        nn.ReLU(),
         nn.Flatten(),
-        nn.ReLU(),  # after flattening, which turns the memory's order back: the gradient comes in the same order
         nn.Linear(400, 120),
         nn.ReLU(),
         nn.Linear(120, 84),

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.grad import conv2d_weight
+
+# gradient where values > 0, else 0, for a third of the price of a mask.
+_WHERE_POSITIVE: Final = torch.ops.aten.threshold_backward.grad_input
 
 
 class PooledConvolution(nn.Conv2d):
     """``nn.Conv2d`` of stride 1 followed by ``nn.MaxPool2d(2)``: the same function, parameters and initialisation.
 
-    On a processor in fp32 the four outputs of each pooling window are computed as channels of one strided convolution.
-    Then the maximum runs over whole channels, and the images' gradient, which attacks live on, is a matrix product:
-    torch's own is slow for images of one channel (tests/benchmarks/pooled_convolution.py).
+    On a processor in fp32 the four outputs of each pooling window are computed as channels of one strided convolution,
+    and that, like its gradients, as one product of matrices. torch's own convolutions are slow where channels are few
+    (tests/benchmarks/pooled_convolution.py).
+
+    All of it keeps the images last in memory: (channels, height, width, n). So whatever is gathered, compared or added
+    lies in runs of n values, the four outputs of a window are four whole blocks, and a further such layer reads what
+    the one before it wrote, as it lies.
 
     Args:
         in_channels: Channels of the images.
         out_channels: Channels of the output.
-        kernel_size: Height and width of the filters.
+        kernel_size: Height and width of the filters, odd.
         padding: Zeros around the images.
 
     Shape:
@@ -29,87 +36,130 @@ class PooledConvolution(nn.Conv2d):
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, padding: int = 0) -> None:
+        assert kernel_size % 2, "the windows are taken apart by pairs of rows and of columns"
         super().__init__(in_channels, out_channels, kernel_size, padding=padding)
 
     def forward(self, images: Tensor) -> Tensor:
         if images.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return F.max_pool2d(super().forward(images), 2)
-        assert self.bias is not None
-        # Row by row whatever the strides say (those of one channel can say both): rows are what is compared below.
-        images = images.flatten(1).view(images.shape)
-        padding = int(self.padding[0])
-        if torch.is_grad_enabled():
-            pooled: Tensor = _PooledConvolution.apply(images, self.weight, padding)[0]
-        else:  # without a graph an autograd function is only a detour
-            pooled = _PooledConvolution.forward(images, self.weight, padding)[0]
-        return pooled + self.bias.view(-1, 1, 1)
+        inputs = images, self.weight, self.bias, int(self.padding[0])
+        if not torch.is_grad_enabled():  # without a graph an autograd function is only a detour
+            return _pooled_convolution(*inputs)[0]
+        pooled: Tensor = _PooledConvolution.apply(*inputs)
+        return pooled
 
 
 class _PooledConvolution(torch.autograd.Function):
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(images: Tensor, weight: Tensor, padding: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """The pooled convolution, and what its backward pass needs."""
-        kernels = _four_kernels(weight)
-        windows = F.conv2d(images, kernels, stride=2, padding=padding)
-        upper, lower = _halves(windows)
-        return torch.maximum(upper, lower), kernels, windows, upper, lower
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: tuple[Tensor, ...]) -> None:
-        images, _, ctx.padding = inputs
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(images, *output[1:])
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+        pooled, columns, kernels, outputs, of_rows = _pooled_convolution(images, weight, bias, padding)
+        lead, lead_of_rows = outputs[1].sub_(outputs[0]), of_rows[1].sub_(of_rows[0])
+        ctx.padding, ctx.images_last = padding, images.permute(1, 2, 3, 0).is_contiguous()
+        ctx.shape, ctx.weight_shape, ctx.pooled_shape = images.shape, weight.shape, pooled.shape
+        to_images, to_weight = ctx.needs_input_grad[:2]
+        ctx.save_for_backward(columns if to_weight else None, kernels if to_images else None, lead, lead_of_rows)
+        return pooled
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor | None, *_: None) -> tuple[Tensor | None, Tensor | None, None]:
-        if gradient is None:
-            return None, None, None
-        images, kernels, windows, upper, lower = ctx.saved_tensors
-        gradient = _window_gradient(gradient, windows, upper, lower)
-        to_images = to_weight = None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        columns, kernels, lead, lead_of_rows = ctx.saved_tensors
+        gradient = gradient.permute(1, 2, 3, 0).flatten(1)  # (o, h' w' n)
+        to_outputs = _to_larger(_to_larger(gradient, lead_of_rows), lead)  # (4 o, h' w' n)
+        to_images = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
-            columns = kernels.flatten(1).t() @ gradient.flatten(2)
-            to_images = F.fold(columns, images.shape[2:], kernels.shape[2:], padding=ctx.padding, stride=2)
+            windows = (kernels.t() @ to_outputs).view(*_window_shape(ctx.weight_shape), *ctx.pooled_shape[2:], -1)
+            to_images = _sum_of_windows(windows, ctx.shape, ctx.padding)
+            if not ctx.images_last:
+                to_images = to_images.contiguous()
         if ctx.needs_input_grad[1]:
-            to_kernels = conv2d_weight(  # type: ignore[no-untyped-call]
-                images, kernels.shape, gradient, stride=2, padding=ctx.padding
-            )
-            to_weight = _sum_of_four(to_kernels)
-        return to_images, to_weight, None
+            to_weight = _sum_of_four((columns @ to_outputs.t()).t(), ctx.weight_shape)
+        if ctx.needs_input_grad[2]:
+            to_bias = gradient.sum(1)
+        return to_images, to_weight, to_bias, None
+
+
+def _pooled_convolution(images: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> tuple[Tensor, ...]:
+    """The layer's output (n, o, h', w'), and what its gradients need."""
+    assert bias is not None
+    out_channels, _, size, _ = weight.shape
+    images = images.permute(1, 2, 3, 0)
+    if padding:
+        channels, height, width, n = images.shape
+        padded = images.new_zeros(channels, height + 2 * padding, width + 2 * padding, n)
+        padded[:, padding:-padding, padding:-padding] = images
+        images = padded
+    windows = _windows(images, size + 1)
+    columns = windows.flatten(3).flatten(0, 2)  # (c s s, h' w' n)
+    kernels = _four_kernels(weight)
+    outputs = (kernels @ columns).view(2, 2 * out_channels, -1)  # the left ones and the right ones
+    of_rows = torch.maximum(outputs[0], outputs[1]).view(2, out_channels, -1)  # the upper ones and the lower ones
+    pooled = torch.maximum(of_rows[0], of_rows[1]).add_(bias.unsqueeze(1))
+    return pooled.view(out_channels, *windows.shape[3:]).permute(3, 0, 1, 2), columns, kernels, outputs, of_rows
+
+
+def _window_shape(weight_shape: torch.Size) -> tuple[int, int, int]:
+    """What the filters (o, c, k, k) read for one pooling window: (c, k + 1, k + 1)."""
+    _, channels, size, _ = weight_shape
+    return channels, size + 1, size + 1
+
+
+def _windows(images: Tensor, size: int) -> Tensor:
+    """The windows of stride 2 in images (c, h, w, n), as a view of them: (c, size, size, h', w', n)."""
+    return images.unfold(1, size, 2).unfold(2, size, 2).permute(0, 4, 5, 1, 2, 3)
+
+
+def _sum_of_windows(windows: Tensor, shape: torch.Size, padding: int) -> Tensor:
+    """The gradient of images, of ``shape`` (n, c, h, w), from that of their padded windows, (c, s, s, h', w', n)."""
+    n, channels, height, width = shape
+    total = windows.new_zeros(channels, height + 2 * padding, width + 2 * padding, n)
+    # Windows overlap: only what lies in the same two rows and columns of each of them can be added at once.
+    for into, part in zip(_pairs(_windows(total, windows.shape[1])), _pairs(windows), strict=True):
+        into.add_(part)
+    return total[:, padding : padding + height, padding : padding + width].permute(3, 0, 1, 2)
+
+
+def _pairs(windows: Tensor) -> Iterator[Tensor]:
+    """Windows (c, s, s, ...) by two of their rows and two of their columns, (c, 2, 2, ...)."""
+    pairs = windows.shape[1] // 2
+    for rows in windows.chunk(pairs, 1):
+        yield from rows.chunk(pairs, 2)
 
 
 def _four_kernels(weight: Tensor) -> Tensor:
-    """The filters (o, c, k, k) at the four places of a pooling window, (4 o, c, k + 1, k + 1), row by row."""
-    return torch.cat([F.pad(weight, (right, 1 - right, down, 1 - down)) for down in (0, 1) for right in (0, 1)])
+    """The filters (o, c, k, k) at the four places of a pooling window, column by column: (4 o, c (k + 1) (k + 1))."""
+    kernels = weight.new_zeros(2, 2, len(weight), *_window_shape(weight.shape))
+    _places(kernels).copy_(weight)
+    return kernels.view(4 * len(weight), -1)
 
 
-def _sum_of_four(gradient: Tensor) -> Tensor:
-    """The gradient (o, c, k, k) of the filters from that of their four copies (4 o, c, k + 1, k + 1)."""
-    first, second, third, fourth = gradient.chunk(4)
-    return first[..., :-1, :-1] + second[..., :-1, 1:] + third[..., 1:, :-1] + fourth[..., 1:, 1:]
+def _sum_of_four(gradient: Tensor, shape: torch.Size) -> Tensor:
+    """The gradient of the filters, of ``shape`` (o, c, k, k), from that of the four kernels."""
+    left, right = _places(gradient.reshape(2, 2, shape[0], *_window_shape(shape))).unbind()
+    upper, lower = (left + right).unbind()
+    return upper + lower
 
 
-def _halves(windows: Tensor) -> tuple[Tensor, Tensor]:
-    """The larger value of each window's upper and lower row, (n, o, h, w) each, from windows (n, 4 o, h, w)."""
-    first, second, third, fourth = windows.chunk(4, 1)
-    return torch.maximum(first, second), torch.maximum(third, fourth)
+def _places(kernels: Tensor) -> Tensor:
+    """Where the filters stand in the four kernels (2, 2, o, c, k + 1, k + 1), as a view of them: (2, 2, o, c, k, k)."""
+    size = kernels.shape[-1] - 1
+    right, down, *filters = kernels.stride()
+    # One column further in the right kernels, one row further in the lower ones.
+    return kernels.as_strided((*kernels.shape[:4], size, size), (right + filters[3], down + filters[2], *filters))
 
 
-def _window_gradient(gradient: Tensor, windows: Tensor, upper: Tensor, lower: Tensor) -> Tensor:
-    """A maximum's gradient (n, o, h, w) handed to where it was, (n, 4 o, h, w); to the first of equals, as torch's."""
-    first, second, third, fourth = windows.chunk(4, 1)
-    to_lower = _where_positive(gradient, lower - upper)
-    to_upper = gradient - to_lower
-    to_second = _where_positive(to_upper, second - first)
-    to_fourth = _where_positive(to_lower, fourth - third)
-    return torch.cat([to_upper - to_second, to_second, to_lower - to_fourth, to_fourth], 1)
+def _to_larger(gradient: Tensor, lead: Tensor) -> Tensor:
+    """The gradient of a maximum handed to the larger of two values; to the first of equals, as torch's.
 
+    Args:
+        gradient: Shape (r, p).
+        lead: By how much the second value is the larger one, (r, p).
 
-def _where_positive(values: Tensor, condition: Tensor) -> Tensor:
-    """The values where the condition is above 0, else 0; ReLU's backward, for a third of the price of a mask."""
-    result: Tensor = torch.ops.aten.threshold_backward(values, condition, 0)
-    return result
+    Returns:
+        The gradient of the first and of the second, (2 r, p).
+    """
+    result: Tensor = gradient.new_empty(2, *gradient.shape)
+    first, second = result.unbind()
+    _WHERE_POSITIVE(gradient, lead, 0, grad_input=second)
+    torch.sub(gradient, second, out=first)
+    return result.flatten(0, 1)
