@@ -72,6 +72,25 @@ def test_a_pooled_convolution_is_a_convolution_and_a_pooling(channels: int, size
     )
 
 
+@pytest.mark.parametrize("format_", [torch.contiguous_format, torch.channels_last])
+def test_a_pooled_convolution_reads_what_another_one_wrote(format_: torch.memory_format) -> None:
+    layers = [PooledConvolution(3, 6, 5, padding=2), PooledConvolution(6, 16, 5)]
+    images = torch.rand(4, 3, 28, 28).contiguous(memory_format=format_).requires_grad_()
+    inputs = [images, *(parameter for layer in layers for parameter in layer.parameters())]
+    between = layers[0](images).relu()
+    assert between.permute(1, 2, 3, 0).is_contiguous()  # the images last in memory: nothing is moved in between
+    ours, torchs = layers[1](between), images
+    for layer in layers:
+        torchs = F.max_pool2d(F.conv2d(torchs.relu(), layer.weight, layer.bias, padding=layer.padding), 2)  # type: ignore[arg-type]
+    torch.testing.assert_close(ours, torchs)
+    slopes = torch.rand_like(ours)
+    found = torch.autograd.grad(ours, inputs, slopes)
+    assert found[0].is_contiguous()
+    torch.testing.assert_close(found, torch.autograd.grad(torchs, inputs, slopes), rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(layers[1](layers[0](images).relu()), ours)
+
+
 def test_a_window_of_equal_values_hands_its_gradient_on_once() -> None:
     layer = PooledConvolution(1, 1, 1)
     nn.init.ones_(layer.weight)
