@@ -20,7 +20,7 @@ from trainables.losses import LossFunction
 from trainables.models import build_model
 from trainables.settings import Problem, TrainSettings
 
-EVALUATION_BATCH = 256
+EVALUATION_BATCH = 1024
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -53,13 +53,13 @@ class Ball:
         change = images - clean
         size = self.size(change)
         if self.norm == "l2":
-            change = change * (self.radius / size.clamp_min(torch.finfo(size.dtype).tiny)).clamp_max(1.0)
+            change.mul_((self.radius / size.clamp_min(torch.finfo(size.dtype).tiny)).clamp_max(1.0))
         else:
-            change = change.clamp(-self.radius, self.radius)
+            change.clamp_(-self.radius, self.radius)
         finite = size.isfinite()
         if not finite.all():
             change = torch.where(finite, change, torch.zeros_like(change))
-        return (clean + change).clamp_(0.0, 1.0)
+        return change.add_(clean).clamp_(0.0, 1.0)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """The direction of unit norm in which a linear function of this gradient climbs most, (n, c, h, w).

@@ -432,7 +432,7 @@ class QueryAttack(IterativeAttack):
 
     @abstractmethod
     def propose(self, batch: Batch, query: int, rng: np.random.Generator) -> Tensor:
-        """The next candidates of a batch, (b, c, h, w), before projection and clipping.
+        """The next candidates of a batch, (b, c, h, w), before projection and clipping; a tensor that may be changed.
 
         Args:
             batch: The images, not to be changed in place; ``memory`` may be filled and changed.
@@ -460,7 +460,7 @@ class QueryAttack(IterativeAttack):
         proposed = self.propose(batch, iteration, np.random.default_rng([seed, iteration]))
         candidates = batch.ball.project(proposed, batch.clean)
         # A norm costs a quarter of what `!=` and `any` do on a processor.
-        change = torch.linalg.vector_norm(proposed.clamp(0.0, 1.0).sub_(batch.images), 1, dim=(1, 2, 3))
+        change = torch.linalg.vector_norm(proposed.clamp_(0.0, 1.0).sub_(batch.images), 1, dim=(1, 2, 3))
         news = change.nonzero().squeeze(1)
         logits, correct = batch.memory["logits"], torch.ones_like(batch.labels, dtype=torch.bool)
         if len(news):
@@ -472,7 +472,9 @@ class QueryAttack(IterativeAttack):
         broken = None
         if not correct.all():
             broken = replace(batch, images=candidates).take(~correct)
-        batch.images = torch.where(accepted.view(-1, 1, 1, 1), candidates, batch.images)
+        rejected = (~accepted).nonzero().squeeze(1)
+        candidates[rejected] = batch.images[rejected]
+        batch.images = candidates
         batch.memory["logits"] = torch.where(accepted.unsqueeze(1), logits, batch.memory["logits"])
         return (batch if broken is None else batch.take(correct)), broken
 

@@ -58,4 +58,5 @@ class PGD(StepAttack):
         # Summed, never averaged: an image's gradient must not depend on how many images are in the batch.
         loss = objective(self.loss, logits, batch.labels, targets).sum()
         (gradient,) = torch.autograd.grad(loss, batch.images)
-        return batch.images.detach() + RELATIVE_STEP * batch.radius / self.steps * batch.ball.steepest(gradient)
+        length = RELATIVE_STEP * batch.radius / self.steps
+        return torch.add(batch.images.detach(), batch.ball.steepest(gradient), alpha=length)
