@@ -72,20 +72,6 @@ def test_a_pooled_convolution_is_a_convolution_and_a_pooling(channels: int, size
     )
 
 
-@pytest.mark.parametrize("n", [0, 1, 64, 150])
-def test_without_gradients_images_go_through_a_few_at_a_time(n: int) -> None:
-    model, images = build_model("lenet5", 1), torch.rand(n, 1, 28, 28)
-    passed: list[int] = []
-    model[0].register_forward_hook(lambda _, inputs, __: passed.append(len(inputs[0])))
-    with torch.no_grad():
-        logits = model(images)
-    assert sum(passed) == n
-    assert max(passed) <= 64
-    passed.clear()
-    torch.testing.assert_close(logits, model(images), rtol=1e-4, atol=1e-6)
-    assert passed == [n]
-
-
 @pytest.mark.parametrize("format_", [torch.contiguous_format, torch.channels_last])
 def test_a_pooled_convolution_reads_what_another_one_wrote(format_: torch.memory_format) -> None:
     layers = [PooledConvolution(3, 6, 5, padding=2), PooledConvolution(6, 16, 5)]

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
-
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from trainables.models.pooled_convolution import PooledConvolution
 
 INPUT_SIZE = 32
-_CACHED: Final = 64
 
 
 def lenet5(channels: int, classes: int, size: int) -> nn.Sequential:
@@ -30,7 +25,7 @@ def lenet5(channels: int, classes: int, size: int) -> nn.Sequential:
     Source:
         LeCun et al. 1998, "Gradient-based learning applied to document recognition", section II.
     """
-    return _InTheCache(
+    return nn.Sequential(
         PooledConvolution(channels, 6, 5, padding=(INPUT_SIZE - size) // 2),
         nn.ReLU(),
         PooledConvolution(6, 16, 5),
@@ -42,17 +37,3 @@ def lenet5(channels: int, classes: int, size: int) -> nn.Sequential:
         nn.ReLU(),
         nn.Linear(84, classes),
     )
-
-
-class _InTheCache(nn.Sequential):
-    """Layers that take few images at a time where no gradient is asked for.
-
-    Then a processor's cache still holds what one layer wrote when the next one reads it: 500 images are through in two
-    thirds of the time. Where gradients are asked for, all is kept anyway, and one pass is the quickest.
-    """
-
-    def forward(self, images: Tensor) -> Tensor:
-        run: Callable[[Tensor], Tensor] = super().forward
-        if torch.is_grad_enabled() or images.device.type != "cpu":
-            return run(images)
-        return torch.cat([run(part) for part in torch.split(images, _CACHED)])
