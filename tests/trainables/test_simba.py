@@ -151,8 +151,9 @@ def test_differences_within_rounding_are_none() -> None:
 @pytest.mark.parametrize("data", ["mnist5k", "fashion-mnist"])
 @pytest.mark.parametrize("loss", ["sce", "i-sce"])
 def test_trained_networks_fall_as_to_the_plain_version(data: str, loss: str, basis: Basis) -> None:
-    model, split = reference_model(data, loss)  # type: ignore[arg-type]
-    images, labels = split.images[:200], split.labels[:200]
+    trained, split = reference_model(data, loss)  # type: ignore[arg-type]
+    # In double precision: in single, the rounding of a pass of many images decides about two of 200.
+    model, images, labels = copy.deepcopy(trained).double(), split.images[:200].double(), split.labels[:200]
     result = SimBA(300, basis=basis)(model, images, labels, radius=1.5, seed=1)
     agree = 0
     for i, order in enumerate(orders(len(images), (1, 28, 28), basis, seed=1)):
@@ -164,4 +165,4 @@ def test_trained_networks_fall_as_to_the_plain_version(data: str, loss: str, bas
         agree += bool(result.kept[i]) is not found.broken and (
             not found.broken or torch.allclose(result.adversarial[i], found.image[0], atol=1e-4)
         )
-    assert agree >= 199  # in fp32 rounding may decide once
+    assert agree == len(images)
