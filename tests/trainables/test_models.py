@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import copy
 from typing import get_args
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.func import functional_call
+from torch.func import functional_call, stack_module_state, vmap
 
 from trainables.models import build_model
 from trainables.models.pooled_convolution import PooledConvolution
@@ -56,6 +57,17 @@ def test_the_model_standardises_its_own_input() -> None:
     torch.testing.assert_close(model(images), model[1:](standardised))
     assert {"0.mean", "0.deviation"} <= model.state_dict().keys()
     assert sum(parameter.numel() for parameter in model.parameters()) == 814_122
+
+
+@torch.no_grad()
+def test_models_of_one_architecture_go_through_one_pass() -> None:
+    models = [build_model("lenet5", 1) for _ in range(3)]
+    parameters, buffers = stack_module_state(models)
+    skeleton = copy.deepcopy(models[0]).to("meta")
+    images = torch.rand(3, 4, 1, 28, 28)
+    together = vmap(lambda p, b, x: functional_call(skeleton, (p, b), (x,)))(parameters, buffers, images)
+    apart = torch.stack([model(batch) for model, batch in zip(models, images, strict=True)])
+    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("channels", "size", "padding"), [(1, 28, 2), (3, 32, 0), (1, 31, 1)])
