@@ -13,7 +13,13 @@ from torch import Tensor
 from tests.trainables.victims import digits, linear, trained
 from trainables.attacks import boundary as boundary_module
 from trainables.attacks.base import Victim
-from trainables.attacks.boundary import MOST_COPIES, likeliest_rivals, nearest_boundary, to_hyperplane
+from trainables.attacks.boundary import (
+    MOST_COPIES,
+    likeliest_rivals,
+    nearest_boundary,
+    passes_and_copies,
+    to_hyperplane,
+)
 from trainables.settings import Norm
 
 DIMENSIONS = 6
@@ -142,27 +148,37 @@ def test_gradients_that_are_not_finite_are_no_boundary(most: int, monkeypatch: p
         factors = torch.tensor([1.0, torch.nan, torch.inf]).repeat(len(images) // 3)
         return torch.stack([torch.zeros_like(first), first, first * factors], 1)
 
-    labels, rivals = torch.zeros(3, dtype=torch.int64), torch.tensor([[2]] * 3)
+    labels, rivals = torch.zeros(3, dtype=torch.int64), torch.tensor([[2, 2]] * 3)
     boundary = nearest_boundary(logits, torch.rand(3, 1, 2, 3), labels, rivals, "l2")
     assert boundary.distance.isfinite().tolist() == [True, False, False]
     assert boundary.normal.isfinite().all()
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_one_pass_of_copies_finds_what_a_pass_for_each_rival_finds(norm: Norm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passes_of_copies_find_what_a_pass_for_each_rival_finds(norm: Norm, monkeypatch: pytest.MonkeyPatch) -> None:
     model = copy.deepcopy(trained("i-sce")).double()
     images, labels = digits(8)
     images = images.double()
-    rivals = likeliest_rivals(model(images), labels, 4)
-    found, passes = [], []
-    for most in (0, rivals.numel()):
-        monkeypatch.setattr(boundary_module, "MOST_COPIES", most)
+    rivals = likeliest_rivals(model(images), labels, 3)
+    found, went = [], []
+    for cost in (0, 11, 24):
+        monkeypatch.setattr(boundary_module, "PASS_COST", cost)
         victim = Victim(model, "normalized")
         found.append(nearest_boundary(victim, images, labels, rivals, norm))
-        passes.append((victim.forward_passes, victim.backward_passes))
-    assert passes == [(8, 32), (32, 32)]
+        went.append((victim.forward_passes, victim.backward_passes))
+    assert went == [(8, 3 * 8), (2 * 8, 2 * 2 * 8), (3 * 8, 3 * 8)]  # the second time one of the rivals twice
     for name in ("gap", "normal", "distance"):
-        torch.testing.assert_close(*(getattr(boundary, name) for boundary in found))
+        for boundary in found[1:]:
+            torch.testing.assert_close(getattr(boundary, name), getattr(found[0], name))
+
+
+@given(images=st.integers(1, 2000), rivals=st.integers(1, 999))
+def test_passes_of_copies_serve_all_rivals_and_hold_little(images: int, rivals: int) -> None:
+    passes, copies = passes_and_copies(images, rivals)
+    assert rivals <= passes * copies < rivals + passes
+    assert images * copies <= max(images, MOST_COPIES)
+    more, fewer = passes_and_copies(2 * images, rivals), passes_and_copies(max(1, images // 2), rivals)
+    assert more[1] <= copies <= fewer[1]
 
 
 def test_the_likeliest_rivals_are_in_order_and_without_the_label() -> None:

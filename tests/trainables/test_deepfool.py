@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tests.trainables.reference_models import reference_model
 from tests.trainables.victims import CLASSES, Scaled, digits, linear, trained
 from trainables.attacks import AttackResult, DeepFool
-from trainables.attacks.boundary import MOST_COPIES, to_hyperplane
+from trainables.attacks.boundary import passes_and_copies, to_hyperplane
 from trainables.attacks.deepfool import SLACK
 from trainables.losses import normalize_logits
 from trainables.settings import ATTACKS, AttackSettings, View
@@ -125,11 +125,10 @@ def test_broken_images_leave() -> None:
     moved = [attacked] + [int(run(DeepFool(k), model, images, labels).distance.isinf().sum()) for k in range(1, 8)]
     assert moved[1] < attacked
     result = run(DeepFool(8), model, images, labels)
-    assert result.backward_passes == (CLASSES - 1) * sum(moved)
-    # Once to be judged; for the gradients once or, where few are left, once for each rival.
-    rivals = CLASSES - 1
-    assert moved[0] * rivals > MOST_COPIES >= moved[-1] * rivals
-    copies = [rivals if standing * rivals <= MOST_COPIES else 1 for standing in moved]
+    passes, copies = zip(*(passes_and_copies(max(1, standing), CLASSES - 1) for standing in moved), strict=True)
+    assert passes[0] > passes[-1]
+    assert result.backward_passes == sum(n * p * k for n, p, k in zip(moved, passes, copies, strict=True))
+    # Once to be judged, and for the gradients with as many copies as go along.
     assert result.forward_passes == len(images) + sum(n * (1 + k) for n, k in zip(moved, copies, strict=True))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -11,9 +12,12 @@ from torch import Tensor
 
 from trainables.settings import Norm
 
-# Images times rivals up to which one pass of copies is taken for quicker than a backward pass for each rival. On one
-# processor it is, up to 200 with LeNet-5, up to 27 with the eight-layer CNN, and ResNet-32 has nothing to gain.
-MOST_COPIES: Final = 48
+# What a backward pass costs by itself, as images that go forward: on one processor some 70 with LeNet-5, and about 10
+# with the deeper ones.
+PASS_COST: Final = 25
+
+# Images and copies of one pass; a training step holds as many.
+MOST_COPIES: Final = 128
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,9 @@ def nearest_boundary(
 ) -> Boundary:
     """The nearest hyperplane of each image among those of its rivals.
 
-    Few images go through in one pass, a copy of each for each rival: what a pass costs by itself is paid once. Of more
-    images each rival's gradient is a backward pass of its own through one graph. (vmap knows neither every model nor
-    how many images went backward.)
+    Every rival's gradient is a backward pass, through the one graph of a forward pass. Where there are few images their
+    copies go along, each to another rival, in fewer passes: what a pass costs by itself is paid less often. (vmap knows
+    neither every model nor how many images went backward.)
 
     Args:
         logits: From images (b, c, h, w) to logits in the attack's view, (b, k).
@@ -63,42 +67,36 @@ def nearest_boundary(
         rivals: Classes other than the label, (b, r).
         norm: Of the distance.
     """
-    search = _by_copies if rivals.numel() <= MOST_COPIES else _by_column
-    return search(logits, images, labels, rivals, 2 if norm == "l2" else 1)
-
-
-def _by_copies(
-    logits: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, rivals: Tensor, dual: int
-) -> Boundary:
-    """All from one pass."""
-    count = rivals.shape[1]
-    copies = images.detach().repeat(count, 1, 1, 1).requires_grad_()
-    gaps = _gaps(logits(copies), labels.repeat(count), rivals.t().reshape(-1, 1))
-    (gradients,) = torch.autograd.grad(gaps.sum(), copies)
-    gaps = gaps.detach().flatten()
-    distance, column = _away(gaps, gradients, dual).view(count, -1).min(0)
-    nearest = column * len(images) + torch.arange(len(images), device=images.device)
-    found = distance.isfinite()
-    gap, normal = gaps[nearest], gradients[nearest]
-    return Boundary(torch.where(found, gap, 0), torch.where(found.view(-1, 1, 1, 1), normal, 0), distance)
-
-
-def _by_column(
-    logits: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, rivals: Tensor, dual: int
-) -> Boundary:
-    """A backward pass for each column of rivals, through one graph, and one gradient kept."""
-    images = images.detach().requires_grad_()
-    gaps = _gaps(logits(images), labels, rivals)
-    gap, distance = torch.zeros_like(gaps[:, 0]), torch.full_like(gaps[:, 0], torch.inf)
-    normal = torch.zeros_like(images)
-    for column, to_rival in enumerate(gaps.unbind(1), start=1):
-        (gradient,) = torch.autograd.grad(to_rival.sum(), images, retain_graph=column < rivals.shape[1])
-        away = _away(to_rival.detach(), gradient, dual)
-        nearer = away < distance
-        gap = torch.where(nearer, to_rival.detach(), gap)
-        distance = torch.where(nearer, away, distance)
-        normal = torch.where(nearer.view(-1, 1, 1, 1), gradient, normal)
+    dual = 2 if norm == "l2" else 1
+    passes, copies = passes_and_copies(*rivals.shape)
+    images = torch.cat([images.detach()] * copies).requires_grad_()
+    columns = torch.arange(passes * copies, device=rivals.device).clamp_max(rivals.shape[1] - 1)
+    of_passes = rivals.t()[columns].view(passes, -1).t()  # (copies b, passes): the last rival more than once
+    gaps = _gaps(logits(images), labels.repeat(copies), of_passes)
+    distance = gaps.new_full(labels.shape, torch.inf)
+    gap, normal = torch.zeros_like(distance), torch.zeros_like(images[: len(labels)])
+    for number, to_rival in enumerate(gaps.unbind(1), start=1):
+        (gradient,) = torch.autograd.grad(to_rival.sum(), images, retain_graph=number < passes)
+        away, copy = _away(to_rival.detach(), gradient, dual).view(copies, -1).min(0)
+        nearer = (away < distance).nonzero().squeeze(1)
+        found = copy[nearer] * len(labels) + nearer
+        distance[nearer], gap[nearer], normal[nearer] = away[nearer], to_rival.detach()[found], gradient[found]
     return Boundary(gap, normal, distance)
+
+
+def passes_and_copies(images: int, rivals: int) -> tuple[int, int]:
+    """How many backward passes find the gradients of all rivals of images, and how many copies of each image go along.
+
+    With c copies that is r / c passes, each at its own price, and c forward passes of all images: at least at the root
+    of r `PASS_COST` / b.
+
+    Args:
+        images: b, at least 1.
+        rivals: r, at least 1.
+    """
+    cheapest = round(math.sqrt(rivals * PASS_COST / images))
+    passes = math.ceil(rivals / max(1, min(cheapest, rivals, MOST_COPIES // images)))
+    return passes, math.ceil(rivals / passes)
 
 
 def _gaps(logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
