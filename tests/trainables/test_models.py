@@ -90,7 +90,7 @@ def test_a_pooled_convolution_reads_what_another_one_wrote(format_: torch.memory
     images = torch.rand(4, 3, 28, 28).contiguous(memory_format=format_).requires_grad_()
     inputs = [images, *(parameter for layer in layers for parameter in layer.parameters())]
     between = layers[0](images).relu()
-    assert between.permute(1, 2, 3, 0).is_contiguous()  # the images last in memory: nothing is moved in between
+    assert between.permute(2, 1, 3, 0).is_contiguous()  # as the next layer reads it: nothing is moved in between
     ours, torchs = layers[1](between), images
     for layer in layers:
         torchs = F.max_pool2d(F.conv2d(torchs.relu(), layer.weight, layer.bias, padding=layer.padding), 2)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from typing import Any, Final
 
 import torch
@@ -18,12 +18,13 @@ class PooledConvolution(nn.Conv2d):
     """``nn.Conv2d`` of stride 1 followed by ``nn.MaxPool2d(2)``: the same function, parameters and initialisation.
 
     On a processor in fp32 the four outputs of each pooling window are computed as channels of one strided convolution,
-    and that, like its gradients, as one product of matrices. torch's own convolutions are slow where channels are few
-    (tests/benchmarks/pooled_convolution.py).
+    and that, like its gradients, as a product of matrices for each row. torch's own convolutions are slow where there
+    are few channels (tests/benchmarks/pooled_convolution.py).
 
-    All of it keeps the images last in memory: (channels, height, width, n). So whatever is gathered, compared or added
-    lies in runs of n values, the four outputs of a window are four whole blocks, and a further such layer reads what
-    the one before it wrote, as it lies.
+    All of it keeps the rows first and the images last in memory: (height, channels, width, n). So whatever is gathered,
+    compared or added lies in runs of n values at least, the four outputs of a window are four blocks of each row, a
+    window reads rows that lie one after the other, which need no copy for each window that reads them, and a further
+    such layer reads what the one before it wrote, as it lies.
 
     Args:
         in_channels: Channels of the images.
@@ -53,9 +54,9 @@ class _PooledConvolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
         pooled, columns, kernels, outputs, of_rows = _pooled_convolution(images, weight, bias, padding)
-        lead, lead_of_rows = outputs[1].sub_(outputs[0]), of_rows[1].sub_(of_rows[0])
-        ctx.padding, ctx.images_last = padding, images.permute(1, 2, 3, 0).is_contiguous()
-        ctx.shape, ctx.weight_shape, ctx.pooled_shape = images.shape, weight.shape, pooled.shape
+        lead, lead_of_rows = (sides[:, 1].sub_(sides[:, 0]) for sides in (outputs, of_rows))
+        ctx.padding, ctx.rows_first = padding, images.permute(2, 1, 3, 0).is_contiguous()
+        ctx.shape, ctx.weight_shape = images.shape, weight.shape
         to_images, to_weight = ctx.needs_input_grad[:2]
         ctx.save_for_backward(columns if to_weight else None, kernels if to_images else None, lead, lead_of_rows)
         return pooled
@@ -64,102 +65,104 @@ class _PooledConvolution(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         columns, kernels, lead, lead_of_rows = ctx.saved_tensors
-        gradient = gradient.permute(1, 2, 3, 0).flatten(1)  # (o, h' w' n)
-        to_outputs = _to_larger(_to_larger(gradient, lead_of_rows), lead)  # (4 o, h' w' n)
+        gradient = gradient.permute(2, 1, 3, 0).flatten(2)  # (h', o, w' n)
+        to_outputs = _to_larger(_to_larger(gradient, lead_of_rows), lead)  # (h', 4 o, w' n)
         to_images = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
-            windows = (kernels.t() @ to_outputs).view(*_window_shape(ctx.weight_shape), *ctx.pooled_shape[2:], -1)
-            to_images = _sum_of_windows(windows, ctx.shape, ctx.padding)
-            if not ctx.images_last:
+            to_images = _to_images(to_outputs, kernels, ctx.shape, ctx.padding)
+            if not ctx.rows_first:
                 to_images = to_images.contiguous()
         if ctx.needs_input_grad[1]:
-            to_weight = _sum_of_four((columns @ to_outputs.t()).t(), ctx.weight_shape)
+            to_weight = _sum_of_four(torch.bmm(columns, to_outputs.transpose(1, 2)).sum(0).t(), ctx.weight_shape)
         if ctx.needs_input_grad[2]:
-            to_bias = gradient.sum(1)
+            to_bias = gradient.sum((0, 2))
         return to_images, to_weight, to_bias, None
 
 
 def _pooled_convolution(images: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> tuple[Tensor, ...]:
     """The layer's output (n, o, h', w'), and what its gradients need."""
     assert bias is not None
-    out_channels, _, size, _ = weight.shape
-    images = images.permute(1, 2, 3, 0)
+    images = images.permute(2, 1, 3, 0)
     if padding:
-        channels, height, width, n = images.shape
-        padded = images.new_zeros(channels, height + 2 * padding, width + 2 * padding, n)
-        padded[:, padding:-padding, padding:-padding] = images
+        height, channels, width, n = images.shape
+        padded = images.new_zeros(height + 2 * padding, channels, width + 2 * padding, n)
+        padded[padding:-padding, :, padding:-padding] = images
         images = padded
-    windows = _windows(images, size + 1)
-    columns = windows.flatten(3).flatten(0, 2)  # (c s s, h' w' n)
+    columns, width = _columns(images, weight.shape[2] + 1)
     kernels = _four_kernels(weight)
-    outputs = (kernels @ columns).view(2, 2 * out_channels, -1)  # the left ones and the right ones
-    of_rows = torch.maximum(outputs[0], outputs[1]).view(2, out_channels, -1)  # the upper ones and the lower ones
-    pooled = torch.maximum(of_rows[0], of_rows[1]).add_(bias.unsqueeze(1))
-    return pooled.view(out_channels, *windows.shape[3:]).permute(3, 0, 1, 2), columns, kernels, outputs, of_rows
+    outputs = torch.bmm(kernels.expand(len(columns), -1, -1), columns)
+    outputs = outputs.view(len(columns), 2, 2 * len(weight), -1)  # the left ones and the right ones
+    of_rows = torch.maximum(outputs[:, 0], outputs[:, 1])
+    of_rows = of_rows.view(len(columns), 2, len(weight), -1)  # the upper ones and the lower ones
+    pooled = torch.maximum(of_rows[:, 0], of_rows[:, 1]).add_(bias.unsqueeze(1))
+    pooled = pooled.view(len(columns), len(weight), width, -1).permute(3, 1, 0, 2)
+    return pooled, columns, kernels, outputs, of_rows
 
 
-def _window_shape(weight_shape: torch.Size) -> tuple[int, int, int]:
-    """What the filters (o, c, k, k) read for one pooling window: (c, k + 1, k + 1)."""
-    _, channels, size, _ = weight_shape
-    return channels, size + 1, size + 1
+def _columns(images: Tensor, size: int) -> tuple[Tensor, int]:
+    """What the windows of stride 2 read in images (h, c, w, n), (h', size c size, w' n), and w'.
+
+    Each pair of rows is gathered once, (h' + size / 2 - 1, 2 c size, w' n); the windows are views of it that overlap.
+    """
+    pairs = images[: len(images) // 2 * 2].unfold(2, size, 2)  # (rows, c, w', n, size)
+    width = pairs.shape[2]
+    pairs = pairs.permute(0, 1, 4, 2, 3).reshape(len(pairs) // 2, -1, width * pairs.shape[3])
+    return pairs.unfold(0, size // 2, 1).permute(0, 3, 1, 2).flatten(1, 2), width
 
 
-def _windows(images: Tensor, size: int) -> Tensor:
-    """The windows of stride 2 in images (c, h, w, n), as a view of them: (c, size, size, h', w', n)."""
-    return images.unfold(1, size, 2).unfold(2, size, 2).permute(0, 4, 5, 1, 2, 3)
-
-
-def _sum_of_windows(windows: Tensor, shape: torch.Size, padding: int) -> Tensor:
-    """The gradient of images, of ``shape`` (n, c, h, w), from that of their padded windows, (c, s, s, h', w', n)."""
+def _to_images(to_outputs: Tensor, kernels: Tensor, shape: torch.Size, padding: int) -> Tensor:
+    """The gradient of images, of ``shape`` (n, c, h, w), from that of the four outputs (h', 4 o, w' n)."""
     n, channels, height, width = shape
-    total = windows.new_zeros(channels, height + 2 * padding, width + 2 * padding, n)
-    # Windows overlap: only what lies in the same two rows and columns of each of them can be added at once.
-    for into, part in zip(_pairs(_windows(total, windows.shape[1])), _pairs(windows), strict=True):
-        into.add_(part)
-    return total[:, padding : padding + height, padding : padding + width].permute(3, 0, 1, 2)
-
-
-def _pairs(windows: Tensor) -> Iterator[Tensor]:
-    """Windows (c, s, s, ...) by two of their rows and two of their columns, (c, 2, 2, ...)."""
-    pairs = windows.shape[1] // 2
-    for rows in windows.chunk(pairs, 1):
-        yield from rows.chunk(pairs, 2)
+    images = to_outputs.new_zeros(height + 2 * padding, channels, width + 2 * padding, n)
+    rows = len(to_outputs)
+    size = math.isqrt(kernels.shape[1] // channels)
+    to_pairs = to_outputs.new_zeros(rows + size // 2 - 1, 2 * channels * size, to_outputs.shape[2])
+    # Windows overlap: only what lies in the same two rows of each, then in the same two columns, can be added at once.
+    for above, of_pair in enumerate(kernels.t().chunk(size // 2)):
+        to_pairs[above : above + rows].baddbmm_(of_pair.expand(rows, -1, -1), to_outputs)
+    into = images[: 2 * len(to_pairs)].unfold(2, size, 2).permute(0, 1, 4, 2, 3)  # (rows, c, size, w', n)
+    for columns, part in zip(into.chunk(size // 2, 2), to_pairs.view(into.shape).chunk(size // 2, 2), strict=True):
+        columns.add_(part)
+    return images[padding : padding + height, :, padding : padding + width].permute(3, 1, 0, 2)
 
 
 def _four_kernels(weight: Tensor) -> Tensor:
-    """The filters (o, c, k, k) at the four places of a pooling window, column by column: (4 o, c (k + 1) (k + 1))."""
-    kernels = weight.new_zeros(2, 2, len(weight), *_window_shape(weight.shape))
-    _places(kernels).copy_(weight)
-    return kernels.view(4 * len(weight), -1)
+    """The filters (o, c, k, k) at the four places of a pooling window, column by column: (4 o, (k + 1) c (k + 1))."""
+    out_channels, channels, size, _ = weight.shape
+    kernels = weight.new_zeros(2, 2, out_channels, size + 1, channels, size + 1)
+    _places(kernels).copy_(weight.transpose(1, 2))
+    return kernels.view(4 * out_channels, -1)
 
 
 def _sum_of_four(gradient: Tensor, shape: torch.Size) -> Tensor:
     """The gradient of the filters, of ``shape`` (o, c, k, k), from that of the four kernels."""
-    left, right = _places(gradient.reshape(2, 2, shape[0], *_window_shape(shape))).unbind()
+    out_channels, channels, size, _ = shape
+    left, right = _places(gradient.reshape(2, 2, out_channels, size + 1, channels, size + 1)).unbind()
     upper, lower = (left + right).unbind()
-    return upper + lower
+    return (upper + lower).transpose(1, 2)
 
 
 def _places(kernels: Tensor) -> Tensor:
-    """Where the filters stand in the four kernels (2, 2, o, c, k + 1, k + 1), as a view of them: (2, 2, o, c, k, k)."""
+    """Where the filters stand in the four kernels (2, 2, o, k + 1, c, k + 1), as a view of them: (2, 2, o, k, c, k)."""
     size = kernels.shape[-1] - 1
     right, down, *filters = kernels.stride()
     # One column further in the right kernels, one row further in the lower ones.
-    return kernels.as_strided((*kernels.shape[:4], size, size), (right + filters[3], down + filters[2], *filters))
+    shape = (*kernels.shape[:3], size, kernels.shape[4], size)
+    return kernels.as_strided(shape, (right + filters[3], down + filters[1], *filters))
 
 
 def _to_larger(gradient: Tensor, lead: Tensor) -> Tensor:
     """The gradient of a maximum handed to the larger of two values; to the first of equals, as torch's.
 
     Args:
-        gradient: Shape (r, p).
-        lead: By how much the second value is the larger one, (r, p).
+        gradient: Shape (h, r, p).
+        lead: By how much the second value is the larger one, (h, r, p).
 
     Returns:
-        The gradient of the first and of the second, (2 r, p).
+        The gradient of the first and of the second, (h, 2 r, p).
     """
-    result: Tensor = gradient.new_empty(2, *gradient.shape)
-    first, second = result.unbind()
+    result: Tensor = gradient.new_empty(len(gradient), 2, *gradient.shape[1:])
+    first, second = result.unbind(1)
     _WHERE_POSITIVE(gradient, lead, 0, grad_input=second)
     torch.sub(gradient, second, out=first)
-    return result.flatten(0, 1)
+    return result.flatten(1, 2)
