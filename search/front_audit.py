@@ -16,6 +16,7 @@ from analysis.pareto import complete_search_trials, pareto_front
 from analysis.records import CLAIMED, VERIFIED, WORST_CASE, TrialRecord
 from analysis.statistics import rank_correlation
 from search.config import AuditConfig
+from search.errors import cause_on_worker
 from search.ledger import Ledger
 from search.progress import Progress
 from search.results import settings_of
@@ -141,8 +142,7 @@ def audit_front(
             try:
                 ledger.audited(number, ray.get(reference))
             except ray.exceptions.RayError as error:
-                reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
-                progress.say(f"audit: trial {number} could not be audited ({reason})")
+                progress.say(f"audit: trial {number} could not be audited ({cause_on_worker(error)})")
                 continue
             record = ledger.record(number)
             audited(record)

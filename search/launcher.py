@@ -20,7 +20,7 @@ from typing import Any, Final
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from search.errors import SweepFailed, UserError
+from search.errors import SweepFailed, UserError, first_line
 from search.token import auth_environment, make_token, token_file
 
 JOBS_PORT: Final = 8265
@@ -42,7 +42,7 @@ def read_launcher_file(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         values = YAML(typ="safe", pure=True).load(text)
     except (OSError, YAMLError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise UserError(
             f"the cluster's file must be YAML for Ray's launcher, got {path} ({reason}); "
             "copy one of configs/cluster and fill it in"

@@ -30,10 +30,9 @@ from analysis.hypervolume import GrowingFront
 from analysis.pareto import Direction
 from analysis.records import BASELINE_PREFIX, REPLICATES_PREFIX, VERIFIED, TrialRecord, is_accuracy, split_number
 from search.config import BASELINES_SUFFIX, REPLICATES_SUFFIX, SamplerName, StopConfig, SweepConfig, without_password
-from search.errors import UserError
+from search.errors import UserError, first_line
 from search.history import MODELLED, History, recent_and_best
 from search.measurements import AUDIT, measured, told
-from search.patience import first_line
 from search.replicates import contenders
 from search.samplers import FIRST_GENERATION, make_sampler
 from search.stopping import Effort, reason_to_stop, wall_seconds

@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-from search.errors import Halted, UserError
+from search.errors import Halted, UserError, cause_on_worker
 from search.store import Store, store_of
 from search.token import token_file
 from trainables.settings import DataSettings
@@ -269,8 +269,7 @@ def examined(wanted: Expected, nodes: Sequence[Node]) -> Iterator[tuple[Node, Ex
             yield node, Examined((f"it has not answered for {_EXAMINE_SECONDS:g} s",), "", (), began)
             continue
         except ray.exceptions.RayError as error:
-            reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
-            yield node, Examined((f"it cannot run robustfront ({reason})",), "", (), began)
+            yield node, Examined((f"it cannot run robustfront ({cause_on_worker(error)})",), "", (), began)
             continue
         problems = list(found.problems)
         if not began - _CLOCK_SECONDS < found.clock < time.time() + _CLOCK_SECONDS:

@@ -38,9 +38,3 @@ def patiently(
             waiting(error)
         time.sleep(pause)
         pause = min(2 * pause, _LAST_PAUSE)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line: those of pyarrow go on with the whole HTTP exchange."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

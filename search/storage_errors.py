@@ -7,7 +7,7 @@ from typing import Final
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from search.patience import first_line
+from search.errors import first_line
 
 STORAGE_ERRORS: Final = (SQLAlchemyError, StorageInternalError)
 

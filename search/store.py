@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from analysis import atomic
-from search.errors import Halted, UserError
-from search.patience import first_line, patiently
+from search.errors import Halted, UserError, first_line
+from search.patience import patiently
 
 if TYPE_CHECKING:
     from pyarrow import fs

@@ -5,7 +5,7 @@ import sqlalchemy.exc
 from optuna.exceptions import StorageInternalError
 
 from search import patience
-from search.patience import first_line, patiently
+from search.patience import patiently
 from search.storage_errors import may_pass, storage_reason
 
 LOCKED = sqlalchemy.exc.OperationalError("SELECT 1", {}, Exception("database is locked\nand more of it"))
@@ -61,8 +61,3 @@ def test_only_what_the_database_itself_says_may_pass() -> None:
     assert not may_pass(sqlalchemy.exc.ArgumentError("bad URL"))
     assert not may_pass(OSError("disk"))
     assert storage_reason(wrapped) == storage_reason(LOCKED) == "database is locked"
-
-
-def test_an_error_is_told_in_one_line() -> None:
-    assert first_line(OSError("No response.\nGET /bucket HTTP/1.1")) == "No response"
-    assert first_line(OSError()) == "OSError"

@@ -189,7 +189,7 @@ class Examiner:
             )
             broken = attacked & ~result.kept.cpu().numpy()
         except (RuntimeError, ValueError) as found:  # a model that no gradient passes through, or too few classes
-            error = str(found).splitlines()[0]
+            error = (str(found).splitlines() or [type(found).__name__])[0]
         self.evidence.runs[key] = Run(name, label, view, attacked.copy(), broken, error)
 
     def look_at_outputs(self) -> None:
