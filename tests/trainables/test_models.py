@@ -70,10 +70,13 @@ def test_models_of_one_architecture_go_through_one_pass() -> None:
     torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("count", [0, 1, 4])
 @pytest.mark.parametrize(("channels", "size", "padding"), [(1, 28, 2), (3, 32, 0), (1, 31, 1)])
-def test_a_pooled_convolution_is_a_convolution_and_a_pooling(channels: int, size: int, padding: int) -> None:
+def test_a_pooled_convolution_is_a_convolution_and_a_pooling(
+    channels: int, size: int, padding: int, count: int
+) -> None:
     layer = PooledConvolution(channels, 6, 5, padding=padding)
-    images = torch.rand(4, channels, size, size, requires_grad=True)
+    images = torch.rand(count, channels, size, size, requires_grad=True)
     inputs = (images, layer.weight, layer.bias)
     ours = layer(images)
     torchs = F.max_pool2d(F.conv2d(*inputs, padding=padding), 2)

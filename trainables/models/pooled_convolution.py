@@ -90,12 +90,13 @@ def _pooled_convolution(images: Tensor, weight: Tensor, bias: Tensor | None, pad
         images = padded
     columns, width = _columns(images, weight.shape[2] + 1)
     kernels = _four_kernels(weight)
-    outputs = torch.bmm(kernels.expand(len(columns), -1, -1), columns)
-    outputs = outputs.view(len(columns), 2, 2 * len(weight), -1)  # the left ones and the right ones
+    rows, _, places = columns.shape
+    outputs = torch.bmm(kernels.expand(rows, -1, -1), columns)
+    outputs = outputs.view(rows, 2, 2 * len(weight), places)  # the left ones and the right ones
     of_rows = torch.maximum(outputs[:, 0], outputs[:, 1])
-    of_rows = of_rows.view(len(columns), 2, len(weight), -1)  # the upper ones and the lower ones
+    of_rows = of_rows.view(rows, 2, len(weight), places)  # the upper ones and the lower ones
     pooled = torch.maximum(of_rows[:, 0], of_rows[:, 1]).add_(bias.unsqueeze(1))
-    pooled = pooled.view(len(columns), len(weight), width, -1).permute(3, 1, 0, 2)
+    pooled = pooled.view(rows, len(weight), width, images.shape[3]).permute(3, 1, 0, 2)
     return pooled, columns, kernels, outputs, of_rows
 
 
@@ -104,9 +105,9 @@ def _columns(images: Tensor, size: int) -> tuple[Tensor, int]:
 
     Each pair of rows is gathered once, (h' + size / 2 - 1, 2 c size, w' n); the windows are views of it that overlap.
     """
-    pairs = images[: len(images) // 2 * 2].unfold(2, size, 2)  # (rows, c, w', n, size)
-    width = pairs.shape[2]
-    pairs = pairs.permute(0, 1, 4, 2, 3).reshape(len(pairs) // 2, -1, width * pairs.shape[3])
+    pairs = images[: len(images) // 2 * 2].unfold(2, size, 2)
+    rows, channels, width, n, _ = pairs.shape
+    pairs = pairs.permute(0, 1, 4, 2, 3).reshape(rows // 2, 2 * channels * size, width * n)
     return pairs.unfold(0, size // 2, 1).permute(0, 3, 1, 2).flatten(1, 2), width
 
 
