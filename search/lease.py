@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -23,6 +24,7 @@ from search.errors import SweepFailed, UserError
 
 LEASE_SECONDS: Final = 60.0
 RENEW_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 0.5
 
 _TABLE = Table(
     "robustfront_lease",
@@ -59,15 +61,32 @@ class Holder:
 class Lease:
     """The right to write to ``study``, renewed in the background until it is released.
 
+    Of a holder on another host nothing but the lease is known. It is waited for until it renews it, and so is alive, or
+    the lease expires.
+
+    Args:
+        engine: Of the study's database.
+        study: The study's name.
+        waiting: Told of a holder on another host, once, before it is waited for.
+        turn: Called again and again while it is waited for; may raise.
+
     Raises:
         UserError: A live driver holds it.
     """
 
-    def __init__(self, engine: Engine, study: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        study: str,
+        waiting: Callable[[Holder], None] = lambda _: None,
+        turn: Callable[[], None] = lambda: None,
+    ) -> None:
         self._engine, self._study = engine, study
         self._owner = uuid.uuid4().hex
         self._stop = threading.Event()
         self.lost = threading.Event()
+        _create_table(engine)
+        self._wait(waiting, turn)
         self.epoch = self._acquire()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
@@ -108,8 +127,17 @@ class Lease:
                 .values(owner=None, expires=None)
             )
 
+    def _wait(self, waiting: Callable[[Holder], None], turn: Callable[[], None]) -> None:
+        """Until a holder on another host renews its lease, gives it up or lets it expire."""
+        first = now = holder(self._engine, self._study)
+        if first is not None and first.host != socket.gethostname() and first.alive:
+            waiting(first)
+            while now == first and first.alive:
+                turn()
+                time.sleep(_LOOK_SECONDS)
+                now = holder(self._engine, self._study)
+
     def _acquire(self) -> int:
-        _create_table(self._engine)
         mine = {
             "owner": self._owner,
             "host": socket.gethostname(),

@@ -23,7 +23,7 @@ from search.config import AuditConfig, SweepConfig
 from search.dataset import prepare_dataset
 from search.errors import Halted, Interrupted, SweepFailed, UserError
 from search.front_audit import audit_front, due, order_kept
-from search.lease import Lease
+from search.lease import Holder, Lease
 from search.ledger import Ledger, Task, check_free, open_storage
 from search.measurements import make_halving
 from search.nodes import Expected, Nodes, check_nodes, expected, marker_beside
@@ -143,7 +143,12 @@ def _drive(
     run: Run, ledger: Ledger, progress: Progress, signals: _Signals, connection: Connection | None, began: float
 ) -> Outcome:
     """Owns the study, runs what is left of the budget, and writes the results."""
-    lease = Lease(ledger.engine, run.name)
+
+    def waiting(holder: Holder) -> None:
+        left = max(0.0, holder.expires - time.time())
+        progress.stage(f"waiting to hear of the driver on {holder.host}, for {left:.0f} s at most")
+
+    lease = Lease(ledger.engine, run.name, waiting, signals.check)
     tracker = Tracker(run.tracking_uri, run.config.tracking.experiment, run.name, artifact_root=run.artifacts)
     status: SweepStatus = "FAILED"
     try:

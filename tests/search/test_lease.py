@@ -51,13 +51,43 @@ def elsewhere(engine: Engine, expires: float) -> None:
         connection.execute(update(_TABLE).values(host="another-host", expires=expires))
 
 
-def test_a_driver_of_another_host_is_replaced_when_its_lease_has_expired(engine: Engine) -> None:
+def test_a_driver_of_another_host_that_is_gone_is_replaced_when_its_lease_expires(engine: Engine) -> None:
+    first = Lease(engine, "run")
+    first._stop.set()
+    for expires, told in ((time.time() + 2, ["another-host"]), (time.time() - 1, [])):
+        elsewhere(engine, expires)
+        hosts: list[str] = []
+        second = Lease(engine, "run", lambda holder, hosts=hosts: hosts.append(holder.host))  # type: ignore[misc]
+        assert time.time() > expires
+        assert hosts == told
+        assert second.epoch > first.epoch
+        second._stop.set()
+
+
+def test_a_driver_of_another_host_is_waited_for_until_it_renews_its_lease(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "RENEW_SECONDS", 2.0)
+    first = Lease(engine, "run")
+    expires = time.time() + 30
+    elsewhere(engine, expires)
+    with pytest.raises(UserError, match="another-host is at work"):
+        Lease(engine, "run")
+    assert time.time() < expires
+    first.release()
+
+
+def test_the_wait_for_a_driver_of_another_host_can_be_interrupted(engine: Engine) -> None:
+    class Enough(Exception):
+        pass
+
+    def enough() -> None:
+        raise Enough
+
     Lease(engine, "run")._stop.set()
     elsewhere(engine, time.time() + 30)
-    with pytest.raises(UserError, match="another-host"):
-        Lease(engine, "run")
-    elsewhere(engine, time.time() - 1)
-    Lease(engine, "run").release()
+    with pytest.raises(Enough):
+        Lease(engine, "run", turn=enough)
 
 
 def test_a_lease_is_renewed_and_notices_when_it_is_lost(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
