@@ -51,9 +51,14 @@ class Holder:
     expires: float
 
     @property
+    def here(self) -> bool:
+        """Whether the holder is a process of this host."""
+        return self.host == socket.gethostname()
+
+    @property
     def alive(self) -> bool:
         """Whether the holder may still write: on this host its process says so, elsewhere its expiry."""
-        if self.host == socket.gethostname():
+        if self.here:
             return _process_started(self.pid) == self.pid_started
         return time.time() < self.expires
 
@@ -130,7 +135,7 @@ class Lease:
     def _wait(self, waiting: Callable[[Holder], None], turn: Callable[[], None]) -> None:
         """Until a holder on another host renews its lease, gives it up or lets it expire."""
         first = now = holder(self._engine, self._study)
-        if first is not None and first.host != socket.gethostname() and first.alive:
+        if first is not None and first.alive and not first.here:
             waiting(first)
             while now == first and first.alive:
                 turn()

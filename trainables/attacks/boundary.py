@@ -71,16 +71,17 @@ def nearest_boundary(
     passes, copies = passes_and_copies(*rivals.shape)
     images = torch.cat([images.detach()] * copies).requires_grad_()
     columns = torch.arange(passes * copies, device=rivals.device).clamp_max(rivals.shape[1] - 1)
-    of_passes = rivals.t()[columns].view(passes, -1).t()  # (copies b, passes): the last rival more than once
+    of_passes = rivals.t()[columns].view(passes, -1).t()  # (copies b, passes), filled up with the last rival
     gaps = _gaps(logits(images), labels.repeat(copies), of_passes)
     distance = gaps.new_full(labels.shape, torch.inf)
     gap, normal = torch.zeros_like(distance), torch.zeros_like(images[: len(labels)])
     for number, to_rival in enumerate(gaps.unbind(1), start=1):
         (gradient,) = torch.autograd.grad(to_rival.sum(), images, retain_graph=number < passes)
-        away, copy = _away(to_rival.detach(), gradient, dual).view(copies, -1).min(0)
+        to_rival = to_rival.detach()
+        away, copy = _away(to_rival, gradient, dual).view(copies, -1).min(0)
         nearer = (away < distance).nonzero().squeeze(1)
         found = copy[nearer] * len(labels) + nearer
-        distance[nearer], gap[nearer], normal[nearer] = away[nearer], to_rival.detach()[found], gradient[found]
+        distance[nearer], gap[nearer], normal[nearer] = away[nearer], to_rival[found], gradient[found]
     return Boundary(gap, normal, distance)
 
 
