@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import numpy as np
 
-from analysis import atomic
 from analysis.statistics import Interval, student_interval, wilson_interval
+from trainables import files as atomic
 
 if TYPE_CHECKING:
     import pandas as pd  # a second and more, which reading a ledger need not wait for

@@ -15,7 +15,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from trainables.settings import Setting
+from trainables.candidate import Candidate
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -104,7 +104,7 @@ def inference_logits(f: Tensor, s: float | Tensor, m: float | Tensor) -> Tensor:
     return f.scatter(-1, index, _per_sample(s) * top + _per_sample(m))
 
 
-def loss_function(setting: Setting) -> LossFunction:
+def loss_function(setting: Candidate) -> LossFunction:
     """The loss of a setting as a function of raw logits (..., n, k) and labels (..., n)."""
     if setting.loss == "cross-entropy":
         return cross_entropy

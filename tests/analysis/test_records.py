@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import atomic
 from analysis.records import TrialRecord, in_order, measures, read, to_frame, write
 from analysis.statistics import student_interval, wilson_interval
 from tests.analysis.examples import ATTACKS, grid_run, scattered_run
+from trainables import files as atomic
 
 
 def test_trials_are_in_natural_order_then_baselines_then_further_replicates() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from analysis.figures import complete
+from analysis.figures.all import complete
 from analysis.records import to_frame
 from analysis.surfaces import FEWEST_FOR_A_FIT, RESOLUTION, exact_grid, fit, observation_noise, surface
 from tests.analysis.examples import grid_run, scattered_run

@@ -37,7 +37,7 @@ import torchattacks
 from torch import Tensor, nn
 
 from tests.benchmarks.sweep_vs_naive import environment
-from tests.trainables.naive_simba import naive_simba
+from tests.trainables.attacks.naive_simba import naive_simba
 from tests.trainables.reference_models import reference_model
 from trainables.attacks import APGD, PGD, Attack, DeepFool, SimBA
 from trainables.attacks.ball import Ball

@@ -18,7 +18,7 @@ from typing import Final
 import torch
 
 from analysis.statistics import wilson_interval
-from tests.trainables.planted_pairs import IMAGES, MASKED_MODELS, MODELS, RADII, SOUND_MODELS, Data, audited
+from tests.trainables.audit.planted_pairs import IMAGES, MASKED_MODELS, MODELS, RADII, SOUND_MODELS, Data, audited
 
 # Data sets with their first seeds: none is in both.
 CALIBRATION: Final[tuple[Data, int]] = ("mnist5k", 0)

@@ -17,13 +17,14 @@ from typing import TypeVar
 
 import torch
 
+from trainables.candidate import Candidate
 from trainables.data.splits import Split, load_splits
 from trainables.losses import loss_function
-from trainables.robustness import Outcomes, evaluate
-from trainables.settings import AttackSettings, DataSettings, Problem, RobustnessSettings, Setting, TrainSettings
-from trainables.train import Replicate, make_replicates, train, training_step
+from trainables.robustness.evaluate import Outcomes, evaluate
+from trainables.settings import AttackSettings, DataSettings, Problem, RobustnessSettings, TrainSettings
+from trainables.training.loop import Replicate, make_replicates, train, training_step
 
-REFERENCE = Setting("i-sce", {"s": 1.0, "m": 0.1})
+REFERENCE = Candidate("i-sce", {"s": 1.0, "m": 0.1})
 AGREEMENT_STEPS = 5
 NO_GPU = "no GPU: torch finds no CUDA device here, so there is nothing to measure (python -m tests.benchmarks.gpu)"
 

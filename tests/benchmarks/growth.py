@@ -32,18 +32,18 @@ from typing import Any, Final, cast
 from ray import tune
 from rich.console import Console
 
-import search.sweep
-import search.trial
+import search.sweep.driver
+import search.worker.trial
 from analysis.records import TrialRecord
-from search.cluster import connected
-from search.config import parse
-from search.lease import Lease
-from search.ledger import Ledger, open_storage
-from search.progress import Progress
-from search.runs import Run
-from search.searcher import LedgerSearcher
-from search.tracking import Tracker
-from search.trial import EPOCH, OWNER, RESULT, SETTING
+from search.cluster.session import connected
+from search.config.schema import parse
+from search.runs.folder import Run
+from search.study.lease import Lease
+from search.study.ledger import Ledger, open_storage
+from search.sweep.progress import Progress
+from search.sweep.tune import LedgerSearcher
+from search.tracking.mirror import Tracker
+from search.worker.trial import EPOCH, OWNER, RESULT, SETTING
 
 CONCURRENCY: Final = 2
 TAIL: Final = 100  # trials
@@ -140,15 +140,15 @@ def measure(sampler: str, trials: int, direct: bool) -> Cost:
         ledger = Ledger(open_storage(run.storage_url), config, "new")
         ledger.adopt()
         progress = Progress(config, Console(), quiet=True)
-        mirror = search.sweep._Mirror(ledger, cast("Tracker", clock), config)
+        mirror = search.sweep.driver._Mirror(ledger, cast("Tracker", clock), config)
         if direct:
             _drive(LedgerSearcher(ledger, _OWNER, CONCURRENCY, [progress, mirror], lambda _: None))
         else:
-            search.trial.SettingTrial = TrivialTrial  # type: ignore[assignment, misc]
-            with connected(config, None) as connection, search.sweep._signals() as signals:
+            search.worker.trial.SettingTrial = TrivialTrial  # type: ignore[assignment, misc]
+            with connected(config, None) as connection, search.sweep.driver._signals() as signals:
                 lease = Lease(ledger.engine, config.name)
                 assert lease.epoch == _OWNER
-                search.sweep._run_trials(run, ledger, lease, mirror, progress, signals, connection)
+                search.sweep.driver._run_trials(run, ledger, lease, mirror, progress, signals, connection)
                 lease.release()
     assert ledger.complete
     count = len(clock.ends)

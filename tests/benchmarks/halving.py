@@ -3,10 +3,11 @@
     python -m tests.benchmarks.halving [--seeds 20] [--problems zdt1,...] [--samplers tpe,...] [--json FILE]
                                        [--speed-ratio 2] [--rung-noise 0.05] [--first-rung 3]
 
-Both sides are the same search through the real ledger, samplers and halving (``search.simulator``; the studies are in
-memory): same problem, sampler, seed, number of trials at a time and number of epochs that all trials together may
-spend. Without halving these are exactly ``--trials`` whole trainings; with halving as many more trials are begun as the
-epochs allow. What is trained is said in ``problems``; every seed is another search, with other speeds and noise.
+Both sides are the same search through the real ledger, samplers and halving (``tests.benchmarks.simulator``; the
+studies are in memory): same problem, sampler, seed, number of trials at a time and number of epochs that all trials
+together may spend. Without halving these are exactly ``--trials`` whole trainings; with halving as many more trials
+are begun as the epochs allow. What is trained is said in ``problems``; every seed is another search, with other speeds
+and noise.
 
 The hypervolume is that of the fully trained settings' values without noise, so that nobody gains by lucky
 measurements (samplers and halving see noisy ones), in percent of the whole front's. Differences and intervals are
@@ -48,10 +49,10 @@ import optuna
 from optuna.storages import InMemoryStorage
 
 from analysis.statistics import Interval, student_interval
-from search.halving import Halving, rungs_of
-from search.ledger import Ledger
-from search.simulator import Simulation, simulate
+from search.study.halving import Halving, rungs_of
+from search.study.ledger import Ledger
 from tests.benchmarks.problems import NOISE, PROBLEMS, Problem, Training, searched
+from tests.benchmarks.simulator import Simulation, simulate
 from tests.benchmarks.sweep_vs_naive import environment
 
 EPOCHS: Final = 27

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 
-from tests.benchmarks.workload import Setting, Work
+from tests.benchmarks.workload import Candidate, Work
 
 TEST_BATCH = 1000  # as in pytorch/examples, mnist/main.py
 ROUNDING = 1e-4  # share of the radius by which an image may lie outside and still count, as on our side
@@ -56,7 +56,7 @@ class NormalizedLogits(nn.Module):
         return F.normalize(self.model(x))
 
 
-def make_loss(setting: Setting) -> Loss:
+def make_loss(setting: Candidate) -> Loss:
     """Cross entropy, or I-SCE as its paper writes it (Song et al. 2022, Eq. 2-4)."""
     if setting["loss"] == "cross-entropy":
         return nn.CrossEntropyLoss()

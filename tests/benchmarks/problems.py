@@ -30,10 +30,10 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.pareto import Direction
-from search.config import SweepConfig, parse
-from search.ledger import Task
-from search.simulator import Curve
-from trainables.settings import BASELINES, LOSSES, Limits, LossSpec
+from search.config.schema import SweepConfig, parse
+from search.study.ledger import Task
+from tests.benchmarks.simulator import Curve
+from trainables.candidate import BASELINES, LOSSES, Limits, LossSpec
 
 NOISE: Final = 0.02
 # A tenth beyond the nadir of the fronts, which span [0, 1] in each objective.

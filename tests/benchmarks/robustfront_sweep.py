@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import search.sweep
-from search.cli import run
+import search.sweep.driver
+from search.cli.main import run
 from tests.benchmarks.workload import Work
-from trainables.settings import BASELINES, LOSSES
+from trainables.candidate import BASELINES, LOSSES
 
 NAME: Final = "benchmark"
 RUNS: Final = "runs"
@@ -71,10 +71,10 @@ def _counted(run_trials: Callable[..., None]) -> Callable[..., None]:
     """The same with our trial class in place of the sweep's; imported late, for Ray must not be before it is set up."""
 
     def run_counted(*arguments: Any) -> None:
-        import search.trial
+        import search.worker.trial
         from tests.benchmarks.robustfront_trial import CountedTrial
 
-        search.trial.SettingTrial = CountedTrial  # type: ignore[misc]
+        search.worker.trial.SettingTrial = CountedTrial  # type: ignore[misc]
         run_trials(*arguments)
 
     return run_counted
@@ -85,7 +85,7 @@ def main() -> int:
     work, folder = Work.read(Path(sys.argv[1])), Path(sys.argv[2])
     config = folder / "sweep.yaml"
     config.write_text(json.dumps(sweep_config(work)), encoding="utf-8")  # JSON is YAML
-    search.sweep._run_trials = _counted(search.sweep._run_trials)
+    search.sweep.driver._run_trials = _counted(search.sweep.driver._run_trials)
     return run(["sweep", str(config), "--runs-dir", str(folder / RUNS)])
 
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from search.trial import EPOCH, NUMBER, RESULT, SETTING, SettingTrial
+from search.worker.trial import EPOCH, NUMBER, RESULT, SETTING, SettingTrial
 from tests.benchmarks.workload import ATTACK, MEASUREMENTS, VALIDATION, PassCounter, TrialMeasurement
 
 
@@ -16,10 +16,10 @@ class CountedTrial(SettingTrial):
 
     def setup(self, config: dict[str, Any], **parameters: Any) -> None:
         """As its base; models made in this process from now on are counted."""
-        import trainables.train
+        import trainables.training.loop
 
-        build = trainables.train.build_model
-        trainables.train.build_model = lambda *given, **named: self._counter.attach(build(*given, **named))
+        build = trainables.training.loop.build_model
+        trainables.training.loop.build_model = lambda *given, **named: self._counter.attach(build(*given, **named))
         self._epochs: int = parameters["problem"].train.epochs
         self._measurements = Path(parameters["folder"]).parents[1] / MEASUREMENTS
         self._count_anew(config)

@@ -27,17 +27,17 @@ from typing import Any, Final, cast
 import psutil
 from rich.console import Console
 
-import search.cluster
-import search.sweep
-import search.trial
+import search.cluster.session
+import search.sweep.driver
+import search.worker.trial
 from analysis.records import TrialRecord
-from search.config import parse
-from search.lease import Lease
-from search.ledger import Ledger, open_storage
-from search.progress import Progress
-from search.runs import Run
-from search.tracking import Tracker
-from search.trial import EPOCH
+from search.config.schema import parse
+from search.runs.folder import Run
+from search.study.lease import Lease
+from search.study.ledger import Ledger, open_storage
+from search.sweep.progress import Progress
+from search.tracking.mirror import Tracker
+from search.worker.trial import EPOCH
 from tests.benchmarks.growth import Clock, TrivialTrial
 
 _SLEEP: Final = "ROBUSTFRONT_SLEEP"  # carried by the environment into the workers: seconds of a trial, of a start
@@ -84,9 +84,9 @@ def run(trials: int, slots: int, seconds: float, start: float) -> SlotClock:
     """Runs so many sleeping trials in this process, which is good for nothing else afterwards."""
     os.environ[_SLEEP] = f"{seconds} {start}"
     count: Callable[[], int] = partial(int, slots)
-    search.cluster.available_cpus = count  # many slots on few processors
-    search.cluster._ENVIRONMENT.pop("RAY_preload_python_modules", None)
-    search.trial.SettingTrial = SleepingTrial  # type: ignore[assignment, misc]
+    search.cluster.session.available_cpus = count  # many slots on few processors
+    search.cluster.session._ENVIRONMENT.pop("RAY_preload_python_modules", None)
+    search.worker.trial.SettingTrial = SleepingTrial  # type: ignore[assignment, misc]
     config = parse({"name": "scale", "search": {"trials": trials, "concurrency": slots}})
     clock = SlotClock(slots)
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
@@ -94,10 +94,10 @@ def run(trials: int, slots: int, seconds: float, start: float) -> SlotClock:
         ledger = Ledger(open_storage(run.storage_url), config, "new")
         ledger.adopt()
         progress = Progress(config, Console(), quiet=True)
-        mirror = search.sweep._Mirror(ledger, cast("Tracker", clock), config)
-        with search.cluster.connected(config, None) as connection, search.sweep._signals() as signals:
+        mirror = search.sweep.driver._Mirror(ledger, cast("Tracker", clock), config)
+        with search.cluster.session.connected(config, None) as connection, search.sweep.driver._signals() as signals:
             lease = Lease(ledger.engine, config.name)
-            search.sweep._run_trials(run, ledger, lease, mirror, progress, signals, connection)
+            search.sweep.driver._run_trials(run, ledger, lease, mirror, progress, signals, connection)
             lease.release()
         assert ledger.complete
     return clock

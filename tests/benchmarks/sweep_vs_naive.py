@@ -51,10 +51,11 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from search.config import load
-from tests.benchmarks.workload import DATA, MEASUREMENTS, PASSES, Setting, TrialMeasurement, Work
+from search.config.schema import load
+from tests.benchmarks.workload import DATA, MEASUREMENTS, PASSES, Candidate, TrialMeasurement, Work
+from trainables.candidate import BASELINES, LOSSES
 from trainables.data.sources import prepare, read_pool
-from trainables.settings import BASELINES, LOSSES, DataSettings
+from trainables.settings import DataSettings
 
 REPOSITORY: Final = Path(__file__).parents[2]
 QUICKSTART: Final = REPOSITORY / "configs" / "quickstart.yaml"
@@ -128,7 +129,7 @@ def make_work(trials: int, *, deepfool: bool = False) -> Work:
     assert (config.model, training.optimizer, training.schedule) == ("lenet5", "adam", "cosine")
     assert (training.precision, training.replicates, robustness.eps_convention) == ("fp32", 1, "l2")
     prepared = prepare(data)
-    settings: list[Setting] = [{"loss": baseline.loss, **baseline.parameters} for baseline in BASELINES["i-sce"]]
+    settings: list[Candidate] = [{"loss": baseline.loss, **baseline.parameters} for baseline in BASELINES["i-sce"]]
     settings.append({"loss": "i-sce", **LOSSES["i-sce"].reference})
     draws = np.random.default_rng(0).random((trials - len(settings), 2))
     settings += [{"loss": "i-sce", "s": round(1 + s, 4), "m": round(0.1 - 0.1 * m, 4)} for s, m in draws.tolist()]
@@ -238,7 +239,7 @@ def watch(process: subprocess.Popen[bytes]) -> float:
         return sum(taken.values())
 
 
-def _same(some: Sequence[Setting], others: Sequence[Setting]) -> bool:
+def _same(some: Sequence[Candidate], others: Sequence[Candidate]) -> bool:
     """Whether two lists hold the same settings, in whatever order."""
     first, second = (
         Counter(json.dumps(dict(setting), sort_keys=True) for setting in list_) for list_ in (some, others)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torchvision import datasets, transforms
 
-from search.config import parse
+from search.config.schema import parse
 from tests.benchmarks.naive_training import (
     LeNet5,
     attack_func,
@@ -35,13 +35,13 @@ from tests.benchmarks.sweep_vs_naive import (
     watch,
     write_mnist,
 )
-from tests.benchmarks.workload import ATTACK, PASSES, PassCounter, Setting, TrialMeasurement, Work
+from tests.benchmarks.workload import ATTACK, PASSES, Candidate, PassCounter, TrialMeasurement, Work
 from trainables.data.splits import load_splits
 from trainables.losses import loss_function
 from trainables.models import build_model
-from trainables.robustness import Outcomes
-from trainables.settings import Setting as OurSetting
-from trainables.train import make_replicates, training_step
+from trainables.robustness.evaluate import Outcomes
+from trainables.settings import Candidate as OurSetting
+from trainables.training.loop import make_replicates, training_step
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def mnist(work: Work, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def our_setting(setting: Setting) -> OurSetting:
+def our_setting(setting: Candidate) -> OurSetting:
     """A setting of the work in our own words."""
     return OurSetting(setting["loss"], {name: value for name, value in setting.items() if name != "loss"})
 
@@ -80,7 +80,7 @@ def test_both_networks_are_the_same_function() -> None:
 
 
 @pytest.mark.parametrize("setting", make_work(5).settings, ids=str)
-def test_both_losses_are_the_same_function(setting: Setting) -> None:
+def test_both_losses_are_the_same_function(setting: Candidate) -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(6, 10, requires_grad=True), torch.randint(10, (6,))
     naive, ours = make_loss(setting)(logits, labels), loss_function(our_setting(setting))(logits, labels)
@@ -167,10 +167,12 @@ def test_our_sweep_runs_the_settings_of_the_work_in_their_order() -> None:
 def test_our_counted_trial_counts_what_the_attacks_count(
     work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import trainables.train
+    import trainables.training.loop
     from tests.benchmarks.robustfront_trial import CountedTrial
 
-    monkeypatch.setattr(trainables.train, "build_model", trainables.train.build_model)  # undone after the test
+    monkeypatch.setattr(
+        trainables.training.loop, "build_model", trainables.training.loop.build_model
+    )  # undone after the test
     config, folder = parse(sweep_config(work)), tmp_path / "runs" / "benchmark"
     tasks = [
         {"number": str(number), "setting": asdict(our_setting(setting)), "replicates": None}

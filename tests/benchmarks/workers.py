@@ -4,8 +4,8 @@
                                        [--problem zdt1] [--json FILE]
 
 Each search is one of ``tests.benchmarks.halving``: a test problem with learning curves and noise through the real
-ledger, sampler and halving (``search.simulator``), with and without halving at the same number of trials. A trial takes
-nine epochs, the same time up to a tenth. Every search is a process of its own.
+ledger, sampler and halving (``tests.benchmarks.simulator``), with and without halving at the same number of trials.
+A trial takes nine epochs, the same time up to a tenth. Every search is a process of its own.
 
 - ``busy``: the trials' own virtual time by that of all workers until the last trial ends; the ideal is 100 %, and a
   makespan longer by its inverse is what the search takes. What is missing is the end, when nothing is left to start.
@@ -46,10 +46,10 @@ from optuna.storages import InMemoryStorage
 
 from analysis.hypervolume import GrowingFront, hypervolume
 from analysis.statistics import student_interval
-from search.halving import Halving, rungs_of
-from search.ledger import Ledger, Task, open_storage
-from search.simulator import Simulation, simulate
+from search.study.halving import Halving, rungs_of
+from search.study.ledger import Ledger, Task, open_storage
 from tests.benchmarks.problems import NOISE, PROBLEMS, Problem, Training, searched
+from tests.benchmarks.simulator import Simulation, simulate
 from tests.benchmarks.sweep_vs_naive import environment
 
 EPOCHS: Final = 9

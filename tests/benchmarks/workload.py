@@ -19,7 +19,7 @@ PASSES: Final = ("training forward", "training backward", "validation forward", 
 MEASUREMENTS: Final = "measurements"
 DATA: Final = "data"
 
-Setting = Mapping[str, Any]
+Candidate = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Work:
         concurrency: Trials at a time, each on one processor with one torch thread.
     """
 
-    settings: Sequence[Setting]
+    settings: Sequence[Candidate]
     data: str
     data_seed: int
     train_images: int
@@ -138,7 +138,7 @@ class TrialMeasurement:
         robust_accuracy: Share of attacked images that survive every attack on every view, in [0, 1].
     """
 
-    setting: Setting
+    setting: Candidate
     passes: Mapping[str, int]
     started: float
     finished: float

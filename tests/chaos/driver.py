@@ -18,11 +18,11 @@ from typing import Any, Final
 import optuna
 from optuna.storages import RDBStorage
 
-import search.ledger
-import search.sweep
-import search.tracking
-from analysis import atomic
-from search.cli import run
+import search.study.ledger
+import search.sweep.driver
+import search.tracking.mirror
+from search.cli.main import run
+from trainables import files as atomic
 
 PID, FILE = "ROBUSTFRONT_CHAOS_PID", "ROBUSTFRONT_CHAOS_FILE"
 
@@ -60,7 +60,7 @@ def _writes_setting(arguments: Sequence[Any]) -> bool:
 
 
 def _is_child(arguments: Sequence[Any]) -> bool:
-    return search.tracking.NUMBER_TAG in arguments[3]
+    return search.tracking.mirror.NUMBER_TAG in arguments[3]
 
 
 def _ends_child(arguments: Sequence[Any]) -> bool:
@@ -73,19 +73,19 @@ def _is_table(arguments: Sequence[Any]) -> bool:
 
 def _kill_from_worker(_: str) -> None:
     """A checkpoint is written in a worker: the trial class is replaced by one that kills the driver."""
-    run_trials = search.sweep._run_trials
+    run_trials = search.sweep.driver._run_trials
 
     def run_with_chaos(*arguments: Any) -> None:
-        import search.trial
+        import search.worker.trial
         from tests.chaos.trial import ChaosTrial
 
-        search.trial.SettingTrial = ChaosTrial  # type: ignore[misc]
+        search.worker.trial.SettingTrial = ChaosTrial  # type: ignore[misc]
         run_trials(*arguments)
 
-    search.sweep._run_trials = run_with_chaos
+    search.sweep.driver._run_trials = run_with_chaos
 
 
-_LEDGER, _TRIAL, _MLFLOW = search.ledger.Ledger, optuna.trial.Trial, search.tracking._Mirror
+_LEDGER, _TRIAL, _MLFLOW = search.study.ledger.Ledger, optuna.trial.Trial, search.tracking.mirror._Mirror
 
 PHASES: Final[dict[str, Callable[[str], None]]] = {
     "before ask": lambda phase: wrap(_LEDGER, "ask", phase, after=False),
@@ -103,7 +103,7 @@ PHASES: Final[dict[str, Callable[[str], None]]] = {
     "after MLflow child": lambda phase: wrap(_MLFLOW, "_create", phase, after=True, when=_is_child),
     "before MLflow end": lambda phase: wrap(_MLFLOW, "_set_status", phase, after=False, when=_ends_child),
     "after MLflow end": lambda phase: wrap(_MLFLOW, "_set_status", phase, after=True, when=_ends_child),
-    "before results": lambda phase: wrap(search.sweep, "write_results", phase, after=False),
+    "before results": lambda phase: wrap(search.sweep.driver, "write_results", phase, after=False),
     "between the tables": lambda phase: wrap(atomic, "write", phase, after=False, when=_is_table),
 }
 

@@ -15,10 +15,10 @@ from typing import Any
 import optuna
 import psutil
 
+from search.cli.status import read_status
 from search.errors import UserError
-from search.ledger import open_storage
-from search.status import read_status
-from tests.search.test_sweep import PATIENCE, QUICKSTART, arguments, environment
+from search.study.ledger import open_storage
+from tests.search.sweep.test_driver import PATIENCE, QUICKSTART, arguments, environment
 
 REPOSITORY = Path(__file__).parents[2]
 SETTINGS = (

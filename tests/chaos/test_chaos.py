@@ -23,7 +23,7 @@ import pytest
 
 from tests.chaos.driver import PHASES
 from tests.chaos.sweep import AGENTS, Sweep
-from tests.search.test_sweep import PATIENCE, arguments
+from tests.search.sweep.test_driver import PATIENCE, arguments
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from search.runs import Run
-from search.status import read_records
-from search.tracking import preload_mlflow, read_tracked
-from search.ui import running_server
+from search.cli.status import read_records
+from search.runs.folder import Run
+from search.tracking.mirror import preload_mlflow, read_tracked
+from search.tracking.ui import running_server
 from tests.chaos.sweep import AGENTS, BASELINES, Sweep
-from tests.search.test_sweep import PATIENCE, arguments
+from tests.search.sweep.test_driver import PATIENCE, arguments
 
 pytestmark = [
     pytest.mark.slow,

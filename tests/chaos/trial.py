@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from search.trial import SettingTrial
+from search.worker.trial import SettingTrial
 
 
 class ChaosTrial(SettingTrial):

@@ -22,9 +22,9 @@ PLACED = """
 import time
 import ray
 from ray.cluster_utils import Cluster
-from search.cluster import capacity
-from search.nodes import Nodes, alive, expected, check_nodes
-from search.dataset import prepare_dataset
+from search.cluster.session import capacity
+from search.cluster.nodes import Nodes, alive, expected, check_nodes
+from search.runs.dataset import prepare_dataset
 from tests.search.examples import small_config
 from pathlib import Path
 import tempfile
@@ -80,9 +80,9 @@ import ray
 from ray import tune
 from ray.cluster_utils import Cluster
 from rich.console import Console
-import search.auditing
-import search.trial
-from search.sweep import start
+import search.evaluation.audit
+import search.worker.trial
+from search.sweep.driver import start
 from tests.benchmarks.growth import reports
 from tests.search.examples import small_config
 
@@ -113,7 +113,7 @@ def audit_trial(checkpoint, profile, threads, cuda):
 if __name__ == "__main__":
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 2, "include_dashboard": False})
     cpu_node = cluster.add_node(num_cpus=4, num_gpus=0)
-    search.trial.SettingTrial, search.auditing.audit_trial = Trial, audit_trial
+    search.worker.trial.SettingTrial, search.evaluation.audit.audit_trial = Trial, audit_trial
     config = small_config(
         data={"validation_size": 500},
         search={"trials": 6},

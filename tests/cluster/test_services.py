@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.lab import BIN, PORT, REPOSITORY, Host, Lab, lab, missing, wait_until
-from tests.search.test_postgresql import PROGRAMS
+from tests.search.study.test_postgresql import PROGRAMS
 
 REASON = missing() or (None if PROGRAMS else "needs postgresql")
 pytestmark = [

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from search import launcher
+from search.cluster import launcher
+from search.cluster.token import auth_environment, make_token
 from search.errors import UserError
-from search.token import auth_environment, make_token
 from tests.cluster.lab import REPOSITORY
 
 TEMPLATES = REPOSITORY / "configs" / "cluster"

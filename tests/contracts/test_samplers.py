@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.config import SweepConfig
-from search.ledger import Ledger, Task, open_storage
-from search.samplers import SAMPLERS
+from search.config.schema import SweepConfig
+from search.study.ledger import Ledger, Task, open_storage
+from search.study.samplers.all import SAMPLERS
 from tests.search.examples import result, small_config
 
 TRIALS = 12  # TPE and GP draw their first ten at random, NSGA-II and NSGA-III their first eight
 READ_CONSTRAINTS = ("tpe", "nsga2", "nsga3", "gp")
 ROOT = Path(__file__).parents[2]
 
-Setting = dict[str, float]
-Plain = Callable[[str], list[Setting]]
+Candidate = dict[str, float]
+Plain = Callable[[str], list[Candidate]]
 
 each_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
 
@@ -57,7 +57,7 @@ def finish(ledger: Ledger, task: Task) -> None:
 
 def suggestions(
     ledger: Ledger, *, at_once: int = 1, end: Callable[[Ledger, Task], None] = finish, most: int = 100
-) -> list[Setting]:
+) -> list[Candidate]:
     """What the search suggests, in order; ``at_once`` trials run side by side, the first to begin ends first."""
     running: list[Task] = []
     found = []
@@ -71,16 +71,16 @@ def suggestions(
         end(ledger, running.pop(0))
 
 
-def distinct(settings: list[Setting]) -> int:
+def distinct(settings: list[Candidate]) -> int:
     return len({tuple(setting.items()) for setting in settings})
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Plain:
     """What a sampler suggests when it is left alone, by its name."""
-    known: dict[str, list[Setting]] = {}
+    known: dict[str, list[Candidate]] = {}
 
-    def suggest(sampler: str) -> list[Setting]:
+    def suggest(sampler: str) -> list[Candidate]:
         if sampler not in known:
             known[sampler] = suggestions(driver(tmp_path_factory.mktemp(sampler), config_of(sampler)))
         return known[sampler]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from search.config import SweepConfig, parse
+from search.config.schema import SweepConfig, parse
 
 
 def small_config(**overrides: Any) -> SweepConfig:

@@ -17,10 +17,10 @@ from typing import Any
 
 import psutil
 
-import search.sweep
-from search.cli import run
-from search.trial import SettingTrial
-from trainables.settings import Setting
+import search.sweep.driver
+from search.cli.main import run
+from search.worker.trial import SettingTrial
+from trainables.candidate import Candidate
 
 OUT_OF_MEMORY, EXCEPTION, NAN, BROKEN_CHECKPOINT = "1", "2", "3", "4"
 SPARE_BYTES = 64_000_000
@@ -45,14 +45,14 @@ class FaultyTrial(SettingTrial):
             self._problem = replace(self._sound, train=replace(self._sound.train, learning_rate=1e30))
         super()._begin(config)
 
-    def _run(self, setting: Setting, replicates: Sequence[int] | None) -> Iterator[Any]:
+    def _run(self, setting: Candidate, replicates: Sequence[int] | None) -> Iterator[Any]:
         results = super()._run(setting, replicates)
         if self._number != OUT_OF_MEMORY:
             yield from self._breaking(results)
             return
         import torch  # noqa: F401  (what it needs itself is no part of the fault)
 
-        import trainables.setting  # noqa: F401
+        import trainables.trial  # noqa: F401
 
         before = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + SPARE_BYTES, before[1]))
@@ -74,15 +74,15 @@ class FaultyTrial(SettingTrial):
 
 def main() -> int:
     """Runs the command with faulty trials."""
-    run_trials = search.sweep._run_trials
+    run_trials = search.sweep.driver._run_trials
 
     def run_faulty(*arguments: Any) -> None:
-        import search.trial
+        import search.worker.trial
 
-        search.trial.SettingTrial = FaultyTrial  # type: ignore[misc]
+        search.worker.trial.SettingTrial = FaultyTrial  # type: ignore[misc]
         run_trials(*arguments)
 
-    search.sweep._run_trials = run_faulty
+    search.sweep.driver._run_trials = run_faulty
     return run(sys.argv[1:])
 
 

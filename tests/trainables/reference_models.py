@@ -8,13 +8,14 @@ from typing import Literal
 import pytest
 from torch import nn
 
+from trainables.candidate import Candidate
 from trainables.data.sources import DataMissing
 from trainables.data.splits import Split, load_splits
 from trainables.losses import loss_function
-from trainables.settings import DataSettings, Problem, RobustnessSettings, Setting, TrainSettings
-from trainables.train import make_replicates, train
+from trainables.settings import DataSettings, Problem, RobustnessSettings, TrainSettings
+from trainables.training.loop import make_replicates, train
 
-SETTINGS = {"sce": Setting("cross-entropy", {}), "i-sce": Setting("i-sce", {"s": 1.0, "m": 0.1})}
+SETTINGS = {"sce": Candidate("cross-entropy", {}), "i-sce": Candidate("i-sce", {"s": 1.0, "m": 0.1})}
 
 
 @cache

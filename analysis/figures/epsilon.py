@@ -1,0 +1,127 @@
+"""Accuracy against the radius of the ball: what each attack leaves standing, and the worst case over all of them.
+
+Carlini et al. 2019, "On evaluating adversarial robustness", section 4.3: it must fall to 0 as the radius grows, or the
+attack is to blame.
+"""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+
+from analysis.figures.all import BLUE, INK, faded, headline, measure_label, new_figure, save_html, save_png, style_axes
+from analysis.records import WORST_CASE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# One for each attack, beside the worst case in blue.
+_COLOURS: Final = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A9099", "#5B6470", "#222831")
+_HEADING: Final = "Accuracy against the radius"
+_NOTE: Final = "Worst case: the share of images that no attack on any view breaks; band: its 95 % interval."
+
+
+def draw_epsilon_curves(frame: pd.DataFrame, folder: Path, *, title: str, axis: str) -> list[Path]:
+    """Draws accuracy over epsilon, a curve for each measure.
+
+    Args:
+        frame: One row a measure (``robust_accuracy``, ``ATTACK/VIEW``) and radius: ``measure``, ``epsilon`` (0 for the
+            clean images), ``accuracy``, ``low``, ``high``; fractions in [0, 1].
+        folder: Where ``epsilon-curves.png`` and ``epsilon-curves.html`` go.
+        title: What was measured.
+        axis: What an epsilon is, with its norm.
+
+    Returns:
+        The two files.
+
+    Raises:
+        ValueError: The frame has no row of the worst case.
+    """
+    if WORST_CASE not in set(frame["measure"]):
+        raise ValueError(f"frame must hold rows of {WORST_CASE}, got {sorted(set(frame['measure']))}; add them")
+    return [
+        save_png(_static(frame, title, axis), folder / "epsilon-curves.png"),
+        save_html(
+            _interactive(frame, title, axis), folder / "epsilon-curves.html", title=f"{_HEADING}, {title}", note=_NOTE
+        ),
+    ]
+
+
+def _curves(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+    """Label, colour and rows in percent of each measure, the worst case last and so on top.
+
+    A curve that lies under another (an attack that does the same on every view) is left out.
+    """
+    heights = {
+        str(name): tuple(rows.sort_values("epsilon")["accuracy"]) for name, rows in frame.groupby("measure", sort=False)
+    }
+    names = [
+        name
+        for i, name in enumerate(heights)
+        if name != WORST_CASE and heights[name] not in (*list(heights.values())[:i], heights[WORST_CASE])
+    ]
+    colours = [_COLOURS[i % len(_COLOURS)] for i in range(len(names))]
+    curves = []
+    for name, colour in [*zip(names, colours, strict=True), (WORST_CASE, BLUE)]:
+        rows = frame[frame["measure"] == name].sort_values("epsilon")
+        percent = {column: 100 * rows[column] for column in ("accuracy", "low", "high")}
+        curves.append((measure_label(name), colour, rows.assign(**percent)))
+    return curves
+
+
+def _static(frame: pd.DataFrame, title: str, axis: str) -> Figure:
+    figure, axes = new_figure(7.6, 5.4)
+    style_axes(axes)
+    for label, colour, rows in _curves(frame):
+        worst = rows["measure"].iloc[0] == WORST_CASE
+        width, size = (2.4, 6) if worst else (1.3, 4)
+        axes.plot(rows["epsilon"], rows["accuracy"], color=colour, marker="o", label=label, lw=width, ms=size)
+        if worst:
+            axes.fill_between(rows["epsilon"], rows["low"], rows["high"], color=colour, alpha=0.15, lw=0)
+    axes.set_xlabel(axis)
+    axes.set_ylabel("Accuracy (%)")
+    axes.set_xlim(left=0)
+    axes.set_ylim(0, 101)
+    axes.tick_params(colors=INK)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8.5)
+    headline(figure, _HEADING, title, _NOTE)
+    return figure
+
+
+def _interactive(frame: pd.DataFrame, title: str, axis: str) -> Any:
+    import plotly.graph_objects as go
+
+    page = go.Figure()
+    for label, colour, rows in _curves(frame):
+        worst = rows["measure"].iloc[0] == WORST_CASE
+        if worst:
+            page.add_scatter(
+                x=np.concatenate([rows["epsilon"], rows["epsilon"][::-1]]),
+                y=np.concatenate([rows["high"], rows["low"][::-1]]),
+                fill="toself",
+                fillcolor=faded(colour, 0.15),
+                line={"width": 0},
+                hoverinfo="skip",
+                showlegend=False,
+            )
+        page.add_scatter(
+            x=rows["epsilon"],
+            y=rows["accuracy"],
+            customdata=rows[["low", "high"]],
+            mode="lines+markers",
+            name=label,
+            line={"color": colour, "width": 3 if worst else 1.5},
+            hovertemplate="%{y:.1f} % [%{customdata[0]:.1f}, %{customdata[1]:.1f}] at %{x:g}",
+        )
+    page.update_xaxes(title=axis, rangemode="tozero")
+    page.update_yaxes(title="Accuracy (%)", range=[0, 101])
+    page.update_layout(
+        title={"text": f"{_HEADING}<br><sub>{html.escape(title)}</sub>"},
+        template="plotly_white",
+        legend={"orientation": "h", "y": -0.15},
+    )
+    return page

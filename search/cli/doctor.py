@@ -1,0 +1,239 @@
+"""Is this machine ready? Each check says what it found and, where something is amiss, the remedy."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Final, Literal
+
+import psutil
+from packaging.requirements import Requirement
+from rich.console import Console
+
+from search.config.schema import SweepConfig, available_cpus, load
+from search.errors import Halted, SweepFailed, UserError
+from search.runs.dataset import prepare_dataset
+from search.runs.folder import default_tracking_uri
+from search.runs.store import Store, no_ledger, store_of
+from search.tracking.mirror import is_server, obstacle, shown
+from trainables.settings import DataSettings
+
+Level = Literal["ok", "note", "problem"]
+
+_OLDEST_PYTHON: Final = (3, 11)
+_DISK_NEEDED: Final = 2_000_000_000  # bytes: checkpoints and pictures of a few sweeps
+_MEMORY_A_TRIAL: Final = 1_000_000_000  # bytes: a worker with torch and a small data set
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found."""
+
+    name: str
+    level: Level
+    text: str
+    remedy: str = ""
+
+
+def diagnose(config: Path | None, address: str | None, runs_dir: Path) -> Iterator[Finding]:
+    """Runs every check, one finding after the other.
+
+    Args:
+        config: A configuration whose data, storage, tracking and resources are checked too.
+        address: A cluster to reach; a Ray of our own is started where it is None.
+        runs_dir: Folder of the runs, for disk space and permission.
+    """
+    settings, store = load(config) if config is not None else None, store_of(runs_dir)
+    checks: list[tuple[str, Callable[[], Finding]]] = [
+        ("python", _python),
+        *((f"version of {name}", lambda name=name, pin=pin: _version(name, pin)) for name, pin in _pins().items()),
+        ("torch", _torch),
+        ("memory", lambda: _memory(settings)),
+        ("disk", lambda: _disk(runs_dir)),
+        ("data", lambda: _data(settings)),
+        *([("runs", lambda: _store(store))] if store is not None else []),
+        ("storage", lambda: _storage(settings, runs_dir)),
+        ("tracking", lambda: _tracking(settings, runs_dir)),
+        *([("ray", lambda: _ray(settings))] if address is None else []),
+    ]
+    for name, check in checks:
+        try:
+            yield check()
+        except Exception as error:  # a check that breaks is a finding too
+            yield _broken(name, error)
+    if address is not None:
+        try:
+            yield from _nodes(settings or _any_sweep(), address, runs_dir)
+        except Exception as error:
+            yield _broken("ray", error)
+
+
+def _broken(name: str, error: Exception) -> Finding:
+    if isinstance(error, UserError):
+        text, _, remedy = str(error).rpartition("; ")
+        return Finding(name, "problem", text, remedy)
+    if isinstance(error, Halted | SweepFailed):
+        return Finding(name, "problem", str(error), "mend that and ask again")
+    return Finding(name, "problem", f"{type(error).__name__}: {error}", "reinstall with `uv sync --reinstall`")
+
+
+def print_findings(console: Console, findings: Iterable[Finding]) -> bool:
+    """Prints findings as they come and returns whether none is a problem."""
+    marks = {"ok": "[green]ok[/green]     ", "note": "[yellow]note[/yellow]   ", "problem": "[red]problem[/red]"}
+    fine = True
+    for finding in findings:
+        console.print(f"{marks[finding.level]}  {finding.name:<24}", end="", highlight=False)
+        console.print(finding.text, highlight=False, markup=False, soft_wrap=True)
+        if finding.remedy:
+            console.print(f"{'':<9}{'':<24}-> {finding.remedy}", highlight=False, markup=False, soft_wrap=True)
+        fine &= finding.level != "problem"
+    return fine
+
+
+def _python() -> Finding:
+    text = f"{platform.python_version()} at {sys.executable}"
+    if sys.version_info < _OLDEST_PYTHON:
+        return Finding("python", "problem", text, "install Python 3.11 or newer")
+    return Finding("python", "ok", text)
+
+
+def _pins() -> dict[str, str]:
+    """The exact versions that this project asks for; another may differ in what its attacks do."""
+    pins = {}
+    for text in requires("robustfront") or []:
+        requirement = Requirement(text)
+        exact = [specifier.version for specifier in requirement.specifier if specifier.operator == "=="]
+        if exact:
+            pins[requirement.name] = exact[0]
+    return pins
+
+
+def _version(name: str, pin: str) -> Finding:
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        return Finding(name, "problem", "not installed", "install with `uv sync`")
+    if found.partition("+")[0] != pin:
+        return Finding(name, "note", f"{found}, tested with {pin}", "install the tested one with `uv sync`")
+    return Finding(name, "ok", found)
+
+
+def _torch() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        return Finding("gpu", "ok", f"{', '.join(names)} (CUDA {torch.version.cuda})")
+    return Finding(
+        "gpu",
+        "note",
+        "none that torch can use; small networks train on processors",
+        "for a GPU, check `nvidia-smi` and that its driver fits torch's CUDA "
+        f"{torch.version.cuda or '(this torch has none: install the CUDA build)'}",
+    )
+
+
+def _memory(settings: SweepConfig | None) -> Finding:
+    available = psutil.virtual_memory().available
+    each = settings.resources.cpus_per_trial if settings else 1
+    trials = (settings.search.concurrency if settings else None) or max(1, available_cpus() // each)
+    text = f"{available / 1e9:.1f} GB free for {trials} trials at a time on {available_cpus()} processors"
+    if available < trials * _MEMORY_A_TRIAL:
+        return Finding("memory", "problem", text, "close other programs or lower search.concurrency")
+    return Finding("memory", "ok", text)
+
+
+def _disk(runs_dir: Path) -> Finding:
+    folder = runs_dir.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    text = f"{free / 1e9:.1f} GB free at {folder}"
+    if free < _DISK_NEEDED:
+        return Finding("disk", "problem", text, "free some space or choose another --runs-dir")
+    return Finding("disk", "ok", text)
+
+
+def _data(settings: SweepConfig | None) -> Finding:
+    found = prepare_dataset(settings.data if settings else DataSettings())
+    return Finding("data", "ok", f"{found['name']} from {found['location']}: {found['sizes']}")
+
+
+def _store(store: Store) -> Finding:
+    store.check()
+    return Finding("runs", "ok", f"{store.url} can be written to")
+
+
+def _storage(settings: SweepConfig | None, runs_dir: Path) -> Finding:
+    if settings is None or settings.storage.url is None:
+        store = store_of(runs_dir)
+        if store is not None and settings is not None:
+            raise UserError(no_ledger(store))
+        return Finding("storage", "ok", f"SQLite, one file a run under {runs_dir}")
+    from search.study.ledger import open_storage
+
+    open_storage(settings.storage.url).engine.dispose()
+    return Finding("storage", "ok", "the database at storage.url answers")
+
+
+def _tracking(settings: SweepConfig | None, runs_dir: Path) -> Finding:
+    uri = _tracking_uri(settings, runs_dir)
+    if not is_server(uri):
+        return Finding("tracking", "ok", f"MLflow in {shown(uri)}")
+    problem = obstacle(uri)
+    if problem is None:
+        return Finding("tracking", "ok", f"MLflow at {shown(uri)} answers")
+    return Finding(
+        "tracking", "problem", problem, "mend that; meanwhile sweeps go on, and `resume` writes what it misses"
+    )
+
+
+def _tracking_uri(settings: SweepConfig | None, runs_dir: Path) -> str:
+    return (settings.tracking.uri if settings else None) or default_tracking_uri(runs_dir)
+
+
+def _ray(settings: SweepConfig | None) -> Finding:
+    import ray
+
+    from search.cluster.session import connected
+
+    with connected(settings or _any_sweep(), None):
+        resources = ray.cluster_resources()
+    return Finding(
+        "ray", "ok", f"{resources.get('CPU', 0):g} processors, {resources.get('GPU', 0):g} GPUs on this machine"
+    )
+
+
+def _nodes(settings: SweepConfig, address: str, runs_dir: Path) -> Iterator[Finding]:
+    """A finding a node: its versions and source, data, GPUs, the runs' folder, its clock, and MLflow."""
+    from search.cluster.nodes import alive, examined, expected, marker_beside
+    from search.cluster.session import capacity, connected
+
+    uri = _tracking_uri(settings, runs_dir)
+    digest = prepare_dataset(settings.data)["sha256"]
+    with connected(settings, address), marker_beside(runs_dir / settings.name) as marker:
+        nodes = alive()
+        yield Finding(
+            "ray", "ok", f"{len(nodes)} nodes at {address} with room for {capacity(settings, nodes)} trials at a time"
+        )
+        wanted = replace(
+            expected(settings.data, digest, marker, store_of(runs_dir)),
+            inspect_gpu=True,
+            tracking=uri if is_server(uri) else None,
+        )
+        for node, found in examined(wanted, nodes):
+            gpus = f", torch sees {', '.join(found.gpus)}" if found.gpus else ""
+            text = f"{node.cpus:g} processors, {node.gpus:g} GPUs{gpus}, {settings.data.name} from {found.location}"
+            for problem in found.problems:
+                yield Finding(f"node {node.address}", "problem", problem, "mend that, or take the node out")
+            if not found.problems:
+                yield Finding(f"node {node.address}", "ok", text)
+
+
+def _any_sweep() -> SweepConfig:
+    return SweepConfig.model_validate({"name": "doctor", "search": {"trials": 1}})

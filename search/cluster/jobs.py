@@ -1,0 +1,220 @@
+"""Sweeps as jobs of a Ray cluster: the driver runs there, so that whoever sent it can go away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shlex
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from search.cluster.launcher import jobs_url
+from search.cluster.nodes import shipped
+from search.cluster.token import auth_environment, token_file
+from search.config.schema import SweepConfig
+from search.errors import SweepFailed, UserError
+from search.runs.folder import SWEEP_FILE
+from search.runs.folder import command as run_command
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+_NAME, _RUNS_DIR = "robustfront", "robustfront_runs_dir"  # in a job's metadata
+_STOP_SECONDS: Final = 120.0
+_TALKATIVE: Final = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
+_ENDED: Final = ("SUCCEEDED", "STOPPED", "FAILED")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A sweep's driver on a cluster.
+
+    Args:
+        identity: The job's.
+        name: The run's.
+        runs_dir: Folder of the runs, on the cluster.
+        state: As Ray has it: PENDING, RUNNING, SUCCEEDED, STOPPED or FAILED.
+        started: Unix time.
+    """
+
+    identity: str
+    name: str
+    runs_dir: str
+    state: str
+    started: float
+
+    @property
+    def runs(self) -> bool:
+        return self.state not in _ENDED
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """A node as the cluster reports it; ``memory`` in bytes."""
+
+    address: str
+    state: str
+    cpus: float
+    gpus: float
+    memory: float
+
+
+@contextmanager
+def client(cluster: str) -> Iterator[JobSubmissionClient]:
+    """A cluster's Jobs API, shown the token.
+
+    Args:
+        cluster: As for ``launcher.jobs_url``.
+
+    Raises:
+        UserError: It does not answer, or wants another token.
+    """
+    with jobs_url(cluster) as url:
+        os.environ |= auth_environment()  # Ray reads them when it is imported
+        from ray.job_submission import JobSubmissionClient
+
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        try:
+            made = JobSubmissionClient(url)
+        except Exception as error:  # Ray's own are of many kinds, some of them RuntimeErrors of a page's text
+            text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+            if "401" in text or "403" in text or "uth" in text:
+                raise UserError(
+                    f"--cluster must accept this machine's token, got {cluster} which refuses it; "
+                    f"copy the cluster's to {token_file()}"
+                ) from None
+            raise UserError(
+                f"--cluster must be a cluster whose Jobs API answers, got {cluster} ({text}); start it with "
+                "`robustfront cluster up FILE`"
+            ) from None
+        yield made
+
+
+def submit(client: JobSubmissionClient, work: SweepConfig | str, runs_dir: str) -> Job:
+    """Sends a sweep, with the source of this installation.
+
+    Args:
+        client: The cluster's.
+        work: A new sweep, or the name of a run there to go on with.
+        runs_dir: Folder of the runs on the cluster: one that all nodes share, or the head's own where it is alone.
+
+    Raises:
+        UserError: A driver of that run is at work there.
+    """
+    name = work if isinstance(work, str) else work.name
+    if any(job.runs and job.name == name for job in jobs(client)):
+        raise UserError(
+            f"run {name} must have one driver at a time, got a second; "
+            f"watch it with `{run_command('cluster', 'logs', name, '--cluster', 'FILE')}`"
+        )
+    command = ["resume", name] if isinstance(work, str) else ["sweep", SWEEP_FILE]
+    command += ["--address", "auto", "--runs-dir", runs_dir]
+    with tempfile.TemporaryDirectory(prefix="robustfront-") as folder:
+        for package in shipped()["py_modules"]:
+            source = Path(package.__path__[0])
+            shutil.copytree(source, Path(folder) / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+        if not isinstance(work, str):
+            (Path(folder) / SWEEP_FILE).write_text(work.to_yaml(), encoding="utf-8")
+        identity = client.submit_job(
+            entrypoint=shlex.join(["python", "-m", "search", *command]),
+            submission_id=f"robustfront-{name}-{time.strftime('%Y%m%d-%H%M%S')}",
+            runtime_env={"working_dir": folder},
+            metadata={_NAME: name, _RUNS_DIR: runs_dir},
+        )
+    return Job(identity, name, runs_dir, "PENDING", time.time())
+
+
+def jobs(client: JobSubmissionClient) -> list[Job]:
+    """The sweeps that were sent to a cluster, the last one first."""
+    found = [
+        Job(
+            details.submission_id or "",
+            details.metadata[_NAME],
+            details.metadata.get(_RUNS_DIR, ""),
+            str(getattr(details.status, "value", details.status)),
+            (details.start_time or 0) / 1000,
+        )
+        for details in client.list_jobs()
+        if details.metadata and _NAME in details.metadata
+    ]
+    return sorted(found, key=lambda job: job.started, reverse=True)
+
+
+def nodes(client: JobSubmissionClient) -> list[NodeState]:
+    """The cluster's nodes, those that are gone too."""
+    from ray.util.state import list_nodes
+
+    found = [
+        NodeState(
+            node.node_ip,
+            str(node.state).lower(),
+            (node.resources_total or {}).get("CPU", 0),
+            (node.resources_total or {}).get("GPU", 0),
+            (node.resources_total or {}).get("memory", 0),
+        )
+        for node in list_nodes(address=client.get_address())
+    ]
+    return sorted(found, key=lambda node: (node.state, node.address))
+
+
+def find(client: JobSubmissionClient, name: str | None) -> Job:
+    """The last sweep of a name, or of all.
+
+    Raises:
+        UserError: There is none.
+    """
+    every = jobs(client)
+    for job in every:
+        if name in (None, job.name):
+            return job
+    known = ", ".join(dict.fromkeys(job.name for job in every)) or "none at all"
+    raise UserError(f"NAME must be a sweep that was sent to this cluster, got {name}; it has {known}")
+
+
+def last_line(client: JobSubmissionClient, job: Job) -> str:
+    """What a driver said last."""
+    lines = [line for line in client.get_job_logs(job.identity).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else ""
+
+
+def logs(client: JobSubmissionClient, job: Job, *, follow: bool) -> Iterator[str]:
+    """What a driver says: all so far, and, where it is followed, on to its end."""
+    if not follow:
+        yield client.get_job_logs(job.identity)
+        return
+    stream = aiter(client.tail_job_logs(job.identity))
+    with asyncio.Runner() as runner:
+        while (text := runner.run(_next(stream))) is not None:
+            yield text
+
+
+async def _next(stream: AsyncIterator[str]) -> str | None:
+    return await anext(stream, None)
+
+
+def stop(client: JobSubmissionClient, found: Sequence[Job]) -> None:
+    """Stops sweeps as Ctrl-C does, and waits until their drivers have written all down.
+
+    Raises:
+        SweepFailed: One of them does not end.
+    """
+    for job in found:
+        client.stop_job(job.identity)
+    deadline = time.monotonic() + _STOP_SECONDS
+    for job in found:
+        while str(getattr(client.get_job_status(job.identity), "value", "")) not in _ENDED:
+            if time.monotonic() > deadline:
+                raise SweepFailed(f"the driver of {job.name} does not end; nothing has been taken down")
+            time.sleep(0.5)

@@ -1,0 +1,236 @@
+"""Clusters of machines by Ray's own launcher: one YAML file a cluster, templates in ``configs/cluster``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from search.cluster.token import auth_environment, make_token, token_file
+from search.errors import SweepFailed, UserError, first_line
+
+JOBS_PORT: Final = 8265
+_FILL_IN: Final = re.compile(r"FILL_IN\w*")
+_TUNNEL_SECONDS: Final = 60.0
+# Filesystems that outlive the machine which mounts them, by what `stat -f` calls them.
+_LASTING: Final = ("nfs", "nfs4", "smb2", "cifs", "lustre", "ceph", "gpfs", "fuseblk", "fuse", "afs", "beegfs", "v9fs")
+
+
+def read_launcher_file(path: Path) -> dict[str, Any]:
+    """A launcher file, checked against the schema that Ray ships.
+
+    Raises:
+        UserError: It is not there, no YAML, not filled in, or has what Ray does not know.
+    """
+    import jsonschema
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = YAML(typ="safe", pure=True).load(text)
+    except (OSError, YAMLError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(
+            f"the cluster's file must be YAML for Ray's launcher, got {path} ({reason}); "
+            "copy one of configs/cluster and fill it in"
+        ) from None
+    schema = json.loads(_schema().read_text(encoding="utf-8"))
+    try:
+        jsonschema.validate(values, schema)
+    except jsonschema.ValidationError as error:
+        where = ".".join(map(str, error.absolute_path)) or "the file"
+        raise UserError(f"{where} must be as Ray's launcher wants it, got {path} ({error.message}); mend it") from None
+    body = "\n".join(line.partition("#")[0] for line in text.splitlines())
+    open_fields = sorted(set(_FILL_IN.findall(body)))
+    if open_fields:
+        raise UserError(f"{path} must be filled in, got {', '.join(open_fields)} in it; replace them by your own")
+    return dict(values)
+
+
+def _schema() -> Path:
+    """Found without importing Ray, which would read whether it is to show a token before that is said."""
+    spec = find_spec("ray")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    return Path(spec.submodule_search_locations[0]) / "autoscaler" / "ray-schema.json"
+
+
+def up(path: Path) -> None:
+    """Makes the token if there is none, and starts the cluster or brings it up to date.
+
+    Raises:
+        UserError: The file is wrong, or does not bring the token to the nodes.
+        SweepFailed: Ray's launcher failed; what it said has been shown.
+    """
+    values = read_launcher_file(path)
+    _check_token(path, values)
+    make_token()
+    # Ray 2.60's newer autoscaler asks for the machines of a list again and again, and never sets one up.
+    on_premise = {"RAY_UP_enable_autoscaler_v2": "0"} if values["provider"]["type"] == "local" else {}
+    _ray("up", "--yes", str(path), environment=on_premise)
+
+
+def down(path: Path) -> None:
+    """Takes the cluster down.
+
+    Raises:
+        SweepFailed: Ray's launcher failed.
+    """
+    values = read_launcher_file(path)
+    if values["provider"]["type"] == "local":
+        _stop_ray(path, values)
+    _ray("down", "--yes", str(path))
+
+
+def _stop_ray(path: Path, values: Mapping[str, Any]) -> None:
+    """Ends Ray on machines that stay: the launcher itself only forgets them.
+
+    The head first, whose autoscaler would start the others again; these through it, as it started them.
+    """
+    halt = {
+        kind: next((line for line in values[f"{kind}_start_ray_commands"] if "ray stop" in line), "ray stop")
+        for kind in ("head", "worker")
+    }
+    _ray("exec", str(path), halt["head"], quiet=True)
+    hop = "ssh -n -i ~/ray_bootstrap_key.pem -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+    for address in values["provider"].get("worker_ips", []):
+        there = shlex.quote(f"bash -lc {shlex.quote(halt['worker'])}")
+        _ray("exec", str(path), f"{hop} {values['auth']['ssh_user']}@{address} {there}", quiet=True)
+
+
+def fetch(path: Path, folder: str, target: Path) -> bool:
+    """Brings a folder from the head to this machine, unless it lies on a disk that outlives the head.
+
+    Args:
+        path: The launcher file.
+        folder: On the head.
+        target: Here; made if it is not there.
+
+    Returns:
+        Whether it had to be brought.
+
+    Raises:
+        SweepFailed: It could not be brought.
+    """
+    kind = _ray("exec", str(path), f"stat -f -c kind=%T {_quoted(folder)} || echo kind=none", quiet=True)
+    found = re.findall(r"kind=([\w/-]+)", kind)
+    if found and (found[-1] in _LASTING or found[-1] == "none"):
+        return False
+    target.mkdir(parents=True, exist_ok=True)
+    _ray("rsync-down", str(path), f"{folder.rstrip('/')}/", f"{target}/", quiet=True)
+    return True
+
+
+@contextmanager
+def jobs_url(cluster: str) -> Iterator[str]:
+    """Where the Jobs API of a cluster answers.
+
+    Args:
+        cluster: A launcher file, whose head is reached through ssh; or the API's own address.
+
+    Raises:
+        UserError: Neither.
+        SweepFailed: The head cannot be reached.
+    """
+    path = Path(cluster)
+    if path.suffix not in (".yaml", ".yml"):
+        url = cluster if "://" in cluster else f"http://{cluster}"
+        host = url.partition("://")[2].rstrip("/")
+        if not re.fullmatch(r"https?://[^/\s:]+(:\d+)?/?", url):
+            raise UserError(
+                f"--cluster must be a launcher file (.yaml) or HOST:PORT of the Jobs API, got {cluster}; "
+                f"its port is {JOBS_PORT} by default"
+            )
+        yield f"{url.partition('://')[0]}://{host if ':' in host else f'{host}:{JOBS_PORT}'}"
+        return
+    read_launcher_file(path)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [_program(), "dashboard", str(path), "--port", str(port), "--remote-port", str(JOBS_PORT)]
+    tunnel = subprocess.Popen(
+        command,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,  # ssh would take what the user answers us
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        _wait_for(port, tunnel, path)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(tunnel.pid, 15)
+        tunnel.wait()
+
+
+def _wait_for(port: int, tunnel: subprocess.Popen[bytes], path: Path) -> None:
+    deadline = time.monotonic() + _TUNNEL_SECONDS
+    while time.monotonic() < deadline and tunnel.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.3)
+        else:
+            return
+    raise SweepFailed(
+        f"the head of {path} cannot be reached through ssh; is the cluster up? `robustfront cluster up {path}`"
+    )
+
+
+def _check_token(path: Path, values: Mapping[str, Any]) -> None:
+    """A cluster without the token would let anyone who reaches it run anything."""
+    for key in ("head_start_ray_commands", "worker_start_ray_commands"):
+        if not any("RAY_AUTH_MODE=token" in command for command in values.get(key) or []):
+            raise UserError(
+                f"{key} must start Ray with RAY_AUTH_MODE=token, got {path} without it; see configs/cluster"
+            )
+    sources = [Path(source).expanduser() for source in (values.get("file_mounts") or {}).values()]
+    if token_file() not in sources:
+        raise UserError(
+            f"file_mounts must bring the token to the nodes, got {path} without it; "
+            f'add "~/.ray/auth_token": "{token_file()}"'
+        )
+
+
+def _ray(*arguments: str, quiet: bool = False, environment: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(
+        [_program(), *arguments],
+        env={**_environment(), **(environment or {})},
+        text=True,
+        stdout=subprocess.PIPE if quiet else None,
+        stderr=subprocess.STDOUT if quiet else None,
+    )
+    if done.returncode != 0:
+        said = (done.stdout or "").strip().splitlines()
+        reason = f" ({said[-1]})" if said else ""
+        raise SweepFailed(f"`ray {arguments[0]}` failed{reason}; mend that and run the same command again")
+    return done.stdout or ""
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, **auth_environment(), "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+def _program() -> str:
+    beside = Path(sys.executable).with_name("ray")
+    return str(beside) if beside.exists() else shutil.which("ray") or "ray"
+
+
+def _quoted(folder: str) -> str:
+    """For the head's shell, whose ``~`` is not ours."""
+    return re.sub(r"([^A-Za-z0-9_./~-])", r"\\\1", folder)

@@ -1,0 +1,113 @@
+"""A trained model on disk, found by its path or by run and number, and the configuration that it was trained with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from search.config.schema import SweepConfig, load
+from search.errors import UserError
+from search.evaluation.single import RESULT_FILE, TRAIN_FILE
+from search.runs.folder import SWEEP_FILE, Run, command
+from search.runs.store import CHECKPOINTS, Store, is_url, located
+
+SURROGATE: Final = "B0"  # the run's first baseline, from which an audit borrows adversarial examples
+_LEVELS: Final = 2  # from a trial's checkpoints up to its run's folder
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model on disk and the configuration that it was trained with.
+
+    Args:
+        path: A folder of checkpoints, or one of them.
+        config: Of the run, or of ``robustfront train``.
+        home: The folder of the run, or of the training.
+        number: The trial's; None for a training of its own.
+    """
+
+    path: Path
+    config: SweepConfig
+    home: Path
+    number: str | None
+
+    @classmethod
+    def find(cls, checkpoint: str, runs_dir: Path) -> Checkpoint:
+        """A path, or ``RUN/NUMBER`` for a trial of a run. From a store its checkpoints are fetched, and the baseline's.
+
+        Raises:
+            UserError: There is none, or no ``sweep.yaml`` beside it or above.
+            Halted: The store does not answer.
+        """
+        run, _, number = checkpoint.rpartition("/")
+        if is_url(checkpoint):
+            parent, number = Store.split(checkpoint)
+            run = parent.url
+        store, runs_dir, run = located(run, runs_dir)
+        if store is not None and run:
+            store.pull(run, without=[CHECKPOINTS])
+            for needed in dict.fromkeys((number, SURROGATE)):
+                store.pull(f"{run}/{CHECKPOINTS}/{needed}")
+        path = next(
+            (path for path in (Path(checkpoint), runs_dir / run / CHECKPOINTS / number) if path.exists() and number),
+            None,
+        )
+        if path is None:
+            raise UserError(
+                f"CHECKPOINT must be a folder of checkpoints, one of them, or RUN/NUMBER, got {checkpoint}; "
+                f"train one with `{command('train', 'configs/quickstart.yaml', '--param s=1.0 --param m=0.1')}`"
+            )
+        folder = (path if path.is_dir() else path.parent).absolute()
+        for above in (folder, *folder.parents[:_LEVELS]):
+            if (above / SWEEP_FILE).is_file():
+                return cls(path, load(above / SWEEP_FILE), above, folder.name)
+            if (above / TRAIN_FILE).is_file():
+                return cls(path, load(above / TRAIN_FILE), above, None)
+        raise UserError(
+            f"CHECKPOINT must lie below the {SWEEP_FILE} or beside the {TRAIN_FILE} that it was trained with, "
+            f"got {checkpoint}; put that file back"
+        )
+
+    def setting(self) -> Mapping[str, Any] | None:
+        """The loss and its parameters; None where neither a run's ledger nor ``result.json`` tells them."""
+        if self.number is not None:
+            from search.cli.status import read_records
+
+            records = {record.number: record for record in read_records(Run(self.home, self.config))}
+            record = records.get(self.number)
+            return None if record is None else {"loss": record.loss, **record.parameters}
+        result = self.home / RESULT_FILE
+        return json.loads(result.read_text(encoding="utf-8"))["setting"] if result.is_file() else None
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoints are."""
+        return (self.path if self.path.is_dir() else self.path.parent).absolute()
+
+    @property
+    def newest(self) -> Path:
+        """The file with the model.
+
+        Raises:
+            UserError: There is none.
+        """
+        files = sorted(self.path.glob("epoch-*.pt")) if self.path.is_dir() else [self.path]
+        if not files:
+            raise UserError(f"CHECKPOINT must hold a checkpoint, got {self.path}; train one first")
+        return files[-1]
+
+    @property
+    def outcomes(self) -> Path:
+        """Where the training's per-image outcomes are, if it came to its end."""
+        return self.home / "outcomes.npz" if self.number is None else self.home / "outcomes" / f"{self.number}.npz"
+
+    def share(self, *paths: Path) -> None:
+        """As a run's."""
+        Run(self.home, self.config).share(*paths)
+
+    def place(self, kind: str) -> Path:
+        """Where its ``evaluations`` or ``audits`` go."""
+        return self.home / kind.removesuffix("s") if self.number is None else self.home / kind / self.number

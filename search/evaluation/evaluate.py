@@ -1,0 +1,265 @@
+"""A trained model attacked anew: any attacks at any radii, as a table and as curves of accuracy against the radius."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from analysis.records import WORST_CASE
+from analysis.statistics import Interval, student_interval, wilson_interval
+from search.config.schema import SweepConfig, available_cpus, parse_value, replaced
+from search.errors import UserError
+from search.evaluation.checkpoints import Checkpoint
+from search.evaluation.openings import OPENINGS_FILE, check_same_data, fitted, freeze, open_vault
+from search.results.tables import radius_title
+from search.runs.dataset import prepare_dataset
+from search.runs.folder import Run, relative
+from trainables import files as atomic
+from trainables.settings import RobustnessSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+    from trainables.robustness.evaluate import Outcomes
+
+SplitName = Literal["validation", "test"]
+
+
+def configured(
+    config: SweepConfig, attacks: Sequence[str], epsilons: str | None, overrides: Sequence[str]
+) -> SweepConfig:
+    """The configuration with other attacks and radii; what the search sought does not matter any more.
+
+    Args:
+        config: As the model was trained.
+        attacks: Names (``autoattack``) or mappings (``{name: apgd, loss: dlr}``); none for the configuration's own.
+        epsilons: ``0.5,1,1.5``; None for the configuration's own.
+        overrides: ``KEY=VALUE``, as for a sweep.
+
+    Raises:
+        UserError: Something of it is not legal.
+    """
+    values: dict[str, Any] = {}
+    if attacks:
+        named = [parse_value("--attack", text) for text in attacks]
+        values["robustness.attacks"] = [{"name": value} if isinstance(value, str) else value for value in named]
+    if epsilons is not None:
+        values["robustness.epsilon"] = parse_value("--epsilon", f"[{epsilons}]")
+    forgotten = {"objectives": None, "constraints": None, "search.halving": None}
+    return replaced(config, {**forgotten, **values}, overrides)
+
+
+def evaluate_checkpoint(
+    checkpoint: Checkpoint, config: SweepConfig, split: SplitName, output: Path | None, typed: str, console: Console
+) -> None:
+    """Attacks the model, prints the table and writes it, the curves and the outcomes.
+
+    Args:
+        checkpoint: The model.
+        config: Attacks, radii, views and images; data and model as it was trained.
+        split: Which images. The test split is opened, and its opening written into the checkpoint's home.
+        output: Folder to write to; beside the checkpoint where it is None.
+        typed: The command line.
+        console: Where progress and the table are shown.
+
+    Raises:
+        UserError: The data is missing, or the checkpoint cannot be read or is that of another model; for the test
+            split also if the data is not that of the training, or the training has not ended.
+    """
+    data = prepare_dataset(config.data)
+    if split == "test":
+        _check_data(checkpoint, config, data)
+
+    import torch
+
+    from analysis.figures.epsilon import draw_epsilon_curves
+    from trainables.data.splits import load_splits
+    from trainables.robustness.evaluate import evaluate
+    from trainables.training.checkpoint import load_trained, newest
+
+    torch.set_num_threads(available_cpus())
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    splits = load_splits(config.data, device)
+    try:
+        # What is tested is one file, the one whose hash is written down.
+        path = newest(checkpoint.path) if split == "test" else checkpoint.path
+        replicates = load_trained(path, config.problem, splits)
+    except ValueError as error:
+        raise UserError(f"CHECKPOINT: {error}") from None
+    robustness, counted = config.robustness, {}
+    if split == "test":
+        if replicates[0].epoch < config.train.epochs:
+            raise UserError(
+                f"CHECKPOINT must be of a finished training ({config.train.epochs} epochs) for the test split, "
+                f"got epoch {replicates[0].epoch} in {relative(path.absolute())}; train it to the end first"
+            )
+        robustness = fitted(robustness, data["sizes"]["test"])
+        frozen = freeze(path, checkpoint.setting(), checkpoint.home)
+        opened = open_vault(config.data, [frozen], robustness, checkpoint.home, device, typed, console)
+        splits["test"], counted = opened.split, {"openings": opened.times}
+        checkpoint.share(checkpoint.home / OPENINGS_FILE)
+    title = f"{relative(checkpoint.path.absolute())}: {config.model} on {config.data.name}"
+    console.print(f"{title}, {robustness.images} {split} images, {device}", highlight=False, soft_wrap=True)
+    began = time.monotonic()
+    with AttackProgress(console, attack_names(robustness, len(replicates))) as progress:
+        try:
+            outcomes = evaluate(
+                [replicate.model for replicate in replicates],
+                splits[split],
+                robustness,
+                [replicate.seed for replicate in replicates],
+                progress.report,
+            )
+        except ValueError as error:
+            raise UserError(f"robustness.{error}") from None
+    seconds = time.monotonic() - began
+
+    place = checkpoint.place("evaluations")
+    folder = output or (place if split == "validation" else place.with_name(f"{place.name}-test"))
+    folder.mkdir(parents=True, exist_ok=True)
+    frame = accuracy_frame(outcomes)
+    outcomes.save(folder / "outcomes.npz")
+    document = {
+        "checkpoint": str(checkpoint.path),
+        "epoch": replicates[0].epoch,
+        "split": split,
+        **counted,
+        "images": robustness.images,
+        "norm": robustness.norm,
+        "eps_convention": robustness.eps_convention,
+        "views": list(robustness.views),
+        "seeds": list(outcomes.seeds),
+        "seconds": seconds,
+        "accuracies": frame.to_dict("records"),
+    }
+    atomic.write(folder / "evaluation.json", json.dumps(document, indent=2) + os.linesep)
+    images = f"{robustness.images} {split} images"
+    draw_epsilon_curves(frame, folder, title=f"{title}, {images}", axis=radius_title(robustness))
+    checkpoint.share(folder)
+    console.print(accuracy_table(frame, radius_title(robustness)))
+    console.print(f"Written to {relative(folder.absolute())}", highlight=False, soft_wrap=True)
+
+
+def _check_data(checkpoint: Checkpoint, config: SweepConfig, data: Mapping[str, Any]) -> None:
+    """Refuses a test split some of whose images the model may have been trained on."""
+    now, then = (asdict(replace(each.data, root=None)) for each in (config, checkpoint.config))
+    for name, value in now.items():
+        if value != then[name]:
+            raise UserError(
+                f"data.{name} must be that of the training ({then[name]}) for the test split, got {value}; leave it out"
+            )
+    run = Run(checkpoint.home, checkpoint.config)
+    if run.has_manifest:
+        check_same_data(data, run.manifest()["data"])
+
+
+def accuracy_frame(outcomes: Outcomes) -> pd.DataFrame:
+    """Accuracy of each attack on its first view and at worst over its views, and of the worst case, at every radius.
+
+    Returns:
+        Columns ``measure`` (``ATTACK/VIEW``, ``ATTACK/worst``, ``robust_accuracy``), ``epsilon`` (0 for the clean
+        images), ``accuracy``, ``low`` and ``high``, fractions of the attacked images in [0, 1].
+    """
+    import numpy as np
+    import pandas as pd
+
+    images = outcomes.kept.shape[-1]
+    clean = outcomes.clean[:, :images]
+    measures: dict[str, npt.NDArray[np.bool_]] = {
+        name: outcomes.kept[:, a, v] for a in range(len(outcomes.attacks)) for name, v in outcomes.shown(a)
+    }
+    measures[WORST_CASE] = np.asarray(outcomes.kept.all(axis=(1, 2)))
+    rows = []
+    for measure, kept in measures.items():
+        for epsilon, right in [(0.0, clean), *zip(outcomes.epsilons, np.moveaxis(kept, 1, 0), strict=True)]:
+            low, high = _interval(right)
+            accuracy = float(right.mean())
+            rows.append({"measure": measure, "epsilon": epsilon, "accuracy": accuracy, "low": low, "high": high})
+    return pd.DataFrame(rows).sort_values("epsilon", kind="stable").reset_index(drop=True)
+
+
+def _interval(right: npt.NDArray[np.bool_]) -> Interval:
+    """Of an accuracy from outcomes (R, n): over the replicates where there are several, else over the images."""
+    if len(right) > 1:
+        low, high = student_interval(right.mean(axis=1))
+        return Interval(max(low, 0.0), min(high, 1.0))
+    return wilson_interval(int(right.sum()), right.shape[1])
+
+
+def accuracy_table(frame: pd.DataFrame, axis: str) -> Table:
+    """Accuracies in percent, a row a measure and a column a radius, the worst case last and with its intervals."""
+    from analysis.figures.all import measure_label
+
+    table = Table(title=f"Accuracy in % by {axis}", box=SIMPLE_HEAD, min_width=48)
+    table.title_justify = "left"
+    table.add_column("attack, logits that it sees", no_wrap=True)
+    for epsilon in sorted(set(frame["epsilon"])):
+        table.add_column("clean" if epsilon == 0 else f"{epsilon:g}", justify="right", no_wrap=True)
+    for measure in dict.fromkeys(frame["measure"]):
+        if measure != WORST_CASE:
+            rows = frame[frame["measure"] == measure].sort_values("epsilon")
+            table.add_row(measure_label(measure), *(f"{100 * accuracy:.1f}" for accuracy in rows["accuracy"]))
+    table.add_section()
+    worst = frame[frame["measure"] == WORST_CASE].sort_values("epsilon")
+    table.add_row("worst case", *(f"{100 * value:.1f}" for value in worst["accuracy"]), style="bold")
+    table.add_row("  from", *(f"{100 * value:.1f}" for value in worst["low"]), style="dim")
+    table.add_row("  to (95 %)", *(f"{100 * value:.1f}" for value in worst["high"]), style="dim")
+    return table
+
+
+def attack_names(robustness: RobustnessSettings, replicates: int) -> list[str]:
+    """What ``AttackProgress`` says of each run of an attack, in the order in which ``evaluate`` does them."""
+    names = [f"{attack.label}, {view}" for attack in robustness.attacks for view in robustness.views_of(attack)]
+    return [f"{name} (replicate {r})" if replicates > 1 else name for r in range(replicates) for name in names]
+
+
+class AttackProgress:
+    """Which attack runs on which view, how far it is, and how long all of it still takes.
+
+    Args:
+        console: Where it is shown: as a bar on a terminal, elsewhere a line a run.
+        names: Of each run of an attack.
+        lines: Whether there is to be anything where there is no terminal.
+    """
+
+    def __init__(self, console: Console, names: Sequence[str], *, lines: bool = True) -> None:
+        self._names, self._lines = names, lines
+        self._console, self._said = console, 0
+        self._bar = Progress(
+            TextColumn("{task.description:<28}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(self._names[0], total=len(self._names))
+
+    def __enter__(self) -> AttackProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def report(self, done: float, total: int) -> None:
+        """Takes how many runs of an attack are done."""
+        self._bar.update(self._task, completed=done, description=self._names[min(int(done), total - 1)])
+        if self._lines and not self._console.is_terminal and int(done) > self._said:
+            self._console.print(f"[{int(done)}/{total}] {self._names[int(done) - 1]}", highlight=False, markup=False)
+            self._said = int(done)

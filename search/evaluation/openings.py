@@ -1,0 +1,118 @@
+"""The one door through which commands come to the test split: every opening is told and kept in the run's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rich.console import Console
+
+from search.errors import UserError
+from search.runs.folder import relative
+from trainables.data.vault import OPENINGS_FILE as OPENINGS_FILE
+from trainables.data.vault import Frozen as Frozen
+from trainables.data.vault import Opening, open_test_split, read_openings
+from trainables.settings import DataSettings, RobustnessSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from trainables.data.splits import Split
+
+
+class Opened(NamedTuple):
+    """The test split, when it was opened (ISO 8601, UTC), and how often so far for its folder."""
+
+    split: Split
+    when: str
+    times: int
+
+
+def open_vault(
+    data: DataSettings,
+    models: Sequence[Frozen],
+    robustness: RobustnessSettings,
+    folder: Path,
+    device: torch.device,
+    typed: str,
+    console: Console,
+) -> Opened:
+    """The test split, once the opening is on disk and told in one line.
+
+    Args:
+        data: The data set and its split.
+        models: What is evaluated.
+        robustness: How it is attacked.
+        folder: Of the run, or of a single training: where the opening is written.
+        device: Where the images live.
+        typed: The command line.
+        console: Where the line is told.
+
+    Raises:
+        UserError: The opening cannot be written; the split stays closed.
+    """
+    opening, path = Opening(command=typed, models=models, robustness=robustness), relative(folder / OPENINGS_FILE)
+    try:
+        split = open_test_split(data, opening, folder, device)
+    except OSError as error:
+        raise UserError(
+            f"{path} must be writable before the test split is opened, got {error.strerror or error}; make it so"
+        ) from None
+    opened = Opened(split, opening.when, openings(folder))
+    console.print(
+        f"The test split is opened for the {ordinal(opened.times)} time (written to {path})",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return opened
+
+
+def openings(folder: Path) -> int:
+    """How often the test split has been opened for a run or a single training."""
+    return len(read_openings(folder))
+
+
+def freeze(checkpoint: Path, setting: Mapping[str, Any] | None, folder: Path) -> Frozen:
+    """A checkpoint's file as it is now.
+
+    Args:
+        checkpoint: The file.
+        setting: The loss and its parameters, if they are known.
+        folder: Where the opening will be written; the file is told by its path from there.
+    """
+    with checkpoint.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Frozen(checkpoint=os.path.relpath(checkpoint, folder), sha256=digest, setting=setting)
+
+
+def fitted(robustness: RobustnessSettings, images: int) -> RobustnessSettings:
+    """The same attacks on so many test images at most."""
+    return replace(robustness, images=min(robustness.images, images))
+
+
+def check_same_data(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
+    """Refuses a data set that has changed: test images of now may have been training images then.
+
+    Args:
+        now: As from ``prepare_dataset``.
+        then: What the run's manifest says.
+
+    Raises:
+        UserError: Images or sizes differ.
+    """
+    for name in ("name", "sha256", "sizes"):
+        if now[name] != then[name]:
+            raise UserError(
+                f"data must be that of the training for the test split, got another {name} ({now[name]}, "
+                f"then {then[name]}); put it back"
+            )
+
+
+def ordinal(number: int) -> str:
+    """1st, 2nd, 3rd, 4th, 11th, ..."""
+    teens = 10 <= number % 100 < 20
+    return f"{number}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"

@@ -1,0 +1,236 @@
+"""A run's chosen settings on the test split, once each: what ``robustfront pareto RUN --verify`` does and keeps."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from rich.console import Console
+
+from analysis.pareto import Verification, pareto_front
+from analysis.records import TrialRecord
+from search.cli.status import open_ledger
+from search.config.fingerprint import fingerprint, problem_settings
+from search.config.schema import available_cpus
+from search.errors import UserError
+from search.evaluation.evaluate import AttackProgress, attack_names
+from search.evaluation.openings import OPENINGS_FILE, Frozen, check_same_data, fitted, freeze, open_vault, openings
+from search.results.pooling import pooled
+from search.runs.dataset import prepare_dataset
+from search.runs.folder import Run, command, relative
+from search.study.lease import holder
+from search.sweep.progress import describe
+from trainables import files as atomic
+
+if TYPE_CHECKING:
+    from trainables.robustness.evaluate import Outcomes
+
+VERIFICATION_FILE: Final = "verification.json"
+OUTCOMES: Final = "verification"
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One training of a setting, its own trial or further replicates, and the checkpoint that it ended with."""
+
+    record: TrialRecord
+    path: Path
+    frozen: Frozen
+
+
+def read_verification(run: Run, settings: Iterable[TrialRecord]) -> Verification:
+    """What the test split has said so far; opens nothing.
+
+    Args:
+        run: The run.
+        settings: Its trials with all their replicates, as from ``pooled``.
+
+    Returns:
+        Those trials of which every replicate was evaluated, with the attacks that ``sweep.yaml`` names now.
+    """
+    stored, tested = _stored(run), dict[str, TrialRecord]()
+    problem = _problem(run) if stored else None
+    for record in settings:
+        numbers = (record.number, *record.extensions)
+        found = [stored[number] for number in numbers if number in stored and stored[number]["fingerprint"] == problem]
+        # A seed that is missing leaves fewer than the setting's.
+        if found and tuple(seed for entry in found for seed in entry["seeds"]) == record.seeds:
+            replicates = tuple(replicate for entry in found for replicate in entry["replicates"])
+            tested[record.number] = replace(
+                record,
+                objectives={name: float(np.mean([each[name] for each in replicates])) for name in replicates[0]},
+                accuracies={},
+                constraints={},
+                replicates=replicates,
+                images=found[0]["images"],
+            )
+    return Verification(tested, openings(run.folder))
+
+
+def verify_front(run: Run, typed: str, console: Console) -> None:
+    """Evaluates the Pareto-optimal settings and the baselines on the test split, those that have not been yet.
+
+    Args:
+        run: The run; nobody may be driving it, for a setting that is still searched is not frozen.
+        typed: The command line.
+        console: Where progress is shown.
+
+    Raises:
+        UserError: A driver is alive, nothing is complete, the data has changed, or a checkpoint is missing or broken.
+            The test split has not been opened then.
+    """
+    records = _frozen_records(run)
+    data = prepare_dataset(run.config.data)
+    check_same_data(data, run.manifest()["data"])
+    settings = pooled(records, run.config.bounds)
+    chosen = pareto_front(settings, run.config.objectives)
+    if not chosen:
+        raise UserError(
+            f"RUN must have a finished setting for --verify, got {run.name} with none; "
+            f"go on with `{command('resume', run.argument)}`"
+        )
+    chosen += [record for record in settings if record.is_baseline and record.state == "complete"]
+    own = {record.number: record for record in records}
+    parts = [_frozen(run, own[number]) for record in chosen for number in (record.number, *record.extensions)]
+    stored, problem = _stored(run), _problem(run)
+    done = {(number, entry["sha256"]) for number, entry in stored.items() if entry["fingerprint"] == problem}
+    pending = [part for part in parts if (part.record.number, part.frozen.sha256) not in done]
+    if not pending:
+        console.print(f"All {len(chosen)} settings have been evaluated on the test split", highlight=False)
+        return
+    try:
+        _evaluate(run, pending, stored, data["sizes"]["test"], typed, console)
+    except KeyboardInterrupt:
+        go_on = command("pareto", run.argument, "--verify")
+        console.print(f"Interrupted; what is evaluated is kept. Go on with `{go_on}`", highlight=False, soft_wrap=True)
+        raise
+
+
+def _frozen_records(run: Run) -> list[TrialRecord]:
+    with closing(open_ledger(run)) as ledger:
+        driver = holder(ledger.engine, run.name)
+        if driver is not None and driver.alive:
+            raise UserError(
+                f"RUN must not be running for --verify, got {run.name}, which process {driver.pid} on {driver.host} "
+                "drives; the test split is for settings that are chosen, so wait for its end"
+            )
+        return ledger.records()
+
+
+def _frozen(run: Run, record: TrialRecord) -> _Part:
+    from trainables.training.checkpoint import newest
+
+    folder = run.fetched(record.checkpoint or "")
+    try:
+        path = newest(folder)
+    except ValueError:
+        raise UserError(
+            f"the checkpoints of trial {record.number} must be there for --verify, got none in {relative(folder)}; "
+            "put them back"
+        ) from None
+    return _Part(record, path, freeze(path, {"loss": record.loss, **record.parameters}, run.folder))
+
+
+def _evaluate(
+    run: Run, parts: Sequence[_Part], stored: dict[str, dict[str, Any]], images: int, typed: str, console: Console
+) -> None:
+    import torch
+
+    from trainables.data.splits import load_splits
+    from trainables.robustness.evaluate import evaluate
+    from trainables.training.checkpoint import load_trained
+
+    torch.set_num_threads(available_cpus())
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    config, problem = run.config, _problem(run)
+    robustness = fitted(config.robustness, images)
+    splits, loaded = load_splits(config.data, device), []
+    for part in parts:  # all of them, before the split is opened for nothing
+        try:
+            replicates = load_trained(part.path, config.problem, splits)
+        except ValueError as error:
+            raise UserError(f"trial {part.record.number}: {error}") from None
+        if tuple(replicate.seed for replicate in replicates) != part.record.seeds:
+            raise UserError(
+                f"trial {part.record.number}: the checkpoint must be of the seeds {list(part.record.seeds)}, "
+                f"got {relative(part.path)} of {[replicate.seed for replicate in replicates]}; put the right one back"
+            )
+        if part.record.origin is None and replicates[0].epoch < config.train.epochs:
+            raise UserError(
+                f"trial {part.record.number}: the checkpoint must be of epoch {config.train.epochs}, "
+                f"got {relative(part.path)}; put the last one back"
+            )
+        loaded.append(replicates)
+    frozen = [part.frozen for part in parts]
+    opened = open_vault(config.data, frozen, robustness, run.folder, device, typed, console)
+    run.share(run.folder / OPENINGS_FILE)
+    for position, (part, replicates) in enumerate(zip(parts, loaded, strict=True), 1):
+        began, count = time.monotonic(), f"[{position}/{len(parts)}] "
+        names = attack_names(robustness, len(replicates))
+        with AttackProgress(console, [f"{count}{name}" for name in names], lines=False) as progress:
+            outcomes = evaluate(
+                [replicate.model for replicate in replicates],
+                opened.split,
+                robustness,
+                part.record.seeds,
+                progress.report,
+            )
+        path = run.folder / OUTCOMES / f"{part.record.number}.npz"
+        path.parent.mkdir(exist_ok=True)
+        outcomes.save(path)
+        stored[part.record.number] = {
+            **_entry(part, outcomes),
+            "fingerprint": problem,
+            "opened": opened.when,
+            "seconds": time.monotonic() - began,
+        }
+        atomic.write(run.folder / VERIFICATION_FILE, json.dumps(list(stored.values()), indent=2) + os.linesep)
+        run.share(path, run.folder / VERIFICATION_FILE)
+        clean, robust = outcomes.clean_accuracy().mean(), outcomes.robust_accuracy().mean()
+        console.print(
+            f"{count}{describe(part.record)}clean {100 * clean:.1f} %, robust {100 * robust:.1f} % of the test images",
+            highlight=False,
+            markup=False,
+        )
+
+
+def _entry(part: _Part, outcomes: Outcomes) -> dict[str, Any]:
+    accuracies = {
+        "clean_accuracy": outcomes.clean_accuracy(),
+        "robust_accuracy": outcomes.robust_accuracy(),
+        **outcomes.attack_accuracy(),
+        **outcomes.further_accuracy(),
+    }
+    return {
+        "number": part.record.number,
+        "setting": part.frozen.setting,
+        "checkpoint": part.frozen.checkpoint,
+        "sha256": part.frozen.sha256,
+        "seeds": list(outcomes.seeds),
+        "images": {"clean_accuracy": outcomes.clean.shape[-1], "robust_accuracy": outcomes.kept.shape[-1]},
+        "replicates": [
+            {name: float(values[r]) for name, values in accuracies.items()} for r in range(len(outcomes.seeds))
+        ],
+    }
+
+
+def _problem(run: Run) -> str:
+    """Of all that a test number rests on beside its checkpoint."""
+    return fingerprint(problem_settings(run.config, run.manifest()["data"]))
+
+
+def _stored(run: Run) -> dict[str, dict[str, Any]]:
+    path = run.folder / VERIFICATION_FILE
+    if not path.is_file():
+        return {}
+    try:
+        return {entry["number"]: entry for entry in json.loads(path.read_text(encoding="utf-8"))}
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise UserError(f"{relative(path)} must be what --verify wrote, got something else; remove it") from None

@@ -1,0 +1,132 @@
+"""Where a sweep stands: counts, the best of each objective, and the front's hypervolume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from operator import gt, lt
+from typing import Final, Self
+
+from analysis.hypervolume import SearchFront, reference_point
+from analysis.pareto import complete_search_trials
+from analysis.records import TrialRecord
+from search.config.schema import SweepConfig
+from search.results.pooling import pooled
+
+_DEARER: Final = 2.0  # than the dearest baseline: the reference point of a cost
+
+
+class Standing:
+    """Where a sweep stands, trial by trial: what the panel, ``status`` and MLflow's parent run all show.
+
+    ``finished`` are settings of the search itself that are complete or pruned; ``infeasible`` complete ones that miss a
+    constraint; ``best`` the best of each objective among those that miss none; ``reference`` the hypervolume's
+    reference point, empty as long as ``reference_of`` knows none. Where settings have had further replicates, their
+    pooled numbers count; ``extensions`` are the complete trials that gave them.
+
+    Args:
+        config: The sweep.
+    """
+
+    def __init__(self, config: SweepConfig) -> None:
+        self._config = config
+        self._front = SearchFront(config.objectives)
+        self._complete: list[TrialRecord] = []
+        self._complete_baselines: list[TrialRecord] = []
+        self._extensions: list[TrialRecord] = []
+        self.finished = self.pruned = self.infeasible = self.failed = 0
+        self.best: dict[str, TrialRecord] = {}
+        self.reference: dict[str, float] = {}
+        self._find_reference()
+
+    @classmethod
+    def of(cls, records: Iterable[TrialRecord], config: SweepConfig) -> Self:
+        """Where a sweep with these trials stands."""
+        standing = cls(config)
+        for record in records:
+            standing.add(record)
+        return standing
+
+    @property
+    def baselines(self) -> int:
+        """Complete baselines."""
+        return len(self._complete_baselines)
+
+    @property
+    def extensions(self) -> int:
+        """Complete trials of further replicates."""
+        return len(self._extensions)
+
+    @property
+    def hypervolume(self) -> float:
+        """Of the settings that meet the constraints; 0 without a reference point."""
+        return self._front.hypervolume
+
+    def add(self, record: TrialRecord) -> None:
+        """Counts a trial that has ended; one that runs changes nothing."""
+        self.failed += record.state == "failed"
+        if record.is_baseline:
+            if record.state == "complete":
+                self._complete_baselines.append(record)
+                self._find_reference()
+            return
+        if record.kind == "replicates":
+            if record.state == "complete":
+                self._extensions.append(record)
+                self._pool()
+            return
+        if record.origin is None:
+            self.finished += record.state in ("complete", "pruned")
+            self.pruned += record.state == "pruned"
+        for candidate in complete_search_trials([record]):
+            self._complete.append(candidate)
+            self._judge(candidate)
+
+    def _judge(self, candidate: TrialRecord) -> None:
+        self._front.take(candidate)
+        self.infeasible += not candidate.feasible
+        if candidate.feasible:
+            self._compare(candidate)
+
+    def _pool(self) -> None:
+        """Judges all again: a mean over more replicates may be worse, and a front that grows takes nothing back."""
+        self._front, self.best, self.infeasible = SearchFront(self._config.objectives), {}, 0
+        for candidate in pooled([*self._complete, *self._extensions], self._config.bounds):
+            self._judge(candidate)
+        if self.reference:
+            self._front.refer_to(self.reference)
+
+    def _compare(self, candidate: TrialRecord) -> None:
+        for name, direction in self._config.objectives.items():
+            best, better = self.best.get(name), gt if direction == "maximize" else lt
+            if best is None or better(candidate.objectives[name], best.objectives[name]):
+                self.best[name] = candidate
+
+    def _find_reference(self) -> None:
+        if not self.reference:
+            self.reference = reference_of(self._complete_baselines, self._config)
+            if self.reference:
+                self._front.refer_to(self.reference)
+
+
+def reference_of(records: Iterable[TrialRecord], config: SweepConfig) -> dict[str, float]:
+    """The reference point of a run's hypervolume: 0 for an accuracy, for a cost twice that of the dearest baseline.
+
+    A loss or a wall time has no natural worst value. The baselines are trained beside every search, under its budget
+    and on its machine, and no search result moves them: a setting that costs more than twice as much adds nothing.
+    Their further replicates do not move it either.
+
+    Args:
+        records: The run's trials, not pooled.
+        config: The sweep.
+
+    Returns:
+        A coordinate for each objective. Empty if one is a cost and a baseline is missing: the point would
+        still move.
+    """
+    costs = [name for name, direction in config.objectives.items() if direction == "minimize"]
+    baselines = [record.objectives for record in records if record.is_baseline and record.state == "complete"]
+    if costs and (not baselines or len(baselines) < len(config.baselines)):
+        return {}
+    return reference_point(
+        config.objectives, {name: _DEARER * max(objectives[name] for objectives in baselines) for name in costs}
+    )

@@ -1,0 +1,324 @@
+"""What a run gives back: tables, the Pareto-optimal settings, pictures, and their summary for a terminal."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from analysis.hypervolume import hypervolume_trace
+from analysis.pareto import Verification, export, flattered, pareto_front, train_command
+from analysis.records import CLAIMED, VERIFIED, WORST_CASE, TrialRecord, is_accuracy, to_frame, write
+from search.config.schema import SweepConfig
+from search.results.pooling import pooled, verified
+from search.results.standing import Standing, reference_of
+from search.runs.folder import SWEEP_FILE, Run, command, relative
+from search.study.ledger import Ledger
+from search.sweep.progress import clock, short, value_text
+from trainables import files as atomic
+from trainables.settings import RobustnessSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERDICT_STYLES: Final = {"sound": "green", "suspicious": "yellow", "masked": "red"}
+_DRAWING: Final = (
+    "analysis.figures.surfaces",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
+    "mpl_toolkits.mplot3d.art3d",
+    "plotly.graph_objects",
+    "plotly.subplots",
+)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A run's results on disk and in memory, each setting's on all its replicates and as far as audits verify it.
+
+    ``hypervolume`` is of these numbers; ``stopped`` the criterion that ended the search before its budget.
+    """
+
+    records: list[TrialRecord]
+    front: list[TrialRecord]
+    standing: Standing
+    hypervolume: float
+    files: list[Path]
+    stopped: str | None = None
+
+
+def write_tables(run: Run, records: Sequence[TrialRecord]) -> list[Path]:
+    """Writes ``trials.csv``, ``trials.parquet`` and ``pareto.yaml``; quick, so that an interrupted run has them."""
+    write(records, run.folder)
+    front = pareto_front(settings_of(run, records), run.config.objectives)
+    text = export(front, run.config.objectives, "yaml", str(run.folder / SWEEP_FILE))
+    atomic.write(run.folder / "pareto.yaml", text)
+    files = [run.folder / name for name in (SWEEP_FILE, "trials.csv", "trials.parquet", "pareto.yaml")]
+    run.share(*files)
+    return files
+
+
+def settings_of(run: Run, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """One record a setting: the means over all its replicates, and what an audit left of them where there was one."""
+    return verified(pooled(records, run.config.bounds), run.config.bounds)
+
+
+def write_results(run: Run, ledger: Ledger) -> Results:
+    """Writes the tables and draws every picture."""
+    config, records = run.config, ledger.records()
+    settings = settings_of(run, records)
+    trace = hypervolume_trace(settings, config.objectives, reference_of(records, config))
+    files = write_tables(run, records) + draw_figures(run, ledger, records, settings, trace)
+    run.share(*files)
+    return Results(
+        settings,
+        pareto_front(settings, config.objectives),
+        Standing.of(records, config),
+        float(trace["hypervolume"].iloc[-1]) if len(trace) else 0.0,
+        files,
+        ledger.stopped,
+    )
+
+
+@functools.cache
+def preload_drawing() -> None:
+    """Begins to import what draws, in the background, for a sweep whose last trials leave a processor idle."""
+
+    def load() -> None:
+        for module in _DRAWING:
+            importlib.import_module(module)
+
+    threading.Thread(target=load, name="drawing-import", daemon=True).start()
+
+
+def draw_figures(
+    run: Run, ledger: Ledger, records: Sequence[TrialRecord], settings: Sequence[TrialRecord], trace: pd.DataFrame
+) -> list[Path]:
+    """Draws the front, the surfaces, the learning curves and the hypervolume into ``figures``.
+
+    Args:
+        run: The run.
+        ledger: Its ledger.
+        records: Its trials.
+        settings: What ``settings_of`` makes of them.
+        trace: Their ``hypervolume_trace``.
+    """
+    import pandas as pd
+
+    from analysis.figures.all import draw_hypervolume, draw_learning_curves, draw_pareto
+
+    config, title = run.config, picture_title(run)
+    parameters, reference, frame = list(config.ranges), reference_of(records, config), to_frame(settings)
+    epochs = pd.DataFrame(
+        [{"number": record.number, **epoch} for record in settings for epoch in ledger.history(record.number)]
+    )
+    return [
+        *draw_pareto(frame, config.objectives, parameters, run.figures, title=title),
+        *draw_run_surfaces(run, records),
+        *draw_learning_curves(epochs.drop(columns=["time", "seconds"]), frame, parameters, run.figures, title=title),
+        *draw_hypervolume(trace, run.figures, title=title, reference=reference),
+    ]
+
+
+def draw_run_surfaces(run: Run, records: Sequence[TrialRecord]) -> list[Path]:
+    """Draws clean accuracy, robust accuracy and each attack's over the first two parameters: the paper's Figure 4."""
+    from analysis.figures.surfaces import draw_surfaces
+
+    claimed = [replace(record, accuracies=_without_audit(record)) for record in pooled(records, run.config.bounds)]
+    frame = to_frame(claimed)
+    return draw_surfaces(frame, list(run.config.ranges), run.figures, title=picture_title(run))
+
+
+def _without_audit(record: TrialRecord) -> dict[str, float]:
+    """A surface needs many settings; few are audited."""
+    return {name: value for name, value in record.accuracies.items() if name != VERIFIED}
+
+
+def picture_title(run: Run) -> str:
+    """What was measured, e.g. ``LeNet-5 on mnist5k, 15 epochs; L2 epsilon 1.5, 500 images``."""
+    config = run.config
+    robustness = config.robustness
+    return (
+        f"{config.name}: {config.model} on {config.data.name}, {config.train.epochs} epochs; "
+        f"{radius_title(robustness)} = {robustness.epsilons[0]:g}, {robustness.images} images attacked"
+    )
+
+
+def radius_title(robustness: RobustnessSettings) -> str:
+    """What an epsilon is, e.g. ``L2 epsilon (rms)``."""
+    norm = {"l2": "L2", "linf": "L\N{INFINITY}"}[robustness.norm]
+    unit = " (rms)" if robustness.eps_convention == "rms" else ""
+    return f"{norm} \N{GREEK SMALL LETTER EPSILON}{unit}"
+
+
+def print_summary(console: Console, run: Run, results: Results, seconds: float) -> None:
+    """The end of a sweep for a person: the front, the baselines, the pictures, what to type next."""
+    standing = results.standing
+    counts = f"{standing.finished} settings and {standing.baselines} baselines in {clock(seconds)}"
+    failed = f", {standing.failed} failed and were replaced" if standing.failed else ""
+    pruned = f" ({standing.pruned} stopped early)" if standing.pruned else ""
+    further = f", {standing.extensions} of them with further replicates" if standing.extensions else ""
+    missed = f", {standing.infeasible} miss a constraint" if standing.infeasible else ""
+    console.print(f"\n[bold]{run.name}[/bold]: {counts}{pruned}{further}{missed}{failed}", highlight=False)
+    console.print(front_table(run, results.records, results.front))
+    console.print(
+        f"Hypervolume {results.hypervolume:.4f} over the reference point "
+        f"({', '.join(f'{value:g}' for value in standing.reference.values())}). "
+        f"Intervals are 95 %: {_interval_kind(results)}.",
+        highlight=False,
+    )
+    if results.stopped is not None:
+        console.print(stop_note(run, results.stopped), highlight=False, markup=False, soft_wrap=True)
+    console.print()
+    shown = relative(run.folder)
+    for what, text in (
+        ("Pictures", f"{shown / 'figures'}  (overview: surfaces.png, pareto.png; interactive: the .html files)"),
+        ("Records", f"{shown / 'trials.csv'}, {shown / 'pareto.yaml'}"),
+        ("MLflow", command("ui", run.argument)),
+        ("Train the first", _train_first(run, results.front)),
+    ):
+        console.print(f"{what:<16}{text}", highlight=False, soft_wrap=True)
+
+
+def stop_note(run: Run, reason: str) -> str:
+    """Why a search ended before its budget was spent, and how to go on."""
+    return (
+        f"Ended before its {run.config.budget} settings by {reason}; to go on, raise or remove it in "
+        f"{relative(run.folder / SWEEP_FILE)} and `{command('resume', run.argument)}`"
+    )
+
+
+def front_table(
+    run: Run,
+    records: Sequence[TrialRecord],
+    front: Sequence[TrialRecord],
+    verification: Verification | None = None,
+) -> Table:
+    """The Pareto-optimal settings, then the baselines, each accuracy with its interval; what misses a constraint.
+
+    Args:
+        run: Where they are from.
+        records: All its settings.
+        front: The Pareto-optimal ones.
+        verification: What the test split said: below each setting, its accuracies there.
+    """
+    config = run.config
+    baselines = [record for record in records if record.is_baseline and record.state == "complete"]
+    none = bool(front) and not front[0].feasible
+    title = "No setting meets the constraints: the nearest" if none else "Pareto-optimal settings"
+    table = Table(title=f"{title}, and the baselines", box=SIMPLE_HEAD, min_width=64)
+    table.title_justify = table.caption_justify = "left"
+    table.caption = "; ".join(f"{record.number}: {_baseline_note(record)}" for record in baselines)
+    lost = _lost_their_place(records, front, config)
+    audited = any(record.verdict for record in [*front, *lost, *baselines])
+    # From three objectives on, or with what was claimed, a line would be too long for a terminal.
+    gap = "\n" if audited or len(config.objectives) > 2 else " "
+    seeds = ["seeds"] if _shows_seeds(config) else []
+    for name in ("trial", *config.ranges, *seeds):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in config.objectives:
+        unit = f"{gap}% (95 %)" if is_accuracy(name) else ""
+        table.add_column(f"{short(name).replace(' ', gap)}{unit}", justify="right", no_wrap=True)
+    if config.constraints:
+        table.add_column("missed\nby", justify="right", no_wrap=True)
+    if audited:
+        table.add_column("claimed %,\nverdict", justify="right", no_wrap=True)
+        table.caption += "\nrobust: what the audit verified; claimed: what the sweep's own attacks left"
+        table.caption += "\n-: on the front by what it claimed, off it by what holds" if lost else ""
+    tested = verification.trials if verification is not None else {}
+    marked = False
+    for section in (front, lost, baselines):
+        for record in section:
+            cells = _row(record, config, gap, "-" if section is lost else "")
+            cells += [_audit_cell(record)] if audited else []
+            table.add_row(*cells, style="dim" if section is lost else None)
+            if record.number in tested:
+                below = flattered(record, tested[record.number])
+                table.add_row(*_test_row(tested[record.number], below, config, gap), style="dim")
+                marked |= bool(below)
+        table.add_section()
+    if verification is not None and verification.openings:
+        times = "once" if verification.openings == 1 else f"{verification.openings} times"
+        table.caption += f"\ntest: the test split, opened {times} so far"
+        table.caption += "\n*: below validation by more than chance; selection flatters" if marked else ""
+    return table
+
+
+def _test_row(tested: TrialRecord, below: Sequence[str], config: SweepConfig, gap: str) -> list[str]:
+    """A setting's accuracies on the test split; those ``below`` the validation numbers by more than chance marked."""
+    cells = ["test", *("" for _ in config.ranges), *([""] if _shows_seeds(config) else [])]
+    for name in config.objectives:
+        known = name in tested.objectives
+        cells.append(_accuracy(tested, name, gap, "*" if name in below else "") if known else "")
+    return cells
+
+
+def _accuracy(record: TrialRecord, name: str, gap: str, mark: str = "") -> str:
+    low, high = record.interval(name)
+    return f"{100 * record.objectives[name]:.1f}{mark}{gap}({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _lost_their_place(
+    records: Sequence[TrialRecord], front: Sequence[TrialRecord], config: SweepConfig
+) -> list[TrialRecord]:
+    """The settings that are on the front by what they claim alone."""
+
+    def as_claimed(record: TrialRecord) -> TrialRecord:
+        if CLAIMED not in record.accuracies or WORST_CASE not in record.objectives:
+            return record
+        return replace(record, objectives={**record.objectives, WORST_CASE: record.accuracies[CLAIMED]})
+
+    there, by_number = {record.number for record in front}, {record.number: record for record in records}
+    claimed = pareto_front(map(as_claimed, records), config.objectives)
+    return [by_number[record.number] for record in claimed if record.number not in there]
+
+
+def _audit_cell(record: TrialRecord) -> str:
+    if record.verdict is None:
+        return "not audited"
+    style = VERDICT_STYLES[record.verdict]
+    return f"{100 * record.accuracies[CLAIMED]:.1f}\n[{style}]{record.verdict}[/{style}]"
+
+
+def _row(record: TrialRecord, config: SweepConfig, gap: str, mark: str = "") -> list[str]:
+    cells = [f"{mark}{record.number}"]
+    cells += [f"{record.parameters[name]:.4f}" if name in record.parameters else "" for name in config.ranges]
+    if _shows_seeds(config):
+        cells.append(str(len(record.replicates)))
+    for name in config.objectives:
+        accuracy = is_accuracy(name)
+        cells.append(_accuracy(record, name, gap) if accuracy else value_text(name, record.objectives[name]))
+    if config.constraints:
+        cells.append("" if record.feasible else f"{record.violation:.4g}")
+    return cells
+
+
+def _shows_seeds(config: SweepConfig) -> bool:
+    """Whether rows may rest on different numbers of replicates, each with a seed of its own."""
+    return config.search.replicates_for_front is not None
+
+
+def _baseline_note(record: TrialRecord) -> str:
+    return "normalised logits without scale and margin" if record.parameters else f"plain {record.loss}"
+
+
+def _interval_kind(results: Results) -> str:
+    shown = [*results.front, *(record for record in results.records if record.is_baseline)]
+    several = {len(record.replicates) > 1 for record in shown if record.state == "complete"}
+    if several == {True}:
+        return "Student's t over the seeds"
+    one = "Wilson over the images, one seed a setting"
+    return f"Student's t over the seeds where there are several, {one} elsewhere" if True in several else one
+
+
+def _train_first(run: Run, front: Sequence[TrialRecord]) -> str:
+    config = relative(run.folder / SWEEP_FILE)
+    return command(*train_command(front[0], str(config)).split()[1:])

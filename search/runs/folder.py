@@ -1,0 +1,238 @@
+"""A run's folder: where its files are, and how a run is made and found again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from search.cluster.nodes import source_digest, versions
+from search.config.fingerprint import fingerprint, problem_settings
+from search.config.schema import SweepConfig, available_cpus, load
+from search.errors import UserError
+from search.runs.store import CHECKPOINTS, Store, is_url, located, no_ledger, store_of
+from trainables.settings import nearest
+
+RUNS_DIR: Final = Path("runs")
+ARTIFACTS: Final = "mlartifacts"
+SWEEP_FILE: Final = "sweep.yaml"
+MANIFEST_FILE: Final = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One sweep's folder and its resolved configuration."""
+
+    folder: Path
+    config: SweepConfig
+
+    @classmethod
+    def plan(cls, config: SweepConfig, runs_dir: Path) -> Run:
+        """A run that is not there yet. Writes nothing.
+
+        Raises:
+            UserError: A run of this name exists, or its folder could not be written, or, where that is in an object
+                store, the ledger would not be.
+        """
+        folder, store = runs_dir.absolute() / config.name, store_of(runs_dir)
+        if store is not None:
+            if config.storage.url is None:
+                raise UserError(no_ledger(store))
+            store.check()
+            store.pull(f"{config.name}/{SWEEP_FILE}")
+        if folder.exists():
+            raise UserError(
+                f"name must be new in {runs_dir}, got {config.name}; go on with `{command('resume', config.name)}` "
+                "or choose another with --name"
+            )
+        ancestor = next(parent for parent in folder.parents if parent.exists())
+        if not ancestor.is_dir() or not os.access(ancestor, os.W_OK | os.X_OK):
+            raise UserError(f"--runs-dir must be a folder that can be written to, got {runs_dir}; choose another")
+        return cls(folder, config)
+
+    @classmethod
+    def open(cls, run: str, runs_dir: Path) -> Run:
+        """A run that exists: a name under ``runs_dir``, a path, or a URL. From a store all but checkpoints are fetched.
+
+        Raises:
+            UserError: There is none.
+        """
+        folder = cls.find(run, runs_dir)
+        if folder is not None:
+            return cls(folder.absolute(), load(folder / SWEEP_FILE))
+        known = [path.parent.name for path in sorted(runs_dir.glob(f"*/{SWEEP_FILE}"))]
+        hint = nearest(run, known) if known else "start one with `robustfront sweep configs/quickstart.yaml`"
+        raise UserError(f"RUN must be a run under {runs_dir} or its path, got {run}; {hint}")
+
+    @staticmethod
+    def find(run: str, runs_dir: Path) -> Path | None:
+        """The folder that ``open`` opens; None where there is none."""
+        store, runs_dir, run = located(run, runs_dir)
+        if store is not None and "/" not in run:
+            store.pull(run, without=[CHECKPOINTS])
+        return next((folder for folder in (runs_dir / run, Path(run)) if (folder / SWEEP_FILE).is_file()), None)
+
+    def create(self, data: Mapping[str, Any]) -> None:
+        """Makes the folder with ``sweep.yaml`` and ``manifest.json``, whole or not at all.
+
+        Args:
+            data: What the manifest says of the data set.
+
+        Raises:
+            UserError: The folder cannot be written.
+        """
+        staging = self.folder.with_name(f".{self.folder.name}.{os.getpid()}")
+        try:
+            staging.mkdir(parents=True)
+            (staging / SWEEP_FILE).write_text(self.config.to_yaml(), encoding="utf-8")
+            manifest = json.dumps(_manifest(self.config, data), indent=2)
+            (staging / MANIFEST_FILE).write_text(manifest + "\n", encoding="utf-8")
+            staging.rename(self.folder)
+        except OSError as error:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise UserError(
+                f"--runs-dir must be a folder that can be written to, got {self.folder.parent} ({error.strerror}); "
+                "choose another"
+            ) from None
+        self.share(self.folder / SWEEP_FILE, self.folder / MANIFEST_FILE)
+
+    @property
+    def store(self) -> Store | None:
+        """Where the runs really are, if the folder is in a working copy of theirs."""
+        return store_of(self.folder.parent)
+
+    def share(self, *paths: Path) -> None:
+        """Brings files and folders that this process has written below the run's to the store, if there is one.
+
+        Nothing else: what other machines have written since may be older here.
+
+        Raises:
+            Halted: The store does not answer.
+        """
+        store = self.store
+        if store is None:
+            return
+        for path in paths:
+            if path.is_relative_to(self.folder):
+                store.push(f"{self.name}/{path.relative_to(self.folder).as_posix()}")
+
+    def fetched(self, path: str) -> Path:
+        """A file or folder of a trial as a path on this machine, brought from the store if there is one.
+
+        Args:
+            path: As a record has it, relative to the run's folder: perhaps another run's.
+        """
+        within = os.path.normpath(f"{self.name}/{path}")
+        if self.store is not None and not within.startswith(os.pardir):
+            self.store.pull(within)
+        return (self.folder / path).resolve()
+
+    def trial_files(self, path: str) -> str:
+        """What ``Checkpoint.find`` finds a trial's checkpoints by on any node: a path, or a URL.
+
+        Args:
+            path: As for ``fetched``.
+        """
+        within = os.path.normpath(f"{self.name}/{path}")
+        if self.store is None or within.startswith(os.pardir):
+            return str((self.folder / path).resolve())
+        return self.store.path_url(within.replace(f"/{CHECKPOINTS}/", "/"))
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def argument(self) -> str:
+        """What names this run on the command line: its name under ``runs``, its path, or its URL."""
+        if self.store is not None:
+            return self.store.path_url(self.name)
+        return self.name if self.folder.parent == RUNS_DIR.absolute() else str(relative(self.folder))
+
+    @property
+    def storage_url(self) -> str:
+        """Where the ledger is: the configured database, or ``study.db`` in the folder."""
+        return self.config.storage.url or f"sqlite:///{self.folder / 'study.db'}"
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where MLflow records: the configuration's URI, MLFLOW_TRACKING_URI, or ``mlflow.db`` beside the runs."""
+        return self.config.tracking.uri or default_tracking_uri(self.folder.parent)
+
+    @property
+    def artifacts(self) -> Path:
+        """Where MLflow keeps artifacts when it records into a SQLite file."""
+        return self.folder.parent / ARTIFACTS
+
+    @property
+    def has_manifest(self) -> bool:
+        """Whether ``create`` made this folder: a copy of ``sweep.yaml`` alone is no run."""
+        return (self.folder / MANIFEST_FILE).is_file()
+
+    def manifest(self) -> dict[str, Any]:
+        """What ``create`` recorded of code, versions, data, seeds and hardware."""
+        manifest: dict[str, Any] = json.loads((self.folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        return manifest
+
+    @property
+    def figures(self) -> Path:
+        return self.folder / "figures"
+
+
+def runs_folder(text: str | Path) -> Path:
+    """A runs folder as it is given on the command line: a path, or a URL, of which there is a working copy here."""
+    return Store(str(text)).copy if is_url(str(text)) else Path(text)
+
+
+def default_tracking_uri(runs_dir: Path) -> str:
+    """Where MLflow records unless a configuration says otherwise: MLFLOW_TRACKING_URI, or a SQLite file of the runs."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs_dir.absolute() / 'mlflow.db'}"
+
+
+def relative(path: Path) -> Path:
+    """A path as short as it can be typed here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def command(*arguments: str) -> str:
+    """How the user types a robustfront command here: with ``uv run`` before it where this one was started so."""
+    prefix = ["uv", "run"] if "UV_RUN_RECURSION_DEPTH" in os.environ else []
+    return " ".join([*prefix, "robustfront", *arguments])
+
+
+def _manifest(config: SweepConfig, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a number in this run rests on: code, versions, data, seeds and hardware."""
+    resolved = config.to_yaml()
+    return {
+        "name": config.name,
+        "id": uuid.uuid4().hex,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "config_sha256": hashlib.sha256(resolved.encode()).hexdigest(),
+        "code": _git_revision(),
+        "versions": {"robustfront": version("robustfront"), **versions()},
+        "source_sha256": source_digest(),
+        "data": dict(data),
+        "fingerprint": fingerprint(problem_settings(config, data)),
+        "seeds": {"data": config.data.seed, "train": config.train.seed, "search": config.search.seed},
+        "hardware": {"machine": platform.machine(), "system": platform.platform(), "cpus": available_cpus()},
+    }
+
+
+def _git_revision() -> str | None:
+    """The commit of the source tree, marked when it has changes; None outside a git checkout."""
+    here = Path(__file__).parent
+    try:
+        describe = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

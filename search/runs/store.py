@@ -1,0 +1,273 @@
+"""Runs folders that are no folder: an object store, or whatever else pyarrow reaches by a URL (s3://bucket/sweeps).
+
+Every machine works on a copy of its own, in robustfront's cache, and brings what it has written to the store: a worker
+the checkpoint of each epoch, the driver the tables. Another machine takes from there what it needs. An object appears
+whole or not at all, so a checkpoint in the store is as good as one on a shared disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from fnmatch import fnmatch
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from search.errors import Halted, UserError, first_line
+from search.patience import patiently
+from trainables import files as atomic
+
+if TYPE_CHECKING:
+    from pyarrow import fs
+
+CHECKPOINTS: Final = "checkpoints"  # of a run: the greater part of it, and brought trial by trial
+_REMOTE: Final = ".remote"  # in a working copy: the URL of what it is a copy of
+_AWAY_SECONDS: Final = 60.0
+_WHOLE: Final = ("s3", "gcs")  # where an object appears only once it is whole
+
+T = TypeVar("T")
+
+
+class Store:
+    """The runs at a URL, and this machine's working copy of them.
+
+    Paths are relative to both: ``quickstart/checkpoints/7``. A store that does not answer is waited for, a minute.
+
+    Args:
+        url: Of the folder of the runs, as ``pyarrow.fs.FileSystem.from_uri`` takes it. Credentials are looked for where
+            the store's own tools look for them.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+
+    @property
+    def copy(self) -> Path:
+        """This machine's working copy, made if it is not there."""
+        from trainables.data.sources import cache_folder
+
+        readable = re.sub(r"[^A-Za-z0-9._-]+", "-", self.url.split("?")[0]).strip("-")
+        folder = cache_folder() / "runs" / f"{readable}-{hashlib.sha256(self.url.encode()).hexdigest()[:8]}"
+        if not (folder / _REMOTE).is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            atomic.write(folder / _REMOTE, self.url)
+        return folder
+
+    def path_url(self, path: str) -> str:
+        """A path as a URL that ``split`` takes apart again."""
+        base, mark, query = self.url.partition("?")
+        return f"{base}/{path}{mark}{query}"
+
+    @classmethod
+    def split(cls, url: str) -> tuple[Store, str]:
+        """The store and the path, its last part, of ``s3://bucket/sweeps/quickstart``."""
+        base, mark, query = url.partition("?")
+        above, _, name = base.rstrip("/").rpartition("/")
+        return cls(f"{above}{mark}{query}"), name
+
+    def check(self) -> None:
+        """Writes to the store, reads that back, and removes it.
+
+        Raises:
+            UserError: The URL is none, or the store cannot be written to.
+        """
+        probe = f".robustfront-{uuid.uuid4().hex}"
+        try:
+            self._write(probe, probe.encode())
+            found = self._read(probe)
+            self._files.delete_file(self._at(probe))
+        except Exception as error:  # pyarrow's are of many kinds: of the URL, the network, the rights
+            raise UserError(
+                f"--runs-dir must be a folder or a URL that can be written to, got {self.url} ({first_line(error)}); "
+                "check the URL, the network and the credentials"
+            ) from None
+        if found != probe.encode():
+            raise UserError(f"--runs-dir must give back what was written, got {self.url} which does not")
+
+    def read(self, path: str) -> bytes | None:
+        """A file's contents; None where there is none.
+
+        Raises:
+            Halted: The store does not answer.
+        """
+        try:
+            return self._patiently(lambda: self._read(path))
+        except FileNotFoundError:
+            return None
+
+    def pull(self, path: str, without: Sequence[str] = ()) -> None:
+        """Brings a file or a folder here, as far as the store has it and this machine has it not, or an older one.
+
+        Args:
+            path: What to bring.
+            without: Names below it that stay there.
+
+        Raises:
+            Halted: The store does not answer.
+        """
+        copy = self.copy
+        for name, info in self._patiently(lambda: list(self._listed(path))):
+            local = copy / name
+            if _is_below(name, path, without) or (local.is_file() and local.stat().st_mtime_ns >= info.mtime_ns):
+                continue
+            content = self.read(name)
+            if content is None:  # replaced by a newer one meanwhile
+                continue
+            local.parent.mkdir(parents=True, exist_ok=True)
+            temporary = local.with_name(f".{local.name}.{uuid.uuid4().hex}.tmp")
+            temporary.write_bytes(content)
+            os.utime(temporary, ns=(info.mtime_ns, info.mtime_ns))
+            temporary.replace(local)
+
+    def push(self, path: str) -> None:
+        """Brings a file or a folder to the store, as far as this machine's copy differs.
+
+        Raises:
+            Halted: The store does not answer.
+        """
+        here, there = dict(self._local(path)), dict(self._patiently(lambda: list(self._listed(path))))
+        for name, local in sorted(here.items()):
+            before = local.stat()
+            # The mark of a file that is the same there and here is one time of change, the store's.
+            if name in there and (there[name].mtime_ns, there[name].size) == (before.st_mtime_ns, before.st_size):
+                continue
+            content = local.read_bytes()
+            written = self._patiently(lambda name=name, content=content: self._write(name, content))  # type: ignore[misc]
+            if local.stat().st_mtime_ns == before.st_mtime_ns:
+                os.utime(local, ns=(written, written))
+
+    def thin(self, path: str, pattern: str, kept: int) -> None:
+        """Removes all of a folder's files of a pattern but the last ones by name, in the store.
+
+        Raises:
+            Halted: The store does not answer.
+        """
+        names = [name for name, _ in self._patiently(lambda: list(self._listed(path))) if fnmatch(name, pattern)]
+        for name in sorted(names)[:-kept]:
+            self.delete(name)
+
+    def delete(self, path: str) -> None:
+        """Removes a file from the store, if it is there.
+
+        Raises:
+            Halted: The store does not answer.
+        """
+        self._patiently(lambda: self._delete(path))
+
+    def _local(self, path: str) -> Iterator[tuple[str, Path]]:
+        copy = self.copy
+        place = copy / path
+        if place.is_file():
+            yield path, place
+        for file in place.rglob("*"):
+            if file.is_file() and not file.name.startswith("."):  # those are being written
+                yield file.relative_to(copy).as_posix(), file
+
+    def _listed(self, path: str) -> Iterator[tuple[str, fs.FileInfo]]:
+        from pyarrow import fs
+
+        info = self._files.get_file_info(self._at(path))
+        if info.type == fs.FileType.File:
+            yield path, info
+            return
+        everything = fs.FileSelector(self._at(path), allow_not_found=True, recursive=True)
+        for found in self._files.get_file_info(everything):
+            if found.type == fs.FileType.File and not found.base_name.startswith("."):
+                yield found.path[len(self._root) + 1 :], found
+
+    def _read(self, path: str) -> bytes:
+        with self._files.open_input_stream(self._at(path)) as stream:
+            content: bytes = stream.read()
+            return content
+
+    def _write(self, path: str, content: bytes) -> int:
+        """Writes a file, whole or not at all, and returns its time of change."""
+        target = self._at(path)
+        parent, _, name = target.rpartition("/")
+        whole = self._files.type_name in _WHOLE
+        if not whole:
+            self._files.create_dir(parent, recursive=True)
+        written = target if whole else f"{parent}/.{name}.{uuid.uuid4().hex}.tmp"
+        with self._files.open_output_stream(written) as stream:
+            stream.write(content)
+        if not whole:
+            self._files.move(written, target)
+        changed: int = self._files.get_file_info(target).mtime_ns
+        return changed
+
+    def _delete(self, path: str) -> None:
+        with suppress(FileNotFoundError):
+            self._files.delete_file(self._at(path))
+
+    def _at(self, path: str) -> str:
+        return f"{self._root}/{path}"
+
+    @property
+    def _files(self) -> fs.FileSystem:
+        return self._opened[0]
+
+    @property
+    def _root(self) -> str:
+        return self._opened[1]
+
+    @cached_property
+    def _opened(self) -> tuple[Any, str]:
+        from pyarrow import fs
+
+        files, root = fs.FileSystem.from_uri(self.url)
+        return files, root.rstrip("/")
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        try:
+            return patiently(call, _AWAY_SECONDS, _may_pass)
+        except OSError as error:
+            if not _may_pass(error):
+                raise
+            raise Halted(f"{self.url} does not answer: {first_line(error)}") from None
+
+
+def is_url(text: str) -> bool:
+    """Whether a runs folder or a run is given by a URL."""
+    return "://" in text
+
+
+def store_of(runs_dir: Path) -> Store | None:
+    """What a runs folder is a working copy of; None for an ordinary folder."""
+    try:
+        return Store((runs_dir / _REMOTE).read_text(encoding="utf-8"))
+    except OSError:
+        return None
+
+
+def no_ledger(store: Store) -> str:
+    """What is wrong about runs in a store without a database for their ledgers."""
+    return (
+        f"storage.url must be set where --runs-dir is {store.url}, got none: a ledger on this machine's disk would be "
+        "lost with it; give a database server, e.g. postgresql://USER@HOST/DATABASE"
+    )
+
+
+def located(name: str, runs_dir: Path) -> tuple[Store | None, Path, str]:
+    """Where a name leads: the store if there is one, the runs folder on this machine, and the name in it.
+
+    Args:
+        name: Of a run under ``runs_dir``, or its URL.
+        runs_dir: Folder of the runs.
+    """
+    if not is_url(name):
+        return store_of(runs_dir), runs_dir, name
+    store, name = Store.split(name)
+    return store, store.copy, name
+
+
+def _is_below(name: str, path: str, without: Sequence[str]) -> bool:
+    return any(name == f"{path}/{part}" or name.startswith(f"{path}/{part}/") for part in without)
+
+
+def _may_pass(error: Exception) -> bool:
+    return isinstance(error, OSError) and not isinstance(error, FileNotFoundError)

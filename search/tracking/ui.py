@@ -1,0 +1,234 @@
+"""MLflow's own UI over the recorded runs: a lean server on this machine, and a direct link to the sweep.
+
+Nothing here imports MLflow: the server is a process of its own, and what is asked of it goes over its REST interface.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode, urlsplit
+from urllib.request import ProxyHandler, Request, build_opener
+
+from search.errors import SweepFailed, UserError
+from search.tracking.mirror import credentials, is_server, shown, sqlite_file
+from search.tracking.view import experiment_url, sweep_url, view_tag
+
+_START_SECONDS: Final = 120.0
+_STOP_SECONDS: Final = 5.0
+_REQUEST_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.2
+
+
+def serve_ui(
+    uri: str,
+    artifact_root: Path,
+    *,
+    experiment: str,
+    sweep: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 5000,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Shows the link to the recorded runs, and serves them until Ctrl-C where the tracking URI is no server already.
+
+    Args:
+        uri: MLflow's tracking URI.
+        artifact_root: Where artifacts are kept.
+        experiment: The experiment's name.
+        sweep: The sweep to link to; all of the experiment's runs where it is None.
+        host: Address to listen on; the default is reached from this machine only.
+        port: TCP port.
+        say: Prints a line.
+
+    Raises:
+        UserError: The port is in use, nothing has been recorded yet, or the tracking server does not answer.
+        SweepFailed: MLflow's server did not start, or ended by itself.
+    """
+    if is_server(uri):
+        say(link(uri, experiment, sweep))
+        return
+    with _signals_as_interrupt():
+        try:
+            say("Starting MLflow's UI, a few seconds ...")
+            with running_server(uri, artifact_root, host, port) as (server, process):
+                say(f"{link(server, experiment, sweep)}\nCtrl-C stops it.")
+                process.wait()
+                raise SweepFailed(f"MLflow's server ended by itself (exit code {process.returncode}); start it again")
+        except KeyboardInterrupt:
+            say("Stopped.")
+
+
+def link(server: str, experiment: str, sweep: str | None) -> str:
+    """The direct link to a sweep, or to all runs of the experiment.
+
+    Args:
+        server: A running MLflow server's address.
+        experiment: The experiment's name.
+        sweep: The sweep's name.
+
+    Raises:
+        UserError: The server does not answer, or has no such experiment.
+    """
+    try:
+        answer = _ask(server, "experiments/get-by-name", {"experiment_name": experiment})
+    except HTTPError as error:
+        if error.code != 404:
+            raise UserError(
+                f"tracking.uri must be a server that answers, got {shown(server)} ({error}); open it in a browser"
+            ) from None
+        raise UserError(
+            f"tracking.experiment must be one that {shown(server)} knows, got {experiment}; run a sweep first"
+        ) from None
+    except (URLError, OSError, ValueError) as error:
+        raise UserError(
+            f"tracking.uri must be a server that answers, got {shown(server)} ({error}); start it or correct the URI"
+        ) from None
+    experiment_id = str(answer["experiment"]["experiment_id"])
+    if sweep is None:
+        return experiment_url(shown(server), experiment_id)
+    tags = {tag["key"] for tag in answer["experiment"].get("tags", [])}
+    return sweep_url(shown(server), experiment_id, sweep, view=view_tag(sweep) in tags)
+
+
+@contextmanager
+def running_server(
+    uri: str, artifact_root: Path, host: str = "127.0.0.1", port: int = 5000
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """MLflow's server as a process that ends with the ``with`` block, with all that it started.
+
+    Args:
+        uri: The database, as MLflow's backend store URI.
+        artifact_root: Where artifacts of new experiments go.
+        host: Address to listen on.
+        port: TCP port.
+
+    Yields:
+        The server's address, once it answers, and its process.
+
+    Raises:
+        UserError: The port is in use, or there is no database yet.
+        SweepFailed: The server did not start.
+    """
+    database = sqlite_file(uri)
+    if database is not None and not database.is_file():
+        raise UserError(f"there must be recorded runs in {database}, got no such file; run a sweep first")
+    _check_port(host, port)
+    environment = {
+        **os.environ,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        # Background jobs serve MLflow's language model features; they cost most of the start and leave processes.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # Not on the command line, where other users of the machine would see a database's password.
+        "MLFLOW_BACKEND_STORE_URI": uri,
+    }
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
+    command += ["--default-artifact-root", artifact_root.absolute().as_uri()]
+    with tempfile.TemporaryFile() as log:
+        # A session of its own: Ctrl-C reaches us alone, and one signal to the group ends all of the server.
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            server = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            _wait_until_healthy(server, process, log)
+            yield server, process
+        finally:
+            _stop(process)
+
+
+def _wait_until_healthy(server: str, process: subprocess.Popen[bytes], log: Any) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            log.seek(0)
+            lines = log.read().decode(errors="replace").strip().splitlines() or ["no output"]
+            raise SweepFailed(
+                f"MLflow's server did not start: {lines[-1]}; try another --port, or `robustfront doctor`"
+            )
+        try:
+            with _open(f"{server}/health"):
+                return
+        except (URLError, OSError):
+            time.sleep(_POLL_SECONDS)
+    raise SweepFailed(f"MLflow's server did not answer within {_START_SECONDS:.0f} s; try again on a less busy machine")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()
+
+
+def _check_port(host: str, port: int) -> None:
+    if not 1 <= port <= 65535:
+        raise UserError(f"--port must be in [1, 65535], got {port}; 5000 is usual")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise UserError(
+            f"--port must be free on {host}, got {port} ({error.strerror}); choose another, such as --port {port + 1}"
+        ) from None
+
+
+def _open(url: str, headers: Mapping[str, str] | None = None) -> Any:
+    """Opens a page, past any proxy where it is this machine's: a proxy would look for it on its own."""
+    local = urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
+    request = Request(url, headers=dict(headers or {}))
+    return build_opener(*[ProxyHandler({})] if local else []).open(request, timeout=_REQUEST_SECONDS)
+
+
+def _ask(server: str, path: str, query: dict[str, str]) -> dict[str, Any]:
+    known = credentials(server)
+    headers = {"Authorization": f"Basic {b64encode(':'.join(known).encode()).decode()}"} if known else {}
+    with _open(f"{shown(server).rstrip('/')}/api/2.0/mlflow/{path}?{urlencode(query)}", headers) as answer:
+        content = json.load(answer)
+    assert isinstance(content, dict)
+    return content
+
+
+@contextmanager
+def _signals_as_interrupt() -> Iterator[None]:
+    """Ctrl-C (also where a shell in the background had it ignored), SIGTERM and a closed terminal end us alike."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,181 @@
+"""The Tune trainable: one setting, trained and attacked in a worker process that serves many settings in turn."""
+
+from __future__ import annotations
+
+import errno
+import json
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import ray
+from ray import tune
+
+from analysis.records import kind_of
+from search.cluster.nodes import Expected, examine
+from search.errors import Halted
+from search.results.metrics import AUDIT, epoch_metrics, result_values
+from search.runs.store import CHECKPOINTS, Store
+from trainables.candidate import Candidate
+from trainables.settings import Problem, Rungs
+
+if TYPE_CHECKING:
+    from trainables.data.splits import Split
+    from trainables.training.loop import EpochResult
+    from trainables.trial import SettingResult
+
+# Keys of a trial's configuration and of its results; epochs and results are JSON, because Tune flattens mappings.
+NUMBER, SETTING, REPLICATES = "number", "setting", "replicates"
+OWNER, EPOCH, RESULT, FAILURE, HALT = "owner", "epoch", "result", "failure", "halt"
+_DONE: Final = "done"
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
+
+class SettingTrial(tune.Trainable):
+    """Trains the setting in its configuration, an epoch a step, and attacks it in the last step.
+
+    torch is imported in the worker alone: the driver stays light.
+    """
+
+    def setup(  # type: ignore[override]  # tune.with_parameters adds the others
+        self,
+        config: dict[str, Any],
+        problem: Problem,
+        rungs: Rungs | None,
+        folder: str,
+        owner: int,
+        threads: int,
+        cuda: bool,
+        expected: Expected | None = None,
+        store: str | None = None,
+    ) -> None:
+        """Takes the first setting; the data is loaded once for all the settings that this worker will serve.
+
+        Args:
+            config: The first setting and its number.
+            problem: What all settings share.
+            rungs: Where settings are compared during their training: those of the search alone.
+            folder: The run's folder.
+            owner: The epoch of the driver's lease: checkpoints and results carry it.
+            threads: torch threads; as many as the trial has processors.
+            cuda: Whether the trial has a GPU, or a part of one.
+            expected: What this node must have as the driver has it, on a cluster.
+            store: URL of the runs where they are in an object store: the run's folder is then in this node's copy.
+        """
+        self._problem, self._rungs, self._owner = problem, rungs, owner
+        self._store = None if store is None else Store(store)
+        self._folder = Path(folder) if self._store is None else self._store.copy / Path(folder).name
+        self._threads, self._cuda, self._expected = threads, cuda, expected
+        self._splits: Mapping[str, Split] | None = None
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Takes the next setting, in the same process."""
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One epoch, or the robust evaluation; a failure is a result with its reason, not an exception."""
+        return {OWNER: self._owner, **self._step()}
+
+    def _step(self) -> dict[str, Any]:
+        from trainables.training.loop import NonFiniteLoss
+        from trainables.trial import SettingResult
+
+        try:
+            result = next(self._results)
+            if isinstance(result, SettingResult):
+                return {RESULT: json.dumps(self._finished(result)), _DONE: True}
+            return {EPOCH: json.dumps(epoch_metrics(result))}
+        except Halted as halted:
+            return {HALT: str(halted), _DONE: True}
+        except Exception as error:  # whatever a setting can do wrong ends this trial alone
+            if isinstance(error, OSError) and error.errno in _FULL:
+                # No fault of the setting's: every other one would meet it too, and later go on from its checkpoint.
+                return {HALT: f"{error.strerror}: {error.filename or self._folder}", _DONE: True}
+            log = self._folder / "failures" / f"{self._number}.txt"
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(traceback.format_exc(), encoding="utf-8")
+            if self._store is not None:
+                self._store.push(f"{self._path('failures')}.txt")
+            reason = str(error) if isinstance(error, NonFiniteLoss) else f"{type(error).__name__}: {error}"
+            return {FAILURE: reason, _DONE: True}
+
+    def _begin(self, config: Mapping[str, Any]) -> None:
+        self._number: str = config[NUMBER]
+        self._results = self._run(Candidate(**config[SETTING]), config[REPLICATES])
+
+    def _run(self, setting: Candidate, replicates: Sequence[int] | None) -> Iterator[EpochResult | SettingResult]:
+        """Everything that can go wrong in a worker goes wrong in here, so that ``step`` can say it."""
+        import torch
+
+        from trainables.data.splits import load_splits
+        from trainables.trial import run_setting
+
+        device = torch.device("cuda" if self._cuda else "cpu")
+        if self._splits is None:
+            if self._expected is not None:
+                self._examine_node(self._expected)
+            torch.set_num_threads(self._threads)
+            self._splits = load_splits(self._problem.data, device)
+            if self._store is not None:
+                self._store.pull(self._folder.name, without=[CHECKPOINTS])
+        if self._store is not None:
+            self._store.pull(self._path(CHECKPOINTS))
+        for result in run_setting(
+            self._problem,
+            setting,
+            replicates=replicates,
+            device=device,
+            checkpoints=self._checkpoints,
+            owner=self._owner,
+            rungs=self._rungs if kind_of(self._number) == "search" else None,
+            splits=self._splits,
+        ):
+            self._share_checkpoints()
+            yield result
+
+    @staticmethod
+    def _examine_node(wanted: Expected) -> None:
+        """A node that has just joined may get a trial before the driver has had a look at it."""
+        problems = examine(wanted).problems
+        if problems:
+            raise Halted(f"node {ray.util.get_node_ip_address()}: {'; '.join(problems)}")
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self._folder / CHECKPOINTS / self._number
+
+    def _path(self, kind: str) -> str:
+        """Of this trial in the store."""
+        return f"{self._folder.name}/{kind}/{self._number}"
+
+    def _share_checkpoints(self) -> None:
+        """Brings what has just been saved to the store, unless a later owner has been there."""
+        from trainables.training.checkpoint import KEPT, OWNER, PATTERN, check_claim
+
+        if self._store is None:
+            return
+        claimed = self._store.read(f"{self._path(CHECKPOINTS)}/{OWNER}")
+        if claimed is not None and int(claimed) > self._owner:
+            self._store.pull(self._path(CHECKPOINTS))  # also the later owner's claim
+        check_claim(self._checkpoints, self._owner)
+        self._store.push(self._path(CHECKPOINTS))
+        self._store.thin(self._path(CHECKPOINTS), f"*/{PATTERN}", KEPT)
+
+    def _finished(self, result: SettingResult) -> dict[str, Any]:
+        from trainables.training.checkpoint import check_claim
+
+        check_claim(self._checkpoints, self._owner)
+        path = self._folder / "outcomes" / f"{self._number}.npz"
+        path.parent.mkdir(exist_ok=True)
+        result.outcomes.save(path)
+        if self._store is not None:
+            self._store.push(f"{self._path('outcomes')}.npz")
+        values = result_values(result)
+        if self._problem.robustness.gate == "audit":
+            from search.evaluation.audit import audit_trial
+
+            values[AUDIT] = audit_trial(str(self._checkpoints), "quick", self._threads, self._cuda)
+        return values

@@ -1,0 +1,358 @@
+"""A sweep on a virtual clock: the ledger, sampler and halving of a real one, with trials that take no time.
+
+What a trial gives is known beforehand: from a finished run (``Replay``), or from a formula (``tests.benchmarks``). A
+search of hundreds of trials then costs seconds, so that a change to the search can be judged over many seeds:
+
+    run = Run.open("quickstart", Path("runs"))
+    config = load(run.folder / "sweep.yaml", ["search.sampler=nsga2", "search.trials=300"])
+    ledger, simulation = search_again(run, config)
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import optuna
+from optuna.storages import InMemoryStorage
+
+from analysis.hypervolume import hypervolume
+from analysis.pareto import Direction
+from analysis.records import TrialRecord, kind_of
+from search.cli.status import open_ledger
+from search.config.schema import SweepConfig
+from search.errors import UserError
+from search.results.metrics import make_halving, rung_values
+from search.runs.folder import Run
+from search.study.halving import Halving
+from search.study.ledger import Ledger, Task
+from trainables.candidate import Candidate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """What training one setting gives, epoch by epoch.
+
+    Args:
+        seconds: How long each epoch takes, above 0; as many as there are epochs.
+        estimates: The objectives as estimated after each epoch; empty after one that is no rung.
+        objectives: Every number that the final evaluation finds and that can be an objective or a constraint; None
+            where the training is known only up to some epoch.
+        evaluation_seconds: How long the final evaluation takes, at least 0.
+    """
+
+    seconds: Sequence[float]
+    estimates: Sequence[Mapping[str, float]]
+    objectives: Mapping[str, float] | None
+    evaluation_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        assert len(self.seconds) == len(self.estimates) > 0
+
+
+class Surrogate(Protocol):
+    """What stands for training."""
+
+    def curve(self, task: Task) -> Curve:
+        """What training the task's setting would give; always the same for the same task."""
+
+
+class Replay:
+    """A finished run as a surrogate: each setting gives what it gave there, or what the nearest setting did.
+
+    Of replicates these are the means, which is what a search goes by.
+
+    Args:
+        known: Settings of the search and their curves. Of two curves of one setting the first counts.
+        baselines: The same of the baselines. These stand for no other setting: they have no estimates.
+    """
+
+    def __init__(
+        self, known: Sequence[tuple[Candidate, Curve]], baselines: Sequence[tuple[Candidate, Curve]] = ()
+    ) -> None:
+        self._known, self._baselines = list(known), list(baselines)
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> Replay:
+        """The run of a ledger, at the pace that it had there: what its workers waited for is in the epochs' seconds.
+
+        A trial's first epoch is counted from when its slot became free, not from when it was asked for. As many trials
+        at a time as there give every event the time that it had, and so all of them the same order.
+
+        Args:
+            ledger: The run's account; failed trials and those of earlier runs are left out.
+        """
+        trials = _ended(ledger)
+        first, ends = min((trial.started for trial in trials), default=0.0), sorted(trial.ended for trial in trials)
+        known: list[tuple[Candidate, Curve]] = []
+        baselines: list[tuple[Candidate, Curve]] = []
+        for trial in trials:
+            if trial.record.state == "failed" or not trial.history:
+                continue
+            before = bisect_right(ends, trial.started)
+            times = [ends[before - 1] if before else first, *(epoch["time"] for epoch in trial.history)]
+            curve = Curve(
+                seconds=np.diff(times).tolist(),
+                estimates=[rung_values(epoch) or {} for epoch in trial.history],
+                objectives=ledger.measured(trial.record.number) or None,
+                evaluation_seconds=trial.ended - times[-1],
+            )
+            setting = Candidate(trial.record.loss, dict(trial.record.parameters))  # type: ignore[arg-type]
+            (baselines if trial.record.is_baseline else known).append((setting, curve))
+        return cls(known, baselines)
+
+    def curve(self, task: Task) -> Curve:
+        """The curve of this setting; else of the nearest one that was trained to its end.
+
+        Nearest in the parameters, each in units of its spread over the run.
+
+        Raises:
+            ValueError: The run holds no setting of this loss that was trained to its end.
+        """
+        known = self._baselines if kind_of(task.number) == "baseline" else self._known
+        for setting, curve in known:
+            if setting == task.setting:
+                return curve
+        complete = [
+            (setting, curve)
+            for setting, curve in known
+            if setting.loss == task.setting.loss and curve.objectives is not None
+        ]
+        if not complete:
+            raise ValueError(
+                f"the run must hold a setting of {task.setting.loss} that was trained to its end, got none; "
+                "replay a run with more trials"
+            )
+        names = list(task.setting.parameters)
+        points = np.array([[setting.parameters[name] for name in names] for setting, _ in complete])
+        spread = np.ptp(points, axis=0)
+        offsets = points - [task.setting.parameters[name] for name in names]
+        distances = np.linalg.norm(offsets / np.where(spread > 0, spread, 1.0), axis=1)
+        return complete[int(np.argmin(distances))][1]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A trial at a rung.
+
+    Args:
+        time: Virtual seconds since the start.
+        number: The trial.
+        epoch: The rung.
+        goes_on: What the halving said.
+    """
+
+    time: float
+    number: str
+    epoch: int
+    goes_on: bool
+
+
+@dataclass(frozen=True)
+class End:
+    """A trial's end.
+
+    Args:
+        time: Virtual seconds since the start.
+        number: The trial.
+        epochs: Epochs that all trials together had spent by then.
+        objectives: The curve's; None of a stopped trial.
+    """
+
+    time: float
+    number: str
+    epochs: int
+    objectives: Mapping[str, float] | None
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What happened, in order.
+
+    Args:
+        decisions: Every trial at every rung.
+        ends: Every trial's end.
+        epochs: Epochs that were spent, those of unfinished trials among them.
+    """
+
+    decisions: tuple[Decision, ...]
+    ends: tuple[End, ...]
+    epochs: int
+
+    def hypervolume_trace(
+        self, objectives: Mapping[str, Direction], reference: Mapping[str, float]
+    ) -> list[tuple[int, float]]:
+        """How the front's hypervolume grew with the epochs that were spent.
+
+        Args:
+            objectives: Each objective's direction.
+            reference: The reference point.
+
+        Returns:
+            (epochs, hypervolume) at the end of each of the search's trials that was trained to its end: as in a real
+            sweep, no estimate of a stopped trial and no baseline counts.
+        """
+        directions, corner = list(objectives.values()), [reference[name] for name in objectives]
+        points: list[list[float]] = []
+        trace = []
+        for end in self.ends:
+            if end.objectives is not None and kind_of(end.number) == "search":
+                points.append([end.objectives[name] for name in objectives])
+                trace.append((end.epochs, hypervolume(points, directions, corner)))
+        return trace
+
+
+def simulate(
+    ledger: Ledger,
+    surrogate: Surrogate,
+    *,
+    concurrency: int,
+    halving: Halving | None = None,
+    epochs: int | None = None,
+) -> Simulation:
+    """Runs a sweep on a virtual clock, until the ledger has nothing more to start.
+
+    Trials that end an epoch at the same virtual time do so in the order in which they started.
+
+    Args:
+        ledger: Asked for settings and told what they gave, as by a real sweep. Its own times are not the virtual ones,
+            so that ``search.stop.hours`` ends nothing here.
+        surrogate: Stands for training.
+        concurrency: Trials at a time, at least 1.
+        halving: Stops trials; none are stopped without it, and baselines never.
+        epochs: What all trials together may spend; those that would need more stay unfinished. No bound without it.
+
+    Returns:
+        What happened.
+
+    Raises:
+        ValueError: A trial goes on where its curve ends.
+    """
+    assert concurrency >= 1
+    clock, spent, starts = 0.0, 0, itertools.count()
+    decisions: list[Decision] = []
+    ends: list[End] = []
+    # (time, start order, task, curve, epoch): when the epoch ends; the one past the curve is the final evaluation.
+    events: list[tuple[float, int, Task, Curve, int]] = []
+
+    while True:
+        while spent != epochs and len(events) < concurrency and (task := ledger.ask()) is not None:
+            curve = surrogate.curve(task)
+            heapq.heappush(events, (clock + curve.seconds[0], next(starts), task, curve, 1))
+        if not events:
+            break
+        clock, order, task, curve, epoch = heapq.heappop(events)
+        number, last = task.number, len(curve.seconds)
+        if epoch > last:
+            assert curve.objectives is not None
+            objectives = dict(curve.objectives)
+            result = {"objectives": objectives, "replicates": [objectives], "attack_seconds": curve.evaluation_seconds}
+            ledger.finish(number, result)
+            ends.append(End(clock, number, spent, curve.objectives))
+            continue
+        if spent == epochs:
+            continue
+        spent += 1
+        seconds, estimates = curve.seconds[epoch - 1], curve.estimates[epoch - 1]
+        ledger.report(number, {"epoch": epoch, "seconds": seconds, **estimates})
+        if halving is not None and epoch in halving.rungs and kind_of(number) == "search":
+            goes_on = halving.report(number, epoch, estimates)
+            decisions.append(Decision(clock, number, epoch, goes_on))
+            if not goes_on:
+                ledger.prune(number)
+                ends.append(End(clock, number, spent, None))
+                continue
+        if epoch == last and curve.objectives is None:
+            raise ValueError(
+                f"the curve of {task.setting} must reach the training's end, got {last} epochs; it was stopped in the "
+                "run that is replayed: replay one that stopped no trials"
+            )
+        step = curve.seconds[epoch] if epoch < last else curve.evaluation_seconds
+        heapq.heappush(events, (clock + step, order, task, curve, epoch + 1))
+    return Simulation(tuple(decisions), tuple(ends), spent)
+
+
+def search_again(run: Run, config: SweepConfig) -> tuple[Ledger, Simulation]:
+    """Searches what a finished run has trained, with another sampler, seed, budget or halving, on a virtual clock.
+
+    With the run's own configuration everything happens again as it did: the same suggestions, rungs, decisions and
+    results, in the same order, however many trials ran at a time. That holds for a run in which no trial failed and no
+    driver was interrupted; else up to there. Another search meets settings that the run does not know, and is given
+    the nearest one's curve.
+
+    Args:
+        run: A finished run.
+        config: What is searched for and how. Trials at a time are the run's own where it does not say.
+
+    Returns:
+        The new search's ledger, which is in memory alone, and what happened.
+
+    Raises:
+        UserError: ``config`` asks for what the run did not measure.
+        ValueError: As ``simulate`` and ``Replay.curve``.
+    """
+    _check_known(run, config)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with closing(open_ledger(run)) as before:
+        ledger = Ledger(InMemoryStorage(), config, "new")
+        if config.search.warm_start:
+            ledger.take_over(before.earlier_trials())
+        replay, concurrency = Replay.of(before), config.search.concurrency or _concurrency(before)
+    return ledger, simulate(ledger, replay, concurrency=concurrency, halving=make_halving(config))
+
+
+def _check_known(run: Run, config: SweepConfig) -> None:
+    for section in ("data", "model", "loss", "train", "robustness"):
+        if getattr(config, section) != getattr(run.config, section):
+            raise UserError(f"{section} must be as in run {run.name}, got another; change the search alone")
+    if config.search.warm_start not in ([], run.config.search.warm_start):
+        raise UserError(
+            f"search.warm_start must be empty or as in run {run.name}, got {config.search.warm_start}; leave it out"
+        )
+    wanted, there = config.rungs, run.config.rungs
+    if wanted is not None and (
+        there is None or wanted.robustness != there.robustness or not set(wanted.epochs) <= set(there.epochs)
+    ):
+        raise UserError(
+            f"search.halving must compare where run {run.name} did and as it did, got epochs "
+            f"{', '.join(map(str, wanted.epochs))}; replay a run with the same steps and images and "
+            "reduction_factor: 1.0001, which estimates after every epoch and stops no setting"
+        )
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A trial of a run, complete, stopped or failed, and its Unix times; ``ended`` is when its slot became free."""
+
+    record: TrialRecord
+    history: list[dict[str, float]]
+    started: float
+    ended: float
+
+
+def _ended(ledger: Ledger) -> list[_Ended]:
+    """A run's own trials that have ended, baselines first; what came after the search is left out."""
+    trials = []
+    for record in ledger.records():
+        if record.origin is not None or record.started is None or record.finished is None:
+            continue
+        if kind_of(record.number) == "replicates":
+            continue
+        history = ledger.history(record.number)
+        # The decision to stop comes with the epoch, a moment before it is written down.
+        ended = history[-1]["time"] if record.state == "pruned" else record.finished
+        trials.append(_Ended(record, history, record.started, ended))
+    return trials
+
+
+def _concurrency(ledger: Ledger) -> int:
+    """How many trials a run had begun before the first one ended."""
+    trials = _ended(ledger)
+    first_end = min((trial.ended for trial in trials), default=0.0)
+    return max(1, sum(trial.started <= first_end for trial in trials))

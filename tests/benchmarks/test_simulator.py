@@ -1,0 +1,194 @@
+"""The simulator: a sweep on a virtual clock through the real ledger and halving."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from optuna.storages import InMemoryStorage
+
+from analysis.hypervolume import hypervolume
+from search.config.schema import SweepConfig
+from search.study.halving import Halving
+from search.study.ledger import Ledger, Task, open_storage
+from tests.benchmarks.simulator import Curve, End, Replay, Simulation, simulate
+from tests.search.examples import small_config
+from trainables.candidate import Candidate
+
+OBJECTIVES: Mapping[str, Any] = {"clean_accuracy": "maximize", "robust_accuracy": "maximize"}
+EPOCHS = 9
+
+
+class Smooth:
+    """Accuracies that depend on the setting, and approach their end at a pace that does too."""
+
+    def curve(self, task: Task) -> Curve:
+        s, m = task.setting.parameters.get("s", 1.0), task.setting.parameters.get("m", 0.0)
+        end = np.array([0.9 + 0.05 * (2 - s) - m, 0.2 + 0.3 * (s - 1) + 2 * m * (0.1 - m)])
+        grown = 1 - np.exp(-np.arange(1, EPOCHS + 1) * (0.2 + 3 * m))
+        estimates = [dict(zip(OBJECTIVES, row, strict=True)) for row in (end * grown[:, None]).tolist()]
+        return Curve(
+            seconds=[1 + m] * EPOCHS,
+            estimates=estimates,
+            objectives=dict(zip(OBJECTIVES, end.tolist(), strict=True)),
+            evaluation_seconds=0.5,
+        )
+
+
+class Given:
+    """Each setting's seconds an epoch, in the order of the tasks; all else is alike."""
+
+    def __init__(self, seconds: Sequence[float], evaluation_seconds: float = 0.0) -> None:
+        self._seconds, self._evaluation = list(seconds), evaluation_seconds
+
+    def curve(self, task: Task) -> Curve:
+        del task
+        values = {"clean_accuracy": 0.9, "robust_accuracy": 0.5}
+        return Curve(
+            seconds=[self._seconds.pop(0)] * 2,
+            estimates=[values] * 2,
+            objectives=values,
+            evaluation_seconds=self._evaluation,
+        )
+
+
+def new_ledger(folder: Path | None = None, **search: Any) -> Ledger:
+    storage: Any = InMemoryStorage() if folder is None else open_storage(f"sqlite:///{folder / 'study.db'}")
+    return Ledger(storage, config(**search), "new")
+
+
+def config(**search: Any) -> SweepConfig:
+    return small_config(search={"sampler": "random", "trials": 12, **search})
+
+
+def halved(ledger: Ledger, concurrency: int, surrogate: Any = None) -> Simulation:
+    return simulate(ledger, surrogate or Smooth(), concurrency=concurrency, halving=Halving(OBJECTIVES, (1, 3), 3.0))
+
+
+def test_trials_take_their_time_and_slots_are_filled_again_at_once() -> None:
+    simulation = simulate(new_ledger(trials=2), Given([1.0, 3.0, 1.0, 1.0], 0.25), concurrency=2)
+    # B0 and 0, 1 one after the other: two epochs and the evaluation each; B1 beside them, and last of those that end
+    # at one time, because it is 0 that began later.
+    assert [(end.number, end.time, end.epochs) for end in simulation.ends] == [
+        ("B0", 2.25, 2),
+        ("0", 4.5, 5),
+        ("B1", 6.25, 6 + 1),
+        ("1", 6.75, 8),
+    ]
+    assert simulation.epochs == 8
+    assert simulation.decisions == ()
+
+
+def test_what_ends_at_one_time_ends_in_the_order_in_which_the_trials_began() -> None:
+    simulation = simulate(new_ledger(trials=4), Given([1.0] * 6), concurrency=3)
+    assert [end.number for end in simulation.ends] == ["B0", "B1", "0", "1", "2", "3"]
+    uneven = simulate(new_ledger(trials=1), Given([2.0, 4.0, 9.0]), concurrency=2)
+    assert uneven.ends[0] == End(4.0, "B0", 2, uneven.ends[0].objectives)  # before the first epoch of B1
+
+
+def test_the_ledger_holds_what_happened(tmp_path: Path) -> None:
+    ledger = new_ledger(tmp_path, trials=6)
+    simulation = halved(ledger, 2)
+    assert ledger.complete
+    stopped = {end.number for end in simulation.ends if end.objectives is None}
+    assert stopped
+    assert stopped == {decision.number for decision in simulation.decisions if not decision.goes_on}
+    for record in ledger.records():
+        assert record.state == ("pruned" if record.number in stopped else "complete")
+        assert record.epochs == len(ledger.history(record.number))
+    assert simulation.epochs == sum(record.epochs for record in ledger.records())
+    assert {record.number: record.objectives for record in ledger.records()} == {
+        end.number: end.objectives or {} for end in simulation.ends
+    }
+
+
+def test_baselines_are_never_stopped_nor_compared() -> None:
+    class Hopeless(Smooth):
+        def curve(self, task: Task) -> Curve:
+            curve = super().curve(task)
+            if not task.number.startswith("B"):
+                return curve
+            worst = dict.fromkeys(OBJECTIVES, 0.0)
+            return Curve(seconds=curve.seconds, estimates=[worst] * EPOCHS, objectives=worst)
+
+    simulation = halved(new_ledger(), 4, Hopeless())
+    assert not any(decision.number.startswith("B") for decision in simulation.decisions)
+    assert {"B0", "B1"} <= {end.number for end in simulation.ends if end.objectives is not None}
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_the_same_search_again_is_the_same(concurrency: int) -> None:
+    first, second = halved(new_ledger(), concurrency), halved(new_ledger(), concurrency)
+    assert first == second
+    assert {decision.goes_on for decision in first.decisions} == {True, False}
+
+
+def test_rungs_rebuilt_from_the_ledger_decide_as_before() -> None:
+    ledger = new_ledger(trials=20)
+    simulation = halved(ledger, 4)
+    rebuilt = Halving(OBJECTIVES, (1, 3), 3.0)
+    for decision in simulation.decisions:
+        estimates = ledger.history(decision.number)[decision.epoch - 1]
+        assert rebuilt.report(decision.number, decision.epoch, estimates) == decision.goes_on
+
+
+def test_the_epochs_are_a_bound() -> None:
+    simulation = simulate(new_ledger(trials=12), Smooth(), concurrency=4, epochs=2 * EPOCHS + 5)
+    assert simulation.epochs == 2 * EPOCHS + 5
+    whole = simulate(new_ledger(trials=12), Smooth(), concurrency=4, epochs=14 * EPOCHS)
+    assert len(whole.ends) == 14  # the evaluation after the last epoch is still made
+    assert whole == simulate(new_ledger(trials=12), Smooth(), concurrency=4)
+
+
+def test_the_hypervolume_is_that_of_whole_trainings_of_the_search() -> None:
+    simulation = halved(new_ledger(), 2)
+    trace = simulation.hypervolume_trace(OBJECTIVES, dict.fromkeys(OBJECTIVES, 0.0))
+    whole = [end for end in simulation.ends if end.objectives is not None and not end.number.startswith("B")]
+    assert [epochs for epochs, _ in trace] == [end.epochs for end in whole]
+    points = [[end.objectives[name] for name in OBJECTIVES] for end in whole if end.objectives]
+    assert trace[-1][1] == hypervolume(points, ["maximize", "maximize"], [0.0, 0.0])
+    assert [volume for _, volume in trace] == sorted(volume for _, volume in trace)
+
+
+def test_a_replay_answers_with_the_nearest_whole_training() -> None:
+    def curve(value: float, whole: bool = True) -> Curve:
+        values = {"clean_accuracy": value}
+        return Curve(seconds=[1.0], estimates=[values], objectives=values if whole else None)
+
+    near, far, stopped = curve(0.1), curve(0.2), curve(0.3, whole=False)
+    replay = Replay(
+        [
+            (Candidate("i-sce", {"s": 1.0, "m": 0.1}), near),
+            (Candidate("i-sce", {"s": 2.0, "m": 0.05}), far),
+            (Candidate("i-sce", {"s": 1.2, "m": 0.1}), stopped),
+        ],
+        baselines=[
+            (Candidate("cross-entropy", {}), curve(0.4)),
+            (Candidate("i-sce", {"s": 1.0, "m": 0.0}), curve(0.5)),
+        ],
+    )
+
+    def answer(s: float, m: float) -> Curve:
+        return replay.curve(Task("0", Candidate("i-sce", {"s": s, "m": m})))
+
+    assert answer(1.0, 0.1) is near
+    assert answer(1.2, 0.1) is stopped  # known exactly, as far as it goes
+    assert answer(1.2, 0.099) is near
+    assert answer(1.0, 0.001) is far  # not the baseline beside it, which nothing was estimated of
+    assert answer(1.3, 0.05) is far  # a twentieth in m is as far as half of the range
+    assert replay.curve(Task("B0", Candidate("cross-entropy", {}))).objectives == {"clean_accuracy": 0.4}
+    with pytest.raises(ValueError, match=r"must hold a setting of i-sce .* got none"):
+        Replay([(Candidate("cross-entropy", {}), near)]).curve(Task("0", Candidate("i-sce", {"s": 1.0, "m": 0.1})))
+
+
+def test_a_trial_cannot_go_on_where_its_curve_ends() -> None:
+    class Stopped:
+        def curve(self, task: Task) -> Curve:
+            del task
+            return Curve(seconds=[1.0], estimates=[{}], objectives=None)
+
+    with pytest.raises(ValueError, match="must reach the training's end"):
+        simulate(new_ledger(), Stopped(), concurrency=1)

@@ -1,0 +1,108 @@
+"""Configurations: what is read, what is resolved, how a grid lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.config.schema import Range, load, parse
+from search.errors import UserError
+from tests.search.examples import small_config
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_configuration_is_legal_and_is_read_back_as_it_was_resolved(path: Path, tmp_path: Path) -> None:
+    config = load(path)
+    resolved = tmp_path / "sweep.yaml"
+    resolved.write_text(config.to_yaml(), encoding="utf-8")
+    assert load(resolved) == config
+    assert config.name == path.stem
+
+
+def test_the_front_has_no_fewer_replicates_than_the_rest() -> None:
+    config = small_config(train={"replicates": 3}, search={"replicates_for_front": 3})
+    assert config.search.replicates_for_front == 3
+    with pytest.raises(UserError, match=r"^search.replicates_for_front must be at least train.replicates \(3\), got 2"):
+        small_config(train={"replicates": 3}, search={"replicates_for_front": 2})
+
+
+def test_audits_take_what_a_trial_does_as_far_as_nothing_else_is_said() -> None:
+    resources = {"cpus_per_trial": 2, "gpus_per_trial": 0.5}
+    audits = ({}, {"gpus": 0}, {"cpus": 4}, {"cpus": 8, "gpus": 1})
+    data = {"validation_size": 500}
+    found = [small_config(resources=resources, data=data, audit=audit).audit_resources for audit in audits]
+    assert found == [(2, 0.5), (2, 0.0), (4, 0.5), (8, 1.0)]
+    assert small_config(resources=resources).audit_resources == (2, 0.5)
+
+
+def test_the_papers_setting_comes_first_then_the_enqueued_ones() -> None:
+    config = small_config(search={"enqueue": [{"m": 0.05, "s": 1.5}, {"s": 1.0, "m": 0.1}]})
+    assert config.fixed_settings == [{"s": 1.0, "m": 0.1}, {"s": 1.5, "m": 0.05}]
+
+
+def test_a_space_without_the_papers_setting_does_not_try_it() -> None:
+    config = small_config(space={"s": {"low": 1.2, "high": 2.0}})
+    assert config.fixed_settings == []
+
+
+def test_a_grid_is_exact_and_leaves_out_an_open_end() -> None:
+    config = small_config(search={"sampler": "grid", "grid": {"s": 3, "m": 2}, "trials": None})
+    points = {(setting["s"], setting["m"]) for setting in config.fixed_settings}
+    assert points == {(s, m) for s in (1.0, 1.5, 2.0) for m in (0.05, 0.1)}
+    assert config.fixed_settings[0] == {"s": 1.0, "m": 0.1}
+    assert config.budget == 6
+
+
+def test_a_grid_counts_the_enqueued_settings_too() -> None:
+    search = {"sampler": "grid", "grid": {"s": 2, "m": 2}, "trials": None, "enqueue": [{"s": 1.3, "m": 0.02}]}
+    assert small_config(search=search).budget == 5
+
+
+@given(low=st.floats(-1e6, 1e6), width=st.floats(1, 1e6))
+def test_the_open_end_of_a_range_is_left_out_in_single_precision_too(low: float, width: float) -> None:
+    closed, half_open = Range(low=low, high=low + width), Range(low=low, high=low + width, low_exclusive=True)
+    assert closed.contains(low)
+    assert not half_open.contains(low)
+    assert np.float32(half_open.lowest) > np.float32(low)
+    assert half_open.contains(low + 1e-6 * max(abs(low), 1e-6))
+    assert half_open.contains(low + width)
+
+
+def test_m_is_half_open_by_default() -> None:
+    m = small_config().ranges["m"]
+    assert m.lowest > 0
+    assert m.high == 0.1
+
+
+def test_overrides_reach_into_sections_and_are_typed() -> None:
+    config = load(
+        CONFIGS / "quickstart.yaml", ["search.trials=6", "train.learning_rate=1e-3", "data.root=/data"], "other"
+    )
+    assert (config.search.trials, config.train.learning_rate, config.data.root) == (6, 1e-3, "/data")
+    assert config.name == "other"
+
+
+def test_a_key_given_twice_is_an_error_not_a_silent_choice(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("name: a\nname: b\n", encoding="utf-8")
+    with pytest.raises(UserError, match="line 2"):
+        load(path)
+
+
+def test_yaml_runs_no_code(tmp_path: Path) -> None:
+    path, trace = tmp_path / "evil.yaml", tmp_path / "trace"
+    path.write_text(f"name: !!python/object/apply:os.mkdir ['{trace}']\n", encoding="utf-8")
+    with pytest.raises(UserError):
+        load(path)
+    assert not trace.exists()
+
+
+def test_a_misspelt_key_explains_itself_rather_than_the_key_that_is_then_missing() -> None:
+    with pytest.raises(UserError, match=r"nmae must be a known setting.*did you mean name\?"):
+        parse({"nmae": "x", "search": {"trials": 1}})

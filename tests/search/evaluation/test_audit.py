@@ -1,0 +1,208 @@
+"""The audit of a checkpoint from the command line."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import trainables.audit
+from analysis.pages.audit import page
+from search.cli.main import DONE, WRONG_INPUT, run
+from search.evaluation.audit import audit_trial
+from search.evaluation.checkpoints import Checkpoint
+from tests.search.examples import small_config
+from trainables.audit import Profile
+from trainables.robustness.evaluate import Outcomes
+
+SMALL = Profile(
+    name="quick",
+    images=60,
+    steps=4,
+    targets=2,
+    queries=10,
+    draws=5,
+    fab=False,
+    restarts=1,
+    probes=10,
+    planted=2,
+)
+IMAGES = 120
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``robustfront train`` leaves of one replicate on 300 digits, weakly attacked."""
+    folder = tmp_path_factory.mktemp("trained")
+    config = folder / "config.yaml"
+    small = small_config(data={"validation_size": IMAGES}, robustness={"images": 60, "epsilon": 0.5})
+    config.write_text(small.to_yaml(), encoding="utf-8")
+    words = ["train", str(config), "--param", "s=1.0", "--param", "m=0.1", "--output", str(folder / "model")]
+    assert run(words) == DONE
+    return folder / "model"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_profile() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(trainables.audit, "PROFILES", {"quick": SMALL})
+        yield
+
+
+@pytest.fixture(scope="module")
+def audited(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of an audit, and what was printed."""
+    folder, printed = tmp_path_factory.mktemp("audited"), io.StringIO()
+    with redirect_stdout(printed):
+        assert run(["audit", str(trained), "--output", str(folder)]) == DONE
+    return folder, printed.getvalue()
+
+
+def document(folder: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def test_an_audit_judges_what_the_training_claims(trained: Path, audited: tuple[Path, str]) -> None:
+    folder, printed = audited[0], " ".join(audited[1].split())
+    found = document(folder)
+    [replicate] = found["replicates"]
+    outcomes = Outcomes.load(trained / "outcomes.npz")
+    assert (found["images"], found["profile"], found["split"], found["schema"]) == (60, "quick", "validation", 1)
+    assert re.fullmatch(r"[0-9a-f]{64}", found["checkpoint_sha256"])
+    claims = {claim["name"]: claim for claim in replicate["claims"]}
+    assert list(claims) == ["robust_accuracy", "pgd2-ce/normalized", "pgd2-dlr/normalized"]
+    assert claims["robust_accuracy"]["claimed"] == pytest.approx(outcomes.robust_accuracy()[0])
+    assert claims["pgd2-ce/normalized"]["claimed"] == pytest.approx(outcomes.kept[0, 0, 0, 0].mean())
+    for claim in claims.values():
+        assert claim["verified"] == pytest.approx(claim["claimed"] - claim["lost"] / claim["images"])
+        assert claim["verified_low"] <= claim["verified"] <= claim["verified_high"]
+        assert f"{claim['name']}: {claim['sentence']}." in printed
+    assert found["verdict"] in printed
+    with np.load(folder / "audit.npz", allow_pickle=False) as arrays:
+        assert arrays["verified"].shape == arrays["clean"].shape == (1, 60)
+        assert arrays["verified"].mean() == pytest.approx(found["verified"]["accuracy"])
+    for check in replicate["checks"]:
+        assert check["name"] in printed
+        assert check["sentence"]
+        assert check["state"] in ("passed", "failed", "not done")
+
+
+def test_the_page_stands_alone_and_says_the_same(audited: tuple[Path, str]) -> None:
+    text = (audited[0] / "audit.html").read_text(encoding="utf-8")
+    found = document(audited[0])
+
+    class Reader(HTMLParser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tags: list[str] = []
+            self.words: list[str] = []
+            self.links: list[str] = []
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            self.tags.append(tag)
+            self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+
+        def handle_data(self, data: str) -> None:
+            self.words.append(data)
+
+    reader = Reader()
+    reader.feed(text)
+    assert "svg" in reader.tags
+    assert not [link for link in reader.links if not link.startswith("#")]
+    assert not {"script", "link", "iframe", "img"} & set(reader.tags)
+    shown = " ".join(" ".join(reader.words).split())
+    for check in found["replicates"][0]["checks"]:
+        assert " ".join(check["sentence"].split()) in shown
+        assert check["source"] in shown
+    hostile = {**found, "split": "<script>alert(1)</script>"}
+    assert "<script>" not in page(hostile, words={found["verdict"]: "word"}, title="<script>", axis="radius")
+
+
+def test_the_same_audit_is_shown_again_without_running(
+    trained: Path,
+    audited: tuple[Path, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, printed = audited
+    first = (folder / "audit.json").read_bytes()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("it ran")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainables.audit, "audit", refuse)
+        assert run(["audit", str(trained), "--output", str(folder)]) == DONE
+        again = capsys.readouterr().out
+        assert "audited before" in again
+        assert printed[printed.index("Verdict") :] == again[again.index("Verdict") :]
+        assert (folder / "audit.json").read_bytes() == first
+        with pytest.raises(AssertionError, match="it ran"):
+            run(["audit", str(trained), "--seed", "1", "--output", str(folder)])
+
+
+def test_at_another_radius_the_cheap_worst_case_is_the_claim(trained: Path, tmp_path: Path) -> None:
+    words = ["--set", "robustness.epsilon=0.3", "--output", str(tmp_path)]
+    assert run(["audit", str(trained), *words]) == DONE
+    [claim] = document(tmp_path)["replicates"][0]["claims"]
+    assert claim["images"] == 60
+    assert "apgd" in claim["evaluation"]
+    assert document(tmp_path)["radius"] == 0.3
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_runs_audit_uses_a_gpu_exactly_if_it_was_given_one(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, there: bool, given: bool
+) -> None:
+    class Loaded(Exception):
+        pass
+
+    def load(_: object, device: torch.device) -> None:
+        raise Loaded(device.type)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr("trainables.data.splits.load_splits", load)
+    with pytest.raises(Loaded, match="cuda" if given else "cpu"):
+        audit_trial(str(trained), "quick", 1, given)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--profile", "fast"], "Invalid value for '--profile': 'fast'"),
+        (["--images", "59"], "--images must be from 60 (profile quick) to data.validation_size (120), got 59"),
+        (["--images", "121"], "--images must be from 60 (profile quick) to data.validation_size (120), got 121"),
+        (["--set", "model=cnn8"], "CHECKPOINT: model must be the one saved in"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    trained: Path, tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["audit", str(trained), *words, "--output", str(tmp_path / "out")]) == WRONG_INPUT
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert len(errors.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_where_things_are(tmp_path: Path) -> None:
+    config = small_config()
+    trial = Checkpoint(tmp_path / "checkpoints" / "7", config, tmp_path, "7")
+    alone = Checkpoint(tmp_path, config, tmp_path, None)
+    assert trial.place("audits") == tmp_path / "audits" / "7"
+    assert trial.place("evaluations") == tmp_path / "evaluations" / "7"
+    assert trial.outcomes == tmp_path / "outcomes" / "7.npz"
+    assert alone.place("audits") == tmp_path / "audit"
+    assert alone.place("evaluations") == tmp_path / "evaluation"
+    assert alone.outcomes == tmp_path / "outcomes.npz"

@@ -1,0 +1,498 @@
+"""Further replicates of contenders: whose, which, what becomes of the numbers, and that a death changes nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from ruamel.yaml import YAML
+
+from analysis.pareto import Direction, pareto_front
+from analysis.records import TrialRecord, read
+from search.cli.status import open_ledger, read_status
+from search.config.objectives import Constraint
+from search.config.schema import SweepConfig
+from search.results.pooling import contenders, pooled
+from search.results.standing import Standing
+from search.runs.folder import Run
+from search.study.ledger import EarlierTrial, Ledger, Origin, Task, open_storage
+from tests.search.examples import small_config
+from tests.search.study.test_ledger import Died, new_ledger, reopened, url
+from tests.search.sweep.test_driver import PATIENCE, QUICKSTART, SMALL, arguments, environment, robustfront, wait_for
+from trainables.candidate import Candidate
+
+BOTH: dict[str, Direction] = {"clean_accuracy": "maximize", "robust_accuracy": "maximize"}
+Values = tuple[float, float]
+BEFORE = 2 + 9  # trials of ``config``, until extensions begin
+
+
+def config(**sections: Any) -> SweepConfig:
+    """Two baselines and a grid of nine settings; contenders get 3 replicates in place of 1."""
+    search = {"sampler": "grid", "grid": {"s": 3, "m": 3}, "trials": None, "replicates_for_front": 3}
+    return small_config(**{**sections, "search": {**search, **sections.get("search", {})}})
+
+
+def luck(setting: Candidate, replicate: int) -> Values:
+    """What a replicate of a setting gives: its seed decides more than the setting does."""
+    random = Random(f"{sorted(setting.parameters.items())} {replicate}")
+    s = setting.parameters.get("s", 1.0)
+    return 0.90 + 0.02 * s + random.gauss(0, 0.02), 0.5 - 0.1 * s + random.gauss(0, 0.1)
+
+
+def result_of(values: Iterable[Values]) -> dict[str, Any]:
+    """What a trial with these replicates tells the ledger."""
+    replicates = [{"clean_accuracy": clean, "robust_accuracy": robust, "a/raw": robust} for clean, robust in values]
+    mean = {name: float(np.mean([replicate[name] for replicate in replicates])) for name in replicates[0]}
+    attack = mean.pop("a/raw")
+    return {
+        "objectives": mean,
+        "accuracies": {"a/raw": attack},
+        "replicates": replicates,
+        "seeds": list(range(len(replicates))),
+        "images": {"clean_accuracy": 60, "robust_accuracy": 20},
+        "train_seconds": 1.0 * len(replicates),
+        "attack_seconds": 2.0 * len(replicates),
+    }
+
+
+def finish(ledger: Ledger, task: Task, give: Callable[[Candidate, int], Values] = luck) -> None:
+    ledger.finish(task.number, result_of(give(task.setting, r) for r in task.replicates or (0,)))
+
+
+def drive(ledger: Ledger, concurrency: int = 1, random: Random | None = None) -> list[Task]:
+    """Runs a sweep to its end; which of the running trials ends next is random."""
+    random, tasks, running = random or Random(0), list[Task](), list[Task]()
+    while True:
+        while len(running) < concurrency and (task := ledger.ask()) is not None:
+            tasks.append(task)
+            running.append(task)
+        if not running:
+            return tasks
+        finish(ledger, running.pop(random.randrange(len(running))))
+
+
+def own(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    return [record for record in records if record.extends is None]
+
+
+def brute_force_front(values: dict[str, Values]) -> set[str]:
+    def beaten(one: Values) -> bool:
+        return any(other != one and all(a >= b for a, b in zip(other, one, strict=True)) for other in values.values())
+
+    return {number for number, value in values.items() if not beaten(value)}
+
+
+def means(records: Iterable[TrialRecord], replicates: dict[str, set[int]]) -> dict[str, Values]:
+    """Each search trial's mean over given replicates."""
+    found = {}
+    for record in records:
+        if record.kind == "search":
+            setting = Candidate("i-sce", record.parameters)
+            clean, robust = np.mean([luck(setting, r) for r in sorted(replicates[record.number])], axis=0)
+            found[record.number] = (float(clean), float(robust))
+    return found
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_in_the_end_the_front_of_the_means_has_all_its_replicates_and_nothing_was_done_twice(
+    seed: int, concurrency: int, tmp_path: Path
+) -> None:
+    ledger = new_ledger(tmp_path, config())
+    tasks = drive(ledger, concurrency, Random(seed))
+    assert ledger.complete
+    records = ledger.records()
+    extended = [record.extends for record in records if record.extends is not None]
+    assert len(set(extended)) == len(extended)
+    assert {task.replicates for task in tasks if task.number.startswith("R")} == {(1, 2)}
+    assert {task.replicates for task in tasks if not task.number.startswith("R")} == {None}
+    replicates = {record.number: {0, 1, 2} if record.number in extended else {0} for record in own(records)}
+
+    first = brute_force_front(means(records, {number: {0} for number in replicates}))
+    last = brute_force_front(means(records, replicates))
+    assert {"B0", "B1"} | first | last <= set(extended)
+    assert last != first, "luck has to matter, or this test shows nothing"
+    front = pareto_front(pooled(records, ()), BOTH)
+    assert {record.number for record in front} == last
+    for record in front:
+        assert len(record.replicates) == 3
+        assert tuple(record.objectives.values()) == pytest.approx(means([record], replicates)[record.number])
+
+
+def test_extensions_come_after_the_last_trial_and_in_the_order_of_contenders(tmp_path: Path) -> None:
+    ledger = new_ledger(tmp_path, config())
+    tasks = [ledger.ask() for _ in range(BEFORE)]
+    assert ledger.ask() is None
+    for task in tasks[:-1]:
+        assert task is not None
+        finish(ledger, task)
+        assert ledger.extensions().budget == 0
+    assert ledger.ask() is None, "the last trial may still change the front"
+    assert tasks[-1] is not None
+    finish(ledger, tasks[-1])
+    due = [record.number for record in contenders(ledger.records(), BOTH, ())]
+    assert due[:2] == ["B0", "B1"]
+    assert ledger.extensions().budget == len(due)
+    begun = [ledger.ask() for _ in due]
+    assert [task.number for task in begun if task] == [f"R{index}" for index in range(len(due))]
+    assert [ledger.record(task.number).extends for task in begun if task] == due
+    assert [task.setting for task in begun if task] == [
+        Candidate(record.loss, record.parameters)  # type: ignore[arg-type]
+        for record in map(ledger.record, due)
+    ]
+    assert not ledger.complete
+
+
+def test_the_search_is_what_it_is_without_them(tmp_path: Path) -> None:
+    def timeless(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+        return [replace(record, started=None, finished=None) for record in own(records)]
+
+    search = {"sampler": "tpe", "grid": {}, "trials": 14}
+    ledgers = []
+    for name, wanted in (("with", 2), ("without", None)):
+        (tmp_path / name).mkdir()
+        ledger = new_ledger(tmp_path / name, config(search={**search, "replicates_for_front": wanted}))
+        drive(ledger)
+        ledgers.append(ledger)
+    there, without = (ledger.records() for ledger in ledgers)
+    assert timeless(there) == timeless(without)
+    assert len(there) > len(without)
+    counts = ledgers[0].counts()
+    assert (counts.complete, counts.budget) == (14, 14)
+    assert optuna.get_all_study_names(url(tmp_path / "without")) == ["small-baselines", "small"]
+
+
+def test_a_new_driver_for_every_extension_goes_on_with_it_and_begins_the_same_next(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = drive(new_ledger(tmp_path / "whole", config()))
+    tasks, ledger = [], new_ledger(tmp_path, config())
+    while (task := ledger.ask()) is not None:
+        tasks.append(task)
+        if task.replicates is not None:  # its driver dies
+            ledger = reopened(tmp_path, config())
+            assert ledger.ask() == replace(task, orphan=True)
+        finish(ledger, task)
+    assert tasks == whole
+    assert ledger.complete
+
+
+@pytest.mark.parametrize("written", [0, 1])
+def test_a_row_whose_driver_died_before_it_said_what_it_extends_is_used_by_the_next(
+    written: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = drive(new_ledger(tmp_path / "whole", config()))
+    ledger, done = new_ledger(tmp_path, config()), 0
+    for _ in range(BEFORE + 1):
+        task = ledger.ask()
+        assert task is not None
+        finish(ledger, task)
+    write = ledger._storage.set_trial_user_attr
+
+    def write_then_die(*arguments: Any) -> None:
+        nonlocal done
+        if done == written:
+            raise Died
+        done += 1
+        write(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger._storage, "set_trial_user_attr", write_then_die)
+        with pytest.raises(Died):
+            ledger.ask()
+    again = reopened(tmp_path, config())
+    assert [task.number for task in drive(again)] == [task.number for task in whole[BEFORE + 1 :]]
+    assert len(optuna.load_study(storage=url(tmp_path), study_name="small-replicates").trials) == len(whole) - BEFORE
+
+
+def test_a_failed_extension_is_replaced_and_counts_as_a_failure(tmp_path: Path) -> None:
+    settings = config(resources={"max_failures": 1})
+    ledger = new_ledger(tmp_path, settings)
+    while (task := ledger.ask()) is not None and task.replicates is None:
+        finish(ledger, task)
+    assert task is not None
+    budget = ledger.extensions().budget
+    ledger.fail(task.number, "its worker process died")
+    again = ledger.ask()
+    assert again is not None
+    assert (again.number, again.setting, again.replicates) == ("R1", task.setting, (1, 2))
+    assert (ledger.extensions().budget, ledger.extensions().failed, ledger.failures()) == (budget, 1, 1)
+    ledger.fail(again.number, "its worker process died")
+    assert ledger.ask() is None
+    assert ledger.failures_exhausted
+    assert not ledger.complete
+    assert {record.state for record in pooled(ledger.records(), ())} == {"complete"}
+    assert drive(reopened(tmp_path, settings))[0].number == "R2"
+
+
+def test_more_of_them_may_be_wanted_later_and_none_is_forgotten_when_none_is_wanted(tmp_path: Path) -> None:
+    drive(new_ledger(tmp_path, config()))
+    more = reopened(tmp_path, config(search={"replicates_for_front": 5}))
+    assert not more.complete
+    tasks = drive(more)
+    before = {record.number: record for record in more.records()}
+    added = {before[task.number].extends: task.replicates for task in tasks}
+    assert added["B0"] == (3, 4)
+    for record in pareto_front(pooled(more.records(), ()), BOTH):
+        assert len(record.replicates) == 5
+
+    for wanted in (2, None):
+        fewer = reopened(tmp_path, config(search={"replicates_for_front": wanted}))
+        assert fewer.complete
+        assert fewer.ask() is None
+        assert {record.number: record for record in fewer.records()} == before
+    reader = Ledger(open_storage(url(tmp_path), create=False), small_config(search={"trials": 9}), "read")
+    assert {record.number: record for record in reader.records()} == before
+
+
+def test_they_can_be_wanted_of_a_search_that_is_over(tmp_path: Path) -> None:
+    drive(new_ledger(tmp_path, config(search={"replicates_for_front": None})))
+    reader = Ledger(open_storage(url(tmp_path), create=False), config(), "read")
+    assert not reader.complete
+    assert reader.extensions().budget >= 3
+    ledger = reopened(tmp_path, config())
+    assert not ledger.complete
+    assert {task.number[0] for task in drive(ledger)} == {"R"}
+    assert ledger.complete
+
+
+def test_a_budget_that_is_raised_goes_on_with_the_search_first(tmp_path: Path) -> None:
+    search = {"sampler": "random", "grid": {}, "trials": 3}
+    drive(new_ledger(tmp_path, config(search=search)))
+    kinds = [task.number[0] for task in drive(reopened(tmp_path, config(search={**search, "trials": 12})))]
+    assert kinds[:9] == ["3", "4", "5", "6", "7", "8", "9", "1", "1"]
+    assert set(kinds[9:]) <= {"R"}
+
+
+def test_a_search_that_a_criterion_has_ended_is_followed_by_them(tmp_path: Path) -> None:
+    ledger = new_ledger(tmp_path, config(search={"stop": {"device_hours": 1e-9}}))
+    tasks = drive(ledger)
+    assert [task.number for task in tasks[:2]] == ["B0", "B1"]
+    assert ledger.counts().finished < 9
+    assert {"B0", "B1"} <= {record.extends for record in ledger.records()}
+    assert ledger.complete
+
+
+def test_settings_that_miss_a_constraint_are_no_contenders(tmp_path: Path) -> None:
+    settings = config(constraints={"clean_accuracy": ">= 0.99"})
+    ledger = new_ledger(tmp_path, settings)
+    drive(ledger)
+    records = ledger.records()
+    extended = {record.extends for record in records if record.extends is not None}
+    infeasible = {record.number for record in own(records) if not record.feasible and not record.is_baseline}
+    assert {"B0", "B1"} <= extended
+    assert infeasible
+    assert not extended & infeasible
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_trial_that_was_taken_over_is_extended_if_it_is_of_the_same_problem(force: bool, tmp_path: Path) -> None:
+    search = {"sampler": "random", "grid": {}, "trials": 2, "warm_start": ["first"], "warm_start_force": force}
+    ledger = new_ledger(tmp_path, config(search=search))
+    setting = {"loss": "i-sce", "parameters": {"s": 1.5, "m": 0.05}}
+    attributes = {"setting": setting, "result": result_of([(0.999, 0.999)])}
+    now = datetime(2030, 1, 1)
+    ledger.take_over([EarlierTrial(Origin("first", "id", "7", None, None), attributes, now, now)])
+    drive(ledger)
+    assert ledger.complete
+    assert ("0" in {record.extends for record in ledger.records()}) is not force
+
+
+def complete(number: str, values: list[Values], **changes: Any) -> TrialRecord:
+    """A complete trial with these replicates; each takes 10 s of training and 4 s of attacks."""
+    result = result_of(values)
+    fields: dict[str, Any] = {
+        "number": number,
+        "loss": "i-sce",
+        "parameters": {"s": 1.5, "m": 0.05},
+        "state": "complete",
+        "objectives": result["objectives"],
+        "accuracies": result["accuracies"],
+        "replicates": tuple(result["replicates"]),
+        "seeds": tuple(100 * len(values) + seed for seed in result["seeds"]),
+        "train_seconds": 10.0 * len(values),
+        "attack_seconds": 4.0 * len(values),
+        "outcomes": f"outcomes/{number}.npz",
+    }
+    return TrialRecord(**{**fields, **changes})
+
+
+def test_pooled_numbers_are_those_of_all_replicates() -> None:
+    costly = {"clean_accuracy": 0.9, "train_seconds": 10.0}
+    bounds = [Constraint.parse("clean_accuracy", ">= 0.87"), Constraint.parse("attack_seconds", "<= 5")]
+    records = [
+        complete("5", [(0.9, 0.4)], objectives=costly, constraints={"clean_accuracy >= 0.87": -0.03}),
+        complete("6", [(0.8, 0.6)]),
+        complete("R0", [(0.8, 0.5), (0.85, 0.3)], extends="5"),
+        TrialRecord(number="R1", loss="i-sce", parameters={}, state="failed", extends="6", failure="nan"),
+        TrialRecord(number="R2", loss="i-sce", parameters={}, state="running", extends="6"),
+    ]
+    five, six = pooled(records, bounds)
+    assert six is records[1]
+    assert five.number == "5"
+    assert five.outcomes == "outcomes/5.npz"
+    assert five.objectives["clean_accuracy"] == pytest.approx((0.9 + 0.8 + 0.85) / 3)
+    # A replicate takes 10 s, and others have one.
+    assert five.objectives["train_seconds"] == pytest.approx(10.0)
+    assert five.accuracies == {"a/raw": pytest.approx((0.4 + 0.5 + 0.3) / 3)}
+    assert five.constraints == {
+        "clean_accuracy >= 0.87": pytest.approx(0.02),
+        "attack_seconds <= 5": pytest.approx(4 - 5),
+    }
+    assert not five.feasible
+    assert five.seeds == (100, 200, 201)
+    assert (five.train_seconds, five.attack_seconds) == (30.0, 12.0)
+    assert five.extensions == ("R0",)
+    assert [replicate["clean_accuracy"] for replicate in five.replicates] == [0.9, 0.8, 0.85]
+    assert five.interval("clean_accuracy").low < 0.8, "Student's t over three, no longer Wilson over the images"
+
+
+def test_extensions_of_extensions_are_pooled_in_their_order() -> None:
+    costly = {"clean_accuracy": 0.9, "train_seconds": 20.0}
+    records = [
+        complete("B0", [(0.9, 0.4), (0.9, 0.4)], objectives=costly),
+        complete("R3", [(0.8, 0.4)], extends="B0", train_seconds=40.0),
+        complete("R7", [(0.1, 0.4)], extends="B0"),
+    ]
+    (pool,) = pooled(records, ())
+    assert pool.extensions == ("R3", "R7")
+    assert [replicate["clean_accuracy"] for replicate in pool.replicates] == [0.9, 0.9, 0.8, 0.1]
+    # 70 s for four replicates; every setting has two.
+    assert pool.objectives == {"clean_accuracy": pytest.approx(0.675), "train_seconds": pytest.approx(35.0)}
+
+
+def test_whoever_comes_to_the_front_of_the_pooled_numbers_is_a_contender_and_so_stays_who_was_there() -> None:
+    records = [complete("0", [(0.9, 0.4)]), complete("1", [(0.89, 0.39)]), complete("B0", [(0.99, 0.9)])]
+    assert [record.number for record in contenders(records, BOTH, ())] == ["B0", "0"]
+    records.append(complete("R0", [(0.8, 0.3)], extends="0"))
+    found = contenders(records, BOTH, ())
+    assert [record.number for record in found] == ["B0", "0", "1"]
+    assert found[1] is records[0]
+
+
+def test_the_standing_falls_to_the_pooled_numbers_and_does_not_depend_on_the_order() -> None:
+    cost = "train_seconds"
+    costs = small_config(objectives={"clean_accuracy": "maximize", cost: "minimize"}, search={"trials": 2})
+
+    def trial(number: str, clean: float, seconds: float, **changes: Any) -> TrialRecord:
+        objectives = {"clean_accuracy": clean, cost: seconds}
+        return complete(number, [(clean, 0.5)], objectives=objectives, train_seconds=seconds, **changes)
+
+    records = [
+        trial("B0", 0.9, 10.0),
+        trial("B1", 0.9, 8.0),
+        trial("0", 0.96, 10.0),
+        trial("1", 0.95, 10.0),
+    ]
+    standing = Standing.of(records, costs)
+    assert standing.hypervolume == pytest.approx(0.96 * 10)
+    extensions = [trial("R0", 0.5, 90.0, extends="B0"), trial("R1", 0.9, 6.0, extends="0")]
+    for extension in extensions:
+        standing.add(extension)
+    assert standing.reference[cost] == 20, "the baselines' further replicates do not move the reference point"
+    # 0 is now at 0.93 and 8 s, 1 as it was.
+    assert standing.hypervolume == pytest.approx(0.95 * 10 + 0.93 * 2)
+    assert (standing.finished, standing.baselines, standing.extensions) == (2, 2, 2)
+    assert {name: best.number for name, best in standing.best.items()} == {"clean_accuracy": "1", cost: "0"}
+    again = Standing.of([*records[:2], records[2], extensions[1], records[3], extensions[0]], costs)
+    assert again.hypervolume == pytest.approx(standing.hypervolume)
+
+
+EXTENDED = (*SMALL, "search.replicates_for_front=3")
+
+
+def front_of(folder: Path) -> list[dict[str, Any]]:
+    """The exported front, without the commands, which name the folder."""
+    front = YAML(typ="safe").load(folder / "runs" / "quickstart" / "pareto.yaml")
+    return [{name: value for name, value in entry.items() if name != "command"} for entry in front]
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_among_its_extensions_goes_on_to_the_numbers_of_one_that_was_not(tmp_path: Path) -> None:
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    halving = "search.halving={first_epoch: 1, reduction_factor: 2, images: 20}"
+    settings = (*EXTENDED, "search.concurrency=1", "train.epochs=4", "data.train_size=1000", halving)
+    done = robustfront(tmp_path / "whole", "sweep", str(QUICKSTART), settings=settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[replicates 1/" in done.stdout
+
+    folder = tmp_path / "killed"
+    process = subprocess.Popen(
+        arguments("sweep", str(QUICKSTART), settings=settings),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        status = wait_for(
+            folder,
+            lambda status: any(row["number"].startswith("R") and row["epoch"] >= 2 for row in status["running"]),
+        )
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+    (orphan,) = status["running"]
+    again = robustfront(folder, "resume", "quickstart")
+    assert again.returncode == 0, again.stdout + again.stderr
+
+    columns = ["number", "kind", "extends", "state", "epochs", "replicates", "seeds", *BOTH]
+    tables = [read(tmp_path / name / "runs" / "quickstart")[columns] for name in ("whole", "killed")]
+    assert tables[0].equals(tables[1])
+    trials = tables[0].set_index("number")
+    assert orphan["number"] in trials.index
+    assert set(trials.loc[trials["kind"] == "replicates", "replicates"]) == {2}
+    assert {"B0", "B1"} <= set(trials["extends"].dropna())
+    ledger = open_ledger(Run.open("quickstart", folder / "runs"))
+    for number, row in trials[trials["kind"] == "replicates"].iterrows():
+        assert (row["state"], row["epochs"]) == ("complete", 4)
+        assert not any("robust_estimate" in epoch for epoch in ledger.history(str(number))), "they meet no rung"
+    assert any("robust_estimate" in epoch for epoch in ledger.history("0"))
+
+    front = front_of(folder)
+    assert front == front_of(tmp_path / "whole")
+    for entry in front:
+        number = str(entry["number"])
+        parts = trials[(trials.index == number) | (trials["extends"] == number)]
+        assert entry["replicates"] == 3
+        assert entry["seeds"] == [int(seed) for seeds in parts["seeds"] for seed in seeds.split()]
+        weighted = (parts["clean_accuracy"] * parts["replicates"]).sum() / 3
+        assert entry["clean_accuracy"] == pytest.approx(weighted)
+
+    final = read_status("quickstart", folder / "runs", verify=True).to_json()
+    assert final["differences"] == []
+    extensions = int((trials["kind"] == "replicates").sum())
+    assert final["replicates_for_front"] == {"complete": extensions, "budget": extensions}
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("robustfront")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert parent.data.metrics["hypervolume"] == pytest.approx(final["hypervolume"])
+    children = {run.data.tags["robustfront.extends"] for run in runs if "robustfront.extends" in run.data.tags}
+    assert children == set(trials["extends"].dropna())
+
+    # The command of an exported setting gives the pooled numbers again.
+    *_, command = next(line for line in again.stdout.splitlines() if line.startswith("Train the first")).partition(
+        "train"
+    )
+    assert "--set train.replicates=3" in command
+    trained = robustfront(folder, "train", *command.split(), "--output", "again")
+    assert trained.returncode == 0, trained.stderr
+    result = json.loads((folder / "again" / "result.json").read_text())
+    assert result["seeds"] == front[0]["seeds"]
+    for name in BOTH:
+        assert result["objectives"][name] == front[0][name]

@@ -1,0 +1,99 @@
+"""What a sampler looks back on when a search has grown long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search.config.schema import SweepConfig
+from search.study.history import MODELLED, History, recent_and_best
+from search.study.ledger import Ledger, open_storage
+from tests.search.examples import result, small_config
+
+STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
+
+
+def trial(number: int, state: TrialState) -> FrozenTrial:
+    values = [0.9 - 0.001 * number, 0.1 + 0.001 * number] if state == TrialState.COMPLETE else None
+    made = create_trial(state=state, values=values)
+    made.number = number
+    return made
+
+
+@given(states=st.lists(st.sampled_from(STATES), max_size=40), most=st.integers(2, 12), data=st.data())
+def test_the_latest_and_the_front_are_seen_and_all_that_runs(
+    states: list[TrialState], most: int, data: st.DataObject
+) -> None:
+    trials = [trial(number, state) for number, state in enumerate(states)]
+    unfinished = [one for one in trials if one.state == TrialState.RUNNING]
+    finished = [one for one in trials if one.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    complete = [one for one in finished if one.state == TrialState.COMPLETE]
+    front = data.draw(st.permutations(complete))[: data.draw(st.integers(0, len(complete)))]
+    seen = recent_and_best(reversed(trials), unfinished, front, most)
+
+    numbers = [one.number for one in seen]
+    assert numbers == sorted(set(numbers))
+    assert [one for one in seen if one.state == TrialState.RUNNING] == unfinished
+    kept = [one for one in seen if one.state != TrialState.RUNNING]
+    assert len(kept) == min(most, len(finished))
+    assert all(one in finished for one in kept)
+    best = [one for one in kept if one in front]
+    assert len(best) >= min(len(front), most // 2)
+    others = [one.number for one in kept if one not in front]
+    latest = [one.number for one in finished if one not in front]
+    assert others == latest[len(latest) - len(others) :]
+    if len(front) >= 2 and most >= 4:  # its ends are what the objectives' best are
+        ends = [one.number for one in front]
+        assert {min(ends), max(ends)} <= set(numbers)
+
+
+def test_a_study_with_a_history_gives_its_sampler_that_and_nothing_else() -> None:
+    study = optuna.create_study(directions=["maximize", "maximize"])
+    for _ in range(3):
+        study.tell(study.ask(), [0.5, 0.5])
+    history = History(study, study.trials[1:])
+    assert [one.number for one in history.get_trials()] == [1, 2]
+    assert history.get_trials(states=(TrialState.RUNNING,)) == []
+    assert history.ask().number == 3
+    assert len(study.trials) == 4
+
+
+def config(sampler: str = "tpe", trials: int = 24) -> SweepConfig:
+    return small_config(search={"sampler": sampler, "trials": trials})
+
+
+def finish(ledger: Ledger, most: int = 100) -> list[str]:
+    settings = []
+    while len(settings) < most and (task := ledger.ask()) is not None:
+        settings.append(repr(task.setting))
+        s, m = task.setting.parameters.get("s", 1.0), task.setting.parameters.get("m", 0.0)
+        ledger.finish(task.number, result(round(0.99 - (s - 1.3) ** 2, 2), round(0.5 - 10 * (m - 0.04) ** 2, 2)))
+    return settings
+
+
+def test_a_bounded_model_is_the_whole_one_until_the_search_is_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(most: int) -> list[str]:
+        monkeypatch.setitem(MODELLED, "tpe", most)
+        return finish(Ledger(open_storage("sqlite://"), config(), "new"))
+
+    whole, bounded = search(1000), search(12)
+    assert bounded[:15] == whole[:15]  # two baselines, twelve to look back on, and the one that is asked for with them
+    assert bounded != whole
+
+
+def test_a_resumed_search_with_a_bounded_model_suggests_what_an_uninterrupted_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MODELLED, "tpe", 12)
+    whole = finish(Ledger(open_storage("sqlite://"), config(), "new"))
+    pieces: list[str] = []
+    while len(pieces) < len(whole):
+        ledger = Ledger(open_storage(f"sqlite:///{tmp_path / 'pieces'}"), config(), "resume")
+        ledger.adopt()
+        pieces += finish(ledger, most=9)
+    assert pieces == whole

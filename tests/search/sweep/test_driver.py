@@ -1,0 +1,453 @@
+"""A real small sweep from the command line to its pictures, its interruption and its resumption."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+
+from analysis.records import read
+from search.cli.status import open_ledger, read_status
+from search.config.schema import load
+from search.errors import Interrupted, UserError
+from search.results.metrics import rung_objectives
+from search.runs.folder import Run
+from search.study.halving import Halving
+from search.study.lease import Lease
+from search.study.ledger import open_storage
+from search.sweep.driver import _signals
+from search.sweep.tune import rebuilt
+
+QUICKSTART = Path(__file__).parents[3] / "configs" / "quickstart.yaml"
+SMALL = (
+    "train.epochs=2",
+    "data.train_size=300",
+    "data.validation_size=60",
+    "robustness.attacks=[{name: pgd, steps: 3}, {name: pgd, loss: dlr, steps: 3}]",
+    "robustness.images=20",
+    "search.trials=3",
+    "audit=null",
+)
+PATIENCE = 240  # seconds; a shared machine may be slow
+
+
+def arguments(*words: str, settings: Sequence[str] = ()) -> list[str]:
+    overrides = [word for setting in settings for word in ("--set", setting)]
+    return [sys.executable, "-c", "from search.cli.main import main; main()", *words, *overrides]
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+
+
+def robustfront(folder: Path, *words: str, settings: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        arguments(*words, settings=settings),
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A sweep that has run, and what it printed."""
+
+    folder: Path
+    output: str
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "runs" / "quickstart"
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        return read(self.run)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("sweep")
+    done = robustfront(folder, "sweep", str(QUICKSTART), settings=SMALL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""  # no noise of the libraries, no stray warnings
+    return Finished(folder, done.stdout)
+
+
+def test_it_says_what_it_does_and_what_it_found(finished: Finished) -> None:
+    output = finished.output
+    assert output.startswith("starting Ray ...\n")
+    assert len(re.findall(r"^\[\d/3\] (?:trial|baseline) ", output, re.MULTILINE)) == 5
+    assert "Pareto-optimal settings" in output
+    assert re.search(r"^MLflow +(uv run )?robustfront ui quickstart$", output, re.MULTILINE)
+    assert "runs/quickstart/figures" in output
+
+
+def test_records_ledger_and_outcomes_agree(finished: Finished) -> None:
+    trials = finished.trials.set_index("number")
+    assert sorted(trials.index) == ["0", "1", "2", "B0", "B1"]
+    assert (trials["state"] == "complete").all()
+    assert (trials["epochs"] == 2).all()
+    assert trials.loc["0", ["s", "m"]].tolist() == [1.0, 0.1]
+    for name, prefix in (("quickstart", ""), ("quickstart-baselines", "B")):
+        study = optuna.load_study(study_name=name, storage=f"sqlite:///{finished.run / 'study.db'}")
+        for trial in study.trials:
+            row = trials.loc[f"{prefix}{trial.number}"]
+            assert trial.values == [row["clean_accuracy"], row["robust_accuracy"]]
+    for number, row in trials.iterrows():
+        with np.load(finished.run / "outcomes" / f"{number}.npz", allow_pickle=False) as outcomes:
+            kept = outcomes["kept"]
+            assert kept.shape == (1, 2, 2, 1, 20)
+            assert kept.all(axis=(1, 2, 3)).mean() == pytest.approx(row["robust_accuracy"])
+            assert outcomes["clean"].mean() == pytest.approx(row["clean_accuracy"])
+
+
+def test_all_settings_share_their_seed(finished: Finished) -> None:
+    assert finished.trials["seeds"].nunique() == 1
+
+
+def test_mlflow_has_one_child_a_trial(finished: Finished) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{finished.folder / 'runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("robustfront")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert len(parents) == 1
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parents[0].info.run_id}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    trials = finished.trials.set_index("number")
+    assert sorted(run.data.tags["robustfront.number"] for run in children) == sorted(trials.index)
+    for run in children:
+        row = trials.loc[run.data.tags["robustfront.number"]]
+        assert run.data.metrics["robust_accuracy"] == row["robust_accuracy"]
+        assert len(client.get_metric_history(run.info.run_id, "train_loss")) == 2
+        if not pd.isna(row["s"]):
+            assert float(run.data.params["s"]) == row["s"]
+
+
+def test_the_pictures_are_there(finished: Finished) -> None:
+    names = {path.name for path in (finished.run / "figures").iterdir()}
+    assert {"pareto.png", "pareto.html", "surfaces.png", "surfaces.html", "surface-clean_accuracy.png"} <= names
+    assert {"surface-robust_accuracy.png", "learning-curves.png"} <= names
+    assert "surface-pgd3-dlr-worst.png" not in names, "of one attack that is the robust accuracy"
+
+
+def test_the_manifest_says_what_the_numbers_rest_on(finished: Finished) -> None:
+    manifest = json.loads((finished.run / "manifest.json").read_text())
+    assert manifest["versions"]["torchattacks"] == "3.5.1"
+    assert len(manifest["data"]["sha256"]) == 64
+    assert manifest["data"]["sizes"] == {"test": 500, "validation": 60, "train": 300}
+    assert load(finished.run / "sweep.yaml").search.trials == 3
+
+
+def test_status_for_programs_and_for_people(finished: Finished) -> None:
+    status = json.loads(robustfront(finished.folder, "status", "quickstart", "--json").stdout)
+    assert (status["name"], status["state"]) == ("quickstart", "complete")
+    assert status["trials"] == {"complete": 3, "pruned": 0, "failed": 0, "running": 0, "budget": 3}
+    assert status["hypervolume"] > 0
+    for_people = robustfront(finished.folder, "status", "quickstart").stdout
+    assert "complete, 3 of 3 settings" in for_people
+    assert "ledger, trials.csv and MLflow agree on 5 trials" in for_people
+
+
+def drop_a_row(run: Path) -> None:
+    lines = (run / "trials.csv").read_text().splitlines()
+    (run / "trials.csv").write_text("\n".join([*lines[:2], *lines[3:], lines[-1]]) + "\n")
+
+
+def change_a_number(run: Path) -> None:
+    trials = pd.read_csv(run / "trials.csv", dtype=str)
+    trials.loc[trials["number"] == "1", "clean_accuracy"] = "0.5"
+    trials.to_csv(run / "trials.csv", index=False)
+
+
+def disturb_mlflow(run: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{run.parent / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("robustfront")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    ids = {run.data.tags.get("robustfront.number"): run.info.run_id for run in runs}
+    client.delete_run(ids["B0"])
+    client.update_run(ids["0"], "RUNNING")
+    client.log_metric(ids["1"], "train_loss", 1.0, step=2)
+    client.log_metric(ids["2"], "robust_accuracy", 0.99, step=2)
+
+
+@pytest.mark.parametrize(
+    ("disturb", "differences"),
+    [
+        (drop_a_row, ["trials.csv lacks trial 1", "trials.csv has trial B1 more than once"]),
+        (change_a_number, ["trials.csv, trial 1: clean_accuracy differ"]),
+        (
+            disturb_mlflow,
+            [
+                "MLflow lacks trial B0",
+                "MLflow, trial 0: status RUNNING for a trial that is complete",
+                "MLflow, trial 1: epochs 2 are there more than once",
+                "MLflow, trial 2: robust_accuracy differs",
+            ],
+        ),
+    ],
+)
+def test_status_notices_whatever_disagrees(
+    disturb: Callable[[Path], None], differences: list[str], finished: Finished, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.folder / "runs", tmp_path / "runs")
+    disturb(tmp_path / "runs" / "quickstart")
+    assert sorted(read_status("quickstart", tmp_path / "runs", verify=True).to_json()["differences"]) == sorted(
+        differences
+    )
+
+
+def test_an_exported_setting_trained_again_gives_the_same_numbers(finished: Finished) -> None:
+    best = json.loads(robustfront(finished.folder, "pareto", "quickstart", "--format", "json").stdout)[0]
+    params = [word for name, value in best["params"].items() for word in ("--param", f"{name}={value!r}")]
+    again = robustfront(finished.folder, "train", "runs/quickstart/sweep.yaml", *params, "--output", "again")
+    assert again.returncode == 0, again.stderr
+    result = json.loads((finished.folder / "again" / "result.json").read_text())
+    assert result["objectives"]["clean_accuracy"] == best["clean_accuracy"]
+    assert result["objectives"]["robust_accuracy"] == best["robust_accuracy"]
+
+
+@pytest.mark.parametrize("style", ["table", "yaml", "csv"])
+def test_pareto_prints_and_writes_every_form(style: str, finished: Finished) -> None:
+    printed = robustfront(finished.folder, "pareto", "quickstart", "--format", style)
+    assert printed.returncode == 0
+    file = finished.folder / f"front.{style}"
+    robustfront(finished.folder, "pareto", "quickstart", "--format", style, "--output", str(file))
+    assert file.read_text().split() == printed.stdout.split()
+
+
+def test_resuming_a_complete_run_trains_nothing(finished: Finished) -> None:
+    before = finished.trials
+    done = robustfront(finished.folder, "resume", "quickstart")
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(finished.trials, before)
+    assert "starting Ray" not in done.stdout
+
+
+def test_three_objectives_and_a_constraint_from_configuration_to_pictures(tmp_path: Path) -> None:
+    settings = (
+        "objectives={clean_accuracy: maximize, pgd3-dlr/worst: maximize, validation_loss: minimize}",
+        "constraints={robust_accuracy: '<= 0.0'}",  # of so little training, some have none
+        "search.sampler=nsga2",
+    )
+    done = robustfront(tmp_path, "sweep", str(QUICKSTART), settings=(*SMALL, *settings))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "validation loss" in done.stdout
+    trials = read(tmp_path / "runs" / "quickstart").set_index("number")
+    assert (trials["feasible"] == (trials["robust_accuracy"] == 0)).all()
+    np.testing.assert_allclose(trials["violation"], trials["robust_accuracy"])
+    search = trials[trials["kind"] == "search"]
+    front = json.loads(robustfront(tmp_path, "pareto", "quickstart", "--format", "json").stdout)
+    assert all(entry["feasible"] for entry in front) == search["feasible"].any()
+    for entry in front:
+        row = trials.loc[str(entry["number"])]
+        for name in ("clean_accuracy", "pgd3-dlr/worst", "validation_loss"):
+            assert entry[name] == row[name]
+    status = json.loads(robustfront(tmp_path, "status", "quickstart", "--json").stdout)
+    assert status["infeasible"] == (~search["feasible"]).sum()
+    assert status["reference_point"]["validation_loss"] == 2 * trials.loc[["B0", "B1"], "validation_loss"].max()
+    names = {path.name for path in (tmp_path / "runs" / "quickstart" / "figures").iterdir()}
+    assert {
+        "pareto.png",
+        "surface-validation_loss.png",
+        "surface-robust_accuracy.png",
+    } <= names
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("robustfront")
+    assert experiment is not None
+    for run in client.search_runs([experiment.experiment_id], filter_string="tags.`robustfront.feasible` != ''"):
+        row = trials.loc[run.data.tags["robustfront.number"]]
+        assert run.data.tags["robustfront.feasible"] == str(row["feasible"]).lower()
+        losses = client.get_metric_history(run.info.run_id, "validation_loss")
+        assert [loss.step for loss in losses] == [1, 2]
+        assert losses[-1].value == row["validation_loss"]
+
+
+def wait_for(folder: Path, ready: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Reads the status until ``ready`` says so."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            status = read_status("quickstart", folder / "runs").to_json()
+        except UserError:  # not begun yet
+            status = None
+        if status is not None and ready(status):
+            return status
+        time.sleep(0.2)
+    raise AssertionError("the sweep did not get there in time")
+
+
+def test_interrupted_twice_and_resumed_it_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    # Trials of some seconds, so that a signal meets them at work.
+    slower = ("train.epochs=10", "data.train_size=2000", "search.trials=5")
+    settings = (*SMALL, *slower)
+
+    def interrupted(number: signal.Signals, *words: str, after: Callable[[dict[str, Any]], bool]) -> None:
+        command = arguments(*words, settings=settings if words[0] == "sweep" else ())
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True)
+        try:
+            wait_for(tmp_path, after)
+            storage = open_storage(f"sqlite:///{tmp_path / 'runs' / 'quickstart' / 'study.db'}", create=False)
+            with pytest.raises(UserError, match="one driver at a time"):
+                Lease(storage.engine, "quickstart")
+            process.send_signal(number)
+            output, _ = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+            process.wait()
+        assert process.returncode == 130, output
+        assert "robustfront resume quickstart" in output
+
+    interrupted(signal.SIGINT, "sweep", str(QUICKSTART), after=lambda status: status["baselines"]["complete"] >= 1)
+    status = wait_for(tmp_path, lambda status: status["state"] == "interrupted")
+    assert status["trials"]["complete"] < 5
+    assert (tmp_path / "runs" / "quickstart" / "trials.csv").exists()
+    interrupted(signal.SIGTERM, "resume", "quickstart", after=lambda status: status["trials"]["complete"] >= 1)
+    assert wait_for(tmp_path, lambda status: status["state"] == "interrupted")["trials"]["complete"] < 5
+
+    done = robustfront(tmp_path, "resume", "quickstart")
+    assert done.returncode == 0, done.stderr
+    trials = read(tmp_path / "runs" / "quickstart")
+    assert sorted(trials["number"]) == ["0", "1", "2", "3", "4", "B0", "B1"]
+    assert (trials["epochs"] == 10).all()
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("robustfront")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 8
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in runs:
+        if "robustfront.number" in run.data.tags:
+            steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "train_loss")]
+            assert sorted(steps) == list(range(1, 11))
+
+
+# Its own signal in the middle of a write to the ledger, which Tune asked for.
+SIGNALLED = """
+import os, signal, sys
+from search.cli.main import main
+from search.study.ledger import Ledger
+
+name = sys.argv.pop(1)
+original = getattr(Ledger, name)
+
+def signalled(*arguments, **options):
+    setattr(Ledger, name, original)  # a second signal would not wait
+    value = original(*arguments, **options)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return value
+
+setattr(Ledger, name, signalled)
+main()
+"""
+
+
+@pytest.mark.parametrize("write", ["ask", "report", "finish"])
+def test_a_signal_within_a_write_to_the_ledger_waits_for_its_end(tmp_path: Path, write: str) -> None:
+    command = [sys.executable, "-c", SIGNALLED, write, "sweep", str(QUICKSTART)]
+    command += [word for setting in SMALL for word in ("--set", setting)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 130, done.stderr
+    assert "robustfront resume quickstart" in done.stdout
+    assert "Traceback" not in done.stderr
+    status = read_status("quickstart", tmp_path / "runs", verify=True).to_json()
+    assert status["state"] == "interrupted"
+    assert status["differences"] == []
+    assert status["baselines"]["complete"] == (write == "finish")
+
+
+def test_settings_that_others_leave_behind_are_stopped_early(tmp_path: Path) -> None:
+    settings = (
+        *SMALL,
+        "train.epochs=5",
+        "search.trials=8",
+        "search.halving={reduction_factor: 2, steps: 3, images: 40}",
+    )
+    done = robustfront(tmp_path, "sweep", str(QUICKSTART), settings=settings)
+    assert done.returncode == 0, done.stderr
+    trials = read(tmp_path / "runs" / "quickstart").set_index("number")
+    pruned = trials[trials["state"] == "pruned"]
+    assert 1 <= len(pruned) < 8
+    assert f"({len(pruned)} stopped early)" in done.stdout
+    assert set(pruned["epochs"]) <= {1, 2, 4}  # the rungs
+    assert (trials.loc[["B0", "B1"], "state"] == "complete").all()
+    assert (trials[trials["state"] == "complete"]["epochs"] == 5).all()
+    assert read_status("quickstart", tmp_path / "runs", verify=True).to_json()["differences"] == []
+
+    # The same answers again from the ledger alone, as a resumed driver gets them.
+    ledger = open_ledger(Run.open("quickstart", tmp_path / "runs"))
+    config = ledger._config
+    assert config.rungs is not None
+    halving = rebuilt(Halving(rung_objectives(config.objectives), config.rungs.epochs, 2), ledger)
+    for record in ledger.records():
+        if record.state == "pruned":
+            assert not halving.report(record.number, record.epochs, {})
+
+
+@pytest.mark.slow
+def test_a_second_sweep_takes_over_what_the_first_has_found(finished: Finished) -> None:
+    words = ("sweep", str(QUICKSTART), "--name", "second")
+    done = robustfront(finished.folder, *words, settings=(*SMALL, "search.warm_start=[quickstart]", "search.trials=1"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 trials taken over from quickstart\n" in done.stdout
+    folder = finished.folder / "runs" / "second"
+    trials = read(folder).set_index("number")
+    assert sorted(trials.index) == ["0", "1", "2", "3", "B0", "B1"]
+    assert trials["origin"].dropna().tolist() == ["quickstart/0", "quickstart/1", "quickstart/2"]
+    before = finished.trials.set_index("number")
+    measured = ["s", "m", "clean_accuracy", "robust_accuracy", "epochs", "seeds", "finished"]
+    pd.testing.assert_frame_equal(trials.loc[["0", "1", "2"], measured], before.loc[["0", "1", "2"], measured])
+    assert (folder / trials.loc["1", "outcomes"]).is_file()
+    status = json.loads(robustfront(finished.folder, "status", "second", "--json").stdout)
+    assert (status["state"], status["imported"], status["trials"]["complete"]) == ("complete", 3, 1)
+    assert status["differences"] == []  # of ledger, trials.csv and MLflow
+
+    third = (*SMALL, "search.warm_start=[quickstart]", "train.epochs=3")
+    other = robustfront(finished.folder, "sweep", str(QUICKSTART), "--name", "third", settings=third)
+    assert other.returncode == 2
+    assert "search.warm_start[0] must be a run of the same problem, got quickstart with train.epochs 2" in other.stderr
+    assert not (finished.folder / "runs" / "third").exists()
+
+
+def test_a_signal_that_reaches_rays_compiled_parts_is_an_interruption_too() -> None:
+    with _signals() as signals:
+        with pytest.raises(Interrupted), signals.polled():  # noqa: PT012 (a context is what is tested)
+            try:
+                signal.raise_signal(signal.SIGINT)  # the first waits for the next check
+                signal.raise_signal(signal.SIGINT)
+            except Interrupted as interrupted:
+                raise SystemError("CoreWorker.wait returned a result with an exception set") from interrupted
+        with pytest.raises(SystemError, match="of its own"), signals.polled():
+            raise SystemError("of its own")

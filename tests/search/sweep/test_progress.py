@@ -1,0 +1,186 @@
+"""What a person sees: plain lines without a terminal, a panel in one, nothing when quiet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from analysis.records import TrialRecord
+from search.results.standing import Standing
+from search.study.ledger import Counts, Task
+from search.sweep.progress import Progress, clock
+from tests.search.examples import small_config
+from trainables.candidate import Candidate
+
+SETTING = Candidate("i-sce", {"s": 1.25, "m": 0.05})
+
+
+def record(number: str, clean: float | None = None, robust: float = 0.4, **changes: object) -> TrialRecord:
+    """A complete trial, or a running one without ``clean``."""
+    values = {
+        "number": number,
+        "loss": SETTING.loss,
+        "parameters": SETTING.parameters,
+        "state": "running" if clean is None else "complete",
+        "objectives": {} if clean is None else {"clean_accuracy": clean, "robust_accuracy": robust},
+    }
+    return TrialRecord(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def shown(*, terminal: bool, quiet: bool = False) -> tuple[Progress, StringIO]:
+    output = StringIO()
+    console = Console(file=output, force_terminal=terminal, width=120, color_system=None)
+    return Progress(small_config(), console, quiet), output
+
+
+def one_trial(progress: Progress, end: TrialRecord) -> None:
+    progress.started(Task(end.number, SETTING), record(end.number))
+    progress.epoch_finished(end.number, {"epoch": 1})
+    progress.ended(end)
+
+
+def test_a_line_a_trial_where_there_is_no_terminal() -> None:
+    progress, output = shown(terminal=False)
+    with progress:
+        one_trial(progress, record("0", 0.97, 0.4))
+        one_trial(progress, record("1", state="failed", failure="the training loss became nan [epoch 1]"))
+    lines = output.getvalue().splitlines()
+    assert lines[0].startswith("[1/4] trial 0     s=1.2500 m=0.0500")
+    assert "clean  97.0 %  robust  40.0 %" in lines[0]
+    assert "hypervolume 0.3880" in lines[0]
+    assert lines[1].endswith("failed: the training loss became nan [epoch 1]")
+
+
+def test_a_panel_in_a_terminal_shows_running_trials_and_the_best() -> None:
+    progress, output = shown(terminal=True)
+    with progress:
+        one_trial(progress, record("0", 0.97, 0.4))
+        progress.started(Task("B1", SETTING), record("B1"))
+        progress.stage("drawing the results")
+    text = output.getvalue()
+    assert "1/4 settings" in text
+    assert "baseline B1" in text
+    assert "epoch 1/1" in text
+    assert "best clean 97.0 % (trial 0)" in text
+    assert "drawing the results ..." in text
+
+
+def test_that_mlflow_lags_behind_is_said_once_and_that_it_has_caught_up() -> None:
+    progress, output = shown(terminal=False)
+    with progress:
+        for reason in (None, "no answer", "timed out", None, None):
+            progress.lagging(reason)
+    assert output.getvalue() == "MLflow lags behind (no answer); the sweep goes on\nMLflow has caught up\n"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_quiet_is_silent(terminal: bool) -> None:
+    progress, output = shown(terminal=terminal, quiet=True)
+    with progress:
+        progress.stage("starting Ray")
+        one_trial(progress, record("0", 0.97))
+        progress.tick()
+    assert output.getvalue() == ""
+
+
+def test_time_left_is_known_after_the_first_trial_and_none_is_left_at_the_end() -> None:
+    progress, _ = shown(terminal=False, quiet=True)
+    assert progress.seconds_left() is None
+    for number in ("B0", "B1", "0", "1", "2"):
+        one_trial(progress, record(number, 0.9))
+        left = progress.seconds_left()
+        assert left is not None
+        assert left >= 0
+    one_trial(progress, record("3", 0.9))
+    assert progress.seconds_left() == 0
+
+
+def test_standing_counts_and_finds_the_best_of_the_search_alone() -> None:
+    records = [
+        record("B0", 0.999, 0.9),
+        record("0", 0.95, 0.5),
+        record("1", 0.98, 0.3),
+        record("2", state="failed", failure="nan"),
+        record("3"),
+    ]
+    standing = Standing.of(records, small_config())
+    assert (standing.finished, standing.failed, standing.baselines) == (2, 1, 1)
+    assert {name: best.number for name, best in standing.best.items()} == {
+        "clean_accuracy": "1",
+        "robust_accuracy": "0",
+    }
+    assert standing.hypervolume == pytest.approx(0.95 * 0.5 + (0.98 - 0.95) * 0.3)
+
+
+def test_costs_have_their_units_and_what_misses_a_constraint_is_counted_and_never_best() -> None:
+    config = small_config(
+        objectives={"clean_accuracy": "maximize", "train_seconds": "minimize"},
+        constraints={"clean_accuracy": ">= 0.9"},
+    )
+
+    def trial(number: str, clean: float, seconds: float) -> TrialRecord:
+        objectives = {"clean_accuracy": clean, "train_seconds": seconds}
+        return record(number, clean, objectives=objectives, constraints={"clean_accuracy >= 0.9": 0.9 - clean})
+
+    output = StringIO()
+    progress = Progress(config, Console(file=output, force_terminal=True, width=140, color_system=None), quiet=False)
+    with progress:
+        for end in (trial("B0", 0.9, 10.0), trial("0", 0.8, 4.0), trial("B1", 0.9, 8.0), trial("1", 0.95, 7.0)):
+            one_trial(progress, end)
+    standing = progress.standing
+    assert {name: best.number for name, best in standing.best.items()} == dict.fromkeys(config.objectives, "1")
+    assert (standing.finished, standing.infeasible) == (2, 1)
+    assert standing.reference == {"clean_accuracy": 0.0, "train_seconds": 20.0}
+    assert standing.hypervolume == pytest.approx(0.95 * 13)
+    assert "best train seconds 7.0 s (trial 1)" in output.getvalue()
+    assert "1 miss a constraint" in output.getvalue()
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (65.4, "1:05"), (3725, "1:02:05")])
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
+
+
+def test_further_replicates_have_a_count_of_their_own_and_time_of_their_own() -> None:
+    config = small_config(search={"trials": 1, "replicates_for_front": 3})
+    output = StringIO()
+    progress = Progress(config, Console(file=output, width=160, color_system=None), quiet=False)
+    counts = Counts(complete=0, pruned=0, failed=0, running=0, budget=0)
+    one, two = {"clean_accuracy": 0.9, "robust_accuracy": 0.4}, {"clean_accuracy": 0.6, "robust_accuracy": 0.1}
+    with progress:
+        progress.begin([], lambda: counts)
+        for number in ("B0", "B1"):
+            one_trial(progress, record(number, 0.9))
+        progress.started(Task("0", SETTING), record("0"))
+        counts = replace(counts, budget=3)  # the search ends with this trial
+        progress.ended(record("0", 0.9, replicates=(one,)))
+        mean = sum(progress._durations) / 3
+        assert progress.seconds_left() == pytest.approx(3 * 2 * mean), "two replicates each, in place of one"
+        task = Task("R0", SETTING, replicates=(1, 2))
+        progress.started(task, record("R0", extends="0"))
+        counts = replace(counts, complete=1)
+        progress.ended(record("R0", 0.6, 0.1, extends="0", replicates=(two, two)))
+    lines = output.getvalue().splitlines()
+    assert lines[2].startswith("[1/1] trial 0     s=1.2500")
+    assert lines[3].startswith("[replicates 1/3] R0 of 0     s=1.2500")
+    assert "clean  60.0 %  robust  10.0 %" in lines[3], "its own numbers"
+    assert "hypervolume 0.1400" in lines[3], "the pooled ones: 0.7 * 0.2"
+
+
+def test_a_panel_says_which_best_rests_on_more_seeds() -> None:
+    config = small_config(search={"trials": 1, "replicates_for_front": 2})
+    output = StringIO()
+    progress = Progress(config, Console(file=output, force_terminal=True, width=160, color_system=None), quiet=False)
+    values = ({"clean_accuracy": 0.9, "robust_accuracy": 0.4},)
+    records = [record("0", 0.9, replicates=values), record("R0", 0.9, extends="0", replicates=values)]
+    with progress:
+        progress.begin(records, lambda: Counts(complete=1, pruned=0, failed=0, running=1, budget=4))
+        progress.started(Task("R1", SETTING, replicates=(1,)), record("R1", extends="B0"))
+        progress.stage("x")
+    text = output.getvalue()
+    assert "1/4 replicates of front" in text
+    assert "R1 of B0" in text
+    assert "best clean 90.0 % (trial 0, 2 seeds)" in text

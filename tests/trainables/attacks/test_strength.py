@@ -1,0 +1,167 @@
+"""Our attacks against torchattacks', paired on trained networks; `-s` shows the figures."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.trainables.reference_models import reference_model
+from tests.trainables.victims import Scaled, digits, trained
+from trainables.attacks import APGD, PGD, Attack, AutoAttack, Torchattacks
+from trainables.attacks.autoattack import Part, standard
+from trainables.attacks.base import Batch
+from trainables.attacks.pgd import RELATIVE_STEP
+from trainables.robustness.evaluate import evaluate
+from trainables.settings import AttackLoss, AttackSettings, AttackTarget, Norm, RobustnessSettings, View
+
+Data = Literal["mnist5k", "fashion-mnist"]
+Loss = Literal["sce", "i-sce"]
+
+SEED: Final = 1
+
+# How many images in 1,000 ours may leave standing beyond theirs.
+MARGIN: Final = 5
+
+
+def on_trained_networks(test: Any) -> Any:
+    """Runs a slow test on each of the four reference networks."""
+    for mark in (
+        pytest.mark.slow,
+        pytest.mark.parametrize("loss", ["sce", "i-sce"]),
+        pytest.mark.parametrize("data", ["mnist5k", "fashion-mnist"]),
+    ):
+        test = mark(test)
+    return test
+
+
+class TheirStarts(APGD):
+    """APGD from the points that torchattacks draws, if all images are one batch: whatever differs is not luck."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.generator = torch.Generator().manual_seed(SEED)
+
+    def start(self, batch: Batch, restart: int, rng: np.random.Generator) -> Tensor:
+        super().start(batch, restart, rng)
+        if batch.ball.norm == "l2":
+            change = torch.randn(batch.clean.shape, generator=self.generator)
+        else:
+            change = 2 * torch.rand(batch.clean.shape, generator=self.generator) - 1
+        return batch.clean + batch.radius * change / batch.ball.size(change)
+
+
+def kept(
+    attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, radius: float, view: View, norm: Norm = "l2"
+) -> Tensor:
+    return attack(model, images, labels, radius=radius, norm=norm, view=view, seed=SEED, batch_size=len(images)).kept
+
+
+def compare(name: str, ours: Tensor, theirs: Tensor) -> None:
+    print(
+        f"{name}: of {len(ours)} ours keeps {int(ours.sum())}, theirs {int(theirs.sum())}, "
+        f"only ours {int((ours & ~theirs).sum())}, only theirs {int((theirs & ~ours).sum())}"
+    )
+    assert 0 < theirs.sum() < len(theirs)
+    assert ours.sum() <= theirs.sum() + MARGIN * len(ours) / 1000
+
+
+# Not towards targets in L2: there torchattacks' APGDT takes the first image's step length for all.
+@pytest.mark.parametrize(
+    ("norm", "radius", "target"),
+    [("l2", 0.25, "untargeted"), ("linf", 0.04, "untargeted"), ("linf", 0.04, "likeliest")],
+)
+def test_from_their_starts_apgd_keeps_what_torchattacks_keeps(norm: Norm, radius: float, target: AttackTarget) -> None:
+    images, labels = digits(96)
+    their: dict[AttackTarget, Attack] = {
+        "untargeted": Torchattacks("torchattacks.APGD", {"loss": "dlr", "steps": 25}),
+        "likeliest": Torchattacks("torchattacks.APGDT", {"steps": 25}),
+    }
+    ours, theirs = (
+        kept(attack, trained(), images, labels, radius, "raw", norm)
+        for attack in (TheirStarts("dlr", target, 25), their[target])
+    )
+    assert 10 < ours.sum() < 80
+    assert torch.equal(ours, theirs)
+
+
+@on_trained_networks
+@pytest.mark.parametrize("climbed", ["ce", "dlr"])
+@pytest.mark.parametrize("view", ["normalized", "raw"])
+@pytest.mark.parametrize(("norm", "radius"), [("l2", 1.0), ("l2", 1.5), ("linf", 0.1)])
+def test_apgd(data: Data, loss: Loss, norm: Norm, radius: float, view: View, climbed: AttackLoss) -> None:
+    model, images = reference_model(data, loss)
+    compare(
+        f"{data} {loss} apgd25-{climbed} {norm} {radius:g} {view}",
+        *(
+            kept(attack, model, images.images, images.labels, radius, view, norm)
+            for attack in (
+                TheirStarts(climbed, steps=25),
+                Torchattacks("torchattacks.APGD", {"loss": climbed, "steps": 25}),
+            )
+        ),
+    )
+
+
+@on_trained_networks
+def test_targeted_apgd(data: Data, loss: Loss) -> None:
+    model, images = reference_model(data, loss)
+    compare(
+        f"{data} {loss} apgd10-dlr-likeliest linf 0.1",
+        *(
+            kept(attack, model, images.images, images.labels, 0.1, "raw", "linf")
+            for attack in (TheirStarts("dlr", "likeliest", 10), Torchattacks("torchattacks.APGDT", {"steps": 10}))
+        ),
+    )
+
+
+@on_trained_networks
+@pytest.mark.parametrize("view", ["normalized", "raw"])
+@pytest.mark.parametrize("radius", [1.0, 1.5])
+def test_pgd(data: Data, loss: Loss, radius: float, view: View) -> None:
+    model, images = reference_model(data, loss)
+    theirs = Torchattacks("torchattacks.PGDL2", {"steps": 20, "alpha": RELATIVE_STEP * radius / 20})
+    compare(
+        f"{data} {loss} pgd20-ce {radius:g} {view}",
+        *(kept(attack, model, images.images, images.labels, radius, view) for attack in (PGD(20), theirs)),
+    )
+
+
+@on_trained_networks
+def test_autoattack(data: Data, loss: Loss) -> None:
+    model, images = reference_model(data, loss)
+    ours = standard()
+    # Their AutoAttack at the authors' settings, which its constructor does not take.
+    theirs = (
+        Part("apgd-ce", Torchattacks("torchattacks.APGD", {"steps": 100}), 200),
+        Part("apgd-t", Torchattacks("torchattacks.APGDT", {"steps": 100}), 1800),
+        Part("fab-t", Torchattacks("torchattacks.FAB", {"steps": 100, "multi_targeted": True}), 2700),
+        Part("square", Torchattacks("torchattacks.Square", {"n_queries": 5000, "resc_schedule": False}), 5000),
+    )
+    compare(
+        f"{data} {loss} autoattack 1.5",
+        *(
+            kept(AutoAttack(parts), model, images.images[:250], images.labels[:250], 1.5, "raw")
+            for parts in (ours, theirs)
+        ),
+    )
+
+
+@on_trained_networks
+@pytest.mark.parametrize("views", [("normalized", "rescaled"), ("normalized", "raw")], ids="-".join)
+def test_the_scale_of_the_logits_does_not_matter(data: Data, loss: Loss, views: tuple[View, ...]) -> None:
+    model, images = reference_model(data, loss)
+    attacks = tuple(AttackSettings(name="apgd", loss=climbed, steps=20) for climbed in ("dlr", "ce"))
+    settings = RobustnessSettings(attacks=attacks, views=views, images=1000)
+    margin, worst = [], []
+    for scale in (1, 10, 100, 1000):
+        outcomes = evaluate([Scaled(model, scale)], images, settings, [0])
+        margin.append(int(outcomes.kept[0, 0, -1, 0].sum()))
+        worst.append(round(1000 * float(outcomes.robust_accuracy()[0])))
+    print(f"{data} {loss} scales 1, 10, 100, 1000: dlr keeps {margin}, the worst case over {views} {worst}")
+    assert max(margin) - min(margin) <= 1
+    if "raw" not in views:  # cross entropy on z itself goes another way at every scale
+        assert max(worst) - min(worst) <= 1

@@ -1,0 +1,432 @@
+"""The audit on networks and evidence small enough to see through."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from math import comb
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from analysis import statistics
+from tests.trainables.audit.planted_pairs import Noisy, Quantised
+from tests.trainables.victims import RADIUS, Scaled, digits, linear, trained
+from trainables.attacks import APGD, PGD, Attack
+from trainables.attacks.base import Batch, Victim
+from trainables.audit import QUICK, Audit, Check, Claim, Gap, Profile, audit, cheap_claim
+from trainables.audit.checks import claim_checks, general_checks
+from trainables.audit.evidence import Evidence, Run
+from trainables.audit.paired import Images, at_least, at_most, mcnemar, tail
+from trainables.audit.planted import Planted, plant_and_search
+from trainables.audit.verdict import judge
+from trainables.settings import AttackSettings, View
+
+SMALL = Profile(
+    name="small",
+    images=100,
+    steps=20,
+    targets=3,
+    queries=60,
+    draws=20,
+    fab=True,
+    restarts=1,
+    probes=60,
+    planted=12,
+)
+COUNT = 200
+
+
+def small_audit(model: nn.Module, *claims: Claim, profile: Profile = SMALL, seed: int = 0) -> Audit:
+    images, labels = digits(COUNT)
+    return audit(model, images, labels, claims, radius=RADIUS, profile=profile, seed=seed)
+
+
+def claimed(model: nn.Module, *attacks: AttackSettings, views: tuple[View, ...] = ("raw",)) -> Claim:
+    images, labels = digits(COUNT)
+    return cheap_claim(model, images, labels, radius=RADIUS, attacks=attacks, views=views, name="claim")
+
+
+def failed(result: Audit) -> set[str]:
+    return {check.name for check in result.checks if check.state == "failed"}
+
+
+# The statistics.
+
+
+@pytest.mark.parametrize(("successes", "n", "probability"), [(0, 5, 0.3), (3, 5, 0.3), (5, 5, 0.9), (40, 100, 0.5)])
+def test_the_binomial_tail_is_the_sum(successes: int, n: int, probability: float) -> None:
+    terms = [comb(n, k) * probability**k * (1 - probability) ** (n - k) for k in range(successes, n + 1)]
+    assert tail(successes, n, probability) == pytest.approx(sum(terms))
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 30), (1, 30), (17, 30), (30, 30), (7, 500), (500, 1000)])
+def test_the_exact_interval_is_scipys(successes: int, n: int) -> None:
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, n).proportion_ci(0.95, method="exact")
+    assert at_least(successes, n) == pytest.approx(interval.low, abs=1e-9)
+    assert at_most(successes, n) == pytest.approx(interval.high, abs=1e-9)
+
+
+def test_the_paired_test_is_that_of_the_analysis() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        first, second = rng.random((2, 40)) < rng.random((2, 1))
+        assert mcnemar(first, second) == pytest.approx(statistics.mcnemar(first, second).p_value)
+
+
+# Verdicts.
+
+
+def by_hand(kept: int, n: int = 500) -> Claim:
+    return Claim("claim", (AttackSettings(name="pgd"),), ("raw",), np.arange(n) < kept)
+
+
+def check(state: str, claim: str | None) -> Check:
+    return Check("sign", "source", claim, 1.0, 0.0, False, state, "sentence")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("lost", "checks", "errors", "word"),
+    [
+        (0, [], [], "sound"),
+        (5, [], [], "sound"),  # 1 point of 500: within the tolerance
+        (25, [], [], "masked"),
+        (25, [check("failed", None)], ["broken"], "masked"),
+        (0, [check("failed", None)], [], "suspicious"),
+        (0, [check("failed", "claim")], [], "suspicious"),
+        (0, [check("failed", "another")], [], "sound"),
+        (0, [check("not done", None), check("passed", "claim")], [], "sound"),
+        (0, [], ["broken"], "suspicious"),
+    ],
+)
+def test_a_verdict_follows_from_the_gap_and_the_checks_that_concern_it(
+    lost: int, checks: list[Check], errors: list[str], word: str
+) -> None:
+    claim = by_hand(300)
+    verdict = judge(claim, np.arange(500) < 300 - lost, checks, errors)
+    assert verdict.word == word
+    assert verdict.gap.lost == lost
+    if word == "masked":
+        assert "60.0 % is claimed, 55.0 % holds" in verdict.sentence
+
+
+def test_a_claim_on_fewer_images_is_judged_on_those() -> None:
+    verified = np.zeros(500, dtype=np.bool_)
+    verified[:100] = True
+    assert judge(by_hand(100, n=100), verified, [], []).word == "sound"
+
+
+def test_a_gap_counts_beyond_chance_and_tolerance() -> None:
+    everything = np.ones(2000, dtype=np.bool_)
+    assert not Gap.between(everything, np.arange(2000) >= 15).counts  # 0.75 points, certain but small
+    assert Gap.between(everything, np.arange(2000) >= 60).counts
+    assert not Gap.between(everything[:20], np.arange(20) >= 2).counts  # 10 points, by chance
+    # Two outcomes that differ on many images without one being better.
+    assert not Gap.between(np.arange(2000) < 1000, np.arange(2000) >= 1000).counts
+
+
+# Checks, on evidence by hand.
+
+
+def evidence(n: int = 500) -> Evidence:
+    """Of a sound evaluation: white-box attacks break the first 300 images, the others nothing more."""
+    everything, none = np.ones(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_)
+    left = np.arange(n) >= 300
+
+    def run(key: str, broken: Images, attacked: Images = everything) -> Run:
+        return Run(key, key, "raw", attacked, broken)
+
+    runs = {key: run(key, ~left) for key in ("ce raw", "ce normalized", "margin", "deepfool raw")}
+    runs |= {"single": run("single", np.arange(n) < 50)}
+    runs |= {key: run(key, none, left) for key in ("longer", "square", "noise", "transfer")}
+    return Evidence(
+        radius=1.0,
+        norm="l2",
+        clean=everything,
+        no_gradient=none,
+        misled=none,
+        moved=np.zeros(40),
+        runs=runs,
+        curve=[(0.5, np.arange(100) < 80), (1.0, np.arange(100) < 30), (14.0, np.zeros(100, dtype=np.bool_))],
+        planted=Planted(32, 32),
+        claims_planted={"claim": Planted(32, 31)},
+    )
+
+
+def broken_by(found: Evidence, key: str, images: slice) -> Evidence:
+    broken = found.runs[key].broken.copy()
+    broken[images] = True
+    return replace(found, runs=found.runs | {key: replace(found.runs[key], broken=broken)})
+
+
+def first(count: int, n: int = 500) -> Images:
+    chosen: Images = np.arange(n) < count
+    return chosen
+
+
+SOUND = evidence()
+GENERAL_FAILURES = {
+    "randomised output": replace(SOUND, spread=1e-3),
+    "probabilities, not logits": replace(SOUND, probabilities=True),
+    "zero gradients": replace(SOUND, no_gradient=first(1)),
+    "misleading gradients": replace(SOUND, misled=first(60)),
+    "Square beats white-box": broken_by(SOUND, "square", slice(300, 302)),  # 0.4 points
+    "random draws beat white-box": broken_by(SOUND, "noise", slice(300, 302)),
+    "transfer beats white-box": broken_by(SOUND, "transfer", slice(300, 302)),
+    "more steps and restarts": broken_by(SOUND, "longer", slice(300, 330)),
+    "single step beats iterative": broken_by(SOUND, "single", slice(330)),
+    "falls with the radius": replace(SOUND, curve=[(0.5, first(30, 100)), (1.0, first(80, 100)), (9.0, first(0, 100))]),
+    "unbounded attack": replace(SOUND, curve=[*SOUND.curve[:2], (14.0, first(5, 100))]),
+    "loss still moving": replace(SOUND, moved=np.linspace(0, 0.2, 40)),
+    "planted adversarial examples": replace(SOUND, planted=Planted(32, 20)),
+}
+
+
+def test_sound_evidence_passes_every_check() -> None:
+    assert {check.state for check in general_checks(SOUND)} == {"passed"}
+    assert {check.state for check in claim_checks(SOUND, by_hand(200))} == {"passed"}
+    # One image is 0.2 points, and the source's flag is for more.
+    one_image = broken_by(SOUND, "square", slice(300, 301))
+    assert {check.state for check in general_checks(one_image)} == {"passed"}
+
+
+@pytest.mark.parametrize("name", GENERAL_FAILURES)
+def test_each_check_of_the_model_fails_alone(name: str) -> None:
+    checks = general_checks(GENERAL_FAILURES[name])
+    assert [check.name for check in checks if check.state == "failed"] == [name]
+    assert {check.claim for check in checks} == {None}
+    assert all(check.sentence and check.source and "{" not in check.sentence for check in checks)
+
+
+def test_every_check_of_the_model_has_a_failure_here() -> None:
+    assert [check.name for check in general_checks(SOUND)] == list(GENERAL_FAILURES)
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "kept"),
+    [
+        # The first 300 images are lost to the claim's attacks, which see raw logits alone.
+        ("the other logits", broken_by(SOUND, "ce normalized", slice(300, 400)), np.arange(500) >= 300),
+        ("a loss of margins", broken_by(SOUND, "margin", slice(300, 400)), np.arange(500) >= 300),
+        ("an adaptive step", broken_by(SOUND, "ce raw", slice(300, 400)), np.arange(500) >= 300),
+        ("a single step", broken_by(SOUND, "single", slice(400)), np.arange(500) >= 300),
+        ("planted adversarial examples", replace(SOUND, claims_planted={"claim": Planted(32, 20)}), ~first(300)),
+    ],
+)
+def test_each_check_of_a_claim_fails(name: str, found: Evidence, kept: Images) -> None:
+    claim = Claim("claim", (AttackSettings(name="pgd"),), ("raw",), kept)
+    checks = claim_checks(found, claim)
+    assert name in [check.name for check in checks if check.state == "failed"]
+    assert {check.claim for check in checks} == {"claim"}
+
+
+def test_silent_success_concerns_attacks_that_may_return_less_than_they_found() -> None:
+    silent = replace(SOUND, silent={"claim": first(20, 100)})
+    theirs = Claim("claim", (AttackSettings(name="torchattacks.PGDL2"),), ("raw",), ~first(300))
+    ours = replace(theirs, attacks=(AttackSettings(name="pgd"),))
+    states = {
+        claim: next(check.state for check in claim_checks(silent, claim) if check.name == "silent success")
+        for claim in (theirs, ours)
+    }
+    assert states == {theirs: "failed", ours: "passed"}
+
+
+def test_gaps_between_a_claims_own_parts_are_not_held_against_it() -> None:
+    # Cross entropy on f breaks 100 images more than on z; the claim is the worst case of both.
+    found = broken_by(SOUND, "ce normalized", slice(300, 400))
+    worst = Claim("claim", (AttackSettings(name="apgd"),), ("normalized", "raw"), np.arange(500) >= 400)
+    assert {check.state for check in claim_checks(found, worst)} == {"passed"}
+
+
+def test_what_was_not_run_is_not_done_and_says_why() -> None:
+    runs = {key: run for key, run in SOUND.runs.items() if key != "transfer"}
+    runs["square"] = replace(runs["square"], error="out of order")
+    checks = {check.name: check for check in general_checks(replace(SOUND, runs=runs, planted="no layer", curve=[]))}
+    not_done = {name: check.sentence for name, check in checks.items() if check.state == "not done"}
+    assert not_done["transfer beats white-box"].startswith("no second model")
+    assert not_done["Square beats white-box"] == "out of order"
+    assert not_done["planted adversarial examples"] == "no layer"
+    assert all(check.value is None for check in checks.values() if check.state == "not done")
+
+
+# The whole audit, on networks of a second.
+
+
+def test_a_sound_pair_is_sound_and_nothing_is_changed() -> None:
+    model = copy.deepcopy(trained()).train()
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    reported: list[tuple[float, int]] = []
+    images, labels = digits(COUNT)
+    result = audit(
+        model,
+        images,
+        labels,
+        radius=RADIUS,
+        profile=SMALL,
+        surrogate=trained("i-sce"),
+        progress=lambda done, total, _: reported.append((done, total)),
+    )
+    assert result.word == "sound"
+    assert failed(result) == set()
+    [verdict] = result.verdicts
+    assert verdict.claim.accuracy >= result.verified_accuracy
+    assert result.verified_accuracy < result.clean.mean()
+    assert {check.state for check in result.checks} == {"passed"}
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert reported == sorted(reported)
+    assert {total for _, total in reported} == {round(max(done for done, _ in reported))}
+
+
+def test_the_same_seed_gives_the_same_audit() -> None:
+    first, second = small_audit(trained(), seed=3), small_audit(trained(), seed=3)
+    np.testing.assert_array_equal(first.verified, second.verified)
+    assert first.checks == second.checks
+    assert first.runs == second.runs
+
+
+def test_the_verified_outcome_is_the_worst_of_everything() -> None:
+    claim = claimed(trained(), AttackSettings(name="pgd"))
+    fewer = replace(claim, kept=claim.kept & (np.arange(COUNT) >= 10))  # it lost ten images that nobody else may break
+    result = small_audit(trained(), fewer)
+    assert not result.verified[:10].any()
+    assert (result.verified <= result.clean).all()
+    assert (result.verified <= fewer.kept).all()
+
+
+PGDL2 = AttackSettings(name="torchattacks.PGDL2", options={"steps": 20})
+MASKED = {
+    "one step": (lambda: trained(), AttackSettings(name="pgd", steps=1), "raw"),
+    "logits x 1000": (lambda: Scaled(trained(), 1000.0), PGDL2, "raw"),
+    "quantised input": (lambda: nn.Sequential(Quantised(6), *trained()), AttackSettings(name="pgd"), "raw"),
+    "noise at inference": (lambda: nn.Sequential(Noisy(0.2), *trained()), AttackSettings(name="pgd"), "raw"),
+    "DeepFool on f": (lambda: trained("i-sce"), AttackSettings(name="deepfool"), "normalized"),
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_masked_pairs_are_caught(name: str) -> None:
+    make, attack, view = MASKED[name]
+    model = make().eval()
+    result = small_audit(model, claimed(model, attack, views=(view,)))  # type: ignore[arg-type]
+    assert result.word != "sound"
+    assert result.randomised == (name == "noise at inference")
+
+
+def test_what_is_held_against_one_evaluation_is_not_held_against_another() -> None:
+    model = trained()
+    weak = claimed(model, AttackSettings(name="pgd", steps=1))
+    strong = replace(claimed(model, AttackSettings(name="apgd"), views=("normalized", "raw")), name="worst case")
+    result = small_audit(model, weak, strong)
+    assert [verdict.word for verdict in result.verdicts] == ["masked", "sound"]
+    assert result.word == "masked"
+
+
+class NoGradient(nn.Module):
+    """A model that no gradient passes through."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images)
+        return logits
+
+
+def test_an_evaluation_that_cannot_be_completed_is_suspicious() -> None:
+    model = NoGradient(trained())
+    kept = np.zeros(COUNT, dtype=np.bool_)  # a claim that nothing can lower
+    result = small_audit(model, Claim("claim", (), (), kept))
+    [verdict] = result.verdicts
+    assert verdict.word == "suspicious"
+    assert "could not be completed" in verdict.sentence
+    assert "zero gradients" in failed(result)
+
+
+def test_few_classes_have_no_margin_loss_and_are_audited_all_the_same() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(2, 64, generator=generator)
+    images = torch.rand(COUNT, 1, 8, 8, generator=generator)
+    model = linear(weights, -(weights @ torch.full((64,), 0.5)))
+    labels = model(images).argmax(1)
+    result = audit(model, images, labels, radius=0.1, profile=SMALL)
+    assert result.word == "sound"
+    assert [attack.loss for attack in result.verdicts[0].claim.attacks] == ["ce"]
+
+
+@pytest.mark.parametrize(
+    ("profile", "claim", "message"),
+    [
+        (QUICK, None, "images must be at least 500 for the profile quick, got 200; give more of them"),
+        (SMALL, by_hand(1, n=400), "claims must be on 1 to 200 images, got 400 for claim; give its images"),
+    ],
+)
+def test_what_cannot_be_audited_is_one_line(profile: Profile, claim: Claim | None, message: str) -> None:
+    with pytest.raises(ValueError, match=r"^(images|claims)") as caught:
+        small_audit(trained(), *([claim] if claim else []), profile=profile)
+    assert str(caught.value) == message
+
+
+# The active test.
+
+
+class Idle(Attack):
+    """An attack that does nothing."""
+
+    def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
+        del victim, batch, seed, batch_size
+        yield from ()
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_planted_examples_are_found_by_an_attack_and_missed_without_one(norm: str) -> None:
+    images, _ = digits(20)
+    model, usable = trained(), np.ones(20, dtype=np.bool_)
+    radius = RADIUS if norm == "l2" else RADIUS / 6
+
+    def search(attack: Attack) -> Planted | str:
+        return plant_and_search(
+            model,
+            images,
+            usable,
+            [attack],
+            radius=radius,
+            norm=norm,  # type: ignore[arg-type]
+            count=10,
+            seed=0,
+            batch_size=16,
+            progress=lambda _: None,
+        )
+
+    found, missed = search(APGD(steps=50)), search(Idle())
+    assert isinstance(found, Planted)
+    assert isinstance(missed, Planted)
+    assert found.planted == missed.planted >= 8
+    assert found.found == found.planted
+    assert missed.found == 0
+
+
+def test_nothing_can_be_planted_without_a_linear_layer() -> None:
+    images, _ = digits(4)
+    model = nn.Sequential(nn.Conv2d(1, 5, 8), nn.Flatten())
+    found = plant_and_search(
+        model,
+        images,
+        np.ones(4, dtype=np.bool_),
+        [PGD(2)],
+        radius=RADIUS,
+        norm="l2",
+        count=4,
+        seed=0,
+        batch_size=16,
+        progress=lambda _: None,
+    )
+    assert found == "the model has no linear layer to replace"

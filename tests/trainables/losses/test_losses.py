@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from trainables.candidate import Candidate
+from trainables.losses import cross_entropy, i_sce, inference_logits, loss_function, normalize_logits
+
+scales = st.floats(1, 2)
+margins = st.floats(0, 0.1)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def sample(seed: int, n: int = 7, k: int = 10, spread: float = 5.0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    z = spread * torch.randn(n, k, generator=generator, dtype=torch.float64)
+    return z, torch.randint(k, (n,), generator=generator)
+
+
+@given(seed=seeds, s=scales, m=margins)
+def test_i_sce_is_equation_4_term_by_term(seed: int, s: float, m: float) -> None:
+    z, y = sample(seed)
+    terms = []
+    for logits, label in zip(z.tolist(), y.tolist(), strict=True):
+        norm = math.sqrt(sum(value * value for value in logits) + 1e-12)
+        f = [value / norm for value in logits]
+        true = math.exp(s * f[label] + m)
+        others = sum(math.exp(value) for index, value in enumerate(f) if index != label)
+        terms.append(-math.log(true / (true + others)))
+    assert i_sce(z, y, s, m).item() == pytest.approx(sum(terms) / len(terms), rel=1e-12)
+
+
+@given(seed=seeds, s=scales, m=margins)
+def test_gradients_are_the_closed_forms(seed: int, s: float, m: float) -> None:
+    z, y = sample(seed, n=1)
+    z.requires_grad_()
+    scale = torch.tensor(s, dtype=torch.float64, requires_grad=True)
+    margin = torch.tensor(m, dtype=torch.float64, requires_grad=True)
+    by_z, by_s, by_m = torch.autograd.grad(i_sce(z, y, scale, margin), (z, scale, margin))
+
+    f = (z / z.norm()).detach()[0]
+    onehot = F.one_hot(y[0], 10).double()
+    p = (f + onehot * ((s - 1) * f + m)).softmax(0)
+    by_f = (1 + (s - 1) * onehot) * (p - onehot)
+    # The normalisation lets through what is orthogonal to f.
+    expected = (by_f - f * (f @ by_f)) / z.norm().detach()
+    torch.testing.assert_close(by_z[0], expected, rtol=1e-9, atol=1e-12)
+    assert by_m.item() == pytest.approx(-(1 - p[y[0]].item()))
+    assert by_m.item() < 0
+    assert by_s.item() == pytest.approx(-(1 - p[y[0]].item()) * f[y[0]].item())
+
+
+def test_the_gradient_by_s_changes_sign_with_the_true_logit() -> None:
+    y = torch.tensor([0])
+    for true, sign in ((3.0, -1), (-3.0, 1)):
+        scale = torch.tensor(1.5, requires_grad=True)
+        i_sce(torch.tensor([[true, 1.0, 0.5]]), y, scale, 0.05).backward()
+        assert scale.grad is not None
+        assert math.copysign(1, scale.grad.item()) == sign
+
+
+@given(seed=seeds, s=scales, m=margins, norm=st.floats(1e-3, 1e4), factor=st.floats(1, 1e3))
+def test_a_positive_scale_of_the_logits_changes_nothing(
+    seed: int, s: float, m: float, norm: float, factor: float
+) -> None:
+    z, y = sample(seed)
+    z = (z / z.norm(dim=-1, keepdim=True) * norm).float()
+    assert i_sce(z * factor, y, s, m).item() == pytest.approx(i_sce(z, y, s, m).item(), abs=2e-6)
+    assert (normalize_logits(z).norm(dim=-1) - 1).abs().max() <= 1e-6
+
+
+@given(seed=seeds, s=scales, m=margins, k=st.integers(2, 20))
+def test_the_lower_bound_holds_and_is_attained(seed: int, s: float, m: float, k: int) -> None:
+    bound = math.log(1 + (k - 1) * math.exp(-m - math.sqrt(s**2 + 1 / (k - 1))))
+    z, y = sample(seed, k=k)
+    assert i_sce(z, y, s, m).item() >= bound - 1e-12
+    best = torch.full((1, k), -1 / (k - 1), dtype=torch.float64)
+    best[0, 0] = s
+    assert i_sce(best, torch.tensor([0]), s, m).item() == pytest.approx(bound, rel=1e-9)
+
+
+def test_gradcheck_through_the_normalization() -> None:
+    z, y = sample(0, n=3)
+    s = torch.tensor(1.7, dtype=torch.float64, requires_grad=True)
+    m = torch.tensor(0.06, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda z, s, m: i_sce(z, y, s, m), (z.requires_grad_(), s, m))
+    assert torch.autograd.gradcheck(lambda z: cross_entropy(z, y), (z,))
+
+
+def test_zero_logits_have_a_finite_loss_and_gradient() -> None:
+    z = torch.zeros(2, 10, requires_grad=True)
+    loss = i_sce(z, torch.tensor([0, 1]), 2.0, 0.1)
+    loss.backward()
+    assert loss.isfinite()
+    assert z.grad is not None
+    assert z.grad.isfinite().all()
+
+
+def test_without_scale_and_margin_it_is_cross_entropy_of_unit_logits() -> None:
+    z, y = sample(1)
+    torch.testing.assert_close(i_sce(z, y, 1.0, 0.0), F.cross_entropy(F.normalize(z), y))
+    torch.testing.assert_close(cross_entropy(z, y), F.cross_entropy(z, y))
+
+
+def test_one_entry_a_model_equals_one_model_at_a_time() -> None:
+    z = torch.stack([sample(seed)[0] for seed in range(3)])
+    y = torch.stack([sample(seed)[1] for seed in range(3)])
+    s, m = torch.tensor([1.0, 1.5, 2.0]), torch.tensor([0.0, 0.05, 0.1])
+    together = i_sce(z, y, s, m)
+    assert together.shape == (3,)
+    torch.testing.assert_close(together, torch.stack([i_sce(*case) for case in zip(z, y, s, m, strict=True)]))
+    torch.testing.assert_close(cross_entropy(z, y), torch.stack([cross_entropy(*c) for c in zip(z, y, strict=True)]))
+    probabilities = inference_logits(normalize_logits(z), s, m)
+    torch.testing.assert_close(probabilities[2], inference_logits(normalize_logits(z[2]), 2.0, 0.1), check_dtype=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_logits_give_a_single_precision_loss(dtype: torch.dtype) -> None:
+    z, y = sample(2)
+    half = z.to(dtype)
+    for loss in (cross_entropy, loss_function(Candidate("i-sce", {"s": 1.5, "m": 0.01}))):
+        assert loss(half, y).dtype == torch.float32
+        assert loss(half, y).item() == loss(half.float(), y).item()
+
+
+@settings(max_examples=50)
+@given(seed=seeds, s=scales, m=margins)
+def test_the_inference_rule_keeps_the_decision_where_it_raises_the_top(seed: int, s: float, m: float) -> None:
+    f = normalize_logits(sample(seed)[0])
+    top = f.max(-1).values
+    raised = (s - 1) * top + m >= 0
+    u = inference_logits(f, s, m)
+    assert (u.argmax(-1) == f.argmax(-1))[raised].all()
+    torch.testing.assert_close(u.max(-1).values[raised], (s * top + m)[raised])
+
+
+def test_the_inference_rule_flips_a_decision_against_the_paper() -> None:
+    f = normalize_logits(torch.tensor([-0.5, -0.55, -0.6]))
+    assert f.argmax() == 0
+    assert inference_logits(f[None], 2.0, 0.1).argmax() == 1
+
+
+def test_a_setting_names_its_loss() -> None:
+    z, y = sample(4)
+    assert loss_function(Candidate("cross-entropy", {}))(z, y) == cross_entropy(z, y)
+    assert loss_function(Candidate("i-sce", {"s": 1.3, "m": 0.02}))(z, y) == i_sce(z, y, 1.3, 0.02)

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainables.data.splits import Split, load_splits
+from trainables.losses import cross_entropy
+from trainables.settings import Problem
+from trainables.training.checkpoint import load_latest, read, save
+from trainables.training.loop import Replicate, make_replicates, train
+
+
+def advance(problem: Problem, splits: dict[str, Split], folder: Path, epochs: int, augment: bool = False) -> list[Any]:
+    """A process of its own, so to speak: makes, resumes, trains some epochs, saves each, and stops."""
+    replicates = make_replicates(problem, splits)
+    done = load_latest(folder, replicates)
+    generator = train(replicates, cross_entropy, splits, problem.train, augment=augment)
+    for epoch, _ in zip(range(done + 1, done + epochs + 1), generator, strict=False):
+        save(folder, replicates, epoch)
+    return [replicate.state_dict() for replicate in replicates]
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """Bit for bit, but for the seconds that an epoch took."""
+    assert type(one) is type(other)
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one.keys() - {"seconds"}:
+            assert_same(one[key], other[key])
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other)
+        for left, right in zip(one, other, strict=True):
+            assert_same(left, right)
+    else:
+        assert one == other
+
+
+def test_resumed_equals_uninterrupted_bit_for_bit(problem: Problem, tmp_path: Path) -> None:
+    splits = load_splits(problem.data)
+    whole = advance(problem, splits, tmp_path / "whole", 3)
+    for _ in range(3):
+        parts = advance(problem, splits, tmp_path / "parts", 1)
+    assert_same(parts, whole)
+    assert parts[0]["history"][-1]["train_loss"] > 0
+
+
+def test_resuming_keeps_batch_normalization_and_augmentation_too(
+    problem: Problem, noise: dict[str, Split], tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(problem.train, batch_size=4, schedule="step", epochs=2, replicates=1)
+    problem = dataclasses.replace(problem, model="resnet32", train=settings)
+    noise = {name: split[:8] for name, split in noise.items()}
+    whole = advance(problem, noise, tmp_path / "whole", 2, augment=True)
+    for _ in range(2):
+        parts = advance(problem, noise, tmp_path / "parts", 1, augment=True)
+    assert_same(parts, whole)
+
+
+@pytest.fixture
+def trained(problem: Problem, tmp_path: Path) -> tuple[list[Replicate], Path]:
+    """Replicates as made, and a folder with the checkpoints of epochs 2 and 3 of their training."""
+    splits = load_splits(problem.data)
+    advance(problem, splits, tmp_path, 3)
+    return make_replicates(problem, splits), tmp_path
+
+
+def test_only_the_last_two_files_are_kept(trained: tuple[list[Replicate], Path]) -> None:
+    _, folder = trained
+    assert sorted(path.name for path in folder.iterdir()) == ["epoch-00002.pt", "epoch-00003.pt"]
+
+
+def test_without_a_checkpoint_nothing_changes(problem: Problem, tmp_path: Path) -> None:
+    replicates = make_replicates(problem, load_splits(problem.data))
+    before = [replicate.state_dict() for replicate in replicates]
+    assert load_latest(tmp_path / "nowhere", replicates) == 0
+    assert_same([replicate.state_dict() for replicate in replicates], before)
+
+
+@pytest.mark.parametrize("size", [0, 10, 5000, -100])
+def test_a_broken_newest_file_falls_back_to_the_one_before(
+    trained: tuple[list[Replicate], Path], caplog: pytest.LogCaptureFixture, size: int
+) -> None:
+    replicates, folder = trained
+    newest = folder / "epoch-00003.pt"
+    newest.write_bytes(newest.read_bytes()[:size])
+    with caplog.at_level(logging.WARNING):
+        assert load_latest(folder, replicates) == 2
+    assert str(newest) in caplog.text
+    assert len(replicates[1].history) == 2
+
+
+class Bomb:
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return os.mkdir, (str(self.victim),)
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_checkpoint_that_would_run_code_is_refused(
+    trained: tuple[list[Replicate], Path], tmp_path: Path, bare: bool
+) -> None:
+    replicates, folder = trained
+    victim, newest = tmp_path / "victim", folder / "epoch-00003.pt"
+    if bare:
+        newest.write_bytes(pickle.dumps({"replicates": Bomb(victim)}))
+    else:
+        torch.save({"replicates": [Bomb(victim)]}, newest)
+        assert zipfile.is_zipfile(newest)
+    with pytest.raises(ValueError, match=r"the checkpoint must be readable, got .*epoch-00003"):
+        read(newest)
+    assert load_latest(folder, replicates) == 2
+    assert not victim.exists()
+
+
+def test_a_write_that_is_cut_off_leaves_the_file_before(
+    trained: tuple[list[Replicate], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replicates, folder = trained
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        save(folder, replicates, 3)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+
+
+def test_checkpoints_of_another_problem_are_refused(trained: tuple[list[Replicate], Path], problem: Problem) -> None:
+    replicates, folder = trained
+    with pytest.raises(ValueError, match=r"train\.replicates must be 2 .*, got 1"):
+        load_latest(folder, replicates[:1])
+    with pytest.raises(ValueError, match="must be that of replicate seed"):
+        load_latest(folder, replicates[::-1])
+    other = make_replicates(dataclasses.replace(problem, model="cnn8"), load_splits(problem.data))
+    with pytest.raises(ValueError, match="model must be the one saved in"):
+        load_latest(folder, other)

@@ -1,0 +1,317 @@
+"""Everything that a configuration can name: losses, defences, models, data sets, attacks and optimisers.
+
+A component is a frozen dataclass. Its fields are its settings, those declared with ``searched`` are what a search
+explores, and its methods do the work. A built-in lives in the file of its name (``i-sce`` in ``losses/i_sce.py``) and
+registers itself there; a folder's helpers live in subfolders, since every file beside the entries is an entry. Files of
+components import torch inside their functions, so that a configuration is checked without it.
+
+A component can also be the user's own: ``package.module:factory``. A factory is a `Component` class, or any callable
+whose keyword arguments are the settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import math
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+
+from trainables.settings.checks import check_choice, nearest
+from trainables.settings.space import Domain, Range, Value, domains
+
+Kind = Literal["loss", "defence", "model", "data", "attack", "optimizer"]
+
+# Where each kind's built-ins live.
+PACKAGES: Final[Mapping[Kind, str]] = {
+    "loss": "losses",
+    "defence": "defences",
+    "model": "models",
+    "data": "data",
+    "attack": "attacks",
+    "optimizer": "optimizers",
+}
+_ROOT: Final = Path(__file__).parent
+_PATH: Final = ":"  # in the name of a component of the user's own
+
+T = TypeVar("T", bound="type[Component]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """What every component has. Subclasses add fields and what their kind asks for.
+
+    Attributes:
+        kind: Which of `PACKAGES` it belongs to.
+        name: What a configuration calls it: the built-in's name, or the import path.
+        source: The paper or package that it follows.
+    """
+
+    kind: ClassVar[Kind]
+    name: ClassVar[str]
+    source: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        """Checks every field against its annotation and its domain.
+
+        Raises:
+            ValueError: A value is of another type, no legal choice, not finite or outside its limits.
+        """
+        hints = get_type_hints(type(self))
+        legal = domains(self)
+        for item in dataclasses.fields(self):
+            _check_type(item.name, getattr(self, item.name), hints[item.name])
+            if item.name in legal:
+                check_value(item.name, getattr(self, item.name), legal[item.name])
+
+    @property
+    def title(self) -> str:
+        """The name in records, columns and pictures."""
+        return self.name
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The fields by name, as a configuration gives them."""
+        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+
+    @property
+    def domains(self) -> dict[str, Domain]:
+        """What a search explores unless its space says otherwise: each parameter with its limits."""
+        return domains(self)
+
+    @property
+    def reference(self) -> dict[str, Value]:
+        """The authors' own values of the searched fields: their defaults."""
+        fields = {item.name: item for item in dataclasses.fields(self)}
+        defaults: dict[str, Any] = {name: fields[name].default for name in self.domains}
+        return defaults
+
+    def with_values(self, values: Mapping[str, Value]) -> Self:
+        """The same component with other values.
+
+        Raises:
+            ValueError: There is no such field, or its value is not legal.
+        """
+        known = list(self.settings)
+        for name in values:
+            if name not in known:
+                remedy = nearest(name, known) if known else "it has none"
+                raise ValueError(f"{name} must be a setting of {self.name}; {remedy}")
+        return dataclasses.replace(self, **values)
+
+    def to_document(self) -> dict[str, Any]:
+        """As a configuration writes it: the name, then every field, as plain values."""
+        return {"name": self.name} | {name: _plain(value) for name, value in self.settings.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class External(Component):
+    """A component of the user's own whose factory is no `Component` class: its settings are keyword arguments.
+
+    Args:
+        path: ``package.module:factory``.
+        arguments: Keyword arguments of the factory.
+    """
+
+    path: str
+    arguments: Mapping[str, Value] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Binds the arguments to the factory's signature.
+
+        Raises:
+            ValueError: The factory takes no such argument.
+        """
+        known = keywords(load(self.path))
+        for name in self.arguments:
+            if known is not None and name not in known:
+                remedy = nearest(name, known) if known else "it has none"
+                raise ValueError(f"{name} must be an argument of {self.path}; {remedy}")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.arguments)
+
+    def with_values(self, values: Mapping[str, Value]) -> Self:
+        return dataclasses.replace(self, arguments={**self.arguments, **values})
+
+    def to_document(self) -> dict[str, Any]:
+        return {"name": self.path, **self.arguments}
+
+    def call(self, **context: Any) -> Any:
+        """Calls the factory with its settings and as much of the context as it has arguments for.
+
+        Args:
+            context: What the kind offers, for example ``num_classes`` for a model.
+        """
+        factory = load(self.path)
+        known = keywords(factory)
+        offered = {name: value for name, value in context.items() if known is None or name in known}
+        return factory(**{**offered, **self.arguments})
+
+
+# What wraps a factory of the user's own, by kind: registered beside the kind's base class.
+_EXTERNALS: Final[dict[Kind, type[External]]] = {}
+_REGISTERED: Final[dict[tuple[Kind, str], type[Component]]] = {}
+
+
+def register(name: str) -> Callable[[T], T]:
+    """Makes a component known under ``name``; its class says of which kind it is."""
+
+    def decorate(component: T) -> T:
+        component.name = name
+        _REGISTERED[component.kind, name] = component
+        return component
+
+    return decorate
+
+
+def external(component: type[External]) -> type[External]:
+    """Makes a class the wrapper of the user's own factories of its kind."""
+    _EXTERNALS[component.kind] = component
+    return component
+
+
+def names(kind: Kind) -> tuple[str, ...]:
+    """The built-ins of a kind, in alphabetical order. Imports none of them."""
+    folder = _ROOT / PACKAGES[kind]
+    return tuple(sorted(path.stem.replace("_", "-") for path in folder.glob("[!_]*.py")))
+
+
+def find(kind: Kind, name: str) -> type[Component]:
+    """The class of a component.
+
+    Args:
+        kind: Its kind.
+        name: A built-in's name, or ``package.module:factory``.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if _PATH in name:
+        factory = load(name)
+        if isinstance(factory, type) and issubclass(factory, Component):
+            if factory.kind != kind:
+                raise ValueError(f"name must be a {kind}, got {name}, which is a {factory.kind}; give another")
+            factory.name = name
+            return factory
+        importlib.import_module(f"trainables.{PACKAGES[kind]}")
+        return _EXTERNALS[kind]
+    check_choice("name", name, names(kind))
+    importlib.import_module(f"trainables.{PACKAGES[kind]}.{name.replace('-', '_')}")
+    return _REGISTERED[kind, name]
+
+
+def make(kind: Kind, name: str, settings: Mapping[str, Any] | None = None) -> Component:
+    """A component with its settings.
+
+    Args:
+        kind: Its kind.
+        name: As for ``find``.
+        settings: Its fields by name; what is left out has its default.
+
+    Raises:
+        ValueError: There is no such component or setting, or a value is not legal.
+    """
+    component, given = find(kind, name), dict(settings or {})
+    if issubclass(component, External):
+        return component(path=name, arguments=given)
+    known = [item.name for item in dataclasses.fields(component)]
+    for key in given:
+        if key not in known:
+            remedy = nearest(key, known) if known else f"{name} has none"
+            raise ValueError(f"{key} must be a setting of {name}, got {given[key]}; {remedy}")
+    hints = get_type_hints(component)
+    return component(**{key: _typed(value, hints[key]) for key, value in given.items()})
+
+
+def load(path: str) -> Any:
+    """What ``package.module:factory`` names. The working folder is looked into first.
+
+    Raises:
+        ValueError: The path is malformed, or nothing is there.
+    """
+    module, _, attribute = path.partition(_PATH)
+    if not module or not attribute.isidentifier():
+        raise ValueError(f"name must be package.module:factory, got {path}; write for example my_losses:Focal")
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"name must be a module that can be imported, got {path} (no module named {error.name}); "
+            "install it, or run in the folder that holds it"
+        ) from None
+    except AttributeError:
+        raise ValueError(f"name must be something in {module}, got {path}; correct the part after the colon") from None
+    if not callable(found):
+        raise ValueError(f"name must be a class or function, got {path}, a {type(found).__name__}; name a factory")
+    return found
+
+
+def keywords(factory: Callable[..., Any]) -> list[str] | None:
+    """The names of a callable's keyword arguments; None where it takes any."""
+    parameters = inspect.signature(factory).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return [parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY]
+
+
+def check_value(name: str, value: Value, domain: Domain) -> None:
+    """Asserts that a value is legal.
+
+    Raises:
+        ValueError: It lies outside ``domain``; a closed lower end counts as legal here.
+    """
+    if domain.allows(value):
+        return
+    if isinstance(domain, Range):
+        kind = "a whole number " if domain.integer else ""
+        raise ValueError(
+            f"{name} must be {kind}in [{domain.low:g}, {domain.high:g}], got {value}; choose a value in the range"
+        )
+    raise ValueError(f"{name} must be one of {domain}, got {value}; choose one of them")
+
+
+_WORDS: Final[Mapping[type, str]] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+}
+
+
+def _check_type(name: str, value: Any, hint: Any) -> None:
+    """Whether a field's value is of its annotated type, as far as that is a plain one or a ``Literal``."""
+    if get_origin(hint) is Literal:
+        check_choice(name, value, get_args(hint))
+        return
+    kind = _WORDS.get(hint)
+    if kind is None:
+        return
+    matches = isinstance(value, hint) or (hint is float and isinstance(value, int))
+    if not matches or (isinstance(value, bool) and hint is not bool):
+        raise ValueError(f"{name} must be {kind}, got {value} ({type(value).__name__}); correct its type")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}; give a number")
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    """A value from YAML or JSON as the field has it: a list as a tuple, a whole number as a float."""
+    if isinstance(value, list):
+        return tuple(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Component):
+        return value.to_document()
+    return list(value) if isinstance(value, tuple) else value

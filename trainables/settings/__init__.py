@@ -1,0 +1,54 @@
+"""What can be asked of the training core, as plain dataclasses that are checked without importing torch.
+
+The command line must refuse a bad value at once; importing torch takes seconds. Every message starts with the field's
+name, so that a caller can put the path of the component before it (``robustness.epsilon must be ...``).
+"""
+
+from trainables.settings.checks import check_choice, check_seed, nearest
+from trainables.settings.data import DatasetName, DataSettings
+from trainables.settings.problem import ModelName, Problem, Rungs
+from trainables.settings.robustness import (
+    ATTACKS,
+    AUDITED_IMAGES,
+    TORCHATTACKS,
+    TORCHATTACKS_PREFIX,
+    WORST_VIEW,
+    AttackLoss,
+    AttackSettings,
+    AttackSpec,
+    AttackTarget,
+    Basis,
+    Norm,
+    RobustnessSettings,
+    View,
+    accuracy_names,
+    robust_accuracy_name,
+)
+from trainables.settings.training import TrainSettings
+
+__all__ = [
+    "ATTACKS",
+    "AUDITED_IMAGES",
+    "TORCHATTACKS",
+    "TORCHATTACKS_PREFIX",
+    "WORST_VIEW",
+    "AttackLoss",
+    "AttackSettings",
+    "AttackSpec",
+    "AttackTarget",
+    "Basis",
+    "DataSettings",
+    "DatasetName",
+    "ModelName",
+    "Norm",
+    "Problem",
+    "RobustnessSettings",
+    "Rungs",
+    "TrainSettings",
+    "View",
+    "accuracy_names",
+    "check_choice",
+    "check_seed",
+    "nearest",
+    "robust_accuracy_name",
+]

@@ -1,0 +1,200 @@
+"""Checkpoints of a training: one file an epoch that holds every replicate's full state.
+
+A folder has one writer at a time, its owner, who claims it by a number. A writer with a lower number (a worker that
+outlives its driver) finds that it has been superseded, and writes no more.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainables.data.splits import Split
+from trainables.settings import Problem
+from trainables.training.loop import Replicate, make_replicate
+
+KEPT = 2
+PATTERN = "epoch-*.pt"
+OWNER = "owner"
+
+logger = logging.getLogger(__name__)
+
+
+class Superseded(RuntimeError):
+    """A writer's folder has been claimed by a later owner, so the writer has no business here any more."""
+
+
+def claim(folder: Path, owner: int) -> None:
+    """Makes ``owner`` the only writer of the folder.
+
+    Args:
+        folder: Made if it is not there.
+        owner: At least 0; a later owner has a higher number.
+
+    Raises:
+        Superseded: A later owner has claimed the folder.
+    """
+    check_claim(folder, owner)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{OWNER}.{uuid.uuid4().hex}.tmp"
+    temporary.write_text(str(owner), encoding="utf-8")
+    temporary.replace(folder / OWNER)
+
+
+def check_claim(folder: Path, owner: int) -> None:
+    """Asserts that no later owner has claimed the folder.
+
+    Raises:
+        Superseded: One has.
+    """
+    try:
+        claimed = int((folder / OWNER).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    if claimed > owner:
+        raise Superseded(f"{folder} belongs to owner {claimed} now, owner {owner} writes no more")
+
+
+def save(folder: Path, replicates: Sequence[Replicate], epoch: int, owner: int = 0) -> Path:
+    """Writes ``epoch-00007.pt``, and removes all but the last two.
+
+    The file appears whole or not at all, whenever the process or the machine stops. The one before stays, in case the
+    disk breaks the newest.
+
+    Args:
+        folder: Made if it is not there.
+        replicates: Models in training.
+        epoch: Epochs done, the number in the file's name.
+        owner: Whose checkpoint it is; it is in the file too.
+
+    Returns:
+        The file.
+
+    Raises:
+        Superseded: A later owner has claimed the folder; nothing has been written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    check_claim(folder, owner)
+    path = folder / f"epoch-{epoch:05d}.pt"
+    # Two writers of one folder (the worker of a node that was cut off, its successor) may be on two machines.
+    temporary = folder / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        with temporary.open("wb") as file:
+            torch.save({"owner": owner, "replicates": [replicate.state_dict() for replicate in replicates]}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        check_claim(folder, owner)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    for old in _newest_first(folder)[KEPT:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_latest(folder: Path, replicates: Sequence[Replicate]) -> int:
+    """Puts replicates back to the newest readable checkpoint; an unreadable one is passed over with a warning.
+
+    Files are loaded with ``weights_only=True``, so that a checkpoint from elsewhere cannot run code.
+
+    Args:
+        folder: What ``save`` was given; it may not exist yet.
+        replicates: As made for the same problem; changed in place.
+
+    Returns:
+        Epochs done; 0 (and nothing changed) if there is no readable checkpoint.
+
+    Raises:
+        ValueError: The checkpoint is that of another model or other replicates.
+    """
+    for path in _newest_first(folder):
+        try:
+            state = read(path)
+        except ValueError as error:
+            logger.warning("%s", error)
+            continue
+        if len(state) != len(replicates):
+            raise ValueError(
+                f"train.replicates must be {len(state)} as in {path}, got {len(replicates)}; choose another folder"
+            )
+        try:
+            for replicate, saved in zip(replicates, state, strict=True):
+                replicate.load_state_dict(saved)
+        except RuntimeError as error:
+            raise ValueError(f"model must be the one saved in {path}, got another; choose another folder") from error
+        return replicates[0].epoch
+    return 0
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The saved state of each replicate, its tensors on the CPU.
+
+    Args:
+        path: A file that ``save`` wrote.
+
+    Raises:
+        ValueError: The file is broken, or holds more than tensors and plain values.
+    """
+    try:
+        state: list[dict[str, Any]] = torch.load(path, map_location="cpu", weights_only=True)["replicates"]
+    except Exception as error:  # Broken bytes surface as whatever zip, pickle or torch trips over first.
+        raise ValueError(
+            f"the checkpoint must be readable, got {path} ({type(error).__name__}); use the one before"
+        ) from error
+    return state
+
+
+def load_trained(checkpoint: Path, problem: Problem, splits: Mapping[str, Split]) -> list[Replicate]:
+    """The replicates of a training as a checkpoint left them, whatever their seeds.
+
+    Args:
+        checkpoint: A file that ``save`` wrote, or its folder for the newest that can be read.
+        problem: What was trained.
+        splits: The ``train`` split at least, on the device where the models are to live.
+
+    Raises:
+        ValueError: There is no readable checkpoint, or it is that of another model.
+    """
+    paths = _newest_first(checkpoint) if checkpoint.is_dir() else [checkpoint]
+    for path in paths:
+        try:
+            states = read(path)
+        except ValueError:
+            if path == paths[-1]:
+                raise
+            continue
+        replicates = [make_replicate(problem, splits["train"], state["seed"]) for state in states]
+        try:
+            for replicate, state in zip(replicates, states, strict=True):
+                replicate.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(f"model must be the one saved in {path}, got {problem.model}; give its own") from error
+        return replicates
+    raise ValueError(_missing(checkpoint))
+
+
+def newest(checkpoint: Path) -> Path:
+    """The last epoch's file in a folder of checkpoints; a file is itself.
+
+    Raises:
+        ValueError: The folder holds none.
+    """
+    if checkpoint.is_file():
+        return checkpoint
+    for path in _newest_first(checkpoint):
+        return path
+    raise ValueError(_missing(checkpoint))
+
+
+def _missing(checkpoint: Path) -> str:
+    return f"the checkpoint must be a file or folder of {PATTERN}, got {checkpoint}; train one first"
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob(PATTERN), reverse=True)
