@@ -7,26 +7,9 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from trainables.settings.checks import check_choice
+from trainables.settings.space import Range, Value
 
 LossName = Literal["i-sce", "cross-entropy"]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The legal range of a loss's parameter.
-
-    Args:
-        low: Lower end.
-        high: Upper end, itself legal.
-        low_exclusive: Whether a search must stay above ``low``. A baseline may sit on it.
-    """
-
-    low: float
-    high: float
-    low_exclusive: bool = False
-
-    def __str__(self) -> str:
-        return f"{'(' if self.low_exclusive else '['}{self.low:g}, {self.high:g}]"
 
 
 @dataclass(frozen=True)
@@ -38,7 +21,7 @@ class LossSpec:
         reference: The setting that the loss's authors use; a search always tries it first.
     """
 
-    parameters: Mapping[str, Limits]
+    parameters: Mapping[str, Range]
     reference: Mapping[str, float]
 
 
@@ -46,7 +29,7 @@ LOSSES: Final[Mapping[LossName, LossSpec]] = {
     "cross-entropy": LossSpec({}, {}),
     # Song et al. 2022, section 4.1: s in [1, 2], m in (0, 0.1]; they fix s = 1, m = 0.1 for their own experiments.
     "i-sce": LossSpec(
-        parameters={"s": Limits(1.0, 2.0), "m": Limits(0.0, 0.1, low_exclusive=True)},
+        parameters={"s": Range(low=1.0, high=2.0), "m": Range(low=0.0, high=0.1, low_exclusive=True)},
         reference={"s": 1.0, "m": 0.1},
     ),
 }
@@ -61,7 +44,7 @@ class Candidate:
     """
 
     loss: LossName
-    parameters: Mapping[str, float]
+    parameters: Mapping[str, Value]
 
     def __post_init__(self) -> None:
         check_choice("loss", self.loss, get_args(LossName))

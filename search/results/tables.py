@@ -116,7 +116,7 @@ def draw_figures(
     from analysis.figures.all import draw_hypervolume, draw_learning_curves, draw_pareto
 
     config, title = run.config, picture_title(run)
-    parameters, reference, frame = list(config.ranges), reference_of(records, config), to_frame(settings)
+    parameters, reference, frame = list(config.domains), reference_of(records, config), to_frame(settings)
     epochs = pd.DataFrame(
         [{"number": record.number, **epoch} for record in settings for epoch in ledger.history(record.number)]
     )
@@ -134,7 +134,7 @@ def draw_run_surfaces(run: Run, records: Sequence[TrialRecord]) -> list[Path]:
 
     claimed = [replace(record, accuracies=_without_audit(record)) for record in pooled(records, run.config.bounds)]
     frame = to_frame(claimed)
-    return draw_surfaces(frame, list(run.config.ranges), run.figures, title=picture_title(run))
+    return draw_surfaces(frame, list(run.config.domains), run.figures, title=picture_title(run))
 
 
 def _without_audit(record: TrialRecord) -> dict[str, float]:
@@ -222,7 +222,7 @@ def front_table(
     # From three objectives on, or with what was claimed, a line would be too long for a terminal.
     gap = "\n" if audited or len(config.objectives) > 2 else " "
     seeds = ["seeds"] if _shows_seeds(config) else []
-    for name in ("trial", *config.ranges, *seeds):
+    for name in ("trial", *config.domains, *seeds):
         table.add_column(name, justify="right", no_wrap=True)
     for name in config.objectives:
         unit = f"{gap}% (95 %)" if is_accuracy(name) else ""
@@ -254,7 +254,7 @@ def front_table(
 
 def _test_row(tested: TrialRecord, below: Sequence[str], config: SweepConfig, gap: str) -> list[str]:
     """A setting's accuracies on the test split; those ``below`` the validation numbers by more than chance marked."""
-    cells = ["test", *("" for _ in config.ranges), *([""] if _shows_seeds(config) else [])]
+    cells = ["test", *("" for _ in config.domains), *([""] if _shows_seeds(config) else [])]
     for name in config.objectives:
         known = name in tested.objectives
         cells.append(_accuracy(tested, name, gap, "*" if name in below else "") if known else "")
@@ -290,7 +290,7 @@ def _audit_cell(record: TrialRecord) -> str:
 
 def _row(record: TrialRecord, config: SweepConfig, gap: str, mark: str = "") -> list[str]:
     cells = [f"{mark}{record.number}"]
-    cells += [f"{record.parameters[name]:.4f}" if name in record.parameters else "" for name in config.ranges]
+    cells += [f"{record.parameters[name]:.4f}" if name in record.parameters else "" for name in config.domains]
     if _shows_seeds(config):
         cells.append(str(len(record.replicates)))
     for name in config.objectives:

@@ -145,7 +145,7 @@ class EarlierTrial:
 
     def fits(self, config: SweepConfig) -> bool:
         """Whether it lies in the space and measured what the search seeks."""
-        ranges, parameters = config.ranges, self.parameters
+        ranges, parameters = config.domains, self.parameters
         wanted = {*config.objectives, *(bound.name for bound in config.bounds)}
         inside = parameters.keys() == ranges.keys() and all(
             ranges[name].contains(value) for name, value in parameters.items()
@@ -353,7 +353,7 @@ class Ledger:
         self._storage, self._config = storage, config
         self._objectives = list(config.objectives)
         self._distributions = {
-            name: FloatDistribution(range_.lowest, range_.high) for name, range_ in config.ranges.items()
+            name: FloatDistribution(range_.lowest, range_.high) for name, range_ in config.domains.items()
         }
         names = (config.name, config.name + BASELINES_SUFFIX)
         directions = list(config.objectives.values())

@@ -405,11 +405,11 @@ def _parent(run: Run) -> ParentInfo:
         identity=manifest["id"],
         run_dir=run.folder,
         config=config.to_yaml(),
-        searched=tuple(config.ranges),
+        searched=tuple(config.domains),
         objectives=tuple(map(metric_name, config.objectives)),
         parameters={
             "loss": config.loss.name,
-            "space": ", ".join(f"{name} in {range_}" for name, range_ in config.ranges.items()),
+            "space": ", ".join(f"{name} in {range_}" for name, range_ in config.domains.items()),
             "sampler": config.search.sampler,
             "trials": config.budget,
             "search_seed": config.search.seed,

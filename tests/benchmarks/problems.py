@@ -33,7 +33,8 @@ from analysis.pareto import Direction
 from search.config.schema import SweepConfig, parse
 from search.study.ledger import Task
 from tests.benchmarks.simulator import Curve
-from trainables.candidate import BASELINES, LOSSES, Limits, LossSpec
+from trainables.candidate import BASELINES, LOSSES, LossSpec
+from trainables.settings.space import Range
 
 NOISE: Final = 0.02
 # A tenth beyond the nadir of the fronts, which span [0, 1] in each objective.
@@ -156,7 +157,7 @@ def searched(
         halving: Whether trials will be stopped, which samplers must know.
     """
     spec = LossSpec(
-        parameters=dict.fromkeys(problem.variables, Limits(0.0, 1.0)),
+        parameters=dict.fromkeys(problem.variables, Range(low=0.0, high=1.0)),
         reference=dict.fromkeys(problem.variables, 1.0),  # at a corner, as the paper's own setting
     )
     # No baselines: they cost both sides the same and are on no front.

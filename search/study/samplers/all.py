@@ -195,7 +195,7 @@ def _gp(config: SweepConfig, number: int, seed: int) -> BaseSampler:
 
 def _qmc(config: SweepConfig, number: int, seed: int) -> BaseSampler:
     del seed
-    return SobolSampler(list(config.ranges), config.search.seed, max(number - len(config.fixed_settings), 0))
+    return SobolSampler(list(config.domains), config.search.seed, max(number - len(config.fixed_settings), 0))
 
 
 def _random(config: SweepConfig, number: int, seed: int) -> BaseSampler:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.config.schema import Range, load, parse
+from search.config.loading import load, parse
 from search.errors import UserError
 from tests.search.examples import small_config
+from trainables.settings.space import Range
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
@@ -75,7 +76,7 @@ def test_the_open_end_of_a_range_is_left_out_in_single_precision_too(low: float,
 
 
 def test_m_is_half_open_by_default() -> None:
-    m = small_config().ranges["m"]
+    m = small_config().domains["m"]
     assert m.lowest > 0
     assert m.high == 0.1
 

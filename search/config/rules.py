@@ -1,0 +1,177 @@
+"""What must hold between the sections of a configuration."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from search.config.objectives import ACCURACIES, Constraint, directions
+from search.config.space import check_domain
+from trainables.candidate import LOSSES, Candidate
+from trainables.settings import AUDITED_IMAGES, nearest
+from trainables.settings.space import Choices
+
+if TYPE_CHECKING:
+    from search.config.schema import SweepConfig
+
+# Suffixes of the companion studies.
+BASELINES_SUFFIX: Final = "-baselines"
+REPLICATES_SUFFIX: Final = "-replicates"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def check(config: SweepConfig) -> None:
+    """Asserts that the sections fit each other.
+
+    Raises:
+        ValueError: With one line on the first mistake; it begins with the setting's path.
+    """
+    _check_name(config.name)
+    config.problem  # noqa: B018  (it checks itself when it is built)
+    _check_space(config)
+    _check_objectives(config)
+    _check_enqueued(config)
+    _check_halving(config)
+    _check_replicates(config)
+    _check_grid(config)
+    _check_audit(config)
+    _check_gpus(config)
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"name must be letters, digits, '.', '_' or '-' (it names a folder), got {name!r}; try quickstart-2"
+        )
+    for suffix, what in ((BASELINES_SUFFIX, "the baselines"), (REPLICATES_SUFFIX, "further seeds")):
+        if name.endswith(suffix):
+            raise ValueError(f"name must not end in {suffix} (kept for {what}), got {name}; choose another")
+
+
+def _check_space(config: SweepConfig) -> None:
+    legal = LOSSES[config.loss.name].parameters
+    if not legal:
+        raise ValueError(
+            f"loss.name must be a loss with parameters to search, got {config.loss.name}; "
+            f"{nearest(config.loss.name, [name for name, spec in LOSSES.items() if spec.parameters])}"
+        )
+    for name, domain in config.domains.items():
+        if name not in legal:
+            raise ValueError(f"space.{name} must be a parameter of {config.loss.name}; {nearest(name, list(legal))}")
+        check_domain(name, domain, legal[name])
+
+
+def _check_objectives(config: SweepConfig) -> None:
+    known = directions(config.robustness)
+    for section in ("objectives", "constraints"):
+        for name in getattr(config, section):
+            if name not in known:
+                raise ValueError(
+                    f"{section}.{name} must be something that this sweep measures; {nearest(name, list(known))}"
+                )
+    for name, direction in config.objectives.items():
+        if direction != known[name]:
+            raise ValueError(f"objectives.{name} must be {known[name]}, got {direction}; use {known[name]}")
+    if len(config.objectives) < 2:
+        raise ValueError(
+            f"objectives must name at least two, got {', '.join(config.objectives) or 'none'}; "
+            f"leave them out for {' and '.join(ACCURACIES)}"
+        )
+    for name, text in config.constraints.items():
+        try:
+            Constraint.parse(name, text)
+        except ValueError as error:
+            raise ValueError(f"constraints.{error}") from None
+
+
+def _check_enqueued(config: SweepConfig) -> None:
+    for position, parameters in enumerate(config.search.enqueue):
+        path = f"search.enqueue[{position}]"
+        try:
+            Candidate(config.loss.name, parameters)
+        except ValueError as error:
+            raise ValueError(f"{path}.{error}") from None
+        for name, value in parameters.items():
+            if not config.domains[name].contains(value):
+                raise ValueError(
+                    f"{path}.{name} must lie in the space {config.domains[name]}, got {value}; "
+                    "widen the space or drop the setting"
+                )
+
+
+def _check_halving(config: SweepConfig) -> None:
+    halving = config.search.halving
+    if halving is None:
+        return
+    first = halving.first_rung(config.train.epochs)
+    if first >= config.train.epochs:
+        raise ValueError(
+            f"search.halving.first_epoch must be below train.epochs ({config.train.epochs}), "
+            f"got {first}; train longer or leave search.halving out"
+        )
+    if halving.images > config.data.validation_size:
+        raise ValueError(
+            f"search.halving.images must be at most data.validation_size ({config.data.validation_size}), "
+            f"got {halving.images}; attack fewer"
+        )
+
+
+def _check_replicates(config: SweepConfig) -> None:
+    asked = config.search.replicates_for_front
+    if asked is not None and asked < config.train.replicates:
+        raise ValueError(
+            f"search.replicates_for_front must be at least train.replicates ({config.train.replicates}), "
+            f"got {asked}; raise it or leave it out"
+        )
+
+
+def _check_grid(config: SweepConfig) -> None:
+    search = config.search
+    if search.sampler != "grid":
+        if search.grid:
+            raise ValueError(
+                f"search.grid must be left out for the sampler {search.sampler}, got {search.grid}; "
+                "set search.sampler: grid"
+            )
+        if search.trials is None:
+            raise ValueError(
+                f"search.trials must be given for the sampler {search.sampler}, got nothing; 24 is a start"
+            )
+        return
+    if search.warm_start:
+        raise ValueError(
+            f"search.warm_start must be left out for the sampler grid, got {search.warm_start}; "
+            "a grid trains each of its points"
+        )
+    ranges = [name for name, domain in config.domains.items() if not isinstance(domain, Choices)]
+    if set(search.grid) != set(ranges) or any(points < 2 for points in search.grid.values()):
+        example = ", ".join(f"{name}: 5" for name in ranges)
+        raise ValueError(
+            f"search.grid must give at least 2 points for each of {', '.join(ranges)}, got {search.grid}; "
+            f"write {{{example}}}"
+        )
+    size = len(config.fixed_settings)
+    if search.trials not in (None, size):
+        raise ValueError(
+            f"search.trials must be {size} for this grid (its points and the enqueued settings), "
+            f"got {search.trials}; leave it out or change search.grid"
+        )
+
+
+def _check_audit(config: SweepConfig) -> None:
+    asked = [(f"audit.profile {config.audit.profile}", config.audit.profile)] if config.audit is not None else []
+    asked += [("robustness.gate audit", "quick")] if config.robustness.gate is not None else []
+    for setting, profile in asked:
+        if config.data.validation_size < AUDITED_IMAGES[profile]:
+            raise ValueError(
+                f"data.validation_size must be at least {AUDITED_IMAGES[profile]} for {setting}, "
+                f"got {config.data.validation_size}; raise it or leave the audit out"
+            )
+
+
+def _check_gpus(config: SweepConfig) -> None:
+    asked = [("resources.gpus_per_trial", config.resources.gpus_per_trial)]
+    asked += [("audit.gpus", config.audit.gpus or 0.0)] if config.audit is not None else []
+    for setting, gpus in asked:
+        if gpus > 1 and gpus % 1:
+            raise ValueError(f"{setting} must be a whole number or at most 1, got {gpus:g}; choose {gpus // 1:g}")
