@@ -4,35 +4,33 @@ from __future__ import annotations
 
 import errno
 import math
-import signal
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Final, Literal
 
 from rich.console import Console
 
 from analysis.hypervolume import REFERENCE
-from analysis.records import TrialRecord
 from search.cluster.nodes import Expected, Nodes, check_nodes, expected, marker_beside
 from search.cluster.session import Connection, check_machine, concurrency, connected, use_waiting_processes
 from search.config.schema import AuditConfig, SweepConfig
 from search.errors import Halted, Interrupted, SweepFailed, UserError
 from search.results.metrics import make_halving
-from search.results.standing import Standing
 from search.results.tables import Results, preload_drawing, write_results, write_tables
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import MANIFEST_FILE, Run, command
 from search.study.lease import Holder, Lease
-from search.study.ledger import Ledger, Task, check_free, open_storage
+from search.study.ledger import Ledger, check_free, open_storage
 from search.study.storage import STORAGE_ERRORS, storage_reason
 from search.study.warm_start import read_warm_start, with_lasting_paths
 from search.sweep.front_audit import audit_front, due, order_kept
+from search.sweep.observers import MLflowObserver
 from search.sweep.progress import Progress
+from search.sweep.signals import Signals, handled_signals
 from search.tracking.mirror import (
     DatasetInfo,
     ParentInfo,
@@ -80,7 +78,7 @@ def start(
     with Progress(config, console, quiet) as progress:
         progress.stage(_STARTING_RAY)
         preload_mlflow()
-        with connected(config, address) as connection, _signals() as signals:
+        with connected(config, address) as connection, handled_signals() as signals:
             if address is not None:
                 progress.stage("examining the cluster's nodes")
                 with marker_beside(run.folder) as marker:
@@ -136,11 +134,11 @@ def _go_on(run: Run, ledger: Ledger, progress: Progress, address: str | None, be
     """Does what is left of a sweep, with Ray if there is something to train or to audit."""
     audit = run.config.audit
     if ledger.complete and not (audit and due(run, ledger, audit)):
-        with _signals() as signals:  # only what MLflow missed, and the results
+        with handled_signals() as signals:  # only what MLflow missed, and the results
             return _drive(run, ledger, progress, signals, None, began)
     progress.stage(_STARTING_RAY)
     preload_mlflow()
-    with connected(run.config, address, trains=not ledger.complete) as connection, _signals() as signals:
+    with connected(run.config, address, trains=not ledger.complete) as connection, handled_signals() as signals:
         if address is not None:
             progress.stage("examining the cluster's nodes")
             check_nodes(_expected(run))
@@ -148,7 +146,7 @@ def _go_on(run: Run, ledger: Ledger, progress: Progress, address: str | None, be
 
 
 def _drive(
-    run: Run, ledger: Ledger, progress: Progress, signals: _Signals, connection: Connection | None, began: float
+    run: Run, ledger: Ledger, progress: Progress, signals: Signals, connection: Connection | None, began: float
 ) -> Outcome:
     """Owns the study, runs what is left of the budget, and writes the results."""
 
@@ -164,7 +162,7 @@ def _drive(
         _take_over(run, ledger, progress)
         tracker.start(_parent(run))
         progress.begin(ledger.records(), ledger.extensions)
-        mirror = _Mirror(ledger, tracker, run.config)
+        mirror = MLflowObserver(ledger, tracker, run.config)
         mirror.catch_up()
         if connection is not None and not ledger.complete:
             _run_trials(run, ledger, lease, mirror, progress, signals, connection)
@@ -212,9 +210,9 @@ def _run_trials(
     run: Run,
     ledger: Ledger,
     lease: Lease,
-    mirror: _Mirror,
+    mirror: MLflowObserver,
     progress: Progress,
-    signals: _Signals,
+    signals: Signals,
     connection: Connection,
 ) -> None:
     """Hands the ledger to Ray Tune until the budget is spent or too much has failed."""
@@ -297,9 +295,9 @@ def _audit(
     ledger: Ledger,
     settings: AuditConfig,
     lease: Lease,
-    mirror: _Mirror,
+    mirror: MLflowObserver,
     progress: Progress,
-    signals: _Signals,
+    signals: Signals,
     connection: Connection | None,
 ) -> None:
     """Audits what is due, and says how far that went; without a connection nothing is."""
@@ -316,63 +314,6 @@ def _audit(
             f"audit: {left} settings are not audited yet (audit.minutes is {settings.minutes:g}); "
             f"go on with `{command('audit', run.argument)}`"
         )
-
-
-class _Mirror:
-    """Keeps MLflow in step with the ledger, as an observer."""
-
-    def __init__(self, ledger: Ledger, tracker: Tracker, config: SweepConfig) -> None:
-        self._ledger, self._tracker = ledger, tracker
-        self._standing = Standing(config)
-
-    @property
-    def problem(self) -> str | None:
-        """Why MLflow lags behind right now; None while all is well."""
-        return self._tracker.problem
-
-    def catch_up(self) -> None:
-        """Shows all that the ledger holds; what MLflow has already is not written again."""
-        records = self._ledger.records()
-        for record in records:
-            self.show(record)
-        for record in sorted((record for record in records if record.finished is not None), key=_order_of_ends):
-            self._summarize(record)
-
-    def started(self, task: Task, record: TrialRecord) -> None:
-        del task
-        self.show(record)
-
-    def epoch_finished(self, number: str, metrics: dict[str, float]) -> None:
-        del metrics
-        self.show(self._ledger.record(number))
-
-    def ended(self, record: TrialRecord) -> None:
-        self.show(record)
-        self._summarize(record)
-
-    def show(self, record: TrialRecord) -> None:
-        """Brings a trial's run up to date."""
-        self._tracker.update(record, self._ledger.history(record.number))
-
-    def _summarize(self, record: TrialRecord) -> None:
-        """A point of the sweep's curves for every trial that counts towards the budget or gave replicates."""
-        assert record.finished is not None
-        standing = self._standing
-        standing.add(record)
-        if record.origin is None and not record.is_baseline and record.state in ("complete", "pruned"):
-            step = standing.finished + standing.extensions
-            values = {
-                "trials_finished": standing.finished,
-                "trials_infeasible": standing.infeasible,
-                "trials_failed": standing.failed,
-                "hypervolume": standing.hypervolume,
-                **{f"best_{name}": best.objectives[name] for name, best in standing.best.items()},
-            }
-            self._tracker.summary(values, step, record.finished)
-
-
-def _order_of_ends(record: TrialRecord) -> tuple[float, str]:
-    return record.finished or 0.0, record.number
 
 
 @contextmanager
@@ -431,50 +372,3 @@ def _parent(run: Run) -> ParentInfo:
         dataset=DatasetInfo(name=data["name"], digest=data["sha256"], source=data["location"], sizes=data["sizes"]),
         tags={"code": manifest["code"] or "unknown", **manifest["versions"]},
     )
-
-
-class _Signals:
-    """Ctrl-C and SIGTERM as ``Interrupted``: at once, or while polled at the next ``check``.
-
-    Within Tune's loop and the audit's an exception out of nowhere could cut a write to the ledger in two. A second
-    signal does not wait.
-    """
-
-    def __init__(self) -> None:
-        self._polled = self._pending = False
-
-    def handle(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        if not self._polled or self._pending:
-            raise Interrupted
-        self._pending = True
-
-    def check(self) -> None:
-        """Raises ``Interrupted`` if a signal has come."""
-        if self._pending:
-            raise Interrupted
-
-    @contextmanager
-    def polled(self) -> Iterator[None]:
-        """Puts a first signal off until the next ``check``."""
-        self._polled = True
-        try:
-            yield
-        except SystemError as error:  # what Ray's compiled parts make of an exception that comes while they wait
-            if isinstance(error.__cause__, Interrupted):
-                raise error.__cause__ from None
-            raise
-        finally:
-            self._polled = False
-
-
-@contextmanager
-def _signals() -> Iterator[_Signals]:
-    """Takes over the signals; to be entered after Ray's start, which sets handlers of its own."""
-    signals = _Signals()
-    before = {number: signal.signal(number, signals.handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

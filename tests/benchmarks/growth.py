@@ -33,6 +33,8 @@ from ray import tune
 from rich.console import Console
 
 import search.sweep.driver
+import search.sweep.observers
+import search.sweep.signals
 import search.worker.trial
 from analysis.records import TrialRecord
 from search.cluster.session import connected
@@ -140,12 +142,12 @@ def measure(sampler: str, trials: int, direct: bool) -> Cost:
         ledger = Ledger(open_storage(run.storage_url), config, "new")
         ledger.adopt()
         progress = Progress(config, Console(), quiet=True)
-        mirror = search.sweep.driver._Mirror(ledger, cast("Tracker", clock), config)
+        mirror = search.sweep.observers.MLflowObserver(ledger, cast("Tracker", clock), config)
         if direct:
             _drive(LedgerSearcher(ledger, _OWNER, CONCURRENCY, [progress, mirror], lambda _: None))
         else:
             search.worker.trial.SettingTrial = TrivialTrial  # type: ignore[assignment, misc]
-            with connected(config, None) as connection, search.sweep.driver._signals() as signals:
+            with connected(config, None) as connection, search.sweep.signals.handled_signals() as signals:
                 lease = Lease(ledger.engine, config.name)
                 assert lease.epoch == _OWNER
                 search.sweep.driver._run_trials(run, ledger, lease, mirror, progress, signals, connection)

@@ -29,6 +29,8 @@ from rich.console import Console
 
 import search.cluster.session
 import search.sweep.driver
+import search.sweep.observers
+import search.sweep.signals
 import search.worker.trial
 from analysis.records import TrialRecord
 from search.config.schema import parse
@@ -94,8 +96,11 @@ def run(trials: int, slots: int, seconds: float, start: float) -> SlotClock:
         ledger = Ledger(open_storage(run.storage_url), config, "new")
         ledger.adopt()
         progress = Progress(config, Console(), quiet=True)
-        mirror = search.sweep.driver._Mirror(ledger, cast("Tracker", clock), config)
-        with search.cluster.session.connected(config, None) as connection, search.sweep.driver._signals() as signals:
+        mirror = search.sweep.observers.MLflowObserver(ledger, cast("Tracker", clock), config)
+        with (
+            search.cluster.session.connected(config, None) as connection,
+            search.sweep.signals.handled_signals() as signals,
+        ):
             lease = Lease(ledger.engine, config.name)
             search.sweep.driver._run_trials(run, ledger, lease, mirror, progress, signals, connection)
             lease.release()

@@ -46,9 +46,15 @@ SETTINGS = [
     ("space.s.low=.nan", "space.s.low and high must be finite"),
     ("space.m.low_exclusive=false", "space.m.low must be above 0, got 0"),
     ("space.m.high=0.2", "space.m must lie in (0, 0.1], got low 0 and high 0.2"),
-    ("space.m={low: 0.0, high: 0.0, low_exclusive: true}", "space.m.high must be above low where low_exclusive is true, got (0, 0]"),
+    (
+        "space.m={low: 0.0, high: 0.0, low_exclusive: true}",
+        "space.m.high must be above low where low_exclusive is true, got (0, 0]",
+    ),
     ("space.s={low: 2.0, high: 1.0}", "space.s.low must be at most high, got 2 and 1"),
-    ("space.s={low: 1.5, high: 1.5, low_exclusive: true}", "space.s.high must be above low where low_exclusive is true"),
+    (
+        "space.s={low: 1.5, high: 1.5, low_exclusive: true}",
+        "space.s.high must be above low where low_exclusive is true",
+    ),
     ("space.s={low: 0.0, high: 1.0, log: true}", "space.s.low must be above 0 with log: true, got 0"),
     ("space.s={low: 1.0}", "space.s.high must be given, got nothing"),
     ("space.s={low: one, high: 2}", "space.s.low must be a number, got one"),

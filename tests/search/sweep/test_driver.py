@@ -29,7 +29,7 @@ from search.runs.folder import Run
 from search.study.halving import Halving
 from search.study.lease import Lease
 from search.study.ledger import open_storage
-from search.sweep.driver import _signals
+from search.sweep.signals import handled_signals
 from search.sweep.tune import rebuilt
 
 QUICKSTART = Path(__file__).parents[3] / "configs" / "quickstart.yaml"
@@ -442,7 +442,7 @@ def test_a_second_sweep_takes_over_what_the_first_has_found(finished: Finished) 
 
 
 def test_a_signal_that_reaches_rays_compiled_parts_is_an_interruption_too() -> None:
-    with _signals() as signals:
+    with handled_signals() as signals:
         with pytest.raises(Interrupted), signals.polled():  # noqa: PT012 (a context is what is tested)
             try:
                 signal.raise_signal(signal.SIGINT)  # the first waits for the next check

@@ -1,0 +1,66 @@
+"""What follows a sweep beside its ledger."""
+
+from __future__ import annotations
+
+from analysis.records import TrialRecord
+from search.config.schema import SweepConfig
+from search.results.standing import Standing
+from search.study.ledger import Ledger, Task
+from search.tracking.mirror import Tracker
+
+
+class MLflowObserver:
+    """Keeps MLflow in step with the ledger."""
+
+    def __init__(self, ledger: Ledger, tracker: Tracker, config: SweepConfig) -> None:
+        self._ledger, self._tracker = ledger, tracker
+        self._standing = Standing(config)
+
+    @property
+    def problem(self) -> str | None:
+        """Why MLflow lags behind right now; None while all is well."""
+        return self._tracker.problem
+
+    def catch_up(self) -> None:
+        """Shows all that the ledger holds; what MLflow has already is not written again."""
+        records = self._ledger.records()
+        for record in records:
+            self.show(record)
+        for record in sorted((record for record in records if record.finished is not None), key=_order_of_ends):
+            self._summarize(record)
+
+    def started(self, task: Task, record: TrialRecord) -> None:
+        del task
+        self.show(record)
+
+    def epoch_finished(self, number: str, metrics: dict[str, float]) -> None:
+        del metrics
+        self.show(self._ledger.record(number))
+
+    def ended(self, record: TrialRecord) -> None:
+        self.show(record)
+        self._summarize(record)
+
+    def show(self, record: TrialRecord) -> None:
+        """Brings a trial's run up to date."""
+        self._tracker.update(record, self._ledger.history(record.number))
+
+    def _summarize(self, record: TrialRecord) -> None:
+        """A point of the sweep's curves for every trial that counts towards the budget or gave replicates."""
+        assert record.finished is not None
+        standing = self._standing
+        standing.add(record)
+        if record.origin is None and not record.is_baseline and record.state in ("complete", "pruned"):
+            step = standing.finished + standing.extensions
+            values = {
+                "trials_finished": standing.finished,
+                "trials_infeasible": standing.infeasible,
+                "trials_failed": standing.failed,
+                "hypervolume": standing.hypervolume,
+                **{f"best_{name}": best.objectives[name] for name, best in standing.best.items()},
+            }
+            self._tracker.summary(values, step, record.finished)
+
+
+def _order_of_ends(record: TrialRecord) -> tuple[float, str]:
+    return record.finished or 0.0, record.number
