@@ -42,14 +42,14 @@ from search.tracking.mirror import (
 )
 
 _STARTING_RAY: Final = "starting Ray"
-# A worker that dies is replaced; its setting goes on from its checkpoint. On a cluster it is mostly its node that went:
-# a long trial on spot machines may lose several, and is not to be counted as failed for that.
+# A dead worker is replaced, and its trial continues from its checkpoint. On a cluster the cause is usually a lost node:
+# a long trial on spot machines may lose several, which must not count as a failure of the trial.
 _RESTARTS_HERE, _RESTARTS_ON_A_CLUSTER = 2, 10
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished sweep leaves behind; ``seconds`` is what this driver took."""
+    """The results of a finished sweep; ``seconds`` is this driver's wall time."""
 
     results: Results
     tracking: TrackingReport
@@ -62,9 +62,9 @@ def start(
     """Runs a new sweep to its end.
 
     Raises:
-        UserError: Something that the user set cannot be; nothing has been written then.
+        UserError: A setting is wrong; nothing has been written.
         Interrupted: Ctrl-C or SIGTERM; the state is kept.
-        SweepFailed: Too many trials failed, or the storage went away; the state is kept.
+        SweepFailed: Too many trials failed, or the storage stopped answering; the state is kept.
     """
     began = time.monotonic()
     config = with_lasting_paths(config, runs_dir)
@@ -74,7 +74,7 @@ def start(
     if storage is not None:
         check_free(storage, config.name)
     data = prepare_dataset(config.data)
-    read_warm_start(run, data)  # refused before anything is written, if at all
+    read_warm_start(run, data)  # raises before anything is written
     with Progress(config, console, quiet) as progress:
         progress.stage(_STARTING_RAY)
         preload_mlflow()
@@ -90,7 +90,7 @@ def start(
 
 
 def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outcome:
-    """Goes on with a sweep from where its last driver left it.
+    """Continues a sweep where its last driver stopped.
 
     Raises:
         UserError, Interrupted, SweepFailed: As ``start``.
@@ -100,7 +100,7 @@ def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outc
     prepare_dataset(run.config.data)
     with _resumable(run), Progress(run.config, console, quiet) as progress:
         ledger = Ledger(open_storage(run.storage_url), run.config, "resume")
-        return _go_on(run, ledger, progress, address, began)
+        return _continue(run, ledger, progress, address, began)
 
 
 def audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, console: Console) -> Outcome:
@@ -122,19 +122,19 @@ def audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, 
         if not ledger.complete:
             raise UserError(
                 f"RUN must be finished for its audit, got {run.name} with {ledger.counts().finished} of "
-                f"{run.config.budget} settings; go on with `{command('resume', run.argument)}`"
+                f"{run.config.budget} settings; finish it with `{command('resume', run.argument)}`"
             )
         asked = {"profile": profile, "minutes": math.inf, "random": at_random}
         audit = (run.config.audit or AuditConfig()).model_copy(update=asked)
         run = replace(run, config=run.config.model_copy(update={"audit": audit}))
-        return _go_on(run, ledger, progress, None, began)
+        return _continue(run, ledger, progress, None, began)
 
 
-def _go_on(run: Run, ledger: Ledger, progress: Progress, address: str | None, began: float) -> Outcome:
-    """Does what is left of a sweep, with Ray if there is something to train or to audit."""
+def _continue(run: Run, ledger: Ledger, progress: Progress, address: str | None, began: float) -> Outcome:
+    """Does the rest of a sweep, with Ray if anything is left to train or to audit."""
     audit = run.config.audit
     if ledger.complete and not (audit and due(run, ledger, audit)):
-        with handled_signals() as signals:  # only what MLflow missed, and the results
+        with handled_signals() as signals:  # only MLflow and the results are left
             return _drive(run, ledger, progress, signals, None, began)
     progress.stage(_STARTING_RAY)
     preload_mlflow()
@@ -148,11 +148,11 @@ def _go_on(run: Run, ledger: Ledger, progress: Progress, address: str | None, be
 def _drive(
     run: Run, ledger: Ledger, progress: Progress, signals: Signals, connection: Connection | None, began: float
 ) -> Outcome:
-    """Owns the study, runs what is left of the budget, and writes the results."""
+    """Takes the lease of the study, runs the rest of the budget and writes the results."""
 
     def waiting(holder: Holder) -> None:
         left = max(0.0, holder.expires - time.time())
-        progress.stage(f"waiting to hear of the driver on {holder.host}, for {left:.0f} s at most")
+        progress.stage(f"waiting up to {left:.0f} s to see whether the driver on {holder.host} is still alive")
 
     lease = Lease(ledger.engine, run.name, waiting, signals.check)
     tracker = Tracker(run.tracking_uri, run.config.tracking.experiment, run.name, artifact_root=run.artifacts)
@@ -175,7 +175,7 @@ def _drive(
             raise SweepFailed(
                 f"{ledger.failures()} trials failed (resources.max_failures is {run.config.resources.max_failures}) "
                 f"with {counts.finished} of {counts.budget} settings finished; the reasons are in "
-                f"{run.folder / 'trials.csv'}; go on with `{command('resume', run.argument)}`"
+                f"{run.folder / 'trials.csv'}; resume with `{command('resume', run.argument)}`"
             )
         progress.stage("drawing the results")
         results = write_results(run, ledger)
@@ -184,7 +184,7 @@ def _drive(
         status = "FINISHED"
     except BaseException as error:
         status = "KILLED" if isinstance(error, Interrupted) else "FAILED"
-        with suppress(*STORAGE_ERRORS, OSError, Halted):  # what stopped us may stop this too
+        with suppress(*STORAGE_ERRORS, OSError, Halted):  # the same cause may make this fail too
             write_tables(run, ledger.records())
         raise
     finally:
@@ -196,13 +196,13 @@ def _drive(
 
 
 def _take_over(run: Run, ledger: Ledger, progress: Progress) -> None:
-    """Takes over the trials of earlier runs, unless it has been done."""
+    """Imports the trials of earlier runs, once."""
     if not ledger.warm_started:
         warm_start = read_warm_start(run, run.manifest()["data"])
         ledger.take_over(warm_start.trials)
         left_out = f"; {warm_start.left_out} do not fit this search" if warm_start.left_out else ""
         progress.say(
-            f"{len(warm_start.trials)} trials taken over from {', '.join(run.config.search.warm_start)}{left_out}"
+            f"{len(warm_start.trials)} trials imported from {', '.join(run.config.search.warm_start)}{left_out}"
         )
 
 
@@ -227,7 +227,7 @@ def _run_trials(
 
     def waiting(reason: str) -> None:
         progress.waiting(reason)
-        if reason:  # once the storage answers, the end of Tune's turn is where to stop
+        if reason:  # while the storage answers, the sweep stops at the end of Tune's turn instead
             signals.check()
 
     halving = make_halving(config)
@@ -261,7 +261,7 @@ def _run_trials(
         expected=wanted,
         store=None if run.store is None else run.store.url,
     )
-    # What Tune itself writes is of no use to us, for the ledger has all of it: a folder that goes away with it.
+    # The ledger has everything that Tune would write, so Tune gets a folder that is deleted afterwards.
     with tempfile.TemporaryDirectory(prefix="robustfront-", ignore_cleanup_errors=True) as scratch:
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}),
@@ -277,7 +277,7 @@ def _run_trials(
                 name="tune",
                 storage_path=scratch,
                 verbose=0,
-                # A setting's checkpoints are its own, under its number; Tune's would die with its scratch folder.
+                # Trials keep their own checkpoints under their numbers; Tune's would be deleted with the scratch folder.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(
                     max_failures=_RESTARTS_HERE if wanted is None else _RESTARTS_ON_A_CLUSTER
@@ -300,7 +300,7 @@ def _audit(
     signals: Signals,
     connection: Connection | None,
 ) -> None:
-    """Audits what is due, and says how far that went; without a connection nothing is."""
+    """Audits what is due and reports what is left; audits nothing without a connection."""
     left = 0
     if connection is not None:
         turn = (progress.tick, connection.check, signals.check, lease.check)
@@ -312,13 +312,13 @@ def _audit(
     if left:
         progress.say(
             f"audit: {left} settings are not audited yet (audit.minutes is {settings.minutes:g}); "
-            f"go on with `{command('audit', run.argument)}`"
+            f"audit the rest with `{command('audit', run.argument)}`"
         )
 
 
 @contextmanager
 def _resumable(run: Run) -> Iterator[None]:
-    """Says what stopped a driver although none of its trials did anything wrong, and how to go on."""
+    """Turns a cause outside the trials (a full disk, a lost database) into one line that says how to resume."""
     try:
         yield
     except STORAGE_ERRORS as error:
@@ -331,11 +331,11 @@ def _resumable(run: Run) -> Iterator[None]:
         reason = str(halted)
     else:
         return
-    raise SweepFailed(f"the sweep stopped ({reason}); mend that and go on with `{command('resume', run.argument)}`")
+    raise SweepFailed(f"the sweep stopped ({reason}); fix that and resume with `{command('resume', run.argument)}`")
 
 
 def _expected(run: Run) -> Expected:
-    """What every node of a cluster must have for this run."""
+    """What every node of the cluster must match."""
     return expected(run.config.data, run.manifest()["data"]["sha256"], run.folder / MANIFEST_FILE, run.store)
 
 

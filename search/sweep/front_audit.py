@@ -1,8 +1,8 @@
-"""The audit of a sweep's contenders at its end: until the front rests on verified numbers alone, or the time is over.
+"""Audits the contenders at the end of a sweep, until the front rests on audited numbers alone or time is up.
 
-An audit lowers numbers, and what was behind them may come to the front: that is audited too. The audits run in Ray's
-processes, on nodes with the processors and GPUs that ``audit`` asks for; what they say goes into the ledger, so that
-nothing is audited twice.
+An audit lowers numbers, so other settings may move onto the front; they are audited too. Audits run in Ray workers, on
+nodes with the processors and GPUs that ``audit`` asks for. Their results go into the ledger, so nothing is audited
+twice.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _LOOK_SECONDS: Final = 0.5
 
 
 def due(run: Run, ledger: Ledger, settings: AuditConfig) -> list[TrialRecord]:
-    """The trials whose robust accuracy is to be verified and is not yet.
+    """The trials whose robust accuracy still has to be audited.
 
     Args:
         run: The run.
         ledger: Its ledger.
-        settings: What an audit must have done at least, and of how many random settings.
+        settings: The least profile of an audit, and the number of random settings.
 
     Returns:
-        The front's, as far as it is known, the baselines, and the random ones.
+        Those of the front as far as it is known, the baselines and the random settings.
     """
     records, audits = ledger.records(), ledger.audits()
     own = {record.number: record for record in records}
@@ -57,22 +57,22 @@ def due(run: Run, ledger: Ledger, settings: AuditConfig) -> list[TrialRecord]:
 
 
 def drawn(run: Run, records: Sequence[TrialRecord], count: int) -> list[TrialRecord]:
-    """So many of the search's complete settings, at random: for one seed of the search always the same."""
+    """Draws ``count`` complete settings at random; the same ones for the same search seed."""
     complete = complete_search_trials(records)
     return random.Random(run.config.search.seed).sample(complete, min(count, len(complete)))
 
 
 def order_kept(run: Run, ledger: Ledger, count: int) -> str | None:
-    """Whether the sweep's own attacks put the settings into the order of what holds, in a line for people.
+    """Says in one line whether the sweep's own attacks rank settings as the audits do.
 
     Args:
         run: The run.
         ledger: Its ledger.
-        count: How many random settings were to be audited.
+        count: The number of random settings to audit.
 
     Returns:
-        The rank correlation of claimed and verified robust accuracy over the contenders and the random settings, with
-        its interval; None where there are fewer than ten random ones, for the contenders alone are a truncated range.
+        The rank correlation of claimed and audited robust accuracy over the contenders and the random settings, with
+        its interval; None with fewer than ten random settings, because the contenders alone are a truncated range.
     """
     tried = settings_of(run, ledger.records())
     at_random = [record for record in drawn(run, tried, count) if record.verdict is not None]
@@ -83,13 +83,13 @@ def order_kept(run: Run, ledger: Ledger, count: int) -> str | None:
     found = rank_correlation(claimed, [record.value(WORST_CASE) for record in audited])
     low, high = found.interval
     line = (
-        f"audit: claimed and verified robust accuracy of {found.n} settings, {len(at_random)} of them drawn at random, "
+        f"audit: claimed and audited robust accuracy of {found.n} settings, {len(at_random)} of them drawn at random, "
         f"have a rank correlation of {found.rho:.2f} (95 %: {low:.2f} to {high:.2f})"
     )
     if found.rho >= LOW_CORRELATION:
         return line
     return (
-        f"{line}. That is low: the search followed another order than that of what holds; strengthen robustness.attacks"
+        f"{line}. That is low: the search ranked settings differently from the audits; strengthen robustness.attacks"
     )
 
 
@@ -101,18 +101,18 @@ def audit_front(
     turn: Sequence[Callable[[], None]],
     audited: Callable[[TrialRecord], None],
 ) -> int:
-    """Audits what is due, as many at a time as the cluster has room for.
+    """Audits what is due, as many at a time as the cluster can run.
 
     Args:
         run: The run.
         ledger: Its ledger, adopted.
-        settings: The profile and the time.
-        progress: Told what goes on.
-        turn: Called twice a second, in order; what they raise ends the audit, and what is audited is kept.
-        audited: Told of every trial that has been audited.
+        settings: The profile and the time limit.
+        progress: Shows what happens.
+        turn: Called twice a second, in order. An exception ends the audits; finished ones are kept.
+        audited: Called with the record of every audited trial.
 
     Returns:
-        How many trials are due still.
+        The number of trials that are still due.
     """
     import ray
 

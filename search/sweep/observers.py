@@ -18,11 +18,11 @@ class MLflowObserver:
 
     @property
     def problem(self) -> str | None:
-        """Why MLflow lags behind right now; None while all is well."""
+        """Why MLflow is behind; None while it is up to date."""
         return self._tracker.problem
 
     def catch_up(self) -> None:
-        """Shows all that the ledger holds; what MLflow has already is not written again."""
+        """Mirrors the whole ledger; what MLflow already has is not written again."""
         records = self._ledger.records()
         for record in records:
             self.show(record)
@@ -42,11 +42,11 @@ class MLflowObserver:
         self._summarize(record)
 
     def show(self, record: TrialRecord) -> None:
-        """Brings a trial's run up to date."""
+        """Updates a trial's MLflow run."""
         self._tracker.update(record, self._ledger.history(record.number))
 
     def _summarize(self, record: TrialRecord) -> None:
-        """A point of the sweep's curves for every trial that counts towards the budget or gave replicates."""
+        """Adds a point to the sweep's curves for every unit that counts towards the budget or extends a setting."""
         assert record.finished is not None
         standing = self._standing
         standing.add(record)

@@ -1,4 +1,4 @@
-"""What a person sees of a running sweep: a live panel in a terminal, plain lines elsewhere."""
+"""The progress of a sweep: a live panel in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def _no_extensions() -> Counts:
 
 
 class Progress:
-    """Follows a sweep as an observer and shows where it stands.
+    """Observes a sweep and shows how far it is.
 
     Args:
         config: The sweep.
-        console: Where to show it. A terminal gets a live panel, anything else a line a trial.
-        quiet: Show nothing.
+        console: Where to print. A terminal gets a live panel, anything else one line per trial.
+        quiet: Whether to print nothing.
     """
 
     def __init__(self, config: SweepConfig, console: Console, quiet: bool) -> None:
@@ -80,24 +80,24 @@ class Progress:
         return self._standing
 
     def begin(self, records: Iterable[TrialRecord], extensions: Callable[[], Counts]) -> None:
-        """Takes the trials so far: some where a sweep is resumed.
+        """Sets the trials so far, which a resumed sweep has.
 
         Args:
             records: The trials.
-            extensions: Asked, whenever a trial has begun or ended, where further replicates stand.
+            extensions: Counts the further seeds; called whenever a trial begins or ends.
         """
         self._standing = Standing.of(records, self._config)
         self._count_extensions = extensions
         self._extensions = extensions()
 
     def missed(self, report: TrackingReport, run: Run) -> None:
-        """Says plainly what did not reach MLflow, and what writes it."""
+        """Says what did not reach MLflow and which command writes it."""
         message = report.message(command("resume", run.argument))
         if message is not None:
             self._console.print(message, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     def stage(self, name: str) -> None:
-        """Says what goes on outside the trials, e.g. the start of Ray."""
+        """Shows what happens outside the trials, e.g. the start of Ray."""
         self._stage = name
         if self._live is not None:
             self._refresh()
@@ -105,19 +105,19 @@ class Progress:
             self._console.print(f"{name} ...", highlight=False)
 
     def waiting(self, reason: str) -> None:
-        """Says that the storage does not answer, and why; nothing once it does."""
+        """Shows why the storage does not answer; an empty reason once it answers."""
         if reason != self._waiting_for:
             self._waiting_for = reason
             self.stage(f"waiting for the storage ({reason})" if reason else "")
 
     def lagging(self, reason: str | None) -> None:
-        """Says, once, that MLflow does not get what it should, and why; and that it has it all again."""
+        """Says once that MLflow is behind, and why, and once that it has caught up."""
         if (reason is not None) != self._lags:
             self._lags = reason is not None
-            self.say(f"MLflow lags behind ({reason}); the sweep goes on" if self._lags else "MLflow has caught up")
+            self.say(f"MLflow is behind ({reason}); the sweep continues" if self._lags else "MLflow has caught up")
 
     def stopping(self, reason: str | None) -> None:
-        """Says, once, why the search begins no more settings."""
+        """Says once why the search begins no more settings."""
         if reason is not None and not self._stopping:
             self._stopping = True
             self.say(f"no new settings ({reason})")
@@ -128,7 +128,7 @@ class Progress:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def tick(self) -> None:
-        """Redraws the panel now and then; cheap enough for every turn of Tune's loop."""
+        """Redraws the panel if it is old; cheap enough for every turn of Tune's loop."""
         if self._live is not None and time.monotonic() - self._shown > _REFRESH_SECONDS:
             self._refresh()
 
@@ -154,7 +154,7 @@ class Progress:
             self._console.print(self._line(record), highlight=False, markup=False, soft_wrap=True)
 
     def seconds_left(self) -> float | None:
-        """An estimate from the trials that this driver has finished; None before the first."""
+        """Estimates the rest from the trials that this driver has finished; None before the first."""
         if not self._durations:
             return None
         total = self._config.budget + len(self._config.baselines)
@@ -170,7 +170,7 @@ class Progress:
         return max(total - done - under_way + due * further, 0.0) * mean / self.concurrency
 
     def _size(self, task: Task) -> float:
-        """A task's share of the work of a whole setting."""
+        """A task's work as a share of a whole setting's."""
         return 1.0 if task.replicates is None else len(task.replicates) / self._config.train.replicates
 
     def _line(self, record: TrialRecord) -> str:
@@ -278,5 +278,5 @@ def _title(record: TrialRecord) -> str:
 
 
 def _seeds(record: TrialRecord) -> str:
-    """How many seeds a pooled number rests on."""
+    """The number of seeds behind a pooled value."""
     return f", {len(record.replicates)} seeds" if record.extensions else ""

@@ -11,10 +11,10 @@ from search.errors import Interrupted
 
 
 class Signals:
-    """Ctrl-C and SIGTERM as ``Interrupted``: at once, or while polled at the next ``check``.
+    """Raises ``Interrupted`` on Ctrl-C and SIGTERM: at once, or at the next ``check`` while polled.
 
-    Within Tune's loop and the audit's an exception out of nowhere could cut a write to the ledger in two. A second
-    signal does not wait.
+    Inside Tune's loop and the audits' an exception at an arbitrary point could interrupt a write to the ledger. A second
+    signal raises at once.
     """
 
     def __init__(self) -> None:
@@ -27,17 +27,17 @@ class Signals:
         self._pending = True
 
     def check(self) -> None:
-        """Raises ``Interrupted`` if a signal has come."""
+        """Raises ``Interrupted`` if a signal has arrived."""
         if self._pending:
             raise Interrupted
 
     @contextmanager
     def polled(self) -> Iterator[None]:
-        """Puts a first signal off until the next ``check``."""
+        """Defers the first signal to the next ``check``."""
         self._polled = True
         try:
             yield
-        except SystemError as error:  # what Ray's compiled parts make of an exception that comes while they wait
+        except SystemError as error:  # Ray's compiled code wraps an exception raised while it waits
             if isinstance(error.__cause__, Interrupted):
                 raise error.__cause__ from None
             raise
@@ -47,7 +47,7 @@ class Signals:
 
 @contextmanager
 def handled_signals() -> Iterator[Signals]:
-    """Takes over the signals; to be entered after Ray's start, which sets handlers of its own."""
+    """Installs the handlers; enter it after Ray has started, which installs its own."""
     handled = Signals()
     before = {number: signal.signal(number, handled.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -421,7 +421,7 @@ def test_a_second_sweep_takes_over_what_the_first_has_found(finished: Finished) 
     words = ("sweep", str(QUICKSTART), "--name", "second")
     done = robustfront(finished.folder, *words, settings=(*SMALL, "search.warm_start=[quickstart]", "search.trials=1"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 trials taken over from quickstart\n" in done.stdout
+    assert "3 trials imported from quickstart\n" in done.stdout
     folder = finished.folder / "runs" / "second"
     trials = read(folder).set_index("number")
     assert sorted(trials.index) == ["0", "1", "2", "3", "B0", "B1"]

@@ -73,7 +73,7 @@ def test_that_mlflow_lags_behind_is_said_once_and_that_it_has_caught_up() -> Non
     with progress:
         for reason in (None, "no answer", "timed out", None, None):
             progress.lagging(reason)
-    assert output.getvalue() == "MLflow lags behind (no answer); the sweep goes on\nMLflow has caught up\n"
+    assert output.getvalue() == "MLflow is behind (no answer); the sweep continues\nMLflow has caught up\n"
 
 
 @pytest.mark.parametrize("terminal", [True, False])
