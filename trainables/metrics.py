@@ -1,0 +1,95 @@
+"""The names of metrics: the one grammar of what is measured.
+
+clean_accuracy              the share of clean images that are classified correctly
+robust_accuracy             the share that survives every attack on every view, at the first radius
+robust_accuracy@EPSILON     the same at a further radius
+ATTACK/VIEW                 the share that survives one attack on its first view
+ATTACK/worst                the same, at worst over the attack's views
+audited_accuracy            what an audit leaves of robust_accuracy
+claimed_accuracy            robust_accuracy as claimed, where the audited value has taken its place
+validation_loss             in nats; a cost
+train_seconds, attack_seconds   wall times; costs
+NAME[r]                     NAME of the seed with index r
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final, Literal
+
+Direction = Literal["maximize", "minimize"]
+
+CLEAN: Final = "clean_accuracy"
+ROBUST: Final = "robust_accuracy"
+AUDITED: Final = "audited_accuracy"
+CLAIMED: Final = "claimed_accuracy"
+WORST_VIEW: Final = "worst"
+
+VALIDATION_LOSS: Final = "validation_loss"
+TRAIN_SECONDS: Final = "train_seconds"
+ATTACK_SECONDS: Final = "attack_seconds"
+COSTS: Final = (VALIDATION_LOSS, TRAIN_SECONDS, ATTACK_SECONDS)
+
+_ATTACK: Final = "/"
+_RADIUS: Final = "@"
+_ACCURACY: Final = "_accuracy"
+_SECONDS: Final = "_seconds"
+_OF_SEED: Final = re.compile(r"(?P<name>.+)\[(?P<index>\d+)\]")
+
+
+def at_radius(epsilon: float) -> str:
+    """The name of robust accuracy at a further radius, e.g. ``robust_accuracy@2``; different for different radii."""
+    short = f"{epsilon:g}"
+    return f"{ROBUST}{_RADIUS}{short if float(short) == epsilon else repr(epsilon)}"
+
+
+def under_attack(attack: str, views: Sequence[str]) -> list[str]:
+    """The names of an attack's accuracies: on its first view, and at worst over its views where it has several.
+
+    Args:
+        attack: The attack's label, e.g. ``pgd50-ce``.
+        views: The views that it sees, in order, at least one.
+    """
+    return [f"{attack}{_ATTACK}{views[0]}", f"{attack}{_ATTACK}{WORST_VIEW}"][: len(views)]
+
+
+def of_seed(name: str, index: int) -> str:
+    """The name of a metric of one seed."""
+    return f"{name}[{index}]"
+
+
+def split_seed(name: str) -> tuple[str, int] | None:
+    """The metric and seed index of a name from ``of_seed``; None for another name."""
+    match = _OF_SEED.fullmatch(name)
+    return (match["name"], int(match["index"])) if match else None
+
+
+def is_accuracy(name: str) -> bool:
+    """Whether a metric is a share of images."""
+    return name.endswith(_ACCURACY) or is_under_attack(name)
+
+
+def is_under_attack(name: str) -> bool:
+    """Whether a metric is a share of the attacked images: the worst case at any radius, or one attack's."""
+    return name.split(_RADIUS)[0] in (ROBUST, AUDITED, CLAIMED) or is_of_one_attack(name)
+
+
+def is_of_one_attack(name: str) -> bool:
+    """Whether a metric is one attack's accuracy."""
+    return _ATTACK in name
+
+
+def is_seconds(name: str) -> bool:
+    """Whether a metric is a wall time."""
+    return name.endswith(_SECONDS)
+
+
+def direction(name: str) -> Direction:
+    """Which way a metric is better."""
+    return "minimize" if name in COSTS else "maximize"
+
+
+def short(name: str) -> str:
+    """A metric's name for people, e.g. ``clean`` for ``clean_accuracy``."""
+    return name.removesuffix(_ACCURACY).replace("_", " ")
