@@ -1,4 +1,4 @@
-"""A sweep that records on MLflow's server behind a password and its own name, as configs/cluster/services.md has it.
+"""A sweep that records on MLflow's server behind a password and its own name, as configs/cluster/README.md sets it up.
 
 uv run pytest -m cluster -n 0 -s tests/cluster/test_mlflow_auth.py     (needs root and iproute2)
 """
@@ -47,7 +47,7 @@ def start(made: Lab, host: Host) -> tuple[str, str]:
     """Starts the server by the document's own commands; returns its address and password once it answers."""
     folder = made.root / "mlflow"
     folder.mkdir()
-    text = (REPOSITORY / "configs" / "cluster" / "services.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "configs" / "cluster" / "README.md").read_text(encoding="utf-8")
     [commands] = [
         block for block in re.findall(r"^```\n(.*?)^```", text, re.DOTALL | re.MULTILINE) if "basic-auth" in block
     ]
