@@ -265,7 +265,7 @@ def ui(
     """Browse the runs in MLflow."""
     from search.config.schema import TrackingConfig
     from search.runs.folder import ARTIFACTS, default_tracking_uri
-    from search.tracking.ui import serve_ui
+    from search.tracking import serve_ui
 
     opened = Run.open(run, runs_dir) if run is not None else None
     serve_ui(

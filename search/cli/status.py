@@ -17,7 +17,7 @@ from search.runs.folder import Run, command
 from search.study.lease import holder
 from search.study.ledger import Counts, Ledger, open_storage
 from search.sweep.progress import describe, short, value_text
-from search.tracking.reading import Agreement, compare
+from search.tracking import Agreement, reconcile
 
 State = Literal["running", "interrupted", "complete", "failed"]
 
@@ -106,7 +106,7 @@ def read_status(name: str, runs_dir: Path, *, verify: bool = False) -> Status:
         alive = driver is not None and driver.alive
         agreement = None
         if verify and not alive:
-            agreement = compare(run, records, {record.number: ledger.history(record.number) for record in records})
+            agreement = reconcile(run, records, {record.number: ledger.history(record.number) for record in records})
         return Status(
             run=run,
             state=_state(ledger, alive),

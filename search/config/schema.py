@@ -24,6 +24,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from search.config.objectives import ACCURACIES, Constraint, Direction, directions
+from search.config.urls import without_password
 from search.errors import UserError
 from search.study.halving import rungs_of
 from trainables.candidate import BASELINES, LOSSES, Candidate, LossName
@@ -474,15 +475,6 @@ class SweepConfig(_Section):
             {name: value for name, value in attack.items() if value is not None} for attack in attacks
         ]
         return document
-
-
-def without_password(url: str, shown: str = "") -> str:
-    """A database's URL without its password, or with ``shown`` in its place."""
-    scheme, separator, rest = url.partition("://")
-    credentials, at, host = rest.rpartition("@")
-    user = credentials.partition(":")[0]
-    has_one = at and ":" in credentials and not scheme.startswith("sqlite")
-    return f"{scheme}{separator}{user}{shown}@{host}" if has_one else url
 
 
 def load(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> SweepConfig:

@@ -33,7 +33,7 @@ from search.study.storage import STORAGE_ERRORS, storage_reason
 from search.study.warm_start import read_warm_start, with_lasting_paths
 from search.sweep.front_audit import audit_front, due, order_kept
 from search.sweep.progress import Progress
-from search.tracking.mirror import (
+from search.tracking import (
     DatasetInfo,
     ParentInfo,
     SweepStatus,

@@ -20,7 +20,7 @@ from search.config.schema import SweepConfig
 from search.results.standing import Standing
 from search.runs.folder import Run, command
 from search.study.ledger import Counts, Task
-from search.tracking.mirror import TrackingReport
+from search.tracking import TrackingReport
 
 _REFRESH_SECONDS: Final = 0.5
 

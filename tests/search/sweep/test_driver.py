@@ -205,7 +205,7 @@ def disturb_mlflow(run: Path) -> None:
             [
                 "MLflow lacks trial B0",
                 "MLflow, trial 0: status RUNNING for a trial that is complete",
-                "MLflow, trial 1: epochs 2 are there more than once",
+                "MLflow, trial 1: epochs 2 are recorded more than once",
                 "MLflow, trial 2: robust_accuracy differs",
             ],
         ),
