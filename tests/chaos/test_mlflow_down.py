@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from search.cli.status import read_records
 from search.runs.folder import Run
+from search.study.reading import read_records
 from search.tracking import preload_mlflow, read_tracked, running_server
 from tests.chaos.sweep import AGENTS, BASELINES, Sweep
 from tests.search.sweep.test_driver import PATIENCE, arguments

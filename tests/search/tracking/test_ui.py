@@ -212,7 +212,7 @@ def test_impossible_port(tmp_path: Path) -> None:
 
 
 def test_nothing_recorded_yet(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"a database with runs, got .*mlflow\.db, which does not exist; run a sweep first"):
+    with pytest.raises(UserError, match=r"a database with runs, got .*, which does not exist; run a sweep"):
         serve_ui(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, experiment="e", say=lambda _: None)
     assert not (tmp_path / "mlflow.db").exists()
 
