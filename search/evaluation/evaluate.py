@@ -20,12 +20,10 @@ from analysis.statistics import Interval, student_interval, wilson_interval
 from search.config.schema import SweepConfig, available_cpus, parse_value, replaced
 from search.errors import UserError
 from search.evaluation.checkpoints import Checkpoint
-from search.evaluation.openings import OPENINGS_FILE, check_same_data, fitted, freeze, open_and_announce
-from search.evaluation.single import RESULT_FILE
+from search.evaluation.openings import OPENINGS_FILE, check_same_data, fitted, freeze, open_and_announce, setting_of
 from search.results.tables import radius_title
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run, relative
-from search.study.reading import read_records
 from trainables import files as atomic
 from trainables.settings import RobustnessSettings
 
@@ -86,7 +84,6 @@ def evaluate_checkpoint(
 
     import torch
 
-    from analysis.figures.epsilon import draw_epsilon_curves
     from trainables.data.splits import load_splits
     from trainables.robustness.evaluate import evaluate
     from trainables.training.checkpoint import load_trained, newest
@@ -100,7 +97,7 @@ def evaluate_checkpoint(
         replicates = load_trained(path, config.problem, splits)
     except ValueError as error:
         raise UserError(f"CHECKPOINT: {error}") from None
-    robustness, counted = config.robustness, {}
+    robustness, openings = config.robustness, None
     if split == "test":
         if replicates[0].epoch < config.train.epochs:
             raise UserError(
@@ -108,9 +105,9 @@ def evaluate_checkpoint(
                 f"got epoch {replicates[0].epoch} in {relative(path.absolute())}; train it to the end first"
             )
         robustness = fitted(robustness, data["sizes"]["test"])
-        frozen = freeze(path, _setting(checkpoint), checkpoint.home)
+        frozen = freeze(path, setting_of(checkpoint), checkpoint.home)
         opened = open_and_announce(config.data, [frozen], robustness, checkpoint.home, device, typed, console)
-        splits["test"], counted = opened.split, {"openings": opened.times}
+        splits["test"], openings = opened.split, opened.times
         checkpoint.share(checkpoint.home / OPENINGS_FILE)
     title = f"{relative(checkpoint.path.absolute())}: {config.model} on {config.data.name}"
     console.print(f"{title}, {robustness.images} {split} images, {device}", highlight=False, soft_wrap=True)
@@ -126,42 +123,38 @@ def evaluate_checkpoint(
             )
         except ValueError as error:
             raise UserError(f"robustness.{error}") from None
-    seconds = time.monotonic() - began
-
-    place = checkpoint.place("evaluations")
-    folder = output or (place if split == "validation" else place.with_name(f"{place.name}-test"))
-    folder.mkdir(parents=True, exist_ok=True)
-    frame = accuracy_frame(outcomes)
-    outcomes.save(folder / "outcomes.npz")
-    document = {
+    about = {
         "checkpoint": str(checkpoint.path),
         "epoch": replicates[0].epoch,
         "split": split,
-        **counted,
+        **({} if openings is None else {"openings": openings}),
         "images": robustness.images,
         "norm": robustness.norm,
         "eps_convention": robustness.eps_convention,
         "views": list(robustness.views),
         "seeds": list(outcomes.seeds),
-        "seconds": seconds,
-        "accuracies": frame.to_dict("records"),
+        "seconds": time.monotonic() - began,
     }
-    atomic.write(folder / "evaluation.json", json.dumps(document, indent=2) + os.linesep)
-    images = f"{robustness.images} {split} images"
-    draw_epsilon_curves(frame, folder, title=f"{title}, {images}", axis=radius_title(robustness))
+    place = checkpoint.place("evaluations")
+    folder = output or (place if split == "validation" else place.with_name(f"{place.name}-test"))
+    frame, axis = accuracy_frame(outcomes), radius_title(robustness)
+    _write(folder, outcomes, about, frame, title=f"{title}, {robustness.images} {split} images", axis=axis)
     checkpoint.share(folder)
-    console.print(accuracy_table(frame, radius_title(robustness)))
+    console.print(accuracy_table(frame, axis))
     console.print(f"Written to {relative(folder.absolute())}", highlight=False, soft_wrap=True)
 
 
-def _setting(checkpoint: Checkpoint) -> Mapping[str, Any] | None:
-    """The loss and its parameters; None if neither a run's ledger nor ``result.json`` knows them."""
-    if checkpoint.number is not None:
-        records = {record.number: record for record in read_records(Run(checkpoint.home, checkpoint.config))}
-        record = records.get(checkpoint.number)
-        return None if record is None else {"loss": record.loss, **record.parameters}
-    path = checkpoint.home / RESULT_FILE
-    return json.loads(path.read_text(encoding="utf-8"))["setting"] if path.is_file() else None
+def _write(
+    folder: Path, outcomes: Outcomes, about: Mapping[str, Any], frame: pd.DataFrame, *, title: str, axis: str
+) -> None:
+    """Writes the outcomes, ``evaluation.json`` and the curves."""
+    from analysis.figures.epsilon import draw_epsilon_curves
+
+    folder.mkdir(parents=True, exist_ok=True)
+    outcomes.save(folder / "outcomes.npz")
+    document = {**about, "accuracies": frame.to_dict("records")}
+    atomic.write(folder / "evaluation.json", json.dumps(document, indent=2) + os.linesep)
+    draw_epsilon_curves(frame, folder, title=title, axis=axis)
 
 
 def _check_data(checkpoint: Checkpoint, config: SweepConfig, data: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 
 from search.errors import UserError
-from search.runs.folder import relative
+from search.evaluation.checkpoints import Checkpoint
+from search.evaluation.single import RESULT_FILE
+from search.runs.folder import Run, relative
+from search.study.reading import read_records
 from trainables.data.vault import OPENINGS_FILE as OPENINGS_FILE
 from trainables.data.vault import Frozen as Frozen
 from trainables.data.vault import Opening, open_test_split, read_openings
@@ -93,6 +97,16 @@ def freeze(checkpoint: Path, setting: Mapping[str, Any] | None, folder: Path) ->
     with checkpoint.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Frozen(checkpoint=os.path.relpath(checkpoint, folder), sha256=digest, setting=setting)
+
+
+def setting_of(checkpoint: Checkpoint) -> Mapping[str, Any] | None:
+    """The loss and its parameters; None if neither a run's ledger nor ``result.json`` has them."""
+    if checkpoint.number is not None:
+        records = {record.number: record for record in read_records(Run(checkpoint.home, checkpoint.config))}
+        record = records.get(checkpoint.number)
+        return None if record is None else {"loss": record.loss, **record.parameters}
+    result = checkpoint.home / RESULT_FILE
+    return json.loads(result.read_text(encoding="utf-8"))["setting"] if result.is_file() else None
 
 
 def fitted(robustness: RobustnessSettings, images: int) -> RobustnessSettings:

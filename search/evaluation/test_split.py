@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from rich.console import Console
 from analysis.pareto import Verification, pareto_front
 from analysis.records import TrialRecord
 from search.config.fingerprint import fingerprint, problem_settings
-from search.config.schema import available_cpus
+from search.config.schema import SweepConfig, available_cpus
 from search.errors import Interrupted, UserError
 from search.evaluation.evaluate import AttackProgress, attack_names
 from search.evaluation.openings import (
@@ -38,7 +38,9 @@ from search.study.reading import open_ledger
 from trainables import files as atomic
 
 if TYPE_CHECKING:
+    from trainables.data.splits import Split
     from trainables.robustness.evaluate import Outcomes
+    from trainables.training.loop import Replicate
 
 RESULTS_FILE: Final = "test-results.json"
 OUTCOMES: Final = "test-outcomes"
@@ -153,29 +155,13 @@ def _evaluate(
 
     from trainables.data.splits import load_splits
     from trainables.robustness.evaluate import evaluate
-    from trainables.training.checkpoint import load_trained
 
     torch.set_num_threads(available_cpus())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config, problem = run.config, _problem(run)
     robustness = fitted(config.robustness, images)
-    splits, loaded = load_splits(config.data, device), []
-    for part in parts:  # check all of them before the split is opened
-        try:
-            replicates = load_trained(part.path, config.problem, splits)
-        except ValueError as error:
-            raise UserError(f"trial {part.record.number}: {error}") from None
-        if tuple(replicate.seed for replicate in replicates) != part.record.seeds:
-            raise UserError(
-                f"trial {part.record.number}: the checkpoint must be of the seeds {list(part.record.seeds)}, "
-                f"got {relative(part.path)} of {[replicate.seed for replicate in replicates]}; restore the right one"
-            )
-        if part.record.origin is None and replicates[0].epoch < config.train.epochs:
-            raise UserError(
-                f"trial {part.record.number}: the checkpoint must be of epoch {config.train.epochs}, "
-                f"got {relative(part.path)}; restore the last one"
-            )
-        loaded.append(replicates)
+    splits = load_splits(config.data, device)
+    loaded = [_load(part, config, splits) for part in parts]  # all of them, before the split is opened
     frozen = [part.frozen for part in parts]
     opened = open_and_announce(config.data, frozen, robustness, run.folder, device, typed, console)
     run.share(run.folder / OPENINGS_FILE)
@@ -207,6 +193,29 @@ def _evaluate(
             highlight=False,
             markup=False,
         )
+
+
+def _load(part: _Part, config: SweepConfig, splits: Mapping[str, Split]) -> list[Replicate]:
+    """A training's models, with the seeds and epochs that its record says."""
+    from trainables.training.checkpoint import load_trained
+
+    trial = f"trial {part.record.number}"
+    try:
+        replicates = load_trained(part.path, config.problem, splits)
+    except ValueError as error:
+        raise UserError(f"{trial}: {error}") from None
+    seeds = tuple(replicate.seed for replicate in replicates)
+    if seeds != part.record.seeds:
+        raise UserError(
+            f"{trial}: the checkpoint must be of the seeds {list(part.record.seeds)}, "
+            f"got {relative(part.path)} of {list(seeds)}; restore the right one"
+        )
+    if part.record.origin is None and replicates[0].epoch < config.train.epochs:
+        raise UserError(
+            f"{trial}: the checkpoint must be of epoch {config.train.epochs}, "
+            f"got {relative(part.path)}; restore the last one"
+        )
+    return replicates
 
 
 def _entry(part: _Part, outcomes: Outcomes) -> dict[str, Any]:
