@@ -338,7 +338,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         # Commands that record what the user typed find it in the context.
         code = typer.main.get_command(app).main(
-            list(arguments), prog_name="robustfront", standalone_mode=False, obj=shlex.join(["robustfront", *arguments])
+            list(arguments), prog_name="robustfront", standalone_mode=False, obj=_typed(arguments)
         )
     except RobustfrontError as error:
         _print_error(str(error))
@@ -353,6 +353,13 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> None:
     """Entry point of the ``robustfront`` script."""
     sys.exit(run(sys.argv[1:]))
+
+
+def _typed(arguments: Sequence[str]) -> str:
+    """The command line as it may be recorded: without passwords."""
+    from search.config.urls import without_passwords
+
+    return shlex.join(["robustfront", *map(without_passwords, arguments)])
 
 
 def _wrong_arguments(error: typer.TyperException) -> int:

@@ -24,7 +24,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from search.config.objectives import ACCURACIES, Constraint, Direction, directions
-from search.config.urls import without_password
+from search.config.urls import without_password, without_passwords
 from search.errors import UserError
 from search.study.halving import rungs_of
 from trainables.candidate import BASELINES, LOSSES, Candidate, LossName
@@ -564,9 +564,9 @@ def _parse_yaml(text: str, source: str) -> Any:
 
 
 def _override(document: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
+    (key, separator, text), shown = override.partition("="), without_passwords(override)
     if not separator or not key.strip():
-        raise UserError(f"--set must be KEY=VALUE, got {override}; write for example --set search.trials=6")
+        raise UserError(f"--set must be KEY=VALUE, got {shown}; write for example --set search.trials=6")
     *parents, last = key.strip().split(".")
     section: Any = document
     for parent in parents:
@@ -574,7 +574,7 @@ def _override(document: dict[str, Any], override: str) -> None:
         if section is None:
             break
     if not isinstance(section, dict):
-        raise UserError(f"--set {key} must name a setting inside a section, got {override}; check the path")
+        raise UserError(f"--set {key} must name a setting inside a section, got {shown}; check the path")
     section[last] = _parse_yaml(text, f"--set {key}")
 
 
@@ -693,7 +693,7 @@ def _section_type(kind: Any) -> Any:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = without_passwords(str(value))
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 # Query parameters whose value is secret: password, sslpassword, passwd, ... A passfile or sslkey is only a path.
 _SECRET_KEY: Final = re.compile(r"password|passwd|pwd|secret|token|odbc_connect", re.IGNORECASE)
+_URL: Final = re.compile(r"[A-Za-z][\w+.-]*://[^'\"]*")  # in a value as text; quotes end it in lists and mappings
 _HIDDEN: Final = "***"
 
 
@@ -45,6 +46,11 @@ def without_password(url: str) -> str:
         .difference_update_query(secret_keys)
         .render_as_string(hide_password=False)
     )
+
+
+def without_passwords(value: str) -> str:
+    """A value as text, such as ``storage.url=postgresql://...``, with ``without_password`` applied to its URLs."""
+    return _URL.sub(lambda url: without_password(url[0]), value)
 
 
 def redact(text: str, url: str) -> str:

@@ -34,6 +34,8 @@ from search.runs.folder import Run
 from search.study.ledger import Ledger, open_storage
 from tests.search.examples import result, small_config
 
+QUICKSTART = Path(__file__).parents[3] / "configs" / "quickstart.yaml"
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -123,6 +125,33 @@ def test_an_interrupted_run_says_how_to_continue(tmp_path: Path) -> None:
     again = rf"continue with `.*robustfront resume {re.escape(str(opened.folder))}`"
     with pytest.raises(Interrupted, match=again), main._resumable(opened):
         raise Interrupted
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:secret@127.0.0.1:1/db",
+        "postgresql://me@127.0.0.1:1/db?password=secret",
+        "postgresql://me:secret@127.0.0.1:port/db",
+        "no-such-db://me:secret@127.0.0.1/db",
+    ],
+)
+def test_a_storage_that_does_not_answer_is_named_without_its_password(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--set", f"storage.url={url}", "--runs-dir", str(tmp_path / "runs")]
+    assert run(["sweep", str(QUICKSTART), *words]) == WRONG_INPUT
+    errors = capsys.readouterr().err
+    assert "storage.url must be a database" in errors
+    assert "://me@127.0.0.1" in errors
+    assert "secret" not in errors
+    assert len(errors.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_command_line_is_recorded_without_passwords() -> None:
+    typed = main._typed(["evaluate", "run/0", "--set", "storage.url=postgresql://me:secret@host/db"])
+    assert typed == "robustfront evaluate run/0 --set storage.url=postgresql://me@host/db"
 
 
 def test_wrong_arguments_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import URL, make_url
 
-from search.config.urls import redact, without_password
+from search.config.schema import load, parse
+from search.config.urls import redact, without_password, without_passwords
+from search.errors import UserError
 from tests.search.examples import small_config
 
 SECRET = "s3cret"
+QUICKSTART = Path(__file__).parents[3] / "configs" / "quickstart.yaml"
 
 
 @pytest.mark.parametrize(
@@ -65,6 +70,33 @@ def test_a_secret_is_removed(url: str, bare: str) -> None:
 def test_a_url_without_a_secret_stays_as_it_is(url: str) -> None:
     assert without_password(url) == url
     assert redact(f"{url} does not answer", url) == f"{url} does not answer"
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"storage": "postgresql://me:s3cret@host/db"},
+        {"storage": {"urls": "postgresql://me:s3cret@host/db"}},
+        {"storage": {"url": ["postgresql://me@host/db?password=s3cret"]}},
+        {"tracking": {"uri": {"a": "http://me:s3cret word@host"}}},
+    ],
+)
+def test_a_wrong_setting_is_shown_without_its_password(section: dict[str, object]) -> None:
+    with pytest.raises(UserError) as error:
+        parse({"name": "small", **section})
+    assert "://me@host" in str(error.value)
+    assert SECRET not in str(error.value)
+
+
+def test_an_option_is_shown_without_its_password() -> None:
+    assert without_passwords("storage.url=postgresql://me:s3cret@host/db") == "storage.url=postgresql://me@host/db"
+    assert without_passwords("search.trials=6") == "search.trials=6"
+    with pytest.raises(UserError) as error:
+        load(QUICKSTART, ["storage.url:postgresql://me:s3cret@host/db"])
+    assert SECRET not in str(error.value)
+    with pytest.raises(UserError) as error:
+        load(QUICKSTART, ["name.url=postgresql://me:s3cret@host/db"])
+    assert SECRET not in str(error.value)
 
 
 @given(
