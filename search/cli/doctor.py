@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from rich.console import Console
 
 from search.config.schema import SweepConfig, available_cpus, load
-from search.errors import Halted, SweepFailed, UserError
+from search.errors import RobustfrontError, UserError
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import default_tracking_uri
 from search.runs.store import Store, no_ledger, store_of
@@ -84,7 +84,7 @@ def _broken(name: str, error: Exception) -> Finding:
     if isinstance(error, UserError):
         text, _, remedy = str(error).rpartition("; ")
         return Finding(name, "problem", text, remedy)
-    if isinstance(error, Halted | SweepFailed):
+    if isinstance(error, RobustfrontError):
         return Finding(name, "problem", str(error), "correct this and run `robustfront doctor` again")
     return Finding(name, "problem", f"{type(error).__name__}: {error}", "reinstall with `uv sync --reinstall`")
 

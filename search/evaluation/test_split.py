@@ -71,6 +71,7 @@ def read_test_results(run: Run, settings: Iterable[TrialRecord]) -> Verification
         numbers = (record.number, *record.extensions)
         entries = [stored[number] for number in numbers if number in stored]
         entries = [entry for entry in entries if entry["fingerprint"] == problem]
+        # A result that is missing leaves fewer seeds than the setting has.
         if entries and tuple(seed for entry in entries for seed in entry["seeds"]) == record.seeds:
             replicates = tuple(replicate for entry in entries for replicate in entry["replicates"])
             tested[record.number] = replace(
