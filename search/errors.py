@@ -1,31 +1,48 @@
-"""The ways in which a command ends early, each with its exit code, and what other errors say in one line."""
+"""The ways in which a command ends early, each with its exit code, and other errors in one line."""
 
 from __future__ import annotations
 
+from typing import ClassVar, Final
 
-class UserError(Exception):
-    """The user's input is wrong: one line that names the setting, the value and the remedy. Exit code 2."""
-
-
-class SweepFailed(Exception):
-    """The work itself failed, and its state is kept: one line that says why and how to go on. Exit code 1."""
-
-
-class Interrupted(Exception):
-    """Ctrl-C or SIGTERM: the state is kept. Exit code 130."""
+DONE: Final = 0
+FAILED: Final = 1
+WRONG_INPUT: Final = 2
+INTERRUPTED: Final = 130
 
 
-class Halted(Exception):
-    """No trial can go on, for a reason that lies outside of them all (a full disk). Becomes a ``SweepFailed``."""
+class RobustfrontError(Exception):
+    """Ends a command: its message is the one line that the user sees, its ``exit_code`` that of the process."""
+
+    exit_code: ClassVar[int] = FAILED
+
+
+class UserError(RobustfrontError):
+    """The user's input is wrong. The line names the setting, the value and the remedy."""
+
+    exit_code = WRONG_INPUT
+
+
+class SweepFailed(RobustfrontError):
+    """The work itself failed, and its state is kept. The line says why and how to resume."""
+
+
+class Halted(RobustfrontError):
+    """No trial can continue, for a reason outside all of them, such as a full disk."""
+
+
+class Interrupted(RobustfrontError):
+    """Ctrl-C or SIGTERM; the state is kept. The line, if any, says how to resume."""
+
+    exit_code = INTERRUPTED
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line: those of pyarrow go on with the whole HTTP exchange."""
+    """The first line of an error's message; pyarrow's messages continue with the whole HTTP exchange."""
     return _lines(error)[0].rstrip(".")
 
 
 def cause_on_worker(error: BaseException) -> str:
-    """What failed on a worker, in one line, by Ray's error of it, which ends with that after the worker's traceback."""
+    """What failed on a worker, in one line: the last line of Ray's error, below the worker's traceback."""
     return _lines(getattr(error, "cause", None) or error)[-1]
 
 

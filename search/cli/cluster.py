@@ -1,4 +1,4 @@
-"""``robustfront cluster``: start a cluster, send sweeps to it, watch them, take it down."""
+"""``robustfront cluster``: start a cluster, submit sweeps, watch them, and take the cluster down."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from search.errors import SweepFailed, UserError
 from search.runs.folder import command
 from search.runs.store import is_url
 
-app = typer.Typer(no_args_is_help=True, help="Clusters: start one, send sweeps to it, watch them, take it down.")
+app = typer.Typer(no_args_is_help=True, help="Start a cluster, submit sweeps, watch them, and take it down.")
 
 LauncherFile = Annotated[
-    Path, typer.Argument(metavar="FILE", help="For Ray's launcher, e.g. a copy of configs/cluster/onprem.yaml.")
+    Path,
+    typer.Argument(metavar="FILE", help="File for Ray's launcher, e.g. a copy of configs/cluster/onprem.yaml."),
 ]
 Cluster = Annotated[
     str,
@@ -27,12 +28,12 @@ Cluster = Annotated[
 
 @app.command()
 def up(file: LauncherFile) -> None:
-    """Start a cluster, or bring it up to date; makes the token that all who use it must have."""
+    """Start or update a cluster, and create the token that all its users need."""
     from search.cluster.launcher import up as launch
 
     launch(file)
     Console().print(
-        "\nThe cluster is up. Send it a sweep: "
+        "\nThe cluster is up. Submit a sweep: "
         + command("cluster", "submit", "CONFIG", "--cluster", str(file), "--runs-dir", "FOLDER"),
         highlight=False,
         soft_wrap=True,
@@ -42,40 +43,40 @@ def up(file: LauncherFile) -> None:
 @app.command()
 def submit(
     work: Annotated[
-        str, typer.Argument(metavar="CONFIG|RUN", help="A configuration to begin, or a run there to go on with.")
+        str, typer.Argument(metavar="CONFIG|RUN", help="A configuration to start, or a run on the cluster to resume.")
     ],
     cluster: Cluster,
     runs_dir: Annotated[
-        str, typer.Option("--runs-dir", help="Folder of the runs on the cluster, shared by all its nodes, or a URL.")
+        str, typer.Option("--runs-dir", help="Folder of the runs on the cluster, shared by all nodes, or a URL.")
     ],
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. search.trials=6.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run, in place of the configuration's.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run. Default: the configuration's.")] = None,
 ) -> None:
-    """Send a sweep to a cluster, where its driver runs: this machine can be switched off then."""
+    """Submit a sweep to a cluster. Its driver runs there, so this machine can be switched off."""
     from search.cluster import jobs
     from search.config.schema import load
 
     is_config = Path(work).suffix in (".yaml", ".yml") or Path(work).exists()
     if not runs_dir.startswith(("/", "~")) and not is_url(runs_dir):
         raise UserError(
-            f"--runs-dir must be a path from / or ~ on, or a URL, got {runs_dir}; it is a folder of the cluster"
+            f"--runs-dir must start with / or ~, or be a URL, got {runs_dir}; it is a folder of the cluster"
         )
     if not is_config and (overrides or name):
-        raise UserError(f"--set and --name are for a configuration, got a run ({work}); leave them out")
+        raise UserError(f"--set and --name must be left out for a run, got them for {work}; give a configuration")
     sent = load(Path(work), overrides or [], name) if is_config else work
     with jobs.client(cluster) as client:
         job = jobs.submit(client, sent, runs_dir)
     console = Console()
-    console.print(f"{job.name} is on its way as job {job.identity}", highlight=False, soft_wrap=True)
+    console.print(f"Submitted {job.name} as job {job.identity}", highlight=False, soft_wrap=True)
     watch = command("cluster", "logs", job.name, "--cluster", cluster, "--follow")
     console.print(f"Watch it: {watch}", highlight=False, soft_wrap=True)
 
 
 @app.command()
 def status(cluster: Cluster) -> None:
-    """Show a cluster's nodes, what they have, and its sweeps."""
+    """Show a cluster's nodes, their resources, and its sweeps."""
     from search.cluster import jobs
 
     console = Console()
@@ -87,21 +88,21 @@ def status(cluster: Cluster) -> None:
             nodes.add_row(node.address, node.state, f"{node.cpus:g}", f"{node.gpus:g}", f"{node.memory / 1e9:.0f}")
         console.print(nodes)
         sweeps = Table(header_style="bold", title="Sweeps", title_justify="left")
-        for column in ("run", "state", "since", "said last"):
+        for column in ("run", "state", "since", "last line"):
             sweeps.add_column(column, overflow="fold")
         for job in jobs.jobs(client):
             since = datetime.fromtimestamp(job.started).strftime("%Y-%m-%d %H:%M")
             sweeps.add_row(job.name, job.state.lower(), since, jobs.last_line(client, job))
-        console.print(sweeps if sweeps.row_count else "No sweep has been sent to it.")
+        console.print(sweeps if sweeps.row_count else "No sweep has been submitted.")
 
 
 @app.command()
 def logs(
     cluster: Cluster,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Of the run; the last one without it.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on until it ends; Ctrl-C stops watching alone.")] = False,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of a run; the last by default.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Follow until it ends; Ctrl-C only stops watching.")] = False,
 ) -> None:
-    """Show what a sweep's driver says."""
+    """Show the output of a sweep's driver."""
     from search.cluster import jobs
 
     with jobs.client(cluster) as client:
@@ -111,27 +112,29 @@ def logs(
 
 @app.command()
 def stop(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the run.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the run.")],
     cluster: Cluster,
 ) -> None:
-    """Stop a sweep as Ctrl-C does: everything is kept, and `cluster submit NAME` goes on with it."""
+    """Stop a sweep as Ctrl-C does: everything is kept, and `cluster submit NAME` resumes it."""
     from search.cluster import jobs
 
     with jobs.client(cluster) as client:
         job = jobs.find(client, name)
         if not job.runs:
-            raise UserError(f"NAME must be a sweep that runs, got {name} which is {job.state.lower()}")
+            raise UserError(
+                f"NAME must be a running sweep, got {name}, which is {job.state.lower()}; see `cluster status`"
+            )
         jobs.stop(client, [job])
-    go_on = command("cluster", "submit", name, "--cluster", cluster, "--runs-dir", job.runs_dir)
-    print(f"{name} is stopped; go on with: {go_on}")
+    resume = command("cluster", "submit", name, "--cluster", cluster, "--runs-dir", job.runs_dir)
+    print(f"{name} is stopped; resume it with: {resume}")
 
 
 @app.command()
 def down(
     file: LauncherFile,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Stop its sweeps, bring their runs here unless they lie on a lasting disk, and take the cluster down."""
+    """Stop the sweeps, copy runs here that would be lost, and take the cluster down."""
     from search.cluster import jobs, launcher
 
     values, console = launcher.read_launcher_file(file), Console()
@@ -143,19 +146,17 @@ def down(
             running = [job for job in every if job.runs]
             folders = sorted({job.runs_dir for job in every if not is_url(job.runs_dir)})
             names = ", ".join(job.name for job in running)
-            said = f"{names} will be stopped, and can be gone on with." if running else "No sweep is running."
-            console.print(said, highlight=False)
+            note = f"{names} will be stopped; resume it later." if running else "No sweep is running."
+            console.print(note, highlight=False)
             if not yes:
                 typer.confirm(f"Take {values['cluster_name']} down?", abort=True)
             jobs.stop(client, running)
     except (SweepFailed, UserError) as error:
-        console.print(f"Its sweeps cannot be asked for ({error}).", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"Could not list its sweeps ({error}).", highlight=False, markup=False, soft_wrap=True)
         if not yes:
-            typer.confirm(
-                f"Take {values['cluster_name']} down all the same, and lose what is on its disks?", abort=True
-            )
+            typer.confirm(f"Take {values['cluster_name']} down anyway, and lose what is on its disks?", abort=True)
     for index, folder in enumerate(folders):
         local = target if len(folders) == 1 else target / str(index)
         if launcher.fetch(file, folder, local):
-            console.print(f"{folder} was on the head's own disk; it is in {local} now", highlight=False)
+            console.print(f"{folder} was on the head's own disk; it is now in {local}", highlight=False)
     launcher.down(file)

@@ -1,4 +1,4 @@
-"""Is this machine ready? Each check says what it found and, where something is amiss, the remedy."""
+"""Is this machine ready? Each check says what it finds and names a remedy for each problem."""
 
 from __future__ import annotations
 
@@ -16,23 +16,30 @@ from packaging.requirements import Requirement
 from rich.console import Console
 
 from search.config.schema import SweepConfig, available_cpus, load
-from search.errors import Halted, SweepFailed, UserError
+from search.errors import RobustfrontError, UserError
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import default_tracking_uri
 from search.runs.store import Store, no_ledger, store_of
-from search.tracking.mirror import is_server, obstacle, shown
+from search.tracking import is_server, obstacle, shown
 from trainables.settings import DataSettings
 
 Level = Literal["ok", "note", "problem"]
 
 _OLDEST_PYTHON: Final = (3, 11)
 _DISK_NEEDED: Final = 2_000_000_000  # bytes: checkpoints and pictures of a few sweeps
-_MEMORY_A_TRIAL: Final = 1_000_000_000  # bytes: a worker with torch and a small data set
+_MEMORY_PER_TRIAL: Final = 1_000_000_000  # bytes: a worker with torch and a small data set
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found."""
+    """The result of one check.
+
+    Args:
+        name: What was checked.
+        level: ``ok``, ``note`` (sweeps run anyway) or ``problem``.
+        text: What the check found.
+        remedy: What to do about it; empty for ``ok``.
+    """
 
     name: str
     level: Level
@@ -41,12 +48,12 @@ class Finding:
 
 
 def diagnose(config: Path | None, address: str | None, runs_dir: Path) -> Iterator[Finding]:
-    """Runs every check, one finding after the other.
+    """Runs every check and yields its finding at once.
 
     Args:
-        config: A configuration whose data, storage, tracking and resources are checked too.
-        address: A cluster to reach; a Ray of our own is started where it is None.
-        runs_dir: Folder of the runs, for disk space and permission.
+        config: A configuration whose data, storage, tracking and resources are also checked.
+        address: A cluster to connect to; None starts Ray on this machine.
+        runs_dir: Folder of the runs, checked for disk space and permissions.
     """
     settings, store = load(config) if config is not None else None, store_of(runs_dir)
     checks: list[tuple[str, Callable[[], Finding]]] = [
@@ -64,7 +71,7 @@ def diagnose(config: Path | None, address: str | None, runs_dir: Path) -> Iterat
     for name, check in checks:
         try:
             yield check()
-        except Exception as error:  # a check that breaks is a finding too
+        except Exception as error:  # a check that fails is a finding too
             yield _broken(name, error)
     if address is not None:
         try:
@@ -77,22 +84,30 @@ def _broken(name: str, error: Exception) -> Finding:
     if isinstance(error, UserError):
         text, _, remedy = str(error).rpartition("; ")
         return Finding(name, "problem", text, remedy)
-    if isinstance(error, Halted | SweepFailed):
-        return Finding(name, "problem", str(error), "mend that and ask again")
+    if isinstance(error, RobustfrontError):
+        return Finding(name, "problem", str(error), "correct this and run `robustfront doctor` again")
     return Finding(name, "problem", f"{type(error).__name__}: {error}", "reinstall with `uv sync --reinstall`")
 
 
 def print_findings(console: Console, findings: Iterable[Finding]) -> bool:
-    """Prints findings as they come and returns whether none is a problem."""
+    """Prints findings as they come.
+
+    Args:
+        console: Where to print.
+        findings: As from ``diagnose``.
+
+    Returns:
+        Whether none is a problem.
+    """
     marks = {"ok": "[green]ok[/green]     ", "note": "[yellow]note[/yellow]   ", "problem": "[red]problem[/red]"}
-    fine = True
+    ready = True
     for finding in findings:
         console.print(f"{marks[finding.level]}  {finding.name:<24}", end="", highlight=False)
         console.print(finding.text, highlight=False, markup=False, soft_wrap=True)
         if finding.remedy:
             console.print(f"{'':<9}{'':<24}-> {finding.remedy}", highlight=False, markup=False, soft_wrap=True)
-        fine &= finding.level != "problem"
-    return fine
+        ready &= finding.level != "problem"
+    return ready
 
 
 def _python() -> Finding:
@@ -103,7 +118,7 @@ def _python() -> Finding:
 
 
 def _pins() -> dict[str, str]:
-    """The exact versions that this project asks for; another may differ in what its attacks do."""
+    """The exact versions that this project requires; the attacks of another version may behave differently."""
     pins = {}
     for text in requires("robustfront") or []:
         requirement = Requirement(text)
@@ -115,12 +130,12 @@ def _pins() -> dict[str, str]:
 
 def _version(name: str, pin: str) -> Finding:
     try:
-        found = version(name)
+        installed = version(name)
     except PackageNotFoundError:
         return Finding(name, "problem", "not installed", "install with `uv sync`")
-    if found.partition("+")[0] != pin:
-        return Finding(name, "note", f"{found}, tested with {pin}", "install the tested one with `uv sync`")
-    return Finding(name, "ok", found)
+    if installed.partition("+")[0] != pin:
+        return Finding(name, "note", f"{installed}, tested with {pin}", "install the tested version with `uv sync`")
+    return Finding(name, "ok", installed)
 
 
 def _torch() -> Finding:
@@ -132,7 +147,7 @@ def _torch() -> Finding:
     return Finding(
         "gpu",
         "note",
-        "none that torch can use; small networks train on processors",
+        "torch can use none; small networks train on processors",
         "for a GPU, check `nvidia-smi` and that its driver fits torch's CUDA "
         f"{torch.version.cuda or '(this torch has none: install the CUDA build)'}",
     )
@@ -143,7 +158,7 @@ def _memory(settings: SweepConfig | None) -> Finding:
     each = settings.resources.cpus_per_trial if settings else 1
     trials = (settings.search.concurrency if settings else None) or max(1, available_cpus() // each)
     text = f"{available / 1e9:.1f} GB free for {trials} trials at a time on {available_cpus()} processors"
-    if available < trials * _MEMORY_A_TRIAL:
+    if available < trials * _MEMORY_PER_TRIAL:
         return Finding("memory", "problem", text, "close other programs or lower search.concurrency")
     return Finding("memory", "ok", text)
 
@@ -160,13 +175,13 @@ def _disk(runs_dir: Path) -> Finding:
 
 
 def _data(settings: SweepConfig | None) -> Finding:
-    found = prepare_dataset(settings.data if settings else DataSettings())
-    return Finding("data", "ok", f"{found['name']} from {found['location']}: {found['sizes']}")
+    data = prepare_dataset(settings.data if settings else DataSettings())
+    return Finding("data", "ok", f"{data['name']} from {data['location']}: {data['sizes']}")
 
 
 def _store(store: Store) -> Finding:
     store.check()
-    return Finding("runs", "ok", f"{store.url} can be written to")
+    return Finding("runs", "ok", f"{store.url} is writable")
 
 
 def _storage(settings: SweepConfig | None, runs_dir: Path) -> Finding:
@@ -174,7 +189,7 @@ def _storage(settings: SweepConfig | None, runs_dir: Path) -> Finding:
         store = store_of(runs_dir)
         if store is not None and settings is not None:
             raise UserError(no_ledger(store))
-        return Finding("storage", "ok", f"SQLite, one file a run under {runs_dir}")
+        return Finding("storage", "ok", f"SQLite, one file per run under {runs_dir}")
     from search.study.ledger import open_storage
 
     open_storage(settings.storage.url).engine.dispose()
@@ -189,7 +204,7 @@ def _tracking(settings: SweepConfig | None, runs_dir: Path) -> Finding:
     if problem is None:
         return Finding("tracking", "ok", f"MLflow at {shown(uri)} answers")
     return Finding(
-        "tracking", "problem", problem, "mend that; meanwhile sweeps go on, and `resume` writes what it misses"
+        "tracking", "problem", problem, "correct this; sweeps run meanwhile, and `resume` writes what MLflow lacks"
     )
 
 
@@ -210,7 +225,7 @@ def _ray(settings: SweepConfig | None) -> Finding:
 
 
 def _nodes(settings: SweepConfig, address: str, runs_dir: Path) -> Iterator[Finding]:
-    """A finding a node: its versions and source, data, GPUs, the runs' folder, its clock, and MLflow."""
+    """One finding per node: versions and source, data, GPUs, the runs' folder, its clock, and MLflow."""
     from search.cluster.nodes import alive, examined, expected, marker_beside
     from search.cluster.session import capacity, connected
 
@@ -221,17 +236,18 @@ def _nodes(settings: SweepConfig, address: str, runs_dir: Path) -> Iterator[Find
         yield Finding(
             "ray", "ok", f"{len(nodes)} nodes at {address} with room for {capacity(settings, nodes)} trials at a time"
         )
-        wanted = replace(
+        required = replace(
             expected(settings.data, digest, marker, store_of(runs_dir)),
             inspect_gpu=True,
             tracking=uri if is_server(uri) else None,
         )
-        for node, found in examined(wanted, nodes):
-            gpus = f", torch sees {', '.join(found.gpus)}" if found.gpus else ""
-            text = f"{node.cpus:g} processors, {node.gpus:g} GPUs{gpus}, {settings.data.name} from {found.location}"
-            for problem in found.problems:
-                yield Finding(f"node {node.address}", "problem", problem, "mend that, or take the node out")
-            if not found.problems:
+        for node, examination in examined(required, nodes):
+            gpus = f", torch sees {', '.join(examination.gpus)}" if examination.gpus else ""
+            data = f"{settings.data.name} from {examination.location}"
+            text = f"{node.cpus:g} processors, {node.gpus:g} GPUs{gpus}, {data}"
+            for problem in examination.problems:
+                yield Finding(f"node {node.address}", "problem", problem, "correct this, or remove the node")
+            if not examination.problems:
                 yield Finding(f"node {node.address}", "ok", text)
 
 

@@ -1,4 +1,7 @@
-"""The command line. Exit codes: 0 done, 1 failed, 2 the user's input is wrong, 130 interrupted."""
+"""The command line: what each command takes, and how an error becomes one line and an exit code.
+
+Each command imports what it needs, so that the others answer at once.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +18,22 @@ import typer
 from rich.console import Console
 
 from search.cli.cluster import app as cluster_app
-from search.errors import Halted, Interrupted, SweepFailed, UserError
+from search.errors import DONE, FAILED, INTERRUPTED, WRONG_INPUT, Interrupted, RobustfrontError, UserError
 from search.runs.folder import RUNS_DIR, SWEEP_FILE, Run, command, relative, runs_folder
 
-if TYPE_CHECKING:  # each command imports what it needs, so that the others answer at once
-    from search.sweep.driver import Outcome
+if TYPE_CHECKING:
+    from rich.table import Table
 
-DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+    from search.sweep.driver import Outcome
 
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Pareto-optimal settings of the I-SCE loss between clean and robust accuracy.",
+    help="Pareto-optimal settings of a loss between clean and robust accuracy.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Data sets: where they are, and getting them.")
+data_app = typer.Typer(no_args_is_help=True, help="List and prepare data sets.")
 app.add_typer(data_app, name="data")
 app.add_typer(cluster_app, name="cluster")
 
@@ -40,7 +43,7 @@ RunsDir = Annotated[
         "--runs-dir",
         metavar="FOLDER|URL",
         parser=runs_folder,
-        help="Folder of the runs, or URL, e.g. s3://BUCKET/FOLDER.",
+        help="Folder of the runs, or a URL such as s3://BUCKET/FOLDER.",
     ),
 ]
 Config = Annotated[Path, typer.Argument(help="Configuration, e.g. configs/quickstart.yaml.")]
@@ -50,8 +53,8 @@ RunName = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. search.trials=6.")
 ]
-Address = Annotated[str | None, typer.Option(help="HOST:PORT of a Ray cluster, or auto; this machine without it.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors and the result's folder.")]
+Address = Annotated[str | None, typer.Option(help="HOST:PORT of a Ray cluster, or auto. Default: this machine.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print only errors and the result's folder.")]
 Output = Annotated[Path | None, typer.Option(help="Write to this file instead of the terminal.")]
 
 
@@ -59,45 +62,46 @@ Output = Annotated[Path | None, typer.Option(help="Write to this file instead of
 def sweep(
     config: Config,
     overrides: Overrides = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run, in place of the configuration's.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run. Default: the configuration's.")] = None,
     address: Address = None,
     runs_dir: RunsDir = RUNS_DIR,
     quiet: Quiet = False,
 ) -> None:
-    """Search a loss's parameters for the best of clean and robust accuracy, and draw what was found."""
+    """Search a loss's parameters for the best clean and robust accuracy, and draw the results."""
     from search.config.schema import load
     from search.sweep.driver import start
 
     resolved, console = load(config, overrides or [], name), Console()
-    with _telling_how_to_go_on(console, Run(runs_dir.absolute() / resolved.name, resolved)):
+    with _resumable(Run(runs_dir.absolute() / resolved.name, resolved)):
         run, outcome = start(resolved, runs_dir, address, console, quiet)
     _print_end(console, run, outcome, quiet)
 
 
 @app.command()
 def resume(run: RunName, address: Address = None, runs_dir: RunsDir = RUNS_DIR, quiet: Quiet = False) -> None:
-    """Go on with a run that was interrupted, or whose machine died: nothing that was finished is done again."""
-    from search.sweep.driver import resume as go_on
+    """Resume a run that was interrupted or whose machine died; nothing that was finished is repeated."""
+    from search.sweep.driver import resume as resume_run
 
     opened, console = Run.open(run, runs_dir), Console()
-    with _telling_how_to_go_on(console, opened):
-        outcome = go_on(opened, address, console, quiet)
+    with _resumable(opened):
+        outcome = resume_run(opened, address, console, quiet)
     _print_end(console, opened, outcome, quiet)
 
 
 @app.command()
 def status(
     run: RunName,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    verify: Annotated[
-        bool, typer.Option(help="Compare trials.csv and MLflow with the ledger, row by row, unless it runs (seconds).")
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    reconcile: Annotated[
+        bool,
+        typer.Option(help="Compare trials.csv and MLflow with the ledger, row by row, unless a driver is alive."),
     ] = True,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
-    """Tell how far a run is, also from another terminal, and whether its records agree."""
+    """Show how far a run is, also from another terminal, and whether its records agree."""
     from search.cli.status import print_status, read_status
 
-    current = read_status(run, runs_dir, verify=verify)
+    current = read_status(run, runs_dir, reconciled=reconcile)
     if as_json:
         print(json.dumps(current.to_json(), indent=2))
     else:
@@ -114,7 +118,7 @@ def train(
     output: Annotated[Path | None, typer.Option(help="Folder for the checkpoint, outcomes and result.")] = None,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
-    """Train and attack one setting, without Ray: the numbers are those of the trial with the same configuration."""
+    """Train and attack one setting without Ray; a trial with the same configuration has the same numbers."""
     from search.config.schema import load
     from search.evaluation.single import train_setting
 
@@ -130,19 +134,19 @@ def evaluate(
     attack: Annotated[
         list[str] | None,
         typer.Option(
-            "--attack", help="E.g. autoattack, or '{name: apgd, loss: dlr}'; repeatable; the run's own if none."
+            "--attack", help="E.g. autoattack, or '{name: apgd, loss: dlr}'; repeatable. Default: the run's own."
         ),
     ] = None,
-    epsilon: Annotated[str | None, typer.Option(help="Radii, e.g. 0.5,1,1.5; the run's own without it.")] = None,
+    epsilon: Annotated[str | None, typer.Option(help="Radii, e.g. 0.5,1,1.5. Default: the run's own.")] = None,
     overrides: Overrides = None,
     split: Annotated[
         Literal["validation", "test"],
-        typer.Option(help="Which images. Each opening of the test split is written down and counted."),
+        typer.Option(help="Which images. Each opening of the test split is recorded and counted."),
     ] = "validation",
-    output: Annotated[Path | None, typer.Option(help="Folder for the table, the curves and the outcomes.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for the table, curves and outcomes.")] = None,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
-    """Attack a trained model anew: accuracy by attack and radius, as a table and as curves."""
+    """Attack a trained model again: accuracy by attack and radius, as a table and as curves."""
     from search.evaluation.checkpoints import Checkpoint
     from search.evaluation.evaluate import configured, evaluate_checkpoint
 
@@ -164,18 +168,18 @@ def audit(
         typer.Option(help="quick (minutes) or reference (AutoAttack, 10,000 random draws)."),
     ] = "quick",
     images: Annotated[
-        int | None, typer.Option(min=1, help="Validation images, from the first on; at least the profile's.")
+        int | None, typer.Option(min=1, help="Number of validation images; at least the profile's.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the audit.")] = 0,
     at_random: Annotated[
         int,
-        typer.Option("--random", min=0, help="Of a run: so many settings beside the contenders."),
+        typer.Option("--random", min=0, help="For a run: number of random settings to audit besides the contenders."),
     ] = 0,
     overrides: Overrides = None,
     output: Annotated[Path | None, typer.Option(help="Folder for audit.json, audit.npz and audit.html.")] = None,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
-    """Say whether a robust accuracy can be believed, that of a model or of a run's contenders: attack it harder."""
+    """Attack a model, or a run's contenders, harder, and say whether the robust accuracy can be believed."""
     from search.evaluation.audit import audit_checkpoint
     from search.evaluation.checkpoints import Checkpoint
     from search.evaluation.evaluate import configured
@@ -185,7 +189,7 @@ def audit(
         _audit_run(Run.open(subject, runs_dir), profile, at_random, given)
         return
     if at_random:
-        raise UserError(f"--random is for a run, got it for {subject}; leave it out")
+        raise UserError(f"--random must be left out for a checkpoint, got it for {subject}; give a run")
     found = Checkpoint.find(subject, runs_dir)
     config = configured(found.config, [], None, overrides or [])
     audit_checkpoint(found, config, profile, images, seed, output, Console())
@@ -198,7 +202,7 @@ def _audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int,
         if value:
             raise UserError(f"{name} must be left out for a run, got it for {run.name}; audit one trial as RUN/NUMBER")
     console = Console()
-    with _telling_how_to_go_on(console, run, "audit"):
+    with _resumable(run, "audit"):
         outcome = audit_run(run, profile, at_random, console)
     _print_end(console, run, outcome, quiet=False)
 
@@ -210,41 +214,42 @@ def pareto(
     format_: Annotated[
         Literal["table", "json", "yaml", "csv"], typer.Option("--format", help="How to print it.")
     ] = "table",
-    verify: Annotated[
-        bool, typer.Option("--verify", help="First evaluate them, and the baselines, on the test split, once each.")
+    test: Annotated[
+        bool, typer.Option("--test", help="First evaluate them and the baselines on the test split, once each.")
     ] = False,
     output: Output = None,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
-    """Print or export the Pareto-optimal settings, ready to be used."""
+    """Print or export the Pareto-optimal settings. Exported commands are to be run in the run's folder."""
     from analysis.pareto import export, pareto_front
-    from search.cli.status import read_records
-    from search.evaluation.test_split import read_verification, verify_front
+    from search.evaluation.test_split import evaluate_on_test, read_test_results
     from search.results.tables import front_table, settings_of
+    from search.study.reading import read_records
 
     opened = Run.open(run, runs_dir)
-    if verify:
-        verify_front(opened, context.obj, Console(stderr=True))
+    if test:
+        evaluate_on_test(opened, context.obj, Console(stderr=True))
     records = settings_of(opened, read_records(opened))
     front = pareto_front(records, opened.config.objectives)
-    verification = read_verification(opened, records)
-    if format_ == "table":
-        with output.open("w", encoding="utf-8") if output else sys.stdout as file:
-            Console(file=file).print(front_table(opened, records, front, verification))
-        return
-    config = str(relative(opened.folder / SWEEP_FILE))
-    text = export(front, opened.config.objectives, format_, config, verification)
-    if output is None:
-        print(text, end="")
+    tested = read_test_results(opened, records)
+    content = (
+        front_table(opened, records, front, tested)
+        if format_ == "table"
+        else export(front, opened.config.objectives, format_, SWEEP_FILE, tested)
+    )
+    if output is not None:
+        _write(output, content)
+    elif isinstance(content, str):
+        print(content, end="")
     else:
-        output.write_text(text, encoding="utf-8")
+        Console().print(content)
 
 
 @app.command()
 def surfaces(run: RunName, runs_dir: RunsDir = RUNS_DIR) -> None:
-    """Draw accuracy over the loss's parameters, as the paper's Figure 4: clean, worst case, and each attack."""
-    from search.cli.status import read_records
+    """Draw accuracy over the loss's parameters, as in the paper's Figure 4: clean, worst case and each attack."""
     from search.results.tables import draw_run_surfaces
+    from search.study.reading import read_records
 
     opened = Run.open(run, runs_dir)
     try:
@@ -259,13 +264,13 @@ def surfaces(run: RunName, runs_dir: RunsDir = RUNS_DIR) -> None:
 @app.command()
 def ui(
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Link straight to this run.")] = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port on this machine.")] = 5000,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Browse the runs in MLflow."""
     from search.config.schema import TrackingConfig
     from search.runs.folder import ARTIFACTS, default_tracking_uri
-    from search.tracking.ui import serve_ui
+    from search.tracking import serve_ui
 
     opened = Run.open(run, runs_dir) if run is not None else None
     serve_ui(
@@ -283,7 +288,7 @@ def doctor(
     address: Address = None,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
-    """Check Python, torch and GPU, Ray, data, disk and versions, each with a remedy."""
+    """Check Python, torch, GPU, Ray, data, disk and versions, and name a remedy for each problem."""
     from search.cli.doctor import diagnose, print_findings
 
     if not print_findings(Console(), diagnose(config, address, runs_dir)):
@@ -292,7 +297,7 @@ def doctor(
 
 @data_app.command("list")
 def data_list(root: Annotated[Path | None, typer.Option(help="Folder of the files.")] = None) -> None:
-    """List the data sets, where they are, and what gets those that are not here."""
+    """List the data sets, where they are, and how to get the missing ones."""
     from rich.table import Table
 
     from trainables.data.sources import list_datasets
@@ -323,32 +328,24 @@ def data_prepare(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs one command and returns its exit code."""
+    """Runs one command and returns its exit code. Every error becomes one line on standard error here.
+
+    Args:
+        arguments: What the user typed after ``robustfront``.
+    """
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # the libraries' warnings are for their developers
-    errors = Console(stderr=True)
     try:
-        # Whoever writes down what the user typed finds it in the context.
+        # Commands that record what the user typed find it in the context.
         code = typer.main.get_command(app).main(
-            list(arguments), prog_name="robustfront", standalone_mode=False, obj=shlex.join(["robustfront", *arguments])
+            list(arguments), prog_name="robustfront", standalone_mode=False, obj=_typed(arguments)
         )
-    except typer.TyperException as error:  # what Typer itself finds wrong with the arguments
-        context = getattr(error, "ctx", None)
-        if context is not None and not getattr(error, "message", ""):  # nothing was asked: its help is the answer
-            print(context.get_help())
-            return WRONG_INPUT
-        describe = getattr(error, "format_message", error.__str__)
-        message = describe().rstrip(".").replace("Value error, ", "")
-        remedy = f"; see `{context.command_path} --help`" if context is not None else ""
-        _say_error(errors, f"{message}{remedy}")
-        return WRONG_INPUT
-    except UserError as error:
-        _say_error(errors, str(error))
-        return WRONG_INPUT
-    except (SweepFailed, Halted) as error:
-        _say_error(errors, str(error))
-        return FAILED
-    except (Interrupted, KeyboardInterrupt, typer.Abort):
+    except RobustfrontError as error:
+        _print_error(str(error))
+        return error.exit_code
+    except typer.TyperException as error:
+        return _wrong_arguments(error)
+    except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     return code if isinstance(code, int) else DONE
 
@@ -358,18 +355,38 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
-def _say_error(console: Console, message: str) -> None:
-    console.print(f"[red]robustfront:[/red] {message.replace('[', chr(92) + '[')}", highlight=False, soft_wrap=True)
+def _typed(arguments: Sequence[str]) -> str:
+    """The command line as it may be recorded: without passwords."""
+    from search.config.urls import without_passwords
+
+    return shlex.join(["robustfront", *map(without_passwords, arguments)])
+
+
+def _wrong_arguments(error: typer.TyperException) -> int:
+    """Prints what Typer finds wrong with the arguments; if there are none, the help."""
+    context = getattr(error, "ctx", None)
+    if context is not None and not getattr(error, "message", ""):
+        print(context.get_help())
+        return WRONG_INPUT
+    message = getattr(error, "format_message", error.__str__)().rstrip(".").replace("Value error, ", "")
+    remedy = f"; see `{context.command_path} --help`" if context is not None else ""
+    _print_error(f"{message}{remedy}")
+    return WRONG_INPUT
+
+
+def _print_error(message: str) -> None:
+    if message:
+        text = message.replace("[", chr(92) + "[")  # no markup
+        Console(stderr=True).print(f"[red]robustfront:[/red] {text}", highlight=False, soft_wrap=True)
 
 
 @contextmanager
-def _telling_how_to_go_on(console: Console, run: Run, verb: str = "resume") -> Iterator[None]:
+def _resumable(run: Run, verb: str = "resume") -> Iterator[None]:
+    """Adds the command that continues the run to ``Interrupted``."""
     try:
         yield
     except Interrupted:
-        go_on = command(verb, run.argument)
-        console.print(f"\nInterrupted; everything is kept. Go on with `{go_on}`", highlight=False, soft_wrap=True)
-        raise
+        raise Interrupted(f"interrupted; everything is kept; continue with `{command(verb, run.argument)}`") from None
 
 
 def _print_end(console: Console, run: Run, outcome: Outcome, quiet: bool) -> None:
@@ -379,3 +396,15 @@ def _print_end(console: Console, run: Run, outcome: Outcome, quiet: bool) -> Non
         console.print(str(relative(run.folder)), highlight=False, soft_wrap=True)
     else:
         print_summary(console, run, outcome.results, outcome.seconds)
+
+
+def _write(path: Path, content: str | Table) -> None:
+    """Writes text, or a table without colours."""
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            if isinstance(content, str):
+                file.write(content)
+            else:
+                Console(file=file).print(content)
+    except OSError as error:
+        raise UserError(f"--output must be writable, got {path} ({error.strerror}); choose another") from None

@@ -1,4 +1,4 @@
-"""Where a run stands, read from its ledger: for ``status``, from any terminal, while it runs or afterwards."""
+"""How far a run is, read from its ledger by ``robustfront status``, from any terminal, during the run or later."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from analysis.records import TrialRecord
 from search.results.pooling import verified
 from search.results.standing import Standing
 from search.results.tables import stop_note
+from search.results.text import describe, short, value_text
 from search.runs.folder import Run, command
 from search.study.lease import holder
-from search.study.ledger import Counts, Ledger, open_storage
-from search.sweep.progress import describe, short, value_text
-from search.tracking.reading import Agreement, compare
+from search.study.ledger import Counts, Ledger
+from search.study.reading import open_ledger
+from search.tracking import Agreement, reconcile
 
 State = Literal["running", "interrupted", "complete", "failed"]
 
@@ -27,9 +28,14 @@ class Status:
     """A run's state, counts and best so far.
 
     Args:
-        extensions: Where the contenders' further replicates stand.
-        stopped: The criterion that ended the search before its budget was spent, if one has.
-        agreement: Whether ``trials.csv`` and MLflow agree with the ledger; None while a driver is at work.
+        run: The run.
+        state: ``running`` while a driver is alive.
+        counts: Trials of the search by state.
+        extensions: The contenders' further replicates by state.
+        standing: Counts and best values so far.
+        running: The trials in state ``running``.
+        stopped: The criterion that ended the search early; None if none did.
+        agreement: Whether ``trials.csv`` and MLflow agree with the ledger; None while a driver is alive.
     """
 
     run: Run
@@ -42,7 +48,7 @@ class Status:
     agreement: Agreement | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The form that programs rely on (``status --json``)."""
+        """The format of ``status --json``, which programs rely on."""
         counts = self.counts
         return {
             "name": self.run.name,
@@ -76,28 +82,13 @@ class Status:
         }
 
 
-def open_ledger(run: Run) -> Ledger:
-    """The ledger of a run, for reading.
-
-    Raises:
-        UserError: The storage does not answer or does not hold the study.
-    """
-    return Ledger(open_storage(run.storage_url, create=False), run.config, "read")
-
-
-def read_records(run: Run) -> list[TrialRecord]:
-    """A run's trials as its ledger has them now."""
-    with closing(open_ledger(run)) as ledger:
-        return ledger.records()
-
-
-def read_status(name: str, runs_dir: Path, *, verify: bool = False) -> Status:
-    """Where a run stands.
+def read_status(name: str, runs_dir: Path, *, reconciled: bool = False) -> Status:
+    """Reads how far a run is.
 
     Args:
         name: A run under ``runs_dir``, or its path.
         runs_dir: Folder of the runs.
-        verify: Whether its table and MLflow are compared with the ledger, unless a driver is at work; takes seconds.
+        reconciled: Whether to compare its table and MLflow with the ledger, unless a driver is alive; takes seconds.
     """
     run = Run.open(name, runs_dir)
     with closing(open_ledger(run)) as ledger:
@@ -105,8 +96,8 @@ def read_status(name: str, runs_dir: Path, *, verify: bool = False) -> Status:
         driver = holder(ledger.engine, run.name)
         alive = driver is not None and driver.alive
         agreement = None
-        if verify and not alive:
-            agreement = compare(run, records, {record.number: ledger.history(record.number) for record in records})
+        if reconciled and not alive:
+            agreement = reconcile(run, records, {record.number: ledger.history(record.number) for record in records})
         return Status(
             run=run,
             state=_state(ledger, alive),
@@ -120,7 +111,7 @@ def read_status(name: str, runs_dir: Path, *, verify: bool = False) -> Status:
 
 
 def print_status(console: Console, status: Status) -> None:
-    """The same for a person."""
+    """Prints the status for people."""
     counts, standing, config = status.counts, status.standing, status.run.config
     console.print(
         f"[bold]{status.run.name}[/bold]: {status.state}, {counts.finished} of {counts.budget} settings and "
@@ -136,7 +127,7 @@ def print_status(console: Console, status: Status) -> None:
             highlight=False,
         )
     if counts.imported:
-        console.print(f"  {counts.imported} trials taken over from earlier runs", highlight=False)
+        console.print(f"  {counts.imported} trials imported from earlier runs", highlight=False)
     for record in status.running:
         stage = "attacking" if record.epochs >= config.train.epochs else f"epoch {record.epochs}/{config.train.epochs}"
         note = stage if status.state == "running" else f"stopped at {stage}"
@@ -155,18 +146,18 @@ def print_status(console: Console, status: Status) -> None:
     if status.agreement is not None:
         _print_agreement(console, status.agreement, command("resume", status.run.argument))
     if status.state in ("interrupted", "failed"):
-        console.print(f"Go on with `{command('resume', status.run.argument)}`", highlight=False)
+        console.print(f"Resume with `{command('resume', status.run.argument)}`", highlight=False)
 
 
 def _print_agreement(console: Console, agreement: Agreement, resume: str) -> None:
     if not agreement.differences:
         console.print(
-            f"  verified     ledger, trials.csv and MLflow agree on {agreement.trials} trials", highlight=False
+            f"  reconciled   ledger, trials.csv and MLflow agree on {agreement.trials} trials", highlight=False
         )
         return
     for line in agreement.differences:
         console.print(f"  {line}", style="yellow", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"  The ledger is right; `{resume}` mends the rest", highlight=False, soft_wrap=True)
+    console.print(f"  The ledger is right; `{resume}` corrects the rest", highlight=False, soft_wrap=True)
 
 
 def _state(ledger: Ledger, alive: bool) -> State:

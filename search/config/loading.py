@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from search.config.schema import SweepConfig
+from search.config.urls import without_passwords
 from search.errors import UserError
 from trainables.settings import nearest
 
@@ -106,9 +107,9 @@ def _parse_yaml(text: str, source: str) -> Any:
 
 
 def _override(document: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
+    (key, separator, text), shown = override.partition("="), without_passwords(override)
     if not separator or not key.strip():
-        raise UserError(f"--set must be KEY=VALUE, got {override}; write for example --set search.trials=6")
+        raise UserError(f"--set must be KEY=VALUE, got {shown}; write for example --set search.trials=6")
     *parents, last = key.strip().split(".")
     section: Any = document
     for parent in parents:
@@ -116,7 +117,7 @@ def _override(document: dict[str, Any], override: str) -> None:
         if section is None:
             break
     if not isinstance(section, dict):
-        raise UserError(f"--set {key} must name a setting inside a section, got {override}; check the path")
+        raise UserError(f"--set {key} must name a setting inside a section, got {shown}; check the path")
     section[last] = _parse_yaml(text, f"--set {key}")
 
 
@@ -216,5 +217,5 @@ def _section_type(kind: Any) -> Any:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = without_passwords(str(value))
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -18,6 +18,7 @@ from search.config import rules
 from search.config.objectives import ACCURACIES, Constraint, Direction
 from search.config.rungs import rungs_of
 from search.config.space import SpaceDomain, canonical, grid_points
+from search.config.urls import without_password
 from trainables.candidate import BASELINES, LOSSES, Candidate, LossName
 from trainables.settings import (
     AttackSettings,
@@ -303,15 +304,6 @@ class SweepConfig(_Section):
             {name: value for name, value in attack.items() if value is not None} for attack in attacks
         ]
         return document
-
-
-def without_password(url: str, shown: str = "") -> str:
-    """A database's URL without its password, or with ``shown`` in its place."""
-    scheme, separator, rest = url.partition("://")
-    credentials, at, host = rest.rpartition("@")
-    user = credentials.partition(":")[0]
-    has_one = at and ":" in credentials and not scheme.startswith("sqlite")
-    return f"{scheme}{separator}{user}{shown}@{host}" if has_one else url
 
 
 def available_cpus() -> int:

@@ -1,4 +1,4 @@
-"""A trained model attacked anew: any attacks at any radii, as a table and as curves of accuracy against the radius."""
+"""A trained model attacked again: any attacks at any radii, as a table and as curves of accuracy over the radius."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from analysis.statistics import Interval, student_interval, wilson_interval
 from search.config.schema import SweepConfig, available_cpus, parse_value, replaced
 from search.errors import UserError
 from search.evaluation.checkpoints import Checkpoint
-from search.evaluation.openings import OPENINGS_FILE, check_same_data, fitted, freeze, open_vault
+from search.evaluation.openings import OPENINGS_FILE, check_same_data, fitted, freeze, open_and_announce, setting_of
 from search.results.tables import radius_title
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run, relative
@@ -40,16 +40,16 @@ SplitName = Literal["validation", "test"]
 def configured(
     config: SweepConfig, attacks: Sequence[str], epsilons: str | None, overrides: Sequence[str]
 ) -> SweepConfig:
-    """The configuration with other attacks and radii; what the search sought does not matter any more.
+    """The configuration with other attacks and radii. The search's objectives no longer matter.
 
     Args:
-        config: As the model was trained.
-        attacks: Names (``autoattack``) or mappings (``{name: apgd, loss: dlr}``); none for the configuration's own.
+        config: The configuration that the model was trained with.
+        attacks: Names (``autoattack``) or mappings (``{name: apgd, loss: dlr}``); empty for the configuration's own.
         epsilons: ``0.5,1,1.5``; None for the configuration's own.
         overrides: ``KEY=VALUE``, as for a sweep.
 
     Raises:
-        UserError: Something of it is not legal.
+        UserError: A value is not legal.
     """
     values: dict[str, Any] = {}
     if attacks:
@@ -64,19 +64,19 @@ def configured(
 def evaluate_checkpoint(
     checkpoint: Checkpoint, config: SweepConfig, split: SplitName, output: Path | None, typed: str, console: Console
 ) -> None:
-    """Attacks the model, prints the table and writes it, the curves and the outcomes.
+    """Attacks the model, prints the table, and writes the table, the curves and the outcomes.
 
     Args:
         checkpoint: The model.
-        config: Attacks, radii, views and images; data and model as it was trained.
-        split: Which images. The test split is opened, and its opening written into the checkpoint's home.
-        output: Folder to write to; beside the checkpoint where it is None.
+        config: Attacks, radii, views and images; data and model as in its training.
+        split: Which images. Opening the test split is recorded in the checkpoint's home.
+        output: Folder to write to; None for a folder next to the checkpoint.
         typed: The command line.
-        console: Where progress and the table are shown.
+        console: Where progress and the table are printed.
 
     Raises:
-        UserError: The data is missing, or the checkpoint cannot be read or is that of another model; for the test
-            split also if the data is not that of the training, or the training has not ended.
+        UserError: The data is missing, or the checkpoint is unreadable or of another model. For the test split also:
+            the data is not that of the training, or the training has not ended.
     """
     data = prepare_dataset(config.data)
     if split == "test":
@@ -84,7 +84,6 @@ def evaluate_checkpoint(
 
     import torch
 
-    from analysis.figures.epsilon import draw_epsilon_curves
     from trainables.data.splits import load_splits
     from trainables.robustness.evaluate import evaluate
     from trainables.training.checkpoint import load_trained, newest
@@ -93,12 +92,12 @@ def evaluate_checkpoint(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     splits = load_splits(config.data, device)
     try:
-        # What is tested is one file, the one whose hash is written down.
+        # Exactly one file is tested: the one whose hash is recorded.
         path = newest(checkpoint.path) if split == "test" else checkpoint.path
         replicates = load_trained(path, config.problem, splits)
     except ValueError as error:
         raise UserError(f"CHECKPOINT: {error}") from None
-    robustness, counted = config.robustness, {}
+    robustness, openings = config.robustness, None
     if split == "test":
         if replicates[0].epoch < config.train.epochs:
             raise UserError(
@@ -106,9 +105,9 @@ def evaluate_checkpoint(
                 f"got epoch {replicates[0].epoch} in {relative(path.absolute())}; train it to the end first"
             )
         robustness = fitted(robustness, data["sizes"]["test"])
-        frozen = freeze(path, checkpoint.setting(), checkpoint.home)
-        opened = open_vault(config.data, [frozen], robustness, checkpoint.home, device, typed, console)
-        splits["test"], counted = opened.split, {"openings": opened.times}
+        frozen = freeze(path, setting_of(checkpoint), checkpoint.home)
+        opened = open_and_announce(config.data, [frozen], robustness, checkpoint.home, device, typed, console)
+        splits["test"], openings = opened.split, opened.times
         checkpoint.share(checkpoint.home / OPENINGS_FILE)
     title = f"{relative(checkpoint.path.absolute())}: {config.model} on {config.data.name}"
     console.print(f"{title}, {robustness.images} {split} images, {device}", highlight=False, soft_wrap=True)
@@ -124,36 +123,42 @@ def evaluate_checkpoint(
             )
         except ValueError as error:
             raise UserError(f"robustness.{error}") from None
-    seconds = time.monotonic() - began
-
-    place = checkpoint.place("evaluations")
-    folder = output or (place if split == "validation" else place.with_name(f"{place.name}-test"))
-    folder.mkdir(parents=True, exist_ok=True)
-    frame = accuracy_frame(outcomes)
-    outcomes.save(folder / "outcomes.npz")
-    document = {
+    about = {
         "checkpoint": str(checkpoint.path),
         "epoch": replicates[0].epoch,
         "split": split,
-        **counted,
+        **({} if openings is None else {"openings": openings}),
         "images": robustness.images,
         "norm": robustness.norm,
         "eps_convention": robustness.eps_convention,
         "views": list(robustness.views),
         "seeds": list(outcomes.seeds),
-        "seconds": seconds,
-        "accuracies": frame.to_dict("records"),
+        "seconds": time.monotonic() - began,
     }
-    atomic.write(folder / "evaluation.json", json.dumps(document, indent=2) + os.linesep)
-    images = f"{robustness.images} {split} images"
-    draw_epsilon_curves(frame, folder, title=f"{title}, {images}", axis=radius_title(robustness))
+    place = checkpoint.place("evaluations")
+    folder = output or (place if split == "validation" else place.with_name(f"{place.name}-test"))
+    frame, axis = accuracy_frame(outcomes), radius_title(robustness)
+    _write(folder, outcomes, about, frame, title=f"{title}, {robustness.images} {split} images", axis=axis)
     checkpoint.share(folder)
-    console.print(accuracy_table(frame, radius_title(robustness)))
+    console.print(accuracy_table(frame, axis))
     console.print(f"Written to {relative(folder.absolute())}", highlight=False, soft_wrap=True)
 
 
+def _write(
+    folder: Path, outcomes: Outcomes, about: Mapping[str, Any], frame: pd.DataFrame, *, title: str, axis: str
+) -> None:
+    """Writes the outcomes, ``evaluation.json`` and the curves."""
+    from analysis.figures.epsilon import draw_epsilon_curves
+
+    folder.mkdir(parents=True, exist_ok=True)
+    outcomes.save(folder / "outcomes.npz")
+    document = {**about, "accuracies": frame.to_dict("records")}
+    atomic.write(folder / "evaluation.json", json.dumps(document, indent=2) + os.linesep)
+    draw_epsilon_curves(frame, folder, title=title, axis=axis)
+
+
 def _check_data(checkpoint: Checkpoint, config: SweepConfig, data: Mapping[str, Any]) -> None:
-    """Refuses a test split some of whose images the model may have been trained on."""
+    """Refuses a test split that may contain training images of the model."""
     now, then = (asdict(replace(each.data, root=None)) for each in (config, checkpoint.config))
     for name, value in now.items():
         if value != then[name]:
@@ -166,11 +171,11 @@ def _check_data(checkpoint: Checkpoint, config: SweepConfig, data: Mapping[str, 
 
 
 def accuracy_frame(outcomes: Outcomes) -> pd.DataFrame:
-    """Accuracy of each attack on its first view and at worst over its views, and of the worst case, at every radius.
+    """Accuracies at every radius: of each attack on its first view and at worst over its views, and of the worst case.
 
     Returns:
-        Columns ``measure`` (``ATTACK/VIEW``, ``ATTACK/worst``, ``robust_accuracy``), ``epsilon`` (0 for the clean
-        images), ``accuracy``, ``low`` and ``high``, fractions of the attacked images in [0, 1].
+        Columns ``measure`` (``ATTACK/VIEW``, ``ATTACK/worst``, ``robust_accuracy``), ``epsilon`` (0 for clean
+        images), and ``accuracy``, ``low`` and ``high`` as fractions of the attacked images in [0, 1].
     """
     import numpy as np
     import pandas as pd
@@ -191,7 +196,7 @@ def accuracy_frame(outcomes: Outcomes) -> pd.DataFrame:
 
 
 def _interval(right: npt.NDArray[np.bool_]) -> Interval:
-    """Of an accuracy from outcomes (R, n): over the replicates where there are several, else over the images."""
+    """The 95 % interval of an accuracy from outcomes (R, n): over several replicates, or over the images of one."""
     if len(right) > 1:
         low, high = student_interval(right.mean(axis=1))
         return Interval(max(low, 0.0), min(high, 1.0))
@@ -199,12 +204,12 @@ def _interval(right: npt.NDArray[np.bool_]) -> Interval:
 
 
 def accuracy_table(frame: pd.DataFrame, axis: str) -> Table:
-    """Accuracies in percent, a row a measure and a column a radius, the worst case last and with its intervals."""
+    """Accuracies in percent: one row per measure, one column per radius; the worst case last, with its interval."""
     from analysis.figures.all import measure_label
 
     table = Table(title=f"Accuracy in % by {axis}", box=SIMPLE_HEAD, min_width=48)
     table.title_justify = "left"
-    table.add_column("attack, logits that it sees", no_wrap=True)
+    table.add_column("attack, logits it sees", no_wrap=True)
     for epsilon in sorted(set(frame["epsilon"])):
         table.add_column("clean" if epsilon == 0 else f"{epsilon:g}", justify="right", no_wrap=True)
     for measure in dict.fromkeys(frame["measure"]):
@@ -220,23 +225,23 @@ def accuracy_table(frame: pd.DataFrame, axis: str) -> Table:
 
 
 def attack_names(robustness: RobustnessSettings, replicates: int) -> list[str]:
-    """What ``AttackProgress`` says of each run of an attack, in the order in which ``evaluate`` does them."""
+    """The name of each run of an attack for ``AttackProgress``, in the order of ``evaluate``."""
     names = [f"{attack.label}, {view}" for attack in robustness.attacks for view in robustness.views_of(attack)]
     return [f"{name} (replicate {r})" if replicates > 1 else name for r in range(replicates) for name in names]
 
 
 class AttackProgress:
-    """Which attack runs on which view, how far it is, and how long all of it still takes.
+    """Shows which attack runs on which view, and how long the rest takes.
 
     Args:
-        console: Where it is shown: as a bar on a terminal, elsewhere a line a run.
-        names: Of each run of an attack.
-        lines: Whether there is to be anything where there is no terminal.
+        console: Where to show it: a bar on a terminal, elsewhere one line per run.
+        names: The name of each run of an attack.
+        lines: Whether to print lines if the console is no terminal.
     """
 
     def __init__(self, console: Console, names: Sequence[str], *, lines: bool = True) -> None:
         self._names, self._lines = names, lines
-        self._console, self._said = console, 0
+        self._console, self._printed = console, 0
         self._bar = Progress(
             TextColumn("{task.description:<28}"),
             BarColumn(),
@@ -258,8 +263,8 @@ class AttackProgress:
         self._bar.stop()
 
     def report(self, done: float, total: int) -> None:
-        """Takes how many runs of an attack are done."""
+        """Updates the number of finished runs."""
         self._bar.update(self._task, completed=done, description=self._names[min(int(done), total - 1)])
-        if self._lines and not self._console.is_terminal and int(done) > self._said:
+        if self._lines and not self._console.is_terminal and int(done) > self._printed:
             self._console.print(f"[{int(done)}/{total}] {self._names[int(done) - 1]}", highlight=False, markup=False)
-            self._said = int(done)
+            self._printed = int(done)

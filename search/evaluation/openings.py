@@ -1,8 +1,9 @@
-"""The one door through which commands come to the test split: every opening is told and kept in the run's folder."""
+"""How commands open the test split: every opening is announced and recorded in the run's folder."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 
 from search.errors import UserError
-from search.runs.folder import relative
+from search.evaluation.checkpoints import Checkpoint
+from search.evaluation.single import RESULT_FILE
+from search.runs.folder import Run, relative
+from search.study.reading import read_records
 from trainables.data.vault import OPENINGS_FILE as OPENINGS_FILE
 from trainables.data.vault import Frozen as Frozen
 from trainables.data.vault import Opening, open_test_split, read_openings
@@ -25,14 +29,20 @@ if TYPE_CHECKING:
 
 
 class Opened(NamedTuple):
-    """The test split, when it was opened (ISO 8601, UTC), and how often so far for its folder."""
+    """The opened test split.
+
+    Args:
+        split: Its images and labels.
+        when: When it was opened (ISO 8601, UTC).
+        times: How often it has been opened for its folder, this time included.
+    """
 
     split: Split
     when: str
     times: int
 
 
-def open_vault(
+def open_and_announce(
     data: DataSettings,
     models: Sequence[Frozen],
     robustness: RobustnessSettings,
@@ -41,30 +51,30 @@ def open_vault(
     typed: str,
     console: Console,
 ) -> Opened:
-    """The test split, once the opening is on disk and told in one line.
+    """Opens the test split: records the opening, reads the images, and prints one line.
 
     Args:
         data: The data set and its split.
-        models: What is evaluated.
-        robustness: How it is attacked.
-        folder: Of the run, or of a single training: where the opening is written.
-        device: Where the images live.
+        models: The models to evaluate.
+        robustness: The attacks.
+        folder: The folder of the run or the single training; the opening is recorded there.
+        device: The device for the images.
         typed: The command line.
-        console: Where the line is told.
+        console: Where the line is printed.
 
     Raises:
-        UserError: The opening cannot be written; the split stays closed.
+        UserError: The opening cannot be recorded; the split stays closed.
     """
     opening, path = Opening(command=typed, models=models, robustness=robustness), relative(folder / OPENINGS_FILE)
     try:
         split = open_test_split(data, opening, folder, device)
     except OSError as error:
         raise UserError(
-            f"{path} must be writable before the test split is opened, got {error.strerror or error}; make it so"
+            f"{path} must be writable before the test split is opened, got {error.strerror or error}; change that"
         ) from None
     opened = Opened(split, opening.when, openings(folder))
     console.print(
-        f"The test split is opened for the {ordinal(opened.times)} time (written to {path})",
+        f"The test split is opened for the {ordinal(opened.times)} time (recorded in {path})",
         highlight=False,
         soft_wrap=True,
     )
@@ -72,34 +82,44 @@ def open_vault(
 
 
 def openings(folder: Path) -> int:
-    """How often the test split has been opened for a run or a single training."""
+    """How often the test split has been opened for the run or single training in a folder."""
     return len(read_openings(folder))
 
 
 def freeze(checkpoint: Path, setting: Mapping[str, Any] | None, folder: Path) -> Frozen:
-    """A checkpoint's file as it is now.
+    """A checkpoint's file with its current hash.
 
     Args:
         checkpoint: The file.
-        setting: The loss and its parameters, if they are known.
-        folder: Where the opening will be written; the file is told by its path from there.
+        setting: The loss and its parameters, if known.
+        folder: Where the opening will be recorded; the file is named by its path from there.
     """
     with checkpoint.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Frozen(checkpoint=os.path.relpath(checkpoint, folder), sha256=digest, setting=setting)
 
 
+def setting_of(checkpoint: Checkpoint) -> Mapping[str, Any] | None:
+    """The loss and its parameters; None if neither a run's ledger nor ``result.json`` has them."""
+    if checkpoint.number is not None:
+        records = {record.number: record for record in read_records(Run(checkpoint.home, checkpoint.config))}
+        record = records.get(checkpoint.number)
+        return None if record is None else {"loss": record.loss, **record.parameters}
+    result = checkpoint.home / RESULT_FILE
+    return json.loads(result.read_text(encoding="utf-8"))["setting"] if result.is_file() else None
+
+
 def fitted(robustness: RobustnessSettings, images: int) -> RobustnessSettings:
-    """The same attacks on so many test images at most."""
+    """The same attacks on at most ``images`` test images."""
     return replace(robustness, images=min(robustness.images, images))
 
 
 def check_same_data(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
-    """Refuses a data set that has changed: test images of now may have been training images then.
+    """Refuses a data set that has changed: some of its test images may have been training images.
 
     Args:
-        now: As from ``prepare_dataset``.
-        then: What the run's manifest says.
+        now: The data set, as from ``prepare_dataset``.
+        then: The data set in the run's manifest.
 
     Raises:
         UserError: Images or sizes differ.
@@ -108,7 +128,7 @@ def check_same_data(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
         if now[name] != then[name]:
             raise UserError(
                 f"data must be that of the training for the test split, got another {name} ({now[name]}, "
-                f"then {then[name]}); put it back"
+                f"then {then[name]}); restore it"
             )
 
 

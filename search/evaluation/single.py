@@ -1,4 +1,4 @@
-"""One setting trained and attacked in this process: how an exported setting is reproduced."""
+"""Trains and attacks one setting in this process, which reproduces an exported setting."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rich.console import Console
 from search.config.schema import SweepConfig, available_cpus
 from search.errors import UserError
 from search.results.metrics import epoch_metrics, measured, result_values
+from search.results.text import value_text
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import relative
-from search.sweep.progress import value_text
 from trainables import files as atomic
 from trainables.candidate import LOSSES, Candidate
 
@@ -24,10 +24,10 @@ RESULT_FILE: Final = "result.json"
 
 
 def parse_parameters(config: SweepConfig, parameters: Sequence[str]) -> Candidate:
-    """The setting that ``--param NAME=VALUE`` options name.
+    """The setting given by ``--param NAME=VALUE`` options.
 
     Raises:
-        UserError: One is malformed, unknown, missing or outside its limits.
+        UserError: An option is malformed, unknown, missing or outside its limits.
     """
     values = {}
     for parameter in parameters:
@@ -51,12 +51,12 @@ def train_setting(
     """Trains and attacks one setting and writes checkpoint, ``outcomes.npz``, ``result.json`` and ``train.yaml``.
 
     Args:
-        config: Data, model, training and attacks; its search is not looked at.
+        config: Data, model, training and attacks; its search is ignored.
         parameters: ``NAME=VALUE`` of each parameter of the loss.
-        output: Folder to write to; one named after the setting under ``runs_dir`` where it is None. A training that was
-            cut off there goes on.
+        output: Folder to write to; None for one under ``runs_dir`` named after the setting. An interrupted training
+            there is continued.
         runs_dir: Folder of the runs.
-        console: Where epochs and results are shown.
+        console: Where epochs and results are printed.
 
     Raises:
         UserError: The setting is not legal, the data is missing, or the folder holds another training.
@@ -80,11 +80,11 @@ def train_setting(
             result.outcomes.save(folder / "outcomes.npz")
             values = {"setting": {"loss": setting.loss, **setting.parameters}, **result_values(result)}
             atomic.write(folder / RESULT_FILE, json.dumps(values, indent=2) + os.linesep)
-            found = measured(values)
+            numbers = measured(values)
             for objective in config.objectives:
-                console.print(f"{objective:<24}{value_text(objective, found[objective], digits=2)}", highlight=False)
-            for name in filter(lambda name: name not in config.objectives, found):
-                console.print(f"  {name:<22}{value_text(name, found[name], digits=2)}", highlight=False)
+                console.print(f"{objective:<24}{value_text(objective, numbers[objective], digits=2)}", highlight=False)
+            for name in filter(lambda name: name not in config.objectives, numbers):
+                console.print(f"  {name:<22}{value_text(name, numbers[name], digits=2)}", highlight=False)
             console.print(f"Written to {relative(folder.absolute())}", highlight=False, soft_wrap=True)
         else:
             metrics = epoch_metrics(result)

@@ -1,11 +1,11 @@
-"""A run's chosen settings on the test split, once each: what ``robustfront pareto RUN --verify`` does and keeps."""
+"""A run's chosen settings on the test split, once each: ``robustfront pareto RUN --test``."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,75 +16,87 @@ from rich.console import Console
 
 from analysis.pareto import Verification, pareto_front
 from analysis.records import TrialRecord
-from search.cli.status import open_ledger
 from search.config.fingerprint import fingerprint, problem_settings
-from search.config.schema import available_cpus
-from search.errors import UserError
+from search.config.schema import SweepConfig, available_cpus
+from search.errors import Interrupted, UserError
 from search.evaluation.evaluate import AttackProgress, attack_names
-from search.evaluation.openings import OPENINGS_FILE, Frozen, check_same_data, fitted, freeze, open_vault, openings
+from search.evaluation.openings import (
+    OPENINGS_FILE,
+    Frozen,
+    check_same_data,
+    fitted,
+    freeze,
+    open_and_announce,
+    openings,
+)
 from search.results.pooling import pooled
+from search.results.text import describe
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run, command, relative
 from search.study.lease import holder
-from search.sweep.progress import describe
+from search.study.reading import open_ledger
 from trainables import files as atomic
 
 if TYPE_CHECKING:
+    from trainables.data.splits import Split
     from trainables.robustness.evaluate import Outcomes
+    from trainables.training.loop import Replicate
 
-VERIFICATION_FILE: Final = "verification.json"
-OUTCOMES: Final = "verification"
+RESULTS_FILE: Final = "test-results.json"
+OUTCOMES: Final = "test-outcomes"
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One training of a setting, its own trial or further replicates, and the checkpoint that it ended with."""
+    """One training of a setting (its own trial, or further replicates) and its last checkpoint."""
 
     record: TrialRecord
     path: Path
     frozen: Frozen
 
 
-def read_verification(run: Run, settings: Iterable[TrialRecord]) -> Verification:
-    """What the test split has said so far; opens nothing.
+def read_test_results(run: Run, settings: Iterable[TrialRecord]) -> Verification:
+    """The results on the test split so far; opens nothing.
 
     Args:
         run: The run.
-        settings: Its trials with all their replicates, as from ``pooled``.
+        settings: Its settings with all their replicates, as from ``pooled``.
 
     Returns:
-        Those trials of which every replicate was evaluated, with the attacks that ``sweep.yaml`` names now.
+        The settings of which every replicate was evaluated with the attacks that ``sweep.yaml`` names now.
     """
     stored, tested = _stored(run), dict[str, TrialRecord]()
     problem = _problem(run) if stored else None
     for record in settings:
         numbers = (record.number, *record.extensions)
-        found = [stored[number] for number in numbers if number in stored and stored[number]["fingerprint"] == problem]
-        # A seed that is missing leaves fewer than the setting's.
-        if found and tuple(seed for entry in found for seed in entry["seeds"]) == record.seeds:
-            replicates = tuple(replicate for entry in found for replicate in entry["replicates"])
+        entries = [stored[number] for number in numbers if number in stored]
+        entries = [entry for entry in entries if entry["fingerprint"] == problem]
+        # A result that is missing leaves fewer seeds than the setting has.
+        if entries and tuple(seed for entry in entries for seed in entry["seeds"]) == record.seeds:
+            replicates = tuple(replicate for entry in entries for replicate in entry["replicates"])
             tested[record.number] = replace(
                 record,
                 objectives={name: float(np.mean([each[name] for each in replicates])) for name in replicates[0]},
                 accuracies={},
                 constraints={},
                 replicates=replicates,
-                images=found[0]["images"],
+                images=entries[0]["images"],
             )
     return Verification(tested, openings(run.folder))
 
 
-def verify_front(run: Run, typed: str, console: Console) -> None:
-    """Evaluates the Pareto-optimal settings and the baselines on the test split, those that have not been yet.
+def evaluate_on_test(run: Run, typed: str, console: Console) -> None:
+    """Evaluates the Pareto-optimal settings and the baselines on the test split, unless they have been already.
 
     Args:
-        run: The run; nobody may be driving it, for a setting that is still searched is not frozen.
+        run: The run. It must have no driver: while the search runs, its settings are not frozen.
         typed: The command line.
-        console: Where progress is shown.
+        console: Where progress is printed.
 
     Raises:
         UserError: A driver is alive, nothing is complete, the data has changed, or a checkpoint is missing or broken.
-            The test split has not been opened then.
+            The test split stays closed.
+        Interrupted: Ctrl-C; finished evaluations are kept.
     """
     records = _frozen_records(run)
     data = prepare_dataset(run.config.data)
@@ -93,8 +105,8 @@ def verify_front(run: Run, typed: str, console: Console) -> None:
     chosen = pareto_front(settings, run.config.objectives)
     if not chosen:
         raise UserError(
-            f"RUN must have a finished setting for --verify, got {run.name} with none; "
-            f"go on with `{command('resume', run.argument)}`"
+            f"RUN must have a finished setting for --test, got {run.name} with none; "
+            f"resume it with `{command('resume', run.argument)}`"
         )
     chosen += [record for record in settings if record.is_baseline and record.state == "complete"]
     own = {record.number: record for record in records}
@@ -108,9 +120,8 @@ def verify_front(run: Run, typed: str, console: Console) -> None:
     try:
         _evaluate(run, pending, stored, data["sizes"]["test"], typed, console)
     except KeyboardInterrupt:
-        go_on = command("pareto", run.argument, "--verify")
-        console.print(f"Interrupted; what is evaluated is kept. Go on with `{go_on}`", highlight=False, soft_wrap=True)
-        raise
+        again = command("pareto", run.argument, "--test")
+        raise Interrupted(f"interrupted; finished evaluations are kept; continue with `{again}`") from None
 
 
 def _frozen_records(run: Run) -> list[TrialRecord]:
@@ -118,8 +129,8 @@ def _frozen_records(run: Run) -> list[TrialRecord]:
         driver = holder(ledger.engine, run.name)
         if driver is not None and driver.alive:
             raise UserError(
-                f"RUN must not be running for --verify, got {run.name}, which process {driver.pid} on {driver.host} "
-                "drives; the test split is for settings that are chosen, so wait for its end"
+                f"RUN must not be running for --test, got {run.name}, which process {driver.pid} on {driver.host} "
+                "drives; the test split is for chosen settings, so wait until it ends"
             )
         return ledger.records()
 
@@ -132,8 +143,8 @@ def _frozen(run: Run, record: TrialRecord) -> _Part:
         path = newest(folder)
     except ValueError:
         raise UserError(
-            f"the checkpoints of trial {record.number} must be there for --verify, got none in {relative(folder)}; "
-            "put them back"
+            f"the checkpoints of trial {record.number} must exist for --test, got none in {relative(folder)}; "
+            "restore them"
         ) from None
     return _Part(record, path, freeze(path, {"loss": record.loss, **record.parameters}, run.folder))
 
@@ -145,31 +156,15 @@ def _evaluate(
 
     from trainables.data.splits import load_splits
     from trainables.robustness.evaluate import evaluate
-    from trainables.training.checkpoint import load_trained
 
     torch.set_num_threads(available_cpus())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config, problem = run.config, _problem(run)
     robustness = fitted(config.robustness, images)
-    splits, loaded = load_splits(config.data, device), []
-    for part in parts:  # all of them, before the split is opened for nothing
-        try:
-            replicates = load_trained(part.path, config.problem, splits)
-        except ValueError as error:
-            raise UserError(f"trial {part.record.number}: {error}") from None
-        if tuple(replicate.seed for replicate in replicates) != part.record.seeds:
-            raise UserError(
-                f"trial {part.record.number}: the checkpoint must be of the seeds {list(part.record.seeds)}, "
-                f"got {relative(part.path)} of {[replicate.seed for replicate in replicates]}; put the right one back"
-            )
-        if part.record.origin is None and replicates[0].epoch < config.train.epochs:
-            raise UserError(
-                f"trial {part.record.number}: the checkpoint must be of epoch {config.train.epochs}, "
-                f"got {relative(part.path)}; put the last one back"
-            )
-        loaded.append(replicates)
+    splits = load_splits(config.data, device)
+    loaded = [_load(part, config, splits) for part in parts]  # all of them, before the split is opened
     frozen = [part.frozen for part in parts]
-    opened = open_vault(config.data, frozen, robustness, run.folder, device, typed, console)
+    opened = open_and_announce(config.data, frozen, robustness, run.folder, device, typed, console)
     run.share(run.folder / OPENINGS_FILE)
     for position, (part, replicates) in enumerate(zip(parts, loaded, strict=True), 1):
         began, count = time.monotonic(), f"[{position}/{len(parts)}] "
@@ -191,14 +186,37 @@ def _evaluate(
             "opened": opened.when,
             "seconds": time.monotonic() - began,
         }
-        atomic.write(run.folder / VERIFICATION_FILE, json.dumps(list(stored.values()), indent=2) + os.linesep)
-        run.share(path, run.folder / VERIFICATION_FILE)
+        atomic.write(run.folder / RESULTS_FILE, json.dumps(list(stored.values()), indent=2) + os.linesep)
+        run.share(path, run.folder / RESULTS_FILE)
         clean, robust = outcomes.clean_accuracy().mean(), outcomes.robust_accuracy().mean()
         console.print(
             f"{count}{describe(part.record)}clean {100 * clean:.1f} %, robust {100 * robust:.1f} % of the test images",
             highlight=False,
             markup=False,
         )
+
+
+def _load(part: _Part, config: SweepConfig, splits: Mapping[str, Split]) -> list[Replicate]:
+    """A training's models, with the seeds and epochs that its record says."""
+    from trainables.training.checkpoint import load_trained
+
+    trial = f"trial {part.record.number}"
+    try:
+        replicates = load_trained(part.path, config.problem, splits)
+    except ValueError as error:
+        raise UserError(f"{trial}: {error}") from None
+    seeds = tuple(replicate.seed for replicate in replicates)
+    if seeds != part.record.seeds:
+        raise UserError(
+            f"{trial}: the checkpoint must be of the seeds {list(part.record.seeds)}, "
+            f"got {relative(part.path)} of {list(seeds)}; restore the right one"
+        )
+    if part.record.origin is None and replicates[0].epoch < config.train.epochs:
+        raise UserError(
+            f"{trial}: the checkpoint must be of epoch {config.train.epochs}, "
+            f"got {relative(part.path)}; restore the last one"
+        )
+    return replicates
 
 
 def _entry(part: _Part, outcomes: Outcomes) -> dict[str, Any]:
@@ -222,15 +240,15 @@ def _entry(part: _Part, outcomes: Outcomes) -> dict[str, Any]:
 
 
 def _problem(run: Run) -> str:
-    """Of all that a test number rests on beside its checkpoint."""
+    """A hash of everything that a test number depends on besides its checkpoint."""
     return fingerprint(problem_settings(run.config, run.manifest()["data"]))
 
 
 def _stored(run: Run) -> dict[str, dict[str, Any]]:
-    path = run.folder / VERIFICATION_FILE
+    path = run.folder / RESULTS_FILE
     if not path.is_file():
         return {}
     try:
         return {entry["number"]: entry for entry in json.loads(path.read_text(encoding="utf-8"))}
     except (json.JSONDecodeError, KeyError, TypeError):
-        raise UserError(f"{relative(path)} must be what --verify wrote, got something else; remove it") from None
+        raise UserError(f"{relative(path)} must be as --test wrote it, got something else; remove it") from None

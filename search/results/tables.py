@@ -20,9 +20,9 @@ from analysis.records import CLAIMED, VERIFIED, WORST_CASE, TrialRecord, is_accu
 from search.config.schema import SweepConfig
 from search.results.pooling import pooled, verified
 from search.results.standing import Standing, reference_of
+from search.results.text import clock, parameter_text, short, value_text
 from search.runs.folder import SWEEP_FILE, Run, command, relative
 from search.study.ledger import Ledger
-from search.sweep.progress import clock, short, value_text
 from trainables import files as atomic
 from trainables.settings import RobustnessSettings
 
@@ -59,7 +59,7 @@ def write_tables(run: Run, records: Sequence[TrialRecord]) -> list[Path]:
     """Writes ``trials.csv``, ``trials.parquet`` and ``pareto.yaml``; quick, so that an interrupted run has them."""
     write(records, run.folder)
     front = pareto_front(settings_of(run, records), run.config.objectives)
-    text = export(front, run.config.objectives, "yaml", str(run.folder / SWEEP_FILE))
+    text = export(front, run.config.objectives, "yaml", SWEEP_FILE)  # a command works wherever the folder is
     atomic.write(run.folder / "pareto.yaml", text)
     files = [run.folder / name for name in (SWEEP_FILE, "trials.csv", "trials.parquet", "pareto.yaml")]
     run.share(*files)
@@ -290,7 +290,7 @@ def _audit_cell(record: TrialRecord) -> str:
 
 def _row(record: TrialRecord, config: SweepConfig, gap: str, mark: str = "") -> list[str]:
     cells = [f"{mark}{record.number}"]
-    cells += [f"{record.parameters[name]:.4f}" if name in record.parameters else "" for name in config.domains]
+    cells += [parameter_text(record.parameters[name]) if name in record.parameters else "" for name in config.domains]
     if _shows_seeds(config):
         cells.append(str(len(record.replicates)))
     for name in config.objectives:

@@ -35,8 +35,8 @@ from search.config.schema import (
     SamplerName,
     StopConfig,
     SweepConfig,
-    without_password,
 )
+from search.config.urls import redact, without_password
 from search.errors import UserError, first_line
 from search.results.metrics import AUDIT, measured, told
 from search.results.pooling import contenders
@@ -168,7 +168,7 @@ def open_storage(url: str, *, create: bool = True) -> RDBStorage:
         options["connect_args"] = {"timeout": 60}  # seconds to wait for another process's write
     elif url.startswith("postgres"):
         options["connect_args"] = {"connect_timeout": 10}
-    shown = without_password(url, ":***")
+    shown = without_password(url)
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it logs, our progress and errors say
     try:
         with warnings.catch_warnings():
@@ -177,7 +177,7 @@ def open_storage(url: str, *, create: bool = True) -> RDBStorage:
                 raise _not_begun(shown)
             return RDBStorage(url, engine_kwargs=options, skip_table_creation=not create)
     except (ArgumentError, ImportError, ValueError) as error:
-        reason = first_line(error)
+        reason = redact(first_line(error), url)
         raise UserError(
             f"storage.url must be a database URL, got {shown} ({reason}); "
             "write for example postgresql://USER:PASSWORD@HOST/DATABASE"
@@ -185,7 +185,7 @@ def open_storage(url: str, *, create: bool = True) -> RDBStorage:
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         if not create and isinstance(error, optuna.exceptions.StorageInternalError):  # it answers, without our tables
             raise _not_begun(shown) from None
-        reason = first_line(getattr(error, "orig", None) or error)
+        reason = redact(first_line(getattr(error, "orig", None) or error), url)
         raise UserError(
             f"storage.url must be a database that answers, got {shown} ({reason}); start it or correct the URL"
         ) from None

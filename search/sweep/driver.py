@@ -31,7 +31,7 @@ from search.sweep.front_audit import audit_front, due, order_kept
 from search.sweep.observers import MLflowObserver
 from search.sweep.progress import Progress
 from search.sweep.signals import Signals, handled_signals
-from search.tracking.mirror import (
+from search.tracking import (
     DatasetInfo,
     ParentInfo,
     SweepStatus,
@@ -277,7 +277,7 @@ def _run_trials(
                 name="tune",
                 storage_path=scratch,
                 verbose=0,
-                # Trials keep their own checkpoints under their numbers; Tune's would be deleted with the scratch folder.
+                # Trials keep checkpoints under their own numbers; Tune's would be deleted with the scratch folder.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(
                     max_failures=_RESTARTS_HERE if wanted is None else _RESTARTS_ON_A_CLUSTER

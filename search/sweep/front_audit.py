@@ -88,9 +88,7 @@ def order_kept(run: Run, ledger: Ledger, count: int) -> str | None:
     )
     if found.rho >= LOW_CORRELATION:
         return line
-    return (
-        f"{line}. That is low: the search ranked settings differently from the audits; strengthen robustness.attacks"
-    )
+    return f"{line}. That is low: the search ranked settings differently from the audits; strengthen robustness.attacks"
 
 
 def audit_front(

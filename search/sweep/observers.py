@@ -6,7 +6,7 @@ from analysis.records import TrialRecord
 from search.config.schema import SweepConfig
 from search.results.standing import Standing
 from search.study.ledger import Ledger, Task
-from search.tracking.mirror import Tracker
+from search.tracking import Tracker
 
 
 class MLflowObserver:

@@ -15,12 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.pareto import constraints_text
-from analysis.records import TrialRecord, is_accuracy
+from analysis.records import TrialRecord
 from search.config.schema import SweepConfig
 from search.results.standing import Standing
+from search.results.text import clock, describe, parameters_text, short, title, value_text
 from search.runs.folder import Run, command
 from search.study.ledger import Counts, Task
-from search.tracking.mirror import TrackingReport
+from search.tracking import TrackingReport
 
 _REFRESH_SECONDS: Final = 0.5
 
@@ -134,7 +135,7 @@ class Progress:
 
     def started(self, task: Task, record: TrialRecord) -> None:
         self._stage = ""
-        self._running[task.number] = _Running(task, _title(record), time.monotonic(), record.epochs)
+        self._running[task.number] = _Running(task, title(record), time.monotonic(), record.epochs)
         self._extensions = self._count_extensions()
 
     def epoch_finished(self, number: str, metrics: Mapping[str, float]) -> None:
@@ -233,48 +234,6 @@ class Progress:
         if standing.failed:
             foot.add_row(Text(f"{standing.failed} failed", style="red"))
         return Group(head, body, foot)
-
-
-def describe(record: TrialRecord) -> str:
-    """A trial in a few words, e.g. ``trial 7   s=1.2341 m=0.0456`` or ``baseline B0  cross-entropy``."""
-    what = parameters_text(record.parameters) or record.loss
-    return f"{_title(record):<11} {what:<24}"
-
-
-def parameters_text(parameters: Mapping[str, float]) -> str:
-    """``s=1.2341 m=0.0456``."""
-    return " ".join(f"{name}={value:.4f}" for name, value in parameters.items())
-
-
-def short(objective: str) -> str:
-    """``clean`` for ``clean_accuracy``."""
-    return objective.removesuffix("_accuracy").replace("_", " ")
-
-
-def value_text(measure: str, value: float, digits: int = 1) -> str:
-    """A measured value for people: an accuracy in percent, a wall time in seconds, a loss as it is.
-
-    Args:
-        measure: What was measured.
-        value: The value, a fraction if it is an accuracy.
-        digits: Decimals of percents and seconds.
-    """
-    if is_accuracy(measure):
-        return f"{100 * value:.{digits}f} %"
-    return f"{value:.{digits}f} s" if measure.endswith("_seconds") else f"{value:.4f}"
-
-
-def clock(seconds: float) -> str:
-    """``2:05``, or ``1:02:05``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _title(record: TrialRecord) -> str:
-    if record.extends is not None:
-        return f"{record.number} of {record.extends}"
-    return f"baseline {record.number}" if record.is_baseline else f"trial {record.number}"
 
 
 def _seeds(record: TrialRecord) -> str:

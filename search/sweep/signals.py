@@ -13,8 +13,8 @@ from search.errors import Interrupted
 class Signals:
     """Raises ``Interrupted`` on Ctrl-C and SIGTERM: at once, or at the next ``check`` while polled.
 
-    Inside Tune's loop and the audits' an exception at an arbitrary point could interrupt a write to the ledger. A second
-    signal raises at once.
+    An exception at an arbitrary point of Tune's loop or an audit could interrupt a write to the ledger. A second signal
+    raises at once.
     """
 
     def __init__(self) -> None:

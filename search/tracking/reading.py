@@ -1,4 +1,4 @@
-"""Whether what hangs on the ledger agrees with it, row by row: ``trials.csv`` and MLflow."""
+"""Reading a sweep back from MLflow, and the comparison of the ledger with ``trials.csv`` and MLflow, row by row."""
 
 from __future__ import annotations
 
@@ -10,49 +10,102 @@ from typing import TYPE_CHECKING
 
 from analysis.records import TrialRecord, to_frame
 from search.runs.folder import Run
-from search.tracking.mirror import TrackedTrial, explain, metric_name, read_tracked, shown, tracked_status
+from search.tracking.client import NUMBER_TAG, client_of, runs_of
+from search.tracking.mirror import metric_name, tracked_status
+from search.tracking.uris import explain, shown, sqlite_file
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """What was compared with the ledger, and what does not agree.
+class TrackedTrial:
+    """A trial as MLflow shows it.
 
     Args:
-        trials: Trials in the ledger, baselines included.
-        differences: One line each; empty where all agrees.
+        number: The trial's number in the ledger.
+        status: Its status in MLflow.
+        epochs: The step of every point of the training loss; a doubled point is listed twice.
+        metrics: Objectives and accuracies, by their MLflow names (``metric_name``).
+        parameters: Its parameters as text.
+    """
+
+    number: str
+    status: str
+    epochs: tuple[int, ...]
+    metrics: Mapping[str, float]
+    parameters: Mapping[str, str]
+
+
+def read_tracked(uri: str, experiment: str, identity: str) -> tuple[list[str], list[TrackedTrial]]:
+    """What MLflow has of a sweep. Waits for MLflow and for its import.
+
+    Args:
+        uri: MLflow's tracking URI.
+        experiment: Name of the experiment.
+        identity: The sweep's ``ParentInfo.identity``.
+
+    Returns:
+        The status of each run of the sweep itself (one, if all is well), and the trials.
+
+    Raises:
+        Exception: Whatever MLflow or a database driver raises.
+    """
+    database = sqlite_file(uri)
+    if database is not None and not database.exists():
+        raise FileNotFoundError(f"{database} does not exist")
+    client = client_of(uri)
+    found = client.get_experiment_by_name(experiment)
+    parents: list[str] = []
+    trials: list[TrackedTrial] = []
+    for run in runs_of(client, str(found.experiment_id), identity) if found is not None else ():
+        number = run.data.tags.get(NUMBER_TAG)
+        if number is None:
+            parents.append(run.info.status)
+            continue
+        points = client.get_metric_history(run.info.run_id, "train_loss")
+        steps = tuple(point.step for point in points)
+        trials.append(TrackedTrial(number, run.info.status, steps, run.data.metrics, run.data.params))
+    return parents, trials
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How the ledger compares with its table and MLflow.
+
+    Args:
+        trials: Number of trials in the ledger, baselines included.
+        differences: One line per difference.
     """
 
     trials: int
     differences: list[str]
 
 
-def compare(
+def reconcile(
     run: Run, records: Sequence[TrialRecord], history: Mapping[str, Sequence[Mapping[str, float]]]
 ) -> Agreement:
-    """Compares the ledger of a run that nobody drives with its table and with MLflow.
+    """Compares the ledger of a run that has no driver with its table and with MLflow.
 
     Args:
         run: The run.
-        records: Its ledger's trials.
-        history: By number, the finished epochs of each.
+        records: The trials of its ledger.
+        history: The finished epochs of each trial, by number.
     """
     return Agreement(len(records), [*_table_differences(run, records), *_tracking_differences(run, records, history)])
 
 
 def _table_differences(run: Run, records: Sequence[TrialRecord]) -> list[str]:
-    """What differs in ``trials.csv``, as text, for that is what other programs read."""
+    """Compares ``trials.csv`` as text, as other programs read it."""
     path = run.folder / "trials.csv"
     if not path.is_file():
-        return [f"trials.csv is not there, the ledger has {len(records)} trials"] if records else []
-    there = _as_text(path.read_text(encoding="utf-8"))
-    wanted = _as_text(to_frame(records).to_csv(index=False, lineterminator="\n")).set_index("number")
-    lines = _presence("trials.csv", list(wanted.index), list(there["number"]))
-    there = there.drop_duplicates("number").set_index("number")
-    for number in wanted.index.intersection(there.index):
-        ours, theirs = wanted.loc[number], there.loc[number].reindex(wanted.columns)
+        return [f"trials.csv is missing, the ledger has {len(records)} trials"] if records else []
+    table = _as_text(path.read_text(encoding="utf-8"))
+    ledger = _as_text(to_frame(records).to_csv(index=False, lineterminator="\n")).set_index("number")
+    lines = _presence("trials.csv", list(ledger.index), list(table["number"]))
+    table = table.drop_duplicates("number").set_index("number")
+    for number in ledger.index.intersection(table.index):
+        ours, theirs = ledger.loc[number], table.loc[number].reindex(ledger.columns)
         columns = list(ours.index[ours.ne(theirs) & ~(ours.isna() & theirs.isna())])
         if columns:
             lines.append(f"trials.csv, trial {number}: {', '.join(columns)} differ")
@@ -87,14 +140,14 @@ def _tracking_differences(
 
 def _child_differences(record: TrialRecord, history: Sequence[Mapping[str, float]], child: TrackedTrial) -> list[str]:
     lines = []
-    # A trial that waits to be resumed is shown as killed.
-    wanted = "KILLED" if record.state == "running" else tracked_status(record.state)
-    if child.status != wanted:
+    # Without a driver, MLflow shows a running trial as killed.
+    expected = "KILLED" if record.state == "running" else tracked_status(record.state)
+    if child.status != expected:
         lines.append(f"status {child.status} for a trial that is {record.state}")
     epochs = [int(epoch["epoch"]) for epoch in history]
     doubled = [step for step, count in Counter(child.epochs).items() if count > 1]
     if doubled:
-        lines.append(f"epochs {', '.join(map(str, doubled))} are there more than once")
+        lines.append(f"epochs {', '.join(map(str, doubled))} are recorded more than once")
     elif sorted(child.epochs) != epochs:
         lines.append(f"{len(child.epochs)} epochs instead of {len(epochs)}")
     for name, value in record.parameters.items():
@@ -106,15 +159,16 @@ def _child_differences(record: TrialRecord, history: Sequence[Mapping[str, float
     return lines
 
 
-def _presence(where: str, wanted: Sequence[str], there: Sequence[str]) -> list[str]:
+def _presence(where: str, expected: Sequence[str], present: Sequence[str]) -> list[str]:
+    """Which trials are missing, unknown or doubled."""
     lines = []
-    missing = [number for number in wanted if number not in set(there)]
+    missing = [number for number in expected if number not in set(present)]
     if missing:
         lines.append(f"{where} lacks trial {', '.join(missing)}")
-    unknown = [number for number in dict.fromkeys(there) if number not in set(wanted)]
+    unknown = [number for number in dict.fromkeys(present) if number not in set(expected)]
     if unknown:
-        lines.append(f"{where} has trial {', '.join(unknown)}, which the ledger has not")
-    doubled = [number for number, count in Counter(there).items() if count > 1]
+        lines.append(f"{where} has trial {', '.join(unknown)}, which the ledger does not have")
+    doubled = [number for number, count in Counter(present).items() if count > 1]
     if doubled:
         lines.append(f"{where} has trial {', '.join(doubled)} more than once")
     return lines

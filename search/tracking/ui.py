@@ -1,6 +1,6 @@
-"""MLflow's own UI over the recorded runs: a lean server on this machine, and a direct link to the sweep.
+"""MLflow's own UI for the recorded runs: a lean server on this machine, and a direct link to the sweep.
 
-Nothing here imports MLflow: the server is a process of its own, and what is asked of it goes over its REST interface.
+Nothing here imports MLflow: the server is a separate process, asked through its REST API.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from urllib.parse import urlencode, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
 from search.errors import SweepFailed, UserError
-from search.tracking.mirror import credentials, is_server, shown, sqlite_file
+from search.tracking.uris import credentials, is_server, shown, sqlite_file
 from search.tracking.view import experiment_url, sweep_url, view_tag
 
 _START_SECONDS: Final = 120.0
@@ -44,31 +44,31 @@ def serve_ui(
     port: int = 5000,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Shows the link to the recorded runs, and serves them until Ctrl-C where the tracking URI is no server already.
+    """Prints the link to the recorded runs; unless the tracking URI is a server, serves them until Ctrl-C.
 
     Args:
         uri: MLflow's tracking URI.
-        artifact_root: Where artifacts are kept.
+        artifact_root: Folder of the artifacts.
         experiment: The experiment's name.
-        sweep: The sweep to link to; all of the experiment's runs where it is None.
-        host: Address to listen on; the default is reached from this machine only.
+        sweep: The sweep to link to; None for all runs of the experiment.
+        host: Address to listen on; the default is reachable from this machine only.
         port: TCP port.
         say: Prints a line.
 
     Raises:
         UserError: The port is in use, nothing has been recorded yet, or the tracking server does not answer.
-        SweepFailed: MLflow's server did not start, or ended by itself.
+        SweepFailed: MLflow's server did not start, or stopped.
     """
     if is_server(uri):
         say(link(uri, experiment, sweep))
         return
     with _signals_as_interrupt():
         try:
-            say("Starting MLflow's UI, a few seconds ...")
+            say("Starting MLflow's UI, this takes a few seconds ...")
             with running_server(uri, artifact_root, host, port) as (server, process):
                 say(f"{link(server, experiment, sweep)}\nCtrl-C stops it.")
                 process.wait()
-                raise SweepFailed(f"MLflow's server ended by itself (exit code {process.returncode}); start it again")
+                raise SweepFailed(f"MLflow's server stopped (exit code {process.returncode}); start it again")
         except KeyboardInterrupt:
             say("Stopped.")
 
@@ -79,7 +79,7 @@ def link(server: str, experiment: str, sweep: str | None) -> str:
     Args:
         server: A running MLflow server's address.
         experiment: The experiment's name.
-        sweep: The sweep's name.
+        sweep: The sweep's name; None for all runs.
 
     Raises:
         UserError: The server does not answer, or has no such experiment.
@@ -92,7 +92,7 @@ def link(server: str, experiment: str, sweep: str | None) -> str:
                 f"tracking.uri must be a server that answers, got {shown(server)} ({error}); open it in a browser"
             ) from None
         raise UserError(
-            f"tracking.experiment must be one that {shown(server)} knows, got {experiment}; run a sweep first"
+            f"tracking.experiment must exist at {shown(server)}, got {experiment}; run a sweep first"
         ) from None
     except (URLError, OSError, ValueError) as error:
         raise UserError(
@@ -109,7 +109,7 @@ def link(server: str, experiment: str, sweep: str | None) -> str:
 def running_server(
     uri: str, artifact_root: Path, host: str = "127.0.0.1", port: int = 5000
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """MLflow's server as a process that ends with the ``with`` block, with all that it started.
+    """Runs MLflow's server as a process; it and its children end with the ``with`` block.
 
     Args:
         uri: The database, as MLflow's backend store URI.
@@ -118,7 +118,7 @@ def running_server(
         port: TCP port.
 
     Yields:
-        The server's address, once it answers, and its process.
+        The server's address once it answers, and its process.
 
     Raises:
         UserError: The port is in use, or there is no database yet.
@@ -126,12 +126,14 @@ def running_server(
     """
     database = sqlite_file(uri)
     if database is not None and not database.is_file():
-        raise UserError(f"there must be recorded runs in {database}, got no such file; run a sweep first")
+        raise UserError(
+            f"tracking.uri must be a database with runs, got {database}, which does not exist; run a sweep first"
+        )
     _check_port(host, port)
     environment = {
         **os.environ,
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        # Background jobs serve MLflow's language model features; they cost most of the start and leave processes.
+        # Background jobs are for MLflow's language model features; they dominate the start and leave processes.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         # Not on the command line, where other users of the machine would see a database's password.
         "MLFLOW_BACKEND_STORE_URI": uri,
@@ -139,7 +141,7 @@ def running_server(
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     command += ["--default-artifact-root", artifact_root.absolute().as_uri()]
     with tempfile.TemporaryFile() as log:
-        # A session of its own: Ctrl-C reaches us alone, and one signal to the group ends all of the server.
+        # In a session of its own, Ctrl-C does not reach it, and one signal to its group ends all its processes.
         process = subprocess.Popen(
             command,
             stdout=log,
@@ -201,7 +203,7 @@ def _check_port(host: str, port: int) -> None:
 
 
 def _open(url: str, headers: Mapping[str, str] | None = None) -> Any:
-    """Opens a page, past any proxy where it is this machine's: a proxy would look for it on its own."""
+    """Opens a page. A proxy is bypassed for this machine's addresses: it would look on its own machine."""
     local = urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
     request = Request(url, headers=dict(headers or {}))
     return build_opener(*[ProxyHandler({})] if local else []).open(request, timeout=_REQUEST_SECONDS)
@@ -218,7 +220,7 @@ def _ask(server: str, path: str, query: dict[str, str]) -> dict[str, Any]:
 
 @contextmanager
 def _signals_as_interrupt() -> Iterator[None]:
-    """Ctrl-C (also where a shell in the background had it ignored), SIGTERM and a closed terminal end us alike."""
+    """Turns Ctrl-C (even if a shell ignored it for a background job), SIGTERM and a closed terminal into one error."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         raise KeyboardInterrupt

@@ -1,8 +1,8 @@
-"""How a sweep is shown in MLflow's UI: a saved view of its trials, and links to it.
+"""How MLflow's UI shows a sweep: a saved view of its trials, and links to it.
 
-MLflow opens an experiment with the sweep's run alone, its trials folded away, without a parameter or a metric. A saved
-view shows the trials with what matters, best first, and draws the charts that belong to a sweep. MLflow keeps views in
-tags of the experiment, in a form that only its UI (3.17) writes and nobody documents: every link works without, too.
+MLflow opens an experiment with only the sweep's run visible, its trials folded away and no parameter or metric shown. A
+saved view lists the trials with what matters, best first, and draws the charts of a sweep. MLflow keeps views in tags
+of the experiment, in an undocumented format of its UI (3.17), so every link also works without one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 SWEEP_TAG: Final = "robustfront.sweep"
 KIND_TAG: Final = "robustfront.kind"
+STATE_TAG: Final = "robustfront.state"
 SWEEP_KIND: Final = "sweep"
 CURVES: Final = ("validation_loss", "validation_accuracy")
 
@@ -32,14 +33,14 @@ def saved_view(sweep: str, parameters: Sequence[str], objectives: Sequence[str])
 
     Args:
         sweep: The sweep's name.
-        parameters: What is searched; the charts draw the first two.
-        objectives: What is sought; the table is sorted by the last, the highest first.
+        parameters: The searched parameters; the charts use the first two.
+        objectives: The objectives; the table is sorted by the last one, highest first.
 
     Returns:
         The content of the tag ``view_tag(sweep)``.
     """
     columns = [*(f"params.`{name}`" for name in parameters), *(f"metrics.`{name}`" for name in objectives)]
-    columns += [f"metrics.`{CURVES[-1]}`", "tags.`robustfront.state`"]
+    columns += [f"metrics.`{CURVES[-1]}`", f"tags.`{STATE_TAG}`"]
     state = {
         **_facets(sweep, objectives),
         "startTime": "ALL",
@@ -50,7 +51,7 @@ def saved_view(sweep: str, parameters: Sequence[str], objectives: Sequence[str])
         "runsHiddenMode": "SHOWALL",
         "compareRunCharts": _charts(parameters, objectives),
         "compareRunSections": [{"uuid": _SECTION, "name": f"Sweep {sweep}", "display": True, "isReordered": False}],
-        "isAccordionReordered": True,  # else the UI sorts our section behind those that it generates
+        "isAccordionReordered": True,  # otherwise the UI sorts our section behind those that it generates
     }
     view = {"name": f"sweep {sweep}", "createdAt": _CREATED, "updatedAt": _CREATED, "state": json.dumps(state)}
     return json.dumps(view)
@@ -63,7 +64,7 @@ def sweep_url(server: str, experiment_id: str, sweep: str, objectives: Sequence[
         server: The server's address.
         experiment_id: MLflow's id of the experiment.
         sweep: The sweep's name.
-        objectives: What is sought; without a view, the table is sorted by the last.
+        objectives: The objectives; without a view, the table is sorted by the last one.
         view: Whether the experiment holds the sweep's view.
     """
     facets = {"viewStateShareKey": _view_key(sweep)} if view else _facets(sweep, objectives)
@@ -71,7 +72,7 @@ def sweep_url(server: str, experiment_id: str, sweep: str, objectives: Sequence[
 
 
 def experiment_url(server: str, experiment_id: str) -> str:
-    """The page that lists an experiment's runs; MLflow's own link to an experiment may open another one."""
+    """The page that lists an experiment's runs; MLflow's own link to an experiment may open another page."""
     return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
 
 
@@ -81,7 +82,7 @@ def _view_key(sweep: str) -> str:
 
 def _facets(sweep: str, objectives: Sequence[str]) -> dict[str, Any]:
     facets = {"searchFilter": f"tags.`{SWEEP_TAG}` = '{sweep}' AND tags.`{KIND_TAG}` != '{SWEEP_KIND}'"}
-    # Sorted by a metric, MLflow lists children flat instead of folding them into their parent.
+    # MLflow lists children flat, not folded into their parent, only when they are sorted by a metric.
     return facets | ({"orderByKey": f"metrics.`{objectives[-1]}`", "orderByAsc": "false"} if objectives else {})
 
 

@@ -44,7 +44,7 @@ from search.study.lease import Lease
 from search.study.ledger import Ledger, open_storage
 from search.sweep.progress import Progress
 from search.sweep.tune import LedgerSearcher
-from search.tracking.mirror import Tracker
+from search.tracking import Tracker
 from search.worker.trial import EPOCH, OWNER, RESULT, SETTING
 
 CONCURRENCY: Final = 2

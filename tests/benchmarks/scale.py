@@ -38,7 +38,7 @@ from search.runs.folder import Run
 from search.study.lease import Lease
 from search.study.ledger import Ledger, open_storage
 from search.sweep.progress import Progress
-from search.tracking.mirror import Tracker
+from search.tracking import Tracker
 from search.worker.trial import EPOCH
 from tests.benchmarks.growth import Clock, TrivialTrial
 

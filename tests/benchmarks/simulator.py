@@ -25,13 +25,13 @@ from optuna.storages import InMemoryStorage
 from analysis.hypervolume import hypervolume
 from analysis.pareto import Direction
 from analysis.records import TrialRecord, kind_of
-from search.cli.status import open_ledger
 from search.config.schema import SweepConfig
 from search.errors import UserError
 from search.results.metrics import make_halving, rung_values
 from search.runs.folder import Run
 from search.study.halving import Halving
 from search.study.ledger import Ledger, Task
+from search.study.reading import open_ledger
 from trainables.candidate import Candidate
 
 

@@ -20,6 +20,7 @@ from optuna.storages import RDBStorage
 
 import search.study.ledger
 import search.sweep.driver
+import search.tracking.client
 import search.tracking.mirror
 from search.cli.main import run
 from trainables import files as atomic
@@ -60,7 +61,7 @@ def _writes_setting(arguments: Sequence[Any]) -> bool:
 
 
 def _is_child(arguments: Sequence[Any]) -> bool:
-    return search.tracking.mirror.NUMBER_TAG in arguments[3]
+    return search.tracking.client.NUMBER_TAG in arguments[3]
 
 
 def _ends_child(arguments: Sequence[Any]) -> bool:
@@ -85,7 +86,7 @@ def _kill_from_worker(_: str) -> None:
     search.sweep.driver._run_trials = run_with_chaos
 
 
-_LEDGER, _TRIAL, _MLFLOW = search.study.ledger.Ledger, optuna.trial.Trial, search.tracking.mirror._Mirror
+_LEDGER, _TRIAL, _MLFLOW = search.study.ledger.Ledger, optuna.trial.Trial, search.tracking.mirror.SweepRuns
 
 PHASES: Final[dict[str, Callable[[str], None]]] = {
     "before ask": lambda phase: wrap(_LEDGER, "ask", phase, after=False),

@@ -16,10 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from search.cli.status import read_records
 from search.runs.folder import Run
-from search.tracking.mirror import preload_mlflow, read_tracked
-from search.tracking.ui import running_server
+from search.study.reading import read_records
+from search.tracking import preload_mlflow, read_tracked, running_server
 from tests.chaos.sweep import AGENTS, BASELINES, Sweep
 from tests.search.sweep.test_driver import PATIENCE, arguments
 
@@ -147,7 +146,7 @@ def test_mlflow_gets_what_it_missed_from_the_driver_or_from_resume(tmp_path: Pat
     wait_for_the_moment(driver)
     server.stop()
     assert driver.wait(timeout=PATIENCE) == 0, (tmp_path / "output.txt").read_text()
-    assert "MLflow missed" in (tmp_path / "output.txt").read_text()
+    assert "MLflow lacks" in (tmp_path / "output.txt").read_text()
     server.start()
     missed = TRIALS + BASELINES - len(shown(sweep))
     assert missed > 0

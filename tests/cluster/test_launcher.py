@@ -115,7 +115,7 @@ def test_up_submit_status_logs_stop_resume_down(machines: tuple[Lab, Host, list[
     )
     robustfront("cluster", "stop", "quickstart", *at)
     said = robustfront("cluster", "logs", "quickstart", *at)
-    assert "Interrupted; everything is kept" in said
+    assert "interrupted; everything is kept" in said
     robustfront("cluster", "submit", "quickstart", *at, "--runs-dir", str(runs))
     _watch_and_stop_watching(made, laptop, at)
     assert "running" in robustfront("cluster", "status", *at)

@@ -91,7 +91,7 @@ def test_a_sweep_records_behind_a_password_and_a_name(hosts: tuple[Lab, Host, Ho
     assert answer(*user, "-H", "Host: example.org:5000") == "403"
     assert answer("-H", "Host: example.org:5000", path="health") == "200"
 
-    refused = f"{url} does not take the user and password in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    refused = f"{url} rejects the user and password in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     doctor = ("doctor", *at, "--config", str(config), *there)
     assert re.search(rf"problem +tracking +{re.escape(refused)}", robustfront(*doctor, password=None, expect=1))
     assert re.search(rf"ok +tracking +MLflow at {url} answers", robustfront(*doctor, password=password))
@@ -107,12 +107,12 @@ def test_a_sweep_records_behind_a_password_and_a_name(hosts: tuple[Lab, Host, Ho
     output = robustfront("sweep", str(config), *settings, *at, *there, "--name", "wrong", password="wrong")
     lags, missed = (line for line in output.splitlines() if refused in line)
     assert lags == f"MLflow lags behind ({refused}); the sweep goes on"
-    assert missed.startswith(f"MLflow missed {TRIALS} trials ({refused}); `robustfront resume ")
+    assert missed.startswith(f"MLflow lacks {TRIALS} trials ({refused}); `robustfront resume ")
     assert refused in robustfront("status", "wrong", *there, password=None)
     credentials = head.folder / "home" / ".mlflow" / "credentials"
     credentials.parent.mkdir()
     credentials.write_text(f"[mlflow]\nmlflow_tracking_username = admin\nmlflow_tracking_password = {password}\n")
-    assert "MLflow missed" not in robustfront("resume", "wrong", *at, *there, password=None)
+    assert "MLflow lacks" not in robustfront("resume", "wrong", *at, *there, password=None)
     assert agree in robustfront("status", "wrong", *there, password=None)
     assert f"{url}/#/experiments/" in robustfront("ui", "wrong", *there, password=None)
 

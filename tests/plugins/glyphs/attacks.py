@@ -11,9 +11,7 @@ from torch import Tensor, nn
 def random_directions(draws: int = 5) -> Callable[..., Tensor]:
     """Tries ``draws`` random directions for each image, and keeps the one with the least logit of the true class."""
 
-    def attack(
-        model: nn.Module, images: Tensor, labels: Tensor, *, radius: float, norm: str, seed: int
-    ) -> Tensor:
+    def attack(model: nn.Module, images: Tensor, labels: Tensor, *, radius: float, norm: str, seed: int) -> Tensor:
         assert norm == "l2"
         generator = torch.Generator().manual_seed(seed)
         best, worst = images.clone(), torch.full((len(images),), torch.inf)

@@ -9,7 +9,6 @@ import pytest
 
 from search.cluster.nodes import Expected, Node, examine, expected, marker_beside, source_digest
 from search.cluster.session import capacity
-from search.config.schema import without_password
 from search.runs.dataset import prepare_dataset
 from tests.search.examples import small_config
 from trainables.settings import DataSettings
@@ -90,19 +89,3 @@ def test_the_source_digest_follows_the_source() -> None:
 def test_capacity_is_what_fits_each_node(cpus: int, gpus: float, nodes: list[tuple[int, int]], fit: int) -> None:
     config = small_config(resources={"cpus_per_trial": cpus, "gpus_per_trial": gpus})
     assert capacity(config, [Node(str(i), f"10.0.0.{i}", *have) for i, have in enumerate(nodes)]) == fit
-
-
-@pytest.mark.parametrize(
-    ("url", "written"),
-    [
-        ("postgresql://me:secret@host:5432/db", "postgresql://me@host:5432/db"),
-        ("postgresql://me:se@cret@host/db", "postgresql://me@host/db"),
-        ("postgresql://me@host/db", "postgresql://me@host/db"),
-        ("sqlite:////tmp/a:b@c.db", "sqlite:////tmp/a:b@c.db"),
-    ],
-)
-def test_a_password_is_not_written_down(url: str, written: str) -> None:
-    assert without_password(url) == written
-    text = small_config(storage={"url": url}).to_yaml()
-    assert written in text
-    assert "cret" not in text

@@ -18,10 +18,10 @@ import torch
 import trainables.audit
 from analysis.pages.audit import page
 from search.cli.main import DONE, WRONG_INPUT, run
-from search.evaluation.audit import audit_trial
+from search.evaluation.audit import audit_trial, summary_of
 from search.evaluation.checkpoints import Checkpoint
 from tests.search.examples import small_config
-from trainables.audit import Profile
+from trainables.audit import Audit, Claim, Profile, judge
 from trainables.robustness.evaluate import Outcomes
 
 SMALL = Profile(
@@ -77,9 +77,9 @@ def test_an_audit_judges_what_the_training_claims(trained: Path, audited: tuple[
     found = document(folder)
     [replicate] = found["replicates"]
     outcomes = Outcomes.load(trained / "outcomes.npz")
-    assert (found["images"], found["profile"], found["split"], found["schema"]) == (60, "quick", "validation", 1)
+    assert (found["images"], found["profile"], found["split"], found["schema"]) == (60, "quick", "validation", 2)
     assert re.fullmatch(r"[0-9a-f]{64}", found["checkpoint_sha256"])
-    claims = {claim["name"]: claim for claim in replicate["claims"]}
+    claims = {claim["name"]: claim for claim in [replicate["claim"], *replicate["attack_claims"]]}
     assert list(claims) == ["robust_accuracy", "pgd2-ce/normalized", "pgd2-dlr/normalized"]
     assert claims["robust_accuracy"]["claimed"] == pytest.approx(outcomes.robust_accuracy()[0])
     assert claims["pgd2-ce/normalized"]["claimed"] == pytest.approx(outcomes.kept[0, 0, 0, 0].mean())
@@ -154,10 +154,48 @@ def test_the_same_audit_is_shown_again_without_running(
 def test_at_another_radius_the_cheap_worst_case_is_the_claim(trained: Path, tmp_path: Path) -> None:
     words = ["--set", "robustness.epsilon=0.3", "--output", str(tmp_path)]
     assert run(["audit", str(trained), *words]) == DONE
-    [claim] = document(tmp_path)["replicates"][0]["claims"]
+    [replicate] = document(tmp_path)["replicates"]
+    claim = replicate["claim"]
+    assert replicate["attack_claims"] == []
     assert claim["images"] == 60
     assert "apgd" in claim["evaluation"]
     assert document(tmp_path)["radius"] == 0.3
+
+
+def test_a_masked_attack_leaves_a_sound_worst_case_sound(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A weak attack is covered by the others: what the sweep uses is the worst case, and the verdict is on that."""
+    broken = np.zeros(60, dtype=bool)
+
+    def audited(*_: object, **__: object) -> Audit:
+        claims = [Claim("robust_accuracy", (), (), broken), Claim("pgd2-ce/normalized", (), (), ~broken)]
+        return Audit(
+            profile="quick",
+            radius=0.5,
+            norm="l2",
+            seed=0,
+            clean=~broken,
+            verified=broken,
+            verdicts=tuple(judge(claim, broken, [], []) for claim in claims),
+            checks=(),
+            runs=(),
+            curve=(),
+            randomised=False,
+            seconds=1.0,
+        )
+
+    monkeypatch.setattr(trainables.audit, "audit", audited)
+    assert run(["audit", str(trained), "--output", str(tmp_path)]) == DONE
+    found = document(tmp_path)
+    [replicate] = found["replicates"]
+    assert (found["verdict"], replicate["verdict"], replicate["claim"]["verdict"]) == ("sound", "sound", "sound")
+    assert [claim["verdict"] for claim in replicate["attack_claims"]] == ["masked"]
+    assert summary_of(found)["verdict"] == "sound"
+    assert "Verdict (quick audit): sound." in capsys.readouterr().out
+    text = (tmp_path / "audit.html").read_text(encoding="utf-8")
+    body = text[text.index("<body") :].casefold()
+    assert body.index("sound") < body.index("masked")
 
 
 @pytest.mark.parametrize("given", [True, False])

@@ -17,16 +17,16 @@ import trainables.robustness.evaluate
 from analysis.pareto import Verification, flattered
 from analysis.records import TrialRecord
 from search.cli.main import DONE, INTERRUPTED, WRONG_INPUT, run
-from search.cli.status import open_ledger
 from search.config.schema import SweepConfig
 from search.evaluation.openings import ordinal
-from search.evaluation.test_split import VERIFICATION_FILE
+from search.evaluation.test_split import RESULTS_FILE
 from search.results.metrics import result_values
 from search.results.tables import front_table
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run
 from search.study.lease import Lease
 from search.study.ledger import Ledger, open_storage
+from search.study.reading import open_ledger
 from tests.search.examples import small_config
 from trainables.data import sources
 from trainables.data.sources import read_test
@@ -72,9 +72,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def verified(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = shutil.copytree(finished, tmp_path_factory.mktemp("verified") / "small")
-    assert run(["pareto", str(folder), "--verify", "--output", str(folder / "shown.txt")]) == DONE
+def tested(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = shutil.copytree(finished, tmp_path_factory.mktemp("tested") / "small")
+    assert run(["pareto", str(folder), "--test", "--output", str(folder / "shown.txt")]) == DONE
     return folder
 
 
@@ -98,19 +98,19 @@ def by_hand(folder: Path, number: str) -> tuple[float, float]:
     return float(outcomes.clean_accuracy()[0]), float(outcomes.robust_accuracy()[0])
 
 
-def test_the_front_and_the_baselines_are_evaluated_with_every_seed(verified: Path) -> None:
-    front = entries(verified)
+def test_the_front_and_the_baselines_are_evaluated_with_every_seed(tested: Path) -> None:
+    front = entries(tested)
     assert front
     for entry in front:
-        with closing(open_ledger(Run.open(str(verified), verified.parent))) as ledger:
+        with closing(open_ledger(Run.open(str(tested), tested.parent))) as ledger:
             extension = next(record.number for record in ledger.records() if record.extends == str(entry["number"]))
-        clean, robust = np.mean([by_hand(verified, number) for number in (str(entry["number"]), extension)], axis=0)
+        clean, robust = np.mean([by_hand(tested, number) for number in (str(entry["number"]), extension)], axis=0)
         assert (entry["test_clean_accuracy"], entry["test_robust_accuracy"]) == pytest.approx((clean, robust))
         low, high = entry["test_clean_accuracy_interval"]
         assert low <= entry["test_clean_accuracy"] <= high
         assert entry["test_openings"] == 1
-    (opening,) = read_openings(verified)
-    assert opening["command"] == f"robustfront pareto {verified} --verify --output {verified / 'shown.txt'}"
+    (opening,) = read_openings(tested)
+    assert opening["command"] == f"robustfront pareto {tested} --test --output {tested / 'shown.txt'}"
     evaluated = [Path(model["checkpoint"]).parts[1] for model in opening["models"]]
     assert {"B0", "B1", *(str(entry["number"]) for entry in front)} <= set(evaluated)
     assert len(evaluated) == 2 * (len(front) + 2)
@@ -118,42 +118,42 @@ def test_the_front_and_the_baselines_are_evaluated_with_every_seed(verified: Pat
     assert opening["robustness"]["images"] == 20
 
 
-def test_the_table_and_csv_show_validation_and_test_together(verified: Path) -> None:
-    table = (verified / "shown.txt").read_text(encoding="utf-8")
+def test_the_table_and_csv_show_validation_and_test_together(tested: Path) -> None:
+    table = (tested / "shown.txt").read_text(encoding="utf-8")
     lines = [line.split() for line in table.splitlines()]
-    tested = [line for line in lines if line[:1] == ["test"]]
-    front = entries(verified)
-    assert len(tested) == len(front) + 2
-    assert f"{100 * front[0]['test_clean_accuracy']:.1f}" in tested[0][1]
+    rows = [line for line in lines if line[:1] == ["test"]]
+    front = entries(tested)
+    assert len(rows) == len(front) + 2
+    assert f"{100 * front[0]['test_clean_accuracy']:.1f}" in rows[0][1]
     assert "opened once so far" in table
-    assert run(["pareto", str(verified), "--format", "csv", "--output", str(verified / "front.csv")]) == DONE
-    with (verified / "front.csv").open(encoding="utf-8") as file:
+    assert run(["pareto", str(tested), "--format", "csv", "--output", str(tested / "front.csv")]) == DONE
+    with (tested / "front.csv").open(encoding="utf-8") as file:
         (row, *_) = csv.DictReader(file)
     assert float(row["test_robust_accuracy"]) == front[0]["test_robust_accuracy"]
     assert float(row["test_clean_accuracy_low"]) == front[0]["test_clean_accuracy_interval"][0]
 
 
-def test_what_is_stored_is_shown_and_verified_again_without_opening(
-    verified: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_what_is_stored_is_shown_and_tested_again_without_opening(
+    tested: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sources, "read_test", lambda _: pytest.fail("test images were read"))
-    first = entries(verified)
-    assert entries(verified, "--verify") == first
+    first = entries(tested)
+    assert entries(tested, "--test") == first
     assert "have been evaluated on the test split" in capsys.readouterr().err
-    assert len(read_openings(verified)) == 1
+    assert len(read_openings(tested)) == 1
 
 
-def test_other_attacks_or_another_checkpoint_make_a_number_stale(verified: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(verified, tmp_path / "small")
-    stored = json.loads((folder / VERIFICATION_FILE).read_text(encoding="utf-8"))
+def test_other_attacks_or_another_checkpoint_make_a_number_stale(tested: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tested, tmp_path / "small")
+    stored = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
     changed = folder / "checkpoints" / "B0" / "epoch-00001.pt"
     shutil.copy(changed, changed.with_name("epoch-00002.pt"))
     with changed.with_name("epoch-00002.pt").open("ab") as file:
         file.write(b"\0")
-    entries(folder, "--verify")
+    entries(folder, "--test")
     (_, second) = read_openings(folder)
     assert [model["checkpoint"] for model in second["models"]] == ["checkpoints/B0/epoch-00002.pt"]
-    assert len(json.loads((folder / VERIFICATION_FILE).read_text(encoding="utf-8"))) == len(stored)
+    assert len(json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))) == len(stored)
     text = (folder / "sweep.yaml").read_text(encoding="utf-8")
     assert "images: 20" in text
     (folder / "sweep.yaml").write_text(text.replace("images: 20", "images: 19"), encoding="utf-8")
@@ -175,18 +175,18 @@ def test_what_is_cut_off_goes_on_where_it_was(
         return evaluate(*arguments)
 
     monkeypatch.setattr(trainables.robustness.evaluate, "evaluate", cut_off)
-    assert run(["pareto", str(copied), "--verify"]) == INTERRUPTED
-    assert "Go on with" in capsys.readouterr().err
-    assert len(json.loads((copied / VERIFICATION_FILE).read_text(encoding="utf-8"))) == 2
-    entries(copied, "--verify")
+    assert run(["pareto", str(copied), "--test"]) == INTERRUPTED
+    assert "continue with" in capsys.readouterr().err
+    assert len(json.loads((copied / RESULTS_FILE).read_text(encoding="utf-8"))) == 2
+    entries(copied, "--test")
     (first, second) = read_openings(copied)
     assert second["models"] == first["models"][2:]
 
 
 def test_evaluate_on_the_test_split_is_counted_too(
-    verified: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tested: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = shutil.copytree(verified, tmp_path / "small")
+    folder = shutil.copytree(tested, tmp_path / "small")
     assert run(["evaluate", "small/B0", "--split", "test", "--runs-dir", str(tmp_path)]) == DONE
     assert "The test split is opened for the 2nd time" in capsys.readouterr().out
     document = json.loads((folder / "evaluations" / "B0-test" / "evaluation.json").read_text(encoding="utf-8"))
@@ -256,48 +256,48 @@ def block_openings(folder: Path) -> None:
 
 
 def spoil_results(folder: Path) -> None:
-    (folder / VERIFICATION_FILE).write_text("{", encoding="utf-8")
+    (folder / RESULTS_FILE).write_text("{", encoding="utf-8")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (drop_checkpoint, "the checkpoints of trial B1 must be there for --verify, got none in"),
+        (drop_checkpoint, "the checkpoints of trial B1 must exist for --test, got none in"),
         (break_checkpoint, "trial B1: the checkpoint must be readable"),
         (swap_checkpoint, "trial B1: the checkpoint must be of the seeds"),
         (change_data, "data must be that of the training for the test split, got another sha256"),
         (block_openings, "must be writable before the test split is opened"),
-        (spoil_results, "must be what --verify wrote"),
+        (spoil_results, "must be as --test wrote it"),
     ],
 )
-def test_verify_refuses_in_one_line_and_opens_nothing(
+def test_it_refuses_in_one_line_and_opens_nothing(
     copied: Path, change: Any, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "read_test", lambda _: pytest.fail("test images were read"))
     change(copied)
-    assert run(["pareto", str(copied), "--verify"]) == WRONG_INPUT
+    assert run(["pareto", str(copied), "--test"]) == WRONG_INPUT
     errors = capsys.readouterr().err
     assert message in errors
     assert len(errors.splitlines()) == 1
     assert not (copied / OPENINGS_FILE).is_file()
 
 
-def test_a_running_or_empty_search_is_not_verified(
+def test_a_running_or_empty_search_is_not_tested(
     copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opened = Run.open(str(copied), copied.parent)
     with closing(open_ledger(opened)) as ledger:
         lease = Lease(ledger.engine, opened.name)
         try:
-            assert run(["pareto", str(copied), "--verify"]) == WRONG_INPUT
+            assert run(["pareto", str(copied), "--test"]) == WRONG_INPUT
         finally:
             lease.release()
-    assert "RUN must not be running for --verify" in capsys.readouterr().err
+    assert "RUN must not be running for --test" in capsys.readouterr().err
     empty = Run.plan(small_config(name="empty"), tmp_path)
     empty.create(prepare_dataset(empty.config.data))
     Ledger(open_storage(empty.storage_url), empty.config, "new").close()
-    assert run(["pareto", str(empty.folder), "--verify"]) == WRONG_INPUT
-    assert "RUN must have a finished setting for --verify, got empty with none" in capsys.readouterr().err
+    assert run(["pareto", str(empty.folder), "--test"]) == WRONG_INPUT
+    assert "RUN must have a finished setting for --test, got empty with none" in capsys.readouterr().err
 
 
 def measured(clean: float, robust: float, images: int) -> TrialRecord:

@@ -18,13 +18,14 @@ from ruamel.yaml import YAML
 
 from analysis.pareto import Direction, pareto_front
 from analysis.records import TrialRecord, read
-from search.cli.status import open_ledger, read_status
+from search.cli.status import read_status
 from search.config.objectives import Constraint
 from search.config.schema import SweepConfig
 from search.results.pooling import contenders, pooled
 from search.results.standing import Standing
 from search.runs.folder import Run
 from search.study.ledger import EarlierTrial, Ledger, Origin, Task, open_storage
+from search.study.reading import open_ledger
 from tests.search.examples import small_config
 from tests.search.study.test_ledger import Died, new_ledger, reopened, url
 from tests.search.sweep.test_driver import PATIENCE, QUICKSTART, SMALL, arguments, environment, robustfront, wait_for
@@ -469,7 +470,7 @@ def test_a_sweep_killed_among_its_extensions_goes_on_to_the_numbers_of_one_that_
         weighted = (parts["clean_accuracy"] * parts["replicates"]).sum() / 3
         assert entry["clean_accuracy"] == pytest.approx(weighted)
 
-    final = read_status("quickstart", folder / "runs", verify=True).to_json()
+    final = read_status("quickstart", folder / "runs", reconciled=True).to_json()
     assert final["differences"] == []
     extensions = int((trials["kind"] == "replicates").sum())
     assert final["replicates_for_front"] == {"complete": extensions, "budget": extensions}

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 import search.runs.store
-from search.cli.status import open_ledger
 from search.cluster.nodes import examine, expected, marker_beside
 from search.errors import Halted, UserError
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run
 from search.runs.store import Store
+from search.study.reading import open_ledger
 from tests.object_store import bucket, object_store
 from tests.search.examples import small_config
 from tests.search.sweep.test_driver import QUICKSTART, SMALL, arguments

@@ -17,11 +17,12 @@ import pytest
 from optuna.storages import RDBStorage
 from sqlalchemy import text
 
-from search.cli.status import read_records, read_status
+from search.cli.status import read_status
 from search.errors import UserError
 from search.runs.folder import Run
 from search.study.lease import Lease, holder
 from search.study.ledger import Ledger, open_storage
+from search.study.reading import read_records
 from search.study.warm_start import read_warm_start
 from tests.benchmarks.simulator import search_again
 from tests.search.examples import result, small_config

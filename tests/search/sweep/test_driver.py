@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 
 from analysis.records import read
-from search.cli.status import open_ledger, read_status
+from search.cli.status import read_status
 from search.config.schema import load
 from search.errors import Interrupted, UserError
 from search.results.metrics import rung_objectives
@@ -29,6 +29,7 @@ from search.runs.folder import Run
 from search.study.halving import Halving
 from search.study.lease import Lease
 from search.study.ledger import open_storage
+from search.study.reading import open_ledger
 from search.sweep.signals import handled_signals
 from search.sweep.tune import rebuilt
 
@@ -205,7 +206,7 @@ def disturb_mlflow(run: Path) -> None:
             [
                 "MLflow lacks trial B0",
                 "MLflow, trial 0: status RUNNING for a trial that is complete",
-                "MLflow, trial 1: epochs 2 are there more than once",
+                "MLflow, trial 1: epochs 2 are recorded more than once",
                 "MLflow, trial 2: robust_accuracy differs",
             ],
         ),
@@ -216,7 +217,7 @@ def test_status_notices_whatever_disagrees(
 ) -> None:
     shutil.copytree(finished.folder / "runs", tmp_path / "runs")
     disturb(tmp_path / "runs" / "quickstart")
-    assert sorted(read_status("quickstart", tmp_path / "runs", verify=True).to_json()["differences"]) == sorted(
+    assert sorted(read_status("quickstart", tmp_path / "runs", reconciled=True).to_json()["differences"]) == sorted(
         differences
     )
 
@@ -382,7 +383,7 @@ def test_a_signal_within_a_write_to_the_ledger_waits_for_its_end(tmp_path: Path,
     assert done.returncode == 130, done.stderr
     assert "robustfront resume quickstart" in done.stdout
     assert "Traceback" not in done.stderr
-    status = read_status("quickstart", tmp_path / "runs", verify=True).to_json()
+    status = read_status("quickstart", tmp_path / "runs", reconciled=True).to_json()
     assert status["state"] == "interrupted"
     assert status["differences"] == []
     assert status["baselines"]["complete"] == (write == "finish")
@@ -404,7 +405,7 @@ def test_settings_that_others_leave_behind_are_stopped_early(tmp_path: Path) -> 
     assert set(pruned["epochs"]) <= {1, 2, 4}  # the rungs
     assert (trials.loc[["B0", "B1"], "state"] == "complete").all()
     assert (trials[trials["state"] == "complete"]["epochs"] == 5).all()
-    assert read_status("quickstart", tmp_path / "runs", verify=True).to_json()["differences"] == []
+    assert read_status("quickstart", tmp_path / "runs", reconciled=True).to_json()["differences"] == []
 
     # The same answers again from the ledger alone, as a resumed driver gets them.
     ledger = open_ledger(Run.open("quickstart", tmp_path / "runs"))

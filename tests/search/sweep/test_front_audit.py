@@ -16,7 +16,7 @@ from rich.console import Console
 
 from analysis.pareto import pareto_entries, pareto_front
 from analysis.records import CLAIMED, VERIFIED, WORST_CASE, TrialRecord, to_frame
-from search.cli.status import read_records, read_status
+from search.cli.status import read_status
 from search.config.objectives import Constraint
 from search.config.schema import AuditConfig, SweepConfig
 from search.errors import UserError
@@ -24,6 +24,7 @@ from search.results.pooling import pooled, verified, worst_verdict
 from search.results.tables import front_table, settings_of
 from search.runs.folder import Run
 from search.study.ledger import Ledger
+from search.study.reading import read_records
 from search.sweep.front_audit import audit_front, due, order_kept
 from search.sweep.progress import Progress
 from tests.search.examples import result, small_config
@@ -215,7 +216,7 @@ def test_a_sweep_interrupted_in_its_audit_goes_on_with_it_and_audits_nothing_twi
     assert process.returncode == 130, output
     audited = {path.parent.name: path.stat().st_mtime_ns for path in run.glob("audits/*/audit.json")}
     assert audited
-    assert read_status("quickstart", tmp_path / "runs", verify=True).to_json()["differences"] == []
+    assert read_status("quickstart", tmp_path / "runs", reconciled=True).to_json()["differences"] == []
 
     done = robustfront(tmp_path, "resume", "quickstart")
     assert done.returncode == 0, done.stderr
@@ -226,7 +227,7 @@ def test_a_sweep_interrupted_in_its_audit_goes_on_with_it_and_audits_nothing_twi
     front = pareto_front(settings_of(opened, records), opened.config.objectives)
     assert all(record.verdict for record in front)
     assert all(record.verdict for record in records if record.is_baseline)
-    assert read_status("quickstart", tmp_path / "runs", verify=True).to_json()["differences"] == []
+    assert read_status("quickstart", tmp_path / "runs", reconciled=True).to_json()["differences"] == []
     exported = json.loads(robustfront(tmp_path, "pareto", "quickstart", "--format", "json").stdout)
     assert {entry["verdict"] for entry in exported} <= {"sound", "masked", "suspicious"}
     assert all(entry[WORST_CASE] <= entry[CLAIMED] for entry in exported)

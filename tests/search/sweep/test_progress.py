@@ -11,7 +11,7 @@ from rich.console import Console
 from analysis.records import TrialRecord
 from search.results.standing import Standing
 from search.study.ledger import Counts, Task
-from search.sweep.progress import Progress, clock
+from search.sweep.progress import Progress
 from tests.search.examples import small_config
 from trainables.candidate import Candidate
 
@@ -137,11 +137,6 @@ def test_costs_have_their_units_and_what_misses_a_constraint_is_counted_and_neve
     assert standing.hypervolume == pytest.approx(0.95 * 13)
     assert "best train seconds 7.0 s (trial 1)" in output.getvalue()
     assert "1 miss a constraint" in output.getvalue()
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (65.4, "1:05"), (3725, "1:02:05")])
-def test_clock(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
 
 
 def test_further_replicates_have_a_count_of_their_own_and_time_of_their_own() -> None:

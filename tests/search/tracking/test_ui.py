@@ -8,8 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +21,12 @@ import pytest
 
 from analysis.records import TrialRecord
 from search.errors import SweepFailed, UserError
-from search.tracking import mirror as tracking
-from search.tracking.mirror import ParentInfo, Tracker
+from search.tracking import ParentInfo, Tracker, queue
 from search.tracking.ui import link, running_server, serve_ui
+from tests.search.tracking.examples import EXPERIMENT, free_port, wait_for
 
 # What MLflow itself calls is not ours to change.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-EXPERIMENT = "digits"
 
 
 @dataclass(frozen=True)
@@ -46,12 +43,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running_server(f"sqlite:///{database}", folder / "artifacts", port=free_port()) as (address, process):
         yield Server(address, process)
     assert not psutil.pid_exists(process.pid)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def record(number: str, epochs: int, done: bool) -> tuple[TrialRecord, list[dict[str, float]]]:
@@ -118,16 +109,16 @@ def test_link_leads_to_the_sweep(server: Server, tmp_path: Path) -> None:
 
 
 def test_unknown_experiment_is_the_users_mistake(server: Server) -> None:
-    with pytest.raises(UserError, match=r"tracking\.experiment must be .*, got nothing-here; run a sweep first"):
+    with pytest.raises(UserError, match=r"tracking\.experiment must exist at .*, got nothing-here; run a sweep first"):
         link(server.address, "nothing-here", None)
 
 
 def test_server_that_goes_away_and_comes_back_misses_nothing(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "_ROUND_SECONDS", 0.05)
-    monkeypatch.setattr(tracking, "_FIRST_RETRY_SECONDS", 0.1)
-    monkeypatch.setattr(tracking, "_LAST_RETRY_SECONDS", 0.2)
+    monkeypatch.setattr(queue, "_ROUND_SECONDS", 0.05)
+    monkeypatch.setattr(queue, "_FIRST_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(queue, "_LAST_RETRY_SECONDS", 0.2)
     port = free_port()
     with relay(port, server.address):
         tracker = start(f"http://127.0.0.1:{port}", "outage", tmp_path)
@@ -221,7 +212,7 @@ def test_impossible_port(tmp_path: Path) -> None:
 
 
 def test_nothing_recorded_yet(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"recorded runs in .*mlflow\.db, got no such file; run a sweep first"):
+    with pytest.raises(UserError, match=r"a database with runs, got .*, which does not exist; run a sweep"):
         serve_ui(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, experiment="e", say=lambda _: None)
     assert not (tmp_path / "mlflow.db").exists()
 
@@ -285,10 +276,3 @@ def relay(port: int, server: str) -> Iterator[None]:
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
         thread.join(5)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

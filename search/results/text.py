@@ -1,0 +1,61 @@
+"""Trials, values and times as text for people, the same in every table, panel and message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from analysis.records import TrialRecord, is_accuracy
+from trainables.settings.space import Value
+
+_SMALL: Final = 0.001
+
+
+def describe(record: TrialRecord) -> str:
+    """A trial in a few words, e.g. ``trial 7   s=1.2341 m=0.0456`` or ``baseline B0  cross-entropy``."""
+    what = parameters_text(record.parameters) or record.loss
+    return f"{title(record):<11} {what:<24}"
+
+
+def title(record: TrialRecord) -> str:
+    """``trial 7``, ``baseline B0``, or ``R3 of 7`` for further replicates of trial 7."""
+    if record.extends is not None:
+        return f"{record.number} of {record.extends}"
+    return f"baseline {record.number}" if record.is_baseline else f"trial {record.number}"
+
+
+def parameters_text(parameters: Mapping[str, Value]) -> str:
+    """``s=1.2341 m=0.0456``."""
+    return " ".join(f"{name}={parameter_text(value)}" for name, value in parameters.items())
+
+
+def parameter_text(value: Value) -> str:
+    """A parameter's value: a number with a fraction to four decimals, or to three digits if it is small."""
+    if isinstance(value, float):
+        return f"{value:.4f}" if value == 0 or abs(value) >= _SMALL else f"{value:.3g}"
+    return str(value)
+
+
+def short(objective: str) -> str:
+    """``clean`` for ``clean_accuracy``."""
+    return objective.removesuffix("_accuracy").replace("_", " ")
+
+
+def value_text(measure: str, value: float, digits: int = 1) -> str:
+    """A measured value: an accuracy in percent, a wall time in seconds, a loss with four decimals.
+
+    Args:
+        measure: What was measured.
+        value: The value; an accuracy is a fraction in [0, 1].
+        digits: Decimals of percents and seconds.
+    """
+    if is_accuracy(measure):
+        return f"{100 * value:.{digits}f} %"
+    return f"{value:.{digits}f} s" if measure.endswith("_seconds") else f"{value:.4f}"
+
+
+def clock(seconds: float) -> str:
+    """``2:05``, or ``1:02:05``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,130 @@
+"""MLflow's client, imported late and opened quietly, and the tags by which a sweep's runs are found again.
+
+Importing MLflow takes seconds and hundreds of megabytes, so only functions do it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from search.tracking.uris import explain, sqlite_file
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+NUMBER_TAG: Final = "robustfront.number"
+IDENTITY_TAG: Final = "robustfront.identity"
+EPOCHS_TAG: Final = "robustfront.epochs"
+REVISION_TAG: Final = "robustfront.revision"
+
+_PAGE: Final = 1000  # runs per request
+
+_ENVIRONMENT: Final = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # MLflow would log every failed write with all its values; the tracking report says what is missing.
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    # The background writer retries itself, after it has checked whether a request succeeded although its answer was
+    # lost: a request that is blindly repeated would create a second run.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+}
+
+
+def preload_mlflow() -> None:
+    """Starts to import MLflow in the background, for a sweep that waits for something else (Ray's start)."""
+    threading.Thread(target=import_mlflow, name="mlflow-import", daemon=True).start()
+
+
+def import_mlflow() -> None:
+    """Imports MLflow's client without its telemetry, log lines and retries."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    import mlflow.tracking  # noqa: F401 (needed by the client)
+
+
+def client_of(uri: str) -> MlflowClient:
+    """A client for a store that exists.
+
+    Args:
+        uri: MLflow's tracking URI.
+    """
+    import_mlflow()
+    from mlflow import MlflowClient
+
+    # MLflow would look for the registry in a default place otherwise.
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def open_client(uri: str) -> MlflowClient:
+    """A client for a store; a missing SQLite file is created.
+
+    Args:
+        uri: MLflow's tracking URI.
+    """
+    database = sqlite_file(uri)
+    if database is not None and not database.exists():
+        _create_database(database)
+    return client_of(uri)
+
+
+def _create_database(database: Path) -> None:
+    """Creates MLflow's tables in a file next to the database's place, and moves it there atomically.
+
+    MLflow creates them over seconds, in steps that SQLite cannot undo. Two sweeps that do so at once, or one that is
+    killed meanwhile, would leave a file that never opens again.
+    """
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{database.name}.", dir=database.parent) as folder:
+        made = Path(folder) / database.name
+        client_of(f"sqlite:///{made}").search_experiments(max_results=1)
+        try:
+            os.link(made, database)
+        except FileExistsError:
+            return  # another sweep was faster
+        except OSError:  # a file system without links
+            made.replace(database)
+
+
+def runs_of(client: MlflowClient, experiment_id: str, identity: str) -> Iterator[Run]:
+    """All runs of a sweep, oldest first.
+
+    Args:
+        client: MLflow's client.
+        experiment_id: MLflow's id of the experiment.
+        identity: The sweep's ``ParentInfo.identity``.
+    """
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            f"tags.`{IDENTITY_TAG}` = '{identity}'",
+            max_results=_PAGE,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def obstacle(uri: str) -> str | None:
+    """Why a sweep could not record into MLflow now; None if it could. Waits for MLflow and for its import.
+
+    Args:
+        uri: MLflow's tracking URI; a missing database is created.
+    """
+    try:
+        open_client(uri).search_experiments(max_results=1)
+    except Exception as error:  # whatever MLflow or a database driver raises
+        return explain(uri, error)
+    return None
