@@ -32,6 +32,7 @@ def problem_settings(config: SweepConfig, data: Mapping[str, Any]) -> dict[str, 
     }
     for section in ("train", "robustness"):
         settings |= {f"{section}.{name}": value for name, value in asdict(getattr(config, section)).items()}
+    settings["train.optimizer"] = config.train.optimizer.to_document()
     loaded: dict[str, Any] = json.loads(_canonical(settings))  # tuples and lists are the same
     return loaded
 

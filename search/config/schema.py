@@ -19,25 +19,27 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Final, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from search.config.objectives import ACCURACIES, Constraint, Direction, directions
 from search.errors import UserError
 from search.study.halving import rungs_of
-from trainables.candidate import BASELINES, LOSSES, Candidate, LossName
+from trainables.candidate import Candidate, baselines_of, candidate_of, resolve
+from trainables.registry import Kind, make, names
 from trainables.settings import (
     AUDITED_IMAGES,
     AttackSettings,
     DataSettings,
-    ModelName,
     Problem,
     RobustnessSettings,
     Rungs,
     TrainSettings,
     nearest,
 )
+from trainables.settings.space import Range as LegalRange
 
 SamplerName = Literal["tpe", "nsga2", "nsga3", "gp", "qmc", "random", "grid"]
 
@@ -59,7 +61,12 @@ class _Section(BaseModel):
 class LossConfig(_Section):
     """The loss whose parameters the search explores."""
 
-    name: LossName = "i-sce"
+    name: str = "i-sce"
+
+    @field_validator("name")
+    @classmethod
+    def _check(cls, name: str) -> str:
+        return _known_name("loss", name)
 
 
 class Range(_Section):
@@ -227,7 +234,7 @@ class SweepConfig(_Section):
 
     name: str
     data: DataSettings = Field(default_factory=DataSettings)
-    model: ModelName = "lenet5"
+    model: str = "lenet5"
     loss: LossConfig = Field(default_factory=LossConfig)
     train: TrainSettings = Field(default_factory=TrainSettings)
     space: dict[str, Range] = Field(default_factory=dict)
@@ -239,6 +246,11 @@ class SweepConfig(_Section):
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     storage: StorageConfig = Field(default_factory=StorageConfig)
     audit: AuditConfig | None = None
+
+    @field_validator("model")
+    @classmethod
+    def _check_model(cls, name: str) -> str:
+        return _known_name("model", name)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -291,17 +303,19 @@ class SweepConfig(_Section):
                 raise ValueError(f"constraints.{error}") from None
 
     def _check_space(self) -> None:
-        limits = LOSSES[self.loss.name].parameters
+        limits = self.problem.loss.domains
         if not limits:
+            searchable = [name for name in names("loss") if make("loss", name).domains]
             raise ValueError(
                 f"loss.name must be a loss with parameters to search, got {self.loss.name}; "
-                f"{nearest(self.loss.name, [name for name, spec in LOSSES.items() if spec.parameters])}"
+                f"{nearest(self.loss.name, searchable)}"
             )
         for name, range_ in self.space.items():
             path = f"space.{name}"
             if name not in limits:
                 raise ValueError(f"{path} must be a parameter of {self.loss.name}; {nearest(name, list(limits))}")
             legal = limits[name]
+            assert isinstance(legal, LegalRange)  # no loss has another parameter yet
             if not (math.isfinite(range_.low) and math.isfinite(range_.high)):
                 raise ValueError(f"{path} must have finite ends, got {range_}; give numbers in {legal}")
             if range_.low > range_.high:
@@ -324,7 +338,7 @@ class SweepConfig(_Section):
         for position, parameters in enumerate(self.search.enqueue):
             path = f"search.enqueue[{position}]"
             try:
-                Candidate(self.loss.name, parameters)
+                self.candidate(parameters)
             except ValueError as error:
                 raise ValueError(f"{path}.{error}") from None
             for name, value in parameters.items():
@@ -383,7 +397,26 @@ class SweepConfig(_Section):
     @property
     def problem(self) -> Problem:
         """What all trials share."""
-        return Problem(data=self.data, model=self.model, train=self.train, robustness=self.robustness)
+        return Problem(
+            data=self.data,
+            model=make("model", self.model),
+            loss=make("loss", self.loss.name),
+            train=self.train,
+            robustness=self.robustness,
+        )
+
+    def candidate(self, parameters: Mapping[str, float]) -> Candidate:
+        """The candidate with a value for each parameter of the search.
+
+        Raises:
+            ValueError: A value is missing or not legal, or no parameter has its name.
+        """
+        candidate = candidate_of(self.problem, parameters)
+        resolve(self.problem, candidate)
+        for name in self.ranges:
+            if name not in parameters:
+                raise ValueError(f"{name} must be given for the loss {self.loss.name}, got nothing; add {name}=VALUE")
+        return candidate
 
     @property
     def rungs(self) -> Rungs | None:
@@ -420,19 +453,20 @@ class SweepConfig(_Section):
         """Where the search looks for each parameter, in the loss's own order; its legal limits by default."""
         return {
             name: self.space.get(name, Range(low=limits.low, high=limits.high, low_exclusive=limits.low_exclusive))
-            for name, limits in LOSSES[self.loss.name].parameters.items()
+            for name, limits in self.problem.loss.domains.items()
+            if isinstance(limits, LegalRange)
         }
 
     @property
     def baselines(self) -> tuple[Candidate, ...]:
         """The reference settings B0, B1, ... that are trained beside the search."""
-        return BASELINES[self.loss.name]
+        return baselines_of(self.problem)
 
     @property
     def fixed_settings(self) -> list[dict[str, float]]:
         """Settings whose values no sampler chooses, in order: the authors' own, the enqueued, the grid's points."""
         ranges = self.ranges
-        reference = dict(LOSSES[self.loss.name].reference)
+        reference: dict[str, Any] = self.problem.loss.reference
         wanted = [reference] if all(ranges[name].contains(value) for name, value in reference.items()) else []
         wanted += [{name: float(setting[name]) for name in ranges} for setting in self.search.enqueue]
         if self.search.sampler == "grid":
@@ -584,6 +618,15 @@ def _override(document: dict[str, Any], override: str) -> None:
     if not isinstance(section, dict):
         raise UserError(f"--set {key} must name a setting inside a section, got {override}; check the path")
     section[last] = _parse_yaml(text, f"--set {key}")
+
+
+def _known_name(kind: Kind, name: str) -> str:
+    if name not in names(kind):
+        # As pydantic says it of a ``Literal``.
+        raise PydanticCustomError(
+            "literal_error", "Input should be known", {"expected": ", ".join(map(repr, names(kind)))}
+        )
+    return name
 
 
 def _check_name(name: str) -> None:

@@ -17,7 +17,7 @@ from search.runs.dataset import prepare_dataset
 from search.runs.folder import relative
 from search.sweep.progress import value_text
 from trainables import files as atomic
-from trainables.candidate import LOSSES, Candidate
+from trainables.candidate import Candidate
 
 TRAIN_FILE: Final = "train.yaml"
 RESULT_FILE: Final = "result.json"
@@ -37,10 +37,10 @@ def parse_parameters(config: SweepConfig, parameters: Sequence[str]) -> Candidat
         except ValueError:
             raise UserError(
                 f"--param must be NAME=NUMBER, got {parameter}; write for example --param "
-                f"{next(iter(LOSSES[config.loss.name].parameters), 's')}=1.0"
+                f"{next(iter(config.ranges), 's')}=1.0"
             ) from None
     try:
-        return Candidate(config.loss.name, values)
+        return config.candidate(values)
     except ValueError as error:
         raise UserError(f"--param {error}") from None
 
@@ -68,15 +68,15 @@ def train_setting(
 
     import torch
 
-    from trainables.trial import SettingResult, run_setting
+    from trainables.trial import CandidateResult, run_candidate
 
     torch.set_num_threads(min(config.resources.cpus_per_trial, available_cpus()))
     device = torch.device("cuda" if config.resources.gpus_per_trial > 0 and torch.cuda.is_available() else "cpu")
     folder.mkdir(parents=True, exist_ok=True)
     atomic.write(folder / TRAIN_FILE, config.to_yaml())
     console.print(f"{setting} on {config.data.name}, {config.model}, {device}", highlight=False)
-    for result in run_setting(config.problem, setting, device=device, checkpoints=folder):
-        if isinstance(result, SettingResult):
+    for result in run_candidate(config.problem, setting, device=device, checkpoints=folder):
+        if isinstance(result, CandidateResult):
             result.outcomes.save(folder / "outcomes.npz")
             values = {"setting": {"loss": setting.loss, **setting.parameters}, **result_values(result)}
             atomic.write(folder / RESULT_FILE, json.dumps(values, indent=2) + os.linesep)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -241,7 +241,7 @@ def describe(record: TrialRecord) -> str:
     return f"{_title(record):<11} {what:<24}"
 
 
-def parameters_text(parameters: Mapping[str, float]) -> str:
+def parameters_text(parameters: Mapping[str, Any]) -> str:
     """``s=1.2341 m=0.0456``."""
     return " ".join(f"{name}={value:.4f}" for name, value in parameters.items())
 

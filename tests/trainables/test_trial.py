@@ -13,20 +13,21 @@ import torch
 from trainables import trial as setting_module
 from trainables.candidate import Candidate
 from trainables.settings import Problem
-from trainables.training.loop import EpochResult, replicate_seeds
-from trainables.trial import SettingResult, run_setting
+from trainables.training.loop import EpochResult
+from trainables.training.replicate import replicate_seeds
+from trainables.trial import CandidateResult, run_candidate
 
 SETTING = Candidate("i-sce", {"s": 1.5, "m": 0.05})
 
 
-def finish(problem: Problem, checkpoints: Path | None = None) -> tuple[list[EpochResult], SettingResult]:
-    *epochs, result = run_setting(problem, SETTING, checkpoints=checkpoints)
-    assert isinstance(result, SettingResult)
+def finish(problem: Problem, checkpoints: Path | None = None) -> tuple[list[EpochResult], CandidateResult]:
+    *epochs, result = run_candidate(problem, SETTING, checkpoints=checkpoints)
+    assert isinstance(result, CandidateResult)
     assert all(isinstance(epoch, EpochResult) for epoch in epochs)
     return epochs, result  # type: ignore[return-value]
 
 
-def assert_same(one: SettingResult, other: SettingResult) -> None:
+def assert_same(one: CandidateResult, other: CandidateResult) -> None:
     assert one.objectives == other.objectives
     assert one.replicates == other.replicates
     np.testing.assert_array_equal(one.outcomes.clean, other.outcomes.clean)
@@ -51,10 +52,10 @@ def test_a_setting_is_trained_and_attacked(problem: Problem) -> None:
 
 
 def test_a_replicate_is_the_same_whichever_are_trained_beside_it(problem: Problem) -> None:
-    *epochs, later = run_setting(problem, SETTING, replicates=[1, 2])
+    *epochs, later = run_candidate(problem, SETTING, replicates=[1, 2])
     three = dataclasses.replace(problem, train=dataclasses.replace(problem.train, replicates=3))
     all_epochs, together = finish(three)
-    assert isinstance(later, SettingResult)
+    assert isinstance(later, CandidateResult)
     assert later.replicates == together.replicates[1:]
     assert later.outcomes.seeds == together.outcomes.seeds[1:]
     np.testing.assert_array_equal(later.outcomes.kept, together.outcomes.kept[1:])
@@ -66,7 +67,7 @@ def test_a_replicate_is_the_same_whichever_are_trained_beside_it(problem: Proble
 @pytest.mark.parametrize("stop_after", [1, 3])
 def test_a_stopped_setting_goes_on_to_the_same_result(problem: Problem, tmp_path: Path, stop_after: int) -> None:
     whole_epochs, whole = finish(problem)
-    generator = run_setting(problem, SETTING, checkpoints=tmp_path)
+    generator = run_candidate(problem, SETTING, checkpoints=tmp_path)
     for _ in range(stop_after):
         next(generator)
     generator.close()
@@ -92,24 +93,28 @@ def test_splits_that_are_there_are_not_loaded_again(problem: Problem, monkeypatc
     splits = setting_module.load_splits(problem.data)
     _, whole = finish(problem)
     monkeypatch.setattr(setting_module, "load_splits", None)
-    *_, result = run_setting(problem, SETTING, splits=splits)
-    assert isinstance(result, SettingResult)
+    *_, result = run_candidate(problem, SETTING, splits=splits)
+    assert isinstance(result, CandidateResult)
     assert_same(result, whole)
 
 
 PROGRAM = """
 import json, sys, torch
 torch.set_num_threads(1)
-from trainables.trial import run_setting
+from trainables.candidate import Candidate
+from trainables.losses.cross_entropy import CrossEntropy
+from trainables.models.lenet5 import LeNet5
 from trainables.settings import *
+from trainables.trial import run_candidate
 
 problem = Problem(
     data=DataSettings(train_size=200, validation_size=100, seed=3),
-    model="lenet5",
+    model=LeNet5(),
+    loss=CrossEntropy(),
     train=TrainSettings(epochs=3, batch_size=64, learning_rate=2e-3, schedule="cosine", replicates=2, seed=5),
     robustness=RobustnessSettings(attacks=(AttackSettings(name="pgd", steps=2),), images=20),
 )
-*_, result = run_setting(problem, Candidate("i-sce", {"s": 1.5, "m": 0.05}))
+*_, result = run_candidate(problem, Candidate("i-sce", {"s": 1.5, "m": 0.05}))
 heavy = [name for name in ("torch._dynamo", "ray", "optuna", "mlflow", "torchvision") if name in sys.modules]
 print(json.dumps({"replicates": result.replicates, "kept": result.outcomes.kept.tolist(), "heavy": heavy}))
 """
