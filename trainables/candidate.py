@@ -1,74 +1,164 @@
-"""What one trial trains: a loss and a value for each of its parameters."""
+"""A candidate: a loss, a defence and values of parameters, and what they make of a problem.
+
+A parameter's path is its bare name if it is the loss's own (``s``). Others are dotted: ``defence.epsilon``,
+``model.width``, ``train.learning_rate``, ``train.optimizer.weight_decay``.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
-from trainables.settings.checks import check_choice
-from trainables.settings.space import Range, Value
+from trainables.defences.none import NoDefence
+from trainables.registry import Component, Kind, make
+from trainables.settings import Problem
+from trainables.settings.checks import nearest
+from trainables.settings.space import Domain, Value
 
-LossName = Literal["i-sce", "cross-entropy"]
-
-
-@dataclass(frozen=True)
-class LossSpec:
-    """What a search must know of a loss: nothing outside this module and ``losses`` knows its parameters' names.
-
-    Args:
-        parameters: Legal limits of each parameter, in the order of the surfaces' axes.
-        reference: The setting that the loss's authors use; a search always tries it first.
-    """
-
-    parameters: Mapping[str, Range]
-    reference: Mapping[str, float]
-
-
-LOSSES: Final[Mapping[LossName, LossSpec]] = {
-    "cross-entropy": LossSpec({}, {}),
-    # Song et al. 2022, section 4.1: s in [1, 2], m in (0, 0.1]; they fix s = 1, m = 0.1 for their own experiments.
-    "i-sce": LossSpec(
-        parameters={"s": Range(low=1.0, high=2.0), "m": Range(low=0.0, high=0.1, low_exclusive=True)},
-        reference={"s": 1.0, "m": 0.1},
-    ),
-}
+# The seed is the unit's, and rungs and budgets count the same epochs for every candidate.
+_FIXED: Final = ("epochs", "seed", "replicates", "optimizer")
+_SEPARATOR: Final = "."
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A loss and a value for each of its parameters: what one trial trains.
+    """A point of the search space. ``resolve`` checks it.
 
-    Raises:
-        ValueError: A parameter is missing, unknown or outside its limits (a closed lower end is allowed here).
+    Args:
+        loss: The name of its loss.
+        parameters: Values by path; all others are the problem's.
+        defence: The name of its defence.
     """
 
-    loss: LossName
-    parameters: Mapping[str, Value]
-
-    def __post_init__(self) -> None:
-        check_choice("loss", self.loss, get_args(LossName))
-        limits = LOSSES[self.loss].parameters
-        for name, value in self.parameters.items():
-            if name not in limits:
-                raise ValueError(
-                    f"{name} must be a parameter of the loss {self.loss} ({', '.join(limits) or 'it has none'}), "
-                    f"got {name}={value}; remove it"
-                )
-            low, high = limits[name].low, limits[name].high
-            if not low <= value <= high:
-                raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {value:g}; choose a value in the range")
-        for name in limits:
-            if name not in self.parameters:
-                raise ValueError(f"{name} must be given for the loss {self.loss}, got nothing; add {name}=VALUE")
+    loss: str
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    defence: str = NoDefence.name
 
     def __str__(self) -> str:
-        values = ", ".join(f"{name}={value:.4g}" for name, value in self.parameters.items())
-        return f"{self.loss}({values})" if values else self.loss
+        values = ", ".join(f"{name}={_shown(value)}" for name, value in self.parameters.items())
+        defence = "" if self.defence == NoDefence.name else f" + {self.defence}"
+        return f"{self.loss}{defence}" + (f"({values})" if values else "")
 
 
-# What every sweep of a loss trains beside its search. For I-SCE: plain cross entropy on z, and on the normalised f;
-# without these two nobody can say whether (s, m) did anything.
-BASELINES: Final[Mapping[LossName, tuple[Candidate, ...]]] = {
-    "i-sce": (Candidate("cross-entropy", {}), Candidate("i-sce", {"s": 1.0, "m": 0.0})),
-}
+def candidate_of(problem: Problem, parameters: Mapping[str, Value]) -> Candidate:
+    """The candidate with the problem's own loss and defence, and these values."""
+    return Candidate(problem.loss.name, parameters, problem.defence.name)
+
+
+def parameters_of(problem: Problem) -> dict[str, Domain | None]:
+    """What a search over a problem may vary.
+
+    Returns:
+        By path, the loss's own parameters first: the declared domain, or None if every value of the right type is legal
+        that the component itself accepts.
+    """
+    found: dict[str, Domain | None] = {}
+    for prefix, component in _components(problem).items():
+        found |= {_path(prefix, name): component.domains.get(name) for name in component.parameters}
+    train = [item.name for item in dataclasses.fields(problem.train) if item.name not in _FIXED]
+    return found | dict.fromkeys(_path("train", name) for name in train)
+
+
+def values_of(problem: Problem) -> dict[str, Any]:
+    """The problem's own value of everything that a search may vary and that has one, by path."""
+    values = {
+        _path(prefix, name): value
+        for prefix, component in _components(problem).items()
+        for name, value in component.settings.items()
+    }
+    train = [item.name for item in dataclasses.fields(problem.train) if item.name not in _FIXED]
+    return values | {_path("train", name): getattr(problem.train, name) for name in train}
+
+
+def resolve(problem: Problem, candidate: Candidate) -> Problem:
+    """The problem with a candidate's loss, defence and values.
+
+    If the candidate's loss (or defence) is another than the problem's, it starts from that loss's own defaults.
+
+    Raises:
+        ValueError: There is no such loss, defence or parameter, or a value is not legal. The message starts with the
+            parameter's path.
+    """
+    changes: dict[str, Any] = {}
+    if candidate.loss != problem.loss.name:
+        changes["loss"] = _named("loss", candidate.loss)
+    if candidate.defence != problem.defence.name:
+        changes["defence"] = _named("defence", candidate.defence)
+    problem = replace(problem, **changes)
+    known = parameters_of(problem)
+    by_component: dict[str, dict[str, Value]] = {}
+    for path, value in candidate.parameters.items():
+        prefix, _, name = path.rpartition(_SEPARATOR)
+        component = _components(problem).get(prefix)
+        if path not in known and not (component and component.takes_anything):
+            raise ValueError(
+                f"{path} must be a parameter of {_owner(problem, prefix)}, got {value}; {nearest(path, [*known])}"
+            )
+        by_component.setdefault(prefix, {})[name] = value
+    for prefix, values in by_component.items():
+        try:
+            problem = _with_values(problem, prefix, values)
+        except ValueError as error:
+            raise ValueError(_path(prefix, str(error))) from None
+    return problem
+
+
+def baselines_of(problem: Problem) -> tuple[Candidate, ...]:
+    """The baselines of the problem's loss. They replace the loss, and leave everything else as in the problem."""
+    return tuple(
+        Candidate(baseline.loss, baseline.parameters, problem.defence.name) for baseline in problem.loss.baselines
+    )
+
+
+def baseline_at(baseline: Candidate, candidate: Candidate) -> Candidate:
+    """A baseline at a candidate's values of all that is not the loss's, so that a tuned method meets a tuned baseline.
+
+    Args:
+        baseline: One of ``baselines_of``.
+        candidate: Gives the defence, and values such as learning rate, width and radius of adversarial training.
+    """
+    others = {path: value for path, value in candidate.parameters.items() if _SEPARATOR in path}
+    return Candidate(baseline.loss, {**baseline.parameters, **others}, candidate.defence)
+
+
+def _components(problem: Problem) -> dict[str, Component]:
+    """The components whose settings a search may vary, by the prefix of their paths."""
+    return {
+        "": problem.loss,
+        "defence": problem.defence,
+        "model": problem.model,
+        "train.optimizer": problem.train.optimizer,
+    }
+
+
+def _with_values(problem: Problem, prefix: str, values: Mapping[str, Any]) -> Problem:
+    if prefix == "train":
+        return replace(problem, train=replace(problem.train, **values))
+    if prefix == "train.optimizer":
+        return replace(problem, train=replace(problem.train, optimizer=problem.train.optimizer.with_values(values)))
+    name = prefix or "loss"
+    return replace(problem, **{name: getattr(problem, name).with_values(values)})
+
+
+def _named(kind: Kind, name: str) -> Component:
+    try:
+        component: Component = make(kind, name)
+    except ValueError as error:
+        raise ValueError(f"{kind}.{error}") from None
+    return component
+
+
+def _owner(problem: Problem, prefix: str) -> str:
+    if prefix:
+        return "the problem"
+    return f"the loss {problem.loss.name} ({', '.join(problem.loss.parameters) or 'it has none'})"
+
+
+def _path(prefix: str, name: str) -> str:
+    return f"{prefix}{_SEPARATOR}{name}" if prefix else name
+
+
+def _shown(value: Value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -55,18 +55,28 @@ class Component:
     name: ClassVar[str]
     source: ClassVar[str] = ""
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Names the class by its import path, in every process that imports it; ``register`` renames the built-ins."""
+        super().__init_subclass__(**arguments)
+        cls.name = f"{cls.__module__}{_PATH}{cls.__qualname__}"
+
     def __post_init__(self) -> None:
         """Checks every field against its annotation and its domain.
 
         Raises:
             ValueError: A value is of another type, no legal choice, not finite or outside its limits.
         """
-        hints = get_type_hints(type(self))
-        legal = domains(self)
-        for item in dataclasses.fields(self):
-            _check_type(item.name, getattr(self, item.name), hints[item.name])
-            if item.name in legal:
-                check_value(item.name, getattr(self, item.name), legal[item.name])
+        check_fields(self)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, *_: Any) -> Any:
+        """How pydantic reads a component: from its name, or from a mapping of the name and the settings."""
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_plain_validator_function(
+            lambda document: parse(cls.kind, document),
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda component: component.to_document()),
+        )
 
     @property
     def title(self) -> str:
@@ -77,6 +87,16 @@ class Component:
     def settings(self) -> dict[str, Any]:
         """The fields by name, as a configuration gives them."""
         return {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of its settings."""
+        return tuple(self.settings)
+
+    @property
+    def takes_anything(self) -> bool:
+        """Whether settings of other names may be legal too, which the component finds out itself."""
+        return False
 
     @property
     def domains(self) -> dict[str, Domain]:
@@ -96,12 +116,12 @@ class Component:
         Raises:
             ValueError: There is no such field, or its value is not legal.
         """
-        known = list(self.settings)
+        known, hints = list(self.settings), get_type_hints(type(self))
         for name in values:
             if name not in known:
                 remedy = nearest(name, known) if known else "it has none"
                 raise ValueError(f"{name} must be a setting of {self.name}; {remedy}")
-        return dataclasses.replace(self, **values)
+        return dataclasses.replace(self, **{name: _typed(value, hints[name]) for name, value in values.items()})
 
     def to_document(self) -> dict[str, Any]:
         """As a configuration writes it: the name, then every field, as plain values."""
@@ -120,13 +140,19 @@ class External(Component):
     path: str
     arguments: Mapping[str, Value] = field(default_factory=dict)
 
+    # What the kind passes to ``call``. These arguments are no settings.
+    offered: ClassVar[tuple[str, ...]] = ()
+    # Of these, what a factory with ``**keywords`` gets too, although it does not name it.
+    essential: ClassVar[tuple[str, ...]] = ()
+
     def __post_init__(self) -> None:
         """Binds the arguments to the factory's signature.
 
         Raises:
             ValueError: The factory takes no such argument.
         """
-        known = keywords(load(self.path))
+        object.__setattr__(self, "name", self.path)
+        known = self._known()
         for name in self.arguments:
             if known is not None and name not in known:
                 remedy = nearest(name, known) if known else "it has none"
@@ -135,6 +161,14 @@ class External(Component):
     @property
     def settings(self) -> dict[str, Any]:
         return dict(self.arguments)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*(self._known() or ()), *self.arguments]))
+
+    @property
+    def takes_anything(self) -> bool:
+        return self._known() is None
 
     def with_values(self, values: Mapping[str, Value]) -> Self:
         return dataclasses.replace(self, arguments={**self.arguments, **values})
@@ -149,9 +183,15 @@ class External(Component):
             context: What the kind offers, for example ``num_classes`` for a model.
         """
         factory = load(self.path)
-        known = keywords(factory)
-        offered = {name: value for name, value in context.items() if known is None or name in known}
+        named = keywords(factory)
+        passed = named if named is not None else [*_named(factory), *self.essential]
+        offered = {name: value for name, value in context.items() if name in passed}
         return factory(**{**offered, **self.arguments})
+
+    def _known(self) -> list[str] | None:
+        """The names of the factory's settings; None if it takes any."""
+        known = keywords(load(self.path))
+        return known if known is None else [name for name in known if name not in self.offered]
 
 
 # What wraps a factory of the user's own, by kind: registered beside the kind's base class.
@@ -197,7 +237,6 @@ def find(kind: Kind, name: str) -> type[Component]:
         if isinstance(factory, type) and issubclass(factory, Component):
             if factory.kind != kind:
                 raise ValueError(f"name must be a {kind}, got {name}, which is a {factory.kind}; give another")
-            factory.name = name
             return factory
         importlib.import_module(f"trainables.{PACKAGES[kind]}")
         return _EXTERNALS[kind]
@@ -206,7 +245,29 @@ def find(kind: Kind, name: str) -> type[Component]:
     return _REGISTERED[kind, name]
 
 
-def make(kind: Kind, name: str, settings: Mapping[str, Any] | None = None) -> Component:
+def parse(kind: Kind, document: Any) -> Any:
+    """A component as a configuration writes it: a name, or a mapping of the name and the settings.
+
+    Args:
+        kind: Its kind.
+        document: The name, the mapping, or a component already made.
+
+    Raises:
+        ValueError: It is neither, or as for ``make``.
+    """
+    if isinstance(document, Component) and document.kind == kind:
+        return document
+    if isinstance(document, str):
+        return make(kind, document)
+    if not isinstance(document, Mapping) or not isinstance(document.get("name"), str):
+        example = names(kind)[0]
+        raise ValueError(
+            f"name must be given, got {document}; write {example}, or {{name: {example}}} with its settings"
+        )
+    return make(kind, document["name"], {key: value for key, value in document.items() if key != "name"})
+
+
+def make(kind: Kind, name: str, settings: Mapping[str, Any] | None = None) -> Any:
     """A component with its settings.
 
     Args:
@@ -258,9 +319,29 @@ def load(path: str) -> Any:
 def keywords(factory: Callable[..., Any]) -> list[str] | None:
     """The names of a callable's keyword arguments; None where it takes any."""
     parameters = inspect.signature(factory).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    return [parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY]
+    return None if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters) else _named(factory)
+
+
+def _named(factory: Callable[..., Any]) -> list[str]:
+    parameters = inspect.signature(factory).parameters.values()
+    return [
+        parameter.name
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+
+
+def check_fields(settings: Any) -> None:
+    """Checks every field of a dataclass against its annotation and its domain.
+
+    Raises:
+        ValueError: A value is of another type, no legal choice, not finite or outside its limits.
+    """
+    hints, legal = get_type_hints(type(settings)), domains(settings)
+    for item in dataclasses.fields(settings):
+        _check_type(item.name, getattr(settings, item.name), hints[item.name])
+        if item.name in legal:
+            check_value(item.name, getattr(settings, item.name), legal[item.name])
 
 
 def check_value(name: str, value: Value, domain: Domain) -> None:

@@ -1,4 +1,4 @@
-"""One trial without any search around it: train a setting, resume it, attack it."""
+"""One trial without any search around it: train a candidate, resume it, attack it."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 
 import torch
 
-from trainables.candidate import Candidate
+from trainables.candidate import Candidate, resolve
 from trainables.data.splits import Split, load_splits
-from trainables.losses import loss_function
 from trainables.robustness.evaluate import Outcomes, evaluate
 from trainables.settings import Problem, RobustnessSettings, Rungs
 from trainables.training.checkpoint import claim, load_latest, save
-from trainables.training.loop import EpochResult, Replicate, epoch_result, make_replicates, train
+from trainables.training.loop import EpochResult, epoch_result, train
+from trainables.training.replicate import Replicate, make_replicates
 
 
 @dataclass(frozen=True)
-class SettingResult:
-    """What a trained and attacked setting is worth.
+class CandidateResult:
+    """What the training and the attacks of a candidate gave.
 
     Args:
         outcomes: Per image: label kept?
         objectives: ``clean_accuracy`` and ``robust_accuracy``, means over the replicates, in [0, 1].
-        replicates: One mapping a replicate: ``seed``, the objectives, the last epoch's losses, and the accuracy under
+        replicates: One mapping per replicate: ``seed``, the objectives, the last epoch's losses, and the accuracy under
             each attack and view in ``attack_accuracy``.
         train_seconds: Wall time of all epochs, those before an interruption included.
         attack_seconds: Wall time of the robust evaluation.
@@ -39,9 +39,9 @@ class SettingResult:
     attack_seconds: float
 
 
-def run_setting(
+def run_candidate(
     problem: Problem,
-    setting: Candidate,
+    candidate: Candidate,
     *,
     replicates: Sequence[int] | None = None,
     device: torch.device | str = "cpu",
@@ -50,55 +50,59 @@ def run_setting(
     rungs: Rungs | None = None,
     splits: Mapping[str, Split] | None = None,
     progress: Callable[[float, int], None] | None = None,
-) -> Iterator[EpochResult | SettingResult]:
-    """Trains a setting to the end, from its latest checkpoint if there is one, and attacks it.
+) -> Iterator[EpochResult | CandidateResult]:
+    """Trains a candidate to the end, from its latest checkpoint if there is one, and attacks it.
 
     Args:
         problem: Data, model, training and attacks.
-        setting: The loss and its parameters.
-        replicates: Which replicates, counted from 0; the problem's own where it is None.
+        candidate: Loss, defence and values of parameters.
+        replicates: Which replicates, counted from 0; None for the problem's own.
         device: Where everything runs.
-        checkpoints: Folder of the setting's checkpoints, one saved an epoch; None to save none.
-        owner: Who claims that folder; a later owner has a higher number.
+        checkpoints: Folder of the candidate's checkpoints, one saved per epoch; None to save none.
+        owner: The owner that claims the folder; a later owner has a higher number.
         rungs: Where the robustness is estimated during the training.
         splits: ``train`` and ``validation`` if they are loaded already.
-        progress: Called with runs of an attack that are done, and their total.
+        progress: Called with the number of finished runs of an attack and their total.
 
     Yields:
-        An ``EpochResult`` an epoch, then one ``SettingResult``. A resumed training first yields the epochs that its
-        checkpoint holds: whoever was told of them may have died before it could write them down.
+        An ``EpochResult`` per epoch, then one ``CandidateResult``. A resumed training first yields the epochs that its
+        checkpoint holds: the process that received them before may have died before it could record them.
 
     Raises:
         NonFiniteLoss: The training diverged.
-        DataMissing: The data set is not there.
-        ValueError: The checkpoints are those of another problem.
+        DataMissing: The data set is missing.
+        ValueError: The candidate is not legal, or the checkpoints are those of another problem.
         Superseded: A later owner has claimed the folder of the checkpoints.
     """
+    problem = resolve(problem, candidate)
     splits = splits or load_splits(problem.data, device)
-    models = make_replicates(problem, splits, replicates)
+    trained = make_replicates(problem, splits, replicates)
     if checkpoints:
         claim(checkpoints, owner)
-        for epoch in range(load_latest(checkpoints, models)):
-            yield epoch_result(models, epoch + 1)
-    for result in train(models, loss_function(setting), splits, problem.train, augment=problem.data.augment):
+        for epoch in range(load_latest(checkpoints, trained)):
+            yield epoch_result(trained, epoch + 1)
+    for result in train(trained, splits, problem):
         if rungs is not None and result.epoch in rungs.epochs:
-            estimate_robustness(models, splits["validation"], rungs.robustness)
+            estimate_robustness(trained, splits["validation"], rungs.robustness)
         if checkpoints:
-            save(checkpoints, models, result.epoch, owner)
-        yield epoch_result(models, result.epoch)
+            save(checkpoints, trained, result.epoch, owner)
+        yield epoch_result(trained, result.epoch)
 
     start = time.perf_counter()
     outcomes = evaluate(
-        [replicate.model for replicate in models],
+        [replicate.predictor for replicate in trained],
         splits["validation"],
         problem.robustness,
-        [replicate.seed for replicate in models],
+        [replicate.seed for replicate in trained],
         progress,
     )
-    attack_seconds = time.perf_counter() - start
+    yield _result(trained, outcomes, time.perf_counter() - start)
+
+
+def _result(trained: Sequence[Replicate], outcomes: Outcomes, attack_seconds: float) -> CandidateResult:
     clean, robust = outcomes.clean_accuracy(), outcomes.robust_accuracy()
     attacks = outcomes.attack_accuracy()
-    yield SettingResult(
+    return CandidateResult(
         outcomes=outcomes,
         objectives={"clean_accuracy": float(clean.mean()), "robust_accuracy": float(robust.mean())},
         replicates=[
@@ -110,9 +114,9 @@ def run_setting(
                 "validation_loss": replicate.history[-1].validation_loss,
                 "attack_accuracy": {name: float(accuracy[r]) for name, accuracy in attacks.items()},
             }
-            for r, replicate in enumerate(models)
+            for r, replicate in enumerate(trained)
         ],
-        train_seconds=sum(epoch.seconds for replicate in models for epoch in replicate.history),
+        train_seconds=sum(epoch.seconds for replicate in trained for epoch in replicate.history),
         attack_seconds=attack_seconds,
     )
 
@@ -120,8 +124,8 @@ def run_setting(
 def estimate_robustness(replicates: Sequence[Replicate], validation: Split, settings: RobustnessSettings) -> None:
     """Writes the robust accuracy under a cheap attack into the last epoch of each replicate's history."""
     start = time.perf_counter()
-    models = [replicate.model for replicate in replicates]
-    robust = evaluate(models, validation, settings, [replicate.seed for replicate in replicates]).robust_accuracy()
+    predictors = [replicate.predictor for replicate in replicates]
+    robust = evaluate(predictors, validation, settings, [replicate.seed for replicate in replicates]).robust_accuracy()
     seconds = (time.perf_counter() - start) / len(replicates)
     for replicate, estimate in zip(replicates, robust.tolist(), strict=True):
         last = replicate.history[-1]

@@ -5,35 +5,41 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from search.config.schema import SweepConfig
+from search.config.space import canonical
+
+# Keys of ``data`` that the manifest tells better.
+_SPLIT: Final = ("root", "train_size", "validation_size", "test_size")
 
 
 def problem_settings(config: SweepConfig, data: Mapping[str, Any]) -> dict[str, Any]:
     """The settings by their paths in the configuration, and the data set's contents.
 
-    Where the files lie, how the search goes and what it seeks are left out: they change no trial's numbers. The split
-    is told by its sizes, for a size that is left out depends on the data set.
+    Where the files lie, how the search goes, what it seeks and what it varies are left out. The split is described by
+    its sizes, for a size that is left out depends on the data set.
 
     Args:
         config: The sweep.
-        data: What the manifest says of the data set.
+        data: The manifest's entry of the data set.
     """
-    settings: dict[str, Any] = {
-        "data.name": config.data.name,
+    document = config.to_document()
+    document["data"] = {name: value for name, value in document["data"].items() if name not in _SPLIT}
+    settings = {
         "data.sha256": data["sha256"],
         **{f"data.{name}_size": size for name, size in sorted(data["sizes"].items())},
-        "data.seed": config.data.seed,
-        "data.augment": config.data.augment,
-        "model": config.model,
-        "loss.name": config.loss.name,
     }
-    for section in ("train", "robustness"):
-        settings |= {f"{section}.{name}": value for name, value in asdict(getattr(config, section)).items()}
-    loaded: dict[str, Any] = json.loads(_canonical(settings))  # tuples and lists are the same
-    return loaded
+    for section in ("data", "model", "loss", "defence", "train", "robustness"):
+        settings |= _flat(section, document[section])
+    searched = config.domains
+    return {path: value for path, value in settings.items() if canonical(path) not in searched}
+
+
+def _flat(path: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {path: value}
+    return {key: inner for name, item in value.items() for key, inner in _flat(f"{path}.{name}", item).items()}
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
@@ -51,4 +57,4 @@ def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str 
 
 
 def _canonical(settings: Mapping[str, Any]) -> str:
-    return json.dumps(settings, sort_keys=True, separators=(",", ":"), default=dict)
+    return json.dumps(settings, sort_keys=True, separators=(",", ":"))

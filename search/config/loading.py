@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from search.config.schema import SweepConfig
+from search.config.space import completed
 from search.config.urls import without_passwords
 from search.errors import UserError
 from trainables.settings import nearest
@@ -90,7 +91,7 @@ def parse(document: Mapping[str, Any]) -> SweepConfig:
     """
     try:
         # As JSON, because strict validation takes a list for a tuple and a mapping for a dataclass only there.
-        return SweepConfig.model_validate_json(json.dumps(document, default=str))
+        return SweepConfig.model_validate_json(json.dumps(completed(document), default=str))
     except ValidationError as error:
         raise UserError(_one_line(error)) from None
 

@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from search.config.objectives import ACCURACIES, Constraint, directions
-from search.config.space import check_domain
-from trainables.candidate import LOSSES, Candidate
+from search.config.space import LOSS_PREFIX, canonical, check_domain, typed
+from trainables.candidate import candidate_of, resolve, values_of
 from trainables.settings import AUDITED_IMAGES, nearest
 from trainables.settings.space import Choices
 
@@ -49,16 +49,27 @@ def _check_name(name: str) -> None:
 
 
 def _check_space(config: SweepConfig) -> None:
-    legal = LOSSES[config.loss.name].parameters
-    if not legal:
+    if not config.space:
         raise ValueError(
-            f"loss.name must be a loss with parameters to search, got {config.loss.name}; "
-            f"{nearest(config.loss.name, [name for name, spec in LOSSES.items() if spec.parameters])}"
+            f"space must name a parameter to search, got none (the loss {config.loss.name} declares none); write for "
+            "example train.learning_rate: {low: 0.001, high: 0.01, log: true}"
         )
-    for name, domain in config.domains.items():
-        if name not in legal:
-            raise ValueError(f"space.{name} must be a parameter of {config.loss.name}; {nearest(name, list(legal))}")
-        check_domain(name, domain, legal[name])
+    problem, legal, values = config.problem, config.legal, values_of(config.problem)
+    names = [canonical(name) for name in config.space]
+    for name, domain in zip(names, config.space.values(), strict=True):
+        if names.count(name) > 1:
+            raise ValueError(f"space.{name} must stand once, got {name} and {LOSS_PREFIX}{name}; remove one")
+        try:
+            domain = typed(domain, values.get(name))
+            ends = domain.choices if isinstance(domain, Choices) else (domain.low, domain.high)
+            tried = [resolve(problem, candidate_of(problem, {name: domain.cast(end)})) for end in ends]
+        except ValueError as error:
+            tried = []
+            if name not in legal or legal[name] is None:
+                separator = "" if str(error).startswith(name) else f"{name}."
+                raise ValueError(f"space.{separator}{error}") from None
+        check_domain(name, domain, legal.get(name), values.get(name))
+        assert tried, f"{name} is in its limits and was refused"
 
 
 def _check_objectives(config: SweepConfig) -> None:
@@ -85,13 +96,18 @@ def _check_objectives(config: SweepConfig) -> None:
 
 
 def _check_enqueued(config: SweepConfig) -> None:
-    for position, parameters in enumerate(config.search.enqueue):
+    for position, parameters in enumerate(config.enqueued):
         path = f"search.enqueue[{position}]"
         try:
-            Candidate(config.loss.name, parameters)
+            resolve(config.problem, candidate_of(config.problem, parameters))
         except ValueError as error:
             raise ValueError(f"{path}.{error}") from None
+        for name in config.domains:
+            if name not in parameters:
+                raise ValueError(f"{path}.{name} must be given, got nothing; add {name}: VALUE")
         for name, value in parameters.items():
+            if name not in config.domains:
+                raise ValueError(f"{path}.{name} must be in the space; {nearest(name, list(config.domains))}")
             if not config.domains[name].contains(value):
                 raise ValueError(
                     f"{path}.{name} must lie in the space {config.domains[name]}, got {value}; "
@@ -150,7 +166,7 @@ def _check_grid(config: SweepConfig) -> None:
             f"search.grid must give at least 2 points for each of {', '.join(ranges)}, got {search.grid}; "
             f"write {{{example}}}"
         )
-    size = len(config.fixed_settings)
+    size = len(config.fixed_settings) * config.train.replicates
     if search.trials not in (None, size):
         raise ValueError(
             f"search.trials must be {size} for this grid (its points and the enqueued settings), "

@@ -7,6 +7,7 @@ between sections is in ``rules``, reading and writing files in ``loading``.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from io import StringIO
 from typing import Any, Literal, Self
@@ -17,18 +18,24 @@ from ruamel.yaml import YAML
 from search.config import rules
 from search.config.objectives import ACCURACIES, Constraint, Direction
 from search.config.rungs import rungs_of
-from search.config.space import SpaceDomain, canonical, grid_points
+from search.config.space import SpaceDomain, canonical, grid_points, typed
 from search.config.urls import without_password
-from trainables.candidate import BASELINES, LOSSES, Candidate, LossName
-from trainables.settings import (
-    AttackSettings,
-    DataSettings,
-    ModelName,
-    Problem,
-    RobustnessSettings,
-    Rungs,
-    TrainSettings,
+from trainables.candidate import (
+    Candidate,
+    baseline_at,
+    baselines_of,
+    candidate_of,
+    parameters_of,
+    resolve,
+    values_of,
 )
+from trainables.defences import Defence
+from trainables.defences.none import NoDefence
+from trainables.losses import Loss
+from trainables.losses.i_sce import ISCE
+from trainables.models import Model
+from trainables.models.lenet5 import LeNet5
+from trainables.settings import AttackSettings, DataSettings, Problem, RobustnessSettings, Rungs, TrainSettings
 from trainables.settings.space import Domain, Value
 
 SamplerName = Literal["tpe", "nsga2", "nsga3", "gp", "qmc", "random", "grid"]
@@ -40,12 +47,6 @@ def _maximize_accuracies() -> dict[str, Direction]:
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class LossConfig(_Section):
-    """The loss whose parameters the search explores."""
-
-    name: LossName = "i-sce"
 
 
 class PlateauConfig(_Section):
@@ -193,8 +194,9 @@ class SweepConfig(_Section):
 
     name: str
     data: DataSettings = Field(default_factory=DataSettings)
-    model: ModelName = "lenet5"
-    loss: LossConfig = Field(default_factory=LossConfig)
+    model: Model = Field(default_factory=LeNet5)
+    loss: Loss = Field(default_factory=ISCE)
+    defence: Defence = Field(default_factory=NoDefence)
     train: TrainSettings = Field(default_factory=TrainSettings)
     space: dict[str, SpaceDomain] = Field(default_factory=dict)
     objectives: dict[str, Direction] = Field(default_factory=_maximize_accuracies)
@@ -214,7 +216,14 @@ class SweepConfig(_Section):
     @property
     def problem(self) -> Problem:
         """What all trials share."""
-        return Problem(data=self.data, model=self.model, train=self.train, robustness=self.robustness)
+        return Problem(
+            data=self.data,
+            model=self.model,
+            loss=self.loss,
+            defence=self.defence,
+            train=self.train,
+            robustness=self.robustness,
+        )
 
     @property
     def rungs(self) -> Rungs | None:
@@ -248,23 +257,33 @@ class SweepConfig(_Section):
 
     @property
     def domains(self) -> dict[str, Domain]:
-        """Where the search looks for each parameter: the loss's own first, by default in all of its limits."""
-        given = {canonical(name): domain for name, domain in self.space.items()}
-        declared = LOSSES[self.loss.name].parameters
-        return {name: given.get(name, domain) for name, domain in declared.items()} | given
+        """Where the search looks for each parameter, the loss's declared ones first."""
+        values = values_of(self.problem)
+        return {canonical(name): typed(domain, values.get(canonical(name))) for name, domain in self.space.items()}
+
+    @property
+    def legal(self) -> dict[str, Domain | None]:
+        """What a space may name: each parameter with its component's limits, if it declares any."""
+        return parameters_of(self.problem)
 
     @property
     def baselines(self) -> tuple[Candidate, ...]:
         """The reference settings B0, B1, ... that are trained beside the search."""
-        return BASELINES[self.loss.name]
+        return baselines_of(self.problem)
+
+    def baselines_for(self, candidate: Candidate) -> tuple[Candidate, ...]:
+        """The baselines that a setting is compared with: they share its values of all but the loss's parameters."""
+        return tuple(baseline_at(baseline, candidate) for baseline in self.baselines)
 
     @property
     def fixed_settings(self) -> list[dict[str, Value]]:
         """Settings whose values no sampler chooses, in order: the authors' own, the enqueued, the grid's points."""
         domains = self.domains
-        reference: dict[str, Value] = dict(LOSSES[self.loss.name].reference)
-        settings = [reference] if all(domains[name].contains(value) for name, value in reference.items()) else []
-        settings += [{name: setting[name] for name in domains} for setting in self.search.enqueue]
+        values = values_of(self.problem) | self.loss.reference
+        reference = {name: values[name] for name in domains if name in values}
+        usual = reference.keys() == domains.keys() and all(domains[name].contains(reference[name]) for name in domains)
+        settings = [reference] if usual else []
+        settings += [{name: setting[name] for name in domains} for setting in self.enqueued]
         if self.search.sampler == "grid":
             settings += grid_points(domains, self.search.grid)
         distinct: list[dict[str, Value]] = []
@@ -273,10 +292,37 @@ class SweepConfig(_Section):
                 distinct.append(setting)
         return distinct
 
+    def candidate(self, parameters: Mapping[str, Value]) -> Candidate:
+        """The setting with these values, by any of the parameters' names.
+
+        Raises:
+            ValueError: A parameter of the space is missing, another is unknown, or a value is not legal.
+        """
+        domains = self.domains
+        values = {canonical(name): value for name, value in parameters.items()}
+        for name in domains:
+            if name not in values:
+                raise ValueError(f"{name} must be given, got nothing; add {name}=VALUE")
+        values = {name: domains[name].cast(value) if name in domains else value for name, value in values.items()}
+        candidate = candidate_of(self.problem, values)
+        resolve(self.problem, candidate)
+        return candidate
+
+    @property
+    def enqueued(self) -> list[dict[str, Value]]:
+        """``search.enqueue`` by the parameters' canonical names, each value of its parameter's type."""
+        domains = self.domains
+        settings = [{canonical(name): value for name, value in setting.items()} for setting in self.search.enqueue]
+        return [
+            {name: domains[name].cast(value) if name in domains else value for name, value in setting.items()}
+            for setting in settings
+        ]
+
     @property
     def budget(self) -> int:
-        """Settings to finish, baselines not counted."""
-        return self.search.trials if self.search.trials is not None else len(self.fixed_settings)
+        """Units (a setting trained with one seed) to finish, baselines not counted."""
+        trials = self.search.trials
+        return trials if trials is not None else len(self.fixed_settings) * self.train.replicates
 
     def to_yaml(self) -> str:
         """The resolved configuration; ``load`` reads it back to an equal one, but for passwords in its URLs.
@@ -298,10 +344,12 @@ class SweepConfig(_Section):
     def to_document(self) -> dict[str, Any]:
         """The resolved configuration as plain values; ``parse`` reads it back to an equal one."""
         document = self.model_dump(mode="json")
-        attacks = document["robustness"]["attacks"]
-        # What an attack does not have is None, and would only be noise.
+        # A value that is written would be fixed when it is read back.
+        document["loss"] = {name: value for name, value in document["loss"].items() if name not in self.domains}
+        # None of an attack's settings has None for a value: it stands for a default.
         document["robustness"]["attacks"] = [
-            {name: value for name, value in attack.items() if value is not None} for attack in attacks
+            {name: value for name, value in attack.items() if value is not None}
+            for attack in document["robustness"]["attacks"]
         ]
         return document
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 from pydantic import PlainSerializer, PlainValidator
 
+from trainables.losses.i_sce import ISCE
+from trainables.registry import parse
 from trainables.settings import nearest
 from trainables.settings.space import Choices, Domain, Range, Value
 
@@ -60,6 +63,40 @@ def _choices(values: Any) -> Choices:
         raise ValueError(f".{error}") from None
 
 
+def completed(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A configuration's document whose space names everything that is searched.
+
+    The loss's declared parameters are searched unless ``loss`` fixes them. Mistakes are left for the validation.
+    """
+    loss, space = document.get("loss", ISCE.name), document.get("space", {})
+    try:
+        declared = parse("loss", loss).domains
+    except ValueError:
+        return document
+    if not isinstance(space, Mapping):
+        return document
+    fixed = set(loss) if isinstance(loss, Mapping) else set()
+    given = {canonical(str(name)): (name, domain) for name, domain in space.items()}
+    first = [given.get(name, (name, domain_document(domain))) for name, domain in declared.items() if name not in fixed]
+    return {**document, "space": {**dict(first), **space}}
+
+
+def typed(domain: Domain, value: Any) -> Domain:
+    """A domain of the type that its parameter has.
+
+    Args:
+        domain: As it was written: ``{low: 1, high: 4}`` may be one of whole numbers or of any.
+        value: The parameter's present value, which tells its type; None if there is none.
+
+    Raises:
+        ValueError: Whole numbers are needed and an end is none. The message begins with the end's name.
+    """
+    if isinstance(domain, Range):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return replace(domain, integer=True) if whole else domain
+    return Choices(choices=tuple(map(float, domain.choices))) if isinstance(value, float) else domain
+
+
 def domain_document(domain: Domain) -> dict[str, Any]:
     """A domain as a configuration writes it."""
     if isinstance(domain, Choices):
@@ -71,16 +108,17 @@ def domain_document(domain: Domain) -> dict[str, Any]:
 SpaceDomain = Annotated[Domain, PlainValidator(parse_domain), PlainSerializer(domain_document)]
 
 
-def check_domain(name: str, domain: Domain, legal: Domain | None) -> None:
-    """Asserts that a search may try nothing illegal.
+def check_domain(name: str, domain: Domain, legal: Domain | None, value: Any) -> None:
+    """Asserts that a search tries nothing that is not legal.
 
     Args:
         name: The parameter's.
         domain: Where the search looks.
         legal: The component's own limits; None where it declares none.
+        value: The parameter's present value; None if there is none.
 
     Raises:
-        ValueError: The domain reaches beyond the limits.
+        ValueError: The domain is of another kind than the parameter, or reaches beyond the limits.
     """
     path = f"space.{name}"
     if isinstance(domain, Choices):
@@ -88,8 +126,8 @@ def check_domain(name: str, domain: Domain, legal: Domain | None) -> None:
             if legal is not None and not legal.contains(choice):
                 raise ValueError(f"{path}.choices must lie in {legal}, got {choice}; remove it")
         return
-    if isinstance(legal, Choices):
-        raise ValueError(f"{path} must be choices out of {legal}, got {domain}; write {{choices: [...]}}")
+    if isinstance(legal, Choices) or isinstance(value, str | bool):
+        raise ValueError(f"{path} must be choices, got {domain}; write {{choices: [...]}}")
     if legal is None:
         return
     if domain.low < legal.low or domain.high > legal.high:

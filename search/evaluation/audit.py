@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from trainables.audit import Audit, Claim, Profile, Verdict
     from trainables.robustness.evaluate import Outcomes
     from trainables.settings import RobustnessSettings
-    from trainables.training.loop import Replicate
+    from trainables.training.replicate import Replicate
 
 AUDIT_FILE: Final = "audit.json"
 PAGE_FILE: Final = "audit.html"
@@ -278,7 +278,7 @@ def _run(
         with _AuditProgress(console, where) as progress:
             try:
                 result = audit(
-                    replicate.model,
+                    replicate.predictor,
                     images,
                     labels,
                     claims_of(outcomes, r, checkpoint.config.robustness) if outcomes else (),
@@ -287,7 +287,7 @@ def _run(
                     profile=profile,
                     seed=attack_seed(asked.seed, f"audit/{replicate.seed}"),
                     batch_size=config.robustness.batch_size,
-                    surrogate=replicates[r - 1].model if len(replicates) > 1 else surrogate,
+                    surrogate=replicates[r - 1].predictor if len(replicates) > 1 else surrogate,
                     progress=progress.report,
                 )
             except ValueError as error:
@@ -369,7 +369,7 @@ def _surrogate(
     if len(replicates) > 1 or checkpoint.number is None or checkpoint.number == SURROGATE or not baseline.is_dir():
         return None
     try:
-        return load_trained(baseline, config.problem, splits)[0].model
+        return load_trained(baseline, config.problem, splits)[0].predictor
     except ValueError:  # not trained yet
         return None
 

@@ -115,7 +115,7 @@ def evaluate_checkpoint(
     with AttackProgress(console, attack_names(robustness, len(replicates))) as progress:
         try:
             outcomes = evaluate(
-                [replicate.model for replicate in replicates],
+                [replicate.predictor for replicate in replicates],
                 splits[split],
                 robustness,
                 [replicate.seed for replicate in replicates],

@@ -10,6 +10,7 @@ from typing import Final
 
 from rich.console import Console
 
+from search.config.loading import parse_value
 from search.config.schema import SweepConfig, available_cpus
 from search.errors import UserError
 from search.results.metrics import epoch_metrics, measured, result_values
@@ -17,7 +18,7 @@ from search.results.text import value_text
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import relative
 from trainables import files as atomic
-from trainables.candidate import LOSSES, Candidate
+from trainables.candidate import Candidate
 
 TRAIN_FILE: Final = "train.yaml"
 RESULT_FILE: Final = "result.json"
@@ -31,16 +32,16 @@ def parse_parameters(config: SweepConfig, parameters: Sequence[str]) -> Candidat
     """
     values = {}
     for parameter in parameters:
-        name, _, text = parameter.partition("=")
-        try:
-            values[name] = float(text)
-        except ValueError:
+        name, separator, text = parameter.partition("=")
+        value = parse_value("--param", text)
+        if not separator or not isinstance(value, int | float | str | bool):
             raise UserError(
-                f"--param must be NAME=NUMBER, got {parameter}; write for example --param "
-                f"{next(iter(LOSSES[config.loss.name].parameters), 's')}=1.0"
-            ) from None
+                f"--param must be NAME=VALUE, got {parameter}; "
+                f"write for example --param {next(iter(config.domains))}=1.0"
+            )
+        values[name] = value
     try:
-        return Candidate(config.loss.name, values)
+        return config.candidate(values)
     except ValueError as error:
         raise UserError(f"--param {error}") from None
 
@@ -68,15 +69,15 @@ def train_setting(
 
     import torch
 
-    from trainables.trial import SettingResult, run_setting
+    from trainables.trial import CandidateResult, run_candidate
 
     torch.set_num_threads(min(config.resources.cpus_per_trial, available_cpus()))
     device = torch.device("cuda" if config.resources.gpus_per_trial > 0 and torch.cuda.is_available() else "cpu")
     folder.mkdir(parents=True, exist_ok=True)
     atomic.write(folder / TRAIN_FILE, config.to_yaml())
     console.print(f"{setting} on {config.data.name}, {config.model}, {device}", highlight=False)
-    for result in run_setting(config.problem, setting, device=device, checkpoints=folder):
-        if isinstance(result, SettingResult):
+    for result in run_candidate(config.problem, setting, device=device, checkpoints=folder):
+        if isinstance(result, CandidateResult):
             result.outcomes.save(folder / "outcomes.npz")
             values = {"setting": {"loss": setting.loss, **setting.parameters}, **result_values(result)}
             atomic.write(folder / RESULT_FILE, json.dumps(values, indent=2) + os.linesep)

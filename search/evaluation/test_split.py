@@ -171,7 +171,7 @@ def _evaluate(
         names = attack_names(robustness, len(replicates))
         with AttackProgress(console, [f"{count}{name}" for name in names], lines=False) as progress:
             outcomes = evaluate(
-                [replicate.model for replicate in replicates],
+                [replicate.predictor for replicate in replicates],
                 opened.split,
                 robustness,
                 part.record.seeds,

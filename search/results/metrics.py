@@ -14,7 +14,7 @@ from search.study.halving import Halving
 if TYPE_CHECKING:  # torch stays out of the driver
     from search.config.schema import SweepConfig
     from trainables.training.loop import EpochResult
-    from trainables.trial import SettingResult
+    from trainables.trial import CandidateResult
 
 
 AUDIT: Final = "audit"  # of a result: what an audit of the trial said, as ``Ledger.audited`` takes it
@@ -69,7 +69,7 @@ def make_halving(config: SweepConfig) -> Halving | None:
     return Halving(rung_objectives(config.objectives), config.rungs.epochs, factor)
 
 
-def result_values(result: SettingResult) -> dict[str, Any]:
+def result_values(result: CandidateResult) -> dict[str, Any]:
     """A finished setting as plain values: what can be an objective (means, and by replicate), seeds, image counts.
 
     ``accuracies`` are those under each attack and at further radii; ``objectives`` everything else that can be sought.

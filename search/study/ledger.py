@@ -768,7 +768,7 @@ class Ledger:
                 name: trial.suggest_float(name, distribution.low, distribution.high)
                 for name, distribution in self._distributions.items()
             }
-            setting = Candidate(self._config.loss.name, parameters)
+            setting = self._config.candidate(parameters)
             self._give_setting(trials, trial._trial_id, setting)
         return Task(str(number), setting)
 
@@ -850,7 +850,7 @@ class Ledger:
         record = TrialRecord(
             number=number,
             loss=setting.loss,
-            parameters=dict(setting.parameters),
+            parameters=dict(setting.parameters),  # type: ignore[arg-type]  # numbers alone so far
             state=_STATES[trial.state],  # type: ignore[arg-type]
             objectives={name: float(values[name]) for name in self._objectives} if complete else {},
             constraints=self._excesses(values) if complete else {},

@@ -23,7 +23,7 @@ from trainables.settings import Problem, Rungs
 if TYPE_CHECKING:
     from trainables.data.splits import Split
     from trainables.training.loop import EpochResult
-    from trainables.trial import SettingResult
+    from trainables.trial import CandidateResult
 
 # Keys of a trial's configuration and of its results; epochs and results are JSON, because Tune flattens mappings.
 NUMBER, SETTING, REPLICATES = "number", "setting", "replicates"
@@ -81,11 +81,11 @@ class SettingTrial(tune.Trainable):
 
     def _step(self) -> dict[str, Any]:
         from trainables.training.loop import NonFiniteLoss
-        from trainables.trial import SettingResult
+        from trainables.trial import CandidateResult
 
         try:
             result = next(self._results)
-            if isinstance(result, SettingResult):
+            if isinstance(result, CandidateResult):
                 return {RESULT: json.dumps(self._finished(result)), _DONE: True}
             return {EPOCH: json.dumps(epoch_metrics(result))}
         except Halted as halted:
@@ -106,12 +106,12 @@ class SettingTrial(tune.Trainable):
         self._number: str = config[NUMBER]
         self._results = self._run(Candidate(**config[SETTING]), config[REPLICATES])
 
-    def _run(self, setting: Candidate, replicates: Sequence[int] | None) -> Iterator[EpochResult | SettingResult]:
+    def _run(self, setting: Candidate, replicates: Sequence[int] | None) -> Iterator[EpochResult | CandidateResult]:
         """Everything that can go wrong in a worker goes wrong in here, so that ``step`` can say it."""
         import torch
 
         from trainables.data.splits import load_splits
-        from trainables.trial import run_setting
+        from trainables.trial import run_candidate
 
         device = torch.device("cuda" if self._cuda else "cpu")
         if self._splits is None:
@@ -123,7 +123,7 @@ class SettingTrial(tune.Trainable):
                 self._store.pull(self._folder.name, without=[CHECKPOINTS])
         if self._store is not None:
             self._store.pull(self._path(CHECKPOINTS))
-        for result in run_setting(
+        for result in run_candidate(
             self._problem,
             setting,
             replicates=replicates,
@@ -164,7 +164,7 @@ class SettingTrial(tune.Trainable):
         self._store.push(self._path(CHECKPOINTS))
         self._store.thin(self._path(CHECKPOINTS), f"*/{PATTERN}", KEPT)
 
-    def _finished(self, result: SettingResult) -> dict[str, Any]:
+    def _finished(self, result: CandidateResult) -> dict[str, Any]:
         from trainables.training.checkpoint import check_claim
 
         check_claim(self._checkpoints, self._owner)

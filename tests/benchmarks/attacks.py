@@ -44,7 +44,7 @@ from trainables.attacks.ball import Ball
 from trainables.attacks.base import Batch
 from trainables.attacks.pgd import RELATIVE_STEP
 from trainables.attacks.simba import random_orders
-from trainables.losses import normalize_logits
+from trainables.logits import normalize_logits
 from trainables.settings import AttackLoss, View
 
 BATCH: Final = 128

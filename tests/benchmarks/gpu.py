@@ -17,14 +17,14 @@ from typing import TypeVar
 
 import torch
 
-from trainables.candidate import Candidate
 from trainables.data.splits import Split, load_splits
-from trainables.losses import loss_function
+from trainables.losses.i_sce import ISCE
+from trainables.registry import make
 from trainables.robustness.evaluate import Outcomes, evaluate
 from trainables.settings import AttackSettings, DataSettings, Problem, RobustnessSettings, TrainSettings
-from trainables.training.loop import Replicate, make_replicates, train, training_step
+from trainables.training.loop import train, training_step
+from trainables.training.replicate import Replicate, make_replicates
 
-REFERENCE = Candidate("i-sce", {"s": 1.0, "m": 0.1})
 AGREEMENT_STEPS = 5
 NO_GPU = "no GPU: torch finds no CUDA device here, so there is nothing to measure (python -m tests.benchmarks.gpu)"
 
@@ -91,7 +91,7 @@ def measure(name: str, size: Size, precision: str, device: torch.device) -> Meas
     loss_difference = _loss_difference(problem, host, splits)
 
     (replicate,) = make_replicates(problem, splits)
-    epochs = train([replicate], loss_function(REFERENCE), splits, problem.train)
+    epochs = train([replicate], splits, problem)
     next(epochs)  # Kernels are chosen and memory is reserved in the first.
     train_seconds, _ = _timed(lambda: list(epochs), device)
     _attack(replicate, splits, problem)
@@ -120,7 +120,8 @@ def measure(name: str, size: Size, precision: str, device: torch.device) -> Meas
 def _problem(name: str, size: Size, precision: str) -> tuple[Problem, Splits]:
     problem = Problem(
         data=DataSettings(train_size=size.train, validation_size=max(size.attacked, 10)),
-        model=name,  # type: ignore[arg-type]
+        model=make("model", name),
+        loss=ISCE(),
         train=TrainSettings(
             epochs=size.epochs + 1,
             batch_size=size.batch,
@@ -154,11 +155,11 @@ def _problem(name: str, size: Size, precision: str) -> tuple[Problem, Splits]:
 def _loss_difference(problem: Problem, host: Splits, splits: Splits) -> float:
     """Weights come from the seed whatever the device, so the batches alone must be made the same."""
     (on_host,), (on_device,) = make_replicates(problem, host), make_replicates(problem, splits)
-    loss, size = loss_function(REFERENCE), problem.train.batch_size
+    size = problem.train.batch_size
 
     def step(replicate: Replicate, split: Split, start: int) -> float:
         batch = split[start : start + size]
-        return training_step(replicate, loss, batch.images, batch.labels, problem.train, progress=0.0).item()
+        return training_step(replicate, batch.images, batch.labels, problem.train, progress=0.0).item()
 
     differences = []
     for start in range(0, min(AGREEMENT_STEPS * size, len(host["train"])), size):
@@ -168,7 +169,7 @@ def _loss_difference(problem: Problem, host: Splits, splits: Splits) -> float:
 
 
 def _attack(replicate: Replicate, splits: Splits, problem: Problem) -> Outcomes:
-    return evaluate([replicate.model], splits["validation"], problem.robustness, [replicate.seed])
+    return evaluate([replicate.predictor], splits["validation"], problem.robustness, [replicate.seed])
 
 
 def _timed(work: Callable[[], T], device: torch.device) -> tuple[float, T]:

@@ -17,9 +17,9 @@ from statistics import median
 import torch
 import torch.nn.functional as F
 from torch import nn
+from trainables.models.pooled_convolution import PooledConvolution
 
 from trainables.models.lenet5 import lenet5
-from trainables.models.pooled_convolution import PooledConvolution
 
 REPETITIONS = 100
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from typing import Final
 from unittest.mock import patch
 
@@ -33,8 +33,11 @@ from analysis.pareto import Direction
 from search.config.schema import SweepConfig, parse
 from search.study.ledger import Task
 from tests.benchmarks.simulator import Curve
-from trainables.candidate import BASELINES, LOSSES, LossSpec
-from trainables.settings.space import Range
+from trainables import registry
+from trainables.losses import Loss
+from trainables.losses.i_sce import ISCE
+from trainables.settings.space import Range as Limits
+from trainables.settings.space import searched as parameter
 
 NOISE: Final = 0.02
 # A tenth beyond the nadir of the fronts, which span [0, 1] in each objective.
@@ -42,7 +45,7 @@ REFERENCE: Final = 1.1
 # An epoch's virtual seconds differ by so much between trials, so that these do not march in step.
 PACE: Final = 0.1
 
-_LOSS: Final = "i-sce"
+_LOSS: Final = ISCE.name  # imported, so that it is registered before the variables stand in for it
 
 
 @dataclass(frozen=True)
@@ -156,12 +159,11 @@ def searched(
         concurrency: Trials at a time.
         halving: Whether trials will be stopped, which samplers must know.
     """
-    spec = LossSpec(
-        parameters=dict.fromkeys(problem.variables, Range(low=0.0, high=1.0)),
-        reference=dict.fromkeys(problem.variables, 1.0),  # at a corner, as the paper's own setting
-    )
-    # No baselines: they cost both sides the same and are on no front.
-    with patch.dict(LOSSES, {_LOSS: spec}), patch.dict(BASELINES, {_LOSS: ()}):
+    # The reference is at a corner, as the paper's own. No baselines: they cost both sides the same and are on no front.
+    fields = [(name, float, parameter(1.0, Limits(low=0.0, high=1.0))) for name in problem.variables]
+    loss = make_dataclass("Variables", fields, bases=(Loss,), frozen=True, kw_only=True)
+    loss.name, loss.baselines = _LOSS, ()
+    with patch.dict(registry._REGISTERED, {("loss", _LOSS): loss}):
         search = {"sampler": sampler, "seed": seed, "trials": trials, "concurrency": concurrency}
         config = parse({"name": "benchmark", "search": search | ({"halving": {}} if halving else {})})
         yield config.model_copy(update={"objectives": problem.directions})

@@ -17,7 +17,7 @@ from typing import Any, Final
 import search.sweep.driver
 from search.cli.main import run
 from tests.benchmarks.workload import Work
-from trainables.candidate import BASELINES, LOSSES
+from trainables.losses.i_sce import ISCE
 
 NAME: Final = "benchmark"
 RUNS: Final = "runs"
@@ -29,12 +29,10 @@ def sweep_config(work: Work) -> dict[str, Any]:
     if work.deepfool:
         attacks.append({"name": "torchattacks.DeepFool"})
     # A sweep trains the baselines and tries the authors' own setting by itself.
-    of_itself: list[dict[str, Any]] = [
-        {"loss": baseline.loss, **baseline.parameters} for baseline in BASELINES["i-sce"]
-    ]
-    of_itself.append({"loss": "i-sce", **LOSSES["i-sce"].reference})
+    of_itself: list[dict[str, Any]] = [{"loss": baseline.loss, **baseline.parameters} for baseline in ISCE.baselines]
+    of_itself.append({"loss": "i-sce", **ISCE().reference})
     assert list(work.settings[: len(of_itself)]) == of_itself
-    searched = work.settings[len(BASELINES["i-sce"]) :]
+    searched = work.settings[len(ISCE.baselines) :]
     return {
         "name": NAME,
         "data": {

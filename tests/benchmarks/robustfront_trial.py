@@ -16,10 +16,10 @@ class CountedTrial(SettingTrial):
 
     def setup(self, config: dict[str, Any], **parameters: Any) -> None:
         """As its base; models made in this process from now on are counted."""
-        import trainables.training.loop
+        import trainables.training.replicate
 
-        build = trainables.training.loop.build_model
-        trainables.training.loop.build_model = lambda *given, **named: self._counter.attach(build(*given, **named))
+        build = trainables.training.replicate.build_model
+        trainables.training.replicate.build_model = lambda *given, **named: self._counter.attach(build(*given, **named))
         self._epochs: int = parameters["problem"].train.epochs
         self._measurements = Path(parameters["folder"]).parents[1] / MEASUREMENTS
         self._count_anew(config)

@@ -53,8 +53,8 @@ import psutil
 
 from search.config.schema import load
 from tests.benchmarks.workload import DATA, MEASUREMENTS, PASSES, Candidate, TrialMeasurement, Work
-from trainables.candidate import BASELINES, LOSSES
 from trainables.data.sources import prepare, read_pool
+from trainables.losses.i_sce import ISCE
 from trainables.settings import DataSettings
 
 REPOSITORY: Final = Path(__file__).parents[2]
@@ -126,11 +126,11 @@ def make_work(trials: int, *, deepfool: bool = False) -> Work:
     assert trials >= FEWEST_TRIALS
     config = load(QUICKSTART)
     data, training, robustness = config.data, config.train, config.robustness
-    assert (config.model, training.optimizer, training.schedule) == ("lenet5", "adam", "cosine")
+    assert (config.model, training.optimizer.name, training.schedule) == ("lenet5", "adam", "cosine")
     assert (training.precision, training.replicates, robustness.eps_convention) == ("fp32", 1, "l2")
     prepared = prepare(data)
-    settings: list[Candidate] = [{"loss": baseline.loss, **baseline.parameters} for baseline in BASELINES["i-sce"]]
-    settings.append({"loss": "i-sce", **LOSSES["i-sce"].reference})
+    settings: list[Candidate] = [{"loss": baseline.loss, **baseline.parameters} for baseline in ISCE.baselines]
+    settings.append({"loss": "i-sce", **ISCE().reference})
     draws = np.random.default_rng(0).random((trials - len(settings), 2))
     settings += [{"loss": "i-sce", "s": round(1 + s, 4), "m": round(0.1 - 0.1 * m, 4)} for s, m in draws.tolist()]
     return Work(

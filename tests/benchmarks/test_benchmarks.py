@@ -36,12 +36,15 @@ from tests.benchmarks.sweep_vs_naive import (
     write_mnist,
 )
 from tests.benchmarks.workload import ATTACK, PASSES, Candidate, PassCounter, TrialMeasurement, Work
+from trainables.candidate import Candidate as OurSetting
+from trainables.candidate import resolve
 from trainables.data.splits import load_splits
-from trainables.losses import loss_function
-from trainables.models import build_model
+from trainables.losses import Loss
+from trainables.models.lenet5 import LeNet5 as OurLeNet5
+from trainables.registry import make
 from trainables.robustness.evaluate import Outcomes
-from trainables.settings import Candidate as OurSetting
-from trainables.training.loop import make_replicates, training_step
+from trainables.training.loop import training_step
+from trainables.training.replicate import make_replicates
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,13 @@ def our_setting(setting: Candidate) -> OurSetting:
     return OurSetting(setting["loss"], {name: value for name, value in setting.items() if name != "loss"})
 
 
+def our_loss(setting: Candidate) -> nn.Module:
+    """The loss of a setting as its module."""
+    ours = our_setting(setting)
+    loss: Loss = make("loss", ours.loss, ours.parameters)
+    return loss.build(None, 10)
+
+
 def copy_weights(source: nn.Module, target: nn.Module) -> None:
     """Makes two models of one architecture the same; their layers stand in the same order under other names."""
     pairs = zip(source.parameters(), target.parameters(), strict=True)
@@ -73,7 +83,7 @@ def copy_weights(source: nn.Module, target: nn.Module) -> None:
 
 def test_both_networks_are_the_same_function() -> None:
     torch.manual_seed(0)
-    ours, naive = build_model("lenet5", 1), LeNet5()
+    ours, naive = OurLeNet5().build((1, 28, 28), 10), LeNet5()
     copy_weights(ours, naive)
     images = torch.rand(7, 1, 28, 28)
     torch.testing.assert_close(naive(images), ours(images))
@@ -83,7 +93,7 @@ def test_both_networks_are_the_same_function() -> None:
 def test_both_losses_are_the_same_function(setting: Candidate) -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(6, 10, requires_grad=True), torch.randint(10, (6,))
-    naive, ours = make_loss(setting)(logits, labels), loss_function(our_setting(setting))(logits, labels)
+    naive, ours = make_loss(setting)(logits, labels), our_loss(setting)(None, logits, labels)
     torch.testing.assert_close(naive, ours)
     torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (naive, ours)))
 
@@ -100,6 +110,7 @@ def test_the_same_batches_train_both_to_the_same_weights(work: Work) -> None:
     """Loss, Adam and schedule together; but for rounding, of which Adam's first steps make much."""
     problem, setting = parse(sweep_config(work)).problem, work.settings[-1]
     splits = load_splits(problem.data)
+    problem = resolve(problem, our_setting(setting))
     (replicate,) = make_replicates(problem, splits)
     naive = LeNet5()
     copy_weights(replicate.model, naive)
@@ -114,7 +125,7 @@ def test_the_same_batches_train_both_to_the_same_weights(work: Work) -> None:
         train_func(naive, make_loss(setting), optimizer, scheduler, batches)
         for step, (images, labels) in enumerate(batches):
             progress = (epoch * len(batches) + step) / steps
-            training_step(replicate, loss_function(our_setting(setting)), images, labels, problem.train, progress)
+            training_step(replicate, images, labels, problem.train, progress)
     for theirs, mine in zip(naive.parameters(), replicate.model.parameters(), strict=True):
         torch.testing.assert_close(theirs, mine, rtol=0.0, atol=0.01 * work.learning_rate)
 
@@ -167,11 +178,11 @@ def test_our_sweep_runs_the_settings_of_the_work_in_their_order() -> None:
 def test_our_counted_trial_counts_what_the_attacks_count(
     work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import trainables.training.loop
+    import trainables.training.replicate
     from tests.benchmarks.robustfront_trial import CountedTrial
 
     monkeypatch.setattr(
-        trainables.training.loop, "build_model", trainables.training.loop.build_model
+        trainables.training.replicate, "build_model", trainables.training.replicate.build_model
     )  # undone after the test
     config, folder = parse(sweep_config(work)), tmp_path / "runs" / "benchmark"
     tasks = [

@@ -13,7 +13,8 @@ from analysis.statistics import Interval
 from search.study.ledger import Task
 from tests.benchmarks.halving import EPOCHS, FRACTIONS, Conditions, main, run_pair, surplus, verdict
 from tests.benchmarks.problems import NOISE, PROBLEMS, REFERENCE, Problem, Training, searched
-from trainables.candidate import LOSSES, Candidate
+from trainables.candidate import Candidate
+from trainables.registry import make
 
 
 def front(problem: Problem, points: int) -> np.ndarray:
@@ -70,7 +71,7 @@ def test_curves_go_from_untrained_to_the_problems_own_values_at_different_speeds
         assert abs(curve.objectives["f2"] - values["f2"]) < 5 * NOISE
         paces.add(round((f2[2] - values["f2"]) / (problem.untrained[1] - values["f2"]), 6))
     assert max(paces) > 1.5 * min(paces)
-    assert "x1" not in LOSSES["i-sce"].parameters  # the block is left
+    assert "x1" not in make("loss", "i-sce").parameters  # the block is left
 
 
 def test_a_seed_is_searched_twice_alike() -> None:

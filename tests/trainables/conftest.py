@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from trainables.data.splits import Split
+from trainables.losses.cross_entropy import CrossEntropy
+from trainables.models.lenet5 import LeNet5
 from trainables.settings import AttackSettings, DataSettings, Problem, RobustnessSettings, TrainSettings
 
 SMALL_DATA = DataSettings(train_size=200, validation_size=100, seed=3)
@@ -16,7 +18,8 @@ def problem() -> Problem:
     """Two replicates of LeNet-5 on 200 digits, weakly attacked."""
     return Problem(
         data=SMALL_DATA,
-        model="lenet5",
+        model=LeNet5(),
+        loss=CrossEntropy(),
         train=TrainSettings(epochs=3, batch_size=64, learning_rate=2e-3, schedule="cosine", replicates=2, seed=5),
         robustness=RobustnessSettings(attacks=(AttackSettings(name="pgd", steps=2),), images=20),
     )

@@ -8,14 +8,16 @@ from typing import Literal
 import pytest
 from torch import nn
 
-from trainables.candidate import Candidate
 from trainables.data.sources import DataMissing
 from trainables.data.splits import Split, load_splits
-from trainables.losses import loss_function
+from trainables.losses.cross_entropy import CrossEntropy
+from trainables.losses.i_sce import ISCE
+from trainables.models.lenet5 import LeNet5
 from trainables.settings import DataSettings, Problem, RobustnessSettings, TrainSettings
-from trainables.training.loop import make_replicates, train
+from trainables.training.loop import train
+from trainables.training.replicate import make_replicates
 
-SETTINGS = {"sce": Candidate("cross-entropy", {}), "i-sce": Candidate("i-sce", {"s": 1.0, "m": 0.1})}
+LOSSES = {"sce": CrossEntropy(), "i-sce": ISCE(s=1.0, m=0.1)}
 
 
 @cache
@@ -28,7 +30,8 @@ def reference_model(
     """
     problem = Problem(
         data=DataSettings(name=data, train_size=3500, validation_size=1000),
-        model="lenet5",
+        model=LeNet5(),
+        loss=LOSSES[loss],
         train=TrainSettings(epochs=8, batch_size=64, learning_rate=0.008, schedule="cosine", seed=seed),
         robustness=RobustnessSettings(images=1000),
     )
@@ -37,6 +40,6 @@ def reference_model(
     except DataMissing as missing:
         pytest.skip(str(missing))
     [replicate] = make_replicates(problem, splits)
-    for _ in train([replicate], loss_function(SETTINGS[loss]), splits, problem.train):
+    for _ in train([replicate], splits, problem):
         pass
     return replicate.model.eval(), splits["validation"]

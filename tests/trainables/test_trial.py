@@ -12,21 +12,24 @@ import torch
 
 from trainables import trial as setting_module
 from trainables.candidate import Candidate
+from trainables.data.splits import Split, load_splits
+from trainables.registry import make
 from trainables.settings import Problem
-from trainables.training.loop import EpochResult, replicate_seeds
-from trainables.trial import SettingResult, run_setting
+from trainables.training.loop import EpochResult
+from trainables.training.replicate import make_replicates, replicate_seeds
+from trainables.trial import CandidateResult, run_candidate
 
 SETTING = Candidate("i-sce", {"s": 1.5, "m": 0.05})
 
 
-def finish(problem: Problem, checkpoints: Path | None = None) -> tuple[list[EpochResult], SettingResult]:
-    *epochs, result = run_setting(problem, SETTING, checkpoints=checkpoints)
-    assert isinstance(result, SettingResult)
+def finish(problem: Problem, checkpoints: Path | None = None) -> tuple[list[EpochResult], CandidateResult]:
+    *epochs, result = run_candidate(problem, SETTING, checkpoints=checkpoints)
+    assert isinstance(result, CandidateResult)
     assert all(isinstance(epoch, EpochResult) for epoch in epochs)
     return epochs, result  # type: ignore[return-value]
 
 
-def assert_same(one: SettingResult, other: SettingResult) -> None:
+def assert_same(one: CandidateResult, other: CandidateResult) -> None:
     assert one.objectives == other.objectives
     assert one.replicates == other.replicates
     np.testing.assert_array_equal(one.outcomes.clean, other.outcomes.clean)
@@ -51,10 +54,10 @@ def test_a_setting_is_trained_and_attacked(problem: Problem) -> None:
 
 
 def test_a_replicate_is_the_same_whichever_are_trained_beside_it(problem: Problem) -> None:
-    *epochs, later = run_setting(problem, SETTING, replicates=[1, 2])
+    *epochs, later = run_candidate(problem, SETTING, replicates=[1, 2])
     three = dataclasses.replace(problem, train=dataclasses.replace(problem.train, replicates=3))
     all_epochs, together = finish(three)
-    assert isinstance(later, SettingResult)
+    assert isinstance(later, CandidateResult)
     assert later.replicates == together.replicates[1:]
     assert later.outcomes.seeds == together.outcomes.seeds[1:]
     np.testing.assert_array_equal(later.outcomes.kept, together.outcomes.kept[1:])
@@ -66,7 +69,7 @@ def test_a_replicate_is_the_same_whichever_are_trained_beside_it(problem: Proble
 @pytest.mark.parametrize("stop_after", [1, 3])
 def test_a_stopped_setting_goes_on_to_the_same_result(problem: Problem, tmp_path: Path, stop_after: int) -> None:
     whole_epochs, whole = finish(problem)
-    generator = run_setting(problem, SETTING, checkpoints=tmp_path)
+    generator = run_candidate(problem, SETTING, checkpoints=tmp_path)
     for _ in range(stop_after):
         next(generator)
     generator.close()
@@ -92,24 +95,97 @@ def test_splits_that_are_there_are_not_loaded_again(problem: Problem, monkeypatc
     splits = setting_module.load_splits(problem.data)
     _, whole = finish(problem)
     monkeypatch.setattr(setting_module, "load_splits", None)
-    *_, result = run_setting(problem, SETTING, splits=splits)
-    assert isinstance(result, SettingResult)
+    *_, result = run_candidate(problem, SETTING, splits=splits)
+    assert isinstance(result, CandidateResult)
     assert_same(result, whole)
+
+
+def three_classes(count: int, seed: int) -> Split:
+    """Noisy colour images of three classes, each brighter in one channel."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 3
+    images = 0.5 * torch.rand(count, 3, 32, 32, generator=generator)
+    images[torch.arange(count), labels] += 0.4
+    return Split(images.contiguous(memory_format=torch.channels_last), labels)
+
+
+PLUGINS = "tests.trainables.plugins"
+
+
+@pytest.mark.parametrize(
+    ("model", "loss", "defence"),
+    [
+        ("torchvision.models:resnet18", "i-sce", "none"),
+        ("torchvision.models:resnet18", f"{PLUGINS}:Prototypes", "none"),
+        (f"{PLUGINS}:Branches", f"{PLUGINS}:Prototypes", "adversarial-training"),
+        ("lenet5", f"{PLUGINS}:focal", f"{PLUGINS}:noisy"),
+    ],
+)
+def test_a_users_own_components_are_trained_resumed_and_attacked(
+    problem: Problem, tmp_path: Path, model: str, loss: str, defence: str
+) -> None:
+    problem = dataclasses.replace(
+        problem,
+        model=make("model", model),
+        train=dataclasses.replace(problem.train, epochs=2, batch_size=16, replicates=1),
+        robustness=dataclasses.replace(problem.robustness, images=6),
+    )
+    splits = {"train": three_classes(48, 0), "validation": three_classes(12, 1)}
+    parameters = {"defence.steps": 2, "defence.epsilon": 0.05} if defence == "adversarial-training" else {}
+    candidate = Candidate(loss, parameters, defence)
+    *epochs, whole = run_candidate(problem, candidate, splits=splits)
+    generator = run_candidate(problem, candidate, splits=splits, checkpoints=tmp_path)
+    next(generator)
+    generator.close()
+    *_, resumed = run_candidate(problem, candidate, splits=splits, checkpoints=tmp_path)
+    assert isinstance(whole, CandidateResult)
+    assert isinstance(resumed, CandidateResult)
+    assert isinstance(epochs[-1], EpochResult)
+    assert_same(resumed, whole)
+    # Predictions and attacks see the loss's head, as the validation does.
+    assert whole.objectives["clean_accuracy"] == pytest.approx(epochs[-1].validation_accuracy[0])
+
+
+def test_the_losss_head_decides(problem: Problem) -> None:
+    splits = load_splits(problem.data)
+    (made, *_) = make_replicates(dataclasses.replace(problem, loss=make("loss", f"{PLUGINS}:Prototypes")), splits)
+    images = splits["validation"].images[:5]
+    features = made.model[:-1](images)  # type: ignore[index]
+    torch.testing.assert_close(made.predictor(images), made.loss.head(features))  # type: ignore[operator]
+    assert set(made.loss.parameters()) <= set(made.predictor.parameters())
+
+
+def test_a_model_that_cannot_take_the_images_is_refused_before_anything_starts(
+    problem: Problem, tmp_path: Path
+) -> None:
+    large = Split(torch.rand(6, 1, 40, 40), torch.arange(6) % 3)
+    with pytest.raises(ValueError, match=r"^data\.size must give square images of at most 32 pixels for lenet5"):
+        next(run_candidate(problem, SETTING, splits={"train": large, "validation": large}, checkpoints=tmp_path / "c"))
+    assert not (tmp_path / "c").exists()
+
+
+def test_an_unknown_loss_is_refused(problem: Problem) -> None:
+    with pytest.raises(ValueError, match=r"^loss\.name must be one of cross-entropy, i-sce, got isce"):
+        next(run_candidate(problem, Candidate("isce", {"s": 1.0, "m": 0.1})))
 
 
 PROGRAM = """
 import json, sys, torch
 torch.set_num_threads(1)
-from trainables.trial import run_setting
+from trainables.candidate import Candidate
+from trainables.losses.cross_entropy import CrossEntropy
+from trainables.models.lenet5 import LeNet5
 from trainables.settings import *
+from trainables.trial import run_candidate
 
 problem = Problem(
     data=DataSettings(train_size=200, validation_size=100, seed=3),
-    model="lenet5",
+    model=LeNet5(),
+    loss=CrossEntropy(),
     train=TrainSettings(epochs=3, batch_size=64, learning_rate=2e-3, schedule="cosine", replicates=2, seed=5),
     robustness=RobustnessSettings(attacks=(AttackSettings(name="pgd", steps=2),), images=20),
 )
-*_, result = run_setting(problem, Candidate("i-sce", {"s": 1.5, "m": 0.05}))
+*_, result = run_candidate(problem, Candidate("i-sce", {"s": 1.5, "m": 0.05}))
 heavy = [name for name in ("torch._dynamo", "ray", "optuna", "mlflow", "torchvision") if name in sys.modules]
 print(json.dumps({"replicates": result.replicates, "kept": result.outcomes.kept.tolist(), "heavy": heavy}))
 """

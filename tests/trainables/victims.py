@@ -7,7 +7,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from trainables.losses import cross_entropy, i_sce
+from trainables.losses.cross_entropy import cross_entropy
+from trainables.losses.i_sce import i_sce
 
 CLASSES = 5
 RADIUS = 0.35

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.attacks.ball import Ball
-from trainables.losses import normalize_logits
+from trainables.logits import normalize_logits
 from trainables.settings import Norm, View
 
 # The mean norm of the clean images' logits in the view ``rescaled``: a softmax that is neither flat nor saturated.

@@ -2,38 +2,64 @@
 
 from __future__ import annotations
 
-from torch import nn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from trainables.models.pooled_convolution import PooledConvolution
+from trainables.models import Model, Shape
+from trainables.registry import register
+from trainables.settings.space import Range, searched
 
-INPUT_SIZE = 32
+if TYPE_CHECKING:
+    from torch import nn
+
+INPUT_SIZE: Final = 32
 
 
-def lenet5(channels: int, classes: int, size: int) -> nn.Sequential:
-    """LeNet-5 in its modern form: full connections between the feature maps, ReLU, max pooling.
+@register("lenet5")
+@dataclass(frozen=True, kw_only=True)
+class LeNet5(Model):
+    """LeNet-5 in its modern form: every feature map reads all maps before it, ReLU, max pooling.
 
-    Maximum and ReLU commute, and pooling first leaves ReLU a quarter of the values.
+    It has 61,706 parameters for 1 channel, 10 classes and width 1.
 
     Args:
-        channels: Channels of the images.
-        classes: Number of classes.
-        size: Height and width of the images, at most 32: smaller ones are padded to the original's 32.
-
-    Returns:
-        The model; 61,706 parameters for 1 channel and 10 classes.
-
-    Source:
-        LeCun et al. 1998, "Gradient-based learning applied to document recognition", section II.
+        width: Multiplies the channels of the convolutions and the units of the hidden linear layers.
     """
-    return nn.Sequential(
-        PooledConvolution(channels, 6, 5, padding=(INPUT_SIZE - size) // 2),
-        nn.ReLU(),
-        PooledConvolution(6, 16, 5),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(400, 120),
-        nn.ReLU(),
-        nn.Linear(120, 84),
-        nn.ReLU(),
-        nn.Linear(84, classes),
+
+    width: int = searched(1, Range(low=1, high=16, integer=True))
+
+    source: ClassVar[str] = (
+        'LeCun, Bottou, Bengio and Haffner 1998, "Gradient-based learning applied to document recognition", section II'
     )
+
+    def check(self, shape: Shape, classes: int) -> None:
+        """Images may be smaller than the original's 32x32, to which they are padded, but not larger."""
+        del classes
+        _, height, width = shape
+        if height != width or height > INPUT_SIZE:
+            raise ValueError(
+                f"data.size must give square images of at most {INPUT_SIZE} pixels for lenet5, got {height}x{width}; "
+                "resize them or choose another model"
+            )
+
+    def build(self, shape: Shape, classes: int) -> nn.Sequential:
+        from torch import nn
+
+        from trainables.models.layers.pooled_convolution import PooledConvolution
+
+        self.check(shape, classes)
+        channels, size, _ = shape
+        first, second, third, fourth = (self.width * units for units in (6, 16, 120, 84))
+        return nn.Sequential(
+            # Maximum and ReLU commute, and pooling first leaves ReLU a quarter of the values.
+            PooledConvolution(channels, first, 5, padding=(INPUT_SIZE + 1 - size) // 2),
+            nn.ReLU(),
+            PooledConvolution(first, second, 5),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(second * 5 * 5, third),
+            nn.ReLU(),
+            nn.Linear(third, fourth),
+            nn.ReLU(),
+            nn.Linear(fourth, classes),
+        )

@@ -2,74 +2,60 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Final
 
-BLOCKS_PER_STAGE = 5
-WIDTHS = (16, 32, 64)
+from trainables.models import Model, Shape
+from trainables.registry import register
+from trainables.settings.space import Range, searched
 
+if TYPE_CHECKING:
+    from torch import nn
 
-class PreActivationBlock(nn.Module):
-    """x + conv(relu(bn(conv(relu(bn(x)))))); the shortcut is subsampled and padded with zeros where the width grows.
-
-    Args:
-        width_in: Channels of the input.
-        width: Channels of the output; the resolution is halved where it differs from ``width_in``.
-    """
-
-    def __init__(self, width_in: int, width: int) -> None:
-        super().__init__()
-        self.new_channels = width - width_in
-        self.stride = 2 if self.new_channels else 1
-        self.residual = nn.Sequential(
-            nn.BatchNorm2d(width_in),
-            nn.ReLU(),
-            nn.Conv2d(width_in, width, 3, stride=self.stride, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Shape (n, width_in, h, w) to (n, width, h / stride, w / stride)."""
-        shortcut = x
-        if self.new_channels:
-            shortcut = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
-        residual: Tensor = self.residual(x)
-        return shortcut + residual
+BLOCKS_PER_STAGE: Final = 5
+WIDTHS: Final = (16, 32, 64)
 
 
-def resnet32(channels: int, classes: int, size: int) -> nn.Sequential:  # noqa: ARG001 (one signature for all models)
-    """ResNet-32: three stages (16, 32, 64 channels) of five pre-activation blocks, parameter-free shortcuts.
+@register("resnet32")
+@dataclass(frozen=True, kw_only=True)
+class ResNet32(Model):
+    """Three stages (16, 32, 64 channels) of five pre-activation blocks with parameter-free shortcuts.
+
+    It has 463,866 parameters for 1 channel and 464,154 for 3, with 10 classes and width 1.
 
     Args:
-        channels: Channels of the images.
-        classes: Number of classes.
-        size: Height and width of the images; any reading gives the same network.
-
-    Returns:
-        The model; 463,866 parameters for 1 channel and 464,154 for 3 (10 classes).
-
-    Source:
-        He et al. 2016, "Identity mappings in deep residual networks" (blocks); He et al. 2016, "Deep residual learning
-        for image recognition", section 4.2 (widths, shortcuts of option A) and He et al. 2015 (initialisation).
+        width: Multiplies the channels of all stages.
     """
-    widths_in = (WIDTHS[0], *WIDTHS)
-    blocks = [
-        PreActivationBlock(width_in if first else width, width)
-        for width_in, width in zip(widths_in, WIDTHS, strict=False)
-        for first in (True, *[False] * (BLOCKS_PER_STAGE - 1))
-    ]
-    model = nn.Sequential(
-        nn.Conv2d(channels, WIDTHS[0], 3, padding=1, bias=False),
-        *blocks,
-        nn.BatchNorm2d(WIDTHS[-1]),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(WIDTHS[-1], classes),
+
+    width: int = searched(1, Range(low=1, high=16, integer=True))
+
+    channels_last: ClassVar[bool] = True
+    source: ClassVar[str] = (
+        'He, Zhang, Ren and Sun 2016, "Identity mappings in deep residual networks" (blocks), 2016, "Deep residual '
+        'learning for image recognition", section 4.2 (channels, shortcuts of option A), and 2015, "Delving deep into '
+        'rectifiers", section 2.2 (initialisation)'
     )
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return model
+
+    def build(self, shape: Shape, classes: int) -> nn.Sequential:
+        from torch import nn
+
+        from trainables.models.layers.residual import PreActivationBlock
+
+        widths = [self.width * channels for channels in WIDTHS]
+        blocks: list[nn.Module] = []
+        for before, width in zip((widths[0], *widths), widths, strict=False):
+            blocks.append(PreActivationBlock(before, width))
+            blocks += [PreActivationBlock(width, width) for _ in range(BLOCKS_PER_STAGE - 1)]
+        model = nn.Sequential(
+            nn.Conv2d(shape[0], widths[0], 3, padding=1, bias=False),
+            *blocks,
+            nn.BatchNorm2d(widths[-1]),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(widths[-1], classes),
+        )
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        return model

@@ -6,7 +6,7 @@ name, so that a caller can put the path of the component before it (``robustness
 
 from trainables.settings.checks import check_choice, check_seed, nearest
 from trainables.settings.data import DatasetName, DataSettings
-from trainables.settings.problem import ModelName, Problem, Rungs
+from trainables.settings.problem import Problem, Rungs
 from trainables.settings.robustness import (
     ATTACKS,
     AUDITED_IMAGES,
@@ -39,7 +39,6 @@ __all__ = [
     "Basis",
     "DataSettings",
     "DatasetName",
-    "ModelName",
     "Norm",
     "Problem",
     "RobustnessSettings",

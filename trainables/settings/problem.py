@@ -1,21 +1,21 @@
-"""All that the trials of a search share."""
+"""What the trials of a search share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, field
 
-from trainables.settings.checks import check_choice
+from trainables.defences import Defence
+from trainables.defences.none import NoDefence
+from trainables.losses import Loss
+from trainables.models import Model
 from trainables.settings.data import DataSettings
 from trainables.settings.robustness import RobustnessSettings
 from trainables.settings.training import TrainSettings
 
-ModelName = Literal["lenet5", "cnn8", "resnet32"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Rungs:
-    """After which epochs a setting is compared with others, and the cheap estimate of its robustness there.
+    """After which epochs a candidate is compared with others, and the cheap estimate of its robustness there.
 
     Args:
         epochs: Ascending.
@@ -28,15 +28,20 @@ class Rungs:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """All that two settings must share for their numbers to be comparable."""
+    """What a training and its evaluation depend on.
+
+    A search varies some of it (`trainables.candidate`). Everything else must be the same for two candidates if their
+    numbers are to be comparable.
+    """
 
     data: DataSettings
-    model: ModelName
+    model: Model
+    loss: Loss
     train: TrainSettings
     robustness: RobustnessSettings
+    defence: Defence = field(default_factory=NoDefence)
 
     def __post_init__(self) -> None:
-        check_choice("model", self.model, get_args(ModelName))
         if self.robustness.images > self.data.validation_size:
             raise ValueError(
                 f"robustness.images must be at most data.validation_size ({self.data.validation_size}), "

@@ -63,6 +63,12 @@ class Range:
         """Whether ``value`` is legal at all: as ``contains``, with an open lower end taken as closed."""
         return self._is_number(value) and self.low <= float(value) <= self.high
 
+    def cast(self, value: Value) -> Value:
+        """A number as the range's type: a float, or an int of a range of whole numbers; another value as it is."""
+        if not self._is_number(value):
+            return value
+        return int(value) if self.integer else float(value)
+
     def within(self, legal: Range) -> bool:
         """Whether every value to suggest is one that ``legal`` may suggest too."""
         return legal.lowest <= self.lowest and self.high <= legal.high
@@ -115,6 +121,10 @@ class Choices:
         return any(value == choice and type(value) is type(choice) for choice in self.choices)
 
     allows = contains
+
+    def cast(self, value: Value) -> Value:
+        """The choice that equals ``value``, whatever its type; another value as it is."""
+        return next((choice for choice in self.choices if choice == value), value)
 
     def grid(self, points: int) -> list[Value]:
         """All choices, whatever ``points`` is: they have no order to thin out."""

@@ -1,32 +1,35 @@
-"""How one setting is trained."""
+"""How a candidate is trained."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from trainables.settings.checks import check_choice, check_seed
+from trainables.optimizers import Optimizer
+from trainables.optimizers.adam import Adam
+from trainables.registry import check_fields
+from trainables.settings.checks import check_seed
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """How one setting is trained.
+    """How a candidate is trained.
 
     Args:
         epochs: Passes over the training split.
-        batch_size: Images a step.
-        optimizer: The optimiser; Song et al. 2022 use Adam.
+        batch_size: Images per step.
+        optimizer: The optimizer; Song et al. 2022 use Adam.
         learning_rate: Its initial step size.
         schedule: ``constant``; ``cosine`` to zero over the epochs; ``step``: a tenth at 50 % and again at 75 % of them.
         precision: ``fp32``, or autocast to ``bf16`` or ``fp16`` with the loss in fp32.
-        seed: Replicate r of every setting and baseline uses the seed derived from (seed, r).
-        replicates: How many seeds each setting is trained with; objectives are their means.
+        seed: Replicate r of every candidate and baseline uses the seed derived from (seed, r).
+        replicates: Number of seeds that each candidate is trained with; objectives are their means.
     """
 
     epochs: int = 15
     batch_size: int = 128
-    optimizer: Literal["adam"] = "adam"
+    optimizer: Optimizer = field(default_factory=Adam)
     learning_rate: float = 1e-3
     schedule: Literal["constant", "cosine", "step"] = "constant"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -34,12 +37,10 @@ class TrainSettings:
     replicates: int = 1
 
     def __post_init__(self) -> None:
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate:g}; 0.001 is usual for Adam")
+        check_fields(self)
         for name in ("epochs", "batch_size", "replicates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}; give a positive number")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate:g}; 0.001 is Adam's usual one")
-        check_choice("optimizer", self.optimizer, ("adam",))
-        check_choice("schedule", self.schedule, ("constant", "cosine", "step"))
-        check_choice("precision", self.precision, ("fp32", "bf16", "fp16"))
         check_seed("seed", self.seed)

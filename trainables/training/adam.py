@@ -23,7 +23,8 @@ class Adam:
     inverse and the overflow flag from ``grad_scale`` and ``found_inf``, without bringing them to the host.
 
     Args:
-        parameters: What is optimised, all on one device.
+        groups: Parameter groups, all on one device.
+        learning_rate: The initial step size; ``lr`` of each group may be set before each step.
 
     Source:
         Kingma and Ba 2015, "Adam: a method for stochastic optimization", algorithm 1.
@@ -31,9 +32,9 @@ class Adam:
 
     _step_supports_amp_scaling: Final = True
 
-    def __init__(self, parameters: Iterable[Tensor]) -> None:
-        self.parameters = list(parameters)
-        self.param_groups = [{"params": self.parameters}]
+    def __init__(self, groups: Iterable[Mapping[str, Any]], learning_rate: float) -> None:
+        self.param_groups = [{**group, "params": list(group["params"]), "lr": learning_rate} for group in groups]
+        self.parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         self.means = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = torch.zeros((), device=self.parameters[0].device)
@@ -44,22 +45,21 @@ class Adam:
             parameter.grad = None
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
+    def step(self) -> None:
         """Moves every parameter against its gradient by about the learning rate; nothing moves after an overflow."""
         # GradScaler sets these two for the duration of a step.
         grad_scale: Tensor | None = getattr(self, "grad_scale", None)
         found_inf: Tensor | None = getattr(self, "found_inf", None)
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        assert len(gradients) == len(self.parameters), "a parameter without a gradient"
+        moved = [i for i, parameter in enumerate(self.parameters) if parameter.grad is not None]
         self.steps += 1
         torch._fused_adam_(
-            self.parameters,
-            gradients,
-            self.means,
-            self.squares,
+            [self.parameters[i] for i in moved],
+            [self.parameters[i].grad for i in moved],
+            [self.means[i] for i in moved],
+            [self.squares[i] for i in moved],
             [],
-            [self.steps] * len(gradients),
-            lr=learning_rate,
+            [self.steps] * len(moved),
+            lr=self.param_groups[0]["lr"],
             beta1=BETAS[0],
             beta2=BETAS[1],
             weight_decay=0.0,

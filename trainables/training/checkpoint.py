@@ -1,4 +1,4 @@
-"""Checkpoints of a training: one file an epoch that holds every replicate's full state.
+"""Checkpoints of a training: one file per epoch that holds every replicate's full state.
 
 A folder has one writer at a time, its owner, who claims it by a number. A writer with a lower number (a worker that
 outlives its driver) finds that it has been superseded, and writes no more.
@@ -16,8 +16,9 @@ from typing import Any
 import torch
 
 from trainables.data.splits import Split
+from trainables.files import write
 from trainables.settings import Problem
-from trainables.training.loop import Replicate, make_replicate
+from trainables.training.replicate import Replicate, make_replicate
 
 KEPT = 2
 PATTERN = "epoch-*.pt"
@@ -27,14 +28,14 @@ logger = logging.getLogger(__name__)
 
 
 class Superseded(RuntimeError):
-    """A writer's folder has been claimed by a later owner, so the writer has no business here any more."""
+    """A later owner has claimed the writer's folder, so the writer must stop."""
 
 
 def claim(folder: Path, owner: int) -> None:
     """Makes ``owner`` the only writer of the folder.
 
     Args:
-        folder: Made if it is not there.
+        folder: Created if it does not exist.
         owner: At least 0; a later owner has a higher number.
 
     Raises:
@@ -42,16 +43,14 @@ def claim(folder: Path, owner: int) -> None:
     """
     check_claim(folder, owner)
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{OWNER}.{uuid.uuid4().hex}.tmp"
-    temporary.write_text(str(owner), encoding="utf-8")
-    temporary.replace(folder / OWNER)
+    write(folder / OWNER, str(owner))
 
 
 def check_claim(folder: Path, owner: int) -> None:
     """Asserts that no later owner has claimed the folder.
 
     Raises:
-        Superseded: One has.
+        Superseded: A later owner has claimed it.
     """
     try:
         claimed = int((folder / OWNER).read_text(encoding="utf-8"))
@@ -64,14 +63,14 @@ def check_claim(folder: Path, owner: int) -> None:
 def save(folder: Path, replicates: Sequence[Replicate], epoch: int, owner: int = 0) -> Path:
     """Writes ``epoch-00007.pt``, and removes all but the last two.
 
-    The file appears whole or not at all, whenever the process or the machine stops. The one before stays, in case the
-    disk breaks the newest.
+    The file appears whole or not at all, whenever the process or the machine stops. The previous file stays, in case
+    the disk damages the newest.
 
     Args:
-        folder: Made if it is not there.
+        folder: Created if it does not exist.
         replicates: Models in training.
         epoch: Epochs done, the number in the file's name.
-        owner: Whose checkpoint it is; it is in the file too.
+        owner: The folder's owner; the file records it too.
 
     Returns:
         The file.
@@ -99,19 +98,19 @@ def save(folder: Path, replicates: Sequence[Replicate], epoch: int, owner: int =
 
 
 def load_latest(folder: Path, replicates: Sequence[Replicate]) -> int:
-    """Puts replicates back to the newest readable checkpoint; an unreadable one is passed over with a warning.
+    """Puts replicates back to the newest readable checkpoint, and warns of each unreadable one.
 
     Files are loaded with ``weights_only=True``, so that a checkpoint from elsewhere cannot run code.
 
     Args:
-        folder: What ``save`` was given; it may not exist yet.
-        replicates: As made for the same problem; changed in place.
+        folder: The folder that ``save`` writes to; it may not exist yet.
+        replicates: Made for the same problem; changed in place.
 
     Returns:
         Epochs done; 0 (and nothing changed) if there is no readable checkpoint.
 
     Raises:
-        ValueError: The checkpoint is that of another model or other replicates.
+        ValueError: The checkpoint is that of another model, another loss or other replicates.
     """
     for path in _newest_first(folder):
         try:
@@ -123,11 +122,7 @@ def load_latest(folder: Path, replicates: Sequence[Replicate]) -> int:
             raise ValueError(
                 f"train.replicates must be {len(state)} as in {path}, got {len(replicates)}; choose another folder"
             )
-        try:
-            for replicate, saved in zip(replicates, state, strict=True):
-                replicate.load_state_dict(saved)
-        except RuntimeError as error:
-            raise ValueError(f"model must be the one saved in {path}, got another; choose another folder") from error
+        _load(replicates, state, path)
         return replicates[0].epoch
     return 0
 
@@ -139,13 +134,13 @@ def read(path: Path) -> list[dict[str, Any]]:
         path: A file that ``save`` wrote.
 
     Raises:
-        ValueError: The file is broken, or holds more than tensors and plain values.
+        ValueError: The file is damaged, or holds more than tensors and plain values.
     """
     try:
         state: list[dict[str, Any]] = torch.load(path, map_location="cpu", weights_only=True)["replicates"]
-    except Exception as error:  # Broken bytes surface as whatever zip, pickle or torch trips over first.
+    except Exception as error:  # damaged bytes surface as any error of zip, pickle or torch
         raise ValueError(
-            f"the checkpoint must be readable, got {path} ({type(error).__name__}); use the one before"
+            f"the checkpoint must be readable, got {path} ({type(error).__name__}); use the previous file"
         ) from error
     return state
 
@@ -154,12 +149,12 @@ def load_trained(checkpoint: Path, problem: Problem, splits: Mapping[str, Split]
     """The replicates of a training as a checkpoint left them, whatever their seeds.
 
     Args:
-        checkpoint: A file that ``save`` wrote, or its folder for the newest that can be read.
-        problem: What was trained.
+        checkpoint: A file that ``save`` wrote, or its folder for the newest readable file.
+        problem: The problem with the candidate's loss, defence and values (``trainables.candidate.resolve``).
         splits: The ``train`` split at least, on the device where the models are to live.
 
     Raises:
-        ValueError: There is no readable checkpoint, or it is that of another model.
+        ValueError: There is no readable checkpoint, or it is that of another model or loss.
     """
     paths = _newest_first(checkpoint) if checkpoint.is_dir() else [checkpoint]
     for path in paths:
@@ -170,11 +165,7 @@ def load_trained(checkpoint: Path, problem: Problem, splits: Mapping[str, Split]
                 raise
             continue
         replicates = [make_replicate(problem, splits["train"], state["seed"]) for state in states]
-        try:
-            for replicate, state in zip(replicates, states, strict=True):
-                replicate.load_state_dict(state)
-        except RuntimeError as error:
-            raise ValueError(f"model must be the one saved in {path}, got {problem.model}; give its own") from error
+        _load(replicates, states, path)
         return replicates
     raise ValueError(_missing(checkpoint))
 
@@ -183,13 +174,23 @@ def newest(checkpoint: Path) -> Path:
     """The last epoch's file in a folder of checkpoints; a file is itself.
 
     Raises:
-        ValueError: The folder holds none.
+        ValueError: The folder holds no checkpoint.
     """
     if checkpoint.is_file():
         return checkpoint
     for path in _newest_first(checkpoint):
         return path
     raise ValueError(_missing(checkpoint))
+
+
+def _load(replicates: Sequence[Replicate], states: Sequence[Mapping[str, Any]], path: Path) -> None:
+    try:
+        for replicate, state in zip(replicates, states, strict=True):
+            replicate.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(
+            f"model and loss must be those saved in {path}, got others; choose another checkpoint"
+        ) from error
 
 
 def _missing(checkpoint: Path) -> str:

@@ -34,7 +34,7 @@ from trainables.data.splits import load_splits, to_device
 from trainables.data.vault import OPENINGS_FILE, read_openings
 from trainables.robustness.evaluate import evaluate
 from trainables.training.checkpoint import load_trained
-from trainables.trial import SettingResult, run_setting
+from trainables.trial import CandidateResult, run_candidate
 
 TEST_IMAGES = 40
 
@@ -46,7 +46,7 @@ def searched(config: SweepConfig, folder: Path) -> Path:
     with closing(Ledger(open_storage(run.storage_url), config, "new")) as ledger:
         splits = load_splits(config.data)
         while (task := ledger.ask()) is not None:
-            *epochs, result = run_setting(
+            *epochs, result = run_candidate(
                 config.problem,
                 task.setting,
                 replicates=task.replicates,
@@ -55,7 +55,7 @@ def searched(config: SweepConfig, folder: Path) -> Path:
             )
             for epoch in epochs:
                 ledger.report(task.number, {"epoch": epoch.epoch, "seconds": epoch.seconds})
-            assert isinstance(result, SettingResult)
+            assert isinstance(result, CandidateResult)
             ledger.finish(task.number, result_values(result))
     return run.folder
 

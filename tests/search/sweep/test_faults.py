@@ -19,7 +19,7 @@ from search.config.schema import load
 from tests.search.faulty import BROKEN_CHECKPOINT, EXCEPTION, NAN, OUT_OF_MEMORY
 from tests.search.sweep.test_driver import PATIENCE, QUICKSTART, SMALL, arguments, environment, robustfront, wait_for
 from trainables.candidate import Candidate
-from trainables.trial import SettingResult, run_setting
+from trainables.trial import CandidateResult, run_candidate
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -60,8 +60,8 @@ def test_a_trial_that_fails_says_why_and_is_replaced(tmp_path: Path) -> None:
     # The one whose newest checkpoint broke went on from the one before, to the same end.
     config = load(run / "sweep.yaml")
     row = trials.loc[BROKEN_CHECKPOINT]
-    *_, alone = run_setting(config.problem, Candidate("i-sce", {"s": row["s"], "m": row["m"]}))
-    assert isinstance(alone, SettingResult)
+    *_, alone = run_candidate(config.problem, Candidate("i-sce", {"s": row["s"], "m": row["m"]}))
+    assert isinstance(alone, CandidateResult)
     assert (row["clean_accuracy"], row["robust_accuracy"]) == tuple(alone.objectives.values())
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables.losses import normalize_logits
+from trainables.logits import normalize_logits
 from trainables.settings import Basis, View
 
 

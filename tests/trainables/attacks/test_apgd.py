@@ -17,7 +17,7 @@ from trainables.attacks.apgd import checkpoints
 from trainables.attacks.base import Batch
 from trainables.attacks.margins import dlr, targeted_dlr
 from trainables.attacks.starts import random_starts, uniform_starts
-from trainables.losses import normalize_logits
+from trainables.logits import normalize_logits
 from trainables.settings import AttackLoss, AttackTarget, Norm, View
 
 

@@ -13,7 +13,7 @@ from tests.trainables.victims import CLASSES, Scaled, digits, linear, trained
 from trainables.attacks import AttackResult, DeepFool
 from trainables.attacks.boundary import passes_and_copies, to_hyperplane
 from trainables.attacks.deepfool import SLACK
-from trainables.losses import normalize_logits
+from trainables.logits import normalize_logits
 from trainables.settings import ATTACKS, AttackSettings, View
 
 

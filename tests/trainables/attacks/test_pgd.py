@@ -14,7 +14,7 @@ from trainables.attacks import PGD, Torchattacks
 from trainables.attacks.margins import dlr, targeted_dlr
 from trainables.attacks.pgd import FIRST_START, RELATIVE_STEP
 from trainables.attacks.starts import random_starts
-from trainables.losses import normalize_logits
+from trainables.logits import normalize_logits
 from trainables.settings import AttackLoss, AttackTarget, View
 
 

@@ -16,7 +16,7 @@ from tests.trainables.victims import Scaled
 from trainables.attacks import PGD, attack_seed
 from trainables.audit import Audit, Claim, audit, cheap_claim
 from trainables.data.splits import Split, load_splits
-from trainables.losses import cross_entropy
+from trainables.losses.cross_entropy import cross_entropy
 from trainables.settings import AttackSettings, DataSettings, View
 
 Data = Literal["mnist5k", "fashion-mnist"]

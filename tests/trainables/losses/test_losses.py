@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainables.candidate import Candidate
-from trainables.losses import cross_entropy, i_sce, inference_logits, loss_function, normalize_logits
+from trainables.logits import normalize_logits
+from trainables.losses.cross_entropy import CrossEntropy, cross_entropy
+from trainables.losses.i_sce import ISCE, i_sce, inference_logits
 
 scales = st.floats(1, 2)
 margins = st.floats(0, 0.1)
@@ -124,7 +126,7 @@ def test_one_entry_a_model_equals_one_model_at_a_time() -> None:
 def test_half_precision_logits_give_a_single_precision_loss(dtype: torch.dtype) -> None:
     z, y = sample(2)
     half = z.to(dtype)
-    for loss in (cross_entropy, loss_function(Candidate("i-sce", {"s": 1.5, "m": 0.01}))):
+    for loss in (cross_entropy, partial(i_sce, s=1.5, m=0.01)):
         assert loss(half, y).dtype == torch.float32
         assert loss(half, y).item() == loss(half.float(), y).item()
 
@@ -146,7 +148,20 @@ def test_the_inference_rule_flips_a_decision_against_the_paper() -> None:
     assert inference_logits(f[None], 2.0, 0.1).argmax() == 1
 
 
-def test_a_setting_names_its_loss() -> None:
+def test_the_modules_are_the_functions() -> None:
     z, y = sample(4)
-    assert loss_function(Candidate("cross-entropy", {}))(z, y) == cross_entropy(z, y)
-    assert loss_function(Candidate("i-sce", {"s": 1.3, "m": 0.02}))(z, y) == i_sce(z, y, 1.3, 0.02)
+    assert CrossEntropy().build(None, 10)(None, z, y) == cross_entropy(z, y)
+    assert ISCE(s=1.3, m=0.02).build(None, 10)(None, z, y) == i_sce(z, y, 1.3, 0.02)
+
+
+def test_the_reference_is_the_authors_own_and_the_baselines_switch_scale_and_margin_off() -> None:
+    assert ISCE().reference == {"s": 1.0, "m": 0.1}
+    assert [(baseline.loss, baseline.parameters) for baseline in ISCE.baselines] == [
+        ("cross-entropy", {}),
+        ("i-sce", {"s": 1.0, "m": 0.0}),
+    ]
+
+
+def test_i_sce_cites_the_paper() -> None:
+    for part in ("Song, Wang, He and Zhou 2022", "Inference-Softmax Cross Entropy", "Mathematics 10, 3716"):
+        assert part in ISCE.source

@@ -15,15 +15,20 @@ def problem() -> tuple[list[Tensor], list[list[Tensor]]]:
     return parameters, [[torch.randn(shape, generator=generator) for shape in shapes] for _ in range(6)]
 
 
+def make(parameters: list[Tensor]) -> Adam:
+    return Adam([{"params": parameters}], 0.1)
+
+
 def advance(parameters: list[Tensor], gradients: list[Tensor], optimizer: Adam, learning_rate: float) -> None:
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
-    optimizer.step(learning_rate)
+    optimizer.param_groups[0]["lr"] = learning_rate
+    optimizer.step()
 
 
 def test_it_is_algorithm_1() -> None:
     parameters, steps = problem()
-    optimizer = Adam(parameters)
+    optimizer = make(parameters)
     theta = [parameter.detach().double() for parameter in parameters]
     m = [torch.zeros_like(value) for value in theta]
     v = [torch.zeros_like(value) for value in theta]
@@ -43,7 +48,7 @@ def test_it_is_torchs_adam_bit_for_bit() -> None:
     """Slow for what the module avoids: making torch's optimiser imports torch.compile."""
     parameters, steps = problem()
     copies = [parameter.detach().clone().requires_grad_() for parameter in parameters]
-    optimizer, reference = Adam(parameters), torch.optim.Adam(copies, lr=0.1, fused=True)
+    optimizer, reference = make(parameters), torch.optim.Adam(copies, lr=0.1, fused=True)
     for gradients in steps:
         advance(parameters, gradients, optimizer, 0.1)
         for copy, gradient in zip(copies, gradients, strict=True):
@@ -54,11 +59,11 @@ def test_it_is_torchs_adam_bit_for_bit() -> None:
 
 def test_a_restored_state_goes_on_alike() -> None:
     parameters, steps = problem()
-    whole = Adam(parameters)
+    whole = make(parameters)
     for gradients in steps[:3]:
         advance(parameters, gradients, whole, 0.1)
     copies = [parameter.detach().clone().requires_grad_() for parameter in parameters]
-    restored = Adam(copies)
+    restored = make(copies)
     restored.load_state_dict(whole.state_dict())
     for gradients in steps[3:]:
         advance(parameters, gradients, whole, 0.1)
@@ -68,7 +73,7 @@ def test_a_restored_state_goes_on_alike() -> None:
 
 def test_forgotten_gradients_are_gone() -> None:
     parameters, (gradients, *_) = problem()
-    optimizer = Adam(parameters)
+    optimizer = make(parameters)
     advance(parameters, gradients, optimizer, 0.1)
     optimizer.zero_grad()
     assert [parameter.grad for parameter in parameters] == [None, None]
@@ -79,7 +84,7 @@ def test_the_loss_scale_cancels_and_an_overflow_moves_nothing(overflow: bool) ->
     """With torch's GradScaler, as fp16 training uses it."""
     parameters, steps = problem()
     copies = [parameter.detach().clone().requires_grad_() for parameter in parameters]
-    plain, scaled = Adam(parameters), Adam(copies)
+    plain, scaled = make(parameters), make(copies)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     scale = scaler.scale(torch.ones(()))
     for index, gradients in enumerate(steps):
@@ -88,7 +93,7 @@ def test_the_loss_scale_cancels_and_an_overflow_moves_nothing(overflow: bool) ->
             advance(parameters, gradients, plain, 0.1)
         for copy, gradient in zip(copies, gradients, strict=True):
             copy.grad = gradient * scale * (torch.inf if broken else 1)
-        scaler.step(scaled, 0.1)  # type: ignore[arg-type]
+        scaler.step(scaled)  # type: ignore[arg-type]
         scaler.update(1024.0)
     assert plain.steps == scaled.steps == (5 if overflow else 6)
     for one, other in zip(parameters, copies, strict=True):

@@ -13,17 +13,24 @@ import pytest
 import torch
 
 from trainables.data.splits import Split, load_splits
-from trainables.losses import cross_entropy
+from trainables.defences.adversarial_training import AdversarialTraining
+from trainables.losses.cross_entropy import CrossEntropy
+from trainables.models.cnn8 import CNN8
+from trainables.models.resnet32 import ResNet32
+from trainables.optimizers.adamw import AdamW
+from trainables.optimizers.sgd import SGD
+from trainables.registry import make
 from trainables.settings import Problem
 from trainables.training.checkpoint import load_latest, read, save
-from trainables.training.loop import Replicate, make_replicates, train
+from trainables.training.loop import train
+from trainables.training.replicate import Replicate, make_replicates
 
 
-def advance(problem: Problem, splits: dict[str, Split], folder: Path, epochs: int, augment: bool = False) -> list[Any]:
+def advance(problem: Problem, splits: dict[str, Split], folder: Path, epochs: int) -> list[Any]:
     """A process of its own, so to speak: makes, resumes, trains some epochs, saves each, and stops."""
     replicates = make_replicates(problem, splits)
     done = load_latest(folder, replicates)
-    generator = train(replicates, cross_entropy, splits, problem.train, augment=augment)
+    generator = train(replicates, splits, problem)
     for epoch, _ in zip(range(done + 1, done + epochs + 1), generator, strict=False):
         save(folder, replicates, epoch)
     return [replicate.state_dict() for replicate in replicates]
@@ -59,12 +66,52 @@ def test_resuming_keeps_batch_normalization_and_augmentation_too(
     problem: Problem, noise: dict[str, Split], tmp_path: Path
 ) -> None:
     settings = dataclasses.replace(problem.train, batch_size=4, schedule="step", epochs=2, replicates=1)
-    problem = dataclasses.replace(problem, model="resnet32", train=settings)
+    data = dataclasses.replace(problem.data, augment=True)
+    problem = dataclasses.replace(problem, data=data, model=ResNet32(), train=settings)
     noise = {name: split[:8] for name, split in noise.items()}
-    whole = advance(problem, noise, tmp_path / "whole", 2, augment=True)
+    whole = advance(problem, noise, tmp_path / "whole", 2)
     for _ in range(2):
-        parts = advance(problem, noise, tmp_path / "parts", 1, augment=True)
+        parts = advance(problem, noise, tmp_path / "parts", 1)
     assert_same(parts, whole)
+
+
+PLUGINS = "tests.trainables.plugins"
+EVERYTHING = [
+    {"loss": make("loss", f"{PLUGINS}:Prototypes")},
+    {"model": make("model", f"{PLUGINS}:Branches"), "loss": make("loss", f"{PLUGINS}:Prototypes")},
+    {"defence": AdversarialTraining(norm="l2", epsilon=0.5, steps=2)},
+    {"model": make("model", f"{PLUGINS}:Branches"), "defence": make("defence", f"{PLUGINS}:noisy")},
+    {"optimizer": SGD(momentum=0.9, nesterov=True, weight_decay=5e-4)},
+    {"optimizer": AdamW()},
+    {"precision": "fp16", "defence": AdversarialTraining(epsilon=0.1, steps=2)},
+]
+
+
+@pytest.mark.parametrize("changes", EVERYTHING, ids=str)
+def test_every_component_resumes_bit_for_bit(problem: Problem, tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Parameters and buffers of the loss, the optimizer's state, and the defence's and dropout's random numbers."""
+    of_problem = {name: value for name, value in changes.items() if name in ("model", "loss", "defence")}
+    of_training = {name: value for name, value in changes.items() if name not in of_problem}
+    settings = dataclasses.replace(problem.train, epochs=2, replicates=1, **of_training)
+    problem = dataclasses.replace(problem, train=settings, **of_problem)
+    splits = load_splits(problem.data)
+    whole = advance(problem, splits, tmp_path / "whole", 2)
+    for _ in range(2):
+        parts = advance(problem, splits, tmp_path / "parts", 1)
+    assert_same(parts, whole)
+
+
+def test_the_losss_parameters_and_buffers_are_trained_and_saved(problem: Problem, tmp_path: Path) -> None:
+    problem = dataclasses.replace(problem, loss=make("loss", f"{PLUGINS}:Prototypes"))
+    splits = load_splits(problem.data)
+    before = make_replicates(problem, splits)[0].state_dict()["loss"]
+    after = advance(problem, splits, tmp_path, 1)[0]["loss"]
+    assert before.keys() == after.keys() == {"prototypes", "mean"}
+    for name, value in before.items():
+        assert not torch.equal(value, after[name])
+    plain = make_replicates(dataclasses.replace(problem, loss=CrossEntropy()), splits)
+    with pytest.raises(ValueError, match="model and loss must be those saved in"):
+        load_latest(tmp_path, plain)
 
 
 @pytest.fixture
@@ -146,6 +193,6 @@ def test_checkpoints_of_another_problem_are_refused(trained: tuple[list[Replicat
         load_latest(folder, replicates[:1])
     with pytest.raises(ValueError, match="must be that of replicate seed"):
         load_latest(folder, replicates[::-1])
-    other = make_replicates(dataclasses.replace(problem, model="cnn8"), load_splits(problem.data))
-    with pytest.raises(ValueError, match="model must be the one saved in"):
+    other = make_replicates(dataclasses.replace(problem, model=CNN8()), load_splits(problem.data))
+    with pytest.raises(ValueError, match="model and loss must be those saved in"):
         load_latest(folder, other)

@@ -10,25 +10,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.data.splits import Split, load_splits
-from trainables.losses import cross_entropy, i_sce
+from trainables.losses.cross_entropy import CrossEntropy
+from trainables.losses.i_sce import ISCE
+from trainables.models.cnn8 import CNN8
+from trainables.registry import make
 from trainables.settings import DataSettings, Problem, TrainSettings
 from trainables.training.adam import Adam
-from trainables.training.loop import (
-    EpochResult,
-    NonFiniteLoss,
-    Replicate,
-    evaluate_split,
-    learning_rate,
-    make_replicates,
-    replicate_seeds,
-    train,
-)
+from trainables.training.loop import EpochResult, NonFiniteLoss, evaluate_split, learning_rate, train
+from trainables.training.objective import Objective
+from trainables.training.replicate import Replicate, classes_of, make_replicates, replicate_seeds
 
 
 def run(problem: Problem, splits: dict[str, Split], **changes: Any) -> tuple[list[EpochResult], list[Replicate]]:
     problem = dataclasses.replace(problem, train=dataclasses.replace(problem.train, **changes))
     replicates = make_replicates(problem, splits)
-    return list(train(replicates, cross_entropy, splits, problem.train)), replicates
+    return list(train(replicates, splits, problem)), replicates
 
 
 def numbers(results: list[EpochResult]) -> list[EpochResult]:
@@ -80,16 +76,11 @@ def test_an_epoch_is_a_pass_of_adam_over_every_image_once(problem: Problem) -> N
     problem = dataclasses.replace(problem, train=settings)
     (replicate,) = make_replicates(problem, splits)
     (reference,) = make_replicates(problem, splits)
-    optimizer = Adam(reference.model.parameters())
+    optimizer = Adam([{"params": reference.model.parameters()}], 2e-3)
     seen: list[Tensor] = []
-
-    def loss(z: Tensor, y: Tensor) -> Tensor:
-        if z.requires_grad:
-            seen.append(y)
-        return cross_entropy(z, y)
-
+    replicate.loss.register_forward_pre_hook(lambda loss, given: seen.append(given[2]) if loss.training else None)
     images, labels = splits["train"].images, splits["train"].labels
-    for epoch, result in enumerate(train([replicate], loss, splits, settings)):
+    for epoch, result in enumerate(train([replicate], splits, problem)):
         order = torch.randperm(len(labels), generator=reference.generator)
         losses, weights = [], []
         for step in range(4):
@@ -97,7 +88,8 @@ def test_an_epoch_is_a_pass_of_adam_over_every_image_once(problem: Problem) -> N
             value = F.cross_entropy(reference.model(images[batch]), labels[batch])
             optimizer.zero_grad()
             value.backward()
-            optimizer.step(2e-3 * (1 + math.cos(math.pi * (4 * epoch + step) / 8)) / 2)
+            optimizer.param_groups[0]["lr"] = 2e-3 * (1 + math.cos(math.pi * (4 * epoch + step) / 8)) / 2
+            optimizer.step()
             losses.append(value.item())
             weights.append(len(batch))
         assert weights == [64, 64, 64, 8]
@@ -138,32 +130,27 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_the_reason(problem: Pr
 def test_autocast_trains_with_the_loss_in_single_precision(problem: Problem, precision: Any) -> None:
     splits = load_splits(problem.data)
     settings = dataclasses.replace(problem.train, precision=precision, replicates=1, epochs=1)
-    problem = dataclasses.replace(problem, train=settings)
+    problem = dataclasses.replace(problem, loss=ISCE(), train=settings)
     replicates = make_replicates(problem, splits)
-    seen = set()
-
-    def loss(z: Tensor, y: Tensor) -> Tensor:
-        value = i_sce(z, y, 1.0, 0.1)
-        seen.add((z.dtype, value.dtype))
-        return value
-
-    (result,) = train(replicates, loss, splits, settings)
-    half = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    assert seen == {(half, torch.float32)}
-    assert {parameter.dtype for parameter in replicates[0].model.parameters()} == {torch.float32}
-    (exact,) = train(
-        make_replicates(problem, splits),
-        lambda z, y: i_sce(z, y, 1.0, 0.1),
-        splits,
-        dataclasses.replace(settings, precision="fp32"),
+    of_model, of_loss = set(), set()
+    replicates[0].model.register_forward_hook(lambda _, __, z: of_model.add(z.dtype))
+    replicates[0].loss.register_forward_hook(
+        lambda _, given, value: of_loss.add((given[1].dtype, value.dtype, torch.is_autocast_enabled("cpu")))
     )
+    (result,) = train(replicates, splits, problem)
+    assert of_model == {{"bf16": torch.bfloat16, "fp16": torch.float16}[precision]}
+    assert of_loss == {(torch.float32, torch.float32, False)}
+    assert {parameter.dtype for parameter in replicates[0].model.parameters()} == {torch.float32}
+    single = dataclasses.replace(problem, train=dataclasses.replace(settings, precision="fp32"))
+    (exact,) = train(make_replicates(single, splits), splits, single)
     assert result.train_loss[0] == pytest.approx(exact.train_loss[0], rel=0.02)
 
 
 def test_validation_leaves_batch_normalization_alone(noise: dict[str, Split]) -> None:
     model = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+    objective = Objective(model, CrossEntropy().build(None, 10), None)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    loss, accuracy = evaluate_split(model, cross_entropy, noise["validation"], TrainSettings())
+    loss, accuracy = evaluate_split(objective, noise["validation"], TrainSettings())
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
     z = model(noise["validation"].images)
@@ -174,7 +161,7 @@ def test_validation_leaves_batch_normalization_alone(noise: dict[str, Split]) ->
 def test_colour_images_are_standardised_inside_the_model_and_digits_are_not(
     problem: Problem, noise: dict[str, Split]
 ) -> None:
-    colour = dataclasses.replace(problem, model="cnn8")
+    colour = dataclasses.replace(problem, model=CNN8())
     (replicate, _) = make_replicates(colour, noise)
     inside = replicate.model[0](noise["train"].images)  # type: ignore[index]
     deviation, mean = torch.std_mean(inside, dim=(0, 2, 3))
@@ -185,10 +172,10 @@ def test_colour_images_are_standardised_inside_the_model_and_digits_are_not(
 
 
 def test_augmented_training_sees_other_images(problem: Problem, noise: dict[str, Split]) -> None:
-    colour = dataclasses.replace(problem, model="cnn8", train=TrainSettings(epochs=1, batch_size=8, learning_rate=1e-3))
+    colour = dataclasses.replace(problem, model=CNN8(), train=TrainSettings(epochs=1, batch_size=8, learning_rate=1e-3))
+    augmented = dataclasses.replace(colour, data=dataclasses.replace(colour.data, augment=True))
     first, second, third = (
-        next(train(make_replicates(colour, noise), cross_entropy, noise, colour.train, augment=augment)).train_loss
-        for augment in (True, True, False)
+        next(train(make_replicates(each, noise), noise, each)).train_loss for each in (augmented, augmented, colour)
     )
     assert first == second != third
 
@@ -197,7 +184,8 @@ def test_augmented_training_sees_other_images(problem: Problem, noise: dict[str,
 def test_one_transfer_to_the_host_an_epoch(problem: Problem, monkeypatch: pytest.MonkeyPatch, batch_size: int) -> None:
     splits = load_splits(problem.data)
     settings = dataclasses.replace(problem.train, batch_size=batch_size, replicates=1, epochs=1)
-    replicates = make_replicates(dataclasses.replace(problem, train=settings), splits)
+    problem = dataclasses.replace(problem, train=settings)
+    replicates = make_replicates(problem, splits)
     transfers = []
     for name in ("item", "tolist", "cpu", "numpy", "__float__", "__int__", "__bool__", "__index__", "__iter__"):
         original = getattr(Tensor, name)
@@ -207,5 +195,34 @@ def test_one_transfer_to_the_host_an_epoch(problem: Problem, monkeypatch: pytest
             return original(self, *arguments)
 
         monkeypatch.setattr(Tensor, name, counted)
-    next(train(replicates, cross_entropy, splits, settings))
+    next(train(replicates, splits, problem))
     assert transfers == ["tolist"]
+
+
+def test_a_models_dropout_depends_on_the_seed_alone(problem: Problem, noise: dict[str, Split]) -> None:
+    settings = dataclasses.replace(problem.train, epochs=1, replicates=1)
+    problem = dataclasses.replace(
+        problem, model=make("model", "tests.trainables.plugins:Branches", {"width": 3}), train=settings
+    )
+    results = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        results += numbers(list(train(make_replicates(problem, noise), noise, problem)))
+        assert torch.equal(before, torch.get_rng_state())
+    assert results[0] == results[1]
+
+
+def test_every_loss_starts_from_the_same_weights_and_order(problem: Problem) -> None:
+    splits = load_splits(problem.data)
+    losses = [CrossEntropy(), ISCE(), make("loss", "tests.trainables.plugins:Prototypes")]
+    first, *others = (make_replicates(dataclasses.replace(problem, loss=loss), splits)[0] for loss in losses)
+    for other in others:
+        assert torch.equal(first.generator.get_state(), other.generator.get_state())
+        for name, value in first.model.state_dict().items():
+            assert torch.equal(value, other.model.state_dict()[name])
+
+
+def test_the_number_of_classes_is_the_data_sets_or_the_labels(noise: dict[str, Split]) -> None:
+    split = noise["train"]
+    assert classes_of(Split(split.images, split.labels % 3)) == 3

@@ -1,0 +1,75 @@
+"""What every defence provides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from trainables.registry import Component, External, Kind, external
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defence(Component):
+    """A change of the training step, of the trained model, or of both."""
+
+    kind: ClassVar[Kind] = "defence"
+
+    def training_images(
+        self, model: nn.Module, loss: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """What a training step sees in place of its images. The default changes nothing.
+
+        Model and loss are in training mode. Afterwards their parameters, gradients and buffers must be as before.
+
+        Args:
+            model: From images to the logits that decide.
+            loss: From images and labels to the training loss, a scalar; holds the model and the loss's own module.
+            images: The batch in [0, 1], (n, c, h, w).
+            labels: Classes, (n,).
+            generator: The only source of randomness, on the images' device. Checkpoints hold its state.
+
+        Returns:
+            Images in [0, 1], (n, c, h, w), without a graph.
+        """
+        del model, loss, labels, generator
+        return images
+
+    def training_loss(
+        self, model: nn.Module, loss: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """The loss that a training step descends: by default that of ``training_images``. Arguments as there.
+
+        Returns:
+            A scalar.
+        """
+        value: Tensor = loss(self.training_images(model, loss, images, labels, generator), labels)
+        return value
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model that predictions and attacks see. The default is the model itself."""
+        return model
+
+
+@external
+@dataclass(frozen=True, kw_only=True)
+class ExternalDefence(Defence, External):
+    """A defence given by import path: a function that is called in every training step.
+
+    It gets its settings, and of ``model``, ``loss``, ``images``, ``labels`` and ``generator`` (see
+    `Defence.training_images`) those that it has arguments for. It returns the images to train on, or the batch's loss
+    as a scalar.
+    """
+
+    offered: ClassVar[tuple[str, ...]] = ("model", "loss", "images", "labels", "generator")
+
+    def training_loss(
+        self, model: nn.Module, loss: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        result: Tensor = self.call(model=model, loss=loss, images=images, labels=labels, generator=generator)
+        if result.dim() > 0:
+            result = loss(result.detach(), labels)
+        return result

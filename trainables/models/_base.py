@@ -1,0 +1,129 @@
+"""What every model provides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from trainables.registry import Component, External, Kind, external
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Component):
+    """An architecture.
+
+    Attributes:
+        channels_last: Whether its convolutions are fastest with the channels last in memory, as those of many channels
+            are.
+    """
+
+    kind: ClassVar[Kind] = "model"
+    channels_last: ClassVar[bool] = False
+
+    def check(self, shape: Shape, classes: int) -> None:
+        """Asserts that the model can be built for such images. Built-in models do not import torch for it.
+
+        Args:
+            shape: Channels, height and width of an image.
+            classes: Number of classes.
+
+        Raises:
+            ValueError: It cannot.
+        """
+        del shape, classes
+
+    def build(self, shape: Shape, classes: int) -> nn.Module:
+        """A model with fresh weights, drawn from torch's default CPU generator.
+
+        Args:
+            shape: Channels, height and width of an image.
+            classes: Number of classes k.
+
+        Returns:
+            A module from images (n, *shape) to raw logits z (n, k).
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define build")
+
+
+@external
+@dataclass(frozen=True, kw_only=True)
+class ExternalModel(Model, External):
+    """A model given by import path, such as ``torchvision.models:resnet18``.
+
+    The factory is called with its settings and with ``num_classes``. If it has arguments of these names, then it also
+    gets ``in_channels``, ``image_size`` (the height) and ``shape`` (channels, height and width).
+    """
+
+    offered: ClassVar[tuple[str, ...]] = ("num_classes", "in_channels", "image_size", "shape")
+    essential: ClassVar[tuple[str, ...]] = ("num_classes",)
+
+    def check(self, shape: Shape, classes: int) -> None:
+        """Builds the model and passes two blank images through it."""
+        import torch
+
+        with torch.random.fork_rng(devices=()), torch.no_grad():
+            model = self.build(shape, classes).eval()
+            try:
+                logits = model(torch.zeros(2, *shape))
+            except Exception as error:  # a user's model fails in its own way
+                lines = str(error).splitlines() or [""]
+                raise ValueError(
+                    f"model must take images of shape {_times(shape)}, got {self.path}, which fails on them "
+                    f"({type(error).__name__}: {lines[0]}); choose another model or image size"
+                ) from error
+        if getattr(logits, "shape", None) != (2, classes):
+            raise ValueError(
+                f"model must return one logit for each of {classes} classes, got {self.path}, which returns "
+                f"{_described(logits)} for 2 images; correct the model"
+            )
+
+    def build(self, shape: Shape, classes: int) -> nn.Module:
+        from torch import nn
+
+        model = self.call(num_classes=classes, in_channels=shape[0], image_size=shape[1], shape=shape)
+        if not isinstance(model, nn.Module):
+            raise ValueError(
+                f"model must be a factory of torch.nn.Module, got {self.path}, which returned {type(model).__name__}; "
+                "name another"
+            )
+        return model
+
+
+def build_model(model: Model, shape: Shape, classes: int, statistics: tuple[Tensor, Tensor] | None = None) -> nn.Module:
+    """Builds a model in its memory format.
+
+    Args:
+        model: The architecture.
+        shape: Channels, height and width of an image.
+        classes: Number of classes.
+        statistics: Mean and standard deviation of the channels, shape (channels,) each, if the model is to standardise
+            its input; None to read pixels in [0, 1] as they are.
+
+    Returns:
+        A module from images (n, *shape) in [0, 1] to raw logits z (n, classes).
+    """
+    import torch
+    from torch import nn
+
+    from trainables.models.layers.normalization import Normalization
+
+    module = model.build(shape, classes)
+    if model.channels_last:
+        module = module.to(memory_format=torch.channels_last)
+    if statistics is None:
+        return module
+    layers = module if isinstance(module, nn.Sequential) else [module]
+    return nn.Sequential(Normalization(*statistics), *layers)
+
+
+def _times(shape: Shape) -> str:
+    return "x".join(map(str, shape))
+
+
+def _described(value: Any) -> str:
+    return f"a tensor of shape {_times(value.shape)}" if hasattr(value, "shape") else f"a {type(value).__name__}"

@@ -1,0 +1,1 @@
+"""Layers that models are built from. They import torch, so models import them inside their methods."""

@@ -1,0 +1,67 @@
+"""The features of a model: the input of its last linear layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Where a model's features are.
+
+    Args:
+        model: From images to logits.
+        classifier: Its last linear layer.
+    """
+
+    model: nn.Module
+    classifier: nn.Linear
+
+    @property
+    def width(self) -> int:
+        """Features per image."""
+        return self.classifier.in_features
+
+    def pass_through(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (n, width) and logits (n, k) of images, in one pass through the model."""
+        if isinstance(self.model, nn.Sequential) and self.model[-1] is self.classifier:
+            features: Tensor = self.model[:-1](images)
+            return features, self.classifier(features)
+        captured: list[Tensor] = []
+
+        def capture(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            captured.append(arguments[0])
+
+        # The hook lives only within this call, so that the model holds no state between calls.
+        hook = self.classifier.register_forward_pre_hook(capture)
+        try:
+            logits: Tensor = self.model(images)
+        finally:
+            hook.remove()
+        if not captured or captured[-1].dim() != 2:  # the layer is not used, or not once per image
+            raise ValueError(NO_FEATURES)
+        return captured[-1], logits
+
+
+NO_FEATURES = (
+    "model must end in a torch.nn.Linear with one output per class for a loss that uses features, got a model without "
+    "one; choose another model or loss"
+)
+
+
+def features_of(model: nn.Module, classes: int) -> Features:
+    """Finds a model's features.
+
+    Args:
+        model: From images to logits.
+        classes: Number of classes.
+
+    Raises:
+        ValueError: No linear layer of the model has ``classes`` outputs.
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear) and module.out_features == classes]
+    if not layers:
+        raise ValueError(NO_FEATURES)
+    return Features(model, layers[-1])

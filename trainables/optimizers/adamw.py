@@ -1,0 +1,33 @@
+"""Adam with decoupled weight decay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from trainables.optimizers import Optimizer
+from trainables.registry import register
+from trainables.settings.space import Range, searched
+
+if TYPE_CHECKING:
+    import torch
+
+
+@register("adamw")
+@dataclass(frozen=True, kw_only=True)
+class AdamW(Optimizer):
+    """Adam whose weight decay does not go through the moments.
+
+    Args:
+        weight_decay: Times the learning rate, the share that each step takes off every parameter.
+    """
+
+    weight_decay: float = searched(1e-2, Range(low=0, high=1))
+
+    source: ClassVar[str] = 'Loshchilov and Hutter 2019, "Decoupled weight decay regularization", algorithm 2'
+
+    def build(self, groups: Sequence[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
+        import torch
+
+        return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=self.weight_decay, fused=True)

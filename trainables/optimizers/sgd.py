@@ -1,0 +1,54 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from trainables.optimizers import Optimizer
+from trainables.registry import register
+from trainables.settings.space import Range, searched
+
+if TYPE_CHECKING:
+    import torch
+
+
+@register("sgd")
+@dataclass(frozen=True, kw_only=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum.
+
+    Args:
+        momentum: Share of the last step that the next one keeps.
+        nesterov: Whether the gradient is read ahead of the momentum.
+        weight_decay: L2 penalty: times a parameter, what is added to its gradient.
+
+    Raises:
+        ValueError: Nesterov without momentum.
+    """
+
+    momentum: float = searched(0.9, Range(low=0, high=1))
+    nesterov: bool = False
+    weight_decay: float = searched(0.0, Range(low=0, high=1))
+
+    source: ClassVar[str] = (
+        "Sutskever, Martens, Dahl and Hinton 2013, "
+        '"On the importance of initialization and momentum in deep learning", section 2, in the form of torch.optim.SGD'
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nesterov and not self.momentum:
+            raise ValueError("momentum must be above 0 with nesterov: true, got 0; raise it or remove nesterov")
+
+    def build(self, groups: Sequence[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
+        import torch
+
+        return torch.optim.SGD(
+            groups,
+            lr=learning_rate,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+        )
