@@ -1,13 +1,14 @@
-"""Files that are either the old one or the new one, whatever dies in between."""
+"""Atomic file writes: a reader sees the old file or the new one, never a part of either."""
 
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 
 def write(path: Path, content: bytes | str) -> Path:
-    """Replaces a file at one stroke: temporary file beside it, fsync, rename.
+    """Replaces a file atomically: temporary file beside it, fsync, rename.
 
     Args:
         path: The file; its folder is made if it does not exist.
@@ -17,7 +18,7 @@ def write(path: Path, content: bytes | str) -> Path:
         ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)

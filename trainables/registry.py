@@ -19,7 +19,8 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, ClassVar, Final, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from trainables.settings.checks import check_choice, nearest
 from trainables.settings.space import Domain, Range, Value, domains
@@ -55,6 +56,12 @@ class Component:
     name: ClassVar[str]
     source: ClassVar[str] = ""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """A class has its import path for a name until `register` gives it another, in every process alike."""
+        super().__init_subclass__(**options)
+        if "name" not in vars(cls):
+            cls.name = f"{cls.__module__}{_PATH}{cls.__qualname__}"
+
     def __post_init__(self) -> None:
         """Checks every field against its annotation and its domain.
 
@@ -64,7 +71,7 @@ class Component:
         hints = get_type_hints(type(self))
         legal = domains(self)
         for item in dataclasses.fields(self):
-            _check_type(item.name, getattr(self, item.name), hints[item.name])
+            check_type(item.name, getattr(self, item.name), hints[item.name])
             if item.name in legal:
                 check_value(item.name, getattr(self, item.name), legal[item.name])
 
@@ -121,7 +128,7 @@ class External(Component):
     arguments: Mapping[str, Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Binds the arguments to the factory's signature.
+        """Binds the arguments to the factory's signature, and names the component after its factory.
 
         Raises:
             ValueError: The factory takes no such argument.
@@ -131,6 +138,7 @@ class External(Component):
             if known is not None and name not in known:
                 remedy = nearest(name, known) if known else "it has none"
                 raise ValueError(f"{name} must be an argument of {self.path}; {remedy}")
+        object.__setattr__(self, "name", self.path)  # the class variable is the wrapper's
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -197,7 +205,6 @@ def find(kind: Kind, name: str) -> type[Component]:
         if isinstance(factory, type) and issubclass(factory, Component):
             if factory.kind != kind:
                 raise ValueError(f"name must be a {kind}, got {name}, which is a {factory.kind}; give another")
-            factory.name = name
             return factory
         importlib.import_module(f"trainables.{PACKAGES[kind]}")
         return _EXTERNALS[kind]
@@ -287,8 +294,17 @@ _WORDS: Final[Mapping[type, str]] = {
 }
 
 
-def _check_type(name: str, value: Any, hint: Any) -> None:
-    """Whether a field's value is of its annotated type, as far as that is a plain one or a ``Literal``."""
+def check_type(name: str, value: Any, hint: Any) -> None:
+    """Asserts that a value has its annotated type: a plain one, a ``Literal``, or one of these or None.
+
+    Raises:
+        ValueError: It has another type.
+    """
+    if get_origin(hint) in (Union, UnionType) and type(None) in get_args(hint):
+        kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+        if value is not None and len(kinds) == 1:
+            check_type(name, value, kinds[0])
+        return
     if get_origin(hint) is Literal:
         check_choice(name, value, get_args(hint))
         return
