@@ -48,7 +48,7 @@ def page(document: Mapping[str, Any], *, words: Mapping[str, str], title: str, a
     parts = [
         f"<h1>Can the robust accuracy be believed?</h1><p class=faint>{_text(title)}</p>",
         f'<div class=verdict style="border-color: {_COLOURS[verdict]}"><b>{_text(verdict)}</b><br>'
-        f"The worst of the claims below {_text(words[verdict])}.<br>"
+        f"The robust accuracy that the sweep uses {_text(words[verdict])}.<br>"
         f"Verified accuracy within {document['radius']:.4g} ({_text(document['norm'])}): "
         f"<strong>{_percent(document['verified'])}</strong>, of clean images {_percent(document['clean'])}.</div>",
         f"<p class=faint>Profile {_text(document['profile'])}: {document['images']} {_text(document['split'])} images, "
@@ -75,7 +75,7 @@ def _claims(replicate: Mapping[str, Any]) -> str:
             ("", f'<b style="color: {_COLOURS[claim["verdict"]]}">{_text(claim["verdict"])}</b>'),
             ("", _text(claim["sentence"])),
         ]
-        for claim in replicate["claims"]
+        for claim in [replicate["claim"], *replicate["attack_claims"]]
     ]
     head = [("", "claim"), ("", "evaluation"), ("n", "claimed %"), ("n", "verified %"), ("", "verdict"), ("", "why")]
     return "<h2>What is claimed, and what holds</h2>" + _table(head, rows)

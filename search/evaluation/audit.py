@@ -1,4 +1,40 @@
-"""Can a trained model's robust number be believed? The audit of a checkpoint, as a table, a file and a page."""
+"""Can a trained model's robust accuracy be believed? The audit of a checkpoint, as a table, a file and a page.
+
+``audit.json`` (``schema`` 2) holds one object:
+
+    schema               2
+    checkpoint           path of what was audited
+    checkpoint_sha256    of the file with the model
+    epoch                epoch of the checkpoint
+    split                always "validation"
+    images               number of images audited
+    norm, epsilon, eps_convention    as configured
+    radius               the radius in pixel units
+    profile, seed        of the audit
+    seconds              wall time
+    verdict              the verdict on the number that the sweep uses: the worst, over the replicates, of the verdicts
+                         on ``claim``; "sound", "suspicious" or "masked"
+    clean, verified      {accuracy, low, high}: the mean over the replicates, with its 95 % interval over the images
+    replicates           a list, one object per replicate:
+        seed             seed of its training
+        verdict          the verdict on ``claim``
+        clean, verified  as above, of this replicate
+        randomised       whether the model draws random numbers
+        claim            the claim on the number that the sweep uses: the worst case over its attacks (a cheap worst
+                         case where the training left no outcomes at this radius)
+        attack_claims    a list: the claims of the sweep's single attacks; empty where there are no outcomes. They do
+                         not count for any ``verdict`` above
+        checks           a list: name, source, claim (the name of the claim that it concerns, or null for all), value,
+                         threshold, at_least, state ("passed", "failed", "not done"), sentence
+        runs             a list: name, attack, view, attacked, broken, error
+        curve            a list: radius, images, accuracy, low, high
+        curve_clean      clean accuracy on the images of the curve, or null
+        seconds          wall time
+    asked                what the audit depends on; an audit with an equal value is not run again
+
+A claim is {name, evaluation, attacks, views, images, claimed, verified, verified_low, verified_high, lost,
+lost_share_low, p_value, verdict, sentence}. A check that concerns an entry of ``attack_claims`` has that entry's name.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +61,6 @@ from analysis.statistics import wilson_interval
 from search.config.schema import SweepConfig, available_cpus
 from search.errors import UserError
 from search.evaluation.checkpoints import SURROGATE, Checkpoint
-from search.results.pooling import worst_verdict
 from search.results.tables import VERDICT_STYLES, radius_title
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import relative
@@ -41,7 +76,7 @@ if TYPE_CHECKING:
 
 AUDIT_FILE: Final = "audit.json"
 PAGE_FILE: Final = "audit.html"
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 # What a check or a run hangs on beside the settings: another version may find something else.
 _PACKAGES: Final = ("robustfront", "torch", "torchattacks")
@@ -138,15 +173,17 @@ def summary_of(document: Mapping[str, Any]) -> dict[str, Any]:
     Where the training's own outcomes are lost, nothing was claimed: then of everything that was run.
     """
     replicates = document["replicates"]
-    claims = [[claim for claim in one["claims"] if claim["name"] == WORST_CASE] for one in replicates]
-    if not all(claims):
-        verdict, images = document["verdict"], document["images"]
-        verified = [one["verified"]["accuracy"] for one in replicates]
+    claims = [replicate["claim"] for replicate in replicates]
+    if all(claim["name"] == WORST_CASE for claim in claims):
+        images, verified = claims[0]["images"], [claim["verified"] for claim in claims]
     else:
-        verdict = worst_verdict([claim["verdict"] for [claim] in claims])
-        images = claims[0][0]["images"]
-        verified = [claim["verified"] for [claim] in claims]
-    return {"verdict": verdict, "profile": document["profile"], "images": images, "verified": verified}
+        images, verified = document["images"], [replicate["verified"]["accuracy"] for replicate in replicates]
+    return {
+        "verdict": document["verdict"],
+        "profile": document["profile"],
+        "images": images,
+        "verified": verified,
+    }
 
 
 def _audited(
@@ -185,7 +222,7 @@ def _audited(
     )
     title = f"{relative(checkpoint.path.absolute())}: {config.model} on {config.data.name}"
     before = _read(folder / AUDIT_FILE)
-    if before is not None and before.get("asked") == asked.to_json():
+    if before is not None and (before.get("schema"), before.get("asked")) == (SCHEMA, asked.to_json()):
         console.print(f"{title}: audited before, with the same checkpoint, settings and seed", highlight=False)
         return before
     console.print(f"{title}, {count} validation images, profile {profile_name}", highlight=False, soft_wrap=True)
@@ -274,7 +311,7 @@ def _run(
         "profile": asked.profile,
         "seed": asked.seed,
         "seconds": time.monotonic() - began,
-        "verdict": worst(result.word for result in audits),
+        "verdict": worst(result.verdicts[0].word for result in audits),
         "clean": _share(arrays["clean"]),
         "verified": _share(arrays["verified"]),
         "replicates": [_replicate(result, replicate) for result, replicate in zip(audits, replicates, strict=True)],
@@ -338,14 +375,16 @@ def _surrogate(
 
 
 def _replicate(result: Audit, replicate: Replicate) -> dict[str, Any]:
+    main, *single = result.verdicts  # in the order of claims_of: the worst case first
     probes = len(result.curve[0][1]) if result.curve else 0
     return {
         "seed": replicate.seed,
-        "verdict": result.word,
+        "verdict": main.word,
         "clean": _share(result.clean),
         "verified": _share(result.verified),
         "randomised": result.randomised,
-        "claims": [_claim(verdict, result) for verdict in result.verdicts],
+        "claim": _claim(main, result),
+        "attack_claims": [_claim(verdict, result) for verdict in single],
         "checks": [check.to_json() for check in result.checks],
         "runs": list(result.runs),
         "curve": [{"radius": radius, "images": probes, **_share(kept)} for radius, kept in result.curve],
@@ -391,7 +430,7 @@ def print_audit(console: Console, document: Mapping[str, Any]) -> None:
     style = VERDICT_STYLES[document["verdict"]]
     console.print(
         f"\nVerdict ({document['profile']} audit): [bold {style}]{document['verdict']}[/bold {style}]. "
-        f"The worst of these claims {WORDS[document['verdict']]}.\n"
+        f"The robust accuracy that the sweep uses {WORDS[document['verdict']]}.\n"
         f"Verified accuracy within {document['radius']:.4g}: {100 * verified['accuracy']:.1f} % "
         f"({100 * verified['low']:.1f} to {100 * verified['high']:.1f}) of {document['images']} images, "
         f"the worst case over everything that was run.",
@@ -400,16 +439,16 @@ def print_audit(console: Console, document: Mapping[str, Any]) -> None:
     for number, replicate in enumerate(document["replicates"]):
         if len(document["replicates"]) > 1:
             console.print(f"\n[bold]Replicate {number}, seed {replicate['seed']}[/bold]", highlight=False)
-        console.print(_claims_table(replicate["claims"]))
-        for claim in replicate["claims"]:
-            console.print(f"  {claim['name']}: {claim['sentence']}.", highlight=False, markup=False)
-        console.print()
+        _print_claims(console, "what is claimed", [replicate["claim"]])
+        if replicate["attack_claims"]:
+            console.print("Single attacks, which do not count for the verdict:", highlight=False)
+            _print_claims(console, "attack", replicate["attack_claims"])
         _print_checks(console, replicate["checks"])
 
 
-def _claims_table(claims: Sequence[Mapping[str, Any]]) -> Table:
+def _print_claims(console: Console, heading: str, claims: Sequence[Mapping[str, Any]]) -> None:
     table = Table(box=SIMPLE_HEAD)
-    table.add_column("what is claimed", overflow="fold")
+    table.add_column(heading, overflow="fold")
     table.add_column("by")
     table.add_column("claimed %", justify="right", no_wrap=True)
     table.add_column("verified % (95 %)", justify="right", no_wrap=True)
@@ -424,7 +463,10 @@ def _claims_table(claims: Sequence[Mapping[str, Any]]) -> Table:
             f"{100 * claim['verified']:.1f} {interval}",
             f"[{style}]{claim['verdict']}[/{style}]",
         )
-    return table
+    console.print(table)
+    for claim in claims:
+        console.print(f"  {claim['name']}: {claim['sentence']}.", highlight=False, markup=False)
+    console.print()
 
 
 def _print_checks(console: Console, checks: Sequence[Mapping[str, Any]]) -> None:
