@@ -160,7 +160,7 @@ def _disk(runs_dir: Path) -> Finding:
 
 
 def _data(settings: SweepConfig | None) -> Finding:
-    found = prepare_dataset(settings.data if settings else DataSettings())
+    found = prepare_dataset(settings.data if settings else DataSettings(), test=False)
     return Finding("data", "ok", f"{found['name']} from {found['location']}: {found['sizes']}")
 
 
@@ -213,20 +213,21 @@ def _nodes(settings: SweepConfig, address: str, runs_dir: Path) -> Iterator[Find
     """A finding a node: its versions and source, data, GPUs, the runs' folder, its clock, and MLflow."""
     from search.cluster.nodes import alive, examined, expected, marker_beside
     from search.cluster.session import capacity, connected
+    from search.worker.node_check import examine
 
     uri = _tracking_uri(settings, runs_dir)
-    digest = prepare_dataset(settings.data)["sha256"]
+    digest = prepare_dataset(settings.data, test=False)["sha256"]
     with connected(settings, address), marker_beside(runs_dir / settings.name) as marker:
         nodes = alive()
         yield Finding(
             "ray", "ok", f"{len(nodes)} nodes at {address} with room for {capacity(settings, nodes)} trials at a time"
         )
         wanted = replace(
-            expected(settings.data, digest, marker, store_of(runs_dir)),
+            expected(settings, digest, marker, store_of(runs_dir)),
             inspect_gpu=True,
             tracking=uri if is_server(uri) else None,
         )
-        for node, found in examined(wanted, nodes):
+        for node, found in examined(wanted, examine, nodes):
             gpus = f", torch sees {', '.join(found.gpus)}" if found.gpus else ""
             text = f"{node.cpus:g} processors, {node.gpus:g} GPUs{gpus}, {settings.data.name} from {found.location}"
             for problem in found.problems:

@@ -22,11 +22,12 @@ def problem_settings(config: SweepConfig, data: Mapping[str, Any]) -> dict[str, 
         data: What the manifest says of the data set.
     """
     settings: dict[str, Any] = {
-        "data.name": config.data.name,
+        **{f"data.{name}": value for name, value in config.data.dataset.to_document().items()},
         "data.sha256": data["sha256"],
         **{f"data.{name}_size": size for name, size in sorted(data["sizes"].items())},
         "data.seed": config.data.seed,
         "data.augment": config.data.augment,
+        "data.size": config.data.size,
         "model": config.model,
         "loss.name": config.loss.name,
     }

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from search.config.data import DataField
 from search.config.objectives import ACCURACIES, Constraint, Direction, directions
 from search.errors import UserError
 from search.study.halving import rungs_of
@@ -226,7 +227,7 @@ class SweepConfig(_Section):
     """
 
     name: str
-    data: DataSettings = Field(default_factory=DataSettings)
+    data: DataField = Field(default_factory=DataSettings)
     model: ModelName = "lenet5"
     loss: LossConfig = Field(default_factory=LossConfig)
     train: TrainSettings = Field(default_factory=TrainSettings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 
 from search.errors import UserError
-from search.runs.folder import relative
-from trainables.data.vault import OPENINGS_FILE as OPENINGS_FILE
-from trainables.data.vault import Frozen as Frozen
-from trainables.data.vault import Opening, open_test_split, read_openings
+from search.runs.checkpoints import RESULT_FILE, Checkpoint
+from search.runs.folder import Run, relative
+from trainables.data.partition.test_openings import OPENINGS_FILE as OPENINGS_FILE
+from trainables.data.partition.test_openings import Frozen as Frozen
+from trainables.data.partition.test_openings import Opening, open_test_split, read_openings
 from trainables.settings import DataSettings, RobustnessSettings
 
 if TYPE_CHECKING:
@@ -89,6 +91,18 @@ def freeze(checkpoint: Path, setting: Mapping[str, Any] | None, folder: Path) ->
     return Frozen(checkpoint=os.path.relpath(checkpoint, folder), sha256=digest, setting=setting)
 
 
+def setting_of(checkpoint: Checkpoint) -> Mapping[str, Any] | None:
+    """The loss and its parameters; None if neither a run's ledger nor ``result.json`` has them."""
+    if checkpoint.number is not None:
+        from search.cli.status import read_records
+
+        records = {record.number: record for record in read_records(Run(checkpoint.home, checkpoint.config))}
+        record = records.get(checkpoint.number)
+        return None if record is None else {"loss": record.loss, **record.parameters}
+    result = checkpoint.home / RESULT_FILE
+    return json.loads(result.read_text(encoding="utf-8"))["setting"] if result.is_file() else None
+
+
 def fitted(robustness: RobustnessSettings, images: int) -> RobustnessSettings:
     """The same attacks on so many test images at most."""
     return replace(robustness, images=min(robustness.images, images))
@@ -104,7 +118,7 @@ def check_same_data(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
     Raises:
         UserError: Images or sizes differ.
     """
-    for name in ("name", "sha256", "sizes"):
+    for name in ("name", "sha256", "test_sha256", "sizes"):
         if now[name] != then[name]:
             raise UserError(
                 f"data must be that of the training for the test split, got another {name} ({now[name]}, "

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from trainables.candidate import Candidate
-from trainables.data.sources import DataMissing
+from trainables.data import DataMissing
 from trainables.data.splits import Split, load_splits
 from trainables.losses import loss_function
 from trainables.settings import DataSettings, Problem, RobustnessSettings, TrainSettings
@@ -27,7 +27,7 @@ def reference_model(
     Skips the test where the images are not on this machine.
     """
     problem = Problem(
-        data=DataSettings(name=data, train_size=3500, validation_size=1000),
+        data=DataSettings.from_document({"name": data, "train_size": 3500, "validation_size": 1000}),
         model="lenet5",
         train=TrainSettings(epochs=8, batch_size=64, learning_rate=0.008, schedule="cosine", seed=seed),
         robustness=RobustnessSettings(images=1000),

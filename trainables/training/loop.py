@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables.data.augmentation import shift_and_flip
-from trainables.data.splits import Split
+from trainables.data.splits import Split, shift_and_flip
 from trainables.losses import LossFunction
 from trainables.models import build_model
 from trainables.settings import Problem, TrainSettings

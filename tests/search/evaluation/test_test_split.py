@@ -28,10 +28,10 @@ from search.runs.folder import Run
 from search.study.lease import Lease
 from search.study.ledger import Ledger, open_storage
 from tests.search.examples import small_config
-from trainables.data import sources
-from trainables.data.sources import read_test
+from trainables.data.partition import test_images
+from trainables.data.partition.test_images import read_test
+from trainables.data.partition.test_openings import OPENINGS_FILE, read_openings
 from trainables.data.splits import load_splits, to_device
-from trainables.data.vault import OPENINGS_FILE, read_openings
 from trainables.robustness.evaluate import evaluate
 from trainables.training.checkpoint import load_trained
 from trainables.trial import SettingResult, run_setting
@@ -136,7 +136,7 @@ def test_the_table_and_csv_show_validation_and_test_together(verified: Path) -> 
 def test_what_is_stored_is_shown_and_verified_again_without_opening(
     verified: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sources, "read_test", lambda _: pytest.fail("test images were read"))
+    monkeypatch.setattr(test_images, "read_test", lambda _: pytest.fail("test images were read"))
     first = entries(verified)
     assert entries(verified, "--verify") == first
     assert "have been evaluated on the test split" in capsys.readouterr().err
@@ -273,7 +273,7 @@ def spoil_results(folder: Path) -> None:
 def test_verify_refuses_in_one_line_and_opens_nothing(
     copied: Path, change: Any, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "read_test", lambda _: pytest.fail("test images were read"))
+    monkeypatch.setattr(test_images, "read_test", lambda _: pytest.fail("test images were read"))
     change(copied)
     assert run(["pareto", str(copied), "--verify"]) == WRONG_INPUT
     errors = capsys.readouterr().err

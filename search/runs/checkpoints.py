@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from search.config.schema import SweepConfig, load
 from search.errors import UserError
-from search.evaluation.single import RESULT_FILE, TRAIN_FILE
 from search.runs.folder import SWEEP_FILE, Run, command
 from search.runs.store import CHECKPOINTS, Store, is_url, located
 
+TRAIN_FILE: Final = "train.yaml"
+RESULT_FILE: Final = "result.json"
 SURROGATE: Final = "B0"  # the run's first baseline, from which an audit borrows adversarial examples
 _LEVELS: Final = 2  # from a trial's checkpoints up to its run's folder
 
@@ -70,17 +69,6 @@ class Checkpoint:
             f"CHECKPOINT must lie below the {SWEEP_FILE} or beside the {TRAIN_FILE} that it was trained with, "
             f"got {checkpoint}; put that file back"
         )
-
-    def setting(self) -> Mapping[str, Any] | None:
-        """The loss and its parameters; None where neither a run's ledger nor ``result.json`` tells them."""
-        if self.number is not None:
-            from search.cli.status import read_records
-
-            records = {record.number: record for record in read_records(Run(self.home, self.config))}
-            record = records.get(self.number)
-            return None if record is None else {"loss": record.loss, **record.parameters}
-        result = self.home / RESULT_FILE
-        return json.loads(result.read_text(encoding="utf-8"))["setting"] if result.is_file() else None
 
     @property
     def folder(self) -> Path:
