@@ -1,4 +1,4 @@
-"""Files that are either the old one or the new one, whatever dies in between."""
+"""Atomic file writes: a reader sees the old file or the new one, never a part of either."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write(path: Path, content: bytes | str) -> Path:
-    """Replaces a file at one stroke: temporary file beside it, fsync, rename.
+    """Replaces a file atomically: temporary file beside it, fsync, rename.
 
     Args:
         path: The file; its folder is made if it does not exist.

@@ -19,7 +19,8 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, ClassVar, Final, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from trainables.settings.checks import check_choice, nearest
 from trainables.settings.space import Domain, Range, Value, domains
@@ -146,7 +147,7 @@ class External(Component):
     essential: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        """Binds the arguments to the factory's signature.
+        """Binds the arguments to the factory's signature, and names the component after its factory.
 
         Raises:
             ValueError: The factory takes no such argument.
@@ -157,6 +158,7 @@ class External(Component):
             if known is not None and name not in known:
                 remedy = nearest(name, known) if known else "it has none"
                 raise ValueError(f"{name} must be an argument of {self.path}; {remedy}")
+        object.__setattr__(self, "name", self.path)  # the class variable is the wrapper's
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -339,7 +341,7 @@ def check_fields(settings: Any) -> None:
     """
     hints, legal = get_type_hints(type(settings)), domains(settings)
     for item in dataclasses.fields(settings):
-        _check_type(item.name, getattr(settings, item.name), hints[item.name])
+        check_type(item.name, getattr(settings, item.name), hints[item.name])
         if item.name in legal:
             check_value(item.name, getattr(settings, item.name), legal[item.name])
 
@@ -368,8 +370,17 @@ _WORDS: Final[Mapping[type, str]] = {
 }
 
 
-def _check_type(name: str, value: Any, hint: Any) -> None:
-    """Whether a field's value is of its annotated type, as far as that is a plain one or a ``Literal``."""
+def check_type(name: str, value: Any, hint: Any) -> None:
+    """Asserts that a value has its annotated type: a plain one, a ``Literal``, or one of these or None.
+
+    Raises:
+        ValueError: It has another type.
+    """
+    if get_origin(hint) in (Union, UnionType) and type(None) in get_args(hint):
+        kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+        if value is not None and len(kinds) == 1:
+            check_type(name, value, kinds[0])
+        return
     if get_origin(hint) is Literal:
         check_choice(name, value, get_args(hint))
         return

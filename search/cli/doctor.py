@@ -175,7 +175,7 @@ def _disk(runs_dir: Path) -> Finding:
 
 
 def _data(settings: SweepConfig | None) -> Finding:
-    data = prepare_dataset(settings.data if settings else DataSettings())
+    data = prepare_dataset(settings.data if settings else DataSettings(), test=False)
     return Finding("data", "ok", f"{data['name']} from {data['location']}: {data['sizes']}")
 
 
@@ -228,20 +228,21 @@ def _nodes(settings: SweepConfig, address: str, runs_dir: Path) -> Iterator[Find
     """One finding per node: versions and source, data, GPUs, the runs' folder, its clock, and MLflow."""
     from search.cluster.nodes import alive, examined, expected, marker_beside
     from search.cluster.session import capacity, connected
+    from search.worker.node_check import examine
 
     uri = _tracking_uri(settings, runs_dir)
-    digest = prepare_dataset(settings.data)["sha256"]
+    digest = prepare_dataset(settings.data, test=False)["sha256"]
     with connected(settings, address), marker_beside(runs_dir / settings.name) as marker:
         nodes = alive()
         yield Finding(
             "ray", "ok", f"{len(nodes)} nodes at {address} with room for {capacity(settings, nodes)} trials at a time"
         )
         required = replace(
-            expected(settings.data, digest, marker, store_of(runs_dir)),
+            expected(settings, digest, marker, store_of(runs_dir)),
             inspect_gpu=True,
             tracking=uri if is_server(uri) else None,
         )
-        for node, examination in examined(required, nodes):
+        for node, examination in examined(required, examine, nodes):
             gpus = f", torch sees {', '.join(examination.gpus)}" if examination.gpus else ""
             data = f"{settings.data.name} from {examination.location}"
             text = f"{node.cpus:g} processors, {node.gpus:g} GPUs{gpus}, {data}"

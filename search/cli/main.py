@@ -147,8 +147,8 @@ def evaluate(
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Attack a trained model again: accuracy by attack and radius, as a table and as curves."""
-    from search.evaluation.checkpoints import Checkpoint
     from search.evaluation.evaluate import configured, evaluate_checkpoint
+    from search.runs.checkpoints import Checkpoint
 
     found = Checkpoint.find(checkpoint, runs_dir)
     config = configured(found.config, attack or [], epsilon, overrides or [])
@@ -181,8 +181,8 @@ def audit(
 ) -> None:
     """Attack a model, or a run's contenders, harder, and say whether the robust accuracy can be believed."""
     from search.evaluation.audit import audit_checkpoint
-    from search.evaluation.checkpoints import Checkpoint
     from search.evaluation.evaluate import configured
+    from search.runs.checkpoints import Checkpoint
 
     if Run.find(subject, runs_dir) is not None:
         given = {"--images": images, "--seed": seed, "--set": overrides, "--output": output}
@@ -300,31 +300,35 @@ def data_list(root: Annotated[Path | None, typer.Option(help="Folder of the file
     """List the data sets, where they are, and how to get the missing ones."""
     from rich.table import Table
 
-    from trainables.data.sources import list_datasets
+    from trainables.data import Dataset
+    from trainables.registry import make, names
 
     table = Table(header_style="bold")
     for column in ("name", "what", "where, or the command that gets it"):
         table.add_column(column, overflow="fold")
-    for entry in list_datasets(None if root is None else str(root)):
-        table.add_row(entry.name, entry.summary, entry.location or f"[yellow]{entry.command}[/yellow]")
+    place = None if root is None else str(root)
+    for name in names("data"):
+        dataset = make("data", name)
+        assert isinstance(dataset, Dataset)
+        table.add_row(name, dataset.summary, dataset.locate(place) or f"[yellow]{dataset.remedy(place)}[/yellow]")
     Console().print(table)
 
 
 @data_app.command("prepare")
 def data_prepare(
-    name: Annotated[str, typer.Argument(help="mnist5k, mnist, fashion-mnist or cifar10.")],
+    name: Annotated[str, typer.Argument(help="A name from `data list`, or package.module:factory.")],
     root: Annotated[Path | None, typer.Option(help="Folder of the files.")] = None,
 ) -> None:
     """Find, download or parse a data set, so that sweeps start at once."""
-    from trainables.data.sources import prepare
+    from trainables.data.partition.digests import prepare
     from trainables.settings import DataSettings
 
     try:
-        settings = DataSettings(name=name, root=None if root is None else str(root))  # type: ignore[arg-type]
-        prepared = prepare(settings)
+        settings = DataSettings.from_document({"name": name, "root": None if root is None else str(root)})
+        prepared = prepare(settings, test=True)
     except ValueError as error:
         raise UserError(str(error)) from None
-    print(f"{name}: {prepared.images} images from {prepared.location}, sha256 {prepared.digest[:16]}")
+    print(f"{name}: {sum(prepared.sizes.values())} images from {prepared.location}, sha256 {prepared.pool_digest[:16]}")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -16,23 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from search.cluster.launcher import jobs_url
-from search.cluster.nodes import shipped
+from search.cluster.nodes import shipped_paths
+from search.cluster.ray_patches import TALKATIVE_LOGGERS
 from search.cluster.token import auth_environment, token_file
 from search.config.schema import SweepConfig
 from search.errors import SweepFailed, UserError
 from search.runs.folder import SWEEP_FILE
 from search.runs.folder import command as run_command
+from search.runs.user_code import import_paths
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 _NAME, _RUNS_DIR = "robustfront", "robustfront_runs_dir"  # in a job's metadata
 _STOP_SECONDS: Final = 120.0
-_TALKATIVE: Final = (
-    "ray.dashboard.modules.dashboard_sdk",
-    "ray.dashboard.modules.job.sdk",
-    "ray._private.runtime_env.packaging",
-)
 _ENDED: Final = ("SUCCEEDED", "STOPPED", "FAILED")
 
 
@@ -84,7 +81,7 @@ def client(cluster: str) -> Iterator[JobSubmissionClient]:
         os.environ |= auth_environment()  # Ray reads them when it is imported
         from ray.job_submission import JobSubmissionClient
 
-        for name in _TALKATIVE:
+        for name in TALKATIVE_LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)
         try:
             made = JobSubmissionClient(url)
@@ -122,9 +119,11 @@ def submit(client: JobSubmissionClient, work: SweepConfig | str, runs_dir: str) 
     command = ["resume", name] if isinstance(work, str) else ["sweep", SWEEP_FILE]
     command += ["--address", "auto", "--runs-dir", runs_dir]
     with tempfile.TemporaryDirectory(prefix="robustfront-") as folder:
-        for package in shipped()["py_modules"]:
-            source = Path(package.__path__[0])
-            shutil.copytree(source, Path(folder) / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+        for source in shipped_paths([] if isinstance(work, str) else import_paths(work.to_document())):
+            if source.is_file():
+                shutil.copy(source, folder)
+            else:
+                shutil.copytree(source, Path(folder) / source.name, ignore=shutil.ignore_patterns("__pycache__"))
         if not isinstance(work, str):
             (Path(folder) / SWEEP_FILE).write_text(work.to_yaml(), encoding="utf-8")
         identity = client.submit_job(

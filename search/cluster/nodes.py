@@ -1,7 +1,8 @@
-"""The nodes of a cluster: does every one of them run this code, read the same data, and see the run's folder?
+"""The nodes of a cluster: all must run the driver's code, read its data, and see its folder.
 
-A driver examines them all before the first trial, and those that join later as they come. A worker examines its own
-node before its first trial: what joined a moment ago may be given one before the driver has looked.
+A driver examines all nodes before the first trial, and each later one when it joins. A worker also examines its own
+node before its first trial, since a node that has just joined may get a trial before the driver looks.
+``search.worker.node_check`` has the function that runs on a node; this package only starts it.
 """
 
 from __future__ import annotations
@@ -9,47 +10,47 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-import platform
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-from search.cluster.token import token_file
+from search.config.schema import SweepConfig
 from search.errors import Halted, UserError, cause_on_worker
+from search.runs.provenance import OWN_PACKAGES, source_digest, versions
 from search.runs.store import Store, store_of
+from search.runs.user_code import import_paths, user_modules
 from trainables.settings import DataSettings
 
-PACKAGES: Final = ("ray", "torch", "torchvision", "optuna", "torchattacks", "mlflow", "numpy")
-_SHIPPED: Final = ("search", "trainables", "analysis")
-_EXAMINE_SECONDS: Final = 180.0  # a node may have to import Ray from a slow disk and parse its data set
+_EXAMINE_SECONDS: Final = 180.0  # a node may have to import Ray from a slow disk and parse the data set
 _LOOK_SECONDS: Final = 2.0
-_CLOCK_SECONDS: Final = 10.0  # a lease lasts 60 s: clocks that differ by a good part of that let two drivers hold one
+_CLOCK_SECONDS: Final = 10.0  # a lease lasts 60 s: if clocks differ by a good part of that, two drivers can hold it
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What every node has to have as the driver has it.
+    """What every node must have as the driver has it.
 
     Args:
-        versions: Of Python and of the packages that numbers depend on.
-        source: ``source_digest()``.
-        data: Where the data set is looked for, and its sizes.
-        digest: The data set's SHA-256.
-        marker: A file that the driver has written into the run's folder, or beside it: its path.
-        marker_digest: The SHA-256 of its contents.
-        inspect_gpu: Whether torch is asked for its GPUs (seconds: it has to be imported).
-        authentication: Ray's, ``token`` or ``disabled``: a driver that wants the token hears no worker without it.
-        store: URL of the runs where they are in an object store; the marker's path is relative to it then.
-        tracking: An MLflow server that is to answer; None where only the driver's own files are written.
+        versions: Versions of Python and of the packages that numbers depend on.
+        source: ``source_digest(user_code)``.
+        user_code: Import paths of the user's own components.
+        data: The data set and its splits.
+        digest: SHA-256 of the validation and training images.
+        marker: Path of a file that the driver has written into the run's folder or beside it.
+        marker_digest: SHA-256 of its contents.
+        authentication: Ray's, ``token`` or ``disabled``: a driver that requires the token ignores workers without it.
+        store: URL of the runs if they are in an object store; ``marker`` is then relative to it.
+        inspect_gpu: Whether to ask torch for the GPUs, which takes seconds, as torch has to be imported.
+        tracking: An MLflow server that must answer; None if only the driver's own files are written.
     """
 
     versions: Mapping[str, str]
     source: str
+    user_code: tuple[str, ...]
     data: DataSettings
     digest: str
     marker: str
@@ -62,7 +63,14 @@ class Expected:
 
 @dataclass(frozen=True)
 class Examined:
-    """What one node has. ``location`` says where it has the data from, ``gpus`` what torch calls its GPUs."""
+    """What one node has.
+
+    Args:
+        problems: What is wrong, one line each.
+        location: Where its data is.
+        gpus: Torch's names of its GPUs.
+        clock: Its Unix time.
+    """
 
     problems: tuple[str, ...]
     location: str
@@ -97,83 +105,55 @@ def alive() -> list[Node]:
     return sorted(nodes, key=lambda node: (node.address, node.identity))
 
 
-def expected(data: DataSettings, digest: str, marker: Path, store: Store | None = None) -> Expected:
+Examine = Callable[[Expected], Examined]
+
+
+def expected(config: SweepConfig, digest: str, marker: Path, store: Store | None = None) -> Expected:
     """What the driver's own node has.
 
     Args:
-        data: The sweep's data settings.
-        digest: The data set's digest as the driver found it.
-        marker: A file that is there now.
-        store: What it is in the working copy of, if it is.
+        config: The sweep's configuration.
+        digest: The manifest's ``data.sha256``.
+        marker: An existing file.
+        store: The object store, if ``marker`` is in the working copy of one.
     """
     path, url = (str(marker), None) if store is None else (marker.relative_to(store.copy).as_posix(), store.url)
+    paths = tuple(import_paths(config.to_document()))
     return Expected(
-        versions(), source_digest(), data, digest, path, _sha256(marker.read_bytes()), _authentication(), url
+        versions=versions(),
+        source=source_digest(paths),
+        user_code=paths,
+        data=config.data,
+        digest=digest,
+        marker=path,
+        marker_digest=sha256(marker.read_bytes()),
+        authentication=authentication(),
+        store=url,
     )
 
 
-def examine(wanted: Expected) -> Examined:
-    """Compares the node on which this runs with what is expected; prepares its copy of the data set.
+def shipped(paths: Sequence[str]) -> dict[str, Any]:
+    """A runtime environment that brings this source, and the user's own, to every worker.
 
-    The data set is prepared once a node: trials find it in the node's own cache.
+    Args:
+        paths: Import paths of the user's own components.
     """
-    from trainables.data.sources import prepare
-
-    problems = [
-        f"{name} is {found}, and {wanted.versions[name]} on the driver's node"
-        for name, found in versions().items()
-        if found != wanted.versions[name]
-    ]
-    if source_digest() != wanted.source:
-        problems.append("robustfront's source is not the driver's")
-    if _authentication() != wanted.authentication:
-        problems.append(
-            f"its Ray has RAY_AUTH_MODE {_authentication()}, the driver {wanted.authentication} (token, where there is "
-            f"{token_file()}): set it alike before both are started"
-        )
-    location = "nowhere"
-    try:
-        prepared = prepare(wanted.data)
-    except ValueError as error:
-        problems.append(str(error))
-    else:
-        location = prepared.location
-        if prepared.digest != wanted.digest:
-            problems.append(f"{wanted.data.name} from {location} is not the data that the driver has")
-    if wanted.store is None:
-        folder = _folder_problem(Path(wanted.marker), wanted.marker_digest)
-    else:
-        folder = _store_problem(Store(wanted.store), wanted.marker, wanted.marker_digest)
-    if folder is not None:
-        problems.append(folder)
-    if wanted.tracking is not None:
-        problems += _tracking_problem(wanted.tracking)
-    return Examined(tuple(problems), location, _gpus() if wanted.inspect_gpu else (), time.time())
+    return {"py_modules": [str(path) for path in shipped_paths(paths)], "excludes": ["**/__pycache__"]}
 
 
-def source_digest() -> str:
-    """SHA-256 of the Python source that numbers come from, wherever it is installed."""
-    digest = hashlib.sha256()
-    for package in _SHIPPED:
-        [root] = importlib.import_module(package).__path__  # Ray unpacks each one in a folder of its own
-        for path in sorted(Path(root).rglob("*.py")):
-            digest.update(f"{package}/{path.relative_to(root).as_posix()}\0".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
+def shipped_paths(paths: Sequence[str]) -> list[Path]:
+    """The packages' folders and modules' files to ship.
 
-
-def shipped() -> dict[str, Any]:
-    """A runtime environment that brings this very source to every worker."""
-    import analysis
-    import search
-    import trainables
-
-    return {"py_modules": [search, trainables, analysis], "excludes": ["**/__pycache__"]}
+    Args:
+        paths: As for ``shipped``.
+    """
+    own = [Path(importlib.import_module(name).__path__[0]) for name in OWN_PACKAGES]
+    return own + [module.path for module in user_modules(paths)]
 
 
 @contextmanager
 def marker_beside(folder: Path) -> Iterator[Path]:
-    """A file in the nearest folder above ``folder`` that is there already, for as long as nodes look for it."""
+    """A temporary file in the nearest existing folder above ``folder``, for the nodes to look for."""
     place = next(parent for parent in folder.absolute().parents if parent.is_dir())
     marker, store = place / f".robustfront-{uuid.uuid4().hex}", store_of(place)
     marker.write_text(uuid.uuid4().hex, encoding="utf-8")
@@ -192,19 +172,22 @@ class Nodes:
     """Watches the nodes of a cluster during a sweep.
 
     Args:
-        wanted: What each of them must have.
-        say: Told of nodes that join and leave.
-        changed: Called whenever nodes have come or gone.
+        expected: What each of them must have.
+        examine: Runs on a node that joins.
+        say: Called with a line about each node that joins or leaves.
+        changed: Called whenever nodes have joined or left.
     """
 
-    def __init__(self, wanted: Expected, say: Callable[[str], None], changed: Callable[[], None]) -> None:
-        self._wanted, self._say, self._changed = wanted, say, changed
+    def __init__(
+        self, expected: Expected, examine: Examine, say: Callable[[str], None], changed: Callable[[], None]
+    ) -> None:
+        self._expected, self._examine, self._say, self._changed = expected, examine, say, changed
         self._known = {node.identity: node for node in alive()}
         self._examined: dict[Any, Node] = {}
         self._looked = time.monotonic()
 
     def turn(self) -> None:
-        """To be called now and then: looks for changes every other second.
+        """Call this often; it looks for changes every two seconds.
 
         Raises:
             Halted: A node has joined that would give other numbers, or cannot write to the run's folder.
@@ -216,9 +199,9 @@ class Nodes:
         self._looked = time.monotonic()
         now = {node.identity: node for node in alive()}
         for identity in self._known.keys() - now.keys():
-            self._say(f"node {self._known[identity]} is gone: its trials go on elsewhere")
+            self._say(f"node {self._known[identity]} is gone; its trials continue on other nodes")
         for identity in now.keys() - self._known.keys():
-            self._examined[_start(now[identity], self._wanted)] = now[identity]
+            self._examined[_start(now[identity], self._expected, self._examine)] = now[identity]
         if now.keys() != self._known.keys():
             self._known = now
             self._changed()
@@ -229,125 +212,70 @@ class Nodes:
             node = self._examined.pop(reference)
             try:
                 problems = ray.get(reference).problems
-            except ray.exceptions.RayError:  # gone again: said above
+            except ray.exceptions.RayError:  # it has left again, which was reported above
                 continue
             if problems:
                 raise Halted(f"node {node.address} has joined, but {'; '.join(problems)}")
             self._say(f"node {node} has joined")
 
 
-def check_nodes(wanted: Expected) -> dict[Node, Examined]:
+def check_nodes(expected: Expected, examine: Examine) -> dict[Node, Examined]:
     """Examines all nodes at once.
 
     Returns:
         What each one has.
 
     Raises:
-        UserError: One of them is not fit for the sweep; all that is wrong is in its one line.
+        UserError: Some are not fit for the sweep; one line has all that is wrong.
     """
-    found = dict(examined(wanted, alive()))
-    problems = [f"node {node.address}: {'; '.join(one.problems)}" for node, one in found.items() if one.problems]
+    results = dict(examined(expected, examine, alive()))
+    problems = [f"node {node.address}: {'; '.join(each.problems)}" for node, each in results.items() if each.problems]
     if problems:
         raise UserError(
-            f"--address must be a cluster whose nodes all fit, got {' | '.join(problems)}; "
-            "mend that, or take the node out of the cluster"
+            f"--address must be a cluster whose nodes are all fit, got {' | '.join(problems)}; "
+            "fix that, or remove the node from the cluster"
         )
-    return found
+    return results
 
 
-def examined(wanted: Expected, nodes: Sequence[Node]) -> Iterator[tuple[Node, Examined]]:
-    """Examines nodes, all at the same time; one that does not answer has that as its problem."""
+def examined(expected: Expected, examine: Examine, nodes: Sequence[Node]) -> Iterator[tuple[Node, Examined]]:
+    """Examines nodes, all at the same time. A node that does not answer has that as its problem."""
     import ray
 
     began = time.time()
-    started = [(node, _start(node, wanted)) for node in nodes]
+    started = [(node, _start(node, expected, examine)) for node in nodes]
     deadline = time.monotonic() + _EXAMINE_SECONDS
     for node, reference in started:
         try:
-            found: Examined = ray.get(reference, timeout=max(0.0, deadline - time.monotonic()))
+            result: Examined = ray.get(reference, timeout=max(0.0, deadline - time.monotonic()))
         except ray.exceptions.GetTimeoutError:
             yield node, Examined((f"it has not answered for {_EXAMINE_SECONDS:g} s",), "", (), began)
             continue
         except ray.exceptions.RayError as error:
             yield node, Examined((f"it cannot run robustfront ({cause_on_worker(error)})",), "", (), began)
             continue
-        problems = list(found.problems)
-        if not began - _CLOCK_SECONDS < found.clock < time.time() + _CLOCK_SECONDS:
-            problems.append(f"its clock is {found.clock - time.time():+.0f} s off the driver's")
-        if wanted.inspect_gpu and node.gpus and not found.gpus:
-            problems.append(f"Ray counts {node.gpus:g} GPUs there, and torch can use none")
-        yield node, Examined(tuple(problems), found.location, found.gpus, found.clock)
+        problems = list(result.problems)
+        if not began - _CLOCK_SECONDS < result.clock < time.time() + _CLOCK_SECONDS:
+            problems.append(f"its clock is {result.clock - time.time():+.0f} s off the driver's")
+        if expected.inspect_gpu and node.gpus and not result.gpus:
+            problems.append(f"Ray counts {node.gpus:g} GPUs there, but torch can use none")
+        yield node, Examined(tuple(problems), result.location, result.gpus, result.clock)
 
 
-def _start(node: Node, wanted: Expected) -> Any:
-    """Has ``examine`` run on a node, beside whatever runs there."""
+def _start(node: Node, expected: Expected, examine: Examine) -> Any:
+    """Starts ``examine`` on a node, next to whatever runs there."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(node_id=node.identity, soft=False)
-    return ray.remote(num_cpus=0, max_retries=0)(examine).options(scheduling_strategy=here).remote(wanted)
+    return ray.remote(num_cpus=0, max_retries=0)(examine).options(scheduling_strategy=here).remote(expected)
 
 
-def versions() -> dict[str, str]:
-    """Of Python and of the packages that numbers depend on."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "missing"
-    return found
-
-
-def _folder_problem(marker: Path, digest: str) -> str | None:
-    """Whether the driver's folder is this node's too, and can be written to."""
-    remedy = "give --runs-dir a folder that all nodes share, e.g. one on NFS"
-    try:
-        seen = _sha256(marker.read_bytes())
-    except OSError:
-        return f"it does not see {marker.parent}, which the driver has: {remedy}"
-    if seen != digest:
-        return f"its {marker.parent} is another folder than the driver's: {remedy}"
-    own = marker.with_name(f"{marker.name}.{uuid.uuid4().hex}")
-    try:
-        own.write_bytes(b"")
-        own.unlink()
-    except OSError as error:
-        return f"it cannot write to {marker.parent} ({error.strerror}): give user {os.getuid()} the right to"
-    return None
-
-
-def _store_problem(store: Store, marker: str, digest: str) -> str | None:
-    """Whether this node reaches the driver's store, and can write to it."""
-    try:
-        store.check()
-        content = store.read(marker)
-    except (UserError, Halted) as error:
-        return str(error)
-    if content is None or _sha256(content) != digest:
-        return f"its {store.url} is another than the driver's"
-    return None
-
-
-def _authentication() -> str:
+def authentication() -> str:
+    """Ray's mode of authentication in this process."""
     return os.environ.get("RAY_AUTH_MODE") or "disabled"
 
 
-def _gpus() -> tuple[str, ...]:
-    import torch
-
-    return tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
-
-
-def _tracking_problem(uri: str) -> list[str]:
-    import requests
-
-    try:
-        status = requests.get(f"{uri.rstrip('/')}/health", timeout=10).status_code
-    except requests.RequestException as error:
-        return [f"MLflow does not answer it ({type(error).__name__})"]
-    return [] if status == requests.codes.ok else [f"MLflow answers it with {status}"]
-
-
-def _sha256(content: bytes) -> str:
+def sha256(content: bytes) -> str:
+    """In hexadecimal."""
     return hashlib.sha256(content).hexdigest()

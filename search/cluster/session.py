@@ -1,9 +1,8 @@
-"""Ray for a sweep: one of our own on this machine or a running cluster, and whether it is large enough."""
+"""Ray for a sweep: a new one on this machine or a running cluster, and whether it is large enough."""
 
 from __future__ import annotations
 
 import gc
-import importlib
 import logging
 import os
 import secrets
@@ -12,54 +11,56 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, Final
 
 import psutil
 
 from search.cluster.nodes import Node, alive, shipped
+from search.cluster.ray_patches import JOB_VARIABLE, print_less, raylet, without_monitors
 from search.cluster.token import auth_environment
 from search.config.schema import SweepConfig, available_cpus
 from search.errors import Halted, SweepFailed, UserError
+from search.runs.user_code import import_paths, user_modules
 
 _OBJECT_STORE_BYTES: Final = 200_000_000  # nothing large travels: every worker reads the data itself
 _CONNECT_SECONDS: Final = 5.0
-_JOB: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # which Ray sets for what runs as a job
 
 _ENVIRONMENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the TensorBoard logger alone imports torch into the driver
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours keeps the ledger whole
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours lets the ledger finish writing
     "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # its default starts workers one after another; our searcher limits them
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's own snapshots are never read: the ledger is the state
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints tables of failed trials whatever the verbosity
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers on this machine need no environment of their own
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers use the driver's environment
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # The processes that Ray starts beforehand import what trials need while this one imports Tune and opens MLflow.
+    # The processes that Ray starts in advance import what trials need while this one imports Tune and opens MLflow.
     "RAY_preload_python_modules": "search.worker.trial,trainables.trial",
-    "RAY_idle_worker_killing_time_threshold_ms": "120000",  # or they would be ended as soon as Tune reserves processors
+    "RAY_idle_worker_killing_time_threshold_ms": "120000",  # else they end as soon as Tune reserves processors
 }
 
 
 @contextmanager
 def connected(config: SweepConfig, address: str | None, *, trains: bool = True) -> Iterator[Connection]:
-    """A Ray of our own on this machine, or the cluster at ``address``.
+    """Starts Ray on this machine, or joins the cluster at ``address``.
 
     Args:
-        config: What trials and audits need must be there.
-        address: The cluster's; None for a Ray of our own.
-        trains: Whether there are trials to be run, and not audits alone.
+        config: Must fit the machine or the cluster.
+        address: The cluster's; None to start Ray on this machine.
+        trains: Whether trials will run, and not audits only.
 
     Yields:
         The connection.
 
     Raises:
-        UserError: The cluster does not answer, or has not what the configuration asks for.
-        SweepFailed: Our own Ray does not start.
+        UserError: The cluster does not answer, or is too small for the configuration.
+        SweepFailed: Ray does not start.
     """
     if address is not None:
         _check_address(address)
-    with _environment(_ENVIRONMENT | (_own_token() if address is None else auth_environment())):
+    paths = import_paths(config.to_document())
+    ours = _own_token() | _python_path(paths) if address is None else auth_environment()
+    with _environment(_ENVIRONMENT | ours):
         import ray
 
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -69,11 +70,11 @@ def connected(config: SweepConfig, address: str | None, *, trains: bool = True) 
                 "include_dashboard": False,
                 "object_store_memory": _OBJECT_STORE_BYTES,
             }
-        elif _JOB not in os.environ:  # a job's own environment has brought the source already
-            options |= {"runtime_env": shipped()}
+        elif JOB_VARIABLE not in os.environ:  # the environment of a job has the source already
+            options |= {"runtime_env": shipped(paths)}
         try:
             _start(address, options)
-            _say_less()
+            print_less()
             logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it would report, the ledger does
             _check_capacity(config, alive(), address, trains=trains)
             connection = Connection(address)
@@ -90,9 +91,9 @@ def _start(address: str | None, options: dict[str, Any]) -> None:
     import ray
 
     try:
-        with _without_monitors():
+        with without_monitors():
             ray.init(address=address or "local", **options)
-    except Exception as error:  # Ray has nothing narrower for processes that do not come up in time
+    except Exception as error:  # Ray raises nothing narrower if its processes do not start in time
         reason = str(error).split(". ")[0].strip().partition("\n")[0].rstrip(".")
         if address is not None:
             raise UserError(
@@ -104,76 +105,35 @@ def _start(address: str | None, options: dict[str, Any]) -> None:
         ) from None
 
 
-@contextmanager
-def _without_monitors() -> Iterator[None]:
-    """Has a Ray of our own start no autoscaler, nothing that sends workers' output to the driver, and no Jobs API.
-
-    We use none of them, and two processes less are a second and 180 MB; but ``ray.init`` has no options for them. The
-    last is left out where what it needs is not installed.
-    """
-    parameter: Any = importlib.import_module("ray._private.parameter")
-    needed: Any = importlib.import_module("ray._private.utils")
-    every, error = parameter.RayParams, needed.get_dashboard_dependency_error
-    parameter.RayParams = partial(every, no_monitor=True, include_log_monitor=False)
-    needed.get_dashboard_dependency_error = lambda: ImportError("not wanted")
-    try:
-        yield
-    finally:
-        parameter.RayParams, needed.get_dashboard_dependency_error = every, error
-
-
-def _say_less() -> None:
-    """Keeps Ray's own messages off the terminal: of nodes that go the sweep tells itself, of processes its ledger.
-
-    Ray has no option for them. What it says of memory stays, for nobody else does.
-    """
-    worker: Any = importlib.import_module("ray._private.worker")
-    original = worker.print_to_stdstream
-
-    def filtered(data: dict[str, Any], ignore_prefix: bool) -> None:
-        lines = [line for line in data["lines"] if "memory" in line]
-        if lines:
-            original({**data, "lines": lines}, ignore_prefix)
-
-    if original.__module__ != __name__:
-        worker.print_to_stdstream = filtered
-
-
-def use_waiting_processes() -> None:
-    """Has Tune run its trials in the processes that Ray has started beforehand.
-
-    Tune asks for processes with an environment variable of its own, which only PyTorch Lightning looks at. For that Ray
-    would start new ones while the others, warm already, wait for nothing: eight seconds on two processors.
-    """
-    from ray.tune.execution import class_cache
-
-    class_cache.DEFAULT_ENV_VARS.pop("PL_DISABLE_FORK", None)
-
-
 class Connection:
-    """Ray while it is needed; to be made once Ray is there.
+    """Ray while it is needed. Make it once Ray runs.
 
     Args:
-        address: Of the cluster; None for a Ray of our own.
+        address: The cluster's; None if Ray was started for this sweep.
+
+    Raises:
+        Halted: Ray is not running.
     """
 
     def __init__(self, address: str | None) -> None:
         self.address = address
-        self._raylets = [_raylet()]
+        process = raylet()
+        if process is None:
+            raise Halted("Ray died on this machine while it started")
+        self._raylet = process
         self._ending: threading.Thread | None = None
 
     def check(self) -> None:
-        """To be called now and then: left to itself, Ray's death ends this process without a word about the sweep.
+        """Call this often: otherwise Ray's death ends this process without a word about the sweep.
 
         Raises:
             Halted: Ray has died on this machine.
         """
-        for raylet in self._raylets:
-            if not raylet.is_running() or raylet.status() == psutil.STATUS_ZOMBIE:
-                raise Halted("Ray died on this machine: its raylet was killed, or the memory ran out")
+        if not self._raylet.is_running() or self._raylet.status() == psutil.STATUS_ZOMBIE:
+            raise Halted("Ray died on this machine: its raylet was killed, or the memory ran out")
 
     def close(self) -> None:
-        """Begins to leave Ray, or to end our own, in the background; again for nothing."""
+        """Begins to leave Ray, or to end it, in the background. Calling it again does nothing."""
         if self._ending is None:
             self._ending = threading.Thread(target=_shut_down, name="ray-shutdown")
             self._ending.start()
@@ -184,22 +144,11 @@ class Connection:
             self._ending.join()
 
 
-def _raylet() -> psutil.Process:
-    """The process by which this one is part of its cluster; Ray on this machine is gone with it."""
-    worker: Any = importlib.import_module("ray._private.worker")
-    node = worker.global_worker.node
-    own = {f"--raylet_socket_name={node.raylet_socket_name}", f"--node_ip_address={node.node_ip_address}"}
-    for process in psutil.process_iter(["name", "cmdline"]):
-        if process.info["name"] == "raylet" and own <= set(process.info["cmdline"] or []):
-            return process
-    raise Halted("Ray died on this machine while it started")
-
-
 def _shut_down() -> None:
-    """Closes Ray while other threads work, and none of them frees a reference of Ray's.
+    """Closes Ray while other threads work, and keeps them from freeing object references meanwhile.
 
-    That would end the process at once, without its results: "The core worker has already been shutdown". Tune leaves
-    some in cycles: they are collected before, and what else there may be after.
+    That would end the process at once, without its results: "The core worker has already been shutdown". References
+    that Tune leaves in cycles are collected before; any others after.
     """
     import ray
 
@@ -212,10 +161,19 @@ def _shut_down() -> None:
 
 
 def _own_token() -> dict[str, str]:
-    """A token for a Ray of our own: other users of this machine reach its ports but cannot run anything on it."""
+    """A token, so that other users of this machine cannot run anything on our Ray, whose ports they can reach."""
     if "ray" in sys.modules:  # Ray reads these once, when it is imported
         return {}
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+def _python_path(paths: Sequence[str]) -> dict[str, str]:
+    """Lets workers on this machine import the user's own modules from where this process found them."""
+    folders = dict.fromkeys(str(module.path.parent) for module in user_modules(paths))
+    if not folders:
+        return {}
+    before = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": os.pathsep.join([*folders, *([before] if before else [])])}
 
 
 @contextmanager
@@ -233,7 +191,7 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 def _check_address(address: str) -> None:
-    """A closed port is told in seconds; Ray itself would try for minutes."""
+    """Reports a closed port in seconds; Ray itself would try for minutes."""
     if address == "auto":
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -249,7 +207,7 @@ def _check_address(address: str) -> None:
 
 
 def check_machine(config: SweepConfig, address: str | None) -> None:
-    """What is wrong about this machine's processors can be said before Ray starts."""
+    """Checks this machine's processors before Ray starts."""
     if address is None:
         _check_cpus(config, available_cpus(), "this machine has")
         if config.audit is not None:
@@ -274,7 +232,7 @@ def _check_audit_cpus(config: SweepConfig, cpus: float, where: str) -> None:
 
 
 def _check_capacity(config: SweepConfig, nodes: Sequence[Node], address: str | None, *, trains: bool) -> None:
-    """Whether what is to be done fits the nodes."""
+    """Checks that trials and audits fit the nodes."""
     if trains:
         _check_trials(config, nodes, address)
     if config.audit is not None:
@@ -282,25 +240,25 @@ def _check_capacity(config: SweepConfig, nodes: Sequence[Node], address: str | N
 
 
 def _check_audits(config: SweepConfig, nodes: Sequence[Node], address: str | None) -> None:
-    """Whether an audit fits a node."""
+    """Checks that an audit fits a node."""
     cpus, gpus = config.audit_resources
     where = "this machine has" if address is None else "the largest node has"
     _check_audit_cpus(config, max(node.cpus for node in nodes), where)
     if not _room(nodes, cpus, gpus):
         raise UserError(
             f"audit.gpus must fit a node beside audit.cpus {cpus}, got {gpus:g} ({_kinds(nodes)}); "
-            "lower it, or 0 for processors alone"
+            "lower it, or set it to 0 to use no GPU"
         )
 
 
 def _kinds(nodes: Sequence[Node]) -> str:
-    """What nodes there are, each kind once."""
+    """Describes the nodes, each kind once."""
     kinds = dict.fromkeys(f"{node.cpus:g} processors and {node.gpus:g} GPUs" for node in nodes)
     return f"there {'is a node' if len(nodes) == 1 else 'are nodes'} with {', or '.join(kinds)}"
 
 
 def _check_trials(config: SweepConfig, nodes: Sequence[Node], address: str | None) -> None:
-    """Whether a trial fits a node at all and, on this machine alone, whether as many fit as there are to be."""
+    """Checks that a trial fits a node and, without a cluster, that as many as configured fit this machine."""
     resources = config.resources
     if address is None:
         _check_cpus(config, int(sum(node.cpus for node in nodes)), "this machine has")
@@ -316,22 +274,22 @@ def _check_trials(config: SweepConfig, nodes: Sequence[Node], address: str | Non
         if address is not None:
             raise UserError(
                 f"resources.gpus_per_trial must fit a node beside cpus_per_trial {resources.cpus_per_trial}, got "
-                f"{resources.gpus_per_trial:g} ({_kinds(nodes)}); lower it, or 0 for processors alone"
+                f"{resources.gpus_per_trial:g} ({_kinds(nodes)}); lower it, or set it to 0 to use no GPU"
             )
         gpus = sum(node.gpus for node in nodes)
         raise UserError(
             f"resources.gpus_per_trial must leave room for search.concurrency {wanted} (this machine has {gpus:g} "
-            f"GPUs), got {resources.gpus_per_trial:g}; lower it, or 0 for processors alone"
+            f"GPUs), got {resources.gpus_per_trial:g}; lower it, or set it to 0 to use no GPU"
         )
 
 
 def capacity(config: SweepConfig, nodes: Sequence[Node]) -> int:
-    """Trials that fit the nodes at a time."""
+    """How many trials fit the nodes at the same time."""
     return _room(nodes, config.resources.cpus_per_trial, config.resources.gpus_per_trial)
 
 
 def _room(nodes: Sequence[Node], cpus: int, gpus: float) -> int:
-    """What fits the nodes at a time. Nothing is spread over two nodes, and no fraction of a GPU over two GPUs."""
+    """How many tasks fit the nodes at the same time. No task spans two nodes, and no fraction of a GPU two GPUs."""
     total = 0
     for node in nodes:
         fit = int(node.cpus) // cpus
@@ -344,7 +302,7 @@ def _room(nodes: Sequence[Node], cpus: int, gpus: float) -> int:
 
 
 def concurrency(config: SweepConfig) -> int:
-    """Trials at a time: what the configuration says, or as many as fit the nodes that are there now."""
+    """Trials at the same time: as configured, or as many as fit the present nodes."""
     if config.search.concurrency is not None:
         return config.search.concurrency
     return max(1, min(capacity(config, alive()), config.budget + len(config.baselines)))

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ruamel.yaml import YAML
 
 from search.config import rules
+from search.config.data import DataField
 from search.config.objectives import ACCURACIES, Constraint, Direction
 from search.config.rungs import rungs_of
 from search.config.space import SpaceDomain, canonical, grid_points, typed
@@ -193,7 +194,7 @@ class SweepConfig(_Section):
     """
 
     name: str
-    data: DataSettings = Field(default_factory=DataSettings)
+    data: DataField = Field(default_factory=DataSettings)
     model: Model = Field(default_factory=LeNet5)
     loss: Loss = Field(default_factory=ISCE)
     defence: Defence = Field(default_factory=NoDefence)

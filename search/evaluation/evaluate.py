@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,9 +19,9 @@ from analysis.records import WORST_CASE
 from analysis.statistics import Interval, student_interval, wilson_interval
 from search.config.schema import SweepConfig, available_cpus, parse_value, replaced
 from search.errors import UserError
-from search.evaluation.checkpoints import Checkpoint
 from search.evaluation.openings import OPENINGS_FILE, check_same_data, fitted, freeze, open_and_announce, setting_of
 from search.results.tables import radius_title
+from search.runs.checkpoints import Checkpoint
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run, relative
 from trainables import files as atomic
@@ -78,7 +78,7 @@ def evaluate_checkpoint(
         UserError: The data is missing, or the checkpoint is unreadable or of another model. For the test split also:
             the data is not that of the training, or the training has not ended.
     """
-    data = prepare_dataset(config.data)
+    data = prepare_dataset(config.data, test=split == "test")
     if split == "test":
         _check_data(checkpoint, config, data)
 
@@ -159,7 +159,7 @@ def _write(
 
 def _check_data(checkpoint: Checkpoint, config: SweepConfig, data: Mapping[str, Any]) -> None:
     """Refuses a test split that may contain training images of the model."""
-    now, then = (asdict(replace(each.data, root=None)) for each in (config, checkpoint.config))
+    now, then = (replace(each.data, root=None).to_document() for each in (config, checkpoint.config))
     for name, value in now.items():
         if value != then[name]:
             raise UserError(

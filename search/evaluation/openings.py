@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 
 from search.errors import UserError
-from search.evaluation.checkpoints import Checkpoint
-from search.evaluation.single import RESULT_FILE
+from search.runs.checkpoints import RESULT_FILE, Checkpoint
 from search.runs.folder import Run, relative
 from search.study.reading import read_records
-from trainables.data.vault import OPENINGS_FILE as OPENINGS_FILE
-from trainables.data.vault import Frozen as Frozen
-from trainables.data.vault import Opening, open_test_split, read_openings
+from trainables.data.partition.test_openings import OPENINGS_FILE as OPENINGS_FILE
+from trainables.data.partition.test_openings import Frozen as Frozen
+from trainables.data.partition.test_openings import Opening, open_test_split, read_openings
 from trainables.settings import DataSettings, RobustnessSettings
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ def check_same_data(now: Mapping[str, Any], then: Mapping[str, Any]) -> None:
     Raises:
         UserError: Images or sizes differ.
     """
-    for name in ("name", "sha256", "sizes"):
+    for name in ("name", "sha256", "test_sha256", "sizes"):
         if now[name] != then[name]:
             raise UserError(
                 f"data must be that of the training for the test split, got another {name} ({now[name]}, "

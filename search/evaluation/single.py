@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from rich.console import Console
 
@@ -15,13 +14,11 @@ from search.config.schema import SweepConfig, available_cpus
 from search.errors import UserError
 from search.results.metrics import epoch_metrics, measured, result_values
 from search.results.text import value_text
+from search.runs.checkpoints import RESULT_FILE, TRAIN_FILE
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import relative
 from trainables import files as atomic
 from trainables.candidate import Candidate
-
-TRAIN_FILE: Final = "train.yaml"
-RESULT_FILE: Final = "result.json"
 
 
 def parse_parameters(config: SweepConfig, parameters: Sequence[str]) -> Candidate:
@@ -63,7 +60,7 @@ def train_setting(
         UserError: The setting is not legal, the data is missing, or the folder holds another training.
     """
     setting = parse_parameters(config, parameters)
-    prepare_dataset(config.data)
+    prepare_dataset(config.data, test=False)
     name = "-".join([config.name, config.loss.name, *(f"{key}{value:g}" for key, value in setting.parameters.items())])
     folder = output or runs_dir / "trained" / name
 

@@ -21,10 +21,10 @@ from search.config.schema import SweepConfig
 from search.results.pooling import pooled, verified
 from search.results.standing import Standing, reference_of
 from search.results.text import clock, parameter_text, short, value_text
+from search.results.titles import radius_title as radius_title
 from search.runs.folder import SWEEP_FILE, Run, command, relative
 from search.study.ledger import Ledger
 from trainables import files as atomic
-from trainables.settings import RobustnessSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,13 +150,6 @@ def picture_title(run: Run) -> str:
         f"{config.name}: {config.model} on {config.data.name}, {config.train.epochs} epochs; "
         f"{radius_title(robustness)} = {robustness.epsilons[0]:g}, {robustness.images} images attacked"
     )
-
-
-def radius_title(robustness: RobustnessSettings) -> str:
-    """What an epsilon is, e.g. ``L2 epsilon (rms)``."""
-    norm = {"l2": "L2", "linf": "L\N{INFINITY}"}[robustness.norm]
-    unit = " (rms)" if robustness.eps_convention == "rms" else ""
-    return f"{norm} \N{GREEK SMALL LETTER EPSILON}{unit}"
 
 
 def print_summary(console: Console, run: Run, results: Results, seconds: float) -> None:

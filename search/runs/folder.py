@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import platform
 import shutil
-import subprocess
-import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from search.cluster.nodes import source_digest, versions
-from search.config.fingerprint import fingerprint, problem_settings
-from search.config.schema import SweepConfig, available_cpus, load
+from search.config.schema import SweepConfig, load
 from search.errors import UserError
+from search.runs.provenance import make_manifest
 from search.runs.store import CHECKPOINTS, Store, is_url, located, no_ledger, store_of
 from trainables.settings import nearest
 
@@ -95,7 +88,7 @@ class Run:
         try:
             staging.mkdir(parents=True)
             (staging / SWEEP_FILE).write_text(self.config.to_yaml(), encoding="utf-8")
-            manifest = json.dumps(_manifest(self.config, data), indent=2)
+            manifest = json.dumps(make_manifest(self.config, data), indent=2)
             (staging / MANIFEST_FILE).write_text(manifest + "\n", encoding="utf-8")
             staging.rename(self.folder)
         except OSError as error:
@@ -208,31 +201,3 @@ def command(*arguments: str) -> str:
     """How the user types a robustfront command here: with ``uv run`` before it where this one was started so."""
     prefix = ["uv", "run"] if "UV_RUN_RECURSION_DEPTH" in os.environ else []
     return " ".join([*prefix, "robustfront", *arguments])
-
-
-def _manifest(config: SweepConfig, data: Mapping[str, Any]) -> dict[str, Any]:
-    """What a number in this run rests on: code, versions, data, seeds and hardware."""
-    resolved = config.to_yaml()
-    return {
-        "name": config.name,
-        "id": uuid.uuid4().hex,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "config_sha256": hashlib.sha256(resolved.encode()).hexdigest(),
-        "code": _git_revision(),
-        "versions": {"robustfront": version("robustfront"), **versions()},
-        "source_sha256": source_digest(),
-        "data": dict(data),
-        "fingerprint": fingerprint(problem_settings(config, data)),
-        "seeds": {"data": config.data.seed, "train": config.train.seed, "search": config.search.seed},
-        "hardware": {"machine": platform.machine(), "system": platform.platform(), "cpus": available_cpus()},
-    }
-
-
-def _git_revision() -> str | None:
-    """The commit of the source tree, marked when it has changes; None outside a git checkout."""
-    here = Path(__file__).parent
-    try:
-        describe = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -1,8 +1,8 @@
-"""Runs folders that are no folder: an object store, or whatever else pyarrow reaches by a URL (s3://bucket/sweeps).
+"""Runs in an object store, or in any other place that pyarrow reaches by a URL (s3://bucket/sweeps).
 
-Every machine works on a copy of its own, in robustfront's cache, and brings what it has written to the store: a worker
-the checkpoint of each epoch, the driver the tables. Another machine takes from there what it needs. An object appears
-whole or not at all, so a checkpoint in the store is as good as one on a shared disk.
+Every machine works on its own copy, in robustfront's cache, and pushes what it has written: a worker the checkpoint of
+each epoch, the driver the tables. Other machines pull what they need. An object is written atomically, so a checkpoint
+in the store is as good as one on a shared disk.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_delay, wait_exponential
+
 from search.errors import Halted, UserError, first_line
-from search.patience import patiently
 from trainables import files as atomic
 
 if TYPE_CHECKING:
     from pyarrow import fs
 
-CHECKPOINTS: Final = "checkpoints"  # of a run: the greater part of it, and brought trial by trial
-_REMOTE: Final = ".remote"  # in a working copy: the URL of what it is a copy of
+CHECKPOINTS: Final = "checkpoints"  # a run's largest folder, pulled trial by trial
+_REMOTE: Final = ".remote"  # a file in a working copy: the URL of the original
 _AWAY_SECONDS: Final = 60.0
-_WHOLE: Final = ("s3", "gcs")  # where an object appears only once it is whole
+_FIRST_PAUSE, _LAST_PAUSE = 0.5, 8.0  # seconds
+_WHOLE: Final = ("s3", "gcs")  # stores that write objects atomically
 
 T = TypeVar("T")
 
@@ -36,11 +38,11 @@ T = TypeVar("T")
 class Store:
     """The runs at a URL, and this machine's working copy of them.
 
-    Paths are relative to both: ``quickstart/checkpoints/7``. A store that does not answer is waited for, a minute.
+    Paths are relative to both: ``quickstart/checkpoints/7``. A store that does not answer is retried for a minute.
 
     Args:
-        url: Of the folder of the runs, as ``pyarrow.fs.FileSystem.from_uri`` takes it. Credentials are looked for where
-            the store's own tools look for them.
+        url: The runs' folder, as ``pyarrow.fs.FileSystem.from_uri`` takes it. Credentials are found where the store's
+            own tools find them.
     """
 
     def __init__(self, url: str) -> None:
@@ -48,8 +50,8 @@ class Store:
 
     @property
     def copy(self) -> Path:
-        """This machine's working copy, made if it is not there."""
-        from trainables.data.sources import cache_folder
+        """This machine's working copy, made if it does not exist."""
+        from trainables.data.files import cache_folder
 
         readable = re.sub(r"[^A-Za-z0-9._-]+", "-", self.url.split("?")[0]).strip("-")
         folder = cache_folder() / "runs" / f"{readable}-{hashlib.sha256(self.url.encode()).hexdigest()[:8]}"
@@ -59,7 +61,7 @@ class Store:
         return folder
 
     def path_url(self, path: str) -> str:
-        """A path as a URL that ``split`` takes apart again."""
+        """A path as a URL, which ``split`` can split again."""
         base, mark, query = self.url.partition("?")
         return f"{base}/{path}{mark}{query}"
 
@@ -74,7 +76,7 @@ class Store:
         """Writes to the store, reads that back, and removes it.
 
         Raises:
-            UserError: The URL is none, or the store cannot be written to.
+            UserError: The URL is wrong, or the store cannot be written to.
         """
         probe = f".robustfront-{uuid.uuid4().hex}"
         try:
@@ -101,11 +103,11 @@ class Store:
             return None
 
     def pull(self, path: str, without: Sequence[str] = ()) -> None:
-        """Brings a file or a folder here, as far as the store has it and this machine has it not, or an older one.
+        """Copies a file or a folder here: what this machine lacks, or has an older version of.
 
         Args:
-            path: What to bring.
-            without: Names below it that stay there.
+            path: What to copy.
+            without: Names below it to leave out.
 
         Raises:
             Halted: The store does not answer.
@@ -125,16 +127,17 @@ class Store:
             temporary.replace(local)
 
     def push(self, path: str) -> None:
-        """Brings a file or a folder to the store, as far as this machine's copy differs.
+        """Copies a file or a folder to the store, as far as this machine's copy differs.
 
         Raises:
             Halted: The store does not answer.
         """
-        here, there = dict(self._local(path)), dict(self._patiently(lambda: list(self._listed(path))))
-        for name, local in sorted(here.items()):
+        local_files = dict(self._local(path))
+        stored = dict(self._patiently(lambda: list(self._listed(path))))
+        for name, local in sorted(local_files.items()):
             before = local.stat()
-            # The mark of a file that is the same there and here is one time of change, the store's.
-            if name in there and (there[name].mtime_ns, there[name].size) == (before.st_mtime_ns, before.st_size):
+            # After a copy, both sides have the store's modification time.
+            if name in stored and (stored[name].mtime_ns, stored[name].size) == (before.st_mtime_ns, before.st_size):
                 continue
             content = local.read_bytes()
             written = self._patiently(lambda name=name, content=content: self._write(name, content))  # type: ignore[misc]
@@ -142,7 +145,7 @@ class Store:
                 os.utime(local, ns=(written, written))
 
     def thin(self, path: str, pattern: str, kept: int) -> None:
-        """Removes all of a folder's files of a pattern but the last ones by name, in the store.
+        """Removes a folder's files that match a pattern from the store, except the last ``kept`` by name.
 
         Raises:
             Halted: The store does not answer.
@@ -152,7 +155,7 @@ class Store:
             self.delete(name)
 
     def delete(self, path: str) -> None:
-        """Removes a file from the store, if it is there.
+        """Removes a file from the store if it exists.
 
         Raises:
             Halted: The store does not answer.
@@ -186,7 +189,7 @@ class Store:
             return content
 
     def _write(self, path: str, content: bytes) -> int:
-        """Writes a file, whole or not at all, and returns its time of change."""
+        """Writes a file atomically and returns its modification time."""
         target = self._at(path)
         parent, _, name = target.rpartition("/")
         whole = self._files.type_name in _WHOLE
@@ -224,11 +227,40 @@ class Store:
 
     def _patiently(self, call: Callable[[], T]) -> T:
         try:
-            return patiently(call, _AWAY_SECONDS, _may_pass)
+            return retrying(_AWAY_SECONDS, _may_pass)(call)
         except OSError as error:
             if not _may_pass(error):
                 raise
             raise Halted(f"{self.url} does not answer: {first_line(error)}") from None
+
+
+def retrying(
+    seconds: float, passing: Callable[[BaseException], bool], waiting: Callable[[BaseException], None] | None = None
+) -> Retrying:
+    """What calls a function until it returns, with pauses from 0.5 s that double up to 8 s.
+
+    Args:
+        seconds: How long to try. A pause that would take longer is not begun.
+        passing: Whether an error may be gone the next time. Any other is raised at once. A call that has failed is
+            repeated, so one that is half done must do no harm.
+        waiting: Called with the error before each pause.
+
+    Returns:
+        Call it with the function; it raises the function's own error.
+    """
+
+    def before_pause(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        if waiting is not None and error is not None:
+            waiting(error)
+
+    return Retrying(
+        stop=stop_before_delay(seconds),
+        wait=wait_exponential(multiplier=_FIRST_PAUSE, max=_LAST_PAUSE),
+        retry=retry_if_exception(passing),
+        before_sleep=before_pause,
+        reraise=True,
+    )
 
 
 def is_url(text: str) -> bool:
@@ -237,7 +269,7 @@ def is_url(text: str) -> bool:
 
 
 def store_of(runs_dir: Path) -> Store | None:
-    """What a runs folder is a working copy of; None for an ordinary folder."""
+    """The store of which a runs folder is a working copy; None for an ordinary folder."""
     try:
         return Store((runs_dir / _REMOTE).read_text(encoding="utf-8"))
     except OSError:
@@ -245,7 +277,7 @@ def store_of(runs_dir: Path) -> Store | None:
 
 
 def no_ledger(store: Store) -> str:
-    """What is wrong about runs in a store without a database for their ledgers."""
+    """The message for runs in a store without a database for their ledgers."""
     return (
         f"storage.url must be set where --runs-dir is {store.url}, got none: a ledger on this machine's disk would be "
         "lost with it; give a database server, e.g. postgresql://USER@HOST/DATABASE"
@@ -253,7 +285,7 @@ def no_ledger(store: Store) -> str:
 
 
 def located(name: str, runs_dir: Path) -> tuple[Store | None, Path, str]:
-    """Where a name leads: the store if there is one, the runs folder on this machine, and the name in it.
+    """The store of a run if it has one, the runs folder on this machine, and the run's name in it.
 
     Args:
         name: Of a run under ``runs_dir``, or its URL.
@@ -269,5 +301,5 @@ def _is_below(name: str, path: str, without: Sequence[str]) -> bool:
     return any(name == f"{path}/{part}" or name.startswith(f"{path}/{part}/") for part in without)
 
 
-def _may_pass(error: Exception) -> bool:
+def _may_pass(error: BaseException) -> bool:
     return isinstance(error, OSError) and not isinstance(error, FileNotFoundError)

@@ -12,12 +12,12 @@ from search.errors import first_line
 STORAGE_ERRORS: Final = (SQLAlchemyError, StorageInternalError)
 
 
-def may_pass(error: Exception) -> bool:
+def may_pass(error: BaseException) -> bool:
     """Whether the database itself said so: it may be locked or away, and another try may do."""
     return isinstance(error, STORAGE_ERRORS) and isinstance(_cause(error), DBAPIError)
 
 
-def storage_reason(error: Exception) -> str:
+def storage_reason(error: BaseException) -> str:
     """What a storage error says, in one line."""
     cause = _cause(error)
     return first_line(getattr(cause, "orig", None) or cause)

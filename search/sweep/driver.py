@@ -16,7 +16,8 @@ from rich.console import Console
 
 from analysis.hypervolume import REFERENCE
 from search.cluster.nodes import Expected, Nodes, check_nodes, expected, marker_beside
-from search.cluster.session import Connection, check_machine, concurrency, connected, use_waiting_processes
+from search.cluster.ray_patches import use_waiting_processes
+from search.cluster.session import Connection, check_machine, concurrency, connected
 from search.config.schema import AuditConfig, SweepConfig
 from search.errors import Halted, Interrupted, SweepFailed, UserError
 from search.results.metrics import make_halving
@@ -40,6 +41,7 @@ from search.tracking import (
     metric_name,
     preload_mlflow,
 )
+from search.worker.node_check import examine
 
 _STARTING_RAY: Final = "starting Ray"
 # A dead worker is replaced, and its trial continues from its checkpoint. On a cluster the cause is usually a lost node:
@@ -82,7 +84,7 @@ def start(
             if address is not None:
                 progress.stage("examining the cluster's nodes")
                 with marker_beside(run.folder) as marker:
-                    check_nodes(expected(config.data, data["sha256"], marker, run.store))
+                    check_nodes(expected(config, data["sha256"], marker, run.store), examine)
             run.create(data)
             with _resumable(run):
                 ledger = Ledger(storage or open_storage(run.storage_url), config, "new")
@@ -97,7 +99,7 @@ def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outc
     """
     began = time.monotonic()
     check_machine(run.config, address)
-    prepare_dataset(run.config.data)
+    prepare_dataset(run.config.data, test=False)
     with _resumable(run), Progress(run.config, console, quiet) as progress:
         ledger = Ledger(open_storage(run.storage_url), run.config, "resume")
         return _continue(run, ledger, progress, address, began)
@@ -116,7 +118,7 @@ def audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, 
         UserError, Interrupted, SweepFailed: As ``start``; also where the sweep is not finished.
     """
     began = time.monotonic()
-    prepare_dataset(run.config.data)
+    prepare_dataset(run.config.data, test=False)
     with _resumable(run), Progress(run.config, console, quiet=False) as progress:
         ledger = Ledger(open_storage(run.storage_url), run.config, "resume")
         if not ledger.complete:
@@ -141,7 +143,7 @@ def _continue(run: Run, ledger: Ledger, progress: Progress, address: str | None,
     with connected(run.config, address, trains=not ledger.complete) as connection, handled_signals() as signals:
         if address is not None:
             progress.stage("examining the cluster's nodes")
-            check_nodes(_expected(run))
+            check_nodes(_expected(run), examine)
         return _drive(run, ledger, progress, signals, connection, began)
 
 
@@ -240,7 +242,7 @@ def _run_trials(
 
     wanted = _expected(run) if connection.address is not None else None
     turn = [
-        *([Nodes(wanted, progress.say, changed).turn] if wanted is not None else []),
+        *([Nodes(wanted, examine, progress.say, changed).turn] if wanted is not None else []),
         progress.tick,
         lambda: progress.stopping(ledger.stopped),
         lambda: progress.lagging(mirror.problem),
@@ -336,7 +338,7 @@ def _resumable(run: Run) -> Iterator[None]:
 
 def _expected(run: Run) -> Expected:
     """What every node of the cluster must match."""
-    return expected(run.config.data, run.manifest()["data"]["sha256"], run.folder / MANIFEST_FILE, run.store)
+    return expected(run.config, run.manifest()["data"]["sha256"], run.folder / MANIFEST_FILE, run.store)
 
 
 def _parent(run: Run) -> ParentInfo:

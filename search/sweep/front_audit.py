@@ -114,7 +114,7 @@ def audit_front(
     """
     import ray
 
-    from search.evaluation.audit import audit_trial
+    from search.worker.audit_job import audit_trial
 
     cpus, gpus = run.config.audit_resources
     remote = ray.remote(num_cpus=cpus, num_gpus=gpus)(audit_trial)

@@ -13,8 +13,8 @@ from ray.tune.search import Searcher
 
 from analysis.records import TrialRecord
 from search.errors import Halted
-from search.patience import patiently
 from search.results.metrics import rung_values
+from search.runs.store import retrying
 from search.study.halving import Halving
 from search.study.ledger import Ledger, Task
 from search.study.storage import may_pass, storage_reason
@@ -149,7 +149,7 @@ class LedgerSearcher(Searcher):
         if self._error is not None:
             return None
         try:
-            value = patiently(call, STORAGE_SECONDS, may_pass, lambda error: self._waiting(storage_reason(error)))
+            value = retrying(STORAGE_SECONDS, may_pass, lambda error: self._waiting(storage_reason(error)))(call)
             self._waiting("")
         except Exception as error:
             self._error = error

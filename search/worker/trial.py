@@ -1,4 +1,4 @@
-"""The Tune trainable: one setting, trained and attacked in a worker process that serves many settings in turn."""
+"""The Tune trainable: trains and attacks one setting, in a worker process that takes many settings in turn."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import ray
 from ray import tune
 
 from analysis.records import kind_of
-from search.cluster.nodes import Expected, examine
+from search.cluster.nodes import Expected
 from search.errors import Halted
 from search.results.metrics import AUDIT, epoch_metrics, result_values
 from search.runs.store import CHECKPOINTS, Store
+from search.worker.node_check import examine
 from trainables.candidate import Candidate
 from trainables.settings import Problem, Rungs
 
@@ -33,9 +34,9 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class SettingTrial(tune.Trainable):
-    """Trains the setting in its configuration, an epoch a step, and attacks it in the last step.
+    """Trains the setting in its configuration, one epoch per step, and attacks it in the last step.
 
-    torch is imported in the worker alone: the driver stays light.
+    torch is imported in the worker only, which keeps the driver light.
     """
 
     def setup(  # type: ignore[override]  # tune.with_parameters adds the others
@@ -50,18 +51,18 @@ class SettingTrial(tune.Trainable):
         expected: Expected | None = None,
         store: str | None = None,
     ) -> None:
-        """Takes the first setting; the data is loaded once for all the settings that this worker will serve.
+        """Takes the first setting. The data is loaded once for all settings of this worker.
 
         Args:
             config: The first setting and its number.
             problem: What all settings share.
-            rungs: Where settings are compared during their training: those of the search alone.
+            rungs: After which epochs settings of the search are compared with each other.
             folder: The run's folder.
-            owner: The epoch of the driver's lease: checkpoints and results carry it.
-            threads: torch threads; as many as the trial has processors.
-            cuda: Whether the trial has a GPU, or a part of one.
+            owner: The epoch of the driver's lease, which checkpoints and results carry.
+            threads: Number of torch threads: as many as the trial has processors.
+            cuda: Whether the trial has a GPU, or a fraction of one.
             expected: What this node must have as the driver has it, on a cluster.
-            store: URL of the runs where they are in an object store: the run's folder is then in this node's copy.
+            store: URL of the runs if they are in an object store; the run's folder is then in this node's copy.
         """
         self._problem, self._rungs, self._owner = problem, rungs, owner
         self._store = None if store is None else Store(store)
@@ -90,9 +91,9 @@ class SettingTrial(tune.Trainable):
             return {EPOCH: json.dumps(epoch_metrics(result))}
         except Halted as halted:
             return {HALT: str(halted), _DONE: True}
-        except Exception as error:  # whatever a setting can do wrong ends this trial alone
+        except Exception as error:  # whatever goes wrong with a setting ends this trial only
             if isinstance(error, OSError) and error.errno in _FULL:
-                # No fault of the setting's: every other one would meet it too, and later go on from its checkpoint.
+                # It is not the setting's fault, and every other setting would fail too.
                 return {HALT: f"{error.strerror}: {error.filename or self._folder}", _DONE: True}
             log = self._folder / "failures" / f"{self._number}.txt"
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +108,7 @@ class SettingTrial(tune.Trainable):
         self._results = self._run(Candidate(**config[SETTING]), config[REPLICATES])
 
     def _run(self, setting: Candidate, replicates: Sequence[int] | None) -> Iterator[EpochResult | CandidateResult]:
-        """Everything that can go wrong in a worker goes wrong in here, so that ``step`` can say it."""
+        """Does everything that can fail, so that ``step`` can report it."""
         import torch
 
         from trainables.data.splits import load_splits
@@ -137,9 +138,9 @@ class SettingTrial(tune.Trainable):
             yield result
 
     @staticmethod
-    def _examine_node(wanted: Expected) -> None:
-        """A node that has just joined may get a trial before the driver has had a look at it."""
-        problems = examine(wanted).problems
+    def _examine_node(expected: Expected) -> None:
+        """A node that has just joined may get a trial before the driver examines it."""
+        problems = examine(expected).problems
         if problems:
             raise Halted(f"node {ray.util.get_node_ip_address()}: {'; '.join(problems)}")
 
@@ -148,11 +149,11 @@ class SettingTrial(tune.Trainable):
         return self._folder / CHECKPOINTS / self._number
 
     def _path(self, kind: str) -> str:
-        """Of this trial in the store."""
+        """A path of this trial in the store."""
         return f"{self._folder.name}/{kind}/{self._number}"
 
     def _share_checkpoints(self) -> None:
-        """Brings what has just been saved to the store, unless a later owner has been there."""
+        """Brings what has just been saved to the store, unless a later owner has claimed it."""
         from trainables.training.checkpoint import KEPT, OWNER, PATTERN, check_claim
 
         if self._store is None:
@@ -175,7 +176,7 @@ class SettingTrial(tune.Trainable):
             self._store.push(f"{self._path('outcomes')}.npz")
         values = result_values(result)
         if self._problem.robustness.gate == "audit":
-            from search.evaluation.audit import audit_trial
+            from search.worker.audit_job import audit_trial
 
-            values[AUDIT] = audit_trial(str(self._checkpoints), "quick", self._threads, self._cuda)
+            values[AUDIT] = audit_trial(str(self._checkpoints), "quick", self._threads, self._cuda, self._splits)
         return values

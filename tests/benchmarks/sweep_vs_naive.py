@@ -53,7 +53,8 @@ import psutil
 
 from search.config.schema import load
 from tests.benchmarks.workload import DATA, MEASUREMENTS, PASSES, Candidate, TrialMeasurement, Work
-from trainables.data.sources import prepare, read_pool
+from trainables.data.partition import read_pool
+from trainables.data.partition.digests import prepare
 from trainables.losses.i_sce import ISCE
 from trainables.settings import DataSettings
 
@@ -128,7 +129,7 @@ def make_work(trials: int, *, deepfool: bool = False) -> Work:
     data, training, robustness = config.data, config.train, config.robustness
     assert (config.model, training.optimizer.name, training.schedule) == ("lenet5", "adam", "cosine")
     assert (training.precision, training.replicates, robustness.eps_convention) == ("fp32", 1, "l2")
-    prepared = prepare(data)
+    prepared = prepare(data, test=False)
     settings: list[Candidate] = [{"loss": baseline.loss, **baseline.parameters} for baseline in ISCE.baselines]
     settings.append({"loss": "i-sce", **ISCE().reference})
     draws = np.random.default_rng(0).random((trials - len(settings), 2))
@@ -165,11 +166,13 @@ def write_mnist(work: Work, folder: Path) -> None:
         work: Names the data set and the splits.
         folder: The root that ``torchvision.datasets.MNIST`` is given.
     """
-    settings = DataSettings(
-        name=work.data,  # type: ignore[arg-type]
-        train_size=work.train_images,
-        validation_size=work.validation_images,
-        seed=work.data_seed,
+    settings = DataSettings.from_document(
+        {
+            "name": work.data,
+            "train_size": work.train_images,
+            "validation_size": work.validation_images,
+            "seed": work.data_seed,
+        }
     )
     pool, size = read_pool(settings), settings.validation_size
     raw = folder / "MNIST" / "raw"

@@ -25,6 +25,7 @@ from ray.cluster_utils import Cluster
 from search.cluster.session import capacity
 from search.cluster.nodes import Nodes, alive, expected, check_nodes
 from search.runs.dataset import prepare_dataset
+from search.worker.node_check import examine
 from tests.search.examples import small_config
 from pathlib import Path
 import tempfile
@@ -54,9 +55,9 @@ if __name__ == "__main__":
         marker = Path(folder) / "marker"
         marker.write_text("here")
         config = small_config()
-        wanted = expected(config.data, prepare_dataset(config.data)["sha256"], marker)
-        print("=", len(check_nodes(wanted)), flush=True)
-        nodes = Nodes(wanted, said.append, lambda: changes.append(len(alive())))
+        wanted = expected(config, prepare_dataset(config.data, test=False)["sha256"], marker)
+        print("=", len(check_nodes(wanted, examine)), flush=True)
+        nodes = Nodes(wanted, examine, said.append, lambda: changes.append(len(alive())))
         late = cluster.add_node(num_cpus=3)
         deadline = time.monotonic() + 120
         while not any("has joined" in line for line in said) and time.monotonic() < deadline:
@@ -80,7 +81,7 @@ import ray
 from ray import tune
 from ray.cluster_utils import Cluster
 from rich.console import Console
-import search.evaluation.audit
+import search.worker.audit_job
 import search.worker.trial
 from search.sweep.driver import start
 from tests.benchmarks.growth import reports
@@ -113,7 +114,7 @@ def audit_trial(checkpoint, profile, threads, cuda):
 if __name__ == "__main__":
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 2, "include_dashboard": False})
     cpu_node = cluster.add_node(num_cpus=4, num_gpus=0)
-    search.worker.trial.SettingTrial, search.evaluation.audit.audit_trial = Trial, audit_trial
+    search.worker.trial.SettingTrial, search.worker.audit_job.audit_trial = Trial, audit_trial
     config = small_config(
         data={"validation_size": 500},
         search={"trials": 6},

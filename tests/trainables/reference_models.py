@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 from torch import nn
 
-from trainables.data.sources import DataMissing
+from trainables.data import DataMissing
 from trainables.data.splits import Split, load_splits
 from trainables.losses.cross_entropy import CrossEntropy
 from trainables.losses.i_sce import ISCE
@@ -29,7 +29,7 @@ def reference_model(
     Skips the test where the images are not on this machine.
     """
     problem = Problem(
-        data=DataSettings(name=data, train_size=3500, validation_size=1000),
+        data=DataSettings.from_document({"name": data, "train_size": 3500, "validation_size": 1000}),
         model=LeNet5(),
         loss=LOSSES[loss],
         train=TrainSettings(epochs=8, batch_size=64, learning_rate=0.008, schedule="cosine", seed=seed),

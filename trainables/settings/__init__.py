@@ -5,7 +5,7 @@ name, so that a caller can put the path of the component before it (``robustness
 """
 
 from trainables.settings.checks import check_choice, check_seed, nearest
-from trainables.settings.data import DatasetName, DataSettings
+from trainables.settings.data import DataSettings
 from trainables.settings.problem import Problem, Rungs
 from trainables.settings.robustness import (
     ATTACKS,
@@ -38,7 +38,6 @@ __all__ = [
     "AttackTarget",
     "Basis",
     "DataSettings",
-    "DatasetName",
     "Norm",
     "Problem",
     "RobustnessSettings",

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainables.data.augmentation import shift_and_flip
-from trainables.data.splits import Split
+from trainables.data.splits import Split, shift_and_flip
 from trainables.settings import Problem, TrainSettings
 from trainables.training.objective import Objective
 from trainables.training.replicate import Replicate, ReplicateEpoch

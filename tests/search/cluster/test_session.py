@@ -21,7 +21,8 @@ GPU_NODE, CPU_NODE = Node("g", "10.0.0.1", 4, 2), Node("c", "10.0.0.2", 16, 0)
 PROCESSES = """
 import json, os, sys, tempfile, time
 import psutil
-from search.cluster.session import connected, use_waiting_processes
+from search.cluster.ray_patches import use_waiting_processes
+from search.cluster.session import connected
 from tests.search.examples import small_config
 
 if __name__ == "__main__":

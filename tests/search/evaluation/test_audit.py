@@ -18,8 +18,9 @@ import torch
 import trainables.audit
 from analysis.pages.audit import page
 from search.cli.main import DONE, WRONG_INPUT, run
-from search.evaluation.audit import audit_trial, summary_of
-from search.evaluation.checkpoints import Checkpoint
+from search.results.audits import summary_of
+from search.runs.checkpoints import Checkpoint
+from search.worker.audit_job import audit_trial
 from tests.search.examples import small_config
 from trainables.audit import Audit, Claim, Profile, judge
 from trainables.robustness.evaluate import Outcomes

@@ -28,10 +28,10 @@ from search.study.lease import Lease
 from search.study.ledger import Ledger, open_storage
 from search.study.reading import open_ledger
 from tests.search.examples import small_config
-from trainables.data import sources
-from trainables.data.sources import read_test
+from trainables.data.partition import test_images
+from trainables.data.partition.test_images import read_test
+from trainables.data.partition.test_openings import OPENINGS_FILE, read_openings
 from trainables.data.splits import load_splits, to_device
-from trainables.data.vault import OPENINGS_FILE, read_openings
 from trainables.robustness.evaluate import evaluate
 from trainables.training.checkpoint import load_trained
 from trainables.trial import CandidateResult, run_candidate
@@ -136,7 +136,7 @@ def test_the_table_and_csv_show_validation_and_test_together(tested: Path) -> No
 def test_what_is_stored_is_shown_and_tested_again_without_opening(
     tested: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sources, "read_test", lambda _: pytest.fail("test images were read"))
+    monkeypatch.setattr(test_images, "read_test", lambda _: pytest.fail("test images were read"))
     first = entries(tested)
     assert entries(tested, "--test") == first
     assert "have been evaluated on the test split" in capsys.readouterr().err
@@ -273,7 +273,7 @@ def spoil_results(folder: Path) -> None:
 def test_it_refuses_in_one_line_and_opens_nothing(
     copied: Path, change: Any, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "read_test", lambda _: pytest.fail("test images were read"))
+    monkeypatch.setattr(test_images, "read_test", lambda _: pytest.fail("test images were read"))
     change(copied)
     assert run(["pareto", str(copied), "--test"]) == WRONG_INPUT
     errors = capsys.readouterr().err

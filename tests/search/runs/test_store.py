@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 import search.runs.store
-from search.cluster.nodes import examine, expected, marker_beside
+from search.cluster.nodes import expected, marker_beside
 from search.errors import Halted, UserError
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run
 from search.runs.store import Store
 from search.study.reading import open_ledger
+from search.worker.node_check import examine
 from tests.object_store import bucket, object_store
 from tests.search.examples import small_config
 from tests.search.sweep.test_driver import QUICKSTART, SMALL, arguments
@@ -155,11 +156,11 @@ def test_a_ledger_on_a_disk_is_refused(store: Store) -> None:
 def test_every_node_must_reach_the_drivers_store(store: Store, tmp_path: Path) -> None:
     config = small_config()
     with marker_beside(store.copy / config.name) as marker:
-        wanted = expected(config.data, prepare_dataset(config.data)["sha256"], marker, store)
+        wanted = expected(config, prepare_dataset(config.data, test=False)["sha256"], marker, store)
         with elsewhere(tmp_path):
             assert examine(wanted).problems == ()
     [problem] = examine(wanted).problems  # the marker is gone
-    assert problem == f"its {store.url} is another than the driver's"
+    assert problem == f"its {store.url} is not the driver's"
 
 
 def test_a_sweep_whose_machine_is_lost_goes_on_from_the_store(

@@ -153,7 +153,7 @@ class WinnersTakeAll(nn.Module):
 def _tuned(name: str, data: Data, seed: int) -> nn.Module:
     """The network trained with SCE, trained on for a few epochs in another way."""
     base, _ = reference_model(data, "sce", seed)
-    splits = load_splits(DataSettings(name=data, train_size=3500, validation_size=1000), "cpu")
+    splits = load_splits(DataSettings.from_document({"name": data, "train_size": 3500, "validation_size": 1000}), "cpu")
     images, labels = splits["train"].images, splits["train"].labels
     model = copy.deepcopy(base)
     if name == "k winners take all":

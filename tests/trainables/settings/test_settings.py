@@ -14,7 +14,7 @@ from trainables.settings import AttackSettings, DataSettings, Problem, Robustnes
 
 
 def test_checking_settings_needs_no_torch() -> None:
-    modules = "trainables.settings, trainables.candidate, trainables.data.sources"
+    modules = "trainables.settings, trainables.candidate, trainables.data.partition.digests"
     code = f"import sys, {modules}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 

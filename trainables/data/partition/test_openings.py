@@ -1,6 +1,6 @@
-"""The test split: read by one call, which first writes down who opens it, when, and for which trained models.
+"""Opens the test split: the one call for it first writes down who opens it, when, and for which trained models.
 
-A search that could see test images would choose by them, and the test accuracy of what it chose would say nothing.
+A search that could see test images would choose by them, and the test accuracy of its choice would mean nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trainables.settings import DataSettings, RobustnessSettings
 
-if TYPE_CHECKING:  # torch is for whoever opens the split, not for whoever counts the openings
+if TYPE_CHECKING:  # counting the openings must not import torch
     import torch
 
     from trainables.data.splits import Split
@@ -28,12 +28,12 @@ OPENINGS_FILE: Final = "test-openings.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class Frozen:
-    """A trained model that is changed no more.
+    """A trained model that no longer changes.
 
     Args:
         checkpoint: Its file.
         sha256: Of the file, in hexadecimal.
-        setting: The loss and its parameters; None where nobody knows them any more.
+        setting: The loss and its parameters; None if they are not known.
     """
 
     checkpoint: str
@@ -71,7 +71,7 @@ class Opening:
 
 
 def open_test_split(settings: DataSettings, opening: Opening, folder: Path, device: torch.device | str) -> Split:
-    """The test split; the opening is on disk before an image is read, and stays there whatever happens then.
+    """The test split. The opening is on disk before an image is read, and stays there whatever happens next.
 
     Args:
         settings: Data set, sizes and the seed of the split.
@@ -81,22 +81,22 @@ def open_test_split(settings: DataSettings, opening: Opening, folder: Path, devi
 
     Raises:
         OSError: The opening cannot be written; no image has been read.
-        DataMissing: The files are neither there nor to be downloaded.
+        DataMissing: The files are neither there nor can they be downloaded.
         ValueError: A size is larger than what there is.
     """
-    record = {**asdict(opening), "data": asdict(settings)}
+    record = {**asdict(opening), "data": settings.to_document()}
     _append(folder / OPENINGS_FILE, json.dumps(record))
 
-    from trainables.data.sources import read_test
+    from trainables.data.partition.test_images import read_test
     from trainables.data.splits import to_device
 
     return to_device(read_test(settings), device)
 
 
 def read_openings(folder: Path) -> list[dict[str, Any]]:
-    """Every opening that a folder tells of, the first one first.
+    """Every opening recorded in a folder, oldest first.
 
-    A line that a full disk or a power cut left half written stands for no opening: no image had been read by then.
+    A line that a full disk or a power cut left half written is no opening: no image had been read by then.
     """
     path, openings = folder / OPENINGS_FILE, []
     if path.is_file():
@@ -107,8 +107,8 @@ def read_openings(folder: Path) -> list[dict[str, Any]]:
 
 
 def _append(path: Path, line: str) -> None:
-    """One write of one line, so that two at a time do not mix; on disk when this returns."""
-    # A half line that is there already must not swallow this one.
+    """Appends a line in one write, so that concurrent lines do not mix. It is on disk when this returns."""
+    # If the file ends in half a line, this one must not be appended to it.
     whole = not path.is_file() or path.read_bytes()[-1:] in (b"", b"\n")
     content = f"{'' if whole else chr(10)}{line}\n".encode()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

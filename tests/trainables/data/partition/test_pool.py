@@ -8,11 +8,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.trainables.data.test_sources import write_idx
-from trainables.data import sources
-from trainables.data.sources import Source, read_pool, read_test
+from tests.trainables.data.examples import data as make_data
+from tests.trainables.data.examples import write_idx
+from trainables.data import LabelledImages, mnist5k
+from trainables.data.files import CACHE_VARIABLE
+from trainables.data.files.idx import IDX_FILES
+from trainables.data.partition import read_pool, stratified_order
+from trainables.data.partition.test_images import read_test
 from trainables.data.splits import load_splits
-from trainables.data.stratification import stratified_order
 from trainables.settings import DataSettings
 
 
@@ -42,13 +45,13 @@ def test_a_rare_class_is_spread_over_the_whole_order() -> None:
 @pytest.fixture
 def digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred images in place of the 5,000, each of one colour of its own."""
-    monkeypatch.setenv(sources.CACHE_VARIABLE, str(tmp_path / "file"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file"))
     (tmp_path / "file").touch()  # nothing can be cached there
     images = np.arange(100, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
-    monkeypatch.setattr(sources, "_mnist5k", lambda: Source(images, np.arange(100) % 10))
+    monkeypatch.setattr(mnist5k, "_parse", lambda: LabelledImages(images, np.arange(100) % 10, 10))
 
 
-def members(source: Source) -> list[int]:
+def members(source: LabelledImages) -> list[int]:
     """Which of the hundred."""
     return source.images[:, 0, 0, 0].tolist()
 
@@ -83,8 +86,8 @@ def test_the_seed_chooses_the_split() -> None:
 
 def test_official_test_images_stay_apart(tmp_path: Path) -> None:
     arrays = write_idx(tmp_path / "data", packed=False)
-    data = DataSettings(name="mnist", root=str(tmp_path / "data"), validation_size=10)
-    for source, file in ((read_pool(data), sources.IDX_FILES[0]), (read_test(data), sources.IDX_FILES[2])):
+    data = make_data("mnist", root=str(tmp_path / "data"), validation_size=10)
+    for source, file in ((read_pool(data), IDX_FILES[0]), (read_test(data), IDX_FILES[2])):
         assert {image.tobytes() for image in source.images} == {image.tobytes() for image in arrays[file]}
 
 
@@ -104,6 +107,7 @@ def test_splits_are_pixels_in_the_unit_interval_on_the_device() -> None:
     np.testing.assert_array_equal(split.labels.numpy(), source.labels[20:])
     assert split.labels.bincount().tolist() == [5] * 10
     assert len(split[:7]) == 7
+    assert split.num_classes == split[:1].num_classes == 10
 
 
 @pytest.mark.usefixtures("digits")

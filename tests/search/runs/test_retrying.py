@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 import sqlalchemy.exc
 from optuna.exceptions import StorageInternalError
 
-from search import patience
-from search.patience import patiently
+from search.runs.store import retrying
 from search.study.storage import may_pass, storage_reason
 
 LOCKED = sqlalchemy.exc.OperationalError("SELECT 1", {}, Exception("database is locked\nand more of it"))
@@ -27,28 +28,28 @@ class Answers:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses asked for; time passes by them alone."""
     taken: list[float] = []
-    monkeypatch.setattr(patience.time, "sleep", taken.append)
-    monkeypatch.setattr(patience.time, "monotonic", lambda: sum(taken))
+    monkeypatch.setattr(time, "sleep", taken.append)
+    monkeypatch.setattr(time, "monotonic", lambda: sum(taken))
     return taken
 
 
 def test_what_may_pass_is_waited_for_with_longer_and_longer_pauses(pauses: list[float]) -> None:
-    told: list[Exception] = []
+    told: list[BaseException] = []
     errors = [OSError(str(i)) for i in range(6)]
-    assert patiently(Answers(*errors), 60, lambda _: True, told.append) == "answer"
+    assert retrying(60, lambda _: True, told.append)(Answers(*errors)) == "answer"
     assert told == errors
     assert pauses == [0.5, 1, 2, 4, 8, 8]
 
 
 def test_it_gives_up_before_a_pause_that_would_be_too_long(pauses: list[float]) -> None:
     with pytest.raises(OSError, match="5"):
-        patiently(Answers(*(OSError(str(i)) for i in range(9))), 20, lambda _: True)
+        retrying(20, lambda _: True)(Answers(*(OSError(str(i)) for i in range(9))))
     assert sum(pauses) == 15.5
 
 
 def test_what_will_not_pass_is_raised_at_once(pauses: list[float]) -> None:
     with pytest.raises(KeyError):
-        patiently(Answers(KeyError("no")), 60, lambda error: isinstance(error, OSError))
+        retrying(60, lambda error: isinstance(error, OSError))(Answers(KeyError("no")))
     assert not pauses
 
 

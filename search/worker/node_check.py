@@ -1,0 +1,108 @@
+"""What runs on a node of a cluster before its first trial: is it fit to run this sweep's trials?
+
+Test images are not read. A node's copy of them matters to nobody, since only the driver ever opens the test split.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from pathlib import Path
+
+from search.cluster.nodes import Examined, Expected, authentication, sha256
+from search.cluster.token import token_file
+from search.errors import Halted, UserError
+from search.runs.provenance import source_digest, versions
+from search.runs.store import Store
+from trainables.data.partition.pool import read_pool
+
+
+def examine(expected: Expected) -> Examined:
+    """Compares the node on which this runs with the driver's.
+
+    The data set is found, and downloaded or parsed if it must be: trials find it in the node's own cache.
+
+    Args:
+        expected: What the node must have.
+
+    Returns:
+        What it has, and what is wrong.
+    """
+    problems = [
+        f"{name} is {found}, and {expected.versions[name]} on the driver's node"
+        for name, found in versions().items()
+        if found != expected.versions[name]
+    ]
+    if source_digest(expected.user_code) != expected.source:
+        problems.append("the source of robustfront or of your own components is not the driver's")
+    if authentication() != expected.authentication:
+        problems.append(
+            f"its Ray has RAY_AUTH_MODE {authentication()}, the driver {expected.authentication} (token, if there is a "
+            f"{token_file()}): set both to the same before you start them"
+        )
+    location = "nowhere"
+    try:
+        reader = expected.data.dataset.reader(expected.data.root)
+        location = reader.location
+        digest = read_pool(expected.data, reader).digest()
+    except ValueError as error:
+        problems.append(str(error))
+    else:
+        if digest != expected.digest:
+            problems.append(f"{expected.data.name} from {location} is not the data that the driver has")
+    if expected.store is None:
+        folder = _folder_problem(Path(expected.marker), expected.marker_digest)
+    else:
+        folder = _store_problem(Store(expected.store), expected.marker, expected.marker_digest)
+    if folder is not None:
+        problems.append(folder)
+    if expected.tracking is not None:
+        problems += _tracking_problem(expected.tracking)
+    return Examined(tuple(problems), location, _gpus() if expected.inspect_gpu else (), time.time())
+
+
+def _folder_problem(marker: Path, digest: str) -> str | None:
+    """What is wrong if the driver's folder is not this node's too, or cannot be written to."""
+    remedy = "give --runs-dir a folder that all nodes share, e.g. one on NFS"
+    try:
+        seen = sha256(marker.read_bytes())
+    except OSError:
+        return f"it does not have {marker.parent}, which the driver has: {remedy}"
+    if seen != digest:
+        return f"its {marker.parent} is not the driver's folder: {remedy}"
+    own = marker.with_name(f"{marker.name}.{uuid.uuid4().hex}")
+    try:
+        own.write_bytes(b"")
+        own.unlink()
+    except OSError as error:
+        return f"it cannot write to {marker.parent} ({error.strerror}); give user {os.getuid()} write access"
+    return None
+
+
+def _store_problem(store: Store, marker: str, digest: str) -> str | None:
+    """What is wrong if this node does not reach the driver's store, or cannot write to it."""
+    try:
+        store.check()
+        content = store.read(marker)
+    except (UserError, Halted) as error:
+        return str(error)
+    if content is None or sha256(content) != digest:
+        return f"its {store.url} is not the driver's"
+    return None
+
+
+def _gpus() -> tuple[str, ...]:
+    import torch
+
+    return tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+
+
+def _tracking_problem(uri: str) -> list[str]:
+    import requests
+
+    try:
+        status = requests.get(f"{uri.rstrip('/')}/health", timeout=10).status_code
+    except requests.RequestException as error:
+        return [f"MLflow does not answer it ({type(error).__name__})"]
+    return [] if status == requests.codes.ok else [f"MLflow answers it with {status}"]

@@ -1,0 +1,55 @@
+"""What is known of a data set that is there: sizes and digests, and none of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainables.data.partition.pool import read_pool
+from trainables.data.partition.test_images import read_test
+
+if TYPE_CHECKING:
+    from trainables.settings import DataSettings
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set that is there.
+
+    Args:
+        name: Its name.
+        location: Where it is.
+        sizes: Number of images in ``validation`` and ``train``, and in ``test`` if that was looked at.
+        classes: Number of classes.
+        pool_digest: SHA-256 of the validation and training images and their labels, in hexadecimal.
+        test_digest: Of the test images, if they were looked at.
+    """
+
+    name: str
+    location: str
+    sizes: Mapping[str, int]
+    classes: int
+    pool_digest: str
+    test_digest: str | None
+
+
+def prepare(settings: DataSettings, *, test: bool) -> Prepared:
+    """Finds a data set, downloads it if it must, checks that the splits fit, and computes digests.
+
+    Args:
+        settings: Data set, sizes and the seed of the split.
+        test: Whether test images are read for their digest, as by a driver, and never by a worker.
+
+    Raises:
+        DataMissing: The files are neither there nor can they be downloaded.
+        ValueError: A file is broken, or a split is larger than what there is.
+    """
+    reader = settings.dataset.reader(settings.root)
+    sizes, test_digest = {}, None
+    if test:
+        held_out = read_test(settings, reader)
+        sizes["test"], test_digest = len(held_out), held_out.digest()
+    pool = read_pool(settings, reader)
+    sizes |= {"validation": settings.validation_size, "train": len(pool) - settings.validation_size}
+    return Prepared(settings.name, reader.location, sizes, pool.classes, pool.digest(), test_digest)
