@@ -24,8 +24,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from search.config.objectives import ACCURACIES, Constraint, Direction, directions
+from search.config.rungs import rungs_of
 from search.errors import UserError
-from search.study.halving import rungs_of
 from trainables.candidate import BASELINES, LOSSES, Candidate, LossName
 from trainables.settings import (
     AUDITED_IMAGES,
@@ -37,7 +37,9 @@ from trainables.settings import (
     Rungs,
     TrainSettings,
     nearest,
+    space,
 )
+from trainables.settings.space import Domain
 
 SamplerName = Literal["tpe", "nsga2", "nsga3", "gp", "qmc", "random", "grid"]
 
@@ -373,7 +375,7 @@ class SweepConfig(_Section):
                 f"search.grid must give at least 2 points for each of {', '.join(ranges)}, got {self.search.grid}; "
                 f"write {{{example}}}"
             )
-        size = len(self.fixed_settings)
+        size = len(self.fixed_settings) * self.train.replicates
         if self.search.trials not in (None, size):
             raise ValueError(
                 f"search.trials must be {size} for this grid (its points and the enqueued settings), "
@@ -424,9 +426,22 @@ class SweepConfig(_Section):
         }
 
     @property
+    def domains(self) -> dict[str, Domain]:
+        """Where the search looks for each parameter."""
+        return {
+            name: space.Range(low=range_.low, high=range_.high, low_exclusive=range_.low_exclusive)
+            for name, range_ in self.ranges.items()
+        }
+
+    @property
     def baselines(self) -> tuple[Candidate, ...]:
         """The reference settings B0, B1, ... that are trained beside the search."""
         return BASELINES[self.loss.name]
+
+    def baselines_for(self, candidate: Candidate) -> tuple[Candidate, ...]:
+        """The baselines that a setting is compared with: they share its values of all but the loss's parameters."""
+        del candidate  # all parameters are the loss's
+        return self.baselines
 
     @property
     def fixed_settings(self) -> list[dict[str, float]]:
@@ -445,8 +460,9 @@ class SweepConfig(_Section):
 
     @property
     def budget(self) -> int:
-        """Settings to finish, baselines not counted."""
-        return self.search.trials if self.search.trials is not None else len(self.fixed_settings)
+        """Units (a setting and a seed) to finish, baselines not counted."""
+        trials = self.search.trials
+        return trials if trials is not None else len(self.fixed_settings) * self.train.replicates
 
     def to_yaml(self) -> str:
         """The resolved configuration; ``load`` reads it back to an equal one, but for passwords in its URLs.
