@@ -14,8 +14,7 @@ from search.results.pooling import verified
 from search.results.standing import Standing
 from search.results.tables import stop_note
 from search.runs.folder import Run, command
-from search.study.lease import holder
-from search.study.ledger import Counts, Ledger, open_storage
+from search.study import Counts, Ledger, holder, open_storage
 from search.sweep.progress import describe, short, value_text
 from search.tracking.reading import Agreement, compare
 

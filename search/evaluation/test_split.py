@@ -25,7 +25,7 @@ from search.evaluation.openings import OPENINGS_FILE, Frozen, check_same_data, f
 from search.results.pooling import pooled
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run, command, relative
-from search.study.lease import holder
+from search.study import holder
 from search.sweep.progress import describe
 from trainables import files as atomic
 

@@ -21,7 +21,7 @@ from search.config.schema import SweepConfig
 from search.results.pooling import pooled, verified
 from search.results.standing import Standing, reference_of
 from search.runs.folder import SWEEP_FILE, Run, command, relative
-from search.study.ledger import Ledger
+from search.study import Ledger
 from search.sweep.progress import clock, short, value_text
 from trainables import files as atomic
 from trainables.settings import RobustnessSettings

@@ -22,15 +22,23 @@ from search.cluster.nodes import Expected, Nodes, check_nodes, expected, marker_
 from search.cluster.session import Connection, check_machine, concurrency, connected, use_waiting_processes
 from search.config.schema import AuditConfig, SweepConfig
 from search.errors import Halted, Interrupted, SweepFailed, UserError
-from search.results.metrics import make_halving
 from search.results.standing import Standing
 from search.results.tables import Results, preload_drawing, write_results, write_tables
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import MANIFEST_FILE, Run, command
-from search.study.lease import Holder, Lease
-from search.study.ledger import Ledger, Task, check_free, open_storage
-from search.study.storage import STORAGE_ERRORS, storage_reason
-from search.study.warm_start import read_warm_start, with_lasting_paths
+from search.study import (
+    STORAGE_ERRORS,
+    Holder,
+    Lease,
+    Ledger,
+    Unit,
+    check_free,
+    make_halving,
+    open_storage,
+    read_warm_start,
+    storage_reason,
+    with_lasting_paths,
+)
 from search.sweep.front_audit import audit_front, due, order_kept
 from search.sweep.progress import Progress
 from search.tracking.mirror import (
@@ -160,7 +168,7 @@ def _drive(
     tracker = Tracker(run.tracking_uri, run.config.tracking.experiment, run.name, artifact_root=run.artifacts)
     status: SweepStatus = "FAILED"
     try:
-        ledger.adopt(lease.verify)
+        ledger.adopt(lease.still_held)
         _take_over(run, ledger, progress)
         tracker.start(_parent(run))
         progress.begin(ledger.records(), ledger.extensions)
@@ -338,8 +346,8 @@ class _Mirror:
         for record in sorted((record for record in records if record.finished is not None), key=_order_of_ends):
             self._summarize(record)
 
-    def started(self, task: Task, record: TrialRecord) -> None:
-        del task
+    def started(self, unit: Unit, record: TrialRecord) -> None:
+        del unit
         self.show(record)
 
     def epoch_finished(self, number: str, metrics: dict[str, float]) -> None:

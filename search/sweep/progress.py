@@ -19,7 +19,7 @@ from analysis.records import TrialRecord, is_accuracy
 from search.config.schema import SweepConfig
 from search.results.standing import Standing
 from search.runs.folder import Run, command
-from search.study.ledger import Counts, Task
+from search.study import Counts, Unit
 from search.tracking.mirror import TrackingReport
 
 _REFRESH_SECONDS: Final = 0.5
@@ -27,7 +27,7 @@ _REFRESH_SECONDS: Final = 0.5
 
 @dataclass
 class _Running:
-    task: Task
+    unit: Unit
     title: str
     began: float
     epoch: int = 0
@@ -132,9 +132,9 @@ class Progress:
         if self._live is not None and time.monotonic() - self._shown > _REFRESH_SECONDS:
             self._refresh()
 
-    def started(self, task: Task, record: TrialRecord) -> None:
+    def started(self, unit: Unit, record: TrialRecord) -> None:
         self._stage = ""
-        self._running[task.number] = _Running(task, _title(record), time.monotonic(), record.epochs)
+        self._running[unit.number] = _Running(unit, _title(record), time.monotonic(), record.epochs)
         self._extensions = self._count_extensions()
 
     def epoch_finished(self, number: str, metrics: Mapping[str, float]) -> None:
@@ -143,7 +143,7 @@ class Progress:
     def ended(self, record: TrialRecord) -> None:
         running = self._running.pop(record.number)
         if record.state == "complete":
-            self._durations.append((time.monotonic() - running.began) / self._size(running.task))
+            self._durations.append(time.monotonic() - running.began)
         self._standing.add(record)
         self._extensions = self._count_extensions()
         if self._live is not None:
@@ -157,26 +157,18 @@ class Progress:
         """An estimate from the trials that this driver has finished; None before the first."""
         if not self._durations:
             return None
-        total = self._config.budget + len(self._config.baselines)
+        total = self._config.budget + len(self._config.baselines) * self._config.train.replicates
         done = self._standing.finished + self._standing.baselines
         mean = sum(self._durations) / len(self._durations)
         now = time.monotonic()
-        sizes = {running.task.number: self._size(running.task) for running in self._running.values()}
-        under_way = sum(
-            min((now - running.began) / mean, 0.95 * sizes[number]) for number, running in self._running.items()
-        )
+        under_way = sum(min((now - running.began) / mean, 0.95) for running in self._running.values())
         due = self._extensions.budget - self._extensions.complete
-        further = (self._config.search.replicates_for_front or 0) / self._config.train.replicates - 1
-        return max(total - done - under_way + due * further, 0.0) * mean / self.concurrency
-
-    def _size(self, task: Task) -> float:
-        """A task's share of the work of a whole setting."""
-        return 1.0 if task.replicates is None else len(task.replicates) / self._config.train.replicates
+        return max(total - done - under_way + due, 0.0) * mean / self.concurrency
 
     def _line(self, record: TrialRecord) -> str:
         left, extensions = self.seconds_left(), self._extensions
         count = f"{self._standing.finished}/{self._config.budget}"
-        if record.extends is not None:
+        if record.role == "confirmation":
             count = f"replicates {extensions.complete}/{extensions.budget}"
         head = f"[{count}] {describe(record)}"
         if record.state == "failed":
@@ -217,7 +209,7 @@ class Progress:
             attacking = running.epoch >= config.train.epochs
             body.add_row(
                 Text(running.title, style="cyan"),
-                parameters_text(running.task.setting.parameters) or running.task.setting.loss,
+                parameters_text(running.unit.candidate.parameters) or running.unit.candidate.loss,
                 "attacking" if attacking else f"epoch {running.epoch + 1}/{config.train.epochs}",
                 clock(time.monotonic() - running.began),
             )

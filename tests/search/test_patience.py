@@ -6,7 +6,7 @@ from optuna.exceptions import StorageInternalError
 
 from search import patience
 from search.patience import patiently
-from search.study.storage import may_pass, storage_reason
+from search.study import may_pass, storage_reason
 
 LOCKED = sqlalchemy.exc.OperationalError("SELECT 1", {}, Exception("database is locked\nand more of it"))
 

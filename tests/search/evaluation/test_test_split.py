@@ -25,8 +25,7 @@ from search.results.metrics import result_values
 from search.results.tables import front_table
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run
-from search.study.lease import Lease
-from search.study.ledger import Ledger, open_storage
+from search.study import Lease, Ledger, open_storage
 from tests.search.examples import small_config
 from trainables.data import sources
 from trainables.data.sources import read_test
