@@ -130,8 +130,8 @@ def print_status(console: Console, status: Status) -> None:
     extensions = status.extensions
     if extensions.budget:
         console.print(
-            f"  replicates of front: {extensions.complete} of {extensions.budget} settings have "
-            f"{config.search.replicates_for_front} seeds",
+            f"  confirmation: {extensions.complete} of {extensions.budget} further seeds are finished "
+            f"({config.search.replicates_for_front} per contender)",
             highlight=False,
         )
     if counts.imported:

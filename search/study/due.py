@@ -88,7 +88,8 @@ class Due:
     def confirmations(self, records: Sequence[TrialRecord]) -> list[Extension]:
         """The seeds that contenders and baselines lack, in the order of ``contenders``.
 
-        As results come in, other settings may come to the front. No seed is trained twice, so this ends.
+        As results come in, other settings may come to the front, and a setting that came late may leave it again before
+        it has all its seeds. No seed is trained twice, so this ends.
 
         Args:
             records: All units.

@@ -157,13 +157,13 @@ class Progress:
         """An estimate from the trials that this driver has finished; None before the first."""
         if not self._durations:
             return None
-        total = self._config.budget + len(self._config.baselines) * self._config.train.replicates
-        done = self._standing.finished + self._standing.baselines
+        baselines = len(self._config.baselines) * self._config.train.replicates
+        total = self._config.budget + baselines + self._extensions.budget
+        done = self._standing.finished + self._standing.baselines + self._standing.extensions
         mean = sum(self._durations) / len(self._durations)
         now = time.monotonic()
         under_way = sum(min((now - running.began) / mean, 0.95) for running in self._running.values())
-        due = self._extensions.budget - self._extensions.complete
-        return max(total - done - under_way + due, 0.0) * mean / self.concurrency
+        return max(total - done - under_way, 0.0) * mean / self.concurrency
 
     def _line(self, record: TrialRecord) -> str:
         left, extensions = self.seconds_left(), self._extensions

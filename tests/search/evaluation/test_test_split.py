@@ -47,8 +47,8 @@ def searched(config: SweepConfig, folder: Path) -> Path:
         while (task := ledger.ask()) is not None:
             *epochs, result = run_setting(
                 config.problem,
-                task.setting,
-                replicates=task.replicates,
+                task.candidate,
+                replicates=[task.seed],
                 checkpoints=run.folder / "checkpoints" / task.number,
                 splits=splits,
             )

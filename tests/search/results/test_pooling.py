@@ -36,7 +36,7 @@ BEFORE = 2 + 9  # trials of ``config``, until extensions begin
 
 
 def config(**sections: Any) -> SweepConfig:
-    """Two baselines and a grid of nine settings; contenders get 3 replicates in place of 1."""
+    """Two baselines and a grid of nine settings; contenders get 3 seeds in place of 1."""
     search = {"sampler": "grid", "grid": {"s": 3, "m": 3}, "trials": None, "replicates_for_front": 3}
     return small_config(**{**sections, "search": {**search, **sections.get("search", {})}})
 
@@ -65,7 +65,7 @@ def result_of(values: Iterable[Values]) -> dict[str, Any]:
 
 
 def finish(ledger: Ledger, unit: Unit, give: Callable[[Candidate, int], Values] = luck) -> None:
-    ledger.finish(unit.number, result_of(give(unit.candidate, r) for r in unit.replicates or (0,)))
+    ledger.finish(unit.number, result_of([give(unit.candidate, unit.seed)]))
 
 
 def drive(ledger: Ledger, concurrency: int = 1, random: Random | None = None) -> list[Unit]:
@@ -111,15 +111,20 @@ def test_in_the_end_the_front_of_the_means_has_all_its_replicates_and_nothing_wa
     units = drive(ledger, concurrency, Random(seed))
     assert ledger.complete
     records = ledger.records()
-    extended = [record.extends for record in records if record.extends is not None]
-    assert len(set(extended)) == len(extended)
-    assert {unit.replicates for unit in units if unit.number.startswith("R")} == {(1, 2)}
-    assert {unit.replicates for unit in units if not unit.number.startswith("R")} == {None}
-    replicates = {record.number: {0, 1, 2} if record.number in extended else {0} for record in own(records)}
+    replicates: dict[str, set[int]] = {record.number: {0} for record in own(records)}
+    for record in records:
+        if record.extends is not None:
+            assert record.seed_index not in replicates[record.extends], "trained twice"
+            replicates[record.extends].add(record.seed_index)
+    # A setting that came to the front of the pooled numbers and fell back at once gets no third seed.
+    assert {frozenset(seeds) for seeds in replicates.values()} <= {frozenset(range(n)) for n in (1, 2, 3)}
+    extended = {number for number, seeds in replicates.items() if len(seeds) == 3}
+    assert {(unit.seed, unit.role) for unit in units if not unit.number.startswith("R")} == {(0, "search")}
+    assert {unit.role for unit in units if unit.number.startswith("R")} == {"confirmation"}
 
     first = brute_force_front(means(records, {number: {0} for number in replicates}))
     last = brute_force_front(means(records, replicates))
-    assert {"B0", "B1"} | first | last <= set(extended)
+    assert {"B0", "B1"} | first | last <= extended
     assert last != first, "luck has to matter, or this test shows nothing"
     front = pareto_front(pooled(records, ()), BOTH)
     assert {record.number for record in front} == last
@@ -139,12 +144,13 @@ def test_extensions_come_after_the_last_trial_and_in_the_order_of_contenders(tmp
     assert ledger.ask() is None, "the last trial may still change the front"
     assert units[-1] is not None
     finish(ledger, units[-1])
-    due = [record.number for record in contenders(ledger.records(), BOTH, ())]
-    assert due[:2] == ["B0", "B1"]
+    due = [record.number for record in contenders(ledger.records(), BOTH, ()) for _ in range(2)]
+    assert due[:4] == ["B0", "B0", "B1", "B1"]
     assert ledger.extensions().budget == len(due)
     begun = [ledger.ask() for _ in due]
     assert [unit.number for unit in begun if unit] == [f"R{index}" for index in range(len(due))]
     assert [ledger.record(unit.number).extends for unit in begun if unit] == due
+    assert [unit.seed for unit in begun if unit] == [1, 2] * (len(due) // 2)
     assert [unit.candidate for unit in begun if unit] == [
         Candidate(record.loss, record.parameters)  # type: ignore[arg-type]
         for record in map(ledger.record, due)
@@ -168,7 +174,7 @@ def test_the_search_is_what_it_is_without_them(tmp_path: Path) -> None:
     assert len(there) > len(without)
     counts = ledgers[0].counts()
     assert (counts.complete, counts.budget) == (14, 14)
-    assert optuna.get_all_study_names(url(tmp_path / "without")) == ["small-baselines", "small"]
+    assert not any(record.extends for record in without)
 
 
 def test_a_new_driver_for_every_extension_goes_on_with_it_and_begins_the_same_next(tmp_path: Path) -> None:
@@ -177,7 +183,7 @@ def test_a_new_driver_for_every_extension_goes_on_with_it_and_begins_the_same_ne
     units, ledger = [], new_ledger(tmp_path, config())
     while (unit := ledger.ask()) is not None:
         units.append(unit)
-        if unit.replicates is not None:  # its driver dies
+        if unit.role == "confirmation":  # its driver dies
             ledger = reopened(tmp_path, config())
             assert ledger.ask() == replace(unit, orphan=True)
         finish(ledger, unit)
@@ -217,14 +223,14 @@ def test_a_row_whose_driver_died_before_it_said_what_it_extends_is_used_by_the_n
 def test_a_failed_extension_is_replaced_and_counts_as_a_failure(tmp_path: Path) -> None:
     settings = config(resources={"max_failures": 1})
     ledger = new_ledger(tmp_path, settings)
-    while (unit := ledger.ask()) is not None and unit.replicates is None:
+    while (unit := ledger.ask()) is not None and unit.role == "search":
         finish(ledger, unit)
     assert unit is not None
     budget = ledger.extensions().budget
     ledger.fail(unit.number, "its worker process died")
     again = ledger.ask()
     assert again is not None
-    assert (again.number, again.candidate, again.replicates) == ("R1", unit.candidate, (1, 2))
+    assert (again.number, again.candidate, again.seed) == ("R1", unit.candidate, 1)
     assert (ledger.extensions().budget, ledger.extensions().failed, ledger.failures()) == (budget, 1, 1)
     ledger.fail(again.number, "its worker process died")
     assert ledger.ask() is None
@@ -240,8 +246,7 @@ def test_more_of_them_may_be_wanted_later_and_none_is_forgotten_when_none_is_wan
     assert not more.complete
     units = drive(more)
     before = {record.number: record for record in more.records()}
-    added = {before[unit.number].extends: unit.replicates for unit in units}
-    assert added["B0"] == (3, 4)
+    assert [unit.seed for unit in units if before[unit.number].extends == "B0"] == [3, 4]
     for record in pareto_front(pooled(more.records(), ()), BOTH):
         assert len(record.replicates) == 5
 
@@ -299,7 +304,7 @@ def test_a_trial_that_was_taken_over_is_extended_if_it_is_of_the_same_problem(fo
     search = {"sampler": "random", "grid": {}, "trials": 2, "warm_start": ["first"], "warm_start_force": force}
     ledger = new_ledger(tmp_path, config(search=search))
     setting = {"loss": "i-sce", "parameters": {"s": 1.5, "m": 0.05}}
-    attributes = {"setting": setting, "result": result_of([(0.999, 0.999)])}
+    attributes = {"candidate": setting, "result": result_of([(0.999, 0.999)])}
     now = datetime(2030, 1, 1)
     ledger.take_over([EarlierTrial(Origin("first", "id", "7", None, None), attributes, now, now)])
     drive(ledger)
@@ -395,7 +400,10 @@ def test_the_standing_falls_to_the_pooled_numbers_and_does_not_depend_on_the_ord
     ]
     standing = Standing.of(records, costs)
     assert standing.hypervolume == pytest.approx(0.96 * 10)
-    extensions = [trial("R0", 0.5, 90.0, extends="B0"), trial("R1", 0.9, 6.0, extends="0")]
+    extensions = [
+        trial("R0", 0.5, 90.0, extends="B0", role="confirmation"),
+        trial("R1", 0.9, 6.0, extends="0", role="confirmation"),
+    ]
     for extension in extensions:
         standing.add(extension)
     assert standing.reference[cost] == 20, "the baselines' further replicates do not move the reference point"
@@ -451,7 +459,7 @@ def test_a_sweep_killed_among_its_extensions_goes_on_to_the_numbers_of_one_that_
     assert tables[0].equals(tables[1])
     trials = tables[0].set_index("number")
     assert orphan["number"] in trials.index
-    assert set(trials.loc[trials["kind"] == "replicates", "replicates"]) == {2}
+    assert set(trials.loc[trials["kind"] == "replicates", "replicates"]) == {1}
     assert {"B0", "B1"} <= set(trials["extends"].dropna())
     ledger = open_ledger(Run.open("quickstart", folder / "runs"))
     for number, row in trials[trials["kind"] == "replicates"].iterrows():

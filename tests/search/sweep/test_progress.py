@@ -158,11 +158,11 @@ def test_further_replicates_have_a_count_of_their_own_and_time_of_their_own() ->
         counts = replace(counts, budget=3)  # the search ends with this trial
         progress.ended(record("0", 0.9, replicates=(one,)))
         mean = sum(progress._durations) / 3
-        assert progress.seconds_left() == pytest.approx(3 * 2 * mean), "two replicates each, in place of one"
-        unit = Unit("R0", SETTING, replicates=(1, 2))
-        progress.started(unit, record("R0", extends="0"))
+        assert progress.seconds_left() == pytest.approx(3 * mean)
+        unit, further = Unit("R0", SETTING, 1, "confirmation"), {"extends": "0", "role": "confirmation"}
+        progress.started(unit, record("R0", **further))
         counts = replace(counts, complete=1)
-        progress.ended(record("R0", 0.6, 0.1, extends="0", replicates=(two, two)))
+        progress.ended(record("R0", 0.6, 0.1, **further, replicates=(two, two)))
     lines = output.getvalue().splitlines()
     assert lines[2].startswith("[1/1] trial 0     s=1.2500")
     assert lines[3].startswith("[replicates 1/3] R0 of 0     s=1.2500")
@@ -178,7 +178,7 @@ def test_a_panel_says_which_best_rests_on_more_seeds() -> None:
     records = [record("0", 0.9, replicates=values), record("R0", 0.9, extends="0", replicates=values)]
     with progress:
         progress.begin(records, lambda: Counts(complete=1, pruned=0, failed=0, running=1, budget=4))
-        progress.started(Unit("R1", SETTING, replicates=(1,)), record("R1", extends="B0"))
+        progress.started(Unit("R1", SETTING, 1, "confirmation"), record("R1", extends="B0"))
         progress.stage("x")
     text = output.getvalue()
     assert "1/4 replicates of front" in text
