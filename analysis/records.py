@@ -84,7 +84,9 @@ class TrialRecord:
         checkpoint: Path of the checkpoint, relative to the run's folder.
         outcomes: Path of the per-image outcomes, relative to the run's folder.
         origin: The earlier run and number (``first/7``) of a trial that was taken over; None of the run's own.
-        extends: The number of the trial that these are further replicates of; None of a trial of its own.
+        extends: The number of the setting that this is another seed of; None for a setting's first unit.
+        seed_index: Which seed of its setting it was trained with, counted from 0.
+        role: What it was trained for: ``search``, or ``confirmation`` of the search's contenders.
         extensions: The numbers of the further replicates that are pooled into this record.
         verdict: What the audit says of the worst case: ``sound``, ``masked`` or ``suspicious``; None where there was
             none. What holds is ``verified_accuracy`` among the accuracies.
@@ -110,6 +112,8 @@ class TrialRecord:
     outcomes: str | None = None
     origin: str | None = None
     extends: str | None = None
+    seed_index: int = 0
+    role: str = "search"
     extensions: tuple[str, ...] = ()
     verdict: str | None = None
 

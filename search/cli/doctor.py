@@ -190,7 +190,7 @@ def _storage(settings: SweepConfig | None, runs_dir: Path) -> Finding:
         if store is not None and settings is not None:
             raise UserError(no_ledger(store))
         return Finding("storage", "ok", f"SQLite, one file per run under {runs_dir}")
-    from search.study.ledger import open_storage
+    from search.study import open_storage
 
     open_storage(settings.storage.url).engine.dispose()
     return Finding("storage", "ok", "the database at storage.url answers")

@@ -15,9 +15,7 @@ from search.results.standing import Standing
 from search.results.tables import stop_note
 from search.results.text import describe, short, value_text
 from search.runs.folder import Run, command
-from search.study.lease import holder
-from search.study.ledger import Counts, Ledger
-from search.study.reading import open_ledger
+from search.study import Counts, Ledger, holder, open_ledger
 from search.tracking import Agreement, reconcile
 
 State = Literal["running", "interrupted", "complete", "failed"]
@@ -122,8 +120,8 @@ def print_status(console: Console, status: Status) -> None:
     extensions = status.extensions
     if extensions.budget:
         console.print(
-            f"  replicates of front: {extensions.complete} of {extensions.budget} settings have "
-            f"{config.search.replicates_for_front} seeds",
+            f"  confirmation: {extensions.complete} of {extensions.budget} further seeds are finished "
+            f"({config.search.replicates_for_front} per contender)",
             highlight=False,
         )
     if counts.imported:

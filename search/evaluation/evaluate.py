@@ -17,7 +17,8 @@ from rich.table import Table
 
 from analysis.records import WORST_CASE
 from analysis.statistics import Interval, student_interval, wilson_interval
-from search.config.schema import SweepConfig, available_cpus, parse_value, replaced
+from search.config.loading import parse_value, replaced
+from search.config.schema import SweepConfig, available_cpus
 from search.errors import UserError
 from search.evaluation.openings import OPENINGS_FILE, check_same_data, fitted, freeze, open_and_announce, setting_of
 from search.results.tables import radius_title

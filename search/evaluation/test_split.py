@@ -33,8 +33,7 @@ from search.results.pooling import pooled
 from search.results.text import describe
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run, command, relative
-from search.study.lease import holder
-from search.study.reading import open_ledger
+from search.study import holder, open_ledger
 from trainables import files as atomic
 
 if TYPE_CHECKING:

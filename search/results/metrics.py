@@ -9,10 +9,8 @@ import numpy as np
 
 from analysis.records import WORST_CASE, is_under_attack
 from search.config.objectives import Direction
-from search.study.halving import Halving
 
 if TYPE_CHECKING:  # torch stays out of the driver
-    from search.config.schema import SweepConfig
     from trainables.training.loop import EpochResult
     from trainables.trial import CandidateResult
 
@@ -59,14 +57,6 @@ def rung_objectives(objectives: Mapping[str, Direction]) -> dict[str, Direction]
         elif name != "attack_seconds":  # no rung knows it
             compared[name] = direction
     return compared
-
-
-def make_halving(config: SweepConfig) -> Halving | None:
-    """The comparison at the rungs that a configuration asks for, with nothing to compare yet; None without halving."""
-    if config.rungs is None or config.search.halving is None:
-        return None
-    factor = config.search.halving.reduction_factor
-    return Halving(rung_objectives(config.objectives), config.rungs.epochs, factor)
 
 
 def result_values(result: CandidateResult) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from analysis.hypervolume import SearchFront, reference_point
 from analysis.pareto import complete_search_trials
-from analysis.records import TrialRecord
+from analysis.records import TrialRecord, kind_of
 from search.config.schema import SweepConfig
 from search.results.pooling import pooled
 
@@ -21,7 +21,7 @@ class Standing:
     ``finished`` are settings of the search itself that are complete or pruned; ``infeasible`` complete ones that miss a
     constraint; ``best`` the best of each objective among those that miss none; ``reference`` the hypervolume's
     reference point, empty as long as ``reference_of`` knows none. Where settings have had further replicates, their
-    pooled numbers count; ``extensions`` are the complete trials that gave them.
+    pooled numbers count; ``extensions`` are the complete units that gave them and are not among the ``finished``.
 
     Args:
         config: The sweep.
@@ -48,13 +48,13 @@ class Standing:
 
     @property
     def baselines(self) -> int:
-        """Complete baselines."""
-        return len(self._complete_baselines)
+        """Complete baselines; those at a contender's own values come later and do not count."""
+        return min(len(self._complete_baselines), len(self._config.baselines))
 
     @property
     def extensions(self) -> int:
-        """Complete trials of further replicates."""
-        return len(self._extensions)
+        """Complete further seeds of baselines, and those that confirm contenders."""
+        return sum(not _is_of_search(record) for record in self._extensions)
 
     @property
     def hypervolume(self) -> float:
@@ -70,6 +70,7 @@ class Standing:
                 self._find_reference()
             return
         if record.kind == "replicates":
+            self.finished += _is_of_search(record) and record.state == "complete" and record.origin is None
             if record.state == "complete":
                 self._extensions.append(record)
                 self._pool()
@@ -108,6 +109,11 @@ class Standing:
                 self._front.refer_to(self.reference)
 
 
+def _is_of_search(record: TrialRecord) -> bool:
+    """Whether a further seed counts for the search: what it extends is a setting of the search, not a baseline."""
+    return record.role == "search" and record.extends is not None and kind_of(record.extends) == "search"
+
+
 def reference_of(records: Iterable[TrialRecord], config: SweepConfig) -> dict[str, float]:
     """The reference point of a run's hypervolume: 0 for an accuracy, for a cost twice that of the dearest baseline.
 
@@ -124,7 +130,8 @@ def reference_of(records: Iterable[TrialRecord], config: SweepConfig) -> dict[st
         still move.
     """
     costs = [name for name, direction in config.objectives.items() if direction == "minimize"]
-    baselines = [record.objectives for record in records if record.is_baseline and record.state == "complete"]
+    complete = [record.objectives for record in records if record.is_baseline and record.state == "complete"]
+    baselines = complete[: len(config.baselines)]  # those at a contender's own values come later
     if costs and (not baselines or len(baselines) < len(config.baselines)):
         return {}
     return reference_point(

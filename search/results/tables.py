@@ -23,7 +23,7 @@ from search.results.standing import Standing, reference_of
 from search.results.text import clock, parameter_text, short, value_text
 from search.results.titles import radius_title as radius_title
 from search.runs.folder import SWEEP_FILE, Run, command, relative
-from search.study.ledger import Ledger
+from search.study import Ledger
 from trainables import files as atomic
 
 if TYPE_CHECKING:

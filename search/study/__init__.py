@@ -1,0 +1,41 @@
+"""The account of a sweep, kept in Optuna's studies, and everything that decides what is trained next.
+
+The ledger hands out units (a setting and a seed) and takes their results; samplers suggest settings, halving stops
+trials early, criteria end the search, and a lease keeps two drivers apart. Only this package imports optuna.
+"""
+
+from search.study.due import Counts
+from search.study.halving import Halving, make_halving
+from search.study.lease import Holder, Lease, holder
+from search.study.ledger import Ledger
+from search.study.reading import open_ledger, read_records
+from search.study.stopping import Effort
+from search.study.storage import STORAGE_ERRORS, check_free, may_pass, open_storage, storage_reason
+from search.study.trials import EarlierTrial, Extension, Origin, Role, Unit
+from search.study.warm_start import WarmStart, read_warm_start, with_lasting_paths
+
+__all__ = [
+    "STORAGE_ERRORS",
+    "Counts",
+    "EarlierTrial",
+    "Effort",
+    "Extension",
+    "Halving",
+    "Holder",
+    "Lease",
+    "Ledger",
+    "Origin",
+    "Role",
+    "Unit",
+    "WarmStart",
+    "check_free",
+    "holder",
+    "make_halving",
+    "may_pass",
+    "open_ledger",
+    "open_storage",
+    "read_records",
+    "read_warm_start",
+    "storage_reason",
+    "with_lasting_paths",
+]

@@ -1,7 +1,7 @@
-"""Asynchronous successive halving for several objectives: whether a trial goes on, decided as each result comes.
+"""Asynchronous successive halving for several objectives: decides as each result comes whether its trial goes on.
 
-Nothing here knows Ray, Optuna or a clock: decisions follow from the results and their order alone, so that a resumed
-sweep has the same rungs again once the results in its ledger were reported in their order.
+Nothing here knows Ray, Optuna or a clock. Decisions follow from the results and their order alone, so a resumed sweep
+has the same rungs again once the results in its ledger have been reported in their order.
 
 Li et al. 2020: A system for massively parallel hyperparameter tuning. MLSys 2.
 Klein, Tiao, Lienart, Archambeau, Seeger 2020: Model-based asynchronous hyperparameter and neural architecture search.
@@ -19,16 +19,18 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.pareto import Direction
-from search.config.rungs import rungs_of as rungs_of
+from search.config.rungs import check_reduction_factor
+from search.config.schema import SweepConfig
+from search.results.metrics import rung_objectives
 
 
 class Halving:
-    """Says after each result at a rung whether its trial goes on: the stopping variant, without any waiting.
+    """Decides after each result at a rung whether its trial goes on: the stopping variant, which never waits.
 
     Args:
         directions: The direction of each objective.
         rungs: Epochs after which trials are compared, ascending, at least 1.
-        reduction_factor: About one of so many trials goes on at each rung; above 1.
+        reduction_factor: About one in this many trials goes on at each rung; above 1.
 
     Raises:
         ValueError: An argument is outside its range.
@@ -43,7 +45,7 @@ class Halving:
             raise ValueError("directions must name at least one objective, got none; add one")
         if list(rungs) != sorted(set(rungs)) or any(rung < 1 for rung in rungs):
             raise ValueError(f"rungs must be ascending epochs from 1, got {list(rungs)}; sort them")
-        _check_reduction_factor(reduction_factor)
+        check_reduction_factor(reduction_factor)
         self._signs = {name: -1.0 if direction == "maximize" else 1.0 for name, direction in directions.items()}
         self._rungs = {epoch: _Rung(len(directions)) for epoch in rungs}
         self._reduction_factor = reduction_factor
@@ -54,15 +56,15 @@ class Halving:
         return tuple(self._rungs)
 
     def report(self, number: str, epoch: int, values: Mapping[str, float]) -> bool:
-        """Records a trial's result at a rung and says whether the trial goes on.
+        """Records a trial's result at a rung and decides whether the trial goes on.
 
         Args:
             number: The trial.
-            epoch: Finished epochs. After one that is no rung a trial goes on, and nothing is recorded.
-            values: A finite value for each objective; others are not looked at.
+            epoch: Finished epochs. If this is no rung, the trial goes on and nothing is recorded.
+            values: A finite value for each objective; others are ignored.
 
         Returns:
-            Whether the trial goes on. The same trial at the same rung gets the same answer again, whatever it reports:
+            Whether the trial goes on. A trial gets the same answer at the same rung again, whatever it reports, because
             a trial that resumes from a checkpoint repeats epochs.
 
         Raises:
@@ -90,21 +92,21 @@ class _Rung:
         self._losses = np.empty((0, objectives))
 
     def add(self, losses: npt.NDArray[np.float64], reduction_factor: float) -> bool:
-        """Adds a result, shape (objectives,), and says whether its trial goes on."""
+        """Adds a result, shape (objectives,), and decides whether its trial goes on."""
         self._losses = np.vstack([self._losses, losses])
         dominating = (self._losses <= losses).all(axis=1) & (self._losses < losses).any(axis=1)
         dominators = np.count_nonzero(dominating)
-        # No trial is stopped that nothing beats, however many these are. Thinned out by the reduction factor too, the
-        # first front cost more hypervolume than the saved epochs gave back where many settings lie near the front
-        # (tests/benchmarks/halving.py, seeds 1000 to 1009: DTLZ2 with 3 objectives 54 % instead of 73 % at half of the
-        # epochs), and gained nothing where few do (ZDT). It also keeps the first results of a rung from being stopped
-        # by a ranking of two or three.
+        # A trial that nothing dominates is never stopped, however many such trials there are. Thinning out the first
+        # front by the reduction factor too costs more hypervolume than the saved epochs give back where many settings
+        # lie near the front (tests/benchmarks/halving.py, seeds 1000 to 1009: DTLZ2 with 3 objectives reaches 54 %
+        # instead of 73 % at half of the epochs), and gains nothing where few do (ZDT). The rule also keeps the first
+        # results of a rung from being stopped by a ranking of two or three.
         if dominators == 0:
             return True
         places = math.ceil(len(self._losses) / reduction_factor)
-        if dominators >= places:  # all of them are in better fronts: most results end here, without a sort
+        if dominators >= places:  # all of them are in better fronts; most results need no sort
             return False
-        import moocore  # late: most who read this module compare nothing
+        import moocore  # late, because most importers of this module compare nothing
 
         ranks = moocore.pareto_rank(self._losses)
         before = int(np.count_nonzero(ranks < ranks[-1]))
@@ -112,18 +114,26 @@ class _Rung:
         return before + int(np.count_nonzero(crowding[:-1] >= crowding[-1])) < places
 
 
+def make_halving(config: SweepConfig) -> Halving | None:
+    """The halving that a configuration asks for, before any result; None if it asks for none."""
+    if config.rungs is None or config.search.halving is None:
+        return None
+    factor = config.search.halving.reduction_factor
+    return Halving(rung_objectives(config.objectives), config.rungs.epochs, factor)
+
+
 def _crowding_distance(front: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """How far apart a front's results lie, each from its two neighbours in every objective.
 
-    A greedy epsilon-net (Schmucker et al. 2021) in its place made no difference that could be measured, and at 10,000
-    results took up to 400 ms where this takes 1.
+    A greedy epsilon-net (Schmucker et al. 2021) made no measurable difference here, and with 10,000 results took up to
+    400 ms where this takes 1.
 
     Args:
         front: Results, none of which dominates another. Shape (n, objectives). Units do not matter: each objective is
             scaled by its spread in the front.
 
     Returns:
-        The distances: infinite for the best in an objective, 0 for what equals an earlier result. Shape (n,).
+        The distances: infinite for the best in an objective, 0 for a result that equals an earlier one. Shape (n,).
 
     Source:
         Deb et al. 2002, section III.B.
@@ -136,11 +146,6 @@ def _crowding_distance(front: npt.NDArray[np.float64]) -> npt.NDArray[np.float64
     gaps = np.full(points.shape, np.inf)
     np.put_along_axis(gaps, order[1:-1], (ordered[2:] - ordered[:-2]) / np.where(spread > 0, spread, 1.0), axis=0)
     distances = np.zeros(len(front))
-    # Sorted, so that the sum's rounding does not depend on the order of the objectives.
+    # Sorted, so that rounding does not depend on the order of the objectives.
     distances[distinct] = np.sort(gaps, axis=1).sum(axis=1)
     return distances
-
-
-def _check_reduction_factor(reduction_factor: float) -> None:
-    if not (math.isfinite(reduction_factor) and reduction_factor > 1):
-        raise ValueError(f"reduction_factor must be above 1, got {reduction_factor:g}; 3 is usual")

@@ -1,23 +1,24 @@
-"""What a sampler looks back on: trials that are in memory already, and no more of them than it can model in time."""
+"""What a sampler looks back on: one entry per setting, from memory, and no more of them than it can model in time."""
 
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
-from typing import Final
 
 import numpy as np
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.config.schema import SamplerName
-
-# The samplers whose every suggestion fits a model to the whole history, and how many finished trials that may be.
-MODELLED: Final[dict[SamplerName, int]] = {"tpe": 500}
+from analysis.records import REPLICATES_PREFIX, TrialRecord, kind_of, split_number
+from search.config.schema import SweepConfig
+from search.results.metrics import AUDIT
+from search.results.pooling import pooled, verified
+from search.study.trials import RESULT, Trials, add_to_front, extension_of, new_front, record_of
 
 
 class History(Study):
-    """A study to be asked, whose sampler looks back on given trials instead of reading the storage again.
+    """A study whose sampler looks back on given trials instead of reading the storage again.
 
     Args:
         study: The study.
@@ -38,22 +39,85 @@ class History(Study):
         return copy.deepcopy(seen) if deepcopy else seen
 
     def _pop_waiting_trial_id(self) -> None:
-        """None: the ledger's own queue is another, and to look for Optuna's is to read every trial."""
+        """Always None: the ledger has a queue of its own, and looking for Optuna's reads every trial."""
+
+
+class Lookback:
+    """The search's settings as a sampler sees them: one entry each, worth what its finished units are worth together.
+
+    Args:
+        config: The sweep.
+        search: The search's study: each setting's first unit.
+        extensions: The study of their other seeds.
+    """
+
+    def __init__(self, config: SweepConfig, search: Trials, extensions: Trials) -> None:
+        self._config, self._search, self._extensions = config, search, extensions
+        self._pooled: dict[int, tuple[int, FrozenTrial]] = {}  # by setting: how many units it rests on, and the entry
+
+    def entries(self, most: int | None) -> list[FrozenTrial]:
+        """The settings by number.
+
+        Args:
+            most: The most finished ones; None for all.
+        """
+        pools = self._pools()
+        entries = [pools.get(trial.number, trial) for trial in self._search]
+        if most is None:
+            return entries
+        front = self._search.front
+        if pools:
+            front = new_front(self._search.study)
+            for entry in entries:
+                add_to_front(front, entry)
+        return recent_and_best(reversed(entries), self._search.unfinished, front.members, most)
+
+    def _pools(self) -> dict[int, FrozenTrial]:
+        """The entries that rest on several units, by number."""
+        parts = defaultdict[int, list[FrozenTrial]](list)
+        for row in self._extensions:
+            extension = extension_of(row)
+            assert extension is not None
+            wanted = extension.role == "search" and kind_of(extension.number) == "search"
+            if wanted and row.state == TrialState.COMPLETE:
+                parts[split_number(extension.number)[1]].append(row)
+        for number, rows in parts.items():
+            trial = self._search[number]
+            if self._pooled.get(number, (0, trial))[0] != len(rows) and trial.state == TrialState.COMPLETE:
+                self._pooled[number] = len(rows), self._pool(trial, rows)
+        return {number: self._pooled[number][1] for number in parts if number in self._pooled}
+
+    def _pool(self, trial: FrozenTrial, rows: Sequence[FrozenTrial]) -> FrozenTrial:
+        records = [self._record(str(trial.number), trial)]
+        records += [self._record(f"{REPLICATES_PREFIX}{row.number}", row) for row in rows]
+        (setting,) = verified(pooled(records, self._config.bounds), self._config.bounds)
+        told = create_trial(
+            values=[setting.objectives[name] for name in self._config.objectives],
+            constraints=dict(setting.constraints),
+            system_attrs=trial.system_attrs,
+        )
+        entry = copy.copy(trial)
+        entry.values, entry.system_attrs = told.values, told.system_attrs
+        return entry
+
+    def _record(self, number: str, trial: FrozenTrial) -> TrialRecord:
+        """A unit's record with the audit that its worker made; others come too late for the search."""
+        return record_of(number, trial, trial.user_attrs[RESULT].get(AUDIT), self._config)
 
 
 def recent_and_best(
     latest: Iterable[FrozenTrial], unfinished: Iterable[FrozenTrial], front: Iterable[FrozenTrial], most: int
 ) -> list[FrozenTrial]:
-    """The part of a history that a model can do with.
+    """The part of a history that a model needs.
 
-    TPE needs good settings, which are on the front, and others to tell them from: those of late are where it has come
-    to look.
+    TPE needs good settings, which are on the front, and others to tell them from. The latest ones lie where it is
+    looking now.
 
     Args:
         latest: All trials, the last first.
         unfinished: Those of them that still run.
-        front: The Pareto-optimal of them.
-        most: The most finished trials to be kept.
+        front: The Pareto-optimal ones.
+        most: How many finished trials to keep at most.
 
     Returns:
         By number: every unfinished trial; of the finished ones, at most half of ``most`` from the front, evenly spaced

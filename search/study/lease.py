@@ -1,7 +1,8 @@
 """One driver at a time owns a study: a lease in the study's own database.
 
-A row per study, changed only by conditional updates, so that of two drivers that start together exactly one wins. Every
-new owner raises the epoch; what a worker of an earlier owner still writes carries an older epoch and can be told apart.
+Each study has one row, changed only by conditional updates, so that exactly one of two drivers that start together
+wins. Every new owner raises the epoch. What a worker of an earlier owner still writes carries an older epoch and can be
+recognised.
 """
 
 from __future__ import annotations
@@ -66,14 +67,14 @@ class Holder:
 class Lease:
     """The right to write to ``study``, renewed in the background until it is released.
 
-    Of a holder on another host nothing but the lease is known. It is waited for until it renews it, and so is alive, or
-    the lease expires.
+    Whether a holder on another host is alive can only be seen from its lease. We wait until it renews the lease, and so
+    is alive, or the lease expires.
 
     Args:
         engine: Of the study's database.
         study: The study's name.
-        waiting: Told of a holder on another host, once, before it is waited for.
-        turn: Called again and again while it is waited for; may raise.
+        waiting: Called once with a holder on another host, before waiting for it.
+        turn: Called again and again while waiting; may raise.
 
     Raises:
         UserError: A live driver holds it.
@@ -97,7 +98,7 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Asserts that the lease is still ours.
+        """Asserts that the lease is still ours, as far as the background renewal knows.
 
         Raises:
             SweepFailed: Another driver has taken over, because this one was suspended or cut off for too long.
@@ -108,8 +109,8 @@ class Lease:
                 f"{LEASE_SECONDS:.0f} s; watch it with `robustfront status {self._study}`"
             )
 
-    def verify(self) -> None:
-        """Asks the database whether the lease is still ours: before every write to the study.
+    def still_held(self) -> None:
+        """Asserts that the lease is still ours, by asking the database. Called before every write to the study.
 
         Raises:
             SweepFailed: As ``check``.
@@ -122,10 +123,10 @@ class Lease:
         self.check()
 
     def release(self) -> None:
-        """Gives the lease up, so that the next driver need not wait. Harmless when it is already lost."""
+        """Gives the lease up, so that the next driver need not wait. Does nothing if it is already lost."""
         self._stop.set()
         self._thread.join()
-        with suppress(SQLAlchemyError), self._engine.begin() as connection:  # without a database, it expires by itself
+        with suppress(SQLAlchemyError), self._engine.begin() as connection:  # without a database, it just expires
             connection.execute(
                 update(_TABLE)
                 .where(_TABLE.c.study == self._study, _TABLE.c.owner == self._owner)
@@ -133,7 +134,7 @@ class Lease:
             )
 
     def _wait(self, waiting: Callable[[Holder], None], turn: Callable[[], None]) -> None:
-        """Until a holder on another host renews its lease, gives it up or lets it expire."""
+        """Waits until a holder on another host renews its lease, gives it up or lets it expire."""
         first = now = holder(self._engine, self._study)
         if first is not None and first.alive and not first.here:
             waiting(first)
@@ -154,7 +155,7 @@ class Lease:
             with self._engine.begin() as connection:
                 connection.execute(insert(_TABLE).values(study=self._study, epoch=0))
         except IntegrityError:
-            pass  # the row is there from an earlier driver
+            pass  # an earlier driver has made the row
         with self._engine.begin() as connection:
             before = connection.execute(select(_TABLE).where(_TABLE.c.study == self._study)).one()
             holder = _holder(before)
@@ -186,14 +187,14 @@ class Lease:
                         .values(expires=time.time() + LEASE_SECONDS)
                     )
             except SQLAlchemyError:
-                continue  # a database that is away for a moment: the next round tries again
+                continue  # the database may be away for a moment: try again next time
             if renewed.rowcount != 1:
                 self.lost.set()
                 return
 
 
 def holder(engine: Engine, study: str) -> Holder | None:
-    """Who holds the lease of ``study`` now, dead or alive; None when nobody does."""
+    """Who holds the lease of ``study`` now, dead or alive; None if nobody does."""
     if not inspect(engine).has_table(_TABLE.name):
         return None
     with engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""A run's ledger for readers: commands that look at a run and never change it."""
+"""What readers need of a run's ledger."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from contextlib import closing
 
 from analysis.records import TrialRecord
 from search.runs.folder import Run
-from search.study.ledger import Ledger, open_storage
+from search.study.ledger import Ledger
+from search.study.storage import open_storage
 
 
 def open_ledger(run: Run) -> Ledger:
-    """Opens the ledger of a run for reading.
-
-    Args:
-        run: The run.
+    """The ledger of a run, for reading.
 
     Raises:
         UserError: The storage does not answer or does not hold the study.
@@ -22,13 +20,6 @@ def open_ledger(run: Run) -> Ledger:
 
 
 def read_records(run: Run) -> list[TrialRecord]:
-    """The current trials of a run.
-
-    Args:
-        run: The run.
-
-    Raises:
-        UserError: As ``open_ledger``.
-    """
+    """A run's units as its ledger has them now."""
     with closing(open_ledger(run)) as ledger:
         return ledger.records()

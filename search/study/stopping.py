@@ -2,24 +2,91 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
+
+from optuna.study import Study
 
 from analysis.records import TrialRecord
 from search.config.schema import StopConfig, SweepConfig
 from search.results.standing import Standing
+from search.study.trials import Trials, epochs_of, record_of
 
 _HOUR: Final = 3600.0
+# Of the search's study: when each driver began, and why the search asks for no more settings.
+_STARTS, _STOPPED = "starts", "stopped"
+
+
+class SearchEnd:
+    """Whether a criterion of ``search.stop`` has ended the search. Once one has, it stays so until the criteria change.
+
+    ``reason`` is the criterion and how it was met; None while the search goes on.
+
+    Args:
+        config: The sweep.
+        study: The search's study, which keeps the reason.
+    """
+
+    def __init__(self, config: SweepConfig, study: Study) -> None:
+        self._config, self._study = config, study
+        self._effort, self._counted = Effort(config), Counter[str]()
+        self._began, self._worked_before = time.time(), 0.0
+        self.reason = self._read()
+
+    def begin(self, studies: Mapping[str, Trials]) -> None:
+        """Records that a driver begins, and sums up how long earlier ones have been at work."""
+        self.reason = self._read()
+        self._began = time.time()
+        starts = [*self._study.user_attrs.get(_STARTS, []), self._began]
+        self._worked_before = wall_seconds(starts, _times(studies), self._began)
+        self._study.set_user_attr(_STARTS, starts)
+
+    def reached(self, studies: Mapping[str, Trials]) -> bool:
+        """Whether the search has ended, by one of the criteria as they are met now."""
+        stop = self._config.search.stop
+        if self.reason is None and stop != StopConfig():
+            worked = self._worked_before + time.time() - self._began
+            device_seconds = self._sum_up(studies) * self._config.resources.devices_per_trial
+            reason = reason_to_stop(stop, worked, device_seconds, self._effort.volumes)
+            if reason is not None:
+                self._study.set_user_attr(_STOPPED, {"reason": reason, "criteria": stop.model_dump()})
+                self.reason = reason
+        return self.reason is not None
+
+    def _read(self) -> str | None:
+        stopped = self._study.user_attrs.get(_STOPPED)
+        if stopped is None or stopped["criteria"] != self._config.search.stop.model_dump():
+            return None
+        return str(stopped["reason"])
+
+    def _sum_up(self, studies: Mapping[str, Trials]) -> float:
+        """Takes the trials that have ended since; returns the seconds of all, with the running ones' epochs."""
+        seconds = 0.0
+        for prefix, trials in studies.items():
+            for trial in trials.ended[self._counted[prefix] :]:
+                self._effort.add(record_of(f"{prefix}{trial.number}", trial, None, self._config))
+            self._counted[prefix] = len(trials.ended)
+            seconds += sum(epoch["seconds"] for trial in trials.unfinished for epoch in epochs_of(trial))
+        return self._effort.seconds + seconds
+
+
+def _times(studies: Mapping[str, Trials]) -> Iterable[float]:
+    """When anything was written down."""
+    for trials in studies.values():
+        for trial in trials:
+            yield from (epoch["time"] for epoch in epochs_of(trial))
+            yield from (when.timestamp() for when in (trial.datetime_start, trial.datetime_complete) if when)
 
 
 class Effort:
     """What the trials that have ended cost and gained, taken one by one in the order of their ends.
 
     ``seconds`` are those of training and attack, baselines included. ``volumes`` are the front's hypervolume before the
-    search's first trial, then after each one that counts towards the budget; as long as the reference point is not
-    known, nothing is.
+    search's first trial, and after each finished setting. Nothing is added until the reference point is known.
 
     Args:
         config: The sweep.
@@ -35,7 +102,7 @@ class Effort:
         """Takes a trial that has ended."""
         if record.origin is None:
             self.seconds += record.train_seconds + record.attack_seconds
-        if record.kind == "replicates":  # the search is over, and learns nothing from them
+        if record.kind == "replicates":  # only first units are compared
             return
         if record.is_baseline:
             self._standing.add(record)
@@ -53,16 +120,16 @@ class Effort:
 def reason_to_stop(
     stop: StopConfig, wall_seconds: float, device_seconds: float, volumes: Sequence[float]
 ) -> str | None:
-    """Why no new setting is to be tried.
+    """Why the search tries no new settings.
 
     Args:
-        stop: The criteria; one that is met is enough.
+        stop: The criteria; meeting one is enough.
         wall_seconds: How long drivers have been at work, as ``wall_seconds`` counts it.
         device_seconds: Seconds of all trials, times the devices that a trial holds.
         volumes: As in ``Effort``.
 
     Returns:
-        The criterion by its configuration's name, and how it was met; None while none is.
+        The criterion by its name in the configuration, and how it was met; None if none is met.
     """
     for name, limit, seconds in (
         ("hours", stop.hours, wall_seconds),
@@ -86,7 +153,7 @@ def wall_seconds(starts: Sequence[float], events: Iterable[float], now: float) -
 
     Args:
         starts: When each driver began, ascending; the last is the one at work now. Unix time, as all times here.
-        events: When anything was written down, in any order. An earlier driver's life ends with its last one.
+        events: When anything was written down, in any order. An earlier driver's life ends with its last event.
         now: The time now.
 
     Returns:

@@ -1,19 +1,141 @@
-"""What a storage says that does not answer, or answers no."""
+"""Optuna's storage: how it is opened, what its errors mean, and the studies of a sweep in it."""
 
 from __future__ import annotations
 
-from typing import Final
+import warnings
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
+import optuna
+from alembic.migration import MigrationContext
 from optuna.exceptions import StorageInternalError
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.study import Study
+from sqlalchemy import create_engine
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError, SQLAlchemyError
 
-from search.errors import first_line
+from analysis.records import BASELINE_PREFIX, REPLICATES_PREFIX
+from search.config.rules import BASELINES_SUFFIX, REPLICATES_SUFFIX
+from search.config.schema import SweepConfig
+from search.config.urls import redact, without_password
+from search.errors import UserError, first_line
 
 STORAGE_ERRORS: Final = (SQLAlchemyError, StorageInternalError)
+Mode = Literal["new", "resume", "read"]
+
+# The studies of a sweep by the prefix of their trials' numbers. The search's own study is made last, because it says
+# whether a name is taken.
+_SUFFIXES: Final[Mapping[str, str]] = {BASELINE_PREFIX: BASELINES_SUFFIX, REPLICATES_PREFIX: REPLICATES_SUFFIX, "": ""}
+_BEGIN: Final = "wait a moment, or begin it with `robustfront resume RUN`"
+
+
+def open_storage(url: str, *, create: bool = True) -> RDBStorage:
+    """Opens Optuna's storage at ``url``.
+
+    Args:
+        url: SQLAlchemy's URL.
+        create: Whether to make missing tables. Readers leave that to the driver: two that do so at once collide.
+
+    Raises:
+        UserError: The URL is malformed or nothing answers there.
+    """
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if url.startswith("sqlite"):
+        options["connect_args"] = {"timeout": 60}  # seconds to wait for another process's write
+    elif url.startswith("postgres"):
+        options["connect_args"] = {"connect_timeout": 10}
+    shown = without_password(url)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # our progress and errors say what it would log
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if not create and not _is_made(url, options):
+                raise _not_begun(shown)
+            return RDBStorage(url, engine_kwargs=options, skip_table_creation=not create)
+    except (ArgumentError, ImportError, ValueError) as error:
+        reason = redact(first_line(error), url)
+        raise UserError(
+            f"storage.url must be a database URL, got {shown} ({reason}); "
+            "write for example postgresql://USER:PASSWORD@HOST/DATABASE"
+        ) from None
+    except (SQLAlchemyError, StorageInternalError) as error:
+        if not create and isinstance(error, StorageInternalError):  # the database answers, but lacks our tables
+            raise _not_begun(shown) from None
+        reason = redact(first_line(getattr(error, "orig", None) or error), url)
+        raise UserError(
+            f"storage.url must be a database that answers, got {shown} ({reason}); start it or correct the URL"
+        ) from None
+
+
+def _is_made(url: str, options: Mapping[str, Any]) -> bool:
+    """Whether a driver has made all of Optuna's tables: it writes their version last.
+
+    Optuna writes a missing version for a reader too, who would then collide with the driver.
+    """
+    engine = create_engine(url, **options)
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision() is not None
+    finally:
+        engine.dispose()
+
+
+def _not_begun(shown: str) -> UserError:
+    return UserError(f"RUN must have begun, got nothing at {shown} yet; {_BEGIN}")
+
+
+def check_free(storage: BaseStorage, name: str) -> None:
+    """Asserts that the storage holds no sweep of this name.
+
+    Raises:
+        UserError: It holds one.
+    """
+    if {name + suffix for suffix in _SUFFIXES.values()} & set(optuna.get_all_study_names(storage)):
+        raise UserError(
+            f"name must be new in this storage, got {name}; go on with `robustfront resume {name}` "
+            "or choose another with --name"
+        )
+
+
+def open_studies(storage: BaseStorage, config: SweepConfig, mode: Mode) -> dict[str, Study]:
+    """The studies of a sweep by the prefix of their trials' numbers.
+
+    Args:
+        storage: Where they are.
+        config: The sweep.
+        mode: ``new``: they must not exist yet; ``resume``: missing ones are made, because a driver may have died before
+            it made all of them; ``read``: they must exist.
+
+    Raises:
+        UserError: They exist already, or do not.
+    """
+    if mode == "new":
+        check_free(storage, config.name)
+    try:
+        return {prefix: _open(storage, config, config.name + suffix, mode) for prefix, suffix in _SUFFIXES.items()}
+    except (KeyError, OperationalError, ProgrammingError, StorageInternalError):
+        if mode != "read":
+            raise
+        raise UserError(f"RUN must have begun, got {config.name} without a study yet; {_BEGIN}") from None
+
+
+def _open(storage: BaseStorage, config: SweepConfig, name: str, mode: Mode) -> Study:
+    if mode == "read":
+        return optuna.load_study(storage=storage, study_name=name)
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        directions=list(config.objectives.values()),
+        load_if_exists=mode == "resume",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(config.objectives))
+    return study
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the database itself said so: it may be locked or away, and another try may do."""
+    """Whether the database itself raised the error: it may be locked or away, so trying again may help."""
     return isinstance(error, STORAGE_ERRORS) and isinstance(_cause(error), DBAPIError)
 
 

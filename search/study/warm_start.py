@@ -1,21 +1,25 @@
-"""Finished trials of earlier runs of the same problem, to be taken over by a new one."""
+"""Finished trials of earlier runs of the same problem, which a new run takes over."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
+from analysis.records import kind_of
 from search.config.fingerprint import first_difference, problem_settings
 from search.config.schema import SweepConfig
 from search.errors import UserError
 from search.runs.folder import SWEEP_FILE, Run
-from search.study.ledger import EarlierTrial, Ledger, Origin, open_storage
+from search.study.ledger import Ledger
+from search.study.reading import open_ledger
+from search.study.trials import EarlierTrial, Origin, extension_of
 
 
 @dataclass
@@ -23,8 +27,8 @@ class WarmStart:
     """What earlier runs give.
 
     Args:
-        trials: One of each setting, in the runs' order and then by number.
-        left_out: Finished trials that are of no use: outside the space, or without one of the objectives.
+        trials: One for each setting, in the runs' order and then by number.
+        left_out: How many finished trials are of no use: outside the space, or without one of the objectives.
     """
 
     trials: list[EarlierTrial] = field(default_factory=list)
@@ -32,9 +36,9 @@ class WarmStart:
 
 
 def with_lasting_paths(config: SweepConfig, runs_dir: Path) -> SweepConfig:
-    """The same with its paths made absolute: ``resume`` may run elsewhere, and workers do.
+    """The configuration with its paths made absolute, because ``resume`` may run elsewhere, and workers do.
 
-    Names of earlier runs stay as they are, and so does ``~``, which every machine has its own of.
+    Names of earlier runs stay as they are, and so does ``~``, which differs between machines.
     """
     lasting = []
     for name in config.search.warm_start:
@@ -48,22 +52,22 @@ def with_lasting_paths(config: SweepConfig, runs_dir: Path) -> SweepConfig:
 
 
 def read_warm_start(run: Run, data: Mapping[str, Any]) -> WarmStart:
-    """Collects the trials of ``search.warm_start``: complete ones of the search, never baselines or further replicates.
+    """Collects the trials of ``search.warm_start``: complete settings of the search with all their seeds, no baselines.
 
     Args:
         run: The new run.
-        data: What its manifest says of the data set.
+        data: What its manifest says about the data set.
 
     Raises:
-        UserError: There is no such run, or it is of another problem and ``search.warm_start_force`` is not set.
+        UserError: There is no such run, or its problem is another one and ``search.warm_start_force`` is not set.
     """
-    config, found = run.config, WarmStart()
+    config, start = run.config, WarmStart()
     ours, taken = problem_settings(config, data), set()
     for index, name in enumerate(config.search.warm_start):
         path = f"search.warm_start[{index}]"
         try:
             earlier = Run.open(name, run.folder.parent)
-            ledger = Ledger(open_storage(earlier.storage_url, create=False), earlier.config, "read")
+            ledger = open_ledger(earlier)
         except UserError as error:
             raise UserError(str(error).replace("RUN", path, 1)) from None
         theirs = problem_settings(earlier.config, earlier.manifest()["data"])
@@ -78,23 +82,29 @@ def read_warm_start(run: Run, data: Mapping[str, Any]) -> WarmStart:
         for trial in trials:
             point = tuple(sorted(trial.parameters.items()))
             if not trial.fits(config):
-                found.left_out += 1
+                start.left_out += 1
             elif point not in taken:
                 taken.add(point)
-                found.trials.append(trial)
-    return found
+                start.trials.append(trial)
+    return start
 
 
 def _finished(ledger: Ledger, earlier: Run, folder: Path) -> list[EarlierTrial]:
-    identity = earlier.manifest()["id"]
-    trials = []
-    for number, trial in ledger.trials():
+    """The earlier run's complete settings of the search, each with its other complete units."""
+    identity, audits = earlier.manifest()["id"], ledger.audits()
+    complete = [(number, trial) for number, trial in ledger.trials() if trial.state == TrialState.COMPLETE]
+
+    def taken(number: str, trial: FrozenTrial, extensions: Sequence[EarlierTrial] = ()) -> EarlierTrial:
         record = ledger.record(number)
-        if record.kind != "search" or trial.state != TrialState.COMPLETE:
-            continue
-        kept = {
+        paths = {
             name: None if path is None else os.path.relpath(earlier.folder / path, folder)
             for name, path in (("checkpoint", record.checkpoint), ("outcomes", record.outcomes))
         }
-        trials.append(EarlierTrial.of(trial, Origin(earlier.name, identity, number, **kept)))
-    return trials
+        return EarlierTrial.of(trial, Origin(earlier.name, identity, number, **paths), audits.get(number), extensions)
+
+    further = defaultdict[str, list[EarlierTrial]](list)
+    for number, trial in complete:
+        extension = extension_of(trial)
+        if extension is not None:
+            further[extension.number].append(taken(number, trial))
+    return [taken(number, trial, further[number]) for number, trial in complete if kind_of(number) == "search"]

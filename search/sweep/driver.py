@@ -20,14 +20,21 @@ from search.cluster.ray_patches import use_waiting_processes
 from search.cluster.session import Connection, check_machine, concurrency, connected
 from search.config.schema import AuditConfig, SweepConfig
 from search.errors import Halted, Interrupted, SweepFailed, UserError
-from search.results.metrics import make_halving
 from search.results.tables import Results, preload_drawing, write_results, write_tables
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import MANIFEST_FILE, Run, command
-from search.study.lease import Holder, Lease
-from search.study.ledger import Ledger, check_free, open_storage
-from search.study.storage import STORAGE_ERRORS, storage_reason
-from search.study.warm_start import read_warm_start, with_lasting_paths
+from search.study import (
+    STORAGE_ERRORS,
+    Holder,
+    Lease,
+    Ledger,
+    check_free,
+    make_halving,
+    open_storage,
+    read_warm_start,
+    storage_reason,
+    with_lasting_paths,
+)
 from search.sweep.front_audit import audit_front, due, order_kept
 from search.sweep.observers import MLflowObserver
 from search.sweep.progress import Progress
@@ -160,7 +167,7 @@ def _drive(
     tracker = Tracker(run.tracking_uri, run.config.tracking.experiment, run.name, artifact_root=run.artifacts)
     status: SweepStatus = "FAILED"
     try:
-        ledger.adopt(lease.verify)
+        ledger.adopt(lease.still_held)
         _take_over(run, ledger, progress)
         tracker.start(_parent(run))
         progress.begin(ledger.records(), ledger.extensions)

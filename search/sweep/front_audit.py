@@ -19,7 +19,7 @@ from search.config.schema import AuditConfig
 from search.errors import cause_on_worker
 from search.results.tables import settings_of
 from search.runs.folder import Run
-from search.study.ledger import Ledger
+from search.study import Ledger
 from search.sweep.progress import Progress
 from trainables.settings import AUDITED_IMAGES
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from analysis.records import TrialRecord
 from search.config.schema import SweepConfig
 from search.results.standing import Standing
-from search.study.ledger import Ledger, Task
+from search.study import Ledger, Unit
 from search.tracking import Tracker
 
 
@@ -29,8 +29,8 @@ class MLflowObserver:
         for record in sorted((record for record in records if record.finished is not None), key=_order_of_ends):
             self._summarize(record)
 
-    def started(self, task: Task, record: TrialRecord) -> None:
-        del task
+    def started(self, unit: Unit, record: TrialRecord) -> None:
+        del unit
         self.show(record)
 
     def epoch_finished(self, number: str, metrics: dict[str, float]) -> None:

@@ -20,7 +20,7 @@ from search.config.schema import SweepConfig
 from search.results.standing import Standing
 from search.results.text import clock, describe, parameters_text, short, title, value_text
 from search.runs.folder import Run, command
-from search.study.ledger import Counts, Task
+from search.study import Counts, Unit
 from search.tracking import TrackingReport
 
 _REFRESH_SECONDS: Final = 0.5
@@ -28,7 +28,7 @@ _REFRESH_SECONDS: Final = 0.5
 
 @dataclass
 class _Running:
-    task: Task
+    unit: Unit
     title: str
     began: float
     epoch: int = 0
@@ -133,9 +133,9 @@ class Progress:
         if self._live is not None and time.monotonic() - self._shown > _REFRESH_SECONDS:
             self._refresh()
 
-    def started(self, task: Task, record: TrialRecord) -> None:
+    def started(self, unit: Unit, record: TrialRecord) -> None:
         self._stage = ""
-        self._running[task.number] = _Running(task, title(record), time.monotonic(), record.epochs)
+        self._running[unit.number] = _Running(unit, title(record), time.monotonic(), record.epochs)
         self._extensions = self._count_extensions()
 
     def epoch_finished(self, number: str, metrics: Mapping[str, float]) -> None:
@@ -144,7 +144,7 @@ class Progress:
     def ended(self, record: TrialRecord) -> None:
         running = self._running.pop(record.number)
         if record.state == "complete":
-            self._durations.append((time.monotonic() - running.began) / self._size(running.task))
+            self._durations.append(time.monotonic() - running.began)
         self._standing.add(record)
         self._extensions = self._count_extensions()
         if self._live is not None:
@@ -158,26 +158,18 @@ class Progress:
         """Estimates the rest from the trials that this driver has finished; None before the first."""
         if not self._durations:
             return None
-        total = self._config.budget + len(self._config.baselines)
-        done = self._standing.finished + self._standing.baselines
+        baselines = len(self._config.baselines) * self._config.train.replicates
+        total = self._config.budget + baselines + self._extensions.budget
+        done = self._standing.finished + self._standing.baselines + self._standing.extensions
         mean = sum(self._durations) / len(self._durations)
         now = time.monotonic()
-        sizes = {running.task.number: self._size(running.task) for running in self._running.values()}
-        under_way = sum(
-            min((now - running.began) / mean, 0.95 * sizes[number]) for number, running in self._running.items()
-        )
-        due = self._extensions.budget - self._extensions.complete
-        further = (self._config.search.replicates_for_front or 0) / self._config.train.replicates - 1
-        return max(total - done - under_way + due * further, 0.0) * mean / self.concurrency
-
-    def _size(self, task: Task) -> float:
-        """A task's work as a share of a whole setting's."""
-        return 1.0 if task.replicates is None else len(task.replicates) / self._config.train.replicates
+        under_way = sum(min((now - running.began) / mean, 0.95) for running in self._running.values())
+        return max(total - done - under_way, 0.0) * mean / self.concurrency
 
     def _line(self, record: TrialRecord) -> str:
         left, extensions = self.seconds_left(), self._extensions
         count = f"{self._standing.finished}/{self._config.budget}"
-        if record.extends is not None:
+        if record.role == "confirmation":
             count = f"replicates {extensions.complete}/{extensions.budget}"
         head = f"[{count}] {describe(record)}"
         if record.state == "failed":
@@ -218,7 +210,7 @@ class Progress:
             attacking = running.epoch >= config.train.epochs
             body.add_row(
                 Text(running.title, style="cyan"),
-                parameters_text(running.task.setting.parameters) or running.task.setting.loss,
+                parameters_text(running.unit.candidate.parameters) or running.unit.candidate.loss,
                 "attacking" if attacking else f"epoch {running.epoch + 1}/{config.train.epochs}",
                 clock(time.monotonic() - running.began),
             )

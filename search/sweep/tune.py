@@ -1,4 +1,4 @@
-"""Tune's searcher over the ledger: Tune asks for settings here, and what its trials give goes into the ledger."""
+"""Tune's searcher over the ledger: Tune asks here what to train, and the results of its trials go into the ledger."""
 
 from __future__ import annotations
 
@@ -15,41 +15,40 @@ from analysis.records import TrialRecord
 from search.errors import Halted
 from search.results.metrics import rung_values
 from search.runs.store import retrying
-from search.study.halving import Halving
-from search.study.ledger import Ledger, Task
-from search.study.storage import may_pass, storage_reason
-from search.worker.trial import EPOCH, FAILURE, HALT, NUMBER, OWNER, REPLICATES, RESULT, SETTING
+from search.study import Halving, Ledger, Unit, may_pass, storage_reason
+from search.worker.trial import CANDIDATE, EPOCH, FAILURE, HALT, NUMBER, OWNER, RESULT, ROLE, SEED, UNITS
 
-STORAGE_SECONDS: Final = 60.0  # how long a storage that does not answer is waited for
+STORAGE_SECONDS: Final = 60.0  # how long to wait for a storage that does not answer
 
 T = TypeVar("T")
 
 
 class Observer(Protocol):
-    """What follows a sweep: the terminal's progress, MLflow. Called after the ledger has been written."""
+    """Something that follows a sweep: the terminal's progress, MLflow. Called after the ledger has been written."""
 
-    def started(self, task: Task, record: TrialRecord) -> None:
-        """A trial begins, or goes on after its driver's or worker's death."""
+    def started(self, unit: Unit, record: TrialRecord) -> None:
+        """A unit begins, or goes on after its driver's or worker's death."""
 
     def epoch_finished(self, number: str, metrics: dict[str, float]) -> None:
-        """A trial has finished an epoch."""
+        """A unit has finished an epoch."""
 
     def ended(self, record: TrialRecord) -> None:
-        """A trial has ended, completely or not."""
+        """A unit has ended, completely or not."""
 
 
 class LedgerSearcher(Searcher):
-    """Suggests what the ledger says is next and tells it what came of it.
+    """Suggests what the ledger hands out, and reports the results to it.
 
-    Nothing raises into Tune, which would take it for the trial's failure: ``check`` does.
+    A Tune trial takes a list of units, of length one for now. Nothing raises into Tune, which would take it for the
+    trial's failure; ``check`` raises it later.
 
     Args:
-        ledger: The account. This searcher keeps nothing of its own that a crash could lose.
-        owner: The epoch of the driver's lease. Results of another's worker are refused.
-        concurrency: Trials at a time; it may be changed later, as nodes come and go.
-        observers: Told of every change, after the ledger.
-        waiting: Told why while the storage does not answer, and nothing once it does.
-        halving: Says at the rungs which trials go on; None to stop none.
+        ledger: The account. This searcher holds no state that a crash could lose.
+        owner: The epoch of the driver's lease. Results from another owner's worker are refused.
+        concurrency: Trials at a time; it may change later, as nodes come and go.
+        observers: Called on every change, after the ledger.
+        waiting: Called with the reason while the storage does not answer, and with nothing once it does.
+        halving: Decides at the rungs which trials go on; None to stop none.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class LedgerSearcher(Searcher):
         self._ledger, self._owner, self._observers = ledger, owner, observers
         self.concurrency = concurrency
         self._waiting, self._halving = waiting, halving
-        self._running: dict[str, Task] = {}
+        self._running: dict[str, list[Unit]] = {}  # by Tune's id of the trial
         self._exhausted = False  # until a running trial ends, the ledger has nothing to start
         self._error: Exception | None = None
 
@@ -75,16 +74,16 @@ class LedgerSearcher(Searcher):
         return self._exhausted
 
     def check(self) -> None:
-        """Raises what went wrong since the last call, to be called outside Tune's own error handling."""
+        """Raises what has gone wrong. To be called outside Tune's own error handling."""
         if self._error is not None:
             raise self._error
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
-        """The next setting as a Tune configuration; None to wait; FINISHED when nothing is left to do."""
+        """The next units as a Tune configuration; None to wait; FINISHED when nothing is left to do."""
         return self._guarded(lambda: self._suggest(trial_id))
 
     def goes_on(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Writes an epoch into the ledger, then says whether the trial goes on. `Stopping` asks before all else."""
+        """Writes an epoch into the ledger and returns whether the trial goes on. `Stopping` calls this first."""
         return self._guarded(lambda: self._epoch(trial_id, result)) is not False
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -93,59 +92,64 @@ class LedgerSearcher(Searcher):
             self._exhausted = False
 
     def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        task = self._running.get(trial_id)  # there already where the storage went away just after the ask
-        if task is None:
+        units = self._running.get(trial_id)  # set already if the storage went away just after the ask
+        if units is None:
             if self._exhausted or len(self._running) >= self.concurrency:
                 return None
-            task = self._ledger.ask()
-        if task is None:
-            # A running trial may still fail and have to be replaced: not before it has ended is the search finished.
-            self._exhausted = bool(self._running)
-            return None if self._exhausted else Searcher.FINISHED
-        self._running[trial_id] = task
-        record = self._ledger.record(task.number)
-        for observer in self._observers:
-            observer.started(task, record)
-        return {NUMBER: task.number, SETTING: asdict(task.setting), REPLICATES: task.replicates}
+            unit = self._ledger.ask()
+            if unit is None:
+                # A running trial may still fail and need a replacement: until it has ended, the search is not finished.
+                self._exhausted = bool(self._running)
+                return None if self._exhausted else Searcher.FINISHED
+            self._running[trial_id] = units = [unit]
+        for unit in units:
+            record = self._ledger.record(unit.number)
+            for observer in self._observers:
+                observer.started(unit, record)
+        return {UNITS: [_document(unit) for unit in units]}
 
     def _epoch(self, trial_id: str, result: dict[str, Any]) -> bool:
-        task = self._running.get(trial_id)
-        if task is None or EPOCH not in result or result[OWNER] != self._owner:
+        if trial_id not in self._running or EPOCH not in result or result[OWNER] != self._owner:
             return True
-        metrics = json.loads(result[EPOCH])
-        self._ledger.report(task.number, metrics)
-        for observer in self._observers:
-            observer.epoch_finished(task.number, metrics)
-        values = rung_values(metrics)
-        if self._halving is None or values is None:
-            return True
-        return self._halving.report(task.number, int(metrics["epoch"]), values)
+        goes_on = True
+        for number, metrics in json.loads(result[EPOCH]).items():
+            self._ledger.report(number, metrics)
+            for observer in self._observers:
+                observer.epoch_finished(number, metrics)
+            values = rung_values(metrics)
+            if self._halving is not None and values is not None:
+                goes_on = self._halving.report(number, int(metrics["epoch"]), values)
+        return goes_on
 
     def _end(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> bool:
         """Whether a trial of ours has ended."""
-        task = self._running.get(trial_id)
-        if task is None:
+        units = self._running.get(trial_id)
+        if units is None or (result is not None and not error and result[OWNER] != self._owner):
             return False
-        if error or result is None:
-            self._ledger.fail(task.number, "its worker process died")
-        elif result[OWNER] != self._owner:
-            return False
-        elif RESULT in result:
-            self._ledger.finish(task.number, json.loads(result[RESULT]))
-        elif HALT in result:
+        if result is not None and HALT in result and not error:
             raise Halted(result[HALT])
-        elif EPOCH in result:
-            self._ledger.prune(task.number)
-        else:
-            self._ledger.fail(task.number, result.get(FAILURE, "it ended without a result"))
-        record = self._ledger.record(task.number)
+        for unit in units:
+            self._write_end(unit.number, None if error else result)
+        records = [self._ledger.record(unit.number) for unit in units]
         del self._running[trial_id]
-        for observer in self._observers:
-            observer.ended(record)
+        for record in records:
+            for observer in self._observers:
+                observer.ended(record)
         return True
 
+    def _write_end(self, number: str, result: dict[str, Any] | None) -> None:
+        if result is None:
+            self._ledger.fail(number, "its worker process died")
+        elif RESULT in result:
+            self._ledger.finish(number, json.loads(result[RESULT])[number])
+        elif EPOCH in result:
+            self._ledger.prune(number)
+        else:
+            reasons = json.loads(result.get(FAILURE, "{}"))
+            self._ledger.fail(number, reasons.get(number, "it ended without a result"))
+
     def _guarded(self, call: Callable[[], T]) -> T | None:
-        """Calls with patience for the storage; what goes wrong is kept for ``check``, and nothing is done after it."""
+        """Calls with patience for the storage. An error is kept for ``check``; after one, nothing more is done."""
         if self._error is not None:
             return None
         try:
@@ -157,22 +161,22 @@ class LedgerSearcher(Searcher):
         return value
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: the ledger is on disk."""
+        """Does nothing: the ledger is on disk."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing to restore: see ``save``."""
+        """Does nothing: see ``save``."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its parts for ``Tuner.restore``, which we never use."""
+        """Empty: Tune pickles its parts for ``Tuner.restore``, which we never use."""
         return {}
 
 
 class Stopping(FIFOScheduler):
-    """Tune's scheduler that stops the trials which the searcher says do not go on.
+    """Tune's scheduler, which stops the trials that the searcher does not let go on.
 
-    A process that has come free goes to the trial that was suggested for it. Left to itself, Tune gives it to the trial
-    that has waited longest, and ends the process that was starting for that one: while trials are shorter than a start
-    times the processes still to start, those then never get to their end, and their slots stay empty.
+    A process that becomes free goes to the trial that was just suggested. By default Tune gives it to the trial that
+    has waited longest, and kills the process that was starting for that one. While trials are short compared with the
+    start of a process, such processes then never finish starting, and their slots stay empty.
     """
 
     def __init__(self, searcher: LedgerSearcher) -> None:
@@ -181,34 +185,34 @@ class Stopping(FIFOScheduler):
         self._new: list[Any] = []
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Tune tells of a trial that the searcher has suggested."""
+        """Tune calls this for each trial that the searcher has suggested."""
         del tune_controller
         self._new.append(trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """The trial that is to have a process next, a free one if there is one. Those that wait, Tune sees to."""
+        """The trial that gets a process next, a free one if there is one. Tune takes care of waiting trials."""
         del tune_controller
         return self._new.pop(0) if self._new else None
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Tune asks after every result, before it tells the searcher."""
+        """Tune calls this after every result, before it calls the searcher."""
         del tune_controller
         return str(self.CONTINUE if self._searcher.goes_on(trial.trial_id, result) else self.STOP)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: see ``LedgerSearcher``."""
+        """Empty: see ``LedgerSearcher``."""
         return {}
 
 
 def rebuilt(halving: Halving, ledger: Ledger) -> Halving:
-    """Fills the rungs with all that the ledger holds, in the order in which it came.
+    """Fills the rungs with the results in the ledger, in the order in which they came.
 
-    A trial that was to be stopped and whose driver died before it could write that down is stopped now.
+    If a driver died between the decision to stop a trial and writing it down, the trial is stopped now.
     """
     results = [
         (epoch["time"], record.number, epoch)
         for record in ledger.records()
-        if record.kind == "search" and record.origin is None  # whose run may have had other rungs
+        if record.kind == "search" and record.origin is None  # an earlier run may have had other rungs
         for epoch in ledger.history(record.number)
     ]
     for _, number, epoch in sorted(results, key=lambda row: row[:2]):
@@ -218,8 +222,13 @@ def rebuilt(halving: Halving, ledger: Ledger) -> Halving:
     return halving
 
 
+def _document(unit: Unit) -> dict[str, Any]:
+    """A unit as it travels to the worker."""
+    return {NUMBER: unit.number, CANDIDATE: asdict(unit.candidate), SEED: unit.seed, ROLE: unit.role}
+
+
 class EveryTurn(tune.Callback):
-    """Calls functions in every turn of Tune's loop: between two turns is where a sweep can stop cleanly.
+    """Calls functions in every turn of Tune's loop. Between two turns is where a sweep can stop cleanly.
 
     Args:
         functions: Called in order; an exception ends Tune's run and reaches its caller.
@@ -233,5 +242,5 @@ class EveryTurn(tune.Callback):
             function()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: see ``LedgerSearcher``."""
+        """Empty: see ``LedgerSearcher``."""
         return {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from trainables.training.loop import EpochResult
     from trainables.trial import CandidateResult
 
-# Keys of a trial's configuration and of its results; epochs and results are JSON, because Tune flattens mappings.
-NUMBER, SETTING, REPLICATES = "number", "setting", "replicates"
+# Keys of a trial's configuration: a list of units (of length one for now), and of each unit.
+UNITS: Final = "units"
+NUMBER, CANDIDATE, SEED, ROLE = "number", "candidate", "seed", "role"
+# Keys of a trial's results. Epochs, results and failures are JSON by unit number, because Tune flattens mappings.
 OWNER, EPOCH, RESULT, FAILURE, HALT = "owner", "epoch", "result", "failure", "halt"
 _DONE: Final = "done"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -87,8 +89,8 @@ class SettingTrial(tune.Trainable):
         try:
             result = next(self._results)
             if isinstance(result, CandidateResult):
-                return {RESULT: json.dumps(self._finished(result)), _DONE: True}
-            return {EPOCH: json.dumps(epoch_metrics(result))}
+                return {RESULT: json.dumps({self._number: self._finished(result)}), _DONE: True}
+            return {EPOCH: json.dumps({self._number: epoch_metrics(result)})}
         except Halted as halted:
             return {HALT: str(halted), _DONE: True}
         except Exception as error:  # whatever goes wrong with a setting ends this trial only
@@ -101,13 +103,14 @@ class SettingTrial(tune.Trainable):
             if self._store is not None:
                 self._store.push(f"{self._path('failures')}.txt")
             reason = str(error) if isinstance(error, NonFiniteLoss) else f"{type(error).__name__}: {error}"
-            return {FAILURE: reason, _DONE: True}
+            return {FAILURE: json.dumps({self._number: reason}), _DONE: True}
 
     def _begin(self, config: Mapping[str, Any]) -> None:
-        self._number: str = config[NUMBER]
-        self._results = self._run(Candidate(**config[SETTING]), config[REPLICATES])
+        (unit,) = config[UNITS]
+        self._number: str = unit[NUMBER]
+        self._results = self._run(Candidate(**unit[CANDIDATE]), unit[SEED])
 
-    def _run(self, setting: Candidate, replicates: Sequence[int] | None) -> Iterator[EpochResult | CandidateResult]:
+    def _run(self, setting: Candidate, seed: int) -> Iterator[EpochResult | CandidateResult]:
         """Does everything that can fail, so that ``step`` can report it."""
         import torch
 
@@ -127,7 +130,7 @@ class SettingTrial(tune.Trainable):
         for result in run_candidate(
             self._problem,
             setting,
-            replicates=replicates,
+            replicates=[seed],
             device=device,
             checkpoints=self._checkpoints,
             owner=self._owner,

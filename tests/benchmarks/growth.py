@@ -40,8 +40,7 @@ from analysis.records import TrialRecord
 from search.cluster.session import connected
 from search.config.schema import parse
 from search.runs.folder import Run
-from search.study.lease import Lease
-from search.study.ledger import Ledger, open_storage
+from search.study import Lease, Ledger, open_storage
 from search.sweep.progress import Progress
 from search.sweep.tune import LedgerSearcher
 from search.tracking import Tracker

@@ -49,8 +49,8 @@ import optuna
 from optuna.storages import InMemoryStorage
 
 from analysis.statistics import Interval, student_interval
-from search.study.halving import Halving, rungs_of
-from search.study.ledger import Ledger
+from search.config.rungs import rungs_of
+from search.study import Halving, Ledger
 from tests.benchmarks.problems import NOISE, PROBLEMS, Problem, Training, searched
 from tests.benchmarks.simulator import Simulation, simulate
 from tests.benchmarks.sweep_vs_naive import environment

@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from analysis.pareto import Direction
 from search.config.schema import SweepConfig, parse
-from search.study.ledger import Task
+from search.study import Unit
 from tests.benchmarks.simulator import Curve
 from trainables import registry
 from trainables.losses import Loss
@@ -126,15 +126,15 @@ class Training:
         draws = np.random.default_rng(seed)
         self._weights, self._phase = draws.random(problem.objectives), draws.random()
 
-    def curve(self, task: Task) -> Curve:
-        parameters, epochs = task.setting.parameters, self._epochs
+    def curve(self, unit: Unit) -> Curve:
+        parameters, epochs = unit.candidate.parameters, self._epochs
         final = np.array(list(self._problem.values(parameters).values()))
         place = self._weights @ [parameters[name] for name in self._problem.variables] + self._phase
         exponent = self._speed_ratio ** (np.sin(2 * np.pi * place) / 2)
         left = (1.0 + np.arange(1, epochs + 1)) ** -exponent
         end = (1.0 + epochs) ** -exponent
         remaining = (left - end) / (1 - end)
-        draws = np.random.default_rng([self._seed, int(task.number)])
+        draws = np.random.default_rng([self._seed, int(unit.number)])
         noise = draws.normal(size=(epochs, len(final))) * self._rung_noise
         estimates = final + (np.array(self._problem.untrained) - final) * remaining[:, None] + noise
         names = list(self._problem.directions)

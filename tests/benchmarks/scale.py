@@ -35,8 +35,7 @@ import search.worker.trial
 from analysis.records import TrialRecord
 from search.config.schema import parse
 from search.runs.folder import Run
-from search.study.lease import Lease
-from search.study.ledger import Ledger, open_storage
+from search.study import Lease, Ledger, open_storage
 from search.sweep.progress import Progress
 from search.tracking import Tracker
 from search.worker.trial import EPOCH

@@ -27,11 +27,9 @@ from analysis.pareto import Direction
 from analysis.records import TrialRecord, kind_of
 from search.config.schema import SweepConfig
 from search.errors import UserError
-from search.results.metrics import make_halving, rung_values
+from search.results.metrics import rung_values
 from search.runs.folder import Run
-from search.study.halving import Halving
-from search.study.ledger import Ledger, Task
-from search.study.reading import open_ledger
+from search.study import Halving, Ledger, Unit, make_halving, open_ledger
 from trainables.candidate import Candidate
 
 
@@ -59,8 +57,8 @@ class Curve:
 class Surrogate(Protocol):
     """What stands for training."""
 
-    def curve(self, task: Task) -> Curve:
-        """What training the task's setting would give; always the same for the same task."""
+    def curve(self, unit: Unit) -> Curve:
+        """What training the unit's setting would give; always the same for the same unit."""
 
 
 class Replay:
@@ -107,7 +105,7 @@ class Replay:
             (baselines if trial.record.is_baseline else known).append((setting, curve))
         return cls(known, baselines)
 
-    def curve(self, task: Task) -> Curve:
+    def curve(self, unit: Unit) -> Curve:
         """The curve of this setting; else of the nearest one that was trained to its end.
 
         Nearest in the parameters, each in units of its spread over the run.
@@ -115,24 +113,24 @@ class Replay:
         Raises:
             ValueError: The run holds no setting of this loss that was trained to its end.
         """
-        known = self._baselines if kind_of(task.number) == "baseline" else self._known
+        known = self._baselines if kind_of(unit.number) == "baseline" else self._known
         for setting, curve in known:
-            if setting == task.setting:
+            if setting == unit.candidate:
                 return curve
         complete = [
             (setting, curve)
             for setting, curve in known
-            if setting.loss == task.setting.loss and curve.objectives is not None
+            if setting.loss == unit.candidate.loss and curve.objectives is not None
         ]
         if not complete:
             raise ValueError(
-                f"the run must hold a setting of {task.setting.loss} that was trained to its end, got none; "
+                f"the run must hold a setting of {unit.candidate.loss} that was trained to its end, got none; "
                 "replay a run with more trials"
             )
-        names = list(task.setting.parameters)
+        names = list(unit.candidate.parameters)
         points = np.array([[setting.parameters[name] for name in names] for setting, _ in complete])
         spread = np.ptp(points, axis=0)
-        offsets = points - [task.setting.parameters[name] for name in names]
+        offsets = points - [unit.candidate.parameters[name] for name in names]
         distances = np.linalg.norm(offsets / np.where(spread > 0, spread, 1.0), axis=1)
         return complete[int(np.argmin(distances))][1]
 
@@ -238,17 +236,17 @@ def simulate(
     clock, spent, starts = 0.0, 0, itertools.count()
     decisions: list[Decision] = []
     ends: list[End] = []
-    # (time, start order, task, curve, epoch): when the epoch ends; the one past the curve is the final evaluation.
-    events: list[tuple[float, int, Task, Curve, int]] = []
+    # (time, start order, unit, curve, epoch): when the epoch ends; the one past the curve is the final evaluation.
+    events: list[tuple[float, int, Unit, Curve, int]] = []
 
     while True:
-        while spent != epochs and len(events) < concurrency and (task := ledger.ask()) is not None:
-            curve = surrogate.curve(task)
-            heapq.heappush(events, (clock + curve.seconds[0], next(starts), task, curve, 1))
+        while spent != epochs and len(events) < concurrency and (unit := ledger.ask()) is not None:
+            curve = surrogate.curve(unit)
+            heapq.heappush(events, (clock + curve.seconds[0], next(starts), unit, curve, 1))
         if not events:
             break
-        clock, order, task, curve, epoch = heapq.heappop(events)
-        number, last = task.number, len(curve.seconds)
+        clock, order, unit, curve, epoch = heapq.heappop(events)
+        number, last = unit.number, len(curve.seconds)
         if epoch > last:
             assert curve.objectives is not None
             objectives = dict(curve.objectives)
@@ -270,11 +268,11 @@ def simulate(
                 continue
         if epoch == last and curve.objectives is None:
             raise ValueError(
-                f"the curve of {task.setting} must reach the training's end, got {last} epochs; it was stopped in the "
-                "run that is replayed: replay one that stopped no trials"
+                f"the curve of {unit.candidate} must reach the end of training, got {last} epochs, because the "
+                "replayed run stopped it; replay a run that stopped no trials"
             )
         step = curve.seconds[epoch] if epoch < last else curve.evaluation_seconds
-        heapq.heappush(events, (clock + step, order, task, curve, epoch + 1))
+        heapq.heappush(events, (clock + step, order, unit, curve, epoch + 1))
     return Simulation(tuple(decisions), tuple(ends), spent)
 
 

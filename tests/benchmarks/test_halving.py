@@ -10,7 +10,7 @@ import pytest
 
 from analysis.hypervolume import hypervolume
 from analysis.statistics import Interval
-from search.study.ledger import Task
+from search.study import Unit
 from tests.benchmarks.halving import EPOCHS, FRACTIONS, Conditions, main, run_pair, surplus, verdict
 from tests.benchmarks.problems import NOISE, PROBLEMS, REFERENCE, Problem, Training, searched
 from trainables.candidate import Candidate
@@ -57,7 +57,7 @@ def test_curves_go_from_untrained_to_the_problems_own_values_at_different_speeds
         draws = np.random.default_rng(0).random((100, 2)).tolist()
         settings = [Candidate("i-sce", {"x1": x1, "x2": x2}) for x1, x2 in draws]
         curves = [
-            Training(problem, EPOCHS, 3, speed_ratio=2.0, rung_noise=0.0).curve(Task("0", setting))
+            Training(problem, EPOCHS, 3, speed_ratio=2.0, rung_noise=0.0).curve(Unit("0", setting))
             for setting in settings
         ]
     paces = set()

@@ -12,8 +12,7 @@ from optuna.storages import InMemoryStorage
 
 from analysis.hypervolume import hypervolume
 from search.config.schema import SweepConfig
-from search.study.halving import Halving
-from search.study.ledger import Ledger, Task, open_storage
+from search.study import Halving, Ledger, Unit, open_storage
 from tests.benchmarks.simulator import Curve, End, Replay, Simulation, simulate
 from tests.search.examples import small_config
 from trainables.candidate import Candidate
@@ -25,8 +24,8 @@ EPOCHS = 9
 class Smooth:
     """Accuracies that depend on the setting, and approach their end at a pace that does too."""
 
-    def curve(self, task: Task) -> Curve:
-        s, m = task.setting.parameters.get("s", 1.0), task.setting.parameters.get("m", 0.0)
+    def curve(self, unit: Unit) -> Curve:
+        s, m = unit.candidate.parameters.get("s", 1.0), unit.candidate.parameters.get("m", 0.0)
         end = np.array([0.9 + 0.05 * (2 - s) - m, 0.2 + 0.3 * (s - 1) + 2 * m * (0.1 - m)])
         grown = 1 - np.exp(-np.arange(1, EPOCHS + 1) * (0.2 + 3 * m))
         estimates = [dict(zip(OBJECTIVES, row, strict=True)) for row in (end * grown[:, None]).tolist()]
@@ -39,13 +38,13 @@ class Smooth:
 
 
 class Given:
-    """Each setting's seconds an epoch, in the order of the tasks; all else is alike."""
+    """Each setting's seconds an epoch, in the order of the units; all else is alike."""
 
     def __init__(self, seconds: Sequence[float], evaluation_seconds: float = 0.0) -> None:
         self._seconds, self._evaluation = list(seconds), evaluation_seconds
 
-    def curve(self, task: Task) -> Curve:
-        del task
+    def curve(self, unit: Unit) -> Curve:
+        del unit
         values = {"clean_accuracy": 0.9, "robust_accuracy": 0.5}
         return Curve(
             seconds=[self._seconds.pop(0)] * 2,
@@ -107,9 +106,9 @@ def test_the_ledger_holds_what_happened(tmp_path: Path) -> None:
 
 def test_baselines_are_never_stopped_nor_compared() -> None:
     class Hopeless(Smooth):
-        def curve(self, task: Task) -> Curve:
-            curve = super().curve(task)
-            if not task.number.startswith("B"):
+        def curve(self, unit: Unit) -> Curve:
+            curve = super().curve(unit)
+            if not unit.number.startswith("B"):
                 return curve
             worst = dict.fromkeys(OBJECTIVES, 0.0)
             return Curve(seconds=curve.seconds, estimates=[worst] * EPOCHS, objectives=worst)
@@ -172,23 +171,23 @@ def test_a_replay_answers_with_the_nearest_whole_training() -> None:
     )
 
     def answer(s: float, m: float) -> Curve:
-        return replay.curve(Task("0", Candidate("i-sce", {"s": s, "m": m})))
+        return replay.curve(Unit("0", Candidate("i-sce", {"s": s, "m": m})))
 
     assert answer(1.0, 0.1) is near
     assert answer(1.2, 0.1) is stopped  # known exactly, as far as it goes
     assert answer(1.2, 0.099) is near
     assert answer(1.0, 0.001) is far  # not the baseline beside it, which nothing was estimated of
     assert answer(1.3, 0.05) is far  # a twentieth in m is as far as half of the range
-    assert replay.curve(Task("B0", Candidate("cross-entropy", {}))).objectives == {"clean_accuracy": 0.4}
+    assert replay.curve(Unit("B0", Candidate("cross-entropy", {}))).objectives == {"clean_accuracy": 0.4}
     with pytest.raises(ValueError, match=r"must hold a setting of i-sce .* got none"):
-        Replay([(Candidate("cross-entropy", {}), near)]).curve(Task("0", Candidate("i-sce", {"s": 1.0, "m": 0.1})))
+        Replay([(Candidate("cross-entropy", {}), near)]).curve(Unit("0", Candidate("i-sce", {"s": 1.0, "m": 0.1})))
 
 
 def test_a_trial_cannot_go_on_where_its_curve_ends() -> None:
     class Stopped:
-        def curve(self, task: Task) -> Curve:
-            del task
+        def curve(self, unit: Unit) -> Curve:
+            del unit
             return Curve(seconds=[1.0], estimates=[{}], objectives=None)
 
-    with pytest.raises(ValueError, match="must reach the training's end"):
+    with pytest.raises(ValueError, match="must reach the end of training"):
         simulate(new_ledger(), Stopped(), concurrency=1)

@@ -46,8 +46,8 @@ from optuna.storages import InMemoryStorage
 
 from analysis.hypervolume import GrowingFront, hypervolume
 from analysis.statistics import student_interval
-from search.study.halving import Halving, rungs_of
-from search.study.ledger import Ledger, Task, open_storage
+from search.config.rungs import rungs_of
+from search.study import Halving, Ledger, Unit, open_storage
 from tests.benchmarks.problems import NOISE, PROBLEMS, Problem, Training, searched
 from tests.benchmarks.simulator import Simulation, simulate
 from tests.benchmarks.sweep_vs_naive import environment
@@ -130,11 +130,11 @@ class TimedLedger(Ledger):
         super().__init__(*arguments)
         self.seconds: dict[str, list[tuple[float, float]]] = {"ask": [], "report": [], "end": []}
 
-    def ask(self) -> Task | None:
-        task = self._timed("ask", super().ask)
-        if task is None:  # nothing is left to suggest
+    def ask(self) -> Unit | None:
+        unit = self._timed("ask", super().ask)
+        if unit is None:  # nothing is left to suggest
             self.seconds["ask"].pop()
-        return task
+        return unit
 
     def report(self, number: str, metrics: Mapping[str, float]) -> None:
         self._timed("report", partial(super().report, number, metrics))

@@ -17,7 +17,7 @@ import psutil
 
 from search.cli.status import read_status
 from search.errors import UserError
-from search.study.ledger import open_storage
+from search.study import open_storage
 from tests.search.sweep.test_driver import PATIENCE, QUICKSTART, arguments, environment
 
 REPOSITORY = Path(__file__).parents[2]

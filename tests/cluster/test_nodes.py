@@ -16,7 +16,7 @@ import pytest
 from analysis.records import TrialRecord
 from search.errors import UserError
 from search.runs.folder import Run
-from search.study.ledger import Ledger, open_storage
+from search.study import Ledger, open_storage
 from tests.cluster.lab import BIN, PORT, REPOSITORY, Host, Lab, lab, missing, wait_until
 
 REASON = missing()

@@ -14,7 +14,7 @@ import pytest
 
 from analysis.records import TrialRecord
 from search.config.schema import load
-from search.study.ledger import Ledger, open_storage
+from search.study import Ledger, open_storage
 from tests.cluster.lab import BIN, GATEWAY, PORT, REPOSITORY, Lab, lab, missing, wait_until
 from tests.object_store import object_store
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from search.config.schema import SweepConfig
-from search.study.ledger import Ledger, Task, open_storage
-from search.study.samplers.all import SAMPLERS
+from search.study import Ledger, Unit, open_storage
+from search.study.samplers import names
 from tests.search.examples import result, small_config
 
 TRIALS = 12  # TPE and GP draw their first ten at random, NSGA-II and NSGA-III their first eight
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 Candidate = dict[str, float]
 Plain = Callable[[str], list[Candidate]]
 
-each_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
+each_sampler = pytest.mark.parametrize("sampler", names())
 
 
 def config_of(sampler: str, seed: int = 0, **sections: Any) -> SweepConfig:
@@ -51,21 +51,21 @@ def driver(folder: Path, config: SweepConfig) -> Ledger:
     return ledger
 
 
-def finish(ledger: Ledger, task: Task) -> None:
-    ledger.finish(task.number, outcome(task.setting.parameters))
+def finish(ledger: Ledger, unit: Unit) -> None:
+    ledger.finish(unit.number, outcome(unit.candidate.parameters))
 
 
 def suggestions(
-    ledger: Ledger, *, at_once: int = 1, end: Callable[[Ledger, Task], None] = finish, most: int = 100
+    ledger: Ledger, *, at_once: int = 1, end: Callable[[Ledger, Unit], None] = finish, most: int = 100
 ) -> list[Candidate]:
     """What the search suggests, in order; ``at_once`` trials run side by side, the first to begin ends first."""
-    running: list[Task] = []
+    running: list[Unit] = []
     found = []
     while True:
-        while len(running) < at_once and len(found) < most and (task := ledger.ask()) is not None:
-            running.append(task)
-            if task.number.isdecimal() and not task.orphan:
-                found.append(dict(task.setting.parameters))
+        while len(running) < at_once and len(found) < most and (unit := ledger.ask()) is not None:
+            running.append(unit)
+            if unit.number.isdecimal() and not unit.orphan:
+                found.append(dict(unit.candidate.parameters))
         if not running:
             return found
         end(ledger, running.pop(0))
@@ -126,9 +126,9 @@ def test_drivers_that_die_and_are_followed_by_others_suggest_what_one_alone_does
     found = []
     for most in (2, 8, 100):  # each dies with a setting under way, which the next one finishes first
 
-        def end(ledger: Ledger, task: Task, last: int = len(found) + most - 1) -> None:
-            if task.number != str(last):
-                finish(ledger, task)
+        def end(ledger: Ledger, unit: Unit, last: int = len(found) + most - 1) -> None:
+            if unit.number != str(last):
+                finish(ledger, unit)
 
         found += suggestions(driver(tmp_path, config_of(sampler)), end=end, most=most)
     assert found == plain(sampler)
@@ -142,13 +142,13 @@ def test_no_setting_is_tried_twice_however_many_run_at_once(sampler: str, tmp_pa
 
 @each_sampler
 def test_failed_pruned_and_void_trials_among_the_history(sampler: str, tmp_path: Path) -> None:
-    def end(ledger: Ledger, task: Task) -> None:
-        if task.number in ("3", "8", "11"):
-            ledger.fail(task.number, "the training loss became nan")
-        elif task.number in ("1", "5", "9", "10"):
-            ledger.prune(task.number)
+    def end(ledger: Ledger, unit: Unit) -> None:
+        if unit.number in ("3", "8", "11"):
+            ledger.fail(unit.number, "the training loss became nan")
+        elif unit.number in ("1", "5", "9", "10"):
+            ledger.prune(unit.number)
         else:
-            finish(ledger, task)
+            finish(ledger, unit)
 
     config = config_of(sampler)
     ledger = driver(tmp_path, config)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from search.config.objectives import Constraint, directions
 from search.config.schema import load
 from search.results.standing import reference_of
-from search.study.ledger import Ledger, open_storage
+from search.study import Ledger, open_storage
 from tests.search.examples import result, small_config
 from trainables.settings import AttackSettings, RobustnessSettings
 

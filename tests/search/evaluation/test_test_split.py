@@ -24,9 +24,7 @@ from search.results.metrics import result_values
 from search.results.tables import front_table
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run
-from search.study.lease import Lease
-from search.study.ledger import Ledger, open_storage
-from search.study.reading import open_ledger
+from search.study import Lease, Ledger, open_ledger, open_storage
 from tests.search.examples import small_config
 from trainables.data.partition import test_images
 from trainables.data.partition.test_images import read_test
@@ -48,8 +46,8 @@ def searched(config: SweepConfig, folder: Path) -> Path:
         while (task := ledger.ask()) is not None:
             *epochs, result = run_candidate(
                 config.problem,
-                task.setting,
-                replicates=task.replicates,
+                task.candidate,
+                replicates=[task.seed],
                 checkpoints=run.folder / "checkpoints" / task.number,
                 splits=splits,
             )

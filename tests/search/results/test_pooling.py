@@ -24,8 +24,7 @@ from search.config.schema import SweepConfig
 from search.results.pooling import contenders, pooled
 from search.results.standing import Standing
 from search.runs.folder import Run
-from search.study.ledger import EarlierTrial, Ledger, Origin, Task, open_storage
-from search.study.reading import open_ledger
+from search.study import EarlierTrial, Ledger, Origin, Unit, open_ledger, open_storage
 from tests.search.examples import small_config
 from tests.search.study.test_ledger import Died, new_ledger, reopened, url
 from tests.search.sweep.test_driver import PATIENCE, QUICKSTART, SMALL, arguments, environment, robustfront, wait_for
@@ -37,7 +36,7 @@ BEFORE = 2 + 9  # trials of ``config``, until extensions begin
 
 
 def config(**sections: Any) -> SweepConfig:
-    """Two baselines and a grid of nine settings; contenders get 3 replicates in place of 1."""
+    """Two baselines and a grid of nine settings; contenders get 3 seeds in place of 1."""
     search = {"sampler": "grid", "grid": {"s": 3, "m": 3}, "trials": None, "replicates_for_front": 3}
     return small_config(**{**sections, "search": {**search, **sections.get("search", {})}})
 
@@ -65,19 +64,19 @@ def result_of(values: Iterable[Values]) -> dict[str, Any]:
     }
 
 
-def finish(ledger: Ledger, task: Task, give: Callable[[Candidate, int], Values] = luck) -> None:
-    ledger.finish(task.number, result_of(give(task.setting, r) for r in task.replicates or (0,)))
+def finish(ledger: Ledger, unit: Unit, give: Callable[[Candidate, int], Values] = luck) -> None:
+    ledger.finish(unit.number, result_of([give(unit.candidate, unit.seed)]))
 
 
-def drive(ledger: Ledger, concurrency: int = 1, random: Random | None = None) -> list[Task]:
+def drive(ledger: Ledger, concurrency: int = 1, random: Random | None = None) -> list[Unit]:
     """Runs a sweep to its end; which of the running trials ends next is random."""
-    random, tasks, running = random or Random(0), list[Task](), list[Task]()
+    random, units, running = random or Random(0), list[Unit](), list[Unit]()
     while True:
-        while len(running) < concurrency and (task := ledger.ask()) is not None:
-            tasks.append(task)
-            running.append(task)
+        while len(running) < concurrency and (unit := ledger.ask()) is not None:
+            units.append(unit)
+            running.append(unit)
         if not running:
-            return tasks
+            return units
         finish(ledger, running.pop(random.randrange(len(running))))
 
 
@@ -109,18 +108,23 @@ def test_in_the_end_the_front_of_the_means_has_all_its_replicates_and_nothing_wa
     seed: int, concurrency: int, tmp_path: Path
 ) -> None:
     ledger = new_ledger(tmp_path, config())
-    tasks = drive(ledger, concurrency, Random(seed))
+    units = drive(ledger, concurrency, Random(seed))
     assert ledger.complete
     records = ledger.records()
-    extended = [record.extends for record in records if record.extends is not None]
-    assert len(set(extended)) == len(extended)
-    assert {task.replicates for task in tasks if task.number.startswith("R")} == {(1, 2)}
-    assert {task.replicates for task in tasks if not task.number.startswith("R")} == {None}
-    replicates = {record.number: {0, 1, 2} if record.number in extended else {0} for record in own(records)}
+    replicates: dict[str, set[int]] = {record.number: {0} for record in own(records)}
+    for record in records:
+        if record.extends is not None:
+            assert record.seed_index not in replicates[record.extends], "trained twice"
+            replicates[record.extends].add(record.seed_index)
+    # A setting that came to the front of the pooled numbers and fell back at once gets no third seed.
+    assert {frozenset(seeds) for seeds in replicates.values()} <= {frozenset(range(n)) for n in (1, 2, 3)}
+    extended = {number for number, seeds in replicates.items() if len(seeds) == 3}
+    assert {(unit.seed, unit.role) for unit in units if not unit.number.startswith("R")} == {(0, "search")}
+    assert {unit.role for unit in units if unit.number.startswith("R")} == {"confirmation"}
 
     first = brute_force_front(means(records, {number: {0} for number in replicates}))
     last = brute_force_front(means(records, replicates))
-    assert {"B0", "B1"} | first | last <= set(extended)
+    assert {"B0", "B1"} | first | last <= extended
     assert last != first, "luck has to matter, or this test shows nothing"
     front = pareto_front(pooled(records, ()), BOTH)
     assert {record.number for record in front} == last
@@ -131,22 +135,23 @@ def test_in_the_end_the_front_of_the_means_has_all_its_replicates_and_nothing_wa
 
 def test_extensions_come_after_the_last_trial_and_in_the_order_of_contenders(tmp_path: Path) -> None:
     ledger = new_ledger(tmp_path, config())
-    tasks = [ledger.ask() for _ in range(BEFORE)]
+    units = [ledger.ask() for _ in range(BEFORE)]
     assert ledger.ask() is None
-    for task in tasks[:-1]:
-        assert task is not None
-        finish(ledger, task)
+    for unit in units[:-1]:
+        assert unit is not None
+        finish(ledger, unit)
         assert ledger.extensions().budget == 0
     assert ledger.ask() is None, "the last trial may still change the front"
-    assert tasks[-1] is not None
-    finish(ledger, tasks[-1])
-    due = [record.number for record in contenders(ledger.records(), BOTH, ())]
-    assert due[:2] == ["B0", "B1"]
+    assert units[-1] is not None
+    finish(ledger, units[-1])
+    due = [record.number for record in contenders(ledger.records(), BOTH, ()) for _ in range(2)]
+    assert due[:4] == ["B0", "B0", "B1", "B1"]
     assert ledger.extensions().budget == len(due)
     begun = [ledger.ask() for _ in due]
-    assert [task.number for task in begun if task] == [f"R{index}" for index in range(len(due))]
-    assert [ledger.record(task.number).extends for task in begun if task] == due
-    assert [task.setting for task in begun if task] == [
+    assert [unit.number for unit in begun if unit] == [f"R{index}" for index in range(len(due))]
+    assert [ledger.record(unit.number).extends for unit in begun if unit] == due
+    assert [unit.seed for unit in begun if unit] == [1, 2] * (len(due) // 2)
+    assert [unit.candidate for unit in begun if unit] == [
         Candidate(record.loss, record.parameters)  # type: ignore[arg-type]
         for record in map(ledger.record, due)
     ]
@@ -169,20 +174,20 @@ def test_the_search_is_what_it_is_without_them(tmp_path: Path) -> None:
     assert len(there) > len(without)
     counts = ledgers[0].counts()
     assert (counts.complete, counts.budget) == (14, 14)
-    assert optuna.get_all_study_names(url(tmp_path / "without")) == ["small-baselines", "small"]
+    assert not any(record.extends for record in without)
 
 
 def test_a_new_driver_for_every_extension_goes_on_with_it_and_begins_the_same_next(tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     whole = drive(new_ledger(tmp_path / "whole", config()))
-    tasks, ledger = [], new_ledger(tmp_path, config())
-    while (task := ledger.ask()) is not None:
-        tasks.append(task)
-        if task.replicates is not None:  # its driver dies
+    units, ledger = [], new_ledger(tmp_path, config())
+    while (unit := ledger.ask()) is not None:
+        units.append(unit)
+        if unit.role == "confirmation":  # its driver dies
             ledger = reopened(tmp_path, config())
-            assert ledger.ask() == replace(task, orphan=True)
-        finish(ledger, task)
-    assert tasks == whole
+            assert ledger.ask() == replace(unit, orphan=True)
+        finish(ledger, unit)
+    assert units == whole
     assert ledger.complete
 
 
@@ -194,9 +199,9 @@ def test_a_row_whose_driver_died_before_it_said_what_it_extends_is_used_by_the_n
     whole = drive(new_ledger(tmp_path / "whole", config()))
     ledger, done = new_ledger(tmp_path, config()), 0
     for _ in range(BEFORE + 1):
-        task = ledger.ask()
-        assert task is not None
-        finish(ledger, task)
+        unit = ledger.ask()
+        assert unit is not None
+        finish(ledger, unit)
     write = ledger._storage.set_trial_user_attr
 
     def write_then_die(*arguments: Any) -> None:
@@ -211,21 +216,21 @@ def test_a_row_whose_driver_died_before_it_said_what_it_extends_is_used_by_the_n
         with pytest.raises(Died):
             ledger.ask()
     again = reopened(tmp_path, config())
-    assert [task.number for task in drive(again)] == [task.number for task in whole[BEFORE + 1 :]]
+    assert [unit.number for unit in drive(again)] == [unit.number for unit in whole[BEFORE + 1 :]]
     assert len(optuna.load_study(storage=url(tmp_path), study_name="small-replicates").trials) == len(whole) - BEFORE
 
 
 def test_a_failed_extension_is_replaced_and_counts_as_a_failure(tmp_path: Path) -> None:
     settings = config(resources={"max_failures": 1})
     ledger = new_ledger(tmp_path, settings)
-    while (task := ledger.ask()) is not None and task.replicates is None:
-        finish(ledger, task)
-    assert task is not None
+    while (unit := ledger.ask()) is not None and unit.role == "search":
+        finish(ledger, unit)
+    assert unit is not None
     budget = ledger.extensions().budget
-    ledger.fail(task.number, "its worker process died")
+    ledger.fail(unit.number, "its worker process died")
     again = ledger.ask()
     assert again is not None
-    assert (again.number, again.setting, again.replicates) == ("R1", task.setting, (1, 2))
+    assert (again.number, again.candidate, again.seed) == ("R1", unit.candidate, 1)
     assert (ledger.extensions().budget, ledger.extensions().failed, ledger.failures()) == (budget, 1, 1)
     ledger.fail(again.number, "its worker process died")
     assert ledger.ask() is None
@@ -239,10 +244,9 @@ def test_more_of_them_may_be_wanted_later_and_none_is_forgotten_when_none_is_wan
     drive(new_ledger(tmp_path, config()))
     more = reopened(tmp_path, config(search={"replicates_for_front": 5}))
     assert not more.complete
-    tasks = drive(more)
+    units = drive(more)
     before = {record.number: record for record in more.records()}
-    added = {before[task.number].extends: task.replicates for task in tasks}
-    assert added["B0"] == (3, 4)
+    assert [unit.seed for unit in units if before[unit.number].extends == "B0"] == [3, 4]
     for record in pareto_front(pooled(more.records(), ()), BOTH):
         assert len(record.replicates) == 5
 
@@ -262,22 +266,22 @@ def test_they_can_be_wanted_of_a_search_that_is_over(tmp_path: Path) -> None:
     assert reader.extensions().budget >= 3
     ledger = reopened(tmp_path, config())
     assert not ledger.complete
-    assert {task.number[0] for task in drive(ledger)} == {"R"}
+    assert {unit.number[0] for unit in drive(ledger)} == {"R"}
     assert ledger.complete
 
 
 def test_a_budget_that_is_raised_goes_on_with_the_search_first(tmp_path: Path) -> None:
     search = {"sampler": "random", "grid": {}, "trials": 3}
     drive(new_ledger(tmp_path, config(search=search)))
-    kinds = [task.number[0] for task in drive(reopened(tmp_path, config(search={**search, "trials": 12})))]
+    kinds = [unit.number[0] for unit in drive(reopened(tmp_path, config(search={**search, "trials": 12})))]
     assert kinds[:9] == ["3", "4", "5", "6", "7", "8", "9", "1", "1"]
     assert set(kinds[9:]) <= {"R"}
 
 
 def test_a_search_that_a_criterion_has_ended_is_followed_by_them(tmp_path: Path) -> None:
     ledger = new_ledger(tmp_path, config(search={"stop": {"device_hours": 1e-9}}))
-    tasks = drive(ledger)
-    assert [task.number for task in tasks[:2]] == ["B0", "B1"]
+    units = drive(ledger)
+    assert [unit.number for unit in units[:2]] == ["B0", "B1"]
     assert ledger.counts().finished < 9
     assert {"B0", "B1"} <= {record.extends for record in ledger.records()}
     assert ledger.complete
@@ -300,7 +304,7 @@ def test_a_trial_that_was_taken_over_is_extended_if_it_is_of_the_same_problem(fo
     search = {"sampler": "random", "grid": {}, "trials": 2, "warm_start": ["first"], "warm_start_force": force}
     ledger = new_ledger(tmp_path, config(search=search))
     setting = {"loss": "i-sce", "parameters": {"s": 1.5, "m": 0.05}}
-    attributes = {"setting": setting, "result": result_of([(0.999, 0.999)])}
+    attributes = {"candidate": setting, "result": result_of([(0.999, 0.999)])}
     now = datetime(2030, 1, 1)
     ledger.take_over([EarlierTrial(Origin("first", "id", "7", None, None), attributes, now, now)])
     drive(ledger)
@@ -396,7 +400,10 @@ def test_the_standing_falls_to_the_pooled_numbers_and_does_not_depend_on_the_ord
     ]
     standing = Standing.of(records, costs)
     assert standing.hypervolume == pytest.approx(0.96 * 10)
-    extensions = [trial("R0", 0.5, 90.0, extends="B0"), trial("R1", 0.9, 6.0, extends="0")]
+    extensions = [
+        trial("R0", 0.5, 90.0, extends="B0", role="confirmation"),
+        trial("R1", 0.9, 6.0, extends="0", role="confirmation"),
+    ]
     for extension in extensions:
         standing.add(extension)
     assert standing.reference[cost] == 20, "the baselines' further replicates do not move the reference point"
@@ -452,7 +459,7 @@ def test_a_sweep_killed_among_its_extensions_goes_on_to_the_numbers_of_one_that_
     assert tables[0].equals(tables[1])
     trials = tables[0].set_index("number")
     assert orphan["number"] in trials.index
-    assert set(trials.loc[trials["kind"] == "replicates", "replicates"]) == {2}
+    assert set(trials.loc[trials["kind"] == "replicates", "replicates"]) == {1}
     assert {"B0", "B1"} <= set(trials["extends"].dropna())
     ledger = open_ledger(Run.open("quickstart", folder / "runs"))
     for number, row in trials[trials["kind"] == "replicates"].iterrows():

@@ -7,7 +7,7 @@ import sqlalchemy.exc
 from optuna.exceptions import StorageInternalError
 
 from search.runs.store import retrying
-from search.study.storage import may_pass, storage_reason
+from search.study import may_pass, storage_reason
 
 LOCKED = sqlalchemy.exc.OperationalError("SELECT 1", {}, Exception("database is locked\nand more of it"))
 

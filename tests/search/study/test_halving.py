@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.study.halving import Halving, rungs_of
+from search.config.rungs import rungs_of
+from search.study import Halving
 
 Direction = Literal["maximize", "minimize"]
 Point = tuple[int, ...]

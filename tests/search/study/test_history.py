@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.config.schema import SweepConfig
-from search.study.history import MODELLED, History, recent_and_best
-from search.study.ledger import Ledger, open_storage
+from search.study import Ledger, open_storage
+from search.study.history import History, recent_and_best
+from search.study.samplers import _base, find
 from tests.search.examples import result, small_config
 
 STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
@@ -69,16 +71,16 @@ def config(sampler: str = "tpe", trials: int = 24) -> SweepConfig:
 
 def finish(ledger: Ledger, most: int = 100) -> list[str]:
     settings = []
-    while len(settings) < most and (task := ledger.ask()) is not None:
-        settings.append(repr(task.setting))
-        s, m = task.setting.parameters.get("s", 1.0), task.setting.parameters.get("m", 0.0)
-        ledger.finish(task.number, result(round(0.99 - (s - 1.3) ** 2, 2), round(0.5 - 10 * (m - 0.04) ** 2, 2)))
+    while len(settings) < most and (unit := ledger.ask()) is not None:
+        settings.append(repr(unit.candidate))
+        s, m = unit.candidate.parameters.get("s", 1.0), unit.candidate.parameters.get("m", 0.0)
+        ledger.finish(unit.number, result(round(0.99 - (s - 1.3) ** 2, 2), round(0.5 - 10 * (m - 0.04) ** 2, 2)))
     return settings
 
 
 def test_a_bounded_model_is_the_whole_one_until_the_search_is_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     def search(most: int) -> list[str]:
-        monkeypatch.setitem(MODELLED, "tpe", most)
+        monkeypatch.setitem(_base._REGISTERED, "tpe", replace(find("tpe"), most_modelled=most))
         return finish(Ledger(open_storage("sqlite://"), config(), "new"))
 
     whole, bounded = search(1000), search(12)
@@ -89,7 +91,7 @@ def test_a_bounded_model_is_the_whole_one_until_the_search_is_longer(monkeypatch
 def test_a_resumed_search_with_a_bounded_model_suggests_what_an_uninterrupted_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(MODELLED, "tpe", 12)
+    monkeypatch.setitem(_base._REGISTERED, "tpe", replace(find("tpe"), most_modelled=12))
     whole = finish(Ledger(open_storage("sqlite://"), config(), "new"))
     pieces: list[str] = []
     while len(pieces) < len(whole):

@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy import Engine, create_engine, update
 
 from search.errors import SweepFailed, UserError
+from search.study import Lease, holder
 from search.study import lease as lease_module
-from search.study.lease import _TABLE, Lease, holder
+from search.study.lease import _TABLE
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_a_second_driver_is_refused_until_the_first_releases(engine: Engine) -> 
 
 def test_a_dead_driver_of_this_host_is_replaced_at_once(engine: Engine, tmp_path: Path) -> None:
     code = (
-        "from sqlalchemy import create_engine; from search.study.lease import Lease; import os; "
+        "from sqlalchemy import create_engine; from search.study import Lease; import os; "
         f"Lease(create_engine('sqlite:///{tmp_path / 'lease.db'}'), 'run'); os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
@@ -133,9 +134,9 @@ def test_of_many_that_start_together_exactly_one_wins(engine: Engine) -> None:
 
 def test_a_lost_lease_is_known_before_the_next_write(engine: Engine) -> None:
     lease = Lease(engine, "study")
-    lease.verify()
+    lease.still_held()
     with engine.begin() as connection:
         connection.execute(update(_TABLE).values(owner="thief", epoch=7))
     with pytest.raises(SweepFailed, match="taken over"):
-        lease.verify()
+        lease.still_held()
     lease.release()

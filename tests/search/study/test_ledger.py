@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from search.config.schema import SweepConfig
 from search.errors import UserError
-from search.study.ledger import Ledger, Task, open_storage
+from search.study import Ledger, Unit, open_storage
 from tests.search.examples import result, small_config
 from trainables.candidate import Candidate
 
@@ -36,24 +36,24 @@ def reopened(folder: Path, config: SweepConfig | None = None) -> Ledger:
     return ledger
 
 
-def finish_all(ledger: Ledger) -> list[Task]:
+def finish_all(ledger: Ledger) -> list[Unit]:
     """Runs the budget down; the objectives depend on the setting alone."""
-    tasks = []
-    while (task := ledger.ask()) is not None:
-        tasks.append(task)
-        s, m = task.setting.parameters.get("s", 0.0), task.setting.parameters.get("m", 0.0)
-        ledger.finish(task.number, result(0.9 + s / 100, 0.5 - m))
-    return tasks
+    units = []
+    while (unit := ledger.ask()) is not None:
+        units.append(unit)
+        s, m = unit.candidate.parameters.get("s", 0.0), unit.candidate.parameters.get("m", 0.0)
+        ledger.finish(unit.number, result(0.9 + s / 100, 0.5 - m))
+    return units
 
 
 def test_baselines_come_first_then_the_papers_setting_then_suggestions(tmp_path: Path) -> None:
-    tasks = finish_all(new_ledger(tmp_path))
-    assert [task.number for task in tasks] == ["B0", "B1", "0", "1", "2", "3"]
-    assert [task.setting for task in tasks[:2]] == BASELINES
-    assert tasks[2].setting == Candidate("i-sce", {"s": 1.0, "m": 0.1})
-    for task in tasks[3:]:
-        assert 1 <= task.setting.parameters["s"] <= 2
-        assert 0 < task.setting.parameters["m"] <= 0.1
+    units = finish_all(new_ledger(tmp_path))
+    assert [unit.number for unit in units] == ["B0", "B1", "0", "1", "2", "3"]
+    assert [unit.candidate for unit in units[:2]] == BASELINES
+    assert units[2].candidate == Candidate("i-sce", {"s": 1.0, "m": 0.1})
+    for unit in units[3:]:
+        assert 1 <= unit.candidate.parameters["s"] <= 2
+        assert 0 < unit.candidate.parameters["m"] <= 0.1
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
@@ -63,29 +63,29 @@ def test_a_resumed_search_suggests_what_an_uninterrupted_one_does(sampler: str, 
     (tmp_path / "b").mkdir()
     whole = finish_all(new_ledger(tmp_path / "a", config))
 
-    pieces: list[Task] = []
+    pieces: list[Unit] = []
     ledger = new_ledger(tmp_path / "b", config)
     while True:
-        task = ledger.ask()
-        if task is None:
+        unit = ledger.ask()
+        if unit is None:
             break
-        pieces.append(task)
-        s, m = task.setting.parameters.get("s", 0.0), task.setting.parameters.get("m", 0.0)
-        ledger.finish(task.number, result(0.9 + s / 100, 0.5 - m))
+        pieces.append(unit)
+        s, m = unit.candidate.parameters.get("s", 0.0), unit.candidate.parameters.get("m", 0.0)
+        ledger.finish(unit.number, result(0.9 + s / 100, 0.5 - m))
         ledger = reopened(tmp_path / "b", config)  # a new driver after every trial
     assert pieces == whole
 
 
 def test_a_grid_is_tried_point_by_point_and_no_further(tmp_path: Path) -> None:
     config = small_config(search={"sampler": "grid", "grid": {"s": 3, "m": 2}, "trials": None})
-    tasks = finish_all(new_ledger(tmp_path, config))
-    assert [dict(task.setting.parameters) for task in tasks[2:]] == config.fixed_settings
+    units = finish_all(new_ledger(tmp_path, config))
+    assert [dict(unit.candidate.parameters) for unit in units[2:]] == config.fixed_settings
 
 
 def test_the_budget_counts_running_trials(tmp_path: Path) -> None:
     ledger = new_ledger(tmp_path)
-    tasks = [ledger.ask() for _ in range(6)]
-    assert None not in tasks
+    units = [ledger.ask() for _ in range(6)]
+    assert None not in units
     assert ledger.ask() is None
     assert not ledger.complete
 
@@ -102,7 +102,7 @@ def test_a_failed_trial_is_replaced_and_does_not_count(tmp_path: Path) -> None:
     again = ledger.ask()
     assert again is not None
     assert again.number == "1"
-    assert again.setting == first.setting  # the paper's setting is tried in any case
+    assert again.candidate == first.candidate  # the paper's setting is tried in any case
     ledger.finish(again.number, result(0.9, 0.5))
     finish_all(ledger)
     counts = ledger.counts()
@@ -115,12 +115,12 @@ def test_a_failed_trial_is_replaced_and_does_not_count(tmp_path: Path) -> None:
 
 def test_a_failed_baseline_is_trained_again_under_a_new_number(tmp_path: Path) -> None:
     ledger = new_ledger(tmp_path)
-    task = ledger.ask()
-    assert task is not None
-    ledger.fail(task.number, "its worker process died")
-    tasks = finish_all(ledger)
-    assert [task.number for task in tasks[:2]] == ["B1", "B2"]
-    assert {str(task.setting) for task in tasks[:2]} == {str(setting) for setting in BASELINES}
+    unit = ledger.ask()
+    assert unit is not None
+    ledger.fail(unit.number, "its worker process died")
+    units = finish_all(ledger)
+    assert [unit.number for unit in units[:2]] == ["B1", "B2"]
+    assert {str(unit.candidate) for unit in units[:2]} == {str(setting) for setting in BASELINES}
     assert ledger.complete
 
 
@@ -128,9 +128,9 @@ def test_replacements_are_capped_and_a_new_driver_begins_to_count_anew(tmp_path:
     config = small_config(resources={"max_failures": 2})
     ledger = new_ledger(tmp_path, config)
     for _ in range(3):
-        task = ledger.ask()
-        assert task is not None
-        ledger.fail(task.number, "nan")
+        unit = ledger.ask()
+        assert unit is not None
+        ledger.fail(unit.number, "nan")
     assert ledger.ask() is None
     assert ledger.failures_exhausted
     assert not ledger.complete
@@ -141,18 +141,18 @@ def test_replacements_are_capped_and_a_new_driver_begins_to_count_anew(tmp_path:
 
 def test_an_orphan_is_handed_out_again_before_anything_else(tmp_path: Path) -> None:
     ledger = new_ledger(tmp_path)
-    tasks = [ledger.ask() for _ in range(4)]
-    assert tasks[3] is not None
+    units = [ledger.ask() for _ in range(4)]
+    assert units[3] is not None
     ledger.report("1", {"epoch": 1, "seconds": 2.0, "train_loss": 0.5})
     ledger.finish("0", result(0.9, 0.5))
 
     next_driver = reopened(tmp_path)
     handed = [next_driver.ask() for _ in range(4)]
-    assert [(task.number, task.orphan) for task in handed if task] == [
+    assert [(unit.number, unit.orphan) for unit in handed if unit] == [
         ("B0", True), ("B1", True), ("1", True), ("2", False),
     ]  # fmt: skip
     assert handed[2] is not None
-    assert handed[2].setting == tasks[3].setting
+    assert handed[2].candidate == units[3].candidate
     assert [epoch["epoch"] for epoch in next_driver.history("1")] == [1]
 
 
@@ -179,21 +179,21 @@ def test_a_row_whose_driver_died_within_the_ask_gets_the_same_suggestions_from_t
     whole = finish_all(new_ledger(tmp_path / "whole", config))
 
     ledger = new_ledger(tmp_path, config)
-    handed: list[Task] = []
+    handed: list[Unit] = []
     for _ in range(len(whole) - 1):
-        task = ledger.ask()
-        assert task is not None
-        handed.append(task)
-        s, m = task.setting.parameters.get("s", 0.0), task.setting.parameters.get("m", 0.0)
-        ledger.finish(task.number, result(0.9 + s / 100, 0.5 - m))
+        unit = ledger.ask()
+        assert unit is not None
+        handed.append(unit)
+        s, m = unit.candidate.parameters.get("s", 0.0), unit.candidate.parameters.get("m", 0.0)
+        ledger.finish(unit.number, result(0.9 + s / 100, 0.5 - m))
     suggest, asked = Trial.suggest_float, 0
 
-    def suggest_then_die(*arguments: Any) -> float:
+    def suggest_then_die(*arguments: Any, **options: Any) -> float:
         nonlocal asked
         if asked == suggestions:
             raise Died
         asked += 1
-        return suggest(*arguments)
+        return suggest(*arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trial, "suggest_float", suggest_then_die)
@@ -231,22 +231,22 @@ def test_an_ask_whose_answer_was_lost_is_not_forgotten(tmp_path: Path, monkeypat
         patch.setattr(ledger._storage, "set_trial_user_attr", write_then_fail)
         with pytest.raises(Died):
             ledger.ask()
-    assert [task.number for task in finish_all(ledger)] == ["B0", "B1", "0", "1", "2", "3"]
+    assert [unit.number for unit in finish_all(ledger)] == ["B0", "B1", "0", "1", "2", "3"]
 
 
 def test_a_driver_that_has_lost_its_lease_writes_nothing(tmp_path: Path) -> None:
     ledger = new_ledger(tmp_path)
-    task = ledger.ask()
-    assert task is not None
+    unit = ledger.ask()
+    assert unit is not None
     ledger.adopt(lambda: None)
     before = ledger.records()
     ledger._check = die
     for write in (
         ledger.ask,
-        lambda: ledger.report(task.number, {"epoch": 1, "seconds": 1.0}),
-        lambda: ledger.finish(task.number, result(0.9, 0.5)),
-        lambda: ledger.fail(task.number, "nan"),
-        lambda: ledger.prune(task.number),
+        lambda: ledger.report(unit.number, {"epoch": 1, "seconds": 1.0}),
+        lambda: ledger.finish(unit.number, result(0.9, 0.5)),
+        lambda: ledger.fail(unit.number, "nan"),
+        lambda: ledger.prune(unit.number),
     ):
         with pytest.raises(Died):
             write()
@@ -257,29 +257,29 @@ def test_a_result_whose_tell_was_cut_off_is_told_by_the_next_driver(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = new_ledger(tmp_path)
-    task = ledger.ask()
-    assert task is not None
+    unit = ledger.ask()
+    assert unit is not None
     monkeypatch.setattr(ledger, "_tell", lambda *_: None)  # killed between the two writes
-    ledger.finish(task.number, result(0.91, 0.42))
+    ledger.finish(unit.number, result(0.91, 0.42))
     again = reopened(tmp_path)
     assert again.record("B0").objectives == {"clean_accuracy": 0.91, "robust_accuracy": 0.42}
-    next_task = again.ask()
-    assert next_task is not None
-    assert next_task.number == "B1"
+    next_unit = again.ask()
+    assert next_unit is not None
+    assert next_unit.number == "B1"
 
 
 def test_saying_a_thing_twice_changes_nothing(tmp_path: Path) -> None:
     ledger = new_ledger(tmp_path)
-    task = ledger.ask()
-    assert task is not None
-    ledger.report(task.number, {"epoch": 1, "seconds": 1.0, "train_loss": 0.5})
-    first = ledger.history(task.number)
-    ledger.report(task.number, {"epoch": 1, "seconds": 9.0, "train_loss": 0.5})
-    assert ledger.history(task.number) == first
-    ledger.finish(task.number, result(0.9, 0.5))
-    ledger.finish(task.number, result(0.1, 0.1))
-    ledger.fail(task.number, "too late")
-    record = ledger.record(task.number)
+    unit = ledger.ask()
+    assert unit is not None
+    ledger.report(unit.number, {"epoch": 1, "seconds": 1.0, "train_loss": 0.5})
+    first = ledger.history(unit.number)
+    ledger.report(unit.number, {"epoch": 1, "seconds": 9.0, "train_loss": 0.5})
+    assert ledger.history(unit.number) == first
+    ledger.finish(unit.number, result(0.9, 0.5))
+    ledger.finish(unit.number, result(0.1, 0.1))
+    ledger.fail(unit.number, "too late")
+    record = ledger.record(unit.number)
     assert record.state == "complete"
     assert record.objectives == {"clean_accuracy": 0.9, "robust_accuracy": 0.5}
 
@@ -313,7 +313,7 @@ def test_a_reader_leaves_tables_that_are_being_made_to_their_driver(tmp_path: Pa
 
 
 def test_a_driver_that_died_before_its_studies_were_made_is_followed_by_one_that_makes_them(tmp_path: Path) -> None:
-    assert [task.number for task in finish_all(reopened(tmp_path))] == ["B0", "B1", "0", "1", "2", "3"]
+    assert [unit.number for unit in finish_all(reopened(tmp_path))] == ["B0", "B1", "0", "1", "2", "3"]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -326,8 +326,8 @@ def test_what_the_writer_remembers_is_what_a_reader_finds(seed: int, tmp_path: P
     for _ in range(40):
         deed = random.choice(["ask", "ask", "report", "finish", "finish", "fail", "prune", "broken"])
         if deed == "ask":
-            task = writer.ask()
-            running += [task.number] if task else []
+            unit = writer.ask()
+            running += [unit.number] if unit else []
         elif running:
             number = running.pop(random.randrange(len(running)))
             if deed == "report":
@@ -355,6 +355,6 @@ def test_what_the_writer_remembers_is_what_a_reader_finds(seed: int, tmp_path: P
         assert writer.records() == reader.records()
         assert (writer.counts(), writer.failures()) == (reader.counts(), reader.failures())
         assert writer._next_fixed() == reader._next_fixed()
-        assert {trial.number for trial in writer._search._front.members} == {
-            trial.number for trial in reader._search._front.members
+        assert {trial.number for trial in writer._search.front.members} == {
+            trial.number for trial in reader._search.front.members
         }

@@ -20,10 +20,7 @@ from sqlalchemy import text
 from search.cli.status import read_status
 from search.errors import UserError
 from search.runs.folder import Run
-from search.study.lease import Lease, holder
-from search.study.ledger import Ledger, open_storage
-from search.study.reading import read_records
-from search.study.warm_start import read_warm_start
+from search.study import Lease, Ledger, holder, open_storage, read_records, read_warm_start
 from tests.benchmarks.simulator import search_again
 from tests.search.examples import result, small_config
 from tests.search.study.test_warm_start import DATA
@@ -85,17 +82,17 @@ def opened() -> Iterator[Opening]:
 
 def run_down(ledger: Ledger) -> list[str]:
     numbers = []
-    while (task := ledger.ask()) is not None:
-        numbers.append(task.number)
-        ledger.report(task.number, {"epoch": 1, "seconds": 1.0, "train_loss": 0.5})
-        ledger.finish(task.number, result(0.9, 0.5))
+    while (unit := ledger.ask()) is not None:
+        numbers.append(unit.number)
+        ledger.report(unit.number, {"epoch": 1, "seconds": 1.0, "train_loss": 0.5})
+        ledger.finish(unit.number, result(0.9, 0.5))
     return numbers
 
 
 def test_a_search_runs_is_resumed_and_refused_a_second_time(url: str, opened: Opening) -> None:
     config = small_config(name="resumed")
     first = Ledger(opened(url), config, "new")
-    assert [task.number for task in (first.ask(), first.ask(), first.ask()) if task] == ["B0", "B1", "0"]
+    assert [unit.number for unit in (first.ask(), first.ask(), first.ask()) if unit] == ["B0", "B1", "0"]
     second = Ledger(opened(url), config, "resume")
     second.adopt()
     assert run_down(second) == ["B0", "B1", "0", "1", "2", "3"]

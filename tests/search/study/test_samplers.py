@@ -19,15 +19,12 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from scipy.stats import qmc
 
-from search.study.ledger import Ledger, open_storage
-from search.study.samplers.all import (
-    DistinctSampler,
-    SobolSampler,
-    good_trials,
-    make_sampler,
-    population_size,
-    reference_divisions,
-)
+from search.study import Ledger, open_storage
+from search.study.samplers import DistinctSampler, make_sampler
+from search.study.samplers._population import population_size
+from search.study.samplers.nsga3 import reference_divisions
+from search.study.samplers.qmc import SobolSampler
+from search.study.samplers.tpe import good_trials
 from tests.search.examples import result, small_config
 
 
@@ -116,15 +113,15 @@ def test_a_genetic_search_repeats_no_parent(name: str) -> None:
 def test_enqueued_settings_breed() -> None:
     config = small_config(search={"sampler": "nsga2", "trials": 9, "enqueue": [{"s": 1.5, "m": 0.05}]})
     ledger = Ledger(open_storage("sqlite://"), config, "new")
-    while (task := ledger.ask()) is not None:
-        ledger.finish(task.number, result(0.9, 0.5))
+    while (unit := ledger.ask()) is not None:
+        ledger.finish(unit.number, result(0.9, 0.5))
     marks = [trial.system_attrs["NSGAIISampler:generation"] for trial in ledger._search.study.trials]
     assert marks == [0] * 8 + [1]
 
 
 def test_importing_the_samplers_imports_nothing_heavy() -> None:
     code = (
-        "import sys, search.config, search.study.ledger, search.samplers\n"
+        "import sys, search.config, search.study\n"
         "heavy = 'torch', 'scipy.stats', 'pandas', 'matplotlib', 'mlflow', 'ray'\n"
         "print([name for name in heavy if name in sys.modules])"
     )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from analysis.records import TrialRecord
 from search.config.schema import PlateauConfig, StopConfig, SweepConfig
-from search.study.ledger import Ledger, open_storage
+from search.study import Ledger, open_storage
 from search.study.stopping import Effort, reason_to_stop, wall_seconds
 from tests.search.examples import result, small_config
 
@@ -132,9 +132,9 @@ def config(**stop: Any) -> SweepConfig:
 def run(ledger: Ledger, most: int = 100) -> list[str]:
     """Finishes what the ledger hands out, every setting as good as the others."""
     numbers = []
-    while len(numbers) < most and (task := ledger.ask()) is not None:
-        ledger.finish(task.number, result(0.9, 0.5))
-        numbers.append(task.number)
+    while len(numbers) < most and (unit := ledger.ask()) is not None:
+        ledger.finish(unit.number, result(0.9, 0.5))
+        numbers.append(unit.number)
     return numbers
 
 
@@ -142,10 +142,10 @@ def test_a_plateau_ends_the_search_and_the_running_trials_are_still_finished(tmp
     ledger = driver(tmp_path, plateau={"trials": 3})
     assert run(ledger, most=5) == ["B0", "B1", "0", "1", "2"]
     running = [ledger.ask(), ledger.ask()]
-    assert [task.number for task in running if task] == ["3", "4"]
-    for task in running[:1]:
-        assert task is not None
-        ledger.finish(task.number, result(0.9, 0.5))
+    assert [unit.number for unit in running if unit] == ["3", "4"]
+    for unit in running[:1]:
+        assert unit is not None
+        ledger.finish(unit.number, result(0.9, 0.5))
     assert ledger.ask() is None  # four settings, of which the last three gained nothing
     assert str(ledger.stopped).startswith("search.stop.plateau: hypervolume 0.4500 has become 0.4500 over 3 settings")
     assert not ledger.complete
@@ -185,10 +185,10 @@ def test_hours_go_on_where_the_driver_before_was_cut_off(tmp_path: Path, monkeyp
     clock = Clock(monkeypatch)
     first = driver(tmp_path, hours=1.0)
     run(first, most=2)
-    task = first.ask()
-    assert task is not None
+    unit = first.ask()
+    assert unit is not None
     clock.now += 2400
-    first.report(task.number, {"epoch": 1, "seconds": 1.0})  # and then it dies
+    first.report(unit.number, {"epoch": 1, "seconds": 1.0})  # and then it dies
     clock.now += 7 * 24 * 3600
     second = driver(tmp_path, hours=1.0)
     second.ask()
@@ -204,11 +204,11 @@ def test_device_hours_count_each_trials_devices_and_what_runs(tmp_path: Path) ->
     settings = small_config(search=stop, resources={"cpus_per_trial": 2})
     ledger = Ledger(open_storage(f"sqlite:///{tmp_path / 'study.db'}"), settings, "new")
     run(ledger, most=3)  # 9 seconds on two processors
-    task = ledger.ask()
-    assert task is not None
-    ledger.report(task.number, {"epoch": 1, "seconds": 1790.0})
+    unit = ledger.ask()
+    assert unit is not None
+    ledger.report(unit.number, {"epoch": 1, "seconds": 1790.0})
     assert ledger.ask() is not None
-    ledger.report(task.number, {"epoch": 2, "seconds": 1.0})
+    ledger.report(unit.number, {"epoch": 2, "seconds": 1.0})
     assert ledger.ask() is None
     assert str(ledger.stopped).startswith("search.stop.device_hours")
 

@@ -18,9 +18,8 @@ from search.config.schema import SweepConfig, load, parse
 from search.errors import UserError
 from search.results.standing import Standing
 from search.runs.folder import Run
-from search.study.ledger import Ledger, open_storage
+from search.study import Ledger, open_storage, read_warm_start, with_lasting_paths
 from search.study.stopping import Effort
-from search.study.warm_start import read_warm_start, with_lasting_paths
 from tests.search.examples import result, small_config
 
 DATA: dict[str, Any] = {
@@ -51,10 +50,10 @@ def turned_round(parameters: dict[str, float]) -> tuple[float, float]:
 
 def finish(ledger: Ledger, most: int = 100, outcome: Callable[..., tuple[float, float]] = accuracies) -> list[str]:
     numbers = []
-    while len(numbers) < most and (task := ledger.ask()) is not None:
-        ledger.report(task.number, {"epoch": 1, "seconds": 1.0, "train_loss": 0.5})
-        ledger.finish(task.number, result(*outcome(dict(task.setting.parameters))))
-        numbers.append(task.number)
+    while len(numbers) < most and (unit := ledger.ask()) is not None:
+        ledger.report(unit.number, {"epoch": 1, "seconds": 1.0, "train_loss": 0.5})
+        ledger.finish(unit.number, result(*outcome(dict(unit.candidate.parameters))))
+        numbers.append(unit.number)
     return numbers
 
 

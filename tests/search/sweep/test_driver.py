@@ -26,10 +26,7 @@ from search.config.schema import load
 from search.errors import Interrupted, UserError
 from search.results.metrics import rung_objectives
 from search.runs.folder import Run
-from search.study.halving import Halving
-from search.study.lease import Lease
-from search.study.ledger import open_storage
-from search.study.reading import open_ledger
+from search.study import Halving, Lease, open_ledger, open_storage
 from search.sweep.signals import handled_signals
 from search.sweep.tune import rebuilt
 
@@ -357,7 +354,6 @@ def test_interrupted_twice_and_resumed_it_loses_and_doubles_nothing(tmp_path: Pa
 SIGNALLED = """
 import os, signal, sys
 from search.cli.main import main
-from search.study.ledger import Ledger
 
 name = sys.argv.pop(1)
 original = getattr(Ledger, name)

@@ -23,8 +23,7 @@ from search.errors import UserError
 from search.results.pooling import pooled, verified, worst_verdict
 from search.results.tables import front_table, settings_of
 from search.runs.folder import Run
-from search.study.ledger import Ledger
-from search.study.reading import read_records
+from search.study import Ledger, read_records
 from search.sweep.front_audit import audit_front, due, order_kept
 from search.sweep.progress import Progress
 from tests.search.examples import result, small_config

@@ -16,11 +16,9 @@ from ray.tune.search import Searcher
 
 from search.config.schema import SweepConfig, load
 from search.errors import UserError
-from search.results.metrics import make_halving, rung_values
+from search.results.metrics import rung_values
 from search.runs.folder import Run
-from search.study.ledger import Ledger, open_storage
-from search.study.reading import open_ledger
-from search.study.warm_start import read_warm_start
+from search.study import Ledger, make_halving, open_ledger, open_storage, read_warm_start
 from search.sweep.tune import LedgerSearcher
 from search.worker.trial import EPOCH, NUMBER, OWNER, RESULT, SETTING
 from tests.benchmarks.simulator import Simulation, search_again

@@ -1,0 +1,82 @@
+"""A sampler that tries no setting twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from random import Random
+from typing import Any
+
+from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from search.study.space import point, size
+from trainables.settings.space import Value
+
+
+class DistinctSampler(BaseSampler):
+    """Another sampler, with a random setting in place of one that has been tried already.
+
+    Every setting is trained with the same seeds, so trying one again teaches nothing. A child of NSGA-II without a
+    mutation is often one of its parents, a Gaussian process may want the same corner of the space again, and a space of
+    whole numbers and choices has few settings.
+
+    Args:
+        base: The sampler.
+        space: The distribution of every parameter. If one of them is no real number, all are sampled together. A space
+            without real numbers is finite: a setting is then repeated only once all have been tried.
+        tried: The parameters of every trial so far, where the sampler does not look back on all of them.
+        seed: Of the random settings.
+    """
+
+    def __init__(
+        self,
+        base: BaseSampler,
+        space: Mapping[str, BaseDistribution] | None = None,
+        tried: Iterable[Mapping[str, Value]] = (),
+        seed: int = 0,
+    ) -> None:
+        self._base, self._seed, self._tried = base, seed, tried
+        self._space = {name: each for name, each in (space or {}).items() if not each.single()}
+        self._together = any(not isinstance(each, FloatDistribution) for each in self._space.values())
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._space if self._together else self._base.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        if self._together:
+            return self._sample_together(study, trial)
+        params = self._base.sample_relative(study, trial, search_space)
+        if params.keys() < search_space.keys():  # what is left out (a mutation) is drawn at random anyway
+            return params
+        tried = any(params.items() <= other.params.items() for other in study.get_trials(deepcopy=False))
+        return {} if tried else params
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._base.sample_independent(study, trial, param_name, param_distribution)
+
+    def _sample_together(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
+        names, base = list(self._space), self._base
+        relative = base.sample_relative(study, trial, base.infer_relative_search_space(study, trial))
+        values = {
+            name: relative[name] if name in relative else base.sample_independent(study, trial, name, self._space[name])
+            for name in names
+        }
+        tried = {tuple(params[name] for name in names) for params in self._tried if params.keys() >= set(names)}
+        if tuple(values.values()) not in tried:
+            return values
+        count = size(self._space)
+        if count is None:
+            random = RandomSampler(self._seed)
+            return {name: random.sample_independent(study, trial, name, self._space[name]) for name in names}
+        start = Random(self._seed).randrange(count)
+        for step in range(count):  # at most one step per setting that has been tried
+            other = point(self._space, (start + step) % count)
+            if tuple(other.values()) not in tried:
+                return other
+        return values

@@ -1,0 +1,21 @@
+"""NSGA-II, a genetic algorithm."""
+
+from __future__ import annotations
+
+from optuna.samplers import BaseSampler, NSGAIISampler
+
+from search.config.schema import SweepConfig
+from search.study.samplers._base import sampler
+from search.study.samplers._population import planned_settings, population_size
+
+
+@sampler(
+    "nsga2",
+    source="Deb, Pratap, Agarwal, Meyarivan 2002: A fast and elitist multiobjective genetic algorithm: NSGA-II. "
+    "IEEE TEVC 6",
+    marks={"NSGAIISampler:generation": 0},
+)
+def nsga2(config: SweepConfig, number: int, seed: int) -> BaseSampler:
+    """Breeds from complete trials of the generation before, and respects constraints."""
+    del number
+    return NSGAIISampler(seed=seed, population_size=population_size(planned_settings(config)))

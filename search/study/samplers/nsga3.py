@@ -1,0 +1,42 @@
+"""NSGA-III, a genetic algorithm for three or more objectives."""
+
+from __future__ import annotations
+
+import math
+
+from optuna.samplers import BaseSampler, NSGAIIISampler
+
+from search.config.schema import SweepConfig
+from search.study.samplers._base import sampler
+from search.study.samplers._population import planned_settings, population_size
+
+
+@sampler(
+    "nsga3",
+    source="Deb, Jain 2014: An evolutionary many-objective optimization algorithm using reference-point-based "
+    "nondominated sorting approach, part I. IEEE TEVC 18",
+    marks={"NSGAIIISampler:generation": 0},
+)
+def nsga3(config: SweepConfig, number: int, seed: int) -> BaseSampler:
+    """Breeds from complete trials of the generation before, and respects constraints."""
+    del number
+    population = population_size(planned_settings(config))
+    divisions = reference_divisions(len(config.objectives), population)
+    return NSGAIIISampler(seed=seed, population_size=population, dividing_parameter=divisions)
+
+
+def reference_divisions(objectives: int, population: int) -> int:
+    """Divisions of each axis that give about as many reference points as the population has settings, never more.
+
+    Args:
+        objectives: At least 2.
+        population: Settings in a generation.
+
+    Source:
+        Deb and Jain 2014, section IV-B: C(objectives + divisions - 1, divisions) points; section V: a population of
+        about as many.
+    """
+    divisions = 1
+    while math.comb(objectives + divisions, divisions + 1) <= population:
+        divisions += 1
+    return divisions

@@ -1,0 +1,401 @@
+"""The rows of a study: what they hold, what a driver remembers of them, and how they become records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from optuna.distributions import BaseDistribution
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from analysis.hypervolume import GrowingFront
+from analysis.pareto import Direction
+from analysis.records import VERIFIED, State, TrialRecord, is_accuracy
+from search.config.objectives import Constraint
+from search.config.schema import SweepConfig
+from search.results.metrics import AUDIT, measured, told
+from trainables.candidate import Candidate
+from trainables.settings.space import Value
+
+Role = Literal["search", "confirmation"]
+
+# User attributes of a row.
+CANDIDATE, RESULT, FAILURE = "candidate", "result", "failure"
+ORIGIN: Final = "origin"  # where a trial that was taken over comes from
+EARLIER_AUDIT: Final = "audit"  # what an audit of the earlier run said of it
+EXTENDS: Final = "extends"  # of another seed of a setting: the setting's number, the seed and the role
+EPOCH: Final = "epoch:"
+_STATES: Final[Mapping[TrialState, State]] = {
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "running",
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A setting to be trained with one seed, under a number.
+
+    Args:
+        number: The unit's number in the records: ``7``, ``B0`` (a baseline), ``R0`` (another seed of one of these).
+        candidate: What to train.
+        seed: Index of the seed. 0 for a setting's first unit.
+        role: What the unit's result is for: the search, or the confirmation of its contenders.
+        orphan: Whether an earlier driver began it; its checkpoint says how far.
+    """
+
+    number: str
+    candidate: Candidate
+    seed: int = 0
+    role: Role = "search"
+    orphan: bool = False
+
+
+@dataclass(frozen=True)
+class Extension:
+    """Another seed of a setting, as its row holds it.
+
+    Args:
+        number: The setting's own number.
+        seed: Index of the seed, from 1.
+        role: As for ``Unit``.
+    """
+
+    number: str
+    seed: int
+    role: Role
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a trial that was taken over comes from.
+
+    Args:
+        run: The earlier run's name.
+        identity: The earlier run's own id, because names can be used again.
+        number: The trial's number there.
+        checkpoint: Path of its checkpoints, relative to the new run's folder.
+        outcomes: Path of its per-image outcomes, likewise.
+    """
+
+    run: str
+    identity: str
+    number: str
+    checkpoint: str | None
+    outcomes: str | None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells one earlier trial from another."""
+        return self.identity, self.number
+
+
+@dataclass(frozen=True)
+class EarlierTrial:
+    """A complete trial of an earlier run: all that its ledger holds of it, and where it comes from.
+
+    Args:
+        origin: Where it comes from.
+        attributes: The user attributes of its row.
+        started: Its start.
+        finished: Its end.
+        extensions: The setting's other complete units.
+    """
+
+    origin: Origin
+    attributes: Mapping[str, Any]
+    started: datetime | None
+    finished: datetime | None
+    extensions: tuple[EarlierTrial, ...] = field(default=())
+
+    @classmethod
+    def of(
+        cls,
+        trial: FrozenTrial,
+        origin: Origin,
+        audit: Mapping[str, Any] | None = None,
+        extensions: Sequence[EarlierTrial] = (),
+    ) -> EarlierTrial:
+        """Takes a row of the earlier ledger; one that was taken over there keeps its first origin."""
+        first = trial.user_attrs.get(ORIGIN)
+        if first is not None:
+            origin = replace(origin, run=first["run"], identity=first["identity"], number=first["number"])
+        attributes = dict(trial.user_attrs)
+        if audit is not None and audit != own_audit(trial):
+            attributes[EARLIER_AUDIT] = dict(audit)
+        return cls(origin, attributes, trial.datetime_start, trial.datetime_complete, tuple(extensions))
+
+    @property
+    def parameters(self) -> dict[str, Value]:
+        return dict(self.attributes[CANDIDATE]["parameters"])
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """Every number that a search can seek, as the search was told it."""
+        return told(self.attributes[RESULT])
+
+    def fits(self, config: SweepConfig) -> bool:
+        """Whether it lies in the space and measured what the search seeks."""
+        domains, parameters = config.domains, self.parameters
+        sought = {*config.objectives, *(bound.name for bound in config.bounds)}
+        inside = parameters.keys() == domains.keys() and all(
+            domains[name].contains(value) for name, value in parameters.items()
+        )
+        return inside and sought <= self.measured.keys()
+
+    def row(
+        self,
+        config: SweepConfig,
+        space: Mapping[str, BaseDistribution],
+        marks: Mapping[str, int],
+        attributes: Mapping[str, Any],
+    ) -> FrozenTrial:
+        """The trial as a row of the new ledger.
+
+        Args:
+            config: The new sweep.
+            space: The distribution of each parameter.
+            marks: System attributes that the new sweep's sampler looks for.
+            attributes: User attributes in place of the earlier row's.
+        """
+        values = self.measured
+        trial = create_trial(
+            values=[float(values[name]) for name in config.objectives],
+            params=self.parameters,
+            distributions=dict(space),
+            constraints=excesses(config.bounds, values),
+            system_attrs=dict(marks),
+            user_attrs={**self.attributes, ORIGIN: asdict(self.origin), **attributes},
+        )
+        trial.datetime_start, trial.datetime_complete = self.started, self.finished
+        return trial
+
+
+class Trials:
+    """One study's trials: every row that has a setting.
+
+    Args:
+        study: The study.
+        writer: Whether this is the study's only writer. A writer reads each trial once and then knows what it writes; a
+            reader reads everything again each time.
+    """
+
+    def __init__(self, study: Study, *, writer: bool) -> None:
+        self.study = study
+        self._writer = writer
+        self.read()
+
+    def read(self) -> None:
+        """Reads everything from the storage."""
+        rows = self.study.get_trials(deepcopy=False)
+        self._next_number = len(rows)
+        self._trials = {trial.number: trial for trial in rows if CANDIDATE in trial.user_attrs}
+        self._half_made = next(
+            (trial for trial in rows if trial.number not in self._trials and not trial.state.is_finished()), None
+        )
+        self._unfinished = {number: trial for number, trial in self._trials.items() if not trial.state.is_finished()}
+        finished = (trial for trial in self._trials.values() if trial.state.is_finished())
+        self.ended = sorted(finished, key=lambda trial: (trial.datetime_complete, trial.number))
+        self._states = Counter(trial.state for trial in self._trials.values() if ORIGIN not in trial.user_attrs)
+        self.imported = sum(ORIGIN in trial.user_attrs for trial in self._trials.values())
+        self._tried = Counter(_point(trial) for trial in self._trials.values() if trial.state != TrialState.FAIL)
+        self.front: GrowingFront[FrozenTrial] = new_front(self.study)
+        for trial in self._trials.values():
+            add_to_front(self.front, trial)
+        self._stale = not self._writer
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Surrounds every write: one that raises may have come through or not, so everything is read again."""
+        try:
+            yield
+        except BaseException:
+            self._stale = True
+            raise
+
+    def keep(self, trial: FrozenTrial) -> None:
+        """Takes a trial that has just begun or ended."""
+        old = self._trials.get(trial.number)
+        if old is not None:
+            self._states[old.state] -= 1
+            self._tried[_point(old)] -= old.state != TrialState.FAIL
+        self._trials[trial.number] = trial
+        if trial.state.is_finished():
+            self.ended.append(trial)
+            self._unfinished.pop(trial.number, None)
+        else:
+            self._unfinished[trial.number] = trial
+        self._states[trial.state] += 1
+        self._tried[_point(trial)] += trial.state != TrialState.FAIL
+        add_to_front(self.front, trial)
+        self._next_number = max(self._next_number, trial.number + 1)
+        if self._half_made is not None and self._half_made.number == trial.number:
+            self._half_made = None
+
+    @property
+    def states(self) -> Counter[TrialState]:
+        """How many of the run's own trials are in each state."""
+        self._look_again()
+        return self._states
+
+    @property
+    def unfinished(self) -> list[FrozenTrial]:
+        """Those that still run."""
+        self._look_again()
+        return list(self._unfinished.values())
+
+    @property
+    def half_made(self) -> FrozenTrial | None:
+        """The row that was begun and has no setting yet. There is at most one: a driver begins one at a time."""
+        self._look_again()
+        return self._half_made
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next row."""
+        self._look_again()
+        return self._next_number
+
+    def tried(self, parameters: Mapping[str, Value]) -> bool:
+        """Whether a trial with these parameters exists that has not failed."""
+        self._look_again()
+        return self._tried[tuple(sorted(parameters.items()))] > 0
+
+    def __iter__(self) -> Iterator[FrozenTrial]:
+        """By number."""
+        self._look_again()
+        return iter(self._trials.values())
+
+    def __getitem__(self, number: int) -> FrozenTrial:
+        self._look_again()
+        return self._trials[number]
+
+    def _look_again(self) -> None:
+        if self._stale:
+            self.read()
+
+
+def new_front(study: Study) -> GrowingFront[FrozenTrial]:
+    """An empty front with a study's directions."""
+    directions: list[Direction] = [
+        "maximize" if direction == StudyDirection.MAXIMIZE else "minimize" for direction in study.directions
+    ]
+    return GrowingFront(directions)
+
+
+def add_to_front(front: GrowingFront[FrozenTrial], trial: FrozenTrial) -> None:
+    """Adds a trial to a front if it is complete and meets every constraint."""
+    if trial.state == TrialState.COMPLETE and all(excess <= 0 for excess in trial.constraints.values()):
+        front.add(trial.values, trial)
+
+
+def _point(trial: FrozenTrial) -> tuple[tuple[str, Value], ...]:
+    """A trial's parameters as a key."""
+    return tuple(sorted(trial.params.items()))
+
+
+def candidate_of(trial: FrozenTrial) -> Candidate:
+    """What a row trains."""
+    return Candidate(**trial.user_attrs[CANDIDATE])
+
+
+def extension_of(trial: FrozenTrial) -> Extension | None:
+    """Which seed of which setting a row is; None for a setting's first unit."""
+    return Extension(**trial.user_attrs[EXTENDS]) if EXTENDS in trial.user_attrs else None
+
+
+def origin_of(trial: FrozenTrial) -> Origin:
+    """Where a row that was taken over comes from."""
+    return Origin(**trial.user_attrs[ORIGIN])
+
+
+def unit_of(number: str, trial: FrozenTrial, *, orphan: bool = False) -> Unit:
+    """A row as the unit to be trained."""
+    extension = extension_of(trial)
+    if extension is None:
+        return Unit(number, candidate_of(trial), orphan=orphan)
+    return Unit(number, candidate_of(trial), extension.seed, extension.role, orphan)
+
+
+def epochs_of(trial: FrozenTrial) -> list[dict[str, float]]:
+    """The metrics of each finished epoch of a trial, in order."""
+    return [value for key, value in sorted(trial.user_attrs.items()) if key.startswith(EPOCH)]
+
+
+def own_audit(trial: FrozenTrial) -> Mapping[str, Any] | None:
+    """What an audit said of a trial, as its row holds it: one by an earlier run, or one that came with the result."""
+    audit: Mapping[str, Any] | None = trial.user_attrs.get(EARLIER_AUDIT)
+    return trial.user_attrs.get(RESULT, {}).get(AUDIT) if audit is None else audit
+
+
+def excesses(bounds: Sequence[Constraint], values: Mapping[str, float]) -> dict[str, float]:
+    """By how much measured values miss each constraint."""
+    return {str(bound): bound.excess(values[bound.name]) for bound in bounds}
+
+
+def record_of(number: str, trial: FrozenTrial, audit: Mapping[str, Any] | None, config: SweepConfig) -> TrialRecord:
+    """A row as a record.
+
+    Args:
+        number: The unit's number.
+        trial: The row.
+        audit: What an audit says of it, if there was one.
+        config: The sweep.
+    """
+    unit, extension, epochs = unit_of(number, trial), extension_of(trial), epochs_of(trial)
+    result: Mapping[str, Any] = trial.user_attrs.get(RESULT, {})
+    origin = origin_of(trial) if ORIGIN in trial.user_attrs else None
+    complete = trial.state == TrialState.COMPLETE
+    values = measured(result) if result else {}
+    record = TrialRecord(
+        number=number,
+        loss=unit.candidate.loss,
+        parameters=dict(unit.candidate.parameters),
+        state=_STATES[trial.state],
+        objectives={name: float(values[name]) for name in config.objectives} if complete else {},
+        constraints=excesses(config.bounds, values) if complete else {},
+        accuracies={
+            name: value for name, value in values.items() if is_accuracy(name) and name not in config.objectives
+        },
+        replicates=tuple(result.get("replicates", ())),
+        seeds=tuple(result.get("seeds", ())),
+        seed_index=unit.seed,
+        role=unit.role,
+        images=result.get("images", {}),
+        epochs=len(epochs),
+        train_seconds=result.get("train_seconds", sum(epoch["seconds"] for epoch in epochs)),
+        attack_seconds=result.get("attack_seconds", 0.0),
+        started=trial.datetime_start.timestamp() if trial.datetime_start else None,
+        finished=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
+        failure=trial.user_attrs.get(FAILURE),
+        checkpoint=origin.checkpoint if origin else f"checkpoints/{number}" if epochs else None,
+        outcomes=origin.outcomes if origin else f"outcomes/{number}.npz" if complete else None,
+        origin=f"{origin.run}/{origin.number}" if origin else None,
+        extends=extension.number if extension else None,
+    )
+    return record if audit is None or not complete else _with_audit(record, audit)
+
+
+def _with_audit(record: TrialRecord, audit: Mapping[str, Any]) -> TrialRecord:
+    verified: list[float] = audit["verified"]
+    return replace(
+        record,
+        accuracies={**record.accuracies, VERIFIED: sum(verified) / len(verified)},
+        replicates=tuple(
+            {**replicate, VERIFIED: value} for replicate, value in zip(record.replicates, verified, strict=True)
+        ),
+        images={**record.images, VERIFIED: audit["images"]},
+        verdict=audit["verdict"],
+    )
+
+
+def attributes_of(candidate: Candidate) -> dict[str, Any]:
+    """A candidate as its row holds it; ``candidate_of`` reads it back."""
+    return asdict(candidate)
