@@ -1,4 +1,4 @@
-"""Sweeps as jobs of a Ray cluster: the driver runs there, so that whoever sent it can go away."""
+"""Sweeps as jobs of a Ray cluster: the driver runs there, so the machine that submitted it may be switched off."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Job:
     """A sweep's driver on a cluster.
 
     Args:
-        identity: The job's.
-        name: The run's.
+        identity: The job's ID.
+        name: The run's name.
         runs_dir: Folder of the runs, on the cluster.
-        state: As Ray has it: PENDING, RUNNING, SUCCEEDED, STOPPED or FAILED.
+        state: Ray's state: PENDING, RUNNING, SUCCEEDED, STOPPED or FAILED.
         started: Unix time.
     """
 
@@ -58,7 +58,7 @@ class Job:
 
 @dataclass(frozen=True)
 class NodeState:
-    """A node as the cluster reports it; ``memory`` in bytes."""
+    """A node as the cluster reports it. ``memory`` is in bytes."""
 
     address: str
     state: str
@@ -69,23 +69,23 @@ class NodeState:
 
 @contextmanager
 def client(cluster: str) -> Iterator[JobSubmissionClient]:
-    """A cluster's Jobs API, shown the token.
+    """A client of a cluster's Jobs API that sends the token.
 
     Args:
         cluster: As for ``launcher.jobs_url``.
 
     Raises:
-        UserError: It does not answer, or wants another token.
+        UserError: It does not answer, or refuses the token.
     """
     with jobs_url(cluster) as url:
-        os.environ |= auth_environment()  # Ray reads them when it is imported
+        os.environ |= auth_environment()  # Ray reads these when it is imported
         from ray.job_submission import JobSubmissionClient
 
         for name in TALKATIVE_LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)
         try:
             made = JobSubmissionClient(url)
-        except Exception as error:  # Ray's own are of many kinds, some of them RuntimeErrors of a page's text
+        except Exception as error:  # Ray raises many kinds, among them RuntimeError with the text of a page
             text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
             if "401" in text or "403" in text or "uth" in text:
                 raise UserError(
@@ -100,12 +100,15 @@ def client(cluster: str) -> Iterator[JobSubmissionClient]:
 
 
 def submit(client: JobSubmissionClient, work: SweepConfig | str, runs_dir: str) -> Job:
-    """Sends a sweep, with the source of this installation.
+    """Submits a sweep together with the source of this installation.
+
+    The modules of a user's own components go with a new sweep. With a run to be resumed they do not, since only the
+    cluster has its configuration: the cluster must be able to import them.
 
     Args:
-        client: The cluster's.
-        work: A new sweep, or the name of a run there to go on with.
-        runs_dir: Folder of the runs on the cluster: one that all nodes share, or the head's own where it is alone.
+        client: The cluster's client.
+        work: A new sweep, or the name of a run on the cluster to resume.
+        runs_dir: Folder of the runs on the cluster: one that all nodes share, or a local one if the head is alone.
 
     Raises:
         UserError: A driver of that run is at work there.
@@ -136,7 +139,7 @@ def submit(client: JobSubmissionClient, work: SweepConfig | str, runs_dir: str) 
 
 
 def jobs(client: JobSubmissionClient) -> list[Job]:
-    """The sweeps that were sent to a cluster, the last one first."""
+    """The sweeps that were submitted to a cluster, latest first."""
     found = [
         Job(
             details.submission_id or "",
@@ -152,7 +155,7 @@ def jobs(client: JobSubmissionClient) -> list[Job]:
 
 
 def nodes(client: JobSubmissionClient) -> list[NodeState]:
-    """The cluster's nodes, those that are gone too."""
+    """The cluster's nodes, including dead ones."""
     from ray.util.state import list_nodes
 
     found = [
@@ -169,7 +172,7 @@ def nodes(client: JobSubmissionClient) -> list[NodeState]:
 
 
 def find(client: JobSubmissionClient, name: str | None) -> Job:
-    """The last sweep of a name, or of all.
+    """The latest sweep of a name, or of any name.
 
     Raises:
         UserError: There is none.
@@ -183,13 +186,13 @@ def find(client: JobSubmissionClient, name: str | None) -> Job:
 
 
 def last_line(client: JobSubmissionClient, job: Job) -> str:
-    """What a driver said last."""
+    """A driver's last line of output."""
     lines = [line for line in client.get_job_logs(job.identity).splitlines() if line.strip()]
     return lines[-1].strip() if lines else ""
 
 
 def logs(client: JobSubmissionClient, job: Job, *, follow: bool) -> Iterator[str]:
-    """What a driver says: all so far, and, where it is followed, on to its end."""
+    """A driver's output so far and, with ``follow``, until it ends."""
     if not follow:
         yield client.get_job_logs(job.identity)
         return
@@ -204,7 +207,7 @@ async def _next(stream: AsyncIterator[str]) -> str | None:
 
 
 def stop(client: JobSubmissionClient, found: Sequence[Job]) -> None:
-    """Stops sweeps as Ctrl-C does, and waits until their drivers have written all down.
+    """Stops sweeps as Ctrl-C does, and waits until their drivers have saved everything.
 
     Raises:
         SweepFailed: One of them does not end.

@@ -1,4 +1,4 @@
-"""Clusters of machines by Ray's own launcher: one YAML file a cluster, templates in ``configs/cluster``."""
+"""Clusters started by Ray's own launcher: one YAML file per cluster, with templates in ``configs/cluster``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from search.errors import SweepFailed, UserError, first_line
 JOBS_PORT: Final = 8265
 _FILL_IN: Final = re.compile(r"FILL_IN\w*")
 _TUNNEL_SECONDS: Final = 60.0
-# Filesystems that outlive the machine which mounts them, by what `stat -f` calls them.
+# Filesystems that outlive the machine that mounts them, by their names in `stat -f`.
 _LASTING: Final = ("nfs", "nfs4", "smb2", "cifs", "lustre", "ceph", "gpfs", "fuseblk", "fuse", "afs", "beegfs", "v9fs")
 
 
@@ -34,7 +34,7 @@ def read_launcher_file(path: Path) -> dict[str, Any]:
     """A launcher file, checked against the schema that Ray ships.
 
     Raises:
-        UserError: It is not there, no YAML, not filled in, or has what Ray does not know.
+        UserError: It is missing, is not YAML, is not filled in, or has settings unknown to Ray.
     """
     import jsonschema
 
@@ -52,16 +52,18 @@ def read_launcher_file(path: Path) -> dict[str, Any]:
         jsonschema.validate(values, schema)
     except jsonschema.ValidationError as error:
         where = ".".join(map(str, error.absolute_path)) or "the file"
-        raise UserError(f"{where} must be as Ray's launcher wants it, got {path} ({error.message}); mend it") from None
+        raise UserError(f"{where} must be valid for Ray's launcher, got {path} ({error.message}); correct it") from None
     body = "\n".join(line.partition("#")[0] for line in text.splitlines())
     open_fields = sorted(set(_FILL_IN.findall(body)))
     if open_fields:
-        raise UserError(f"{path} must be filled in, got {', '.join(open_fields)} in it; replace them by your own")
+        raise UserError(
+            f"{path} must be filled in, got {', '.join(open_fields)} in it; replace them with your own values"
+        )
     return dict(values)
 
 
 def _schema() -> Path:
-    """Found without importing Ray, which would read whether it is to show a token before that is said."""
+    """Found without importing Ray, which reads its settings for authentication when it is imported."""
     spec = find_spec("ray")
     assert spec is not None
     assert spec.submodule_search_locations is not None
@@ -69,16 +71,16 @@ def _schema() -> Path:
 
 
 def up(path: Path) -> None:
-    """Makes the token if there is none, and starts the cluster or brings it up to date.
+    """Makes the token if there is none, and starts or updates the cluster.
 
     Raises:
-        UserError: The file is wrong, or does not bring the token to the nodes.
-        SweepFailed: Ray's launcher failed; what it said has been shown.
+        UserError: The file is wrong, or does not copy the token to the nodes.
+        SweepFailed: Ray's launcher failed; its output has been shown.
     """
     values = read_launcher_file(path)
     _check_token(path, values)
     make_token()
-    # Ray 2.60's newer autoscaler asks for the machines of a list again and again, and never sets one up.
+    # Ray 2.60's newer autoscaler keeps requesting the listed machines and never sets one up.
     on_premise = {"RAY_UP_enable_autoscaler_v2": "0"} if values["provider"]["type"] == "local" else {}
     _ray("up", "--yes", str(path), environment=on_premise)
 
@@ -96,9 +98,9 @@ def down(path: Path) -> None:
 
 
 def _stop_ray(path: Path, values: Mapping[str, Any]) -> None:
-    """Ends Ray on machines that stay: the launcher itself only forgets them.
+    """Stops Ray on machines that stay; the launcher itself only forgets them.
 
-    The head first, whose autoscaler would start the others again; these through it, as it started them.
+    The head comes first, or its autoscaler would start the others again. These are reached through it.
     """
     halt = {
         kind: next((line for line in values[f"{kind}_start_ray_commands"] if "ray stop" in line), "ray stop")
@@ -112,18 +114,18 @@ def _stop_ray(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def fetch(path: Path, folder: str, target: Path) -> bool:
-    """Brings a folder from the head to this machine, unless it lies on a disk that outlives the head.
+    """Copies a folder from the head to this machine, unless it is on a disk that outlives the head.
 
     Args:
         path: The launcher file.
         folder: On the head.
-        target: Here; made if it is not there.
+        target: Folder on this machine; made if it does not exist.
 
     Returns:
-        Whether it had to be brought.
+        Whether it was copied.
 
     Raises:
-        SweepFailed: It could not be brought.
+        SweepFailed: Copying failed.
     """
     kind = _ray("exec", str(path), f"stat -f -c kind=%T {_quoted(folder)} || echo kind=none", quiet=True)
     found = re.findall(r"kind=([\w/-]+)", kind)
@@ -136,13 +138,13 @@ def fetch(path: Path, folder: str, target: Path) -> bool:
 
 @contextmanager
 def jobs_url(cluster: str) -> Iterator[str]:
-    """Where the Jobs API of a cluster answers.
+    """The address of a cluster's Jobs API.
 
     Args:
         cluster: A launcher file, whose head is reached through ssh; or the API's own address.
 
     Raises:
-        UserError: Neither.
+        UserError: It is neither.
         SweepFailed: The head cannot be reached.
     """
     path = Path(cluster)
@@ -164,7 +166,7 @@ def jobs_url(cluster: str) -> Iterator[str]:
     tunnel = subprocess.Popen(
         command,
         env=_environment(),
-        stdin=subprocess.DEVNULL,  # ssh would take what the user answers us
+        stdin=subprocess.DEVNULL,  # ssh would read what the user types for us
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -193,7 +195,7 @@ def _wait_for(port: int, tunnel: subprocess.Popen[bytes], path: Path) -> None:
 
 
 def _check_token(path: Path, values: Mapping[str, Any]) -> None:
-    """A cluster without the token would let anyone who reaches it run anything."""
+    """Checks that the cluster uses the token: without it, anyone who reaches the cluster could run anything."""
     for key in ("head_start_ray_commands", "worker_start_ray_commands"):
         if not any("RAY_AUTH_MODE=token" in command for command in values.get(key) or []):
             raise UserError(
@@ -202,7 +204,7 @@ def _check_token(path: Path, values: Mapping[str, Any]) -> None:
     sources = [Path(source).expanduser() for source in (values.get("file_mounts") or {}).values()]
     if token_file() not in sources:
         raise UserError(
-            f"file_mounts must bring the token to the nodes, got {path} without it; "
+            f"file_mounts must copy the token to the nodes, got {path} without it; "
             f'add "~/.ray/auth_token": "{token_file()}"'
         )
 
@@ -218,7 +220,7 @@ def _ray(*arguments: str, quiet: bool = False, environment: Mapping[str, str] | 
     if done.returncode != 0:
         said = (done.stdout or "").strip().splitlines()
         reason = f" ({said[-1]})" if said else ""
-        raise SweepFailed(f"`ray {arguments[0]}` failed{reason}; mend that and run the same command again")
+        raise SweepFailed(f"`ray {arguments[0]}` failed{reason}; fix that and run the same command again")
     return done.stdout or ""
 
 
@@ -232,5 +234,5 @@ def _program() -> str:
 
 
 def _quoted(folder: str) -> str:
-    """For the head's shell, whose ``~`` is not ours."""
+    """Quotes a path for the head's shell, but leaves ``~`` to it."""
     return re.sub(r"([^A-Za-z0-9_./~-])", r"\\\1", folder)

@@ -1,6 +1,6 @@
-"""The token that the nodes of a cluster and those who use it show each other, in the place where Ray looks for it.
+"""The token by which a cluster's nodes and clients authenticate, in the file where Ray looks for it.
 
-Whoever has it can run anything on the cluster. It is never printed, and never an argument of a command.
+Anyone who has it can run anything on the cluster. It is never printed, and never an argument of a command.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def token_file() -> Path:
 
 
 def make_token() -> Path:
-    """Makes the token unless there is one, readable for its owner alone.
+    """Makes the token unless there is one. Only its owner can read it.
 
     Returns:
         Its file.
@@ -37,7 +37,7 @@ def make_token() -> Path:
 
 
 def auth_environment() -> dict[str, str]:
-    """What makes this process show the token: nothing where the user's environment says so already, or has none."""
+    """Variables that make this process send the token; empty if the user has set them, or there is no token."""
     if "RAY_AUTH_MODE" in os.environ or not ("RAY_AUTH_TOKEN" in os.environ or token_file().is_file()):
         return {}
     return {"RAY_AUTH_MODE": "token"}

@@ -23,9 +23,9 @@ class Checkpoint:
 
     Args:
         path: A folder of checkpoints, or one of them.
-        config: Of the run, or of ``robustfront train``.
+        config: The configuration of the run, or of ``robustfront train``.
         home: The folder of the run, or of the training.
-        number: The trial's; None for a training of its own.
+        number: The trial's number; None for a model from ``robustfront train``.
     """
 
     path: Path
@@ -35,10 +35,12 @@ class Checkpoint:
 
     @classmethod
     def find(cls, checkpoint: str, runs_dir: Path) -> Checkpoint:
-        """A path, or ``RUN/NUMBER`` for a trial of a run. From a store its checkpoints are fetched, and the baseline's.
+        """Finds a model by its path, or a run's trial by ``RUN/NUMBER``.
+
+        From an object store its checkpoints are copied, and those of the first baseline.
 
         Raises:
-            UserError: There is none, or no ``sweep.yaml`` beside it or above.
+            UserError: There is none, or its configuration is neither beside it nor above.
             Halted: The store does not answer.
         """
         run, _, number = checkpoint.rpartition("/")
@@ -89,13 +91,13 @@ class Checkpoint:
 
     @property
     def outcomes(self) -> Path:
-        """Where the training's per-image outcomes are, if it came to its end."""
+        """The file of the training's per-image outcomes, which exists once it has finished."""
         return self.home / "outcomes.npz" if self.number is None else self.home / "outcomes" / f"{self.number}.npz"
 
     def share(self, *paths: Path) -> None:
-        """As a run's."""
+        """As ``Run.share``."""
         Run(self.home, self.config).share(*paths)
 
     def place(self, kind: str) -> Path:
-        """Where its ``evaluations`` or ``audits`` go."""
+        """The folder for its ``evaluations`` or ``audits``."""
         return self.home / kind.removesuffix("s") if self.number is None else self.home / kind / self.number

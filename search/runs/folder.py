@@ -1,4 +1,4 @@
-"""A run's folder: where its files are, and how a run is made and found again."""
+"""A run's folder: its files, and how a run is created and found."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Run:
 
     @classmethod
     def plan(cls, config: SweepConfig, runs_dir: Path) -> Run:
-        """A run that is not there yet. Writes nothing.
+        """A run that does not exist yet. Writes nothing.
 
         Raises:
-            UserError: A run of this name exists, or its folder could not be written, or, where that is in an object
-                store, the ledger would not be.
+            UserError: A run of this name exists, its folder cannot be written, or the folder is in an object store but
+                the ledger would not outlive this machine.
         """
         folder, store = runs_dir.absolute() / config.name, store_of(runs_dir)
         if store is not None:
@@ -45,7 +45,7 @@ class Run:
             store.pull(f"{config.name}/{SWEEP_FILE}")
         if folder.exists():
             raise UserError(
-                f"name must be new in {runs_dir}, got {config.name}; go on with `{command('resume', config.name)}` "
+                f"name must be new in {runs_dir}, got {config.name}; resume it with `{command('resume', config.name)}` "
                 "or choose another with --name"
             )
         ancestor = next(parent for parent in folder.parents if parent.exists())
@@ -55,7 +55,7 @@ class Run:
 
     @classmethod
     def open(cls, run: str, runs_dir: Path) -> Run:
-        """A run that exists: a name under ``runs_dir``, a path, or a URL. From a store all but checkpoints are fetched.
+        """An existing run, by its name under ``runs_dir``, its path or its URL. Checkpoints stay in an object store.
 
         Raises:
             UserError: There is none.
@@ -69,17 +69,17 @@ class Run:
 
     @staticmethod
     def find(run: str, runs_dir: Path) -> Path | None:
-        """The folder that ``open`` opens; None where there is none."""
+        """The folder that ``open`` opens; None if there is none."""
         store, runs_dir, run = located(run, runs_dir)
         if store is not None and "/" not in run:
             store.pull(run, without=[CHECKPOINTS])
         return next((folder for folder in (runs_dir / run, Path(run)) if (folder / SWEEP_FILE).is_file()), None)
 
     def create(self, data: Mapping[str, Any]) -> None:
-        """Makes the folder with ``sweep.yaml`` and ``manifest.json``, whole or not at all.
+        """Makes the folder with ``sweep.yaml`` and ``manifest.json``, atomically.
 
         Args:
-            data: What the manifest says of the data set.
+            data: As from ``prepare_dataset``.
 
         Raises:
             UserError: The folder cannot be written.
@@ -101,13 +101,13 @@ class Run:
 
     @property
     def store(self) -> Store | None:
-        """Where the runs really are, if the folder is in a working copy of theirs."""
+        """The object store of the runs, if the folder is in a working copy of one."""
         return store_of(self.folder.parent)
 
     def share(self, *paths: Path) -> None:
-        """Brings files and folders that this process has written below the run's to the store, if there is one.
+        """Copies files and folders of the run to the store, if there is one.
 
-        Nothing else: what other machines have written since may be older here.
+        Give only what this process has written: the copies of other machines' files here may be outdated.
 
         Raises:
             Halted: The store does not answer.
@@ -120,10 +120,10 @@ class Run:
                 store.push(f"{self.name}/{path.relative_to(self.folder).as_posix()}")
 
     def fetched(self, path: str) -> Path:
-        """A file or folder of a trial as a path on this machine, brought from the store if there is one.
+        """A file or folder of a trial as a path on this machine, copied from the store if there is one.
 
         Args:
-            path: As a record has it, relative to the run's folder: perhaps another run's.
+            path: Relative to the run's folder, as in a record. It may lead to another run.
         """
         within = os.path.normpath(f"{self.name}/{path}")
         if self.store is not None and not within.startswith(os.pardir):
@@ -131,7 +131,7 @@ class Run:
         return (self.folder / path).resolve()
 
     def trial_files(self, path: str) -> str:
-        """What ``Checkpoint.find`` finds a trial's checkpoints by on any node: a path, or a URL.
+        """A path or URL by which ``Checkpoint.find`` finds a trial's checkpoints on any node.
 
         Args:
             path: As for ``fetched``.
@@ -147,14 +147,14 @@ class Run:
 
     @property
     def argument(self) -> str:
-        """What names this run on the command line: its name under ``runs``, its path, or its URL."""
+        """The run as an argument on the command line: its name if it is under ``runs``, else its path or URL."""
         if self.store is not None:
             return self.store.path_url(self.name)
         return self.name if self.folder.parent == RUNS_DIR.absolute() else str(relative(self.folder))
 
     @property
     def storage_url(self) -> str:
-        """Where the ledger is: the configured database, or ``study.db`` in the folder."""
+        """The ledger's URL: the configured database, or ``study.db`` in the folder."""
         return self.config.storage.url or f"sqlite:///{self.folder / 'study.db'}"
 
     @property
@@ -169,11 +169,11 @@ class Run:
 
     @property
     def has_manifest(self) -> bool:
-        """Whether ``create`` made this folder: a copy of ``sweep.yaml`` alone is no run."""
+        """Whether ``create`` made this folder; a copy of ``sweep.yaml`` alone is not a run."""
         return (self.folder / MANIFEST_FILE).is_file()
 
     def manifest(self) -> dict[str, Any]:
-        """What ``create`` recorded of code, versions, data, seeds and hardware."""
+        """The contents of ``manifest.json``: code, versions, data, seeds and hardware."""
         manifest: dict[str, Any] = json.loads((self.folder / MANIFEST_FILE).read_text(encoding="utf-8"))
         return manifest
 
@@ -183,7 +183,7 @@ class Run:
 
 
 def runs_folder(text: str | Path) -> Path:
-    """A runs folder as it is given on the command line: a path, or a URL, of which there is a working copy here."""
+    """A runs folder by its path, or the working copy of one that is given by a URL."""
     return Store(str(text)).copy if is_url(str(text)) else Path(text)
 
 
@@ -193,11 +193,11 @@ def default_tracking_uri(runs_dir: Path) -> str:
 
 
 def relative(path: Path) -> Path:
-    """A path as short as it can be typed here."""
+    """A path relative to the working folder if it is below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def command(*arguments: str) -> str:
-    """How the user types a robustfront command here: with ``uv run`` before it where this one was started so."""
+    """A robustfront command as the user types it, with ``uv run`` before it if this process was started that way."""
     prefix = ["uv", "run"] if "UV_RUN_RECURSION_DEPTH" in os.environ else []
     return " ".join([*prefix, "robustfront", *arguments])
