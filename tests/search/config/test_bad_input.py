@@ -60,8 +60,8 @@ SETTINGS = [
     ("audit.cpus=0", "audit.cpus must be at least 1, got 0"),
     ("audit.gpus=-1", "audit.gpus must be at least 0, got -1"),
     ("audit.gpus=1.5", "audit.gpus must be a whole number or at most 1, got 1.5; choose 1"),
-    ("model=resnet18", "model must be one of lenet5, cnn8, resnet32, got resnet18; did you mean resnet32?"),
-    ("loss.name=isce", "loss.name must be one of i-sce, cross-entropy, got isce; did you mean i-sce?"),
+    ("model=resnet18", "model must be one of cnn8, lenet5, resnet32, got resnet18; did you mean resnet32?"),
+    ("loss.name=isce", "loss.name must be one of cross-entropy, i-sce, got isce; did you mean i-sce?"),
     ("loss.name=cross-entropy", "loss.name must be a loss with parameters to search, got cross-entropy"),
     ("robustness.attacks=[{name: pdg}]", "got pdg; did you mean pgd?"),
     ("robustness.attacks=[{name: torchattacks.APDG}]", "did you mean torchattacks.APGD?"),
@@ -295,7 +295,7 @@ COMMANDS = [
     (["train", str(QUICKSTART), "--param", "s"], "--param must be NAME=NUMBER, got s"),
     (["train", str(QUICKSTART), "--param", "s=one"], "--param must be NAME=NUMBER, got s=one"),
     (["train", str(QUICKSTART), "--param", "s=9", "--param", "m=0.1"], "--param s must be in [1, 2], got 9"),
-    (["train", str(QUICKSTART), "--param", "s=nan", "--param", "m=0.1"], "--param s must be in [1, 2], got nan"),
+    (["train", str(QUICKSTART), "--param", "s=nan", "--param", "m=0.1"], "--param s must be finite, got nan"),
     (["train", str(QUICKSTART), "--param", "q=1"], "--param q must be a parameter of the loss i-sce (s, m)"),
 ]
 
