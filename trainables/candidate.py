@@ -54,11 +54,11 @@ def parameters_of(problem: Problem) -> dict[str, Domain | None]:
         By path, the loss's own parameters first: the declared domain, or None if every value of the right type is legal
         that the component itself accepts.
     """
-    found: dict[str, Domain | None] = {}
+    parameters: dict[str, Domain | None] = {}
     for prefix, component in _components(problem).items():
-        found |= {_path(prefix, name): component.domains.get(name) for name in component.parameters}
+        parameters |= {_path(prefix, name): component.domains.get(name) for name in component.parameters}
     train = [item.name for item in dataclasses.fields(problem.train) if item.name not in _FIXED]
-    return found | dict.fromkeys(_path("train", name) for name in train)
+    return parameters | dict.fromkeys(_path("train", name) for name in train)
 
 
 def values_of(problem: Problem) -> dict[str, Any]:

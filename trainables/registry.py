@@ -1,9 +1,9 @@
-"""Everything that a configuration can name: losses, defences, models, data sets, attacks and optimisers.
+"""Everything that a configuration can name: losses, defences, models, data sets, attacks and optimizers.
 
-A component is a frozen dataclass. Its fields are its settings, those declared with ``searched`` are what a search
-explores, and its methods do the work. A built-in lives in the file of its name (``i-sce`` in ``losses/i_sce.py``) and
-registers itself there; a folder's helpers live in subfolders, since every file beside the entries is an entry. Files of
-components import torch inside their functions, so that a configuration is checked without it.
+A component is a frozen dataclass. Its fields are its settings, and its methods do the work. A search can explore the
+fields declared with ``searched``. A built-in lives in the file of its name (``i-sce`` in ``losses/i_sce.py``) and
+registers itself there. Every file of such a folder is a built-in, apart from those with a leading underscore; helpers
+live in subfolders. Files of components import torch inside functions, so that a configuration is checked without it.
 
 A component can also be the user's own: ``package.module:factory``. A factory is a `Component` class, or any callable
 whose keyword arguments are the settings.
@@ -44,11 +44,11 @@ T = TypeVar("T", bound="type[Component]")
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
-    """What every component has. Subclasses add fields and what their kind asks for.
+    """The base of every component. Subclasses add fields, and the methods of their kind.
 
     Attributes:
         kind: Which of `PACKAGES` it belongs to.
-        name: What a configuration calls it: the built-in's name, or the import path.
+        name: Its name in a configuration: the built-in's name, or the import path.
         source: The paper or package that it follows.
     """
 
@@ -81,7 +81,7 @@ class Component:
 
     @property
     def title(self) -> str:
-        """The name in records, columns and pictures."""
+        """The name in records, columns and figures."""
         return self.name
 
     @property
@@ -96,12 +96,12 @@ class Component:
 
     @property
     def takes_anything(self) -> bool:
-        """Whether settings of other names may be legal too, which the component finds out itself."""
+        """Whether other settings may be legal too; the component itself checks their names."""
         return False
 
     @property
     def domains(self) -> dict[str, Domain]:
-        """What a search explores unless its space says otherwise: each parameter with its limits."""
+        """The parameters that a search can explore, each with its legal limits."""
         return domains(self)
 
     @property
@@ -131,7 +131,7 @@ class Component:
 
 @dataclass(frozen=True, kw_only=True)
 class External(Component):
-    """A component of the user's own whose factory is no `Component` class: its settings are keyword arguments.
+    """A user's own component whose factory is not a `Component` class. Its settings are keyword arguments.
 
     Args:
         path: ``package.module:factory``.
@@ -141,9 +141,9 @@ class External(Component):
     path: str
     arguments: Mapping[str, Value] = field(default_factory=dict)
 
-    # What the kind passes to ``call``. These arguments are no settings.
+    # Arguments that the kind passes to ``call``. They are not settings.
     offered: ClassVar[tuple[str, ...]] = ()
-    # Of these, what a factory with ``**keywords`` gets too, although it does not name it.
+    # Those of them that a factory with ``**keywords`` gets although it does not name them.
     essential: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
@@ -196,13 +196,13 @@ class External(Component):
         return known if known is None else [name for name in known if name not in self.offered]
 
 
-# What wraps a factory of the user's own, by kind: registered beside the kind's base class.
+# The class that wraps a user's factory, by kind. It is registered beside the kind's base class.
 _EXTERNALS: Final[dict[Kind, type[External]]] = {}
 _REGISTERED: Final[dict[tuple[Kind, str], type[Component]]] = {}
 
 
 def register(name: str) -> Callable[[T], T]:
-    """Makes a component known under ``name``; its class says of which kind it is."""
+    """Registers a component class under a name, for its kind."""
 
     def decorate(component: T) -> T:
         component.name = name
@@ -213,7 +213,7 @@ def register(name: str) -> Callable[[T], T]:
 
 
 def external(component: type[External]) -> type[External]:
-    """Makes a class the wrapper of the user's own factories of its kind."""
+    """Registers the class that wraps users' factories of its kind."""
     _EXTERNALS[component.kind] = component
     return component
 
@@ -232,7 +232,7 @@ def find(kind: Kind, name: str) -> type[Component]:
         name: A built-in's name, or ``package.module:factory``.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is no such component.
     """
     if _PATH in name:
         factory = load(name)
@@ -275,7 +275,7 @@ def make(kind: Kind, name: str, settings: Mapping[str, Any] | None = None) -> An
     Args:
         kind: Its kind.
         name: As for ``find``.
-        settings: Its fields by name; what is left out has its default.
+        settings: Its fields by name; fields left out have their defaults.
 
     Raises:
         ValueError: There is no such component or setting, or a value is not legal.
@@ -293,10 +293,10 @@ def make(kind: Kind, name: str, settings: Mapping[str, Any] | None = None) -> An
 
 
 def load(path: str) -> Any:
-    """What ``package.module:factory`` names. The working folder is looked into first.
+    """Imports what ``package.module:factory`` names. The working folder comes first in the search path.
 
     Raises:
-        ValueError: The path is malformed, or nothing is there.
+        ValueError: The path is malformed, or names nothing.
     """
     module, _, attribute = path.partition(_PATH)
     if not module or not attribute.isidentifier():
@@ -305,7 +305,7 @@ def load(path: str) -> Any:
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        factory = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
         raise ValueError(
             f"name must be a module that can be imported, got {path} (no module named {error.name}); "
@@ -313,9 +313,9 @@ def load(path: str) -> Any:
         ) from None
     except AttributeError:
         raise ValueError(f"name must be something in {module}, got {path}; correct the part after the colon") from None
-    if not callable(found):
-        raise ValueError(f"name must be a class or function, got {path}, a {type(found).__name__}; name a factory")
-    return found
+    if not callable(factory):
+        raise ValueError(f"name must be a class or function, got {path}, a {type(factory).__name__}; name a factory")
+    return factory
 
 
 def keywords(factory: Callable[..., Any]) -> list[str] | None:

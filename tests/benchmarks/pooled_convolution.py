@@ -17,9 +17,9 @@ from statistics import median
 import torch
 import torch.nn.functional as F
 from torch import nn
-from trainables.models.pooled_convolution import PooledConvolution
 
-from trainables.models.lenet5 import lenet5
+from trainables.models.layers.pooled_convolution import PooledConvolution
+from trainables.models.lenet5 import LeNet5
 
 REPETITIONS = 100
 
@@ -64,7 +64,7 @@ def main() -> int:
     """Runs both and prints."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    ours = lenet5(1, 10, 28)
+    ours = LeNet5().build((1, 28, 28), 10)
     models = {"ours": ours, "torch": plain(ours)}
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, n = {REPETITIONS}, one thread")
     for name, make in (("training step", training_step), ("attack step", attack_step)):

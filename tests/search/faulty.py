@@ -21,6 +21,7 @@ import search.sweep.driver
 from search.cli.main import run
 from search.worker.trial import SettingTrial
 from trainables.candidate import Candidate
+from trainables.models.cnn8 import CNN8
 
 OUT_OF_MEMORY, EXCEPTION, NAN, BROKEN_CHECKPOINT = "1", "2", "3", "4"
 SPARE_BYTES = 64_000_000
@@ -36,7 +37,7 @@ class FaultyTrial(SettingTrial):
         if number == OUT_OF_MEMORY:
             # Activations of hundreds of megabytes, and a process that may not have them.
             self._problem = replace(
-                self._sound, model="cnn8", train=replace(self._sound.train, batch_size=self._sound.data.train_size)
+                self._sound, model=CNN8(), train=replace(self._sound.train, batch_size=self._sound.data.train_size)
             )
         elif number == EXCEPTION:
             outcomes = Path(self._folder) / "outcomes" / f"{number}.npz"

@@ -79,6 +79,7 @@ PLUGINS = "tests.trainables.plugins"
 EVERYTHING = [
     {"loss": make("loss", f"{PLUGINS}:Prototypes")},
     {"model": make("model", f"{PLUGINS}:Branches"), "loss": make("loss", f"{PLUGINS}:Prototypes")},
+    {"precision": "bf16", "loss": make("loss", f"{PLUGINS}:Prototypes")},
     {"defence": AdversarialTraining(norm="l2", epsilon=0.5, steps=2)},
     {"model": make("model", f"{PLUGINS}:Branches"), "defence": make("defence", f"{PLUGINS}:noisy")},
     {"optimizer": SGD(momentum=0.9, nesterov=True, weight_decay=5e-4)},
