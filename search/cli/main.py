@@ -217,7 +217,7 @@ def pareto(
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Print or export the Pareto-optimal settings, ready to be used."""
-    from analysis.pareto import export, pareto_front
+    from analysis import export_front, pareto_front
     from search.cli.status import read_records
     from search.evaluation.test_split import read_verification, verify_front
     from search.results.tables import front_table, settings_of
@@ -233,7 +233,7 @@ def pareto(
             Console(file=file).print(front_table(opened, records, front, verification))
         return
     config = str(relative(opened.folder / SWEEP_FILE))
-    text = export(front, opened.config.objectives, format_, config, verification)
+    text = export_front(front, opened.config.objectives, format_, config, verification)
     if output is None:
         print(text, end="")
     else:
@@ -247,13 +247,14 @@ def surfaces(run: RunName, runs_dir: RunsDir = RUNS_DIR) -> None:
     from search.results.tables import draw_run_surfaces
 
     opened = Run.open(run, runs_dir)
-    try:
-        paths = draw_run_surfaces(opened, read_records(opened))
-    except ValueError as error:  # nothing to draw yet
-        raise UserError(str(error)) from None
-    opened.share(*paths)
-    for path in paths:
+    drawn = draw_run_surfaces(opened, read_records(opened))
+    if not drawn.files:
+        raise UserError(drawn.note)
+    opened.share(*drawn.files)
+    for path in drawn.files:
         print(relative(path))
+    if drawn.note:
+        print(drawn.note)
 
 
 @app.command()

@@ -84,7 +84,7 @@ def evaluate_checkpoint(
 
     import torch
 
-    from analysis.figures.epsilon import draw_epsilon_curves
+    from analysis.figures import draw_epsilon_curves
     from trainables.data.splits import load_splits
     from trainables.robustness.evaluate import evaluate
     from trainables.training.checkpoint import load_trained, newest
@@ -200,7 +200,7 @@ def _interval(right: npt.NDArray[np.bool_]) -> Interval:
 
 def accuracy_table(frame: pd.DataFrame, axis: str) -> Table:
     """Accuracies in percent, a row a measure and a column a radius, the worst case last and with its intervals."""
-    from analysis.figures.all import measure_label
+    from analysis.figures import measure_label
 
     table = Table(title=f"Accuracy in % by {axis}", box=SIMPLE_HEAD, min_width=48)
     table.title_justify = "left"

@@ -14,20 +14,25 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from analysis.export import Verification, export_front, flattered, train_command
+from analysis.frames import to_frame, write_frame
 from analysis.hypervolume import hypervolume_trace
-from analysis.pareto import Verification, export, flattered, pareto_front, train_command
-from analysis.records import CLAIMED, VERIFIED, WORST_CASE, TrialRecord, is_accuracy, to_frame, write
+from analysis.pareto import pareto_front
+from analysis.records import CLAIMED, VERIFIED, WORST_CASE, TrialRecord, is_accuracy
 from search.config.schema import SweepConfig
 from search.results.pooling import pooled, verified
 from search.results.standing import Standing, reference_of
 from search.runs.folder import SWEEP_FILE, Run, command, relative
 from search.study.ledger import Ledger
-from search.sweep.progress import clock, short, value_text
+from search.sweep.progress import clock, parameter_text, short, value_text
 from trainables import files as atomic
 from trainables.settings import RobustnessSettings
+from trainables.settings.space import Domain, Range
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from analysis.figures import Surfaces
 
 VERDICT_STYLES: Final = {"sound": "green", "suspicious": "yellow", "masked": "red"}
 _DRAWING: Final = (
@@ -57,9 +62,9 @@ class Results:
 
 def write_tables(run: Run, records: Sequence[TrialRecord]) -> list[Path]:
     """Writes ``trials.csv``, ``trials.parquet`` and ``pareto.yaml``; quick, so that an interrupted run has them."""
-    write(records, run.folder)
+    write_frame(records, run.folder)
     front = pareto_front(settings_of(run, records), run.config.objectives)
-    text = export(front, run.config.objectives, "yaml", str(run.folder / SWEEP_FILE))
+    text = export_front(front, run.config.objectives, "yaml", str(run.folder / SWEEP_FILE))
     atomic.write(run.folder / "pareto.yaml", text)
     files = [run.folder / name for name in (SWEEP_FILE, "trials.csv", "trials.parquet", "pareto.yaml")]
     run.share(*files)
@@ -113,28 +118,36 @@ def draw_figures(
     """
     import pandas as pd
 
-    from analysis.figures.all import draw_hypervolume, draw_learning_curves, draw_pareto
+    from analysis.figures import draw_hypervolume, draw_learning_curves, draw_pareto
 
     config, title = run.config, picture_title(run)
-    parameters, reference, frame = list(config.ranges), reference_of(records, config), to_frame(settings)
+    domains, reference, frame = domains_of(config), reference_of(records, config), to_frame(settings)
     epochs = pd.DataFrame(
         [{"number": record.number, **epoch} for record in settings for epoch in ledger.history(record.number)]
     )
     return [
-        *draw_pareto(frame, config.objectives, parameters, run.figures, title=title),
-        *draw_run_surfaces(run, records),
-        *draw_learning_curves(epochs.drop(columns=["time", "seconds"]), frame, parameters, run.figures, title=title),
-        *draw_hypervolume(trace, run.figures, title=title, reference=reference),
+        *draw_pareto(frame, config.objectives, domains, run.figures, title=title),
+        *draw_run_surfaces(run, records).files,
+        *draw_learning_curves(epochs.drop(columns=["time", "seconds"]), frame, domains, run.figures, title=title),
+        *(draw_hypervolume(trace, run.figures, title=title, reference=reference) if reference else []),
     ]
 
 
-def draw_run_surfaces(run: Run, records: Sequence[TrialRecord]) -> list[Path]:
-    """Draws clean accuracy, robust accuracy and each attack's over the first two parameters: the paper's Figure 4."""
-    from analysis.figures.surfaces import draw_surfaces
+def draw_run_surfaces(run: Run, records: Sequence[TrialRecord]) -> Surfaces:
+    """Draws clean accuracy, robust accuracy and each attack's over two parameters: the paper's Figure 4."""
+    from analysis.figures import draw_surfaces
 
     claimed = [replace(record, accuracies=_without_audit(record)) for record in pooled(records, run.config.bounds)]
-    frame = to_frame(claimed)
-    return draw_surfaces(frame, list(run.config.ranges), run.figures, title=picture_title(run))
+    config, frame = run.config, to_frame(claimed)
+    return draw_surfaces(frame, config.objectives, domains_of(config), run.figures, title=picture_title(run))
+
+
+def domains_of(config: SweepConfig) -> dict[str, Domain]:
+    """The searched parameters, as pictures take them."""
+    return {
+        name: Range(low=range_.low, high=range_.high, low_exclusive=range_.low_exclusive)
+        for name, range_ in config.ranges.items()
+    }
 
 
 def _without_audit(record: TrialRecord) -> dict[str, float]:
@@ -290,7 +303,7 @@ def _audit_cell(record: TrialRecord) -> str:
 
 def _row(record: TrialRecord, config: SweepConfig, gap: str, mark: str = "") -> list[str]:
     cells = [f"{mark}{record.number}"]
-    cells += [f"{record.parameters[name]:.4f}" if name in record.parameters else "" for name in config.ranges]
+    cells += [parameter_text(record.parameters[name]) if name in record.parameters else "" for name in config.ranges]
     if _shows_seeds(config):
         cells.append(str(len(record.replicates)))
     for name in config.objectives:

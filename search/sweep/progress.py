@@ -14,8 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from analysis.pareto import constraints_text
-from analysis.records import TrialRecord, is_accuracy
+from analysis.export import constraints_text
+from analysis.records import TrialRecord, Value, is_accuracy
+from analysis.records import value_text as plain_text
 from search.config.schema import SweepConfig
 from search.results.standing import Standing
 from search.runs.folder import Run, command
@@ -241,9 +242,14 @@ def describe(record: TrialRecord) -> str:
     return f"{_title(record):<11} {what:<24}"
 
 
-def parameters_text(parameters: Mapping[str, float]) -> str:
+def parameter_text(value: Value) -> str:
+    """A parameter's value in a column of others: ``1.2341``, ``0.0456``, ``3``, ``none``."""
+    return f"{value:.4f}" if isinstance(value, float) and abs(value) >= 1e-3 else plain_text(value)
+
+
+def parameters_text(parameters: Mapping[str, Value]) -> str:
     """``s=1.2341 m=0.0456``."""
-    return " ".join(f"{name}={value:.4f}" for name, value in parameters.items())
+    return " ".join(f"{name}={parameter_text(value)}" for name, value in parameters.items())
 
 
 def short(objective: str) -> str:

@@ -16,8 +16,9 @@ import optuna
 import pytest
 from ruamel.yaml import YAML
 
+from analysis.frames import read_frame
 from analysis.pareto import Direction, pareto_front
-from analysis.records import TrialRecord, read
+from analysis.records import TrialRecord
 from search.cli.status import open_ledger, read_status
 from search.config.objectives import Constraint
 from search.config.schema import SweepConfig
@@ -447,7 +448,7 @@ def test_a_sweep_killed_among_its_extensions_goes_on_to_the_numbers_of_one_that_
     assert again.returncode == 0, again.stdout + again.stderr
 
     columns = ["number", "kind", "extends", "state", "epochs", "replicates", "seeds", *BOTH]
-    tables = [read(tmp_path / name / "runs" / "quickstart")[columns] for name in ("whole", "killed")]
+    tables = [read_frame(tmp_path / name / "runs" / "quickstart")[columns] for name in ("whole", "killed")]
     assert tables[0].equals(tables[1])
     trials = tables[0].set_index("number")
     assert orphan["number"] in trials.index

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from analysis.frames import to_frame
 from analysis.pareto import pareto_front
-from analysis.records import TrialRecord, to_frame
+from analysis.records import TrialRecord
 from search.config.fingerprint import fingerprint, first_difference, problem_settings
 from search.config.schema import SweepConfig, load, parse
 from search.errors import UserError
