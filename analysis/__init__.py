@@ -17,9 +17,12 @@ from analysis.export import (
 from analysis.frames import measures, read_frame, to_frame, write_frame
 from analysis.hypervolume import (
     GrowingFront,
+    Reference,
     SearchFront,
+    default_margin,
     hypervolume_trace,
-    reference_point,
+    reference_from,
+    reference_rule,
 )
 from analysis.pareto import Direction, complete_search_trials, is_nondominated, objective_matrix, pareto_front
 from analysis.records import (
@@ -62,6 +65,7 @@ __all__ = [
     "Kind",
     "McNemar",
     "RankCorrelation",
+    "Reference",
     "SearchFront",
     "State",
     "TrialRecord",
@@ -69,6 +73,7 @@ __all__ = [
     "Verification",
     "complete_search_trials",
     "constraints_text",
+    "default_margin",
     "difference_interval",
     "export_front",
     "flattered",
@@ -86,7 +91,8 @@ __all__ = [
     "pareto_table",
     "rank_correlation",
     "read_frame",
-    "reference_point",
+    "reference_from",
+    "reference_rule",
     "split_number",
     "student_interval",
     "to_frame",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures.style import BLUE, Array, headline, new_figure, save_html, save_png, style_axes, title_page
+from analysis.hypervolume import Reference
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,14 +18,14 @@ _HEADING: Final = "Hypervolume of the front"
 _ORDER: Final = "Complete trials, in the order of finishing"
 
 
-def draw_hypervolume(trace: pd.DataFrame, folder: Path, *, title: str, reference: Mapping[str, float]) -> list[Path]:
+def draw_hypervolume(trace: pd.DataFrame, folder: Path, *, title: str, reference: Reference) -> list[Path]:
     """Draws how the front's hypervolume grew.
 
     Args:
         trace: The result of ``hypervolume.hypervolume_trace``, with at least one row.
         folder: Where ``hypervolume.png`` and ``hypervolume.html`` go.
         title: What was measured.
-        reference: The reference point, which the picture names.
+        reference: The run's reference, which the picture names.
 
     Returns:
         The two files.
@@ -35,8 +35,11 @@ def draw_hypervolume(trace: pd.DataFrame, folder: Path, *, title: str, reference
     """
     if trace.empty:
         raise ValueError("trace must hold a complete trial, got none; let one finish first")
-    point = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in reference.items())
-    note = f"Reference point: {point}."
+    axes = [
+        f"{name.replace('_', ' ')} from {reference.point[name]:.4g} in units of {reference.scale[name]:.4g}"
+        for name in reference.point
+    ]
+    note = f"Measured: {', '.join(axes)}."
     volume = trace["hypervolume"].to_numpy(dtype=np.float64)
     return [
         save_png(_static(volume, title, note), folder / "hypervolume.png"),

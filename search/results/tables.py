@@ -183,8 +183,7 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
     console.print(f"\n[bold]{run.name}[/bold]: {counts}{pruned}{further}{missed}{failed}", highlight=False)
     console.print(front_table(run, results.records, results.front))
     console.print(
-        f"Hypervolume {results.hypervolume:.4f} over the reference point "
-        f"({', '.join(f'{value:g}' for value in standing.reference.values())}). "
+        f"Hypervolume {results.hypervolume:.4f}{_reference_note(standing)}. "
         f"Intervals are 95 %: {_interval_kind(results)}.",
         highlight=False,
     )
@@ -199,6 +198,15 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
         ("Train the first", _train_first(run, results.front)),
     ):
         console.print(f"{what:<16}{text}", highlight=False, soft_wrap=True)
+
+
+def _reference_note(standing: Standing) -> str:
+    reference = standing.reference
+    if reference is None:
+        return ", for want of a baseline"
+    point = ", ".join(f"{value:.4g}" for value in reference.point.values())
+    scale = ", ".join(f"{value:.4g}" for value in reference.scale.values())
+    return f" over the reference point ({point}), in units of ({scale})"
 
 
 def stop_note(run: Run, reason: str) -> str:

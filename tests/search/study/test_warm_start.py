@@ -120,7 +120,7 @@ def test_effort_does_not_count_what_another_run_has_paid_for(tmp_path: Path) -> 
     for record in records:
         effort.add(record)
     assert effort.seconds == 5 * 3.0
-    imported = Standing.of([record for record in records if record.origin], small_config())
+    imported = Standing.of([record for record in records if record.origin or record.is_baseline], small_config())
     assert effort.volumes[0] == imported.hypervolume > 0
     assert len(effort.volumes) == 1 + 3
 

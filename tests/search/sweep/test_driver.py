@@ -269,7 +269,7 @@ def test_three_objectives_and_a_constraint_from_configuration_to_pictures(tmp_pa
             assert entry[name] == row[name]
     status = json.loads(robustfront(tmp_path, "status", "quickstart", "--json").stdout)
     assert status["infeasible"] == (~search["feasible"]).sum()
-    assert status["reference_point"]["validation_loss"] == 2 * trials.loc[["B0", "B1"], "validation_loss"].max()
+    assert status["reference"]["validation_loss"]["point"] == 2 * trials.loc[["B0", "B1"], "validation_loss"].max()
     names = {path.name for path in (tmp_path / "runs" / "quickstart" / "figures").iterdir()}
     assert {
         "pareto.png",
