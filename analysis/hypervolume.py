@@ -1,62 +1,149 @@
-"""The volume that a front dominates: one number for the quality of a front, fair only against a fixed reference point.
+"""The hypervolume of a front: the volume that it dominates, in units that make every objective count.
 
 Zitzler, Thiele 1998: Multiobjective optimization using evolutionary algorithms. PPSN V.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from analysis.pareto import Direction, complete_search_trials, objective_matrix
-from analysis.records import TrialRecord
+from analysis.records import TrialRecord, is_accuracy
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# The worst value of an accuracy: it depends on no front, so that volumes of different runs can be compared.
-REFERENCE: Final = 0.0
+CLEAN_MARGIN: Final = 0.02
+ACCURACY_MARGIN: Final = 0.1  # of every accuracy but the clean one
 
 T = TypeVar("T")
 
 
-def reference_point(objectives: Mapping[str, Direction], given: Mapping[str, float] | None = None) -> dict[str, float]:
-    """The reference point of a run, to be recorded with every volume measured from it.
+@dataclass(frozen=True)
+class Reference:
+    """The origin and the units in which a run's hypervolume is measured. Once fixed, nothing moves it.
+
+    With (0, 0) as the origin, all fronts near 97 % clean accuracy differ in their robust accuracy alone. Measured from
+    just below the baselines, in units of that margin, a gain counts in either objective.
 
     Args:
-        objectives: Each objective's direction.
-        given: Coordinates that differ from ``REFERENCE``. A minimised objective has no natural worst value: it needs
-            one.
-
-    Returns:
-        A coordinate for each objective, in its own unit.
+        point: For each objective, the value at which a point begins to count, in the objective's unit.
+        scale: For each objective, the length that counts as 1, in the objective's unit; above 0.
 
     Raises:
-        ValueError: A minimised objective has no given coordinate, or an unknown objective has one.
+        ValueError: The two name different objectives, a value is not finite, or a scale is not above 0.
     """
-    given = given or {}
-    for name in given:
-        if name not in objectives:
-            raise ValueError(f"reference must name objectives ({', '.join(objectives)}), got {name}; remove it")
+
+    point: Mapping[str, float]
+    scale: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        if set(self.point) != set(self.scale):
+            raise ValueError(f"scale must name {', '.join(self.point)}, got {', '.join(self.scale)}; give one for each")
+        for name, scale in self.scale.items():
+            if not (math.isfinite(self.point[name]) and math.isfinite(scale) and scale > 0):
+                raise ValueError(
+                    f"{name} must have a finite point and a scale above 0, got {self.point[name]} and {scale}; "
+                    "check the baselines"
+                )
+
+    def volume(self, points: npt.ArrayLike, objectives: Mapping[str, Direction]) -> float:
+        """The hypervolume of ``(value - point) / scale``.
+
+        Args:
+            points: Objective values. Shape (n, k); n may be 0.
+            objectives: The direction of each objective, in the order of the columns. Length k.
+
+        Returns:
+            The volume, without a unit. A point that is not better than the reference in every objective adds nothing.
+        """
+        point, scale = ([axis[name] for name in objectives] for axis in (self.point, self.scale))
+        shifted = np.asarray(points, dtype=np.float64).reshape(-1, len(objectives)) - point
+        return hypervolume(shifted / scale, list(objectives.values()), [0.0] * len(objectives))
+
+    def to_json(self) -> dict[str, dict[str, float]]:
+        """Plain JSON: ``{"clean_accuracy": {"point": 0.95, "scale": 0.02}, ...}``."""
+        return {name: {"point": self.point[name], "scale": self.scale[name]} for name in self.point}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Mapping[str, Any]]) -> Self:
+        """Reads what ``to_json`` wrote."""
+        point, scale = ({name: float(axis[key]) for name, axis in document.items()} for key in ("point", "scale"))
+        return cls(point, scale)
+
+
+def default_margin(objective: str) -> float:
+    """How far below the lowest baseline the reference point of an accuracy lies, as a fraction of images."""
+    return CLEAN_MARGIN if objective == "clean_accuracy" else ACCURACY_MARGIN
+
+
+def reference_from(
+    baselines: Sequence[Mapping[str, float]],
+    objectives: Mapping[str, Direction],
+    margins: Mapping[str, float] | None = None,
+) -> Reference:
+    """The reference of a run, from the baselines that are trained beside every search.
+
+    A maximised objective is measured from ``margin`` below its lowest baseline, in units of ``margin``. A minimised one
+    has no natural margin: it is measured from twice its dearest baseline, in units of that baseline.
+
+    Args:
+        baselines: The objectives of each baseline's first seed; at least one baseline.
+        objectives: The direction of each objective.
+        margins: Margins of maximised objectives that differ from ``default_margin``, in their unit; above 0.
+
+    Returns:
+        The reference.
+
+    Raises:
+        ValueError: There is no baseline, a margin names no maximised objective, or a maximised objective that is not
+            an accuracy has no margin.
+    """
+    margins = margins or {}
+    if not baselines:
+        raise ValueError("baselines must hold at least one, got none; wait for one to finish")
+    for name in margins:
+        if objectives.get(name) != "maximize":
+            raise ValueError(f"margins must name maximised objectives, got {name}; remove it")
+    point, scale = {}, {}
     for name, direction in objectives.items():
-        if direction == "minimize" and name not in given:
-            raise ValueError(f"reference must give {name}, which is minimised, got nothing; give its worst value")
-    return {name: given.get(name, REFERENCE) for name in objectives}
+        values = [baseline[name] for baseline in baselines]
+        if direction == "minimize":
+            scale[name] = abs(max(values)) or 1.0
+            point[name] = max(values) + scale[name]
+        elif name in margins or is_accuracy(name):
+            scale[name] = margins.get(name, default_margin(name))
+            point[name] = min(values) - scale[name]
+        else:
+            raise ValueError(f"margins must give {name}, which is maximised and no accuracy, got nothing; add it")
+    return Reference(point, scale)
+
+
+def reference_rule(objectives: Mapping[str, Direction]) -> str:
+    """What ``reference_from`` does without given margins, for people, before any baseline has finished."""
+    rules = {
+        name: "twice the dearest" if direction == "minimize" else f"{default_margin(name):g} below the lowest"
+        for name, direction in objectives.items()
+    }
+    return ", ".join(f"{name} {rule} baseline" for name, rule in rules.items())
 
 
 def hypervolume(points: npt.ArrayLike, directions: Sequence[Direction], reference: Sequence[float]) -> float:
-    """The exact volume between the reference point and the points.
+    """The exact volume between a reference point and the points.
 
     Args:
         points: Objective values. Shape (n, k); n may be 0.
-        directions: The direction of each objective, k of them.
-        reference: The reference point, k coordinates. A point that is not better in every objective adds nothing.
+        directions: The direction of each objective. Length k.
+        reference: The reference point. Length k. A point that is not better in every objective adds nothing.
 
     Returns:
-        The volume, in the product of the objectives' units; of accuracies and ``REFERENCE``, in [0, 1].
+        The volume, in the product of the objectives' units.
 
     Source:
         Zitzler and Thiele 1998, section 3.2 ("size of the space covered"); computed by moocore.
@@ -70,10 +157,10 @@ def hypervolume(points: npt.ArrayLike, directions: Sequence[Direction], referenc
 
 
 class GrowingFront(Generic[T]):
-    """The front of points that come one by one: a point costs what the front is long, not what came before.
+    """The front of points that arrive one by one. Adding a point costs as much as the front is long.
 
     Args:
-        directions: The direction of each objective, k of them.
+        directions: The direction of each objective. Length k.
     """
 
     def __init__(self, directions: Sequence[Direction]) -> None:
@@ -87,11 +174,11 @@ class GrowingFront(Generic[T]):
         return self._signs * self._losses
 
     def add(self, point: npt.ArrayLike, member: T) -> bool:
-        """Takes a point, unless another is as good.
+        """Adds a point unless another is at least as good in every objective.
 
         Args:
             point: Its objective values. Shape (k,).
-            member: Whose they are.
+            member: What the point belongs to.
 
         Returns:
             Whether the front has changed.
@@ -106,53 +193,55 @@ class GrowingFront(Generic[T]):
 
 
 class SearchFront(GrowingFront[TrialRecord]):
-    """A search's front, trial by trial, with its hypervolume: 0 as long as there is no reference point.
+    """A search's front, trial by trial, with its hypervolume, which is 0 until there is a reference.
 
     Args:
-        objectives: Each objective's direction.
+        objectives: The direction of each objective.
     """
 
     def __init__(self, objectives: Mapping[str, Direction]) -> None:
         super().__init__(list(objectives.values()))
         self._objectives = objectives
-        self._reference: list[float] | None = None
+        self._reference: Reference | None = None
         self.hypervolume = 0.0
 
-    def refer_to(self, reference: Mapping[str, float]) -> None:
-        """Measures from now on from this reference point, a coordinate for each objective."""
-        self._reference = [reference[name] for name in self._objectives]
+    def refer_to(self, reference: Reference) -> None:
+        """Measures the hypervolume from this reference from now on."""
+        self._reference, self.hypervolume = reference, 0.0
         self._measure()
 
     def take(self, record: TrialRecord) -> None:
-        """Takes a trial; those that may not stand on a front, or miss a constraint, change nothing."""
+        """Takes a trial. One that may not be on a front, or misses a constraint, changes nothing."""
         for candidate in complete_search_trials([record]):
             if candidate.feasible and self.add(objective_matrix([candidate], self._objectives)[0], candidate):
                 self._measure()
 
     def _measure(self) -> None:
         if self._reference is not None:
-            self.hypervolume = hypervolume(self.points, list(self._objectives.values()), self._reference)
+            # A larger front has a larger volume; rounding must not say otherwise.
+            self.hypervolume = max(self.hypervolume, self._reference.volume(self.points, self._objectives))
 
 
 def hypervolume_trace(
-    records: Iterable[TrialRecord], objectives: Mapping[str, Direction], reference: Mapping[str, float]
+    records: Iterable[TrialRecord], objectives: Mapping[str, Direction], reference: Reference | None
 ) -> pd.DataFrame:
     """How the front's hypervolume grew over a search.
 
     Args:
         records: The trials. Only the search's complete ones count; one that misses a constraint adds nothing.
-        objectives: Each objective's direction.
-        reference: The coordinates of ``reference_point``.
+        objectives: The direction of each objective.
+        reference: The run's reference; None while it has none, which makes every volume 0.
 
     Returns:
-        One row a complete trial, in the order in which they finished: number, finished (Unix time), hypervolume.
-        The column hypervolume never falls.
+        One row per complete trial, in the order of finishing: number, finished (Unix time), hypervolume. The column
+        hypervolume never falls.
     """
     import pandas as pd
 
     finished = sorted(complete_search_trials(records), key=lambda record: (record.finished or 0.0, int(record.number)))
     front, volumes = SearchFront(objectives), []
-    front.refer_to(reference)
+    if reference is not None:
+        front.refer_to(reference)
     for record in finished:
         front.take(record)
         volumes.append(front.hypervolume)

@@ -1,4 +1,4 @@
-"""Intervals and paired tests: how sure a reported accuracy, or the difference of two, can be.
+"""Confidence intervals and paired tests for accuracies and their differences.
 
 Wilson 1927: Probable inference, the law of succession, and statistical inference. JASA 22.
 Brown, Cai, DasGupta 2001: Interval estimation for a binomial proportion. Statistical Science 16.
@@ -29,11 +29,11 @@ class Interval(NamedTuple):
 
 
 class McNemar(NamedTuple):
-    """The discordant pairs of two classifiers on the same images, and what they say.
+    """The discordant pairs of two classifiers on the same images, and their test.
 
     Args:
-        only_first: Images that the first alone gets right.
-        only_second: Images that the second alone gets right.
+        only_first: Images that only the first classifier gets right.
+        only_second: Images that only the second classifier gets right.
         p_value: Two-sided, exact.
     """
 
@@ -43,12 +43,12 @@ class McNemar(NamedTuple):
 
 
 class RankCorrelation(NamedTuple):
-    """How far two measurements put the same things into the same order.
+    """How well two measurements agree on the order of things.
 
     Args:
-        rho: Spearman's, in [-1, 1]; NaN where one of the two is constant.
-        interval: Of rho, within [-1, 1]; the whole of it where rho is NaN.
-        n: How many things.
+        rho: Spearman's rho, in [-1, 1]; NaN if either measurement is constant.
+        interval: The interval of rho, within [-1, 1]; all of it if rho is NaN.
+        n: The number of things.
     """
 
     rho: float
@@ -60,12 +60,12 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interva
     """The score interval of a proportion, e.g. an accuracy over ``n`` images.
 
     Args:
-        successes: How many of the ``n`` succeeded, in [0, n].
+        successes: The number of successes, in [0, n].
         n: Independent trials, at least 1.
         confidence: Coverage, in (0, 1).
 
     Returns:
-        The interval, within [0, 1]; it holds ``successes / n`` and never has zero width.
+        The interval, within [0, 1]. It contains ``successes / n`` and never has zero width.
 
     Raises:
         ValueError: An argument is outside its range.
@@ -73,80 +73,76 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interva
     Source:
         Wilson 1927; Brown, Cai and DasGupta 2001, Eq. 4.
     """
+    from statsmodels.stats.proportion import proportion_confint
+
     _check_confidence(confidence)
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}; an interval needs a trial")
-    if not 0 <= successes <= n:
-        raise ValueError(f"successes must be in [0, {n}], got {successes}; count the successes of the n trials")
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    p = successes / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    _check_counts(successes, n)
+    low, high = proportion_confint(successes, n, alpha=1 - confidence, method="wilson")
     # In exact arithmetic the bounds reach 0 and 1 at p = 0 and p = 1; rounding must not carry them past p.
-    return Interval(max(0.0, min(centre - half, p)), min(1.0, max(centre + half, p)))
+    return Interval(min(float(low), successes / n), max(float(high), successes / n))
 
 
 def difference_interval(first: tuple[int, int], second: tuple[int, int], confidence: float = 0.95) -> Interval:
-    """The interval of the difference of two independent proportions, e.g. one accuracy on two sets of images.
+    """The interval of the difference of two independent proportions, e.g. an accuracy on two sets of images.
 
     Args:
         first: Successes and trials, as for ``wilson_interval``.
-        second: The same of the other proportion.
+        second: Successes and trials of the other proportion.
         confidence: Coverage, in (0, 1).
 
     Returns:
-        The interval of first minus second, within [-1, 1]. Where it lies above 0, the first is larger by more than
-        chance, with an error of (1 - confidence) / 2.
+        The interval of first minus second, within [-1, 1]. If it lies above 0, the first is larger by more than
+        chance, with an error rate of (1 - confidence) / 2.
 
     Raises:
         ValueError: An argument is outside its range.
 
     Source:
-        Newcombe 1998, method 10: the two Wilson intervals, put together.
+        Newcombe 1998, method 10, which combines the two Wilson intervals.
     """
-    (one, n), (other, m) = first, second
-    interval, other_interval = wilson_interval(one, n, confidence), wilson_interval(other, m, confidence)
-    p, q = one / n, other / m
-    return Interval(
-        p - q - math.hypot(p - interval.low, other_interval.high - q),
-        p - q + math.hypot(interval.high - p, q - other_interval.low),
-    )
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
+    _check_confidence(confidence)
+    for successes, n in (first, second):
+        _check_counts(successes, n)
+    low, high = confint_proportions_2indep(*first, *second, method="newcomb", compare="diff", alpha=1 - confidence)
+    return Interval(float(low), float(high))
 
 
 def student_interval(values: Sequence[float] | npt.NDArray[np.float64], confidence: float = 0.95) -> Interval:
     """The t interval of a mean, e.g. of an accuracy over training seeds.
 
-    A bootstrap is too narrow for the 3 to 5 seeds that one can afford.
+    A bootstrap is too narrow for the 3 to 5 seeds that are affordable.
 
     Args:
-        values: At least two independent measurements, any unit.
+        values: At least two independent measurements, in any unit.
         confidence: Coverage, in (0, 1).
 
     Returns:
         The interval, centred on the mean, in the unit of ``values``.
 
     Raises:
-        ValueError: Fewer than two values, or ``confidence`` outside its range.
+        ValueError: There are fewer than two values, or ``confidence`` is outside its range.
 
     Source:
         Student 1908.
     """
-    from scipy.special import stdtrit
+    from scipy.stats import sem, t
 
     _check_confidence(confidence)
     sample = np.asarray(values, dtype=np.float64)
     if len(sample) < 2:
         raise ValueError(f"values must hold at least two, got {len(sample)}; train with two or more replicates")
     mean = float(sample.mean())
-    half = float(stdtrit(len(sample) - 1, (1 + confidence) / 2)) * float(sample.std(ddof=1)) / math.sqrt(len(sample))
+    half = float(t.ppf((1 + confidence) / 2, len(sample) - 1)) * float(sem(sample))
     return Interval(mean - half, mean + half)
 
 
 def rank_correlation(first: npt.ArrayLike, second: npt.ArrayLike, confidence: float = 0.95) -> RankCorrelation:
-    """Spearman's rank correlation, e.g. of a cheap and of a full robust accuracy over the same settings.
+    """Spearman's rank correlation, e.g. of a cheap and a full robust accuracy over the same settings.
 
     Args:
-        first: One measurement of each thing, shape (n,), any unit; equal values share their mean rank.
+        first: One measurement of each thing, shape (n,), in any unit; equal values share their mean rank.
         second: The other measurement, shape (n,).
         confidence: Coverage of the interval, in (0, 1).
 
@@ -157,24 +153,22 @@ def rank_correlation(first: npt.ArrayLike, second: npt.ArrayLike, confidence: fl
         ValueError: The shapes differ, there are fewer than five things, or ``confidence`` is outside its range.
 
     Source:
-        Spearman 1904; the interval by Fisher's transformation with the variance (1 + rho^2 / 2) / (n - 3) of Bonett and
-        Wright 2000, which keeps its coverage up to about 0.95.
+        Spearman 1904. The interval is Fisher's transformation with the variance (1 + rho^2 / 2) / (n - 3) of Bonett
+        and Wright 2000, which keeps its coverage up to about 0.95.
     """
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
     _check_confidence(confidence)
-    one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if one.shape != other.shape or one.ndim != 1:
-        raise ValueError(
-            f"second must have one value for each of the first's {one.shape}, got {other.shape}; pair them"
-        )
-    n = len(one)
+    x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if x.shape != y.shape or x.ndim != 1:
+        raise ValueError(f"second must have one value for each of the first's {x.shape}, got {y.shape}; pair them")
+    n = len(x)
     if n < 5:
         raise ValueError(f"first must hold at least five values, got {n}; measure more settings")
-    if len(np.unique(one)) == 1 or len(np.unique(other)) == 1:
+    if len(np.unique(x)) == 1 or len(np.unique(y)) == 1:
         return RankCorrelation(math.nan, Interval(-1.0, 1.0), n)
-    rho = max(-1.0, min(1.0, float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])))
-    # Fisher's transformation is infinite at 1: there, as for the next smaller value, that of one exchanged pair.
+    rho = float(np.clip(spearmanr(x, y).statistic, -1.0, 1.0))
+    # Fisher's transformation is infinite at 1. Use the next smaller value there, which is one exchanged pair.
     limit = 1 - 6 / (n * (n * n - 1))
     finite = max(-limit, min(limit, rho))
     half = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt((1 + finite**2 / 2) / (n - 3))
@@ -183,14 +177,14 @@ def rank_correlation(first: npt.ArrayLike, second: npt.ArrayLike, confidence: fl
 
 
 def mcnemar(first: npt.ArrayLike, second: npt.ArrayLike) -> McNemar:
-    """Whether two classifiers differ on the same images: the exact binomial test of the discordant pairs.
+    """Tests whether two classifiers differ on the same images: the exact binomial test of the discordant pairs.
 
     Args:
         first: Whether the first classifier is right, image by image. Shape (n,), boolean.
-        second: The same of the second classifier. Shape (n,), boolean.
+        second: Whether the second classifier is right. Shape (n,), boolean.
 
     Returns:
-        The counts of discordant pairs and the two-sided exact p-value; 1 where no pair is discordant.
+        The counts of discordant pairs and the two-sided exact p-value; 1 if there are none.
 
     Raises:
         ValueError: The shapes differ.
@@ -198,7 +192,7 @@ def mcnemar(first: npt.ArrayLike, second: npt.ArrayLike) -> McNemar:
     Source:
         McNemar 1947, with the binomial distribution in place of its chi-squared approximation.
     """
-    from scipy.special import bdtr
+    from statsmodels.stats.contingency_tables import mcnemar as exact_test
 
     right_first, right_second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     if right_first.ndim != 1 or right_first.shape != right_second.shape:
@@ -208,11 +202,17 @@ def mcnemar(first: npt.ArrayLike, second: npt.ArrayLike) -> McNemar:
         )
     only_first = int(np.sum(right_first & ~right_second))
     only_second = int(np.sum(right_second & ~right_first))
-    discordant = only_first + only_second
-    tail = float(bdtr(min(only_first, only_second), discordant, 0.5)) if discordant else 1.0
-    return McNemar(only_first, only_second, min(1.0, 2 * tail))
+    p_value = float(exact_test([[0, only_first], [only_second, 0]], exact=True).pvalue)
+    return McNemar(only_first, only_second, min(1.0, p_value))
 
 
 def _check_confidence(confidence: float) -> None:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be in (0, 1), got {confidence:g}; 0.95 is usual")
+
+
+def _check_counts(successes: int, n: int) -> None:
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}; an interval needs a trial")
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes must be in [0, {n}], got {successes}; count the successes of the n trials")

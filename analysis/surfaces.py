@@ -1,33 +1,27 @@
-"""A measured quantity over two parameters: the exact grid where there is one, else a fit that knows its uncertainty.
-
-Rasmussen, Williams 2006: Gaussian Processes for Machine Learning. MIT Press.
-"""
+"""A measured quantity over two parameters: the exact grid if there is one, else a fit that knows its uncertainty."""
 
 from __future__ import annotations
 
-import itertools
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 
-from analysis.records import images_of
+from analysis.frames import images_of
+from analysis.gaussian_process import Array, Encoder, GaussianProcess, coordinate
+from analysis.records import Value, value_text
+from trainables.settings.space import Domain, Range
 
-Array = npt.NDArray[np.float64]
+if TYPE_CHECKING:
+    import pandas as pd
 
 FEWEST_FOR_A_FIT: Final = 6
 RESOLUTION: Final = 31
 _GRID_SHARE: Final = 0.75
-
-# The hyperparameters that a fit averages over, all equally likely at first: length scales in ranges of the parameter
-# (from a quarter to "a straight line"), standard deviations and variances in those of the measured values.
-_LENGTHS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
-_AMPLITUDES: Final = (0.5, 1.5, 4.0)
-_WHITE_VARIANCES: Final = (0.001, 0.05, 0.2, 0.8)
-_LEVEL_VARIANCE: Final = 4.0
-_NEGLIGIBLE: Final = 1e-3
+_EFFECT_LEVELS: Final = 7  # values of a parameter at which its effect is measured
+_EFFECT_ROWS: Final = 100  # settings that an effect is averaged over, at most
 
 
 @dataclass(frozen=True)
@@ -54,21 +48,108 @@ class Surface:
 
     def at(self, points: Array) -> Array:
         """The surface's bilinear height at points, NaN outside its grid. Shapes (n, 2) and (n,)."""
-        column, row = (
-            np.clip(np.searchsorted(axis, coordinate, side="right") - 1, 0, len(axis) - 2)
-            for axis, coordinate in zip((self.x, self.y), points.T, strict=True)
-        )
-        across = (points[:, 0] - self.x[column]) / (self.x[column + 1] - self.x[column])
-        along = (points[:, 1] - self.y[row]) / (self.y[row + 1] - self.y[row])
-        near = (1 - across) * self.mean[row, column] + across * self.mean[row, column + 1]
-        far = (1 - across) * self.mean[row + 1, column] + across * self.mean[row + 1, column + 1]
+        from scipy.interpolate import RegularGridInterpolator
+
+        ends = np.array([[self.x[0], self.y[0]], [self.x[-1], self.y[-1]]])
         # A point on the edge may lie outside by a rounding error.
-        inside = np.all(np.abs(np.stack([across, along]) - 0.5) <= 0.5 + 1e-9, axis=0)
-        return np.where(inside, (1 - along) * near + along * far, np.nan)
+        near = np.clip(points, *ends)
+        inside = np.all(np.abs(points - near) <= 1e-9 * np.ptp(ends, axis=0), axis=1)
+        heights = RegularGridInterpolator((self.x, self.y), self.mean.T)(near)
+        return np.where(inside, heights, np.nan)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Which two parameters are drawn, and where the others stand.
+
+    Args:
+        axes: The two numeric parameters.
+        fixed: The value of every other parameter.
+        chosen: Whether the two were chosen among several by their importance.
+    """
+
+    axes: tuple[str, str]
+    fixed: Mapping[str, Value]
+    chosen: bool = False
+
+    def note(self) -> str:
+        """A sentence on the choice and the fixed values; empty if there are only these two parameters."""
+        if not self.fixed:
+            return ""
+        why = f"{self.axes[0]} and {self.axes[1]} matter most. " if self.chosen else ""
+        values = ", ".join(f"{name}={value_text(value)}" for name, value in self.fixed.items())
+        return f"{why}Fixed at the front's median (most common category): {values}."
+
+
+def plan_slice(
+    rows: Sequence[Mapping[str, Any]],
+    front: Sequence[Mapping[str, Any]],
+    values: Sequence[Array],
+    domains: Mapping[str, Domain],
+) -> Slice | str:
+    """Chooses the two parameters to draw.
+
+    The importance of a parameter is the variance of its effect: the mean of a Gaussian process over all parameters is
+    averaged over the measured settings while this parameter takes several values across its range. Each objective
+    counts as much as the others. Interactions do not count.
+
+    Args:
+        rows: The measured settings, each with a value for every parameter of ``domains``.
+        front: Those that are on the front.
+        values: For each objective, what was measured. Shape (rows,) each.
+        domains: The domain of each parameter. Ranges are numeric, choices are categories.
+
+    Returns:
+        The slice, or one line that says why there is none.
+    """
+    numeric = [name for name, domain in domains.items() if isinstance(domain, Range)]
+    if len(numeric) < 2:
+        return f"No surfaces: they need two numeric parameters, the space has {len(numeric)}."
+    if not rows:
+        return "No surfaces: no trial that has every parameter is complete."
+    varied = [name for name in numeric if len({row[name] for row in rows}) > 1]
+    axes = varied if len(varied) >= 2 else numeric
+    if len(domains) > 2 and len(rows) < FEWEST_FOR_A_FIT:
+        return f"No surfaces: {len(domains)} parameters need at least {FEWEST_FOR_A_FIT} settings, got {len(rows)}."
+    if len(axes) > 2:
+        importance = sum(effects(rows, of_one, domains, axes) for of_one in values)
+        first, second = sorted(np.argsort(-importance, kind="stable")[:2])
+    else:
+        first, second = 0, 1
+    pair = axes[first], axes[second]
+    fixed = {name: _typical([row[name] for row in front], domains[name]) for name in domains if name not in pair}
+    return Slice(pair, fixed, chosen=len(axes) > 2)
+
+
+def effects(
+    rows: Sequence[Mapping[str, Any]], values: Array, domains: Mapping[str, Domain], names: Sequence[str]
+) -> Array:
+    """The importance of numeric parameters for one measure, as shares of their sum (0 if nothing has an effect).
+
+    Args:
+        rows: The measured settings, each with a value for every parameter of ``domains``.
+        values: What was measured. Shape (rows,).
+        domains: All parameters.
+        names: The parameters in question.
+
+    Returns:
+        The share of each name. Shape (names,).
+    """
+    encoder = Encoder.of(rows, domains)
+    points = encoder.encode(rows)
+    process = GaussianProcess(points, values, dimensions=encoder.dimensions)
+    others = points[:: -(-len(points) // _EFFECT_ROWS)]
+    variances = []
+    for name in names:
+        column = encoder.dimensions.index(list(domains).index(name))
+        nodes = np.tile(others, (_EFFECT_LEVELS, 1))
+        nodes[:, column] = np.repeat(np.linspace(0.0, 1.0, _EFFECT_LEVELS), len(others))
+        variances.append(float(process.predict(nodes)[0].reshape(_EFFECT_LEVELS, -1).mean(axis=1).var()))
+    return np.array(variances) / (sum(variances) or 1.0)
 
 
 def surface(points: Array, values: Array, noise: Array | None = None) -> Surface | None:
-    """The surface through or near measurements, whichever they allow.
+    """The surface through or near measurements over two parameters.
 
     Args:
         points: Where it was measured. Shape (n, 2).
@@ -76,7 +157,7 @@ def surface(points: Array, values: Array, noise: Array | None = None) -> Surface
         noise: Variance of each value. Shape (n,); None if unknown.
 
     Returns:
-        ``exact_grid`` if there is one, else ``fit``; None with fewer than ``FEWEST_FOR_A_FIT`` points or where all have
+        ``exact_grid`` if there is one, else ``fit``; None with fewer than ``FEWEST_FOR_A_FIT`` points, or if all have
         the same value of one parameter.
     """
     grid = exact_grid(points, values)
@@ -91,7 +172,7 @@ def exact_grid(points: Array, values: Array) -> Surface | None:
     """The product grid that the points form, if they form one.
 
     A few points beside the grid are allowed (a search tries the reference setting first, wherever its grid lies): a
-    level of the grid is a coordinate that occurs twice or more, and the grid must hold most of the points.
+    level of the grid is a coordinate that occurs at least twice, and the grid must hold most of the points.
 
     Args:
         points: Where it was measured. Shape (n, 2).
@@ -114,86 +195,73 @@ def exact_grid(points: Array, values: Array) -> Surface | None:
 
 
 def fit(points: Array, values: Array, noise: Array | None = None) -> Surface:
-    """A Gaussian process over the box that the points span; it never extrapolates.
-
-    Its covariance is a free level, an anisotropic Matern 5/2 over inputs scaled to [0, 1], and white noise for what
-    ``noise`` does not hold (the training seed, where each setting has one). The hyperparameters are averaged over a
-    lattice by their marginal likelihood, and not set to its maximum: with a couple of dozen settings the maximum often
-    makes a parameter irrelevant, and a band around that surface misses the truth where the average does not.
+    """A Gaussian process over the box that the points span. It never extrapolates.
 
     Args:
         points: Where it was measured, not all equal in either coordinate. Shape (n, 2).
         values: What was measured there. Shape (n,).
-        noise: Variance of each value. Shape (n,); None if unknown. Settings that were measured on the same images share
-            part of it: the fit, which takes it as independent, is then cautious about the shape, and its band leaves
-            out a shift of the whole surface that other images would bring.
+        noise: Variance of each value. Shape (n,); None if unknown. Settings measured on the same images share part of
+            it. The fit takes it as independent: it is then cautious about the shape, and its band leaves out a shift
+            of the whole surface that other images would bring.
 
     Returns:
         Mean and standard deviation of the noise-free surface on ``RESOLUTION`` x ``RESOLUTION`` points.
-
-    Source:
-        Rasmussen and Williams 2006, Eq. 2.25, 2.26 and 2.30, section 2.7 (the level) and Eq. 5.3 and 5.4 (the average).
     """
     low, span = points.min(axis=0), np.ptp(points, axis=0)
-    variance = np.zeros(len(values)) if noise is None else noise
-    centre = float(values.mean())
-    # Values that are all equal still need a unit: their noise's, or any.
-    scale = float(np.sqrt(values.var() + variance.mean())) or 1.0
     unit = np.linspace(0.0, 1.0, RESOLUTION)
     nodes = np.stack(np.meshgrid(unit, unit), axis=-1).reshape(-1, 2)
-    mean, sd = _average_process((points - low) / span, (values - centre) / scale, variance / scale**2, nodes)
+    mean, sd = GaussianProcess((points - low) / span, values, noise).predict(nodes)
     x, y = (low[axis] + span[axis] * unit for axis in (0, 1))
     grid = (RESOLUTION, RESOLUTION)
-    return Surface(x, y, (centre + scale * mean).reshape(grid), (scale * sd).reshape(grid))
+    return Surface(x, y, mean.reshape(grid), sd.reshape(grid))
 
 
-def _average_process(points: Array, values: Array, noise: Array, nodes: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation at the nodes, shape (nodes,) each; inputs in [0, 1]^2, values of unit scale."""
-    candidates: list[tuple[float, tuple[float, float], float, float]] = []
-    amplitudes, whites = (axis.ravel() for axis in np.meshgrid(_AMPLITUDES, _WHITE_VARIANCES))
-    for lengths in itertools.product(_LENGTHS, _LENGTHS):
-        shape = _matern(points, points, lengths)
-        covariance = _LEVEL_VARIANCE + amplitudes[:, None, None] ** 2 * shape
-        covariance += (noise + whites[:, None])[:, :, None] * np.eye(len(points))
-        weights = np.linalg.solve(covariance, np.broadcast_to(values[:, None], (len(whites), len(values), 1)))[..., 0]
-        log_likelihood = -0.5 * (weights @ values + np.linalg.slogdet(covariance).logabsdet)
-        candidates += zip(log_likelihood.tolist(), [lengths] * len(whites), amplitudes, whites, strict=True)
+def fit_slice(
+    rows: Sequence[Mapping[str, Any]],
+    values: Array,
+    noise: Array | None,
+    domains: Mapping[str, Domain],
+    drawn: Slice,
+) -> Surface | None:
+    """A Gaussian process over all parameters, along two of them.
 
-    best = max(log_likelihood for log_likelihood, *_ in candidates)
-    total, first, second = 0.0, np.zeros(len(nodes)), np.zeros(len(nodes))
-    for log_likelihood, lengths, amplitude, white in candidates:
-        weight = float(np.exp(log_likelihood - best))
-        if weight < _NEGLIGIBLE:
-            continue
-        covariance = _LEVEL_VARIANCE + amplitude**2 * _matern(points, points, lengths) + np.diag(noise + white)
-        cross = _LEVEL_VARIANCE + amplitude**2 * _matern(points, nodes, lengths)
-        mean = values @ np.linalg.solve(covariance, cross)
-        variance = _LEVEL_VARIANCE + amplitude**2 - np.sum(cross * np.linalg.solve(covariance, cross), axis=0)
-        total += weight
-        first += weight * mean
-        second += weight * (mean**2 + np.maximum(variance, 0.0))
-    mean = first / total
-    return mean, np.sqrt(np.maximum(second / total - mean**2, 0.0))
+    Args:
+        rows: The measured settings, each with a value for every parameter of ``domains``.
+        values: What was measured. Shape (rows,).
+        noise: Variance of each value, as for ``fit``.
+        domains: All parameters.
+        drawn: The two to draw and the values of the others.
 
-
-def _matern(first: Array, second: Array, lengths: tuple[float, float]) -> Array:
-    """The Matern 5/2 correlation (Rasmussen and Williams 2006, Eq. 4.17). Shape (first, second)."""
-    distance = np.sqrt(5 * np.sum(((first[:, None] - second[None]) / lengths) ** 2, axis=-1))
-    correlation: Array = (1 + distance + distance**2 / 3) * np.exp(-distance)
-    return correlation
+    Returns:
+        The surface over the ``coordinate`` of the two (logarithms where a domain is logarithmic), within the measured
+        range of each; None with fewer than ``FEWEST_FOR_A_FIT`` rows, or if one of the two does not vary.
+    """
+    if len(rows) < FEWEST_FOR_A_FIT or any(len({row[name] for row in rows}) < 2 for name in drawn.axes):
+        return None
+    encoder = Encoder.of(rows, domains)
+    process = GaussianProcess(encoder.encode(rows), values, noise, encoder.dimensions)
+    unit = np.linspace(0.0, 1.0, RESOLUTION)
+    # One encoded row, whose two coordinates then run over the grid.
+    nodes = np.repeat(encoder.encode([{**rows[0], **drawn.fixed}]), RESOLUTION**2, axis=0)
+    for name, coordinates in zip(drawn.axes, np.meshgrid(unit, unit), strict=True):
+        nodes[:, encoder.dimensions.index(list(domains).index(name))] = coordinates.ravel()
+    mean, sd = process.predict(nodes)
+    x, y = (encoder.low[name] + encoder.span[name] * unit for name in drawn.axes)
+    grid = (RESOLUTION, RESOLUTION)
+    return Surface(x, y, mean.reshape(grid), sd.reshape(grid))
 
 
 def observation_noise(frame: pd.DataFrame, measure: str) -> Array | None:
     """The variance of each row's value of a measure.
 
     Args:
-        frame: Complete trials of a table of ``records.to_frame``.
-        measure: One of its ``records.measures``.
+        frame: Complete trials from a table made by ``frames.to_frame``.
+        measure: One of its ``frames.measures``.
 
     Returns:
-        Shape (rows,). With replicates: their sample variance, pooled over the rows since each has few, over a row's own
-        number of them. Else, for a fraction of images: the binomial variance with Agresti and Coull's two added
-        successes and failures, so that no fraction is certain. Else None.
+        Shape (rows,). With replicates: their sample variance, pooled over the rows since each has few, divided by the
+        row's number of replicates. Else, for a fraction of images: the binomial variance with Agresti and Coull's two
+        added successes and failures, so that no fraction is certain. Else None.
     """
     replicates = frame[[name for name in frame.columns if name.startswith(f"{measure}[")]].to_numpy(dtype=np.float64)
     counts = np.isfinite(replicates).sum(axis=1)
@@ -207,6 +275,22 @@ def observation_noise(frame: pd.DataFrame, measure: str) -> Array | None:
     n = images.to_numpy()
     fraction = (frame[measure].to_numpy(dtype=np.float64) * n + 2) / (n + 4)
     return fraction * (1 - fraction) / (n + 4)
+
+
+def coordinates(rows: Sequence[Mapping[str, Any]], axes: Sequence[str], domains: Mapping[str, Domain]) -> Array:
+    """Two numeric parameters of settings on their axes: see ``coordinate``. Shape (rows, 2)."""
+    columns = []
+    for name in axes:
+        domain = domains[name]
+        assert isinstance(domain, Range), name
+        columns.append([coordinate(row[name], domain) for row in rows])
+    return np.array(columns, dtype=np.float64).T
+
+
+def _typical(values: Sequence[Any], domain: Domain) -> Value:
+    """The median of numbers, which is one of them, or the most common category."""
+    typical: Value = statistics.median_low(values) if isinstance(domain, Range) else statistics.mode(values)
+    return typical
 
 
 def _levels(coordinates: Array) -> Array:

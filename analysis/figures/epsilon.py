@@ -1,4 +1,4 @@
-"""Accuracy against the radius of the ball: what each attack leaves standing, and the worst case over all of them.
+"""Accuracy against the radius of the ball, for each attack and for the worst case over all of them.
 
 Carlini et al. 2019, "On evaluating adversarial robustness", section 4.3: it must fall to 0 as the radius grows, or the
 attack is to blame.
@@ -6,40 +6,50 @@ attack is to blame.
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 
-from analysis.figures.all import BLUE, INK, faded, headline, measure_label, new_figure, save_html, save_png, style_axes
+from analysis.figures.style import (
+    BLUE,
+    INK,
+    faded,
+    headline,
+    measure_label,
+    new_figure,
+    save_html,
+    save_png,
+    style_axes,
+    title_page,
+)
 from analysis.records import WORST_CASE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# One for each attack, beside the worst case in blue.
+# Of the attacks; the worst case is blue.
 _COLOURS: Final = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A9099", "#5B6470", "#222831")
 _HEADING: Final = "Accuracy against the radius"
 _NOTE: Final = "Worst case: the share of images that no attack on any view breaks; band: its 95 % interval."
 
 
 def draw_epsilon_curves(frame: pd.DataFrame, folder: Path, *, title: str, axis: str) -> list[Path]:
-    """Draws accuracy over epsilon, a curve for each measure.
+    """Draws accuracy over epsilon, one curve per measure.
 
     Args:
-        frame: One row a measure (``robust_accuracy``, ``ATTACK/VIEW``) and radius: ``measure``, ``epsilon`` (0 for the
-            clean images), ``accuracy``, ``low``, ``high``; fractions in [0, 1].
+        frame: One row per measure (``robust_accuracy``, ``ATTACK/VIEW``) and radius: ``measure``, ``epsilon`` (0 for
+            the clean images), ``accuracy``, ``low``, ``high``; fractions in [0, 1].
         folder: Where ``epsilon-curves.png`` and ``epsilon-curves.html`` go.
         title: What was measured.
-        axis: What an epsilon is, with its norm.
+        axis: The label of the x-axis: what an epsilon is, with its norm.
 
     Returns:
         The two files.
 
     Raises:
-        ValueError: The frame has no row of the worst case.
+        ValueError: The frame has no row for the worst case.
     """
     if WORST_CASE not in set(frame["measure"]):
         raise ValueError(f"frame must hold rows of {WORST_CASE}, got {sorted(set(frame['measure']))}; add them")
@@ -52,9 +62,9 @@ def draw_epsilon_curves(frame: pd.DataFrame, folder: Path, *, title: str, axis: 
 
 
 def _curves(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
-    """Label, colour and rows in percent of each measure, the worst case last and so on top.
+    """Label, colour and rows (in percent) of each measure; the worst case comes last, on top.
 
-    A curve that lies under another (an attack that does the same on every view) is left out.
+    A curve that lies under another is left out, as of an attack that has the same effect on every view.
     """
     heights = {
         str(name): tuple(rows.sort_values("epsilon")["accuracy"]) for name, rows in frame.groupby("measure", sort=False)
@@ -119,9 +129,6 @@ def _interactive(frame: pd.DataFrame, title: str, axis: str) -> Any:
         )
     page.update_xaxes(title=axis, rangemode="tozero")
     page.update_yaxes(title="Accuracy (%)", range=[0, 101])
-    page.update_layout(
-        title={"text": f"{_HEADING}<br><sub>{html.escape(title)}</sub>"},
-        template="plotly_white",
-        legend={"orientation": "h", "y": -0.15},
-    )
+    title_page(page, _HEADING, title)
+    page.update_layout(legend={"orientation": "h", "y": -0.15})
     return page

@@ -221,7 +221,7 @@ def pareto(
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Print or export the Pareto-optimal settings. Exported commands are to be run in the run's folder."""
-    from analysis.pareto import export, pareto_front
+    from analysis import export_front, pareto_front
     from search.evaluation.test_split import evaluate_on_test, read_test_results
     from search.results.tables import front_table, settings_of
     from search.study.reading import read_records
@@ -235,7 +235,7 @@ def pareto(
     content = (
         front_table(opened, records, front, tested)
         if format_ == "table"
-        else export(front, opened.config.objectives, format_, SWEEP_FILE, tested)
+        else export_front(front, opened.config.objectives, format_, SWEEP_FILE, tested)
     )
     if output is not None:
         _write(output, content)
@@ -252,13 +252,14 @@ def surfaces(run: RunName, runs_dir: RunsDir = RUNS_DIR) -> None:
     from search.study.reading import read_records
 
     opened = Run.open(run, runs_dir)
-    try:
-        paths = draw_run_surfaces(opened, read_records(opened))
-    except ValueError as error:  # nothing to draw yet
-        raise UserError(str(error)) from None
-    opened.share(*paths)
-    for path in paths:
+    drawn = draw_run_surfaces(opened, read_records(opened))
+    if not drawn.files:
+        raise UserError(drawn.note)
+    opened.share(*drawn.files)
+    for path in drawn.files:
         print(relative(path))
+    if drawn.note:
+        print(drawn.note)
 
 
 @app.command()

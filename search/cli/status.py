@@ -62,7 +62,7 @@ class Status:
             "replicates_for_front": {"complete": self.extensions.complete, "budget": self.extensions.budget},
             "infeasible": self.standing.infeasible,
             "hypervolume": self.standing.hypervolume,
-            "reference_point": self.standing.reference,
+            "reference": self.standing.reference.to_json() if self.standing.reference else None,
             "best": {
                 name: {
                     "number": record.number,

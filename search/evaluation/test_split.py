@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from rich.console import Console
 
-from analysis.pareto import Verification, pareto_front
+from analysis.export import Verification
+from analysis.pareto import pareto_front
 from analysis.records import TrialRecord
 from search.config.fingerprint import fingerprint, problem_settings
 from search.config.schema import SweepConfig, available_cpus

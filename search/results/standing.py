@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from operator import gt, lt
-from typing import Final, Self
+from typing import Self
 
-from analysis.hypervolume import SearchFront, reference_point
+from analysis.hypervolume import Reference, SearchFront, reference_from
 from analysis.pareto import complete_search_trials
 from analysis.records import TrialRecord, kind_of
 from search.config.schema import SweepConfig
 from search.results.pooling import pooled
-
-_DEARER: Final = 2.0  # than the dearest baseline: the reference point of a cost
 
 
 class Standing:
@@ -20,8 +18,8 @@ class Standing:
 
     ``finished`` are settings of the search itself that are complete or pruned; ``infeasible`` complete ones that miss a
     constraint; ``best`` the best of each objective among those that miss none; ``reference`` the hypervolume's
-    reference point, empty as long as ``reference_of`` knows none. Where settings have had further replicates, their
-    pooled numbers count; ``extensions`` are the complete units that gave them and are not among the ``finished``.
+    reference, None until every baseline has finished. Where settings have further seeds, their pooled numbers count;
+    ``extensions`` are the complete units that gave them and are not among the ``finished``.
 
     Args:
         config: The sweep.
@@ -35,8 +33,7 @@ class Standing:
         self._extensions: list[TrialRecord] = []
         self.finished = self.pruned = self.infeasible = self.failed = 0
         self.best: dict[str, TrialRecord] = {}
-        self.reference: dict[str, float] = {}
-        self._find_reference()
+        self.reference: Reference | None = None
 
     @classmethod
     def of(cls, records: Iterable[TrialRecord], config: SweepConfig) -> Self:
@@ -58,7 +55,7 @@ class Standing:
 
     @property
     def hypervolume(self) -> float:
-        """Of the settings that meet the constraints; 0 without a reference point."""
+        """Of the settings that meet the constraints; 0 without a reference."""
         return self._front.hypervolume
 
     def add(self, record: TrialRecord) -> None:
@@ -114,26 +111,21 @@ def _is_of_search(record: TrialRecord) -> bool:
     return record.role == "search" and record.extends is not None and kind_of(record.extends) == "search"
 
 
-def reference_of(records: Iterable[TrialRecord], config: SweepConfig) -> dict[str, float]:
-    """The reference point of a run's hypervolume: 0 for an accuracy, for a cost twice that of the dearest baseline.
+def reference_of(records: Iterable[TrialRecord], config: SweepConfig) -> Reference | None:
+    """The reference of a run's hypervolume, from its baselines.
 
-    A loss or a wall time has no natural worst value. The baselines are trained beside every search, under its budget
-    and on its machine, and no search result moves them: a setting that costs more than twice as much adds nothing.
-    Their further replicates do not move it either.
+    The baselines are trained beside every search, under its budget and on its machine. No search result moves the
+    reference, nor do the baselines' further replicates.
 
     Args:
         records: The run's trials, not pooled.
         config: The sweep.
 
     Returns:
-        A coordinate for each objective. Empty if one is a cost and a baseline is missing: the point would
-        still move.
+        The reference; None until every baseline has finished.
     """
-    costs = [name for name, direction in config.objectives.items() if direction == "minimize"]
     complete = [record.objectives for record in records if record.is_baseline and record.state == "complete"]
     baselines = complete[: len(config.baselines)]  # those at a contender's own values come later
-    if costs and (not baselines or len(baselines) < len(config.baselines)):
-        return {}
-    return reference_point(
-        config.objectives, {name: _DEARER * max(objectives[name] for objectives in baselines) for name in costs}
-    )
+    if not baselines or len(baselines) < len(config.baselines):
+        return None
+    return reference_from(baselines, config.objectives)

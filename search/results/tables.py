@@ -14,9 +14,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from analysis.export import Verification, export_front, flattered, train_command
+from analysis.frames import to_frame, write_frame
 from analysis.hypervolume import hypervolume_trace
-from analysis.pareto import Verification, export, flattered, pareto_front, train_command
-from analysis.records import CLAIMED, VERIFIED, WORST_CASE, TrialRecord, is_accuracy, to_frame, write
+from analysis.pareto import pareto_front
+from analysis.records import CLAIMED, VERIFIED, WORST_CASE, TrialRecord, is_accuracy
 from search.config.schema import SweepConfig
 from search.results.pooling import pooled, verified
 from search.results.standing import Standing, reference_of
@@ -28,6 +30,8 @@ from trainables import files as atomic
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from analysis.figures import Surfaces
 
 VERDICT_STYLES: Final = {"sound": "green", "suspicious": "yellow", "masked": "red"}
 _DRAWING: Final = (
@@ -57,9 +61,9 @@ class Results:
 
 def write_tables(run: Run, records: Sequence[TrialRecord]) -> list[Path]:
     """Writes ``trials.csv``, ``trials.parquet`` and ``pareto.yaml``; quick, so that an interrupted run has them."""
-    write(records, run.folder)
+    write_frame(records, run.folder)
     front = pareto_front(settings_of(run, records), run.config.objectives)
-    text = export(front, run.config.objectives, "yaml", SWEEP_FILE)  # a command works wherever the folder is
+    text = export_front(front, run.config.objectives, "yaml", SWEEP_FILE)  # a command works wherever the folder is
     atomic.write(run.folder / "pareto.yaml", text)
     files = [run.folder / name for name in (SWEEP_FILE, "trials.csv", "trials.parquet", "pareto.yaml")]
     run.share(*files)
@@ -113,28 +117,28 @@ def draw_figures(
     """
     import pandas as pd
 
-    from analysis.figures.all import draw_hypervolume, draw_learning_curves, draw_pareto
+    from analysis.figures import draw_hypervolume, draw_learning_curves, draw_pareto
 
     config, title = run.config, picture_title(run)
-    parameters, reference, frame = list(config.domains), reference_of(records, config), to_frame(settings)
+    domains, reference, frame = config.domains, reference_of(records, config), to_frame(settings)
     epochs = pd.DataFrame(
         [{"number": record.number, **epoch} for record in settings for epoch in ledger.history(record.number)]
     )
     return [
-        *draw_pareto(frame, config.objectives, parameters, run.figures, title=title),
-        *draw_run_surfaces(run, records),
-        *draw_learning_curves(epochs.drop(columns=["time", "seconds"]), frame, parameters, run.figures, title=title),
-        *draw_hypervolume(trace, run.figures, title=title, reference=reference),
+        *draw_pareto(frame, config.objectives, domains, run.figures, title=title),
+        *draw_run_surfaces(run, records).files,
+        *draw_learning_curves(epochs.drop(columns=["time", "seconds"]), frame, domains, run.figures, title=title),
+        *(draw_hypervolume(trace, run.figures, title=title, reference=reference) if reference else []),
     ]
 
 
-def draw_run_surfaces(run: Run, records: Sequence[TrialRecord]) -> list[Path]:
-    """Draws clean accuracy, robust accuracy and each attack's over the first two parameters: the paper's Figure 4."""
-    from analysis.figures.surfaces import draw_surfaces
+def draw_run_surfaces(run: Run, records: Sequence[TrialRecord]) -> Surfaces:
+    """Draws clean accuracy, robust accuracy and each attack's over two parameters: the paper's Figure 4."""
+    from analysis.figures import draw_surfaces
 
     claimed = [replace(record, accuracies=_without_audit(record)) for record in pooled(records, run.config.bounds)]
-    frame = to_frame(claimed)
-    return draw_surfaces(frame, list(run.config.domains), run.figures, title=picture_title(run))
+    config, frame = run.config, to_frame(claimed)
+    return draw_surfaces(frame, config.objectives, config.domains, run.figures, title=picture_title(run))
 
 
 def _without_audit(record: TrialRecord) -> dict[str, float]:
@@ -163,8 +167,7 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
     console.print(f"\n[bold]{run.name}[/bold]: {counts}{pruned}{further}{missed}{failed}", highlight=False)
     console.print(front_table(run, results.records, results.front))
     console.print(
-        f"Hypervolume {results.hypervolume:.4f} over the reference point "
-        f"({', '.join(f'{value:g}' for value in standing.reference.values())}). "
+        f"Hypervolume {results.hypervolume:.4f}{_reference_note(standing)}. "
         f"Intervals are 95 %: {_interval_kind(results)}.",
         highlight=False,
     )
@@ -179,6 +182,15 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
         ("Train the first", _train_first(run, results.front)),
     ):
         console.print(f"{what:<16}{text}", highlight=False, soft_wrap=True)
+
+
+def _reference_note(standing: Standing) -> str:
+    reference = standing.reference
+    if reference is None:
+        return ", for want of a baseline"
+    point = ", ".join(f"{value:.4g}" for value in reference.point.values())
+    scale = ", ".join(f"{value:.4g}" for value in reference.scale.values())
+    return f" over the reference point ({point}), in units of ({scale})"
 
 
 def stop_note(run: Run, reason: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from analysis.records import TrialRecord, is_accuracy
+from analysis.records import value_text as plain_text
 from trainables.settings.space import Value
 
 _SMALL: Final = 0.001
@@ -30,10 +31,8 @@ def parameters_text(parameters: Mapping[str, Value]) -> str:
 
 
 def parameter_text(value: Value) -> str:
-    """A parameter's value: a number with a fraction to four decimals, or to three digits if it is small."""
-    if isinstance(value, float):
-        return f"{value:.4f}" if value == 0 or abs(value) >= _SMALL else f"{value:.3g}"
-    return str(value)
+    """A parameter's value in a column of others: ``1.2341``, ``0.0456``, ``3``, ``none``."""
+    return f"{value:.4f}" if isinstance(value, float) and abs(value) >= _SMALL else plain_text(value)
 
 
 def short(objective: str) -> str:

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from rich.console import Console
 
-from analysis.hypervolume import REFERENCE
+from analysis.hypervolume import reference_rule
 from search.cluster.nodes import Expected, Nodes, check_nodes, expected, marker_beside
 from search.cluster.ray_patches import use_waiting_processes
 from search.cluster.session import Connection, check_machine, concurrency, connected
@@ -364,10 +364,7 @@ def _parent(run: Run) -> ParentInfo:
             "trials": config.budget,
             "search_seed": config.search.seed,
             "constraints": ", ".join(map(str, config.bounds)) or "none",
-            "reference_point": ", ".join(
-                f"{name} {f'{REFERENCE:g}' if direction == 'maximize' else 'twice that of the dearest baseline'}"
-                for name, direction in config.objectives.items()
-            ),
+            "reference": reference_rule(config.objectives),
         },
         trial_parameters={
             "data": config.data.name,

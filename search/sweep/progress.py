@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from analysis.pareto import constraints_text
+from analysis.export import constraints_text
 from analysis.records import TrialRecord
 from search.config.schema import SweepConfig
 from search.results.standing import Standing

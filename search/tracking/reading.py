@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.records import TrialRecord, to_frame
+from analysis.frames import to_frame
+from analysis.records import TrialRecord
 from search.runs.folder import Run
 from search.tracking.client import NUMBER_TAG, client_of, runs_of
 from search.tracking.mirror import metric_name, tracked_status

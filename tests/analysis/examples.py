@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 
 from analysis.pareto import Direction
-from analysis.records import TrialRecord
+from analysis.records import TrialRecord, Value
+from trainables.settings.space import Choices, Domain, Range
 
+MIXED_DOMAINS: dict[str, Domain] = {
+    "s": Range(low=1.0, high=2.0),
+    "m": Range(low=0.0, high=0.1, low_exclusive=True),
+    "train.learning_rate": Range(low=1e-4, high=1e-1, log=True),
+    "model.width": Range(low=1, high=4, integer=True),
+    "defence.name": Choices(choices=("none", "adversarial-training")),
+    "train.augment": Choices(choices=(False, True)),
+}
+SM_DOMAINS = {name: MIXED_DOMAINS[name] for name in ("s", "m")}
 OBJECTIVES: dict[str, Direction] = {"clean_accuracy": "maximize", "robust_accuracy": "maximize"}
 ATTACKS = ("pgd50-ce/normalized", "pgd50-ce/worst", "pgd50-dlr/normalized", "pgd50-dlr/worst")
 IMAGES = {"clean_accuracy": 1000, "robust_accuracy": 500}
@@ -14,7 +27,7 @@ IMAGES = {"clean_accuracy": 1000, "robust_accuracy": 500}
 
 def record(
     number: str,
-    parameters: dict[str, float],
+    parameters: Mapping[str, Value],
     generator: np.random.Generator,
     *,
     replicates: int = 1,
@@ -22,7 +35,7 @@ def record(
     gain: float = 0.0,
 ) -> TrialRecord:
     """A complete trial whose accuracies rise and fall smoothly with s and m, with a seed's noise."""
-    s, m = parameters.get("s", 1.0), parameters.get("m", 0.0)
+    s, m = float(parameters.get("s", 1.0)), float(parameters.get("m", 0.0))
     each: list[dict[str, float]] = []
     for _ in range(replicates):
         clean = round(1000 * (0.962 + 0.016 * (s - 1) + 0.05 * m + generator.normal(0, 0.002))) / 1000
@@ -95,3 +108,45 @@ def grid_run(seed: int = 0, levels: int = 5, replicates: int = 1) -> list[TrialR
     ]
     search = [record(str(i), setting, generator, replicates=replicates) for i, setting in enumerate(settings)]
     return search + baselines(generator, replicates)
+
+
+def mixed_run(seed: int = 0, trials: int = 40) -> list[TrialRecord]:
+    """A search over all of ``MIXED_DOMAINS``, whose accuracies depend on s, the learning rate and the defence."""
+    generator = np.random.default_rng(seed)
+    records = []
+    for i in range(trials):
+        defence = str(generator.choice(["none", "adversarial-training"], p=[0.3, 0.7]))
+        parameters: dict[str, Value] = {
+            "s": float(generator.uniform(1, 2)),
+            "m": float(generator.uniform(0.001, 0.1)),
+            "train.learning_rate": float(10 ** generator.uniform(-4, -1)),
+            "model.width": int(generator.integers(1, 5)),
+            "defence.name": defence,
+            "train.augment": bool(generator.integers(2)),
+        }
+        rate = np.log10(float(parameters["train.learning_rate"]))
+        gain = -0.06 * (rate + 2.3) ** 2 - (0.0 if defence == "adversarial-training" else 0.1)
+        records.append(replace(record(str(i), parameters, generator, gain=gain), defence=defence))
+    values: dict[str, Value] = {"train.learning_rate": 0.001, "model.width": 1, "train.augment": False}
+    return [
+        *records,
+        record("B0", values, generator, loss="cross-entropy", gain=-0.2),
+        record("B1", {"s": 1.0, "m": 0.0, **values}, generator, gain=-0.1),
+    ]
+
+
+def trial(number: str, clean: float, robust: float, **changes: object) -> TrialRecord:
+    fields: dict[str, object] = {
+        "number": number,
+        "loss": "i-sce",
+        "parameters": {"s": 1 + clean / 3, "m": 0.1 / 3},
+        "state": "complete",
+        "objectives": {"clean_accuracy": clean, "robust_accuracy": robust},
+        "images": {"clean_accuracy": 1000, "robust_accuracy": 500},
+        "seeds": (7, 8),
+    }
+    return TrialRecord(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def constrained(number: str, clean: float, robust: float) -> TrialRecord:
+    return trial(number, clean, robust, constraints={"clean_accuracy >= 0.97": 0.97 - clean})

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +12,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.hypervolume import GrowingFront, hypervolume, hypervolume_trace, reference_point
+from analysis.hypervolume import (
+    GrowingFront,
+    Reference,
+    SearchFront,
+    default_margin,
+    hypervolume,
+    hypervolume_trace,
+    reference_from,
+    reference_rule,
+)
 from analysis.pareto import Direction, is_nondominated, pareto_front
-from tests.analysis.examples import OBJECTIVES, scattered_run
+from analysis.records import TrialRecord
+from tests.analysis.examples import OBJECTIVES, scattered_run, trial
 
+Problem = tuple[list[list[float]], list[dict[str, float]]]
 UP: Direction = "maximize"
 DOWN: Direction = "minimize"
+
+
+def reference_of(records: list[TrialRecord]) -> Reference:
+    return reference_from([record.objectives for record in records if record.is_baseline], OBJECTIVES)
 
 
 def inclusion_exclusion(points: npt.NDArray[np.float64]) -> float:
@@ -51,7 +68,7 @@ def test_a_minimised_objective_is_a_mirrored_one(points: npt.NDArray[np.float64]
 
 
 @given(fronts(), st.data())
-def test_a_point_more_never_lowers_it(points: npt.NDArray[np.float64], data: st.DataObject) -> None:
+def test_another_point_never_lowers_it(points: npt.NDArray[np.float64], data: st.DataObject) -> None:
     k = points.shape[1]
     more = data.draw(st.tuples(*[st.floats(-1, 2, allow_subnormal=False)] * k))
     before, after = (hypervolume(p, [UP] * k, [0.0] * k) for p in (points, np.vstack([points, more])))
@@ -68,13 +85,15 @@ def test_closed_forms() -> None:
 
 def test_trace_grows_in_the_order_of_finishing_to_the_fronts_volume() -> None:
     records = scattered_run()
-    reference = reference_point(OBJECTIVES)
+    reference = reference_of(records)
     trace = hypervolume_trace(records[::-1], OBJECTIVES, reference)
     assert list(trace["number"]) == [str(i) for i in range(24)]
     assert (np.diff(trace["hypervolume"]) >= 0).all()
-    assert trace["hypervolume"].iloc[0] == pytest.approx(math.prod(records[0].objectives.values()))
-    front = [list(record.objectives.values()) for record in pareto_front(records, OBJECTIVES)]
-    assert trace["hypervolume"].iloc[-1] == pytest.approx(inclusion_exclusion(np.array(front)))
+    front = np.array([list(record.objectives.values()) for record in pareto_front(records, OBJECTIVES)])
+    point, scale = ([axis[name] for name in OBJECTIVES] for axis in (reference.point, reference.scale))
+    scaled = np.maximum((front - point) / scale, 0.0)
+    assert trace["hypervolume"].iloc[-1] == pytest.approx(inclusion_exclusion(scaled))
+    assert (hypervolume_trace(records, OBJECTIVES, None)["hypervolume"] == 0).all()
 
 
 def test_trials_that_miss_a_constraint_add_nothing_to_the_trace() -> None:
@@ -82,7 +101,7 @@ def test_trials_that_miss_a_constraint_add_nothing_to_the_trace() -> None:
         replace(record, constraints={"x": 1.0 if int(record.number.removeprefix("B")) % 2 else -1.0})
         for record in scattered_run()
     ]
-    reference = reference_point(OBJECTIVES)
+    reference = reference_of(records)
     trace = hypervolume_trace(records, OBJECTIVES, reference)
     assert list(trace["number"]) == [str(i) for i in range(24)]
     assert (np.diff(trace["hypervolume"])[::2] == 0).all()
@@ -90,14 +109,112 @@ def test_trials_that_miss_a_constraint_add_nothing_to_the_trace() -> None:
     assert trace["hypervolume"].iloc[-1] == alone["hypervolume"].iloc[-1] > 0
 
 
-def test_the_reference_point_is_fixed_for_accuracies_and_asked_for_otherwise() -> None:
-    assert reference_point(OBJECTIVES) == {"clean_accuracy": 0.0, "robust_accuracy": 0.0}
-    objectives: dict[str, Direction] = {"clean_accuracy": UP, "seconds": DOWN}
-    assert reference_point(objectives, {"seconds": 60.0}) == {"clean_accuracy": 0.0, "seconds": 60.0}
-    with pytest.raises(ValueError, match="reference must give seconds"):
-        reference_point(objectives)
-    with pytest.raises(ValueError, match="got minutes"):
-        reference_point(objectives, {"seconds": 60.0, "minutes": 1.0})
+def test_the_reference_lies_below_the_baselines_and_their_margin_is_the_unit() -> None:
+    objectives: dict[str, Direction] = {"clean_accuracy": UP, "pgd/raw": UP, "robust_accuracy@1.5": UP, "seconds": DOWN}
+    first = {"clean_accuracy": 0.97, "pgd/raw": 0.5, "robust_accuracy@1.5": 0.3, "seconds": 30.0}
+    second = {"clean_accuracy": 0.95, "pgd/raw": 0.6, "robust_accuracy@1.5": 0.2, "seconds": 20.0}
+    reference = reference_from([first, second], objectives)
+    assert reference.point == pytest.approx(
+        {"clean_accuracy": 0.93, "pgd/raw": 0.4, "robust_accuracy@1.5": 0.1, "seconds": 60.0}
+    )
+    assert reference.scale == {"clean_accuracy": 0.02, "pgd/raw": 0.1, "robust_accuracy@1.5": 0.1, "seconds": 30.0}
+    given = reference_from([first], objectives, {"clean_accuracy": 0.01})
+    assert (given.point["clean_accuracy"], given.scale["clean_accuracy"]) == (pytest.approx(0.96), 0.01)
+    assert reference_rule(objectives).startswith("clean_accuracy 0.02 below the lowest baseline, pgd/raw 0.1 below")
+
+
+def test_both_objectives_count() -> None:
+    """From (0, 0), 1 % of clean accuracy was worth less than half as much as 1 % of robust accuracy."""
+    reference = reference_from([{"clean_accuracy": 0.95, "robust_accuracy": 0.4}], OBJECTIVES)
+    base, cleaner, tougher = ([0.96, 0.45], [0.97, 0.45], [0.96, 0.5])
+    volumes = [reference.volume([point], OBJECTIVES) for point in (base, cleaner, tougher)]
+    assert volumes == pytest.approx([1.5 * 1.5, 2.0 * 1.5, 1.5 * 2.0])
+
+
+def test_a_reference_is_plain_json() -> None:
+    reference = reference_from([{"clean_accuracy": 0.95, "robust_accuracy": 0.4}], OBJECTIVES)
+    assert Reference.from_json(json.loads(json.dumps(reference.to_json()))) == reference
+    assert reference.to_json()["robust_accuracy"] == {"point": pytest.approx(0.3), "scale": 0.1}
+
+
+def test_a_cost_of_nothing_still_has_a_unit() -> None:
+    reference = reference_from([{"clean_accuracy": 0.9, "seconds": 0.0}], {"clean_accuracy": UP, "seconds": DOWN})
+    assert (reference.point["seconds"], reference.scale["seconds"]) == (1.0, 1.0)
+
+
+def test_what_makes_no_reference() -> None:
+    with pytest.raises(ValueError, match=r"^baselines must hold at least one"):
+        reference_from([], OBJECTIVES)
+    with pytest.raises(ValueError, match=r"^margins must name maximised objectives, got minutes"):
+        reference_from([{"clean_accuracy": 0.9}], {"clean_accuracy": UP}, {"minutes": 1.0})
+    with pytest.raises(ValueError, match=r"^margins must give speed"):
+        reference_from([{"speed": 1.0}], {"speed": UP})
+    with pytest.raises(ValueError, match=r"^clean_accuracy must have a finite point and a scale above 0"):
+        reference_from([{"clean_accuracy": 0.9}], {"clean_accuracy": UP}, {"clean_accuracy": 0.0})
+    with pytest.raises(ValueError, match=r"^scale must name a, got b"):
+        Reference({"a": 0.0}, {"b": 1.0})
+
+
+THREE: dict[str, Direction] = {"clean_accuracy": UP, "robust_accuracy": UP, "train_seconds": DOWN}
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> Problem:
+    """Points and baselines of three objectives, on a coarse lattice."""
+    value = st.tuples(*[st.integers(1, 20)] * 3).map(lambda point: [point[0] / 20, point[1] / 20, float(point[2])])
+    points = draw(st.lists(value, max_size=8))
+    found = draw(st.lists(value, min_size=1, max_size=3))
+    return points, [dict(zip(THREE, point, strict=True)) for point in found]
+
+
+@given(runs(), st.randoms(use_true_random=False))
+def test_order_and_duplicates_change_no_volume(run: Problem, random: Random) -> None:
+    points, found = run
+    reference = reference_from(found, THREE)
+    shuffled = [*points, *points[:3]]
+    random.shuffle(shuffled)
+    assert reference.volume(shuffled, THREE) == pytest.approx(reference.volume(points, THREE), rel=1e-12)
+    random.shuffle(found)
+    assert reference_from([*found, *found], THREE) == reference
+
+
+@given(runs(), st.floats(1e-3, 1e3))
+def test_units_change_no_volume(run: Problem, factor: float) -> None:
+    points, found = run
+    margins = {name: default_margin(name) for name in THREE if THREE[name] == UP}
+    scaled = reference_from(
+        [{name: factor * value for name, value in baseline.items()} for baseline in found],
+        THREE,
+        {name: factor * margin for name, margin in margins.items()},
+    )
+    before = reference_from(found, THREE).volume(points, THREE)
+    after = scaled.volume(factor * np.array(points).reshape(-1, 3), THREE)
+    assert after == pytest.approx(before, rel=1e-6, abs=1e-9)
+
+
+@given(runs())
+def test_what_does_not_beat_the_reference_adds_nothing(run: Problem) -> None:
+    points, found = run
+    reference = reference_from(found, THREE)
+    before = reference.volume(points, THREE)
+    corner = [reference.point[name] for name in THREE]
+    for axis in range(3):
+        beside = [1.0, 1.0, 0.1]
+        beside[axis] = corner[axis]
+        assert reference.volume([*points, corner, beside], THREE) == pytest.approx(before, rel=1e-12)
+
+
+@given(runs())
+def test_the_trace_never_falls(run: Problem) -> None:
+    points, found = run
+    front = SearchFront(THREE)
+    front.refer_to(reference_from(found, THREE))
+    volumes = [0.0]
+    for i, point in enumerate(points):
+        front.take(trial(str(i), 0.0, 0.0, objectives=dict(zip(THREE, point, strict=True))))
+        volumes.append(front.hypervolume)
+    assert (np.diff(volumes) >= 0).all()
+    assert volumes[-1] == pytest.approx(reference_from(found, THREE).volume(points, THREE), rel=1e-9)
 
 
 @given(

@@ -1,15 +1,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from analysis.figures.all import complete
-from analysis.records import to_frame
-from analysis.surfaces import FEWEST_FOR_A_FIT, RESOLUTION, exact_grid, fit, observation_noise, surface
-from tests.analysis.examples import grid_run, scattered_run
+from analysis.figures.style import complete
+from analysis.frames import to_frame
+from analysis.surfaces import (
+    FEWEST_FOR_A_FIT,
+    RESOLUTION,
+    Slice,
+    coordinates,
+    effects,
+    exact_grid,
+    fit,
+    fit_slice,
+    observation_noise,
+    plan_slice,
+    surface,
+)
+from tests.analysis.examples import MIXED_DOMAINS, SM_DOMAINS, grid_run, scattered_run
+from trainables.settings.space import Choices, Domain, Range
 
 Array = npt.NDArray[np.float64]
 
@@ -150,55 +164,109 @@ def test_no_accuracy_is_certain() -> None:
     assert (noise > 0).all()
 
 
-def test_one_set_of_hyperparameters_is_scikit_learns_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import ConstantKernel, Matern
-
-    from analysis import surfaces
-
-    monkeypatch.setattr(surfaces, "_LENGTHS", (0.5,))
-    monkeypatch.setattr(surfaces, "_AMPLITUDES", (1.5,))
-    monkeypatch.setattr(surfaces, "_WHITE_VARIANCES", (0.05,))
-    generator = np.random.default_rng(0)
-    points, nodes = generator.uniform(size=(20, 2)), generator.uniform(size=(50, 2))
-    values, noise = generator.normal(size=20), generator.uniform(0, 0.3, size=20)
-    kernel = ConstantKernel(4.0) + ConstantKernel(1.5**2) * Matern([0.5, 0.5], nu=2.5)
-    process = GaussianProcessRegressor(kernel, alpha=noise + 0.05, optimizer=None).fit(points, values)
-    expected = process.predict(nodes, return_std=True)
-    for ours, theirs in zip(surfaces._average_process(points, values, noise, nodes), expected, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-9)
-
-
-def test_hyperparameters_weigh_as_much_as_scikit_learn_finds_them_likely(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import ConstantKernel, Matern
-
-    from analysis import surfaces
-
-    monkeypatch.setattr(surfaces, "_LENGTHS", (0.5, 2.0))
-    monkeypatch.setattr(surfaces, "_AMPLITUDES", (1.5,))
-    monkeypatch.setattr(surfaces, "_WHITE_VARIANCES", (0.05,))
-    generator = np.random.default_rng(0)
-    points, nodes = generator.uniform(size=(12, 2)), generator.uniform(size=(9, 2))
-    values = np.sin(5 * points[:, 0]) + generator.normal(0, 0.1, size=12)
-    weights, means, squares = [], [], []
-    for lengths in [(0.5, 0.5), (0.5, 2.0), (2.0, 0.5), (2.0, 2.0)]:
-        kernel = ConstantKernel(4.0) + ConstantKernel(1.5**2) * Matern(lengths, nu=2.5)
-        process = GaussianProcessRegressor(kernel, alpha=0.05, optimizer=None).fit(points, values)
-        mean, sd = process.predict(nodes, return_std=True)
-        weights.append(np.exp(process.log_marginal_likelihood_value_))
-        means.append(mean)
-        squares.append(mean**2 + sd**2)
-    mean = np.average(means, axis=0, weights=weights)
-    sd = np.sqrt(np.average(squares, axis=0, weights=weights) - mean**2)
-    ours = surfaces._average_process(points, values, np.zeros(12), nodes)
-    np.testing.assert_allclose(ours[0], mean, atol=2e-3)
-    np.testing.assert_allclose(ours[1], sd, atol=5e-3)
-
-
 def test_height_between_and_at_the_nodes() -> None:
     found = exact_grid(product([1.0, 2.0, 4.0], [0.0, 0.1]), np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0]))
     assert found is not None
     heights = found.at(np.array([[1.0, 0.0], [4.0, 0.1], [3.0, 0.05], [1.5, 0.1]]))
     np.testing.assert_allclose(heights, [0.0, 5.0, 3.5, 2.0])
     assert np.isnan(found.at(np.array([[0.9, 0.05], [2.0, 0.11]]))).all()
+
+
+UNIT = Range(low=0, high=1)
+
+
+def settings(n: int, names: str, seed: int = 0) -> list[dict[str, Any]]:
+    generator = np.random.default_rng(seed)
+    return [{name: float(generator.uniform()) for name in names} for _ in range(n)]
+
+
+def test_two_parameters_are_drawn_as_they_are() -> None:
+    rows = [{"s": 1.0, "m": 0.1}, {"s": 1.5, "m": 0.05}]
+    plan = plan_slice(rows, rows, [np.zeros(2)], SM_DOMAINS)
+    assert plan == Slice(("s", "m"), {})
+    assert isinstance(plan, Slice)
+    assert plan.note() == ""
+
+
+def test_the_two_parameters_that_matter_are_drawn_and_the_others_stand_at_the_fronts_median() -> None:
+    rows = settings(40, "abcd")
+    domains: dict[str, Domain] = dict.fromkeys("abcd", UNIT)
+    values = [np.array([np.sin(4 * row["d"]) for row in rows]), np.array([row["b"] ** 2 for row in rows])]
+    plan = plan_slice(rows, rows[:5], values, domains)
+    assert isinstance(plan, Slice)
+    assert plan.axes == ("b", "d")
+    assert plan.fixed == {name: sorted(row[name] for row in rows[:5])[2] for name in "ac"}
+    assert plan.note().startswith("b and d matter most. Fixed at the front's median (most common category): a=0.")
+
+
+def test_categories_stand_at_the_fronts_most_common_value_and_integers_stay_integers() -> None:
+    domains: dict[str, Domain] = {
+        "a": UNIT,
+        "b": UNIT,
+        "width": Range(low=1, high=4, integer=True),
+        "name": Choices(choices=("x", "y")),
+    }
+    rows = [{**row, "width": 1 + i % 4, "name": "xyy"[i % 3]} for i, row in enumerate(settings(12, "ab"))]
+    values = [np.array([row["a"] + row["b"] for row in rows])]
+    plan = plan_slice(rows, rows[:4], values, domains)
+    assert isinstance(plan, Slice)
+    assert plan.axes == ("a", "b")
+    assert plan.fixed == {"width": 2, "name": "x"}
+    assert isinstance(plan.fixed["width"], int)
+
+
+def test_importance_is_the_share_of_the_effects_variance() -> None:
+    rows = settings(60, "abc")
+    values = np.array([2 * row["a"] + row["c"] for row in rows])
+    shares = effects(rows, values, dict.fromkeys("abc", UNIT), "abc")
+    assert shares.sum() == pytest.approx(1.0)
+    np.testing.assert_allclose(shares, [0.8, 0.0, 0.2], atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("names", "n", "line"),
+    [
+        ("", 9, "No surfaces: they need two numeric parameters, the space has 0."),
+        ("a", 9, "No surfaces: they need two numeric parameters, the space has 1."),
+        ("ab", 0, "No surfaces: no trial that has every parameter is complete."),
+        ("abc", 5, "No surfaces: 3 parameters need at least 6 settings, got 5."),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line(names: str, n: int, line: str) -> None:
+    rows = settings(n, names)
+    assert plan_slice(rows, rows, [np.zeros(n)], dict.fromkeys(names, UNIT)) == line
+
+
+def test_a_parameter_that_never_varies_is_no_axis() -> None:
+    rows = [{**row, "a": 0.5} for row in settings(20, "bc")]
+    plan = plan_slice(rows, rows, [np.array([row["b"] for row in rows])], dict.fromkeys("abc", UNIT))
+    assert isinstance(plan, Slice)
+    assert (plan.axes, plan.fixed) == (("b", "c"), {"a": 0.5})
+
+
+def test_a_slice_of_two_parameters_is_the_fit_over_them() -> None:
+    points, values, noise = sample(0)
+    rows = [dict(zip("sm", point, strict=True)) for point in points.tolist()]
+    sliced, whole = fit_slice(rows, values, noise, SM_DOMAINS, Slice(("s", "m"), {})), fit(points, values, noise)
+    assert sliced is not None
+    np.testing.assert_allclose(sliced.mean, whole.mean, rtol=1e-9)
+    np.testing.assert_allclose(sliced.x, whole.x)
+
+
+def test_a_slice_is_drawn_where_the_others_stand() -> None:
+    rows = [{**row, "name": "xy"[i % 2]} for i, row in enumerate(settings(50, "abc"))]
+    domains: dict[str, Domain] = {**dict.fromkeys("abc", UNIT), "name": Choices(choices=("x", "y"))}
+    values = np.array([row["a"] + 3 * row["c"] + (row["name"] == "y") for row in rows])
+    heights = []
+    for c, name in ((0.2, "x"), (0.8, "x"), (0.2, "y")):
+        found = fit_slice(rows, values, None, domains, Slice(("a", "b"), {"c": c, "name": name}))
+        assert found is not None
+        heights.append(float(found.at(np.array([[0.5, 0.5]]))[0]))
+    np.testing.assert_allclose(heights, [0.5 + 0.6, 0.5 + 2.4, 0.5 + 0.6 + 1], atol=0.15)
+    assert fit_slice(rows[:5], values[:5], None, domains, Slice(("a", "b"), {"c": 0.5, "name": "x"})) is None
+
+
+def test_logarithmic_parameters_lie_on_their_axis_as_logarithms() -> None:
+    rows = [{"train.learning_rate": 0.001, "model.width": 3}, {"train.learning_rate": 0.1, "model.width": 1}]
+    found = coordinates(rows, ("train.learning_rate", "model.width"), MIXED_DOMAINS)
+    np.testing.assert_allclose(found, [[-3, 3], [-1, 1]])

@@ -5,13 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.figures import all as figures
-from analysis.figures.epsilon import draw_epsilon_curves
-
-
-@pytest.fixture(autouse=True)
-def _small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "DOTS_PER_INCH", 40)
+from analysis.figures import draw_epsilon_curves
 
 
 def frame(**curves: list[float]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import trainables.robustness.evaluate
-from analysis.pareto import Verification, flattered
+from analysis.export import Verification, flattered
 from analysis.records import TrialRecord
 from search.cli.main import DONE, INTERRUPTED, WRONG_INPUT, run
 from search.config.schema import SweepConfig

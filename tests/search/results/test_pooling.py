@@ -16,8 +16,9 @@ import optuna
 import pytest
 from ruamel.yaml import YAML
 
+from analysis.frames import read_frame
 from analysis.pareto import Direction, pareto_front
-from analysis.records import TrialRecord, read
+from analysis.records import TrialRecord
 from search.cli.status import read_status
 from search.config.objectives import Constraint
 from search.config.schema import SweepConfig
@@ -396,19 +397,21 @@ def test_the_standing_falls_to_the_pooled_numbers_and_does_not_depend_on_the_ord
         trial("B0", 0.9, 10.0),
         trial("B1", 0.9, 8.0),
         trial("0", 0.96, 10.0),
-        trial("1", 0.95, 10.0),
+        trial("1", 0.94, 10.0),
     ]
     standing = Standing.of(records, costs)
-    assert standing.hypervolume == pytest.approx(0.96 * 10)
+    # Measured from (0.88, 20 s) in units of (0.02, 10 s).
+    assert standing.hypervolume == pytest.approx(4 * 1)
     extensions = [
         trial("R0", 0.5, 90.0, extends="B0", role="confirmation"),
         trial("R1", 0.9, 6.0, extends="0", role="confirmation"),
     ]
     for extension in extensions:
         standing.add(extension)
-    assert standing.reference[cost] == 20, "the baselines' further replicates do not move the reference point"
+    assert standing.reference is not None
+    assert standing.reference.point[cost] == 20, "the baselines' further replicates do not move the reference point"
     # 0 is now at 0.93 and 8 s, 1 as it was.
-    assert standing.hypervolume == pytest.approx(0.95 * 10 + 0.93 * 2)
+    assert standing.hypervolume == pytest.approx(3 * 1 + 2.5 * 0.2)
     assert (standing.finished, standing.baselines, standing.extensions) == (2, 2, 2)
     assert {name: best.number for name, best in standing.best.items()} == {"clean_accuracy": "1", cost: "0"}
     again = Standing.of([*records[:2], records[2], extensions[1], records[3], extensions[0]], costs)
@@ -455,7 +458,7 @@ def test_a_sweep_killed_among_its_extensions_goes_on_to_the_numbers_of_one_that_
     assert again.returncode == 0, again.stdout + again.stderr
 
     columns = ["number", "kind", "extends", "state", "epochs", "replicates", "seeds", *BOTH]
-    tables = [read(tmp_path / name / "runs" / "quickstart")[columns] for name in ("whole", "killed")]
+    tables = [read_frame(tmp_path / name / "runs" / "quickstart")[columns] for name in ("whole", "killed")]
     assert tables[0].equals(tables[1])
     trials = tables[0].set_index("number")
     assert orphan["number"] in trials.index

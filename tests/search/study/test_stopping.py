@@ -86,14 +86,21 @@ def test_effort_counts_all_seconds_and_the_volume_of_the_search_alone() -> None:
         )  # fmt: skip
 
     effort = Effort(small_config())
-    for ended in (record("B0", 1.0, 1.0), record("0", 0.8), record("1", None), record("2", 0.6), record("3", 0.9, 0.4)):
+    for ended in (
+        record("B0", 0.62, 0.4),
+        record("0", 0.8),
+        record("1", None),
+        record("2", 0.6),
+        record("3", 0.9, 0.4),
+    ):
         effort.add(ended)
-    assert effort.seconds == 15.0
-    assert effort.volumes == pytest.approx([0.0, 0.4, 0.4, 0.44])
+    effort.add(record("B1", 0.72, 0.3))  # measured from (0.6, 0.2) in units of (0.02, 0.1)
+    assert effort.seconds == 18.0
+    assert effort.volumes == pytest.approx([0.0, 10 * 3, 10 * 3, 10 * 3 + 5 * 2])
 
 
-def test_volumes_wait_for_the_reference_point() -> None:
-    """Until the baselines are there, a cost has none: nothing may look like a plateau."""
+def test_volumes_wait_for_the_reference() -> None:
+    """Until all baselines have finished there is none: nothing may look like a plateau."""
     objectives = {"clean_accuracy": "maximize", "train_seconds": "minimize"}
 
     def record(number: str, clean: float, seconds: float) -> TrialRecord:
@@ -101,11 +108,11 @@ def test_volumes_wait_for_the_reference_point() -> None:
         return TrialRecord(number=number, loss="i-sce", parameters={}, state="complete", objectives=values)
 
     effort = Effort(small_config(objectives=objectives))
-    for ended in (record("B0", 0.9, 5.0), record("0", 0.8, 6.0), record("1", 0.5, 2.0)):
+    for ended in (record("B0", 0.42, 5.0), record("0", 0.8, 6.0), record("1", 0.5, 2.0)):
         effort.add(ended)
     assert effort.volumes == [0.0]
-    effort.add(record("B1", 0.9, 4.0))  # twice the dearest is 10
-    assert effort.volumes == pytest.approx([0.0, 0.8 * 4, 0.8 * 4 + 0.5 * 4])
+    effort.add(record("B1", 0.52, 4.0))  # measured from (0.4, 10 s) in units of (0.02, 5 s)
+    assert effort.volumes == pytest.approx([0.0, 20 * 0.8, 20 * 0.8 + 5 * 0.8])
 
 
 class Clock:
@@ -147,7 +154,7 @@ def test_a_plateau_ends_the_search_and_the_running_trials_are_still_finished(tmp
         assert unit is not None
         ledger.finish(unit.number, result(0.9, 0.5))
     assert ledger.ask() is None  # four settings, of which the last three gained nothing
-    assert str(ledger.stopped).startswith("search.stop.plateau: hypervolume 0.4500 has become 0.4500 over 3 settings")
+    assert str(ledger.stopped).startswith("search.stop.plateau: hypervolume 1.0000 has become 1.0000 over 3 settings")
     assert not ledger.complete
 
     resumed = driver(tmp_path, plateau={"trials": 3})

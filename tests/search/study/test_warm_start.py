@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from analysis.frames import to_frame
 from analysis.pareto import pareto_front
-from analysis.records import TrialRecord, to_frame
+from analysis.records import TrialRecord
 from search.config.fingerprint import fingerprint, first_difference, problem_settings
 from search.config.schema import SweepConfig, load, parse
 from search.errors import UserError
@@ -118,7 +119,7 @@ def test_effort_does_not_count_what_another_run_has_paid_for(tmp_path: Path) -> 
     for record in records:
         effort.add(record)
     assert effort.seconds == 5 * 3.0
-    imported = Standing.of([record for record in records if record.origin], small_config())
+    imported = Standing.of([record for record in records if record.origin or record.is_baseline], small_config())
     assert effort.volumes[0] == imported.hypervolume > 0
     assert len(effort.volumes) == 1 + 3
 

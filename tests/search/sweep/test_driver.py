@@ -20,7 +20,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from analysis.records import read
+from analysis.frames import read_frame
 from search.cli.status import read_status
 from search.config.schema import load
 from search.errors import Interrupted, UserError
@@ -77,7 +77,7 @@ class Finished:
 
     @property
     def trials(self) -> pd.DataFrame:
-        return read(self.run)
+        return read_frame(self.run)
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +255,7 @@ def test_three_objectives_and_a_constraint_from_configuration_to_pictures(tmp_pa
     done = robustfront(tmp_path, "sweep", str(QUICKSTART), settings=(*SMALL, *settings))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "validation loss" in done.stdout
-    trials = read(tmp_path / "runs" / "quickstart").set_index("number")
+    trials = read_frame(tmp_path / "runs" / "quickstart").set_index("number")
     assert (trials["feasible"] == (trials["robust_accuracy"] == 0)).all()
     np.testing.assert_allclose(trials["violation"], trials["robust_accuracy"])
     search = trials[trials["kind"] == "search"]
@@ -267,7 +267,7 @@ def test_three_objectives_and_a_constraint_from_configuration_to_pictures(tmp_pa
             assert entry[name] == row[name]
     status = json.loads(robustfront(tmp_path, "status", "quickstart", "--json").stdout)
     assert status["infeasible"] == (~search["feasible"]).sum()
-    assert status["reference_point"]["validation_loss"] == 2 * trials.loc[["B0", "B1"], "validation_loss"].max()
+    assert status["reference"]["validation_loss"]["point"] == 2 * trials.loc[["B0", "B1"], "validation_loss"].max()
     names = {path.name for path in (tmp_path / "runs" / "quickstart" / "figures").iterdir()}
     assert {
         "pareto.png",
@@ -332,7 +332,7 @@ def test_interrupted_twice_and_resumed_it_loses_and_doubles_nothing(tmp_path: Pa
 
     done = robustfront(tmp_path, "resume", "quickstart")
     assert done.returncode == 0, done.stderr
-    trials = read(tmp_path / "runs" / "quickstart")
+    trials = read_frame(tmp_path / "runs" / "quickstart")
     assert sorted(trials["number"]) == ["0", "1", "2", "3", "4", "B0", "B1"]
     assert (trials["epochs"] == 10).all()
 
@@ -394,7 +394,7 @@ def test_settings_that_others_leave_behind_are_stopped_early(tmp_path: Path) -> 
     )
     done = robustfront(tmp_path, "sweep", str(QUICKSTART), settings=settings)
     assert done.returncode == 0, done.stderr
-    trials = read(tmp_path / "runs" / "quickstart").set_index("number")
+    trials = read_frame(tmp_path / "runs" / "quickstart").set_index("number")
     pruned = trials[trials["state"] == "pruned"]
     assert 1 <= len(pruned) < 8
     assert f"({len(pruned)} stopped early)" in done.stdout
@@ -420,7 +420,7 @@ def test_a_second_sweep_takes_over_what_the_first_has_found(finished: Finished) 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 trials imported from quickstart\n" in done.stdout
     folder = finished.folder / "runs" / "second"
-    trials = read(folder).set_index("number")
+    trials = read_frame(folder).set_index("number")
     assert sorted(trials.index) == ["0", "1", "2", "3", "B0", "B1"]
     assert trials["origin"].dropna().tolist() == ["quickstart/0", "quickstart/1", "quickstart/2"]
     before = finished.trials.set_index("number")

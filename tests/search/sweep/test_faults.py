@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from analysis.records import read
+from analysis.frames import read_frame
 from search.config.schema import load
 from tests.search.faulty import BROKEN_CHECKPOINT, EXCEPTION, NAN, OUT_OF_MEMORY
 from tests.search.sweep.test_driver import PATIENCE, QUICKSTART, SMALL, arguments, environment, robustfront, wait_for
@@ -45,7 +45,7 @@ def test_a_trial_that_fails_says_why_and_is_replaced(tmp_path: Path) -> None:
     assert done.stderr == ""
     assert "3 failed and were replaced" in done.stdout
     run = tmp_path / "runs" / "quickstart"
-    trials = read(run).set_index("number")
+    trials = read_frame(run).set_index("number")
     failures = trials["failure"].dropna()
     assert set(failures.index) == {OUT_OF_MEMORY, EXCEPTION, NAN}
     assert "memory" in failures[OUT_OF_MEMORY]
@@ -72,7 +72,7 @@ def test_too_many_failures_end_the_sweep_with_their_reason(tmp_path: Path) -> No
     assert "resources.max_failures is 1" in done.stderr
     assert "robustfront resume quickstart" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-    failures = read(tmp_path / "runs" / "quickstart")["failure"].dropna()
+    failures = read_frame(tmp_path / "runs" / "quickstart")["failure"].dropna()
     assert failures.str.contains("loss became nan").all()
     assert status(tmp_path)["state"] == "failed"
 

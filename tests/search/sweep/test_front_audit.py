@@ -14,8 +14,10 @@ import pytest
 from optuna.storages import InMemoryStorage
 from rich.console import Console
 
-from analysis.pareto import pareto_entries, pareto_front
-from analysis.records import CLAIMED, VERIFIED, WORST_CASE, TrialRecord, to_frame
+from analysis.export import pareto_entries
+from analysis.frames import to_frame
+from analysis.pareto import pareto_front
+from analysis.records import CLAIMED, VERIFIED, WORST_CASE, TrialRecord
 from search.cli.status import read_status
 from search.config.objectives import Constraint
 from search.config.schema import AuditConfig, SweepConfig

@@ -1,0 +1,237 @@
+"""The Pareto-optimal settings as JSON, YAML, CSV and a table for people."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from analysis.records import CLAIMED, TrialRecord, Value, is_accuracy, value_text
+from analysis.statistics import difference_interval
+
+Format = Literal["json", "yaml", "csv"]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Results on the test split.
+
+    Args:
+        trials: For each setting evaluated on it, by number: its accuracies there, as objectives.
+        openings: How often the test split has been opened for the run, by any command.
+    """
+
+    trials: Mapping[str, TrialRecord] = field(default_factory=dict)
+    openings: int = 0
+
+
+def flattered(record: TrialRecord, tested: TrialRecord) -> list[str]:
+    """The objectives in which a setting does worse on test images than on validation images, by more than chance.
+
+    Settings are chosen by their validation numbers, which favours the lucky ones.
+
+    Args:
+        record: The setting on validation images.
+        tested: The setting on test images.
+
+    Returns:
+        The objectives where the 95 % interval of the difference of two independent proportions lies above 0. Each is
+        judged alone: by chance, one in forty is named. The replicates saw the same images, so their mean counts as
+        the accuracy of one model.
+
+    Source:
+        Newcombe 1998, method 10 (``difference_interval``).
+    """
+
+    def counts(trial: TrialRecord, name: str) -> tuple[int, int]:
+        images = trial.images_of(name)
+        assert images is not None
+        return round(trial.value(name) * images), images
+
+    return [
+        name
+        for name in record.objectives
+        if name in tested.objectives and difference_interval(counts(record, name), counts(tested, name)).low > 0
+    ]
+
+
+def pareto_table(front: Sequence[TrialRecord], objectives: Iterable[str]) -> list[dict[str, str]]:
+    """The front as text for people.
+
+    Args:
+        front: The result of ``pareto_front``.
+        objectives: The objectives to show.
+
+    Returns:
+        One row per trial, from heading to cell. Fractions of images are in percent, with their 95 % interval in
+        brackets. The number of replicates is shown if any row rests on several.
+    """
+    rows = []
+    replicated = any(len(record.replicates) > 1 for record in front)
+    for record in front:
+        row = {"trial": record.number, **{name: value_text(value) for name, value in record.parameters.items()}}
+        for name in objectives:
+            scale, unit, style = (100.0, " %", ".1f") if is_accuracy(name) else (1.0, "", ".4g")
+            low, high = record.interval(name)
+            cell = f"{scale * record.objectives[name]:{style}}"
+            bracket = "" if np.isnan(low) else f" [{scale * low:{style}}, {scale * high:{style}}]"
+            row[f"{name.replace('_', ' ')}{unit} [95 %]"] = cell + bracket
+        if replicated:
+            row["replicates"] = str(len(record.replicates))
+        if record.constraints:
+            row["constraints"] = constraints_text(record)
+        rows.append(row)
+    return rows
+
+
+def constraints_text(record: TrialRecord) -> str:
+    """Whether a trial meets its constraints, for people: ``met``, or ``missed by 0.012``."""
+    return "met" if record.feasible else f"missed by {record.violation:.4g}"
+
+
+def train_command(record: TrialRecord, config: str) -> str:
+    """The command that trains a trial's candidate again, with every parameter in full precision and all replicates.
+
+    Args:
+        record: The trial.
+        config: Path of the configuration of its sweep.
+    """
+    words = [word for name, value in record.parameters.items() for word in ("--param", f"{name}={_exact(value)}")]
+    if record.extensions:
+        words += ["--set", f"train.replicates={len(record.replicates)}"]
+    return shlex.join(["robustfront", "train", config, *words])
+
+
+def pareto_entries(
+    front: Sequence[TrialRecord],
+    objectives: Iterable[str],
+    config: str,
+    verification: Verification | None = None,
+) -> list[dict[str, Any]]:
+    """The front for programs: the content of the JSON and YAML files.
+
+    Args:
+        front: The result of ``pareto_front``.
+        objectives: The objectives to export.
+        config: Path of the configuration, for the command.
+        verification: Results on the test split.
+
+    Returns:
+        One entry per trial: number, loss, defence, params (native types); each objective, and NAME_interval as
+        [low, high] (None without an interval); replicates (how many), seeds, command. For an audited setting also
+        claimed_accuracy and verdict; robust_accuracy is then the audited number. With constraints: feasible and
+        violation. For a trial taken over from another run: origin. Once the test split has been opened:
+        test_openings, and for each setting evaluated on it test_NAME and test_NAME_interval for each accuracy, and
+        below_validation, the objectives that ``flattered`` names.
+    """
+    names = list(objectives)
+    entries = []
+    for record in front:
+        entry: dict[str, Any] = {
+            "number": int(record.number),
+            "loss": record.loss,
+            "defence": record.defence,
+            "params": {name: _native(value) for name, value in record.parameters.items()},
+        }
+        for name in names:
+            interval = record.interval(name)
+            entry[name] = float(record.objectives[name])
+            entry[f"{name}_interval"] = None if np.isnan(interval.low) else [float(interval.low), float(interval.high)]
+        if record.verdict is not None:
+            entry |= {CLAIMED: float(record.accuracies[CLAIMED]), "verdict": record.verdict}
+        if verification is not None and verification.openings:
+            entry |= _test_entry(record, names, verification)
+        if record.constraints:
+            entry |= {"feasible": record.feasible, "violation": record.violation}
+        if record.origin is not None:
+            entry["origin"] = record.origin
+        entry["replicates"] = len(record.replicates)
+        entry["seeds"] = list(record.seeds)
+        entry["command"] = train_command(record, config)
+        entries.append(entry)
+    return entries
+
+
+def export_front(
+    front: Sequence[TrialRecord],
+    objectives: Iterable[str],
+    style: Format,
+    config: str,
+    verification: Verification | None = None,
+) -> str:
+    """The front as the text of a JSON, YAML or CSV file.
+
+    Args:
+        front: The result of ``pareto_front``.
+        objectives: The objectives to export.
+        style: The format. JSON and YAML hold ``pareto_entries``; CSV has one column per parameter, and NAME_low and
+            NAME_high for each objective.
+        config: Path of the configuration, for the commands.
+        verification: Results on the test split.
+
+    Returns:
+        The text, with a newline at its end.
+    """
+    entries = pareto_entries(front, objectives, config, verification)
+    if style == "json":
+        return json.dumps(entries, indent=2) + "\n"
+    text = io.StringIO()
+    if style == "yaml":
+        from ruamel.yaml import YAML
+
+        yaml = YAML(typ="safe")
+        yaml.default_flow_style = None  # one line per key; intervals, parameters and seeds within their line
+        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+        yaml.width = 10_000
+        yaml.dump(entries, text)
+        return text.getvalue()
+    rows = [_flat(entry) for entry in entries]
+    columns = list(dict.fromkeys(name for row in rows for name in row)) or ["number"]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _test_entry(record: TrialRecord, objectives: Iterable[str], verification: Verification) -> dict[str, Any]:
+    entry: dict[str, Any] = {"test_openings": verification.openings}
+    tested = verification.trials.get(record.number)
+    if tested is not None:
+        for name in filter(tested.objectives.__contains__, objectives):
+            entry[f"test_{name}"] = float(tested.objectives[name])
+            entry[f"test_{name}_interval"] = [float(end) for end in tested.interval(name)]
+        entry["below_validation"] = flattered(record, tested)
+    return entry
+
+
+def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name, value in entry.items():
+        if name == "params":
+            row |= value
+        elif name in ("seeds", "below_validation"):
+            row[name] = " ".join(map(str, value))
+        elif name.endswith("_interval"):
+            objective = name.removesuffix("_interval")
+            row[f"{objective}_low"], row[f"{objective}_high"] = value or (None, None)
+        else:
+            row[name] = value
+    return row
+
+
+def _native(value: Value) -> Value:
+    """The value as a type of Python's own; numpy's scalars are no JSON."""
+    native: Value = value.item() if isinstance(value, np.generic) else value
+    return native
+
+
+def _exact(value: Value) -> str:
+    """The value as the command line reads it, a float to the last digit."""
+    native = _native(value)
+    return repr(native) if isinstance(native, float) else value_text(native)

@@ -1,0 +1,203 @@
+"""The table of all records that a run keeps: ``trials.csv`` and ``trials.parquet``."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from numbers import Integral, Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.records import NO_INTERVAL, WORST_CASE, TrialRecord, in_order, is_under_attack, value_text
+from trainables import files
+
+if TYPE_CHECKING:
+    import pandas as pd  # takes a second to import, which a reader of the ledger need not wait for
+
+    Column = pd.Series[Any]
+
+
+def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
+    """The records as a table with one row per trial.
+
+    Args:
+        records: Any trials, in any order.
+
+    Returns:
+        The trials ``in_order``. The columns are always in this order: number, kind (search, baseline or replicates),
+        state, loss, defence; each parameter (float64, Int64, boolean or string, by the values that occur); each
+        objective, then each accuracy, as NAME, NAME_low, NAME_high; NAME[r] for each replicate r; feasible, violation
+        (of complete trials); replicates (how many), seeds; images_NAME; epochs, train_seconds, attack_seconds,
+        seconds; started, finished (ISO 8601, UTC); failure, checkpoint, outcomes, origin, extends, verdict. What a
+        trial does not have is missing (NaN, NA).
+
+    Raises:
+        ValueError: A parameter has the name of another column.
+    """
+    import pandas as pd
+
+    ordered = in_order(records)
+    leading = {name: [getattr(record, name) for record in ordered] for name in ("number", "kind", "state", "loss")}
+    columns: dict[str, Column] = {name: _text(values) for name, values in leading.items()}
+    columns["defence"] = _text([record.defence for record in ordered])
+    parameters = {
+        name: parameter_column([record.parameters.get(name) for record in ordered])
+        for name in _names(record.parameters for record in ordered)
+    }
+    others = _measured_columns(ordered) | _bookkeeping_columns(ordered)
+    for name in parameters:
+        if name in columns or name in others:
+            raise ValueError(f"a parameter must not have the name of another column, got {name}; rename it")
+    return pd.DataFrame(columns | parameters | others)
+
+
+def parameter_column(values: Sequence[Any]) -> Column:
+    """A parameter's values as a column of the narrowest type that holds them all; None is missing.
+
+    Args:
+        values: Floats, integers, strings and bools, possibly mixed.
+
+    Returns:
+        boolean, Int64 or float64 where all values are of that kind (integers among floats become floats), else string.
+    """
+    import pandas as pd
+
+    present = [value for value in values if value is not None]
+    numbers = [isinstance(value, Real) and not isinstance(value, bool) for value in present]
+    if all(isinstance(value, bool) for value in present):
+        return pd.Series(list(values), dtype="boolean")
+    if all(numbers) and all(isinstance(value, Integral) for value in present):
+        return _whole(values)
+    if all(numbers):
+        return _real([math.nan if value is None else value for value in values])
+    return _text([None if value is None else value_text(value) for value in values])
+
+
+def _measured_columns(ordered: Sequence[TrialRecord]) -> dict[str, Column]:
+    """Objectives and accuracies, with their intervals and the values of each replicate."""
+    names = _names([*(record.objectives for record in ordered), *(record.accuracies for record in ordered)])
+    most_replicates = max((len(record.replicates) for record in ordered), default=0)
+    columns: dict[str, Column] = {}
+    for name in names:
+        measured = [name in record.objectives or name in record.accuracies for record in ordered]
+        values = [record.value(name) if has else math.nan for record, has in zip(ordered, measured, strict=True)]
+        intervals = [
+            record.interval(name) if has else NO_INTERVAL for record, has in zip(ordered, measured, strict=True)
+        ]
+        columns[name] = _real(values)
+        columns[f"{name}_low"] = _real([interval.low for interval in intervals])
+        columns[f"{name}_high"] = _real([interval.high for interval in intervals])
+    for name in names:
+        for r in range(most_replicates):
+            each = [record.replicates[r] if r < len(record.replicates) else {} for record in ordered]
+            columns[f"{name}[{r}]"] = _real([replicate.get(name, math.nan) for replicate in each])
+    return columns
+
+
+def _bookkeeping_columns(ordered: Sequence[TrialRecord]) -> dict[str, Column]:
+    import pandas as pd
+
+    complete = [record if record.state == "complete" else None for record in ordered]
+    columns: dict[str, Column] = {
+        "feasible": pd.Series([record and record.feasible for record in complete], dtype="boolean"),
+        "violation": _real([record.violation if record else math.nan for record in complete]),
+        "replicates": _whole([len(record.replicates) or None for record in ordered]),
+        "seeds": _text([" ".join(map(str, record.seeds)) for record in ordered]),
+    }
+    for name in _names(record.images for record in ordered):
+        columns[f"images_{name}"] = _whole([record.images.get(name) for record in ordered])
+    columns["epochs"] = _whole([record.epochs for record in ordered])
+    columns["train_seconds"] = _real([record.train_seconds for record in ordered])
+    columns["attack_seconds"] = _real([record.attack_seconds for record in ordered])
+    columns["seconds"] = columns["train_seconds"] + columns["attack_seconds"]
+    columns["started"] = _text([_iso(record.started) for record in ordered])
+    columns["finished"] = _text([_iso(record.finished) for record in ordered])
+    for name in ("failure", "checkpoint", "outcomes", "origin", "extends", "verdict"):
+        columns[name] = _text([getattr(record, name) for record in ordered])
+    return columns
+
+
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as dictionaries of Python's own types."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def measures(frame: pd.DataFrame) -> list[str]:
+    """The measured columns of a table made by ``to_frame``: the objectives first, then each attack's accuracy."""
+    return [name for name in frame.columns if f"{name}_low" in frame.columns and f"{name}_high" in frame.columns]
+
+
+def images_of(frame: pd.DataFrame, measure: str) -> pd.Series[float] | None:
+    """The number of images behind a measured column, row by row.
+
+    Args:
+        frame: A table made by ``to_frame``.
+        measure: One of its ``measures``.
+
+    Returns:
+        The counts (NaN where unknown), or None if the measure is not a fraction of images.
+    """
+    for column in (f"images_{measure}", f"images_{WORST_CASE}" if is_under_attack(measure) else ""):
+        if column in frame.columns:
+            return frame[column].astype("Float64").astype("float64")
+    return None
+
+
+def write_frame(records: Iterable[TrialRecord], folder: Path) -> pd.DataFrame:
+    """Writes ``trials.csv`` and ``trials.parquet``, each replaced atomically.
+
+    Args:
+        records: All trials of the run, baselines included.
+        folder: The run's folder.
+
+    Returns:
+        The table that was written.
+    """
+    frame = to_frame(records)
+    parquet = io.BytesIO()
+    frame.to_parquet(parquet, index=False)
+    files.write(folder / "trials.parquet", parquet.getvalue())
+    files.write(folder / "trials.csv", frame.to_csv(index=False, lineterminator="\n"))
+    return frame
+
+
+def read_frame(folder: Path) -> pd.DataFrame:
+    """Reads the table that ``write_frame`` left in a run's folder, with the types that ``to_frame`` gives.
+
+    Raises:
+        ValueError: The folder holds no ``trials.parquet``.
+    """
+    import pandas as pd
+
+    path = folder / "trials.parquet"
+    if not path.is_file():
+        raise ValueError(f"{folder} must hold trials.parquet, got no such file; give the folder of a run")
+    return pd.read_parquet(path)
+
+
+def _text(values: Iterable[str | None]) -> Column:
+    import pandas as pd
+
+    return pd.Series(list(values), dtype="string")
+
+
+def _real(values: Iterable[float]) -> Column:
+    import pandas as pd
+
+    return pd.Series(list(values), dtype="float64")
+
+
+def _whole(values: Iterable[int | None]) -> Column:
+    import pandas as pd
+
+    return pd.Series(list(values), dtype="Int64")
+
+
+def _names(mappings: Iterable[Mapping[str, object]]) -> list[str]:
+    return list(dict.fromkeys(name for mapping in mappings for name in mapping))
+
+
+def _iso(unix_time: float | None) -> str | None:
+    return None if unix_time is None else datetime.fromtimestamp(unix_time, UTC).isoformat(timespec="milliseconds")

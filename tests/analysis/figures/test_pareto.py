@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from analysis.figures import draw_pareto
+from analysis.frames import to_frame
+from analysis.records import TrialRecord
+from tests.analysis.examples import MIXED_DOMAINS, OBJECTIVES, SM_DOMAINS, grid_run, mixed_run, scattered_run
+from tests.analysis.figures.pages import TITLE, check
+
+
+def test_pareto_shows_every_complete_trial_and_the_baselines(tmp_path: Path) -> None:
+    frame = to_frame(scattered_run(replicates=2))
+    words = check(draw_pareto(frame, OBJECTIVES, SM_DOMAINS, tmp_path, title=TITLE))
+    shown = set(re.findall(r"#(B?\d+)\\u003c", words)) | set(re.findall(r"#(B?\d+)</b>", words))
+    assert shown == {str(i) for i in range(24)} | {"B0", "B1"}
+    assert "Not shown: 1 pruned, 1 failed." in words
+    assert "s=1, m=0.1" in words
+
+
+def test_pareto_of_one_trial_without_intervals(tmp_path: Path) -> None:
+    one = TrialRecord(
+        number="0", loss="i-sce", parameters={"s": 1.0}, state="complete", objectives={"a": 0.5, "seconds": 3.0}
+    )
+    check(
+        draw_pareto(
+            to_frame([one]), {"a": "maximize", "seconds": "minimize"}, {"s": SM_DOMAINS["s"]}, tmp_path, title=TITLE
+        )
+    )
+
+
+def test_pareto_of_three_objectives_has_a_panel_for_each_pair(tmp_path: Path) -> None:
+    records = [
+        replace(record, objectives={**record.objectives, "train_seconds": 9.0 + i})
+        if record.state == "complete"
+        else record
+        for i, record in enumerate(scattered_run())
+    ]
+    objectives = {**OBJECTIVES, "train_seconds": "minimize"}
+    words = check(draw_pareto(to_frame(records), objectives, SM_DOMAINS, tmp_path, title=TITLE))  # type: ignore[arg-type]
+    for axis in ("xaxis", "yaxis", "xaxis2", "yaxis2", "xaxis3", "yaxis3"):
+        assert f'"{axis}":{{' in words
+    assert "yaxis4" not in words
+    assert "Pareto-optimal in all objectives together." in words
+    assert '"shape":"vh"' not in words  # the front's boundary is no line of two of three objectives
+
+
+@pytest.mark.parametrize("some", [True, False])
+def test_pareto_marks_what_misses_a_constraint(some: bool, tmp_path: Path) -> None:
+    records = [
+        replace(record, constraints={"x": -1.0 if some and i % 2 else 1.0 + i})
+        if record.state == "complete"
+        else record
+        for i, record in enumerate(scattered_run())
+    ]
+    words = check(draw_pareto(to_frame(records), OBJECTIVES, SM_DOMAINS, tmp_path, title=TITLE))
+    assert "misses a constraint" in words
+    assert ("No setting meets the constraints" in words) == (not some)
+
+
+def test_titles_are_text_and_not_markup(tmp_path: Path) -> None:
+    words = check(draw_pareto(to_frame(grid_run(levels=2)), OBJECTIVES, SM_DOMAINS, tmp_path, title="<b>a & b</b>"))
+    assert "<b>a & b" not in words
+
+
+def test_pareto_names_settings_of_mixed_parameters(tmp_path: Path) -> None:
+    records = mixed_run()
+    words = check(draw_pareto(to_frame(records), OBJECTIVES, MIXED_DOMAINS, tmp_path, title=TITLE))
+    for text in ("defence.name=adversarial-training", "train.augment=true", "model.width=3", "train.learning_rate=0.0"):
+        assert text in words
+    assert "B0: cross-entropy train.learning_rate=0.001, model.width=1, train.augment=false" in words
+
+
+def test_what_has_no_front_is_refused(tmp_path: Path) -> None:
+    frame = to_frame(scattered_run())
+    with pytest.raises(ValueError, match="complete one"):
+        draw_pareto(frame[frame["state"] != "complete"], OBJECTIVES, SM_DOMAINS, tmp_path, title=TITLE)
+    with pytest.raises(ValueError, match="at least two"):
+        draw_pareto(frame, {"clean_accuracy": "maximize"}, SM_DOMAINS, tmp_path, title=TITLE)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from analysis.figures import draw_pareto, draw_surfaces
+from analysis.figures.style import left_out, measure_label, replicates_note, setting_label
+from analysis.frames import rows_of, to_frame
+from tests.analysis.examples import MIXED_DOMAINS, OBJECTIVES, SM_DOMAINS, grid_run, mixed_run, scattered_run
+
+
+@pytest.mark.parametrize(
+    ("measure", "label"),
+    [
+        ("clean_accuracy", "Clean accuracy"),
+        ("robust_accuracy", "Robust accuracy, worst case"),
+        ("robust_accuracy@1.5000001", "Robust accuracy, worst case within 1.5000001"),
+        ("pgd50-ce/normalized", "pgd50-ce, normalized logits"),
+        ("pgd50-ce/worst", "pgd50-ce, worst view"),
+        ("train_seconds", "Train seconds"),
+    ],
+)
+def test_measures_for_people(measure: str, label: str) -> None:
+    assert measure_label(measure) == label
+
+
+def test_settings_for_people_leave_out_what_they_do_not_have() -> None:
+    rows = {row["number"]: row for row in rows_of(to_frame(mixed_run(trials=2)))}
+    assert setting_label(rows["B0"], MIXED_DOMAINS) == (
+        "cross-entropy train.learning_rate=0.001, model.width=1, train.augment=false"
+    )
+    assert setting_label(rows["B0"], ["s", "unheard.of"]) == "cross-entropy"
+    assert setting_label({**rows["B1"], "defence": "mine"}, ["s"]) == "i-sce + mine s=1"
+
+
+def test_pictures_say_how_many_replicates_their_numbers_rest_on(tmp_path: Path) -> None:
+    assert replicates_note(to_frame(scattered_run(replicates=3))) == ""
+    frame = to_frame([*scattered_run(replicates=1)[:10], *scattered_run(replicates=3)[10:13]])
+    assert replicates_note(frame) == "Means over 1 to 3 replicates: 3 of 13 over 3."
+    draw_pareto(frame, OBJECTIVES, SM_DOMAINS, tmp_path, title="x")
+    draw_surfaces(frame, OBJECTIVES, SM_DOMAINS, tmp_path, title="x")
+    for name in ("pareto.html", "surfaces.html"):
+        page = (tmp_path / name).read_text(encoding="utf-8")
+        assert "Means over 1 to 3 replicates: 3 of 13 over 3." in page
+        assert "means over 3 replicates" in page
+        assert "means over 1 replicates" not in page
+
+
+def test_left_out_counts_every_state() -> None:
+    assert left_out(to_frame(grid_run(levels=2))) == ""
+    frame = to_frame(scattered_run()).assign(state="running")
+    assert left_out(frame) == f"Not shown: {len(frame)} running."
