@@ -17,7 +17,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
@@ -54,6 +54,14 @@ class Component:
     kind: ClassVar[Kind]
     name: ClassVar[str]
     source: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Names a class by its import path; ``register`` gives a built-in its name.
+
+        A class that is unpickled in another process is not looked up there, and must still know its name.
+        """
+        super().__init_subclass__(**arguments)
+        cls.name = f"{cls.__module__}{_PATH}{cls.__qualname__}"
 
     def __post_init__(self) -> None:
         """Checks every field against its annotation and its domain.
@@ -126,21 +134,27 @@ class External(Component):
         Raises:
             ValueError: The factory takes no such argument.
         """
+        super().__post_init__()
+        object.__setattr__(self, "name", self.path)  # frozen, as in dataclasses' own __init__
         known = keywords(load(self.path))
         for name in self.arguments:
             if known is not None and name not in known:
                 remedy = nearest(name, known) if known else "it has none"
                 raise ValueError(f"{name} must be an argument of {self.path}; {remedy}")
 
+    @classmethod
+    def own_fields(cls) -> list[str]:
+        """The settings that the kind's wrapper has, whatever the factory (``remaining`` of an attack)."""
+        return [item.name for item in dataclasses.fields(cls) if item.name not in ("path", "arguments")]
+
     @property
     def settings(self) -> dict[str, Any]:
-        return dict(self.arguments)
+        return {name: getattr(self, name) for name in self.own_fields()} | dict(self.arguments)
 
     def with_values(self, values: Mapping[str, Value]) -> Self:
-        return dataclasses.replace(self, arguments={**self.arguments, **values})
-
-    def to_document(self) -> dict[str, Any]:
-        return {"name": self.path, **self.arguments}
+        own = {name: value for name, value in values.items() if name in self.own_fields()}
+        others = {name: value for name, value in values.items() if name not in own}
+        return dataclasses.replace(self, arguments={**self.arguments, **others}, **own)  # type: ignore[arg-type]
 
     def call(self, **context: Any) -> Any:
         """Calls the factory with its settings and as much of the context as it has arguments for.
@@ -197,7 +211,6 @@ def find(kind: Kind, name: str) -> type[Component]:
         if isinstance(factory, type) and issubclass(factory, Component):
             if factory.kind != kind:
                 raise ValueError(f"name must be a {kind}, got {name}, which is a {factory.kind}; give another")
-            factory.name = name
             return factory
         importlib.import_module(f"trainables.{PACKAGES[kind]}")
         return _EXTERNALS[kind]
@@ -218,14 +231,18 @@ def make(kind: Kind, name: str, settings: Mapping[str, Any] | None = None) -> Co
         ValueError: There is no such component or setting, or a value is not legal.
     """
     component, given = find(kind, name), dict(settings or {})
+    fields, hints = dataclasses.fields(component), get_type_hints(component)
     if issubclass(component, External):
-        return component(path=name, arguments=given)
-    known = [item.name for item in dataclasses.fields(component)]
+        own = {key: _typed(given.pop(key), hints[key]) for key in component.own_fields() if key in given}
+        return component(path=name, arguments=given, **own)
+    known = [item.name for item in fields]
     for key in given:
         if key not in known:
             remedy = nearest(key, known) if known else f"{name} has none"
             raise ValueError(f"{key} must be a setting of {name}, got {given[key]}; {remedy}")
-    hints = get_type_hints(component)
+    for item in fields:
+        if item.name not in given and item.default is MISSING and item.default_factory is MISSING:
+            raise ValueError(f"{item.name} must be given for {name}, got nothing; add it")
     return component(**{key: _typed(value, hints[key]) for key, value in given.items()})
 
 
@@ -314,4 +331,6 @@ def _typed(value: Any, hint: Any) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, Component):
         return value.to_document()
+    if isinstance(value, Mapping):
+        return dict(value)
     return list(value) if isinstance(value, tuple) else value
