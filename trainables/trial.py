@@ -13,7 +13,8 @@ import torch
 from trainables.candidate import Candidate
 from trainables.data.splits import Split, load_splits
 from trainables.losses import loss_function
-from trainables.robustness.evaluate import Outcomes, evaluate
+from trainables.robustness import Outcomes
+from trainables.robustness.evaluate import evaluate
 from trainables.settings import Problem, RobustnessSettings, Rungs
 from trainables.training.checkpoint import claim, load_latest, save
 from trainables.training.loop import EpochResult, Replicate, epoch_result, make_replicates, train

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from search.config.schema import SweepConfig
@@ -30,8 +29,9 @@ def problem_settings(config: SweepConfig, data: Mapping[str, Any]) -> dict[str, 
         "model": config.model,
         "loss.name": config.loss.name,
     }
+    document = config.to_document()
     for section in ("train", "robustness"):
-        settings |= {f"{section}.{name}": value for name, value in asdict(getattr(config, section)).items()}
+        settings |= {f"{section}.{name}": value for name, value in document[section].items()}
     loaded: dict[str, Any] = json.loads(_canonical(settings))  # tuples and lists are the same
     return loaded
 

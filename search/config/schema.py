@@ -17,19 +17,20 @@ from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from types import UnionType
-from typing import Any, Final, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from search.config.components import Components
 from search.config.objectives import ACCURACIES, Constraint, Direction, directions
 from search.errors import UserError
 from search.study.halving import rungs_of
+from trainables.attacks.pgd import PGD
 from trainables.candidate import BASELINES, LOSSES, Candidate, LossName
 from trainables.settings import (
     AUDITED_IMAGES,
-    AttackSettings,
     DataSettings,
     ModelName,
     Problem,
@@ -233,7 +234,9 @@ class SweepConfig(_Section):
     space: dict[str, Range] = Field(default_factory=dict)
     objectives: dict[str, Direction] = Field(default_factory=_maximize_accuracies)
     constraints: dict[str, str] = Field(default_factory=dict)
-    robustness: RobustnessSettings = Field(default_factory=RobustnessSettings)
+    robustness: Annotated[RobustnessSettings, Components("attacks", "attack")] = Field(
+        default_factory=RobustnessSettings
+    )
     search: SearchConfig = Field(default_factory=SearchConfig)
     resources: ResourcesConfig = Field(default_factory=ResourcesConfig)
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
@@ -391,7 +394,7 @@ class SweepConfig(_Section):
         halving = self.search.halving
         if halving is None:
             return None
-        attack = AttackSettings(name="pgd", steps=halving.steps)
+        attack = PGD(steps=halving.steps)
         return Rungs(
             epochs=rungs_of(self.train.epochs, halving.first_rung(self.train.epochs), halving.reduction_factor),
             robustness=replace(
@@ -468,11 +471,6 @@ class SweepConfig(_Section):
     def to_document(self) -> dict[str, Any]:
         """The resolved configuration as plain values; ``parse`` reads it back to an equal one."""
         document = self.model_dump(mode="json")
-        attacks = document["robustness"]["attacks"]
-        # What an attack does not have is None, and would only be noise.
-        document["robustness"]["attacks"] = [
-            {name: value for name, value in attack.items() if value is not None} for attack in attacks
-        ]
         return document
 
 

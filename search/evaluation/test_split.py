@@ -30,7 +30,7 @@ from search.sweep.progress import describe
 from trainables import files as atomic
 
 if TYPE_CHECKING:
-    from trainables.robustness.evaluate import Outcomes
+    from trainables.robustness import Outcomes
 
 VERIFICATION_FILE: Final = "verification.json"
 OUTCOMES: Final = "verification"

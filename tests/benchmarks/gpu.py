@@ -17,11 +17,13 @@ from typing import TypeVar
 
 import torch
 
+from trainables.attacks.pgd import PGD
 from trainables.candidate import Candidate
 from trainables.data.splits import Split, load_splits
 from trainables.losses import loss_function
-from trainables.robustness.evaluate import Outcomes, evaluate
-from trainables.settings import AttackSettings, DataSettings, Problem, RobustnessSettings, TrainSettings
+from trainables.robustness import Outcomes
+from trainables.robustness.evaluate import evaluate
+from trainables.settings import DataSettings, Problem, RobustnessSettings, TrainSettings
 from trainables.training.loop import Replicate, make_replicates, train, training_step
 
 REFERENCE = Candidate("i-sce", {"s": 1.0, "m": 0.1})
@@ -130,8 +132,8 @@ def _problem(name: str, size: Size, precision: str) -> tuple[Problem, Splits]:
         ),
         robustness=RobustnessSettings(
             attacks=(
-                AttackSettings(name="pgd", steps=size.steps),
-                AttackSettings(name="pgd", loss="dlr", steps=size.steps),
+                PGD(steps=size.steps),
+                PGD(loss="dlr", steps=size.steps),
             ),
             epsilon=1.5 if name == "lenet5" else 0.5,
             images=size.attacked,

@@ -39,7 +39,7 @@ from tests.benchmarks.workload import ATTACK, PASSES, Candidate, PassCounter, Tr
 from trainables.data.splits import load_splits
 from trainables.losses import loss_function
 from trainables.models import build_model
-from trainables.robustness.evaluate import Outcomes
+from trainables.robustness import Outcomes
 from trainables.settings import Candidate as OurSetting
 from trainables.training.loop import make_replicates, training_step
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from trainables.attacks.pgd import PGD
 from trainables.data.splits import Split
-from trainables.settings import AttackSettings, DataSettings, Problem, RobustnessSettings, TrainSettings
+from trainables.settings import DataSettings, Problem, RobustnessSettings, TrainSettings
 
 SMALL_DATA = DataSettings(train_size=200, validation_size=100, seed=3)
 
@@ -18,7 +19,7 @@ def problem() -> Problem:
         data=SMALL_DATA,
         model="lenet5",
         train=TrainSettings(epochs=3, batch_size=64, learning_rate=2e-3, schedule="cosine", replicates=2, seed=5),
-        robustness=RobustnessSettings(attacks=(AttackSettings(name="pgd", steps=2),), images=20),
+        robustness=RobustnessSettings(attacks=(PGD(steps=2),), images=20),
     )
 
 

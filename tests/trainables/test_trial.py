@@ -101,6 +101,7 @@ PROGRAM = """
 import json, sys, torch
 torch.set_num_threads(1)
 from trainables.trial import run_setting
+from trainables.attacks.pgd import PGD
 from trainables.settings import *
 
 problem = Problem(

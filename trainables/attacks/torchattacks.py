@@ -1,4 +1,4 @@
-"""Any attack of torchattacks by name, judged by our ball and leaving no trace."""
+"""Any attack of torchattacks by its class's name, judged by our ball and leaving no trace."""
 
 from __future__ import annotations
 
@@ -7,93 +7,145 @@ import io
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-import torch
-from torch import Tensor, nn
+from trainables.attacks.engine.attack import Attack
+from trainables.registry import register
+from trainables.settings.checks import check_choice, nearest
 
-from trainables.attacks.base import Attack, Batch, Victim
-from trainables.attacks.randomness import isolated_randomness
-from trainables.settings import TORCHATTACKS_PREFIX, nearest
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from trainables.attacks.engine.batch import Batch
+    from trainables.attacks.engine.victim import Victim
+
+# The attack classes of torchattacks 3.5.1 that need no more than a model (LGV needs a training set, MultiAttack a list
+# of attacks). They are listed so that a typing error is found without importing torch; a test compares.
+CLASSES: Final = (
+    "VANILA",
+    "GN",
+    "FGSM",
+    "BIM",
+    "RFGSM",
+    "PGD",
+    "EOTPGD",
+    "FFGSM",
+    "TPGD",
+    "MIFGSM",
+    "UPGD",
+    "APGD",
+    "APGDT",
+    "DIFGSM",
+    "TIFGSM",
+    "Jitter",
+    "NIFGSM",
+    "PGDRS",
+    "SINIFGSM",
+    "VMIFGSM",
+    "VNIFGSM",
+    "SPSA",
+    "JSMA",
+    "EADL1",
+    "EADEN",
+    "PIFGSM",
+    "PIFGSMPP",
+    "CW",
+    "PGDL2",
+    "DeepFool",
+    "PGDRSL2",
+    "SparseFool",
+    "OnePixel",
+    "Pixle",
+    "FAB",
+    "AutoAttack",
+    "Square",
+)
 
 # What torchattacks calls the norms.
 _NORMS: Final = {"l2": "L2", "linf": "Linf"}
 
 
+@register("torchattacks")
+@dataclass(frozen=True, kw_only=True)
 class Torchattacks(Attack):
     """One class of torchattacks.
 
     ``norm``, ``eps=radius``, ``n_classes`` and ``seed`` are passed where the constructor has them and the options do
-    not. What comes back is clipped to [0, 1] and counts only inside the ball: an attack that knows another norm alone
+    not. What comes back is clipped to [0, 1] and counts only inside the ball: an attack that knows only another norm
     (FGSM and PGD know no L2) runs, and breaks only what it happens to break within the ball. NaN counts as not broken.
 
-    Attacks that draw at random draw for a whole batch, so an image's outcome depends on the images beside it.
+    Attacks that draw at random draw for a whole batch, so an image's outcome depends on the images next to it.
 
     Args:
-        name: ``torchattacks.NAME``.
-        options: Keyword arguments of the class's constructor.
-
-    Raises:
-        ValueError: The class takes no such argument.
+        attack: The name of the class.
+        options: Keyword arguments of its constructor.
     """
 
-    def __init__(self, name: str, options: Mapping[str, float | int | bool | str] | None = None) -> None:
-        import torchattacks  # only who asks for one of its attacks pays for the import
+    source: ClassVar[str] = "Kim 2020, torchattacks 3.5.1 (arXiv:2010.01950)"
 
-        self._attack_class: Any = getattr(torchattacks, name.removeprefix(TORCHATTACKS_PREFIX))
-        self._options = dict(options or {})
-        known = [parameter for parameter in inspect.signature(self._attack_class).parameters if parameter != "model"]
-        for option in self._options:
+    judged_at_end: ClassVar[bool] = True
+
+    attack: str
+    options: Mapping[str, float | int | bool | str] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("attack", self.attack, CLASSES)
+        if self.options is not None and not isinstance(self.options, Mapping):
+            raise ValueError(f"options must be a mapping, got {self.options}; write {{steps: 50}}")
+
+    @property
+    def description(self) -> str:
+        """For example ``torchattacks.APGD-steps=50``."""
+        return "-".join(
+            [f"torchattacks.{self.attack}", *(f"{key}={value}" for key, value in (self.options or {}).items())]
+        )
+
+    def prepare(self) -> None:
+        """Checks the options against the class's constructor.
+
+        Raises:
+            ValueError: The class takes no such argument.
+        """
+        known = self._arguments
+        for option in self.options or {}:
             if option not in known:
                 remedy = nearest(option, known) if known else "it takes none"
-                raise ValueError(f"options must be arguments of {name}, got {option}; {remedy}")
-        self._known = known
+                raise ValueError(f"options must be arguments of {self.attack}, got {option}; {remedy}")
 
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
-        """Run the attack on one batch after another, each from the same seed."""
-        parts = batch.split(batch_size)
-        for done, part in enumerate(parts, start=1):
-            found = self._perturb(victim, part, seed).clamp(0.0, 1.0)
-            inside = part.ball.holds(part.ball.distance(found, part.clean))
-            found = torch.where(inside.view(-1, 1, 1, 1), found, part.clean)
-            with torch.no_grad():
-                correct = victim.correct(found, victim.logits(found), part.labels)
-            yield replace(part, images=found).take(~correct)
-            victim.progress(done / len(parts))
+        """Runs the attack on one batch after another, each from the same seed."""
+        from trainables.attacks.engine.foreign import judged
 
-    def _perturb(self, victim: Victim, batch: Batch, seed: int) -> Tensor:
-        with _quiet(), isolated_randomness(seed):
-            norm = _NORMS[batch.ball.norm]
-            given = {"norm": norm, "eps": batch.radius, "n_classes": batch.clean_logits.shape[1], "seed": seed}
-            arguments = {name: value for name, value in given.items() if name in self._known} | self._options
-            # In evaluation mode as a whole, or torchattacks would leave it, and the model inside, in training mode.
-            attack = self._attack_class(_PlainLayout(victim).eval(), **arguments)
-            attack.set_device(batch.clean.device)
-            found: Tensor = attack(batch.clean.contiguous(), batch.labels.clone())
-        return found.detach()
+        self.prepare()
+        known = self._arguments
 
+        def perturb(model: nn.Module, part: Batch) -> Tensor:
+            given = {
+                "norm": _NORMS[part.ball.norm],
+                "eps": part.radius,
+                "n_classes": part.clean_logits.shape[1],
+                "seed": seed,
+            }
+            arguments = {name: value for name, value in given.items() if name in known} | dict(self.options or {})
+            with _quiet():
+                attack = self._class(model, **arguments)
+                attack.set_device(part.clean.device)
+                found: Tensor = attack(part.clean.contiguous(), part.labels.clone())
+            return found
 
-class _PlainLayout(nn.Module):
-    """Hands torchattacks row-major gradients: it calls ``view`` on them, which a channels_last one refuses."""
+        return judged(perturb, victim, batch, seed=seed, batch_size=batch_size, project=False)
 
-    def __init__(self, victim: Victim) -> None:
-        super().__init__()
-        self.victim = victim
+    @property
+    def _class(self) -> Any:
+        import torchattacks
 
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.victim(_RowMajorGradient.apply(images))
-        return logits
+        return getattr(torchattacks, self.attack)
 
-
-class _RowMajorGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, images: Tensor) -> Tensor:  # noqa: ARG004
-        return images.view_as(images)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
-        return gradient.contiguous()
+    @property
+    def _arguments(self) -> list[str]:
+        return [name for name in inspect.signature(self._class).parameters if name != "model"]
 
 
 @contextmanager

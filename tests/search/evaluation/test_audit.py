@@ -22,7 +22,7 @@ from search.evaluation.audit import audit_trial
 from search.evaluation.checkpoints import Checkpoint
 from tests.search.examples import small_config
 from trainables.audit import Profile
-from trainables.robustness.evaluate import Outcomes
+from trainables.robustness import Outcomes
 
 SMALL = Profile(
     name="quick",

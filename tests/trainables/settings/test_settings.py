@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trainables.candidate import BASELINES, LOSSES, Candidate
-from trainables.settings import AttackSettings, DataSettings, Problem, RobustnessSettings, TrainSettings
+from trainables.registry import make
+from trainables.settings import DataSettings, Problem, RobustnessSettings, TrainSettings
 
 
 def test_checking_settings_needs_no_torch() -> None:
@@ -40,12 +42,12 @@ def test_the_baselines_are_plain_and_normalised_cross_entropy() -> None:
         ({"name": "pgd"}, "pgd50-ce"),
         ({"name": "pgd", "loss": "dlr", "steps": 10}, "pgd10-dlr"),
         ({"name": "pgd", "target": "least-likely"}, "pgd50-ce-least-likely"),
-        ({"name": "torchattacks.APGD"}, "torchattacks.APGD"),
-        ({"name": "torchattacks.APGD", "options": {"steps": 20}}, "torchattacks.APGD-steps=20"),
+        ({"name": "torchattacks", "attack": "APGD"}, "torchattacks.APGD"),
+        ({"name": "torchattacks", "attack": "APGD", "options": {"steps": 20}}, "torchattacks.APGD-steps=20"),
     ],
 )
-def test_an_attacks_label_tells_it_from_others(settings: dict[str, object], label: str) -> None:
-    assert AttackSettings(**settings).label == label  # type: ignore[arg-type]
+def test_an_attacks_label_tells_it_from_others(settings: dict[str, Any], label: str) -> None:
+    assert make("attack", settings.pop("name"), settings).label == label
 
 
 def test_rms_epsilon_is_the_mean_square_radius() -> None:

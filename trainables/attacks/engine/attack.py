@@ -1,43 +1,50 @@
-"""What every attack shares: the ball, the box, the judgement, and the model left as it was found.
+"""What every attack shares: the ball, the box, the verdict on each image, and a model left as it was.
 
-An attack is asked for one thing: images inside the ball and the pixel box whose predicted label is no longer the true
-one. Only images that the clean model gets right are attacked. An image is broken as soon as any point that the attack
-looks at is misclassified, so the outcome is each image's best iterate and never merely the last one.
+An attack looks for images inside the ball and the pixel box whose predicted label is no longer the true one. Only
+images that the clean model classifies correctly are attacked. An image is broken as soon as any point that the attack
+evaluates is misclassified, so the outcome is each image's best iterate, not merely the last one.
 
-Four ways to write an attack, each with its own little to write:
+There are four ways to write an attack. Each leaves little to write:
 
 - `StepAttack` follows gradients: write ``step`` (and ``start``).
 - `QueryAttack` sees logits alone: write ``propose`` and ``accept`` (and ``start``).
 - `MinimumNormAttack` looks for the nearest misclassified image, whatever the radius: write ``run``.
-- `Attack`, for what owns its loop otherwise: write ``run``.
+- `Attack`, for anything that needs its own loop: write ``run``.
 
-The first two advance all images together, in passes of at most ``batch_size``; the base projects, clips, runs the
-model, judges every iterate, lets broken images leave the batch at once and merges the passes that are left, so that an
-iteration costs what the images still standing cost.
+The first two advance all images together, in passes of at most ``batch_size``. The base class projects, clips, runs the
+model, judges every iterate, removes broken images from the batch at once and merges the passes that are left, so that
+an iteration costs only what the images still standing cost.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Final, get_args
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, final, get_args
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from trainables.attacks.ball import Ball
-from trainables.losses import normalize_logits
-from trainables.settings import Norm, View
+from trainables.attacks.engine.batch import Batch, join
+from trainables.attacks.engine.limits import check_limits, count
+from trainables.registry import Component, Kind
+from trainables.settings.checks import check_choice
+from trainables.settings.threat import Norm, View
 
-# The mean norm of the clean images' logits in the view ``rescaled``: a softmax that is neither flat nor saturated.
-RESCALED_NORM: Final = 10.0
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
+    from trainables.attacks.engine.victim import Victim
+
+AttackLoss = Literal["ce", "dlr"]
 Progress = Callable[[float], None]
+
+# The fields that every attack has; a label mentions ``eot`` alone.
+_COMMON: Final = ("views", "remaining", "eot")
 
 
 @dataclass(frozen=True)
@@ -45,15 +52,15 @@ class AttackResult:
     """What one attack did to n images.
 
     Args:
-        kept: Whether the label survived, bool (n,); False for an image that the clean model gets wrong, or that was not
+        kept: Whether the label survived, bool (n,); False for an image that the clean model gets wrong or that was not
             standing any more.
-        adversarial: The nearest misclassified image that was found within the radius, the clean image where there is
-            none, (n, c, h, w).
-        distance: How far the nearest misclassified image that was found lies from the clean one, in the ball's norm,
-            (n,); 0 where the clean model is wrong, infinite where none was found. A minimum-norm attack finds some
-            outside the ball; they leave the label kept.
-        forward_passes: Images that went forward through the model (each image of each batch counts one, each draw of an
-            `Expectation` another).
+        adversarial: The nearest misclassified image found within the radius, or the clean image where there is none,
+            (n, c, h, w).
+        distance: Distance between the clean image and the nearest misclassified image found, in the ball's norm, (n,);
+            0 where the clean model is wrong, infinite where none was found. A minimum-norm attack also finds images
+            outside the ball; those leave the label kept.
+        forward_passes: Images that went forward through the model (each image of each batch counts once; with ``eot``,
+            once for each draw).
         backward_passes: Images that went backward.
     """
 
@@ -64,153 +71,87 @@ class AttackResult:
     backward_passes: int
 
 
-class Expectation(nn.Module):
-    """A model that draws at random, averaged: the mean of its logits z over several evaluations.
+@dataclass(frozen=True, kw_only=True)
+class Attack(Component, ABC):
+    """The contract: images in, one outcome per image out, and nothing else in the process changed.
 
-    The mean of the logits and not of the softmaxes, since a model that draws nothing is then the same as ever in every
-    view.
-
-    Args:
-        model: Draws anew at each evaluation, from the global random states.
-        draws: Evaluations, at least 1.
-    """
-
-    def __init__(self, model: nn.Module, draws: int) -> None:
-        super().__init__()
-        self.model = model
-        self.draws = draws
-
-    def forward(self, images: Tensor) -> Tensor:
-        """The mean logits, (n, k)."""
-        return torch.stack([self.model(images) for _ in range(self.draws)]).mean(0)
-
-
-class Victim(nn.Module):
-    """The model as an attack sees it: logits in one view, every image that passes counted.
+    An attack is both its settings and its behaviour. It keeps no state between calls.
 
     Args:
-        model: Maps images (n, c, h, w) to logits z (n, k).
-        view: The logits that ``forward`` returns: ``normalized`` f = z / ||z||, ``raw`` z, or ``rescaled``, z * scale.
-        scale: Of the view ``rescaled``.
-        progress: Told which fraction of the attack is done.
+        views: The logits that the attack sees, among those configured for all attacks; None for all of them.
+        remaining: Whether to attack only what earlier attacks, on all views, have left standing. The worst case is the
+            same and costs less, but the attack has no accuracy of its own.
+        eot: Number of evaluations whose mean logits stand for one (expectation over transformation), for a model that
+            draws at random. Logits, gradients and success are the mean's, those of the clean images too. What a model
+            draws for an image may depend on the images next to it in the batch.
     """
 
-    def __init__(self, model: nn.Module, view: View, scale: float = 1.0, progress: Progress | None = None) -> None:
-        super().__init__()
-        self.model = model
-        self.view_name = view
-        self.view: Callable[[Tensor], Tensor] = {
-            "normalized": normalize_logits,
-            "raw": lambda logits: logits,
-            "rescaled": lambda logits: logits * scale,
-        }[view]
-        self.progress = progress or (lambda _: None)
-        self._draws = model.draws if isinstance(model, Expectation) else 1
-        self.forward_passes = 0
-        self.backward_passes = 0
+    kind: ClassVar[Kind] = "attack"
 
-    def logits(self, images: Tensor) -> Tensor:
-        """The raw logits z (n, k), which decide: rounding can tie two entries of f whose z differ."""
-        self.forward_passes += self._draws * len(images)
-        logits: Tensor = self.model(images)
-        if logits.requires_grad:
-            logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
-        return logits
-
-    def forward(self, images: Tensor) -> Tensor:
-        """The logits in the view, (n, k)."""
-        return self.view(self.logits(images))
-
-    def correct(self, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """Whether the label survives, bool (n,).
-
-        Args:
-            images: (n, c, h, w).
-            logits: What ``logits`` said of them, (n, k).
-            labels: True labels, (n,).
-        """
-        del images
-        return logits.argmax(1) == labels
-
-    def _count_backward(self, gradient: Tensor) -> None:
-        self.backward_passes += self._draws * len(gradient)
-
-
-@dataclass
-class Batch:
-    """Images under attack, one a row.
-
-    Args:
-        clean: Where they started, (b, c, h, w).
-        labels: True labels, (b,).
-        clean_logits: The clean images' logits z, (b, k).
-        images: The present iterates, (b, c, h, w), inside ball and box.
-        index: Each image's position in the caller's images, (b,).
-        ball: Where they must stay.
-        memory: What an attack remembers of each image from step to step, first axis b (a momentum, a step size, ...).
-    """
-
-    clean: Tensor
-    labels: Tensor
-    clean_logits: Tensor
-    images: Tensor
-    index: Tensor
-    ball: Ball
-    memory: dict[str, Tensor] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def radius(self) -> float:
-        """The ball's radius, in pixel units."""
-        return self.ball.radius
-
-    def take(self, rows: slice | Tensor) -> Batch:
-        """The batch of some rows: a slice, positions or a mask."""
-        return Batch(
-            self.clean[rows],
-            self.labels[rows],
-            self.clean_logits[rows],
-            self.images[rows],
-            self.index[rows],
-            self.ball,
-            {name: values[rows] for name, values in self.memory.items()},
-        )
-
-    def split(self, size: int) -> list[Batch]:
-        """Batches of at most ``size`` rows that share this one's storage."""
-        return [self.take(slice(begin, begin + size)) for begin in range(0, len(self), size)]
-
-
-def join(batches: list[Batch]) -> Batch:
-    """One batch of all rows, in order; the inverse of `Batch.split`."""
-    return Batch(
-        torch.cat([batch.clean for batch in batches]),
-        torch.cat([batch.labels for batch in batches]),
-        torch.cat([batch.clean_logits for batch in batches]),
-        torch.cat([batch.images for batch in batches]),
-        torch.cat([batch.index for batch in batches]),
-        batches[0].ball,
-        {name: torch.cat([batch.memory[name] for batch in batches]) for name in batches[0].memory},
-    )
-
-
-class Attack(ABC):
-    """The contract: images in, per-image outcome out, nothing else in the process changed."""
-
-    norms: tuple[Norm, ...] = get_args(Norm)
+    norms: ClassVar[tuple[Norm, ...]] = get_args(Norm)
     """The balls that the attack knows."""
 
-    minimum_norm: bool = False
-    """Whether one run says at which radius each image falls, so that further radii need no runs of their own."""
+    minimum_norm: ClassVar[bool] = False
+    """Whether one run tells at which radius each image falls, so that further radii need no runs of their own."""
 
-    unit_free: bool = False
-    """Whether no constant factor of the logits changes what the attack does, so that it does the same on z rescaled."""
+    judged_at_end: ClassVar[bool] = False
+    """Whether only the images that it returns are judged, and not every point that it evaluates."""
 
-    scale_free: bool = False
-    """Whether not even a factor of each image's own does, so that it does the same on f as on z."""
+    shown: ClassVar[tuple[str, ...]] = ()
+    """The settings that the label always mentions, in this order."""
 
+    views: tuple[View, ...] | None = None
+    remaining: bool = False
+    eot: int = count(1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.views is not None:
+            if not isinstance(self.views, tuple):
+                raise ValueError(f"views must be a list, got {self.views}; write [{self.views}]")
+            for view in self.views:
+                check_choice("views", view, get_args(View))
+        check_limits(self)
+
+    @property
+    def unit_free(self) -> bool:
+        """Whether the attack does the same when all logits are multiplied by a constant, as in the view rescaled."""
+        return False
+
+    @property
+    def scale_free(self) -> bool:
+        """Whether it even does the same when each image's logits have their own factor, as f has compared with z."""
+        return False
+
+    @property
+    def label(self) -> str:
+        """The attack's name in records, columns and figures, e.g. ``pgd50-dlr``. Seeds derive from it."""
+        return self.description + (f"-eot{self.eot}" if self.eot > 1 else "")
+
+    @property
+    def description(self) -> str:
+        """The label without ``eot``: the name, the settings in ``shown``, then those that differ from their default."""
+        own = [field for field in dataclasses.fields(self) if field.name not in _COMMON]
+        number = next((name for name in self.shown if name in ("steps", "queries")), None)
+        parts = [self.name.rpartition(":")[2] + (str(getattr(self, number)) if number else "")]
+        parts += [str(getattr(self, name)) for name in self.shown if name != number]
+        target = getattr(self, "target", "untargeted")
+        if target != "untargeted":
+            parts.append(str(target))
+        for field in own:
+            value = getattr(self, field.name)
+            if field.name not in (*self.shown, "target") and value != field.default:
+                parts.append(f"{field.name}={value}")
+        return "-".join(parts)
+
+    def prepare(self) -> None:
+        """Checks what cannot be checked without importing torch or the attack's own library.
+
+        Raises:
+            ValueError: A setting is not legal.
+        """
+
+    @final
     def __call__(
         self,
         model: nn.Module,
@@ -227,7 +168,7 @@ class Attack(ABC):
         scale: float | None = None,
         progress: Progress | None = None,
     ) -> AttackResult:
-        """Attack every image that the model gets right.
+        """Attacks every image that the model classifies correctly.
 
         The model's modes, flags, gradients and buffers and the process's random states are the same afterwards.
 
@@ -235,26 +176,36 @@ class Attack(ABC):
             model: Maps images to logits z (n, k).
             images: (n, c, h, w), fp32 in [0, 1], on the model's device.
             labels: (n,), int64.
-            radius: Of the ball, above 0, in pixel units.
-            norm: Of the ball.
+            radius: The ball's radius, above 0, in pixel units.
+            norm: The norm of the ball.
             view: The logits that the attack sees.
             seed: In [0, 2^32). What is drawn for image i depends on the seed and i alone.
-            batch_size: Images a pass.
-            logits: The clean logits z (n, k) where they are known; None to compute them.
-            standing: Which images are still to be attacked, bool (n,); the others count as broken, and the clean image
-                stands for them. None for all of them.
-            scale: Of the view ``rescaled``; by these images' logits where it is None (`rescaling`).
-            progress: Told now and then which fraction of the attack is done, in [0, 1].
+            batch_size: Images per pass.
+            logits: The clean logits z (n, k) if they are known; ignored with ``eot``, where they may come from one
+                evaluation.
+            standing: Which images are still to be attacked, bool (n,); the others count as broken and keep the clean
+                image. None for all of them.
+            scale: The factor of the view ``rescaled``; computed from these images' logits if None (`rescaling`).
+            progress: Receives the completed fraction of the attack, in [0, 1], from time to time.
 
         Raises:
             ValueError: The attack cannot run on this many classes, or in this norm.
         """
+        import torch
+
+        from trainables.attacks.engine.ball import Ball
+        from trainables.attacks.engine.randomness import isolated_randomness
+        from trainables.attacks.engine.victim import Expectation, Victim, predict, rescaling, untouched
+
         if norm not in self.norms:
             name = type(self).__name__
             raise ValueError(f"norm must be {' or '.join(self.norms)} for {name}, got {norm}; choose another attack")
         ball = Ball(radius, norm)
         images = images.detach().contiguous(memory_format=torch.channels_last)
-        with untouched(model), torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
+        if self.eot > 1:
+            model, logits = Expectation(model, self.eot), None
+        randomness = isolated_randomness(seed) if self.eot > 1 else nullcontext()
+        with randomness, untouched(model), torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
             victim = Victim(model, "raw")
             clean_logits = predict(victim.logits, images, batch_size) if logits is None else logits
             forward_passes = victim.forward_passes
@@ -267,66 +218,56 @@ class Attack(ABC):
             adversarial = images.clone(memory_format=torch.channels_last)
             index = attacked.nonzero().squeeze(1)
             if len(index):
-                batch = Batch(
-                    clean=images[index],
-                    labels=labels[index],
-                    clean_logits=clean_logits[index],
-                    images=images[index],
-                    index=index,
-                    ball=ball,
-                )
+                clean = images[index]
+                batch = Batch(clean, labels[index], clean_logits[index], images=clean, index=index, ball=ball)
                 for broken in self.run(victim, batch, seed=seed, batch_size=batch_size):
                     found = ball.distance(broken.images, broken.clean)
                     nearer = found < distance[broken.index]
                     rows = broken.index[nearer]
                     distance[rows] = found[nearer]
                     adversarial[rows] = broken.images[nearer]
-        outside = attacked & ~ball.holds(distance)
-        adversarial[outside] = images[outside]
-        return AttackResult(
-            outside, adversarial, distance, forward_passes + victim.forward_passes, victim.backward_passes
-        )
+        kept = attacked & ~ball.holds(distance)
+        adversarial[kept] = images[kept]
+        return AttackResult(kept, adversarial, distance, forward_passes + victim.forward_passes, victim.backward_passes)
 
     @abstractmethod
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
-        """Attack images that are all classified correctly, starting from the clean ones.
+        """Attacks images that are all classified correctly, starting from the clean ones.
 
         Args:
             victim: The model, frozen and in evaluation mode.
             batch: The images.
             seed: In [0, 2^32).
-            batch_size: Images a pass.
+            batch_size: Images per pass.
 
         Yields:
-            Broken images, as they fall: misclassified and inside the box. Outside the ball they are not counted.
+            Broken images as they fall: misclassified and inside the box. Those outside the ball are not counted.
         """
 
 
+@dataclass(frozen=True, kw_only=True)
 class MinimumNormAttack(Attack):
-    """An attack that looks for the nearest misclassified image; the radius does not steer it."""
+    """An attack that looks for the nearest misclassified image; the radius does not guide it."""
 
-    minimum_norm = True
+    minimum_norm: ClassVar[bool] = True
 
 
+@dataclass(frozen=True, kw_only=True)
 class IterativeAttack(Attack):
-    """All images advance together, the broken ones leave, and the passes that are left are merged.
+    """All images advance together, the broken ones leave, and the passes that are left are merged."""
 
-    Args:
-        iterations: Passes over the iterates of each restart, at least 1.
-        restarts: Starts, at least 1; an image is broken if any of them breaks it.
-    """
-
-    def __init__(self, iterations: int, restarts: int = 1) -> None:
-        self.iterations = iterations
-        self.restarts = restarts
+    @property
+    @abstractmethod
+    def iterations(self) -> int:
+        """Passes over the iterates of each round, at least 1."""
 
     def start(self, batch: Batch, restart: int, rng: np.random.Generator) -> Tensor:
-        """The first points, (b, c, h, w), before projection and clipping; here the images as they are.
+        """The first points, (b, c, h, w), before projection and clipping; by default the clean images.
 
         Args:
             batch: The images still standing; ``memory`` is empty and may be filled. Draw for every image up to the last
-                of ``index``, then take those of ``index``: so an image's draw depends neither on the other images nor
-                on the batch size.
+                of ``index``, then take those of ``index``, so that an image's draw depends neither on the other images
+                nor on the batch size.
             restart: From 0.
             rng: Seeded from the attack's seed and the restart.
         """
@@ -334,9 +275,9 @@ class IterativeAttack(Attack):
         return batch.clean
 
     def rounds(self, batch: Batch) -> int:
-        """How often images are started anew; here ``restarts``."""
+        """How often the images start anew."""
         del batch
-        return self.restarts
+        return 1
 
     @abstractmethod
     def advance(self, victim: Victim, batch: Batch, iteration: int, seed: int) -> tuple[Batch, Batch | None]:
@@ -346,7 +287,7 @@ class IterativeAttack(Attack):
             victim: The model.
             batch: The images.
             iteration: From 0.
-            seed: The attack's.
+            seed: The attack's seed.
 
         Returns:
             The images that are still classified correctly, moved, and those that are not, if any.
@@ -375,19 +316,27 @@ class IterativeAttack(Attack):
             standing = join(parts)
 
 
+@dataclass(frozen=True, kw_only=True)
 class StepAttack(IterativeAttack):
     """An attack that moves every image still standing along a gradient, one step at a time.
 
     Every iterate is judged by the forward pass that the step's gradient needs anyway.
 
     Args:
-        steps: Steps of each restart, at least 1.
-        restarts: Starts, at least 1.
+        steps: Gradient steps of each start, at least 1.
+        restarts: Number of starts, at least 1; an image is broken if any of them breaks it.
     """
 
-    def __init__(self, steps: int, restarts: int = 1) -> None:
-        super().__init__(steps + 1, restarts)  # the last iterate is judged and not moved
-        self.steps = steps
+    steps: int = count(50)
+    restarts: int = count(1)
+
+    @property
+    def iterations(self) -> int:
+        return self.steps + 1  # the last iterate is judged and not moved
+
+    def rounds(self, batch: Batch) -> int:
+        del batch
+        return self.restarts
 
     @abstractmethod
     def step(self, batch: Batch, logits: Tensor) -> Tensor:
@@ -399,7 +348,9 @@ class StepAttack(IterativeAttack):
         """
 
     def advance(self, victim: Victim, batch: Batch, iteration: int, seed: int) -> tuple[Batch, Batch | None]:
-        """Judge every iterate and move those that are still classified correctly."""
+        """Judges every iterate and moves those that are still classified correctly."""
+        import torch
+
         del seed
         move = iteration < self.steps
         batch = replace(batch, images=batch.images.detach().requires_grad_(move))
@@ -416,19 +367,23 @@ class StepAttack(IterativeAttack):
         return batch, broken
 
 
+@dataclass(frozen=True, kw_only=True)
 class QueryAttack(IterativeAttack):
     """An attack that asks for the logits of one candidate of each image at a time and sees no gradient.
 
-    It starts from the clean images. ``memory["logits"]`` are the present images' logits in the view, (b, k). Where the
-    pixel box clips a candidate back to the present image the answer is known: a query, but no pass through the model.
+    It starts from the clean images. ``memory["logits"]`` holds the current images' logits in the view, (b, k). Where
+    the pixel box clips a candidate back to the current image, the answer is known: that is a query, but no pass
+    through the model.
 
     Args:
-        queries: Candidates of each image, at least 1.
+        queries: Candidates per image, at least 1.
     """
 
-    def __init__(self, queries: int) -> None:
-        super().__init__(queries)
-        self.queries = queries
+    queries: int = count(1000)
+
+    @property
+    def iterations(self) -> int:
+        return self.queries
 
     @abstractmethod
     def propose(self, batch: Batch, query: int, rng: np.random.Generator) -> Tensor:
@@ -443,7 +398,7 @@ class QueryAttack(IterativeAttack):
 
     @abstractmethod
     def accept(self, batch: Batch, query: int, logits: Tensor) -> Tensor:
-        """Which candidates become the images, bool (b,).
+        """Which candidates become the current images, bool (b,).
 
         Args:
             batch: The images before the query; ``memory`` may be changed.
@@ -451,62 +406,36 @@ class QueryAttack(IterativeAttack):
             logits: The candidates' logits in the view, (b, k).
         """
 
-    @torch.no_grad()
     def advance(self, victim: Victim, batch: Batch, iteration: int, seed: int) -> tuple[Batch, Batch | None]:
-        """Ask about the candidates, and go on from those that the attack accepts."""
-        batch = replace(batch, memory=dict(batch.memory))
-        if iteration == 0:
-            batch.memory["logits"] = victim.view(batch.clean_logits)
-        proposed = self.propose(batch, iteration, np.random.default_rng([seed, iteration]))
-        candidates = batch.ball.project(proposed, batch.clean)
-        # A norm costs a quarter of what `!=` and `any` do on a processor.
-        change = torch.linalg.vector_norm(proposed.clamp_(0.0, 1.0).sub_(batch.images), 1, dim=(1, 2, 3))
-        news = change.nonzero().squeeze(1)
-        logits, correct = batch.memory["logits"], torch.ones_like(batch.labels, dtype=torch.bool)
-        if len(news):
-            asked = candidates if len(news) == len(batch) else candidates[news]
-            raw = victim.logits(asked)
-            logits = logits.index_copy(0, news, victim.view(raw))
-            correct[news] = victim.correct(asked, raw, batch.labels[news])
-        accepted = self.accept(batch, iteration, logits)
-        broken = None
-        if not correct.all():
-            broken = replace(batch, images=candidates).take(~correct)
-        rejected = (~accepted).nonzero().squeeze(1)
-        candidates[rejected] = batch.images[rejected]
-        batch.images = candidates
-        batch.memory["logits"] = torch.where(accepted.unsqueeze(1), logits, batch.memory["logits"])
-        return (batch if broken is None else batch.take(correct)), broken
+        """Asks about the candidates, and continues from those that the attack accepts."""
+        import torch
 
-
-def rescaling(logits: Tensor) -> float:
-    """The constant that gives logits (n, k) a mean L2 norm of `RESCALED_NORM`; 1 where all of them are 0."""
-    norm = float(torch.linalg.vector_norm(logits.double(), dim=1).mean())
-    return RESCALED_NORM / norm if norm > 0 else 1.0
+        with torch.no_grad():
+            batch = replace(batch, memory=dict(batch.memory))
+            if iteration == 0:
+                batch.memory["logits"] = victim.view(batch.clean_logits)
+            proposed = self.propose(batch, iteration, np.random.default_rng([seed, iteration]))
+            candidates = batch.ball.project(proposed, batch.clean)
+            # A norm costs a quarter of what `!=` and `any` cost on a CPU.
+            change = torch.linalg.vector_norm(proposed.clamp_(0.0, 1.0).sub_(batch.images), 1, dim=(1, 2, 3))
+            changed = change.nonzero().squeeze(1)
+            logits, correct = batch.memory["logits"], torch.ones_like(batch.labels, dtype=torch.bool)
+            if len(changed):
+                asked = candidates if len(changed) == len(batch) else candidates[changed]
+                raw = victim.logits(asked)
+                logits = logits.index_copy(0, changed, victim.view(raw))
+                correct[changed] = victim.correct(asked, raw, batch.labels[changed])
+            accepted = self.accept(batch, iteration, logits)
+            broken = None
+            if not correct.all():
+                broken = replace(batch, images=candidates).take(~correct)
+            rejected = (~accepted).nonzero().squeeze(1)
+            candidates[rejected] = batch.images[rejected]
+            batch.images = candidates
+            batch.memory["logits"] = torch.where(accepted.unsqueeze(1), logits, batch.memory["logits"])
+            return (batch if broken is None else batch.take(correct)), broken
 
 
 def attack_seed(seed: int, label: str) -> int:
     """The seed of one attack on one replicate, in [0, 2^32), the same on every machine and in every process."""
     return int.from_bytes(sha256(f"{seed}/{label}".encode()).digest()[:4], "little")
-
-
-@torch.no_grad()
-def predict(logits: Callable[[Tensor], Tensor], images: Tensor, batch_size: int) -> Tensor:
-    """Logits (n, k) of images (n, c, h, w), a batch at a time and without a graph."""
-    return torch.cat([logits(part) for part in torch.split(images, batch_size)])
-
-
-@contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and frozen parameters inside (attacks need the input's gradient alone), as found afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        model.eval()
-        model.requires_grad_(False)
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter, flag in flags:
-            parameter.requires_grad = flag
