@@ -346,7 +346,7 @@ def curve(attack: Attack, run: Callable[[Attack], Any]) -> tuple[float, ...]:
             falls.append((done, len(broken)))
             yield broken
 
-    attack.run = watched  # type: ignore[method-assign]
+    object.__setattr__(attack, "run", watched)  # attacks are frozen
     run(attack)
     return tuple(1 - sum(number for share, number in falls if share <= moment) / attacked for moment in MOMENTS)
 

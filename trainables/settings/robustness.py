@@ -133,5 +133,6 @@ def accuracy_names(attack: str, views: Sequence[str]) -> list[str]:
 
 
 def robust_accuracy_name(epsilon: float) -> str:
-    """The name of the robust accuracy at a further radius, e.g. ``robust_accuracy@2``."""
-    return f"robust_accuracy@{epsilon:g}"
+    """The name of the robust accuracy at a further radius, e.g. ``robust_accuracy@2``; no two radii share one."""
+    short = f"{epsilon:g}"
+    return f"robust_accuracy@{short if float(short) == epsilon else repr(epsilon)}"

@@ -30,6 +30,32 @@ def validation(count: int = 64) -> Split:
     return Split(*digits(count))
 
 
+def test_nearly_equal_radii_have_accuracies_of_their_own() -> None:
+    radii = (1.5, 1.5000001, 1.5000002, 2.0)
+    kept = np.ones((1, 1, 1, 4, 4), dtype=np.bool_)
+    for e in range(4):
+        kept[..., e, :e] = False
+    outcomes = replace(
+        by_hand(),
+        clean=np.ones((1, 4), dtype=np.bool_),
+        kept=kept,
+        distance=np.ones((1, 1, 1, 4), dtype=np.float32),
+        passes=np.zeros((1, 1, 1, 4, 2), dtype=np.int64),
+        sees=np.ones((1, 1), dtype=np.bool_),
+        attacks=("pgd50-ce",),
+        remaining=(False,),
+        views=("raw",),
+        epsilons=radii,
+        seeds=(0,),
+    )
+    further = {name: float(accuracy[0]) for name, accuracy in outcomes.further_accuracy().items()}
+    assert further == {
+        "robust_accuracy@1.5000001": 0.75,
+        "robust_accuracy@1.5000002": 0.5,
+        "robust_accuracy@2": 0.25,
+    }
+
+
 def by_hand() -> Outcomes:
     """One replicate that keeps images 0 and 1 under the worst case, and one that keeps none."""
     kept = np.ones((2, 2, 2, 1, 4), dtype=np.bool_)
