@@ -17,7 +17,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Final, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -57,7 +57,10 @@ class Component:
     source: ClassVar[str] = ""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
-        """Names the class by its import path, in every process that imports it; ``register`` renames the built-ins."""
+        """Names a class by its import path; ``register`` gives a built-in its name.
+
+        A class that is unpickled in another process is not looked up there, and must still know its name.
+        """
         super().__init_subclass__(**arguments)
         cls.name = f"{cls.__module__}{_PATH}{cls.__qualname__}"
 
@@ -125,8 +128,9 @@ class Component:
         return dataclasses.replace(self, **{name: _typed(value, hints[name]) for name, value in values.items()})
 
     def to_document(self) -> dict[str, Any]:
-        """As a configuration writes it: the name, then every field, as plain values."""
-        return {"name": self.name} | {name: _plain(value) for name, value in self.settings.items()}
+        """The component in a configuration: its name, then every field that is not None, as plain values."""
+        fields = {name: _plain(value) for name, value in self.settings.items() if value is not None}
+        return {"name": self.name} | fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +156,7 @@ class External(Component):
         Raises:
             ValueError: The factory takes no such argument.
         """
-        object.__setattr__(self, "name", self.path)
+        super().__post_init__()
         known = self._known()
         for name in self.arguments:
             if known is not None and name not in known:
@@ -160,9 +164,14 @@ class External(Component):
                 raise ValueError(f"{name} must be an argument of {self.path}; {remedy}")
         object.__setattr__(self, "name", self.path)  # the class variable is the wrapper's
 
+    @classmethod
+    def own_fields(cls) -> list[str]:
+        """The settings that the kind's wrapper has, whatever the factory (``remaining`` of an attack)."""
+        return [item.name for item in dataclasses.fields(cls) if item.name not in ("path", "arguments")]
+
     @property
     def settings(self) -> dict[str, Any]:
-        return dict(self.arguments)
+        return {name: getattr(self, name) for name in self.own_fields()} | dict(self.arguments)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -173,10 +182,9 @@ class External(Component):
         return self._known() is None
 
     def with_values(self, values: Mapping[str, Value]) -> Self:
-        return dataclasses.replace(self, arguments={**self.arguments, **values})
-
-    def to_document(self) -> dict[str, Any]:
-        return {"name": self.path, **self.arguments}
+        own = {name: value for name, value in values.items() if name in self.own_fields()}
+        others = {name: value for name, value in values.items() if name not in own}
+        return dataclasses.replace(self, arguments={**self.arguments, **others}, **own)  # type: ignore[arg-type]
 
     def call(self, **context: Any) -> Any:
         """Calls the factory with its settings and as much of the context as it has arguments for.
@@ -281,14 +289,18 @@ def make(kind: Kind, name: str, settings: Mapping[str, Any] | None = None) -> An
         ValueError: There is no such component or setting, or a value is not legal.
     """
     component, given = find(kind, name), dict(settings or {})
+    fields, hints = dataclasses.fields(component), get_type_hints(component)
     if issubclass(component, External):
-        return component(path=name, arguments=given)
-    known = [item.name for item in dataclasses.fields(component)]
+        own = {key: _typed(given.pop(key), hints[key]) for key in component.own_fields() if key in given}
+        return component(path=name, arguments=given, **own)
+    known = [item.name for item in fields]
     for key in given:
         if key not in known:
             remedy = nearest(key, known) if known else f"{name} has none"
             raise ValueError(f"{key} must be a setting of {name}, got {given[key]}; {remedy}")
-    hints = get_type_hints(component)
+    for item in fields:
+        if item.name not in given and item.default is MISSING and item.default_factory is MISSING:
+            raise ValueError(f"{item.name} must be given for {name}, got nothing; add it")
     return component(**{key: _typed(value, hints[key]) for key, value in given.items()})
 
 
@@ -406,4 +418,6 @@ def _typed(value: Any, hint: Any) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, Component):
         return value.to_document()
+    if isinstance(value, Mapping):
+        return dict(value)
     return list(value) if isinstance(value, tuple) else value

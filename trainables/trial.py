@@ -12,7 +12,8 @@ import torch
 
 from trainables.candidate import Candidate, resolve
 from trainables.data.splits import Split, load_splits
-from trainables.robustness.evaluate import Outcomes, evaluate
+from trainables.robustness import Outcomes
+from trainables.robustness.evaluate import evaluate
 from trainables.settings import Problem, RobustnessSettings, Rungs
 from trainables.training.checkpoint import claim, load_latest, save
 from trainables.training.loop import EpochResult, epoch_result, train

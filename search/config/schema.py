@@ -21,6 +21,7 @@ from search.config.objectives import ACCURACIES, Constraint, Direction
 from search.config.rungs import rungs_of
 from search.config.space import SpaceDomain, canonical, grid_points, typed
 from search.config.urls import without_password
+from trainables.attacks.pgd import PGD
 from trainables.candidate import (
     Candidate,
     baseline_at,
@@ -36,7 +37,7 @@ from trainables.losses import Loss
 from trainables.losses.i_sce import ISCE
 from trainables.models import Model
 from trainables.models.lenet5 import LeNet5
-from trainables.settings import AttackSettings, DataSettings, Problem, RobustnessSettings, Rungs, TrainSettings
+from trainables.settings import DataSettings, Problem, RobustnessSettings, Rungs, TrainSettings
 from trainables.settings.space import Domain, Value
 
 SamplerName = Literal["tpe", "nsga2", "nsga3", "gp", "qmc", "random", "grid"]
@@ -232,7 +233,7 @@ class SweepConfig(_Section):
         halving = self.search.halving
         if halving is None:
             return None
-        attack = AttackSettings(name="pgd", steps=halving.steps)
+        attack = PGD(steps=halving.steps)
         return Rungs(
             epochs=rungs_of(self.train.epochs, halving.first_rung(self.train.epochs), halving.reduction_factor),
             robustness=replace(
@@ -347,11 +348,6 @@ class SweepConfig(_Section):
         document = self.model_dump(mode="json")
         # A value that is written would be fixed when it is read back.
         document["loss"] = {name: value for name, value in document["loss"].items() if name not in self.domains}
-        # None of an attack's settings has None for a value: it stands for a default.
-        document["robustness"]["attacks"] = [
-            {name: value for name, value in attack.items() if value is not None}
-            for attack in document["robustness"]["attacks"]
-        ]
         return document
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from trainables.robustness.evaluate import Outcomes
+    from trainables.robustness import Outcomes
 
 SplitName = Literal["validation", "test"]
 

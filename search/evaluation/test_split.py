@@ -39,7 +39,7 @@ from trainables import files as atomic
 
 if TYPE_CHECKING:
     from trainables.data.splits import Split
-    from trainables.robustness.evaluate import Outcomes
+    from trainables.robustness import Outcomes
     from trainables.training.replicate import Replicate
 
 RESULTS_FILE: Final = "test-results.json"

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 
     from trainables.audit import Audit, Claim, Profile, Verdict
     from trainables.data.splits import Split
-    from trainables.robustness.evaluate import Outcomes
+    from trainables.robustness import Outcomes
     from trainables.settings import RobustnessSettings
     from trainables.training.replicate import Replicate
 
@@ -329,7 +329,7 @@ def _outcomes(
     checkpoint: Checkpoint, robustness: RobustnessSettings, replicates: Sequence[Replicate]
 ) -> Outcomes | None:
     """What the training measured, if it did so on this checkpoint, at this radius and in this norm."""
-    from trainables.robustness.evaluate import Outcomes
+    from trainables.robustness import Outcomes
 
     measured = checkpoint.config.robustness
     ball = (robustness.norm, robustness.epsilons[0], robustness.eps_convention)

@@ -25,22 +25,24 @@ import torch
 
 from tests.benchmarks.sweep_vs_naive import environment
 from tests.trainables.reference_models import reference_model
-from trainables.attacks import attack_seed, make_attack
-from trainables.settings import AttackSettings, View
+from trainables.attacks import Attack, attack_seed
+from trainables.attacks.apgd import APGD
+from trainables.attacks.autoattack import AutoAttack
+from trainables.settings import View
 
 BATCH: Final = 128
 AUTOATTACK: Final = "autoattack on z"
 MODELS: Final = (("mnist5k", "sce"), ("mnist5k", "i-sce"), ("fashion-mnist", "sce"), ("fashion-mnist", "i-sce"))
 
-WorstCase = tuple[tuple[AttackSettings, View], ...]
+WorstCase = tuple[tuple[Attack, View], ...]
 
 
 def worst_cases(steps: Sequence[int]) -> dict[str, WorstCase]:
     """AutoAttack, and the cheap ones of so many steps, by name."""
-    cases: dict[str, WorstCase] = {AUTOATTACK: ((AttackSettings(name="autoattack"), "raw"),)}
+    cases: dict[str, WorstCase] = {AUTOATTACK: ((AutoAttack(), "raw"),)}
     for count in steps:
-        ce = AttackSettings(name="apgd", loss="ce", steps=count)
-        dlr = AttackSettings(name="apgd", loss="dlr", steps=count)
+        ce = APGD(loss="ce", steps=count)
+        dlr = APGD(loss="dlr", steps=count)
         for attack in (dlr, replace(dlr, target="likeliest")):
             cases[f"{ce.label} on f and z, {attack.label}"] = ((ce, "normalized"), (ce, "raw"), (attack, "raw"))
     return cases
@@ -74,9 +76,9 @@ def measure(network: tuple[str, str], name: str, worst_case: WorstCase, count: i
     standing = None
     passes = 0
     started = time.perf_counter()
-    for settings, view in worst_case:
-        seed = attack_seed(0, settings.label)
-        result = make_attack(settings)(
+    for attack, view in worst_case:
+        seed = attack_seed(0, attack.label)
+        result = attack(
             model, images, labels, radius=epsilon, view=view, seed=seed, batch_size=BATCH, standing=standing
         )
         standing = result.kept

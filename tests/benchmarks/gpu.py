@@ -17,11 +17,13 @@ from typing import TypeVar
 
 import torch
 
+from trainables.attacks.pgd import PGD
 from trainables.data.splits import Split, load_splits
 from trainables.losses.i_sce import ISCE
 from trainables.registry import make
-from trainables.robustness.evaluate import Outcomes, evaluate
-from trainables.settings import AttackSettings, DataSettings, Problem, RobustnessSettings, TrainSettings
+from trainables.robustness import Outcomes
+from trainables.robustness.evaluate import evaluate
+from trainables.settings import DataSettings, Problem, RobustnessSettings, TrainSettings
 from trainables.training.loop import train, training_step
 from trainables.training.replicate import Replicate, make_replicates
 
@@ -131,8 +133,8 @@ def _problem(name: str, size: Size, precision: str) -> tuple[Problem, Splits]:
         ),
         robustness=RobustnessSettings(
             attacks=(
-                AttackSettings(name="pgd", steps=size.steps),
-                AttackSettings(name="pgd", loss="dlr", steps=size.steps),
+                PGD(steps=size.steps),
+                PGD(loss="dlr", steps=size.steps),
             ),
             epsilon=1.5 if name == "lenet5" else 0.5,
             images=size.attacked,

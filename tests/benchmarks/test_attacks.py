@@ -12,7 +12,7 @@ import torch
 from tests.benchmarks import attacks
 from tests.benchmarks.attacks import CONTESTS, MOMENTS, Case, Contest, curve, main, meet, table
 from tests.trainables.victims import digits, trained
-from trainables.attacks import PGD
+from trainables.attacks.pgd import PGD
 from trainables.data.splits import Split
 
 
@@ -49,9 +49,9 @@ def test_one_attack_and_one_adversary_can_be_chosen(capsys: pytest.CaptureFixtur
 
 def test_two_equal_sides_find_the_same_with_the_same_passes() -> None:
     def same(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, epsilon: float) -> torch.Tensor:
-        return PGD(5)(model, images, labels, radius=epsilon).adversarial
+        return PGD(steps=5)(model, images, labels, radius=epsilon).adversarial
 
-    contest = Contest("pgd", "itself", lambda: PGD(5), same, "everything", 1.0, ())
+    contest = Contest("pgd", "itself", lambda: PGD(steps=5), same, "everything", 1.0, ())
     result = meet(contest, Case("sce", "raw", 0.35), 64, 2)
     assert result.accuracy[0] == result.accuracy[1]
     assert 0 < result.accuracy[0] < 1
@@ -70,10 +70,10 @@ def test_the_curve_is_who_stands_after_how_many_steps() -> None:
     def run(attack: PGD) -> None:
         attack(trained(), images, labels, radius=0.35)
 
-    standing = curve(PGD(50), run)
+    standing = curve(PGD(steps=50), run)
     assert list(standing) == sorted(standing, reverse=True)
     with torch.no_grad():
         attacked = int((trained()(images).argmax(1) == labels).sum())
-    kept = int(PGD(50)(trained(), images, labels, radius=0.35).kept.sum())
+    kept = int(PGD(steps=50)(trained(), images, labels, radius=0.35).kept.sum())
     assert standing[-1] == pytest.approx(kept / attacked)
     assert standing[0] > standing[-1]

@@ -42,7 +42,7 @@ from trainables.data.splits import load_splits
 from trainables.losses import Loss
 from trainables.models.lenet5 import LeNet5 as OurLeNet5
 from trainables.registry import make
-from trainables.robustness.evaluate import Outcomes
+from trainables.robustness import Outcomes
 from trainables.training.loop import training_step
 from trainables.training.replicate import make_replicates
 

@@ -11,24 +11,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.trainables.attacks.cascade import Cascade
 from tests.trainables.victims import RADIUS, digits, trained
-from trainables.attacks import (
-    APGD,
-    EOT,
-    FAB,
-    PGD,
-    Attack,
-    AttackResult,
-    AutoAttack,
-    DeepFool,
-    Noise,
-    SimBA,
-    Square,
-    Torchattacks,
-    Transfer,
-)
+from trainables.attacks import Attack, AttackResult, Batch, StepAttack
+from trainables.attacks.apgd import APGD
 from trainables.attacks.autoattack import Part
-from trainables.attacks.base import Batch, StepAttack
+from trainables.attacks.deepfool import DeepFool
+from trainables.attacks.engine.transfer import Transfer
+from trainables.attacks.fab import FAB
+from trainables.attacks.noise import Noise
+from trainables.attacks.pgd import PGD
+from trainables.attacks.simba import SimBA
+from trainables.attacks.square import Square
+from trainables.attacks.torchattacks import Torchattacks
 from trainables.settings import Norm
 
 
@@ -70,34 +65,34 @@ class Grey(nn.Module):
 RADII: dict[Norm, float] = {"l2": RADIUS, "linf": RADIUS / 6}
 
 OURS: dict[str, Callable[[], Attack]] = {
-    "pgd-ce": lambda: PGD(8),
-    "pgd-dlr": lambda: PGD(8, "dlr"),
-    "pgd-ce-least-likely": lambda: PGD(8, target="least-likely"),
-    "pgd-dlr-least-likely": lambda: PGD(8, "dlr", "least-likely"),
-    "pgd-restarts": lambda: PGD(3, restarts=3),
-    "deepfool": lambda: DeepFool(8),
-    "deepfool-2": lambda: DeepFool(8, candidates=2),
+    "pgd-ce": lambda: PGD(steps=8),
+    "pgd-dlr": lambda: PGD(steps=8, loss="dlr"),
+    "pgd-ce-least-likely": lambda: PGD(steps=8, target="least-likely"),
+    "pgd-dlr-least-likely": lambda: PGD(steps=8, loss="dlr", target="least-likely"),
+    "pgd-restarts": lambda: PGD(steps=3, restarts=3),
+    "deepfool": lambda: DeepFool(steps=8),
+    "deepfool-2": lambda: DeepFool(steps=8, candidates=2),
     "fab": lambda: FAB(steps=6),
-    "fab-likeliest": lambda: FAB("likeliest", steps=4, targets=3),
+    "fab-likeliest": lambda: FAB(target="likeliest", steps=4, targets=3),
     "fab-restarts": lambda: FAB(steps=3, restarts=3),
     "apgd-ce": lambda: APGD(steps=8),
-    "apgd-dlr": lambda: APGD("dlr", steps=8),
-    "apgd-ce-likeliest": lambda: APGD("ce", "likeliest", steps=4, targets=2),
-    "apgd-dlr-likeliest": lambda: APGD("dlr", "likeliest", steps=4, restarts=2),
-    "square": lambda: Square(60),
-    "simba-pixel": lambda: SimBA(60, step=0.1),
-    "simba-dct": lambda: SimBA(40, basis="dct"),
-    "noise": lambda: Noise(50),
-    "eot": lambda: EOT(PGD(4), 2),
-    "transfer": lambda: Transfer(PGD(8), Grey(trained())),
-    "autoattack": lambda: AutoAttack(
-        [Part("first", APGD(steps=3), 1), Part("second", APGD("dlr", "likeliest", steps=3), 4)]
+    "apgd-dlr": lambda: APGD(loss="dlr", steps=8),
+    "apgd-ce-likeliest": lambda: APGD(loss="ce", target="likeliest", steps=4, targets=2),
+    "apgd-dlr-likeliest": lambda: APGD(loss="dlr", target="likeliest", steps=4, restarts=2),
+    "square": lambda: Square(queries=60),
+    "simba-pixel": lambda: SimBA(queries=60, step=0.1),
+    "simba-dct": lambda: SimBA(queries=40, basis="dct"),
+    "noise": lambda: Noise(queries=50),
+    "eot": lambda: PGD(steps=4, eot=2),
+    "transfer": lambda: Transfer(attack=PGD(steps=8), surrogate=Grey(trained())),
+    "autoattack": lambda: Cascade(
+        given=(Part("first", APGD(steps=3), 1), Part("second", APGD(loss="dlr", target="likeliest", steps=3), 4))
     ),
-    "momentum": lambda: Momentum(6),
-    "explosive": lambda: Explosive(3),
+    "momentum": lambda: Momentum(steps=6),
+    "explosive": lambda: Explosive(steps=3),
 }
 THEIRS: dict[str, Callable[[], Attack]] = {
-    name: lambda name=name, options=options: Torchattacks(f"torchattacks.{name}", options)  # type: ignore[misc]
+    name: lambda name=name, options=options: Torchattacks(attack=name, options=options)  # type: ignore[misc]
     for name, options in {
         "APGD": {"steps": 8},
         "APGDT": {"steps": 3},
@@ -229,7 +224,7 @@ def test_images_that_the_model_gets_wrong_are_not_attacked(name: str, capsys: py
     result = attack(name, images, wrong)
     assert not result.kept.any()
     assert torch.equal(result.adversarial, images)
-    evaluations = getattr(ATTACKS[name](), "draws", 1)
+    evaluations = ATTACKS[name]().eot
     assert (result.forward_passes, result.backward_passes) == (evaluations * len(images), 0)
     attack(name, images, labels)
     assert capsys.readouterr() == ("", "")

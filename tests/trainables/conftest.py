@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from trainables.attacks.pgd import PGD
 from trainables.data.splits import Split
 from trainables.losses.cross_entropy import CrossEntropy
 from trainables.models.lenet5 import LeNet5
-from trainables.settings import AttackSettings, DataSettings, Problem, RobustnessSettings, TrainSettings
+from trainables.settings import DataSettings, Problem, RobustnessSettings, TrainSettings
 
 SMALL_DATA = DataSettings(train_size=200, validation_size=100, seed=3)
 
@@ -21,7 +22,7 @@ def problem() -> Problem:
         model=LeNet5(),
         loss=CrossEntropy(),
         train=TrainSettings(epochs=3, batch_size=64, learning_rate=2e-3, schedule="cosine", replicates=2, seed=5),
-        robustness=RobustnessSettings(attacks=(AttackSettings(name="pgd", steps=2),), images=20),
+        robustness=RobustnessSettings(attacks=(PGD(steps=2),), images=20),
     )
 
 

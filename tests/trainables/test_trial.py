@@ -175,6 +175,7 @@ torch.set_num_threads(1)
 from trainables.candidate import Candidate
 from trainables.losses.cross_entropy import CrossEntropy
 from trainables.models.lenet5 import LeNet5
+from trainables.attacks.pgd import PGD
 from trainables.settings import *
 from trainables.trial import run_candidate
 
@@ -183,7 +184,7 @@ problem = Problem(
     model=LeNet5(),
     loss=CrossEntropy(),
     train=TrainSettings(epochs=3, batch_size=64, learning_rate=2e-3, schedule="cosine", replicates=2, seed=5),
-    robustness=RobustnessSettings(attacks=(AttackSettings(name="pgd", steps=2),), images=20),
+    robustness=RobustnessSettings(attacks=(PGD(steps=2),), images=20),
 )
 *_, result = run_candidate(problem, Candidate("i-sce", {"s": 1.5, "m": 0.05}))
 heavy = [name for name in ("torch._dynamo", "ray", "optuna", "mlflow", "torchvision") if name in sys.modules]

@@ -1,64 +1,35 @@
-"""Attacks within a ball: one contract (`Attack`), one attack a file, and one place that knows their names."""
+"""Attacks within a ball: one file per attack, which holds its settings and its behaviour.
 
-from __future__ import annotations
+Importing this package, or any attack, does not import torch. The base classes for new attacks are re-exported here;
+`trainables.registry` makes an attack from its name.
+"""
 
-from collections.abc import Callable, Mapping
-from typing import Final
-
-from trainables.attacks.apgd import APGD
-from trainables.attacks.autoattack import AutoAttack
-from trainables.attacks.base import Attack, AttackResult, attack_seed
-from trainables.attacks.deepfool import DeepFool
-from trainables.attacks.eot import EOT
-from trainables.attacks.fab import FAB
-from trainables.attacks.noise import Noise
-from trainables.attacks.pgd import PGD
-from trainables.attacks.simba import SimBA
-from trainables.attacks.square import Square
-from trainables.attacks.torchattacks_adapter import Torchattacks
-from trainables.attacks.transfer import Transfer
-from trainables.settings import ATTACKS, AttackSettings
+from trainables.attacks.engine.attack import (
+    Attack,
+    AttackLoss,
+    AttackResult,
+    IterativeAttack,
+    MinimumNormAttack,
+    QueryAttack,
+    StepAttack,
+    attack_seed,
+)
+from trainables.attacks.engine.batch import Batch, join
+from trainables.attacks.engine.external import ExternalAttack
+from trainables.attacks.engine.limits import count, positive
 
 __all__ = [
-    "APGD",
-    "EOT",
-    "FAB",
-    "PGD",
     "Attack",
+    "AttackLoss",
     "AttackResult",
-    "AutoAttack",
-    "DeepFool",
-    "Noise",
-    "SimBA",
-    "Square",
-    "Torchattacks",
-    "Transfer",
+    "Batch",
+    "ExternalAttack",
+    "IterativeAttack",
+    "MinimumNormAttack",
+    "QueryAttack",
+    "StepAttack",
     "attack_seed",
-    "make_attack",
+    "count",
+    "join",
+    "positive",
 ]
-
-# Each takes the settings that `trainables.settings.ATTACKS` lists for it, by their names.
-_CLASSES: Final[Mapping[str, Callable[..., Attack]]] = {
-    "pgd": PGD,
-    "deepfool": DeepFool,
-    "fab": FAB,
-    "apgd": APGD,
-    "square": Square,
-    "simba": SimBA,
-    "noise": Noise,
-    "autoattack": AutoAttack,
-}
-
-
-def make_attack(settings: AttackSettings) -> Attack:
-    """The attack that the settings ask for.
-
-    Raises:
-        ValueError: An option that the torchattacks class does not take.
-    """
-    attack: Attack
-    if settings.name in ATTACKS:
-        attack = _CLASSES[settings.name](**{name: getattr(settings, name) for name in ATTACKS[settings.name].defaults})
-    else:
-        attack = Torchattacks(settings.name, settings.options)
-    return EOT(attack, settings.eot) if settings.eot > 1 else attack

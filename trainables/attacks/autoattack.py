@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-
-import torch
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from trainables.attacks.apgd import APGD
-from trainables.attacks.base import Attack, Batch, Progress, Victim, attack_seed
-from trainables.attacks.torchattacks_adapter import Torchattacks
+from trainables.attacks.engine.attack import Attack, Progress, attack_seed
+from trainables.attacks.torchattacks import Torchattacks
+from trainables.registry import register
 
-LEAST_CLASSES = 4
-"""What the targeted difference of logits ratio needs."""
+if TYPE_CHECKING:
+    from trainables.attacks.engine.batch import Batch
+    from trainables.attacks.engine.victim import Victim
+
+# What the targeted difference of logits ratio needs.
+LEAST_CLASSES: Final = 4
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Part:
     """One attack of the cascade.
 
     Args:
-        name: Its own in the cascade: its seed derives from it.
+        name: Its name in the cascade, from which its seed derives.
         attack: The attack.
         passes: What an image costs that stands to the end, forward and backward: its share of the progress.
     """
@@ -31,35 +35,33 @@ class Part:
     passes: int
 
 
-def standard() -> tuple[Part, ...]:
-    """The standard version's parts, at the authors' settings."""
-    return (
-        Part("apgd-ce", APGD("ce"), 2 * 100),
-        Part("apgd-t", APGD("dlr", "likeliest"), 2 * 100 * 9),
-        # torchattacks' own defaults are 10 steps, and squares that shrink sooner.
-        Part("fab-t", Torchattacks("FAB", {"steps": 100, "multi_targeted": True}), 3 * 100 * 9),
-        Part("square", Torchattacks("Square", {"n_queries": 5000, "resc_schedule": False}), 5000),
-    )
-
-
+@register("autoattack")
+@dataclass(frozen=True, kw_only=True)
 class AutoAttack(Attack):
     """APGD on cross entropy, APGD and FAB towards the nine likeliest wrong classes, and Square, as a cascade.
 
-    With fewer than ten classes all wrong ones are gone towards.
-
-    Args:
-        parts: The attacks in their order; None for the standard version.
-
-    Source:
-        Croce and Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
-        attacks", section 6, and the authors' code's version ``standard``.
+    With fewer than ten classes, all wrong ones are targeted.
     """
 
-    def __init__(self, parts: Sequence[Part] | None = None) -> None:
-        self._parts = standard() if parts is None else tuple(parts)
+    source: ClassVar[str] = (
+        'Croce and Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse '
+        "parameter-free attacks\", section 6, and the authors' code's version standard"
+    )
+
+    def parts(self) -> tuple[Part, ...]:
+        """The attacks in their order, with the authors' settings."""
+        return (
+            Part("apgd-ce", APGD(), 2 * 100),
+            Part("apgd-t", APGD(loss="dlr", target="likeliest"), 2 * 100 * 9),
+            # torchattacks' own defaults are 10 steps, and squares that shrink sooner.
+            Part("fab-t", Torchattacks(attack="FAB", options={"steps": 100, "multi_targeted": True}), 3 * 100 * 9),
+            Part("square", Torchattacks(attack="Square", options={"n_queries": 5000, "resc_schedule": False}), 5000),
+        )
 
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
-        """Run one part after another."""
+        """Runs one part after another."""
+        import torch
+
         classes = batch.clean_logits.shape[1]
         if classes < LEAST_CLASSES:
             raise ValueError(
@@ -67,9 +69,10 @@ class AutoAttack(Attack):
                 "choose apgd with the loss ce"
             )
         report = victim.progress
-        total = sum(part.passes for part in self._parts)
+        parts = self.parts()
+        total = sum(part.passes for part in parts)
         done = 0
-        for part in self._parts:
+        for part in parts:
             victim.progress = partial(_share, report, done / total, part.passes / total)
             fallen = batch.index[:0]
             for broken in part.attack.run(victim, batch, seed=attack_seed(seed, part.name), batch_size=batch_size):

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from trainables.attacks.base import Batch, MinimumNormAttack, Victim
-from trainables.attacks.boundary import Boundary, likeliest_rivals, nearest_boundary, to_hyperplane
-from trainables.attacks.starts import noise
-from trainables.settings import AttackTarget
+from trainables.attacks.engine.attack import MinimumNormAttack
+from trainables.attacks.engine.limits import count
+from trainables.registry import register
 
-# As in section 4 of the paper and in AutoAttack: the largest weight of the clean image's projection, by how much a step
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trainables.attacks.engine.batch import Batch
+    from trainables.attacks.engine.boundary import Boundary
+    from trainables.attacks.engine.victim import Victim
+
+# As in section 4 of the paper and in AutoAttack: the largest weight of the clean image's projection, how far a step
 # goes past the hyperplane, what a step back leaves of the change, and the steps of the final search.
 LARGEST_BIAS: Final = 0.1
 EXTRAPOLATION: Final = 1.05
@@ -25,43 +29,50 @@ FINAL_STEPS: Final = 3
 # Sizes of changes below this, in pixel units, are not compared.
 SMALLEST_CHANGE: Final = 1e-8
 
-# By which share the final search goes past where it expects the boundary, so that rounding cannot mend the image.
+# The share by which the final search goes past the expected boundary, so that rounding cannot mend the image.
 FINAL_SLACK: Final = 1e-4
 
 
+@register("fab")
+@dataclass(frozen=True, kw_only=True)
 class FAB(MinimumNormAttack):
     """Steps to the nearest linearised boundary, biased towards the clean image, and back as soon as they are beyond it.
 
-    Whoever is misclassified is recorded, goes back towards the clean image and on: no image leaves before the last
-    step, for none is known to have reached its smallest norm. What makes the attack cheaper is ``standing``: asked
-    last, it is asked about few images. So the parts of the batch run one after the other, each to its end.
+    A misclassified image is recorded, goes back towards the clean image and continues: none leaves before the last
+    step, because none is known to have reached its smallest norm. What makes the attack cheaper is ``standing``: an
+    attack that runs last sees few images. So the parts of the batch run one after the other, each to its end.
 
     Args:
-        target: To the nearest boundary of any class (a backward pass a class), or to that of each of the ``targets``
-            likeliest wrong classes in turn (one backward pass). An image's targets are searched side by side, so that a
-            pass holds at least ``targets`` images.
+        target: To the nearest boundary of any class (one backward pass per class), or to that of each of the
+            ``targets`` likeliest wrong classes in turn (one backward pass). An image's targets are searched side by
+            side, so a pass holds at least ``targets`` images.
         steps: Of each search, at least 1.
         restarts: Searches, at least 1: the first from the clean image, the others from random points at most half as
-            far as what is known to be misclassified (or as the radius).
-        targets: At least 1.
-
-    Source:
-        Croce and Hein 2020, "Minimally distorted adversarial examples with a fast adaptive boundary attack", algorithm
-        1; the final search is that of their code (fra31/fab-attack).
+            far away as the nearest misclassified point known (or as the radius).
+        targets: How many classes to target, at least 1.
     """
 
-    unit_free = True
+    source: ClassVar[str] = (
+        'Croce and Hein 2020, "Minimally distorted adversarial examples with a fast adaptive boundary attack", '
+        "algorithm 1; the final search is that of their code (fra31/fab-attack)"
+    )
+    shown: ClassVar[tuple[str, ...]] = ("steps",)
 
-    def __init__(
-        self, target: AttackTarget = "untargeted", steps: int = 100, restarts: int = 1, targets: int = 9
-    ) -> None:
-        self.target = target
-        self.steps = steps
-        self.restarts = restarts
-        self.targets = targets
+    target: Literal["untargeted", "likeliest"] = "untargeted"
+    steps: int = count(100)
+    restarts: int = count(1)
+    targets: int = count(9)
+
+    @property
+    def unit_free(self) -> bool:
+        return True
 
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
-        """Search the parts of the batch one after the other."""
+        """Searches the parts of the batch one after the other."""
+        import torch
+
+        from trainables.attacks.engine.boundary import likeliest_rivals
+
         if self.target == "untargeted":
             rivals = likeliest_rivals(batch.clean_logits, batch.labels, batch.clean_logits.shape[1]).unsqueeze(1)
         else:
@@ -82,15 +93,19 @@ class FAB(MinimumNormAttack):
     def _search(
         self, victim: Victim, batch: Batch, rivals: Tensor, seed: int, report: Callable[[float], None]
     ) -> tuple[Batch, Tensor]:
-        """Each image's nearest misclassified point that was found, and its distance (b,), infinite where there is none.
+        """Each image's nearest misclassified point found, and its distance (b,), infinite where there is none.
 
         Args:
             victim: The model.
             batch: The images, one search each.
-            rivals: Whose boundaries each search looks at, (b, r).
-            seed: The attack's.
-            report: Told which share of the search is done.
+            rivals: The classes whose boundaries each search considers, (b, r).
+            seed: The attack's seed.
+            report: Receives the completed share of the search.
         """
+        import torch
+
+        from trainables.attacks.engine.boundary import nearest_boundary
+
         nearest, distance = batch.clean, torch.full_like(batch.clean[:, 0, 0, 0], torch.inf)
         for restart in range(self.restarts):
             images = self._start(batch, distance, np.random.default_rng([seed, restart])) if restart else batch.clean
@@ -106,18 +121,27 @@ class FAB(MinimumNormAttack):
                 back = batch.clean + STEP_BACK * (images - batch.clean)
                 images = torch.where(wrong.view(-1, 1, 1, 1), back, images)
                 report((restart + (step + 1) / self.steps) / self.restarts)
-            nearest = _final_search(victim, batch, nearest)
+            with torch.no_grad():
+                nearest = _final_search(victim, batch, nearest)
             distance = torch.where(distance.isfinite(), batch.ball.distance(nearest, batch.clean), torch.inf)
         return replace(batch, images=nearest), distance
 
     def _start(self, batch: Batch, distance: Tensor, rng: np.random.Generator) -> Tensor:
         """Random points in the box, the same for all searches of an image but for their distance."""
+        import torch
+
+        from trainables.attacks.engine.starts import noise
+
         reach = torch.where(distance.isfinite(), distance, batch.radius).view(-1, 1, 1, 1) / 2
         return batch.ball.project(batch.clean + reach * noise(batch, rng), batch.clean)
 
 
 def _step(batch: Batch, images: Tensor, boundary: Boundary) -> Tensor:
-    """Between the projections of the image and of the clean one, the nearer to the latter's the farther the former."""
+    """A point between the projections of the image and of the clean one, nearer to the latter if the former is far."""
+    import torch
+
+    from trainables.attacks.engine.boundary import to_hyperplane
+
     norm, clean = batch.ball.norm, batch.clean
     clean_gap = boundary.gap + (boundary.normal * (clean - images)).sum((1, 2, 3))
     change, clean_change = to_hyperplane(
@@ -132,9 +156,10 @@ def _step(batch: Batch, images: Tensor, boundary: Boundary) -> Tensor:
     return moved.clamp(0.0, 1.0)
 
 
-@torch.no_grad()
 def _final_search(victim: Victim, batch: Batch, found: Tensor) -> Tensor:
-    """Misclassified points (b, c, h, w) nearer to the clean images on the way there: regula falsi on the logits."""
+    """Misclassified points (b, c, h, w) nearer to the clean images, on the line to them: regula falsi on the logits."""
+    import torch
+
     labels = batch.labels.unsqueeze(1)
     change = found - batch.clean
     low, high = torch.zeros_like(change[:, :1, :1, :1]), torch.ones_like(change[:, :1, :1, :1])

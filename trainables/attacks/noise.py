@@ -3,41 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from trainables.attacks.base import Attack, Batch, Victim, join
-from trainables.settings import Norm
+from trainables.attacks.engine.attack import Attack
+from trainables.attacks.engine.batch import Batch, join
+from trainables.attacks.engine.limits import count
+from trainables.registry import register
+from trainables.settings.threat import Norm
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trainables.attacks.engine.victim import Victim
 
 
+@register("noise")
+@dataclass(frozen=True, kw_only=True)
 class Noise(Attack):
-    """Points on the ball's surface, each drawn independently of the others and of what the model says, then clipped.
+    """Points on the ball's surface, each drawn independently of the others and of the model's answers, then clipped.
 
     Images that fall to it and not to an attack that follows gradients show that the gradients mislead.
 
-    Directions are uniform in L2. In Linf signs are: of all points of the cube its corners change a linear function
-    most, in the mean square three times as much as points drawn uniformly from it.
+    Directions are uniform in L2. In Linf the signs are: of all points of the cube, its corners change a linear function
+    most, three times as much in the mean square as points drawn uniformly from it.
 
-    Each image draws from a generator of its own, so that a pass can hold many draws of few images.
+    Each image draws from its own generator, so that a pass can hold many draws of few images.
 
     Args:
-        queries: Draws of each image, at least 1.
-
-    Source:
-        Carlini et al. 2019, "On evaluating adversarial robustness", on brute-force random search.
+        queries: Draws per image, at least 1.
     """
 
-    # All that it asks for are labels.
-    unit_free = scale_free = True
+    source: ClassVar[str] = (
+        'Carlini et al. 2019, "On evaluating adversarial robustness", section 5, on brute-force random search'
+    )
+    shown: ClassVar[tuple[str, ...]] = ("queries",)
 
-    def __init__(self, queries: int = 1000) -> None:
-        self.queries = queries
+    queries: int = count(1000)
 
-    @torch.no_grad()
+    @property
+    def unit_free(self) -> bool:
+        return True  # it asks for labels alone
+
+    @property
+    def scale_free(self) -> bool:
+        return True
+
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
         """Asks about as many draws of each image at a time as fill a pass."""
         generators = {i: np.random.default_rng([seed, i]) for i in batch.index.tolist()}
@@ -46,15 +60,11 @@ class Noise(Attack):
             draws = min(max(batch_size // len(batch), 1), self.queries - asked)
             survivors = []
             for part in batch.split(batch_size):
-                candidates = _candidates(part, draws, generators)
-                labels = part.labels.repeat_interleave(draws)
-                correct = victim.correct(candidates, victim.logits(candidates), labels).view(len(part), draws)
-                fallen = ~correct.all(1)
-                if fallen.any():
-                    first = torch.arange(len(part), device=labels.device) * draws + correct.int().argmin(1)
-                    yield replace(part, images=candidates[first]).take(fallen)
-                if not fallen.all():
-                    survivors.append(part.take(~fallen))
+                broken, standing = _ask(victim, part, draws, generators)
+                if len(broken):
+                    yield broken
+                if len(standing):
+                    survivors.append(standing)
             asked += draws
             victim.progress(asked / self.queries)
             if not survivors:
@@ -62,8 +72,23 @@ class Noise(Attack):
             batch = join(survivors)
 
 
+def _ask(victim: Victim, batch: Batch, draws: int, generators: dict[int, np.random.Generator]) -> tuple[Batch, Batch]:
+    """The images that some of the next draws break, each at the first of them, and the images that none breaks."""
+    import torch
+
+    with torch.no_grad():
+        candidates = _candidates(batch, draws, generators)
+        labels = batch.labels.repeat_interleave(draws)
+        correct = victim.correct(candidates, victim.logits(candidates), labels).view(len(batch), draws)
+        broken = ~correct.all(1)
+        first = torch.arange(len(batch), device=labels.device) * draws + correct.int().argmin(1)
+        return replace(batch, images=candidates[first]).take(broken), batch.take(~broken)
+
+
 def _candidates(batch: Batch, draws: int, generators: dict[int, np.random.Generator]) -> Tensor:
     """The next draws of each image, one image after the other, (b * draws, c, h, w)."""
+    import torch
+
     noise = np.stack(
         [random_surface(draws, batch.clean[0].numel(), generators[i], batch.ball.norm) for i in batch.index.tolist()]
     )
@@ -74,7 +99,7 @@ def _candidates(batch: Batch, draws: int, generators: dict[int, np.random.Genera
 def random_surface(count: int, dimensions: int, rng: np.random.Generator, norm: Norm) -> NDArray[np.float32]:
     """Points of norm 1, fp32 (count, dimensions), the same however many are drawn at a time.
 
-    In ``l2`` of uniform direction, in ``linf`` corners.
+    They have a uniform direction in ``l2`` and are corners in ``linf``.
     """
     if norm == "linf":
         return rng.integers(0, 2, (count, dimensions)).astype(np.float32) * 2 - 1

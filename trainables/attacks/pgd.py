@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
-import numpy as np
-import torch
-from torch import Tensor
+from trainables.attacks.engine.attack import AttackLoss, StepAttack
+from trainables.registry import register
 
-from trainables.attacks.base import Batch, StepAttack
-from trainables.attacks.margins import objective
-from trainables.attacks.starts import noise
-from trainables.settings import AttackLoss, AttackTarget
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from trainables.attacks.engine.batch import Batch
 
 # The usual step: steps times it is 2.5 radii, enough to cross the ball and come back along its surface.
 RELATIVE_STEP: Final = 2.5
 
 # How far the first start may lie from the clean image, in radii. A point drawn uniformly from a ball in hundreds of
 # dimensions lies on its surface, and the steps that lead back from there are lost: in the worst case of 50 steps within
-# 1.5 it left 118 of 300 images of one LeNet-5 trained with I-SCE standing against 105, and 124 against 121 with SCE.
-# Later starts reach over the whole radius to find other ways.
+# radius 1.5, such starts left 118 of 300 images of one LeNet-5 trained with I-SCE standing against 105, and 124 against
+# 121 with SCE. Later starts use the whole radius to find other ways.
 FIRST_START: Final = 0.2
 
 
+@register("pgd")
+@dataclass(frozen=True, kw_only=True)
 class PGD(StepAttack):
     """Steps of constant length 2.5 radius / steps up each image's own loss, from a random start.
 
@@ -31,29 +34,41 @@ class PGD(StepAttack):
 
     Args:
         steps: Gradient steps of each restart, at least 1.
-        loss: What is climbed: cross entropy (``ce``) or the difference of logits ratio (``dlr``).
-        target: Away from the true class, or towards the one with the smallest clean logit. Success is judged alike: the
-            predicted label is no longer the true one.
         restarts: Random starts, at least 1.
-
-    Source:
-        Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks", section 2.1.
+        loss: The loss to climb: cross entropy (``ce``), or the difference of logits ratio (``dlr``), which no scale of
+            the logits can blunt.
+        target: Away from the true class, or towards the one with the smallest clean logit. Success means the same for
+            both: the predicted label is no longer the true one.
     """
 
-    def __init__(
-        self, steps: int = 50, loss: AttackLoss = "ce", target: AttackTarget = "untargeted", restarts: int = 1
-    ) -> None:
-        super().__init__(steps, restarts)
-        self.loss = loss
-        self.target = target
-        self.scale_free = self.unit_free = loss == "dlr"
+    source: ClassVar[str] = (
+        'Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks", section 2.1'
+    )
+    shown: ClassVar[tuple[str, ...]] = ("steps", "loss")
+
+    loss: AttackLoss = "ce"
+    target: Literal["untargeted", "least-likely"] = "untargeted"
+
+    @property
+    def unit_free(self) -> bool:
+        return self.loss == "dlr"
+
+    @property
+    def scale_free(self) -> bool:
+        return self.loss == "dlr"
 
     def start(self, batch: Batch, restart: int, rng: np.random.Generator) -> Tensor:
         """Points in a random direction: near the clean image at first, later anywhere up to the radius."""
+        from trainables.attacks.engine.starts import noise
+
         return batch.clean + (batch.radius if restart else FIRST_START * batch.radius) * noise(batch, rng)
 
     def step(self, batch: Batch, logits: Tensor) -> Tensor:
         """One step up the loss."""
+        import torch
+
+        from trainables.attacks.engine.margins import objective
+
         targets = None if self.target == "untargeted" else batch.clean_logits.argmin(1)
         # Summed, never averaged: an image's gradient must not depend on how many images are in the batch.
         loss = objective(self.loss, logits, batch.labels, targets).sum()

@@ -3,48 +3,60 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from trainables.attacks.base import Batch, QueryAttack
-from trainables.attacks.margins import log_odds_against
-from trainables.settings import Basis
+from trainables.attacks.engine.attack import QueryAttack
+from trainables.attacks.engine.limits import count, positive
+from trainables.registry import register
+from trainables.settings.threat import Norm
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trainables.attacks.engine.batch import Batch
+
+Basis = Literal["pixel", "dct"]
 
 
+@register("simba")
+@dataclass(frozen=True, kw_only=True)
 class SimBA(QueryAttack):
     """One direction of an orthonormal basis after the other, each tried forwards, then backwards.
 
-    A candidate becomes the image where the true class's probability has fallen. Each image goes through the directions
-    in an order of its own, and through the same order again should it come to the end. Where candidates leave the ball
-    they are brought back to it: the radius is a cap on the result, whatever the step.
+    A candidate becomes the image if the true class's probability has fallen. Each image goes through the directions in
+    its own order, and through the same order again if it reaches the end. Candidates that leave the ball are brought
+    back to it: the radius caps the result, whatever the step.
 
     Probabilities are compared by their log odds, which a confident model does not saturate, and a difference within
-    rounding is none: max pooling hides many pixels from a network altogether.
+    rounding counts as none: max pooling hides many pixels from a network altogether.
 
     Args:
-        queries: Candidates of each image, at least 1.
+        queries: Candidates per image, at least 1.
         step: Length of a step, above 0, in pixel units.
         basis: ``pixel``: single values in random order. ``dct``: cosines of one channel, low frequencies first, in
-            random order where the sum of the vertical and the horizontal frequency is the same.
-
-    Source:
-        Guo et al. 2019, "Simple black-box adversarial attacks", algorithm 1; the order of the cosines is that which
-        the authors' code calls diagonal.
+            random order among those with the same sum of vertical and horizontal frequency.
     """
 
-    norms = ("l2",)
+    source: ClassVar[str] = (
+        'Guo et al. 2019, "Simple black-box adversarial attacks", algorithm 1; the cosines are in the order that the '
+        "authors' code calls diagonal"
+    )
+    norms: ClassVar[tuple[Norm, ...]] = ("l2",)
+    shown: ClassVar[tuple[str, ...]] = ("queries", "basis")
 
-    def __init__(self, queries: int = 300, step: float = 0.2, basis: Basis = "pixel") -> None:
-        super().__init__(queries)
-        self.step = step
-        self.basis = basis
+    queries: int = count(300)
+    step: float = positive(0.2)
+    basis: Basis = "pixel"
 
     def start(self, batch: Batch, restart: int, rng: np.random.Generator) -> Tensor:
-        """The clean images; what is drawn is each image's order of directions."""
+        """The clean images; each image draws its order of directions."""
+        import torch
+
         del restart
         channels, height, width = batch.clean.shape[1:]
         level = np.zeros(channels * height * width)
@@ -59,7 +71,9 @@ class SimBA(QueryAttack):
         return batch.clean
 
     def propose(self, batch: Batch, query: int, rng: np.random.Generator) -> Tensor:
-        """One step along each image's present direction."""
+        """One step along each image's current direction."""
+        import torch
+
         del query, rng
         height, width = batch.clean.shape[2:]
         rows = torch.arange(len(batch), device=batch.clean.device)
@@ -76,7 +90,11 @@ class SimBA(QueryAttack):
         return candidates
 
     def accept(self, batch: Batch, query: int, logits: Tensor) -> Tensor:
-        """Candidates whose true class is less likely; who has not stepped forwards tries backwards next."""
+        """Candidates whose true class is less likely; an image whose forward step failed tries backwards next."""
+        import torch
+
+        from trainables.attacks.engine.margins import log_odds_against
+
         if query == 0:
             before = batch.memory["logits"]
             batch.memory["odds"] = log_odds_against(before, batch.labels)
@@ -99,9 +117,9 @@ def random_orders(count: int, level: NDArray[np.float64], rng: np.random.Generat
     The first rows are the same for any count.
 
     Args:
-        count: Images.
-        level: Of each direction, whole numbers (d,).
-        rng: Where they are drawn.
+        count: Number of images.
+        level: Each direction's level, whole numbers (d,).
+        rng: The generator that draws them.
     """
     return (level + rng.random((count, len(level)))).argsort(axis=1).astype(np.int32)
 
@@ -113,6 +131,8 @@ def cosines(size: int) -> Tensor:
     Source:
         Ahmed, Natarajan and Rao 1974, "Discrete cosine transform" (the DCT-II, normalised).
     """
+    import torch
+
     frequency, place = torch.arange(size, dtype=torch.float64).unsqueeze(1), torch.arange(size, dtype=torch.float64)
     basis = (math.pi / size * (place + 0.5) * frequency).cos() * math.sqrt(2 / size)
     basis[0] /= math.sqrt(2)

@@ -1,56 +1,46 @@
-"""The published checks, one function each: from evidence to a value, a threshold, and a sentence for people.
+"""The published checks of the model and of the audit's own evaluation, one function each.
 
-Those of the first group concern the model and the audit's own evaluation, and so every claim; those of the second
-concern the evaluation behind one claim. What a claim's parts say of each other is never held against it: a worst case
-over two losses is not failed by a gap between them.
+They concern every claim. Each turns evidence into a value, a threshold, and a sentence for people.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
-from trainables.audit.evidence import Evidence, Run
-from trainables.audit.paired import Images, at_most, mcnemar
-from trainables.audit.planted import Planted
+from trainables.audit.comparisons import (
+    CARLINI,
+    CROCE,
+    PINTOR,
+    beyond,
+    gap,
+    make_check,
+    not_done,
+    planted_check,
+    share,
+    weaker,
+)
+from trainables.audit.evidence import ITERATIVE, Evidence
+from trainables.audit.paired import mcnemar
 from trainables.audit.profiles import (
     LARGE_RADIUS_LEFT,
     MISLED_SHARE,
     MOVING_SHARE,
-    PLANTED_FOUND,
     RANDOMNESS,
     SIGNIFICANCE,
     SQUARE_GAP,
     STILL_MOVING,
     TOLERANCE,
 )
-from trainables.audit.verdict import Check, Claim, Gap
-from trainables.settings import TORCHATTACKS_PREFIX
-
-CROCE: Final = "Croce and Hein 2020, AutoAttack's own flags"
-LOSSES: Final = "Croce and Hein 2020, section 4: cross entropy blinds attacks on confident models"
-CARLINI: Final = "Carlini et al. 2019, On evaluating adversarial robustness"
-PINTOR: Final = "Pintor et al. 2022, Indicators of attack failure"
-ZIMMERMANN: Final = "Zimmermann et al. 2022, Increasing confidence in adversarial robustness evaluations"
-OURS: Final = "this project, measured on the loss of Song et al. 2022"
-
-# The white-box attacks of an audit, by key; `audit` runs them.
-ITERATIVE: Final = ("ce raw", "ce normalized")
-WHITE_BOX: Final = (*ITERATIVE, "margin", "fab", "deepfool raw", "deepfool normalized")
+from trainables.audit.verdict import Check
 
 
 def general_checks(evidence: Evidence) -> list[Check]:
     """Every check of the model and of the audit's own evaluation."""
     return [check(evidence) for check in _GENERAL]
-
-
-def claim_checks(evidence: Evidence, claim: Claim) -> list[Check]:
-    """Every check of the evaluation behind a claim."""
-    return [check(evidence, claim) for check in _OF_CLAIMS]
 
 
 def randomised(evidence: Evidence) -> Check:
@@ -59,7 +49,7 @@ def randomised(evidence: Evidence) -> Check:
     Source:
         AutoAttack's ``check_randomized``: five passes, logits scaled to unit norm, no distance above 1e-4.
     """
-    return _check(
+    return make_check(
         "randomised output",
         CROCE,
         evidence.spread,
@@ -76,7 +66,7 @@ def probabilities(evidence: Evidence) -> Check:
     Source:
         AutoAttack's ``check_range_output``: outputs in [0, 1] that add up to 1, to within 1e-5.
     """
-    return _check(
+    return make_check(
         "probabilities, not logits",
         CROCE,
         float(evidence.probabilities),
@@ -93,10 +83,10 @@ def zero_gradients(evidence: Evidence) -> Check:
         AutoAttack's ``check_zero_gradients`` (any image); Pintor et al. 2022, indicator I1. At the clean images, of log
         odds and of the margin loss, which no confidence of the model makes vanish in rounding.
     """
-    return _check(
+    return make_check(
         "zero gradients",
         CROCE,
-        _share(evidence.no_gradient, evidence.clean),
+        share(evidence.no_gradient, evidence.clean),
         0.0,
         good="Every image has a gradient.",
         bad="{percent:.1f} % of the images have no gradient at all: attacks that follow it stand still, which is no "
@@ -112,10 +102,10 @@ def misleading_gradients(evidence: Evidence) -> Check:
         2022, indicator I2. In this form and with its threshold ours: half of the promise over a step of 1 % of the
         radius.
     """
-    return _check(
+    return make_check(
         "misleading gradients",
         PINTOR,
-        _share(evidence.misled, evidence.clean),
+        share(evidence.misled, evidence.clean),
         MISLED_SHARE,
         good="The loss rises as its gradient promises.",
         bad="On {percent:.1f} % of the images the loss does not rise as its gradient promises: attacks that follow it "
@@ -129,7 +119,7 @@ def square_beats_white_box(evidence: Evidence) -> Check:
     Source:
         AutoAttack's ``check_square_sr``: 0.2 points; Carlini et al. 2019, section 3.2 and 5.
     """
-    return _beyond(
+    return beyond(
         evidence,
         "Square beats white-box",
         CROCE,
@@ -147,7 +137,7 @@ def noise_beats_white_box(evidence: Evidence) -> Check:
     Source:
         Carlini et al. 2019, section 5 (brute force: 10,000 random draws); by AutoAttack's 0.2 points.
     """
-    return _beyond(
+    return beyond(
         evidence,
         "random draws beat white-box",
         CARLINI,
@@ -164,7 +154,7 @@ def transfer_beats_white_box(evidence: Evidence) -> Check:
     Source:
         Carlini et al. 2019, section 4.6; Pintor et al. 2022, indicator I5; by AutoAttack's 0.2 points.
     """
-    return _beyond(
+    return beyond(
         evidence,
         "transfer beats white-box",
         CARLINI,
@@ -183,7 +173,7 @@ def more_effort(evidence: Evidence) -> Check:
     Source:
         Carlini et al. 2019, section 5 (verify that attacks have converged). The threshold is ours.
     """
-    check = _beyond(
+    check = beyond(
         evidence,
         "more steps and restarts",
         CARLINI,
@@ -193,8 +183,8 @@ def more_effort(evidence: Evidence) -> Check:
         bad="Twice the steps and other starts break {percent:.1f} % more: the attack had not finished.",
     )
     run = evidence.runs["longer"]
-    if check.state == "failed" and not _gap(evidence, run).counts:
-        return _check(
+    if check.state == "failed" and not gap(evidence, run).counts:
+        return make_check(
             check.name,
             CARLINI,
             check.value,
@@ -212,7 +202,7 @@ def single_step(evidence: Evidence) -> Check:
     Source:
         Carlini et al. 2019, section 5; Athalye et al. 2018. The test is McNemar's, the threshold ours.
     """
-    return _weaker(
+    return weaker(
         evidence,
         None,
         "single step beats iterative",
@@ -231,11 +221,11 @@ def falls_with_radius(evidence: Evidence) -> Check:
         Carlini et al. 2019, section 4.3 and 5. The test is McNemar's, between neighbours.
     """
     if len(evidence.curve) < 2:
-        return _not_done("falls with the radius", CARLINI, "the attack could not be run", TOLERANCE)
+        return not_done("falls with the radius", CARLINI, "the attack could not be run", TOLERANCE)
     rises = [(float(b.mean() - a.mean()), mcnemar(a, b)) for (_, a), (_, b) in pairwise(evidence.curve)]
     rise = max(rise for rise, _ in rises)
     real = any(rise > TOLERANCE and p < SIGNIFICANCE / len(rises) for rise, p in rises)
-    return _check(
+    return make_check(
         "falls with the radius",
         CARLINI,
         max(rise, 0.0),
@@ -255,9 +245,9 @@ def large_radius(evidence: Evidence) -> Check:
         is ours.
     """
     if not evidence.curve:
-        return _not_done("unbounded attack", CARLINI, "the attack could not be run", LARGE_RADIUS_LEFT)
+        return not_done("unbounded attack", CARLINI, "the attack could not be run", LARGE_RADIUS_LEFT)
     radius, kept = evidence.curve[-1]
-    return _check(
+    return make_check(
         "unbounded attack",
         CARLINI,
         float(kept.mean()),
@@ -277,10 +267,10 @@ def converged(evidence: Evidence) -> Check:
     """
     moved = evidence.moved
     if not len(moved):
-        return _check(
+        return make_check(
             "loss still moving", PINTOR, 0.0, MOVING_SHARE, good="The attack leaves nothing standing.", bad=""
         )
-    return _check(
+    return make_check(
         "loss still moving",
         PINTOR,
         float(np.mean(moved > STILL_MOVING)),
@@ -297,128 +287,7 @@ def planted(evidence: Evidence) -> Check:
     Source:
         Zimmermann et al. 2022, sections 4 and 5: at least 95 %; failed if that lies above the exact 95 % interval.
     """
-    return _planted(None, evidence.planted, "The audit's attacks")
-
-
-def other_view(evidence: Evidence, claim: Claim) -> Check:
-    """The attack must not be stronger on the other view of the logits, raw z or normalised f.
-
-    Source:
-        Spec of this project, measured on I-SCE; the threshold is ours. Concerns claims that saw one view alone.
-    """
-    unseen = [view for view in ("raw", "normalized") if view not in claim.views]
-    if not unseen:
-        return _check(
-            "the other logits", OURS, 0.0, TOLERANCE, claim=claim, good="It saw the logits raw and normalised.", bad=""
-        )
-    return _strongest(
-        evidence,
-        claim,
-        "the other logits",
-        OURS,
-        [f"ce {view}" for view in unseen],
-        good="Attacks on the other scale of the logits are not stronger.",
-        bad=f"It looked at {' and '.join(claim.views)} logits alone; an attack on {' and '.join(unseen)} ones breaks "
-        "{percent:.1f} % more. Bounded logits blunt attacks that trust the loss's scale.",
-    )
-
-
-def margin_loss(evidence: Evidence, claim: Claim) -> Check:
-    """An attack on margins must not be stronger.
-
-    Source:
-        Croce and Hein 2020, section 4 (cross entropy vanishes on confident models); the threshold is ours.
-    """
-    return _strongest(
-        evidence,
-        claim,
-        "a loss of margins",
-        LOSSES,
-        ["margin"],
-        good="An attack that climbs margins between classes is not stronger.",
-        bad="An attack that climbs margins between classes breaks {percent:.1f} % more than those behind this number.",
-    )
-
-
-def cross_entropy_loss(evidence: Evidence, claim: Claim) -> Check:
-    """An adaptive attack on cross entropy must not be stronger: that is what shows DeepFool's misjudgement.
-
-    Source:
-        Carlini et al. 2019, section 5; the threshold is ours.
-    """
-    return _strongest(
-        evidence,
-        claim,
-        "an adaptive step",
-        CARLINI,
-        list(ITERATIVE),
-        good="An attack that sets its own step is not stronger.",
-        bad="An attack that sets its own step breaks {percent:.1f} % more than the attacks behind this number."
-        + (
-            " They look for the nearest boundary by a linear guess, which bounded logits mislead."
-            if claim.attacks and all("deepfool" in attack.name.lower() for attack in claim.attacks)
-            else ""
-        ),
-    )
-
-
-def stronger_than_single_step(evidence: Evidence, claim: Claim) -> Check:
-    """The attacks behind a number must be at least as strong as a single step.
-
-    Source:
-        Carlini et al. 2019, section 5; Athalye et al. 2018. The threshold is ours.
-    """
-    return _strongest(
-        evidence,
-        claim,
-        "a single step",
-        CARLINI,
-        ["single"],
-        good="It is at least as strong as an attack of a single step.",
-        bad="An attack of a single step breaks {percent:.1f} % more than the attacks behind this number.",
-    )
-
-
-def silent_success(evidence: Evidence, claim: Claim) -> Check:
-    """An attack must return the adversarial examples that it met on its way.
-
-    Source:
-        Pintor et al. 2022, indicator I3. The threshold is ours. Our own attacks judge every point that they look at.
-    """
-    if not any(attack.name.startswith(TORCHATTACKS_PREFIX) for attack in claim.attacks):
-        return _check(
-            "silent success",
-            PINTOR,
-            0.0,
-            TOLERANCE,
-            claim=claim,
-            good="Its attacks keep what they find on the way.",
-            bad="",
-        )
-    silent = evidence.silent.get(claim.name)
-    if silent is None or not len(silent):
-        return _not_done("silent success", PINTOR, "its attacks could not be run again", TOLERANCE, claim)
-    gap = Gap.between(silent, np.zeros_like(silent))
-    return _check(
-        "silent success",
-        PINTOR,
-        gap.share,
-        TOLERANCE,
-        claim=claim,
-        passed=not gap.counts,
-        good="Its attacks return what they find on the way.",
-        bad="On {percent:.1f} % of the images its attacks met a wrong answer on the way and went past it.",
-    )
-
-
-def claim_planted(evidence: Evidence, claim: Claim) -> Check:
-    """The attacks behind a number must find adversarial examples that are known to be there.
-
-    Source:
-        Zimmermann et al. 2022, sections 4 and 5: at least 95 %; failed if that lies above the exact 95 % interval.
-    """
-    found = evidence.claims_planted.get(claim.name, "its attacks were not run again")
-    return _planted(claim, found, "Its attacks")
+    return planted_check(None, evidence.planted, "The audit's attacks")
 
 
 _GENERAL: Final[tuple[Callable[[Evidence], Check], ...]] = (
@@ -436,114 +305,3 @@ _GENERAL: Final[tuple[Callable[[Evidence], Check], ...]] = (
     converged,
     planted,
 )
-_OF_CLAIMS: Final[tuple[Callable[[Evidence, Claim], Check], ...]] = (
-    other_view,
-    margin_loss,
-    cross_entropy_loss,
-    stronger_than_single_step,
-    silent_success,
-    claim_planted,
-)
-
-
-def _check(
-    name: str,
-    source: str,
-    value: float | None,
-    threshold: float,
-    *,
-    good: str,
-    bad: str,
-    claim: Claim | None = None,
-    passed: bool | None = None,
-    at_least: bool = False,
-) -> Check:
-    """A check that was done; it passes where the value does not exceed the threshold, unless ``passed`` says so."""
-    assert value is not None
-    assert not math.isnan(value)
-    if passed is None:
-        passed = value >= threshold if at_least else value <= threshold
-    sentence = (good if passed else bad).format(percent=100 * value)
-    state = "passed" if passed else "failed"
-    return Check(name, source, claim.name if claim else None, value, threshold, at_least, state, sentence)  # type: ignore[arg-type]
-
-
-def _not_done(
-    name: str, source: str, why: str, threshold: float, claim: Claim | None = None, *, at_least: bool = False
-) -> Check:
-    return Check(name, source, claim.name if claim else None, None, threshold, at_least, "not done", why)
-
-
-def _share(found: Images, of: Images) -> float:
-    return float((found & of).sum() / max(int(of.sum()), 1))
-
-
-def _gap(evidence: Evidence, run: Run) -> Gap:
-    """What a run broke beyond all white-box attacks, over all images."""
-    left = evidence.standing(*WHITE_BOX)
-    return Gap.between(left, left & ~run.broken)
-
-
-def _beyond(
-    evidence: Evidence,
-    name: str,
-    source: str,
-    key: str,
-    threshold: float,
-    *,
-    good: str,
-    bad: str,
-    missing: str = "it was not run",
-) -> Check:
-    """Whether a run breaks more than a threshold's share of all images beyond the white-box attacks."""
-    run = evidence.runs.get(key)
-    if run is None or run.error:
-        return _not_done(name, source, run.error if run else missing, threshold)
-    return _check(name, source, _gap(evidence, run).share, threshold, good=good, bad=bad)
-
-
-def _weaker(
-    evidence: Evidence,
-    claim: Claim | None,
-    name: str,
-    source: str,
-    kept: Images,
-    key: str,
-    *,
-    good: str,
-    bad: str,
-) -> Check:
-    """Whether a run on all images is stronger than an outcome, by more than chance and tolerance."""
-    run = evidence.runs.get(key)
-    if run is None or run.error:
-        return _not_done(name, source, run.error if run else "it was not run", TOLERANCE, claim)
-    other = (evidence.clean & ~run.broken)[: len(kept)]
-    gap = Gap.between(kept, other)
-    return _check(name, source, max(gap.share, 0.0), TOLERANCE, claim=claim, passed=not gap.counts, good=good, bad=bad)
-
-
-def _strongest(
-    evidence: Evidence, claim: Claim, name: str, source: str, keys: list[str], *, good: str, bad: str
-) -> Check:
-    """Against the run that beats the claim by most."""
-    checks = [_weaker(evidence, claim, name, source, claim.kept, key, good=good, bad=bad) for key in keys]
-    done = [check for check in checks if check.value is not None]
-    return max(done, key=lambda check: (check.state == "failed", check.value or 0.0)) if done else checks[0]
-
-
-def _planted(claim: Claim | None, found: Planted | str, who: str) -> Check:
-    name = "planted adversarial examples"
-    if isinstance(found, str):
-        return _not_done(name, ZIMMERMANN, found, PLANTED_FOUND, claim, at_least=True)
-    return _check(
-        name,
-        ZIMMERMANN,
-        found.found / found.planted,
-        PLANTED_FOUND,
-        claim=claim,
-        at_least=True,
-        passed=at_most(found.found, found.planted) >= PLANTED_FOUND,
-        good=f"{who} find {found.found} of {found.planted} adversarial examples that were planted.",
-        bad=f"{who} find {found.found} of {found.planted} adversarial examples that were planted: they overlook "
-        "what is there.",
-    )

@@ -1,9 +1,9 @@
-"""What an audit runs: attacks that end in one worst case, and probes of whether these attacks can be trusted."""
+"""What an audit runs: attacks that add up to one worst case, and probes of whether these attacks can be trusted."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -12,27 +12,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trainables.attacks import APGD, Attack, attack_seed, make_attack
-from trainables.attacks.base import Batch, predict, rescaling, untouched
-from trainables.attacks.margins import objective
+from trainables.attacks import Attack, Batch, attack_seed
+from trainables.attacks.apgd import APGD
+from trainables.attacks.engine.margins import objective
+from trainables.attacks.engine.victim import predict, rescaling, untouched
 from trainables.audit.paired import Images
 from trainables.audit.planted import Planted, plant_and_search
 from trainables.audit.profiles import EVALUATIONS, LAST_STEPS, PROBABILITIES, Profile
-from trainables.settings import AttackSettings, Norm, View
+from trainables.settings import Norm, View
 
 # Steps of the attack that follows accuracy over the radius, and its radii in units of the audited one. The radius that
 # reaches plain grey comes after them.
 CURVE_STEPS: Final = 20
 CURVE: Final = (0.25, 0.5, 1.0, 1.5, 2.0, 4.0)
 
-# How far along the gradient its promise is put to the test, in units of the radius.
+# How far along the gradient its promise is tested, in units of the radius.
 SMALL_STEP: Final = 0.01
 
-# Evaluations whose mean stands for one where the model draws at random.
+# Evaluations whose mean stands for one if the model draws at random.
 EOT_DRAWS: Final = 10
 
 # Classes that the margin loss needs.
 MARGIN_CLASSES: Final = 4
+
+# The keys of an audit's white-box attacks; `audit` runs them.
+ITERATIVE: Final = ("ce raw", "ce normalized")
+WHITE_BOX: Final = (*ITERATIVE, "margin", "fab", "deepfool raw", "deepfool normalized")
 
 Progress = Callable[[float, int, str], None]
 
@@ -42,10 +47,10 @@ class Run:
     """One attack on one view.
 
     Args:
-        name: What people call it.
+        name: A name for people.
         attack: The attack's label.
         view: The logits that it sees.
-        attacked: Which images it was let loose on, bool (n,).
+        attacked: Which images it attacked, bool (n,).
         broken: Which of them it broke within the radius, bool (n,).
         error: Why it could not be completed; empty if it was.
     """
@@ -60,24 +65,24 @@ class Run:
 
 @dataclass(eq=False)
 class Evidence:
-    """All that the checks judge by, of n images with k classes.
+    """Everything that the checks judge by, for n images.
 
     Args:
-        radius: Of the ball, in pixel units.
-        norm: Of the ball.
-        clean: Whether the model gets the clean image right, bool (n,).
+        radius: The ball's radius, in pixel units.
+        norm: The norm of the ball.
+        clean: Whether the model classifies the clean image correctly, bool (n,).
         spread: The largest distance between two evaluations of one image, logits scaled to unit norm.
         probabilities: Whether the outputs are probabilities, not logits.
-        no_gradient: Whether a loss has no gradient (zero, or not finite) at a clean image that the model gets right,
+        no_gradient: Whether a loss has no gradient (zero, or not finite) at a correctly classified clean image,
             bool (n,).
         misled: Whether the loss rises by less than half of what the gradient promises, over a small step, bool (n,).
-        moved: How far the loss of images that the traced attack left standing has moved over its last steps, in shares
-            of all its way, (m,).
-        runs: Attacks by their key; see `gather`.
+        moved: How far the loss of images that the traced attack left standing has moved over its last steps, as a share
+            of its whole rise, (m,).
+        runs: Attacks by their key.
         curve: Radii and whether each probe survives within them, in ascending order: [(radius, bool (p,))].
-        planted: What the strongest attack made of planted adversarial examples.
+        planted: What the strongest attack found of planted adversarial examples.
         claims_planted: The same for the attacks behind each claim, by its name.
-        silent: For claims whose attacks judge their last iterate alone: whether an earlier one broke the probe, by the
+        silent: For claims whose attacks judge only their last iterate: whether an earlier one broke the probe, by the
             claim's name, bool (p,).
     """
 
@@ -105,19 +110,19 @@ class Evidence:
 
 
 class Examiner:
-    """Runs attacks and probes on one model and files what they find.
+    """Runs attacks and probes on one model and records what they find.
 
     Args:
         model: Maps images to logits.
         images: (n, c, h, w), in [0, 1].
         labels: (n,).
-        radius: Of the ball, in pixel units.
-        norm: Of the ball.
+        radius: The ball's radius, in pixel units.
+        norm: The norm of the ball.
         profile: How much is done.
         seed: In [0, 2^32).
-        batch_size: Images a pass.
-        progress: Told how many parts are done, how many there are, and which one runs.
-        parts: How many parts there will be.
+        batch_size: Images per pass.
+        progress: Receives the number of completed parts, their total, and the name of the part that runs.
+        parts: The number of parts.
     """
 
     def __init__(
@@ -146,34 +151,32 @@ class Examiner:
         self.evidence = Evidence(radius, norm, clean)
 
     def part(self, name: str) -> Callable[[float], None]:
-        """Begin the next part; returns what tells how far it is."""
+        """Begins the next part; returns a function that reports its completed share."""
         before = self._done
         self._done += 1
         self._progress(before, self._parts, name)
         return lambda share: self._progress(before + share, self._parts, name)
 
-    def attack(self, key: str, name: str, settings: AttackSettings, view: View, on: Images | None = None) -> None:
-        """Run one attack on images (all without ``on``) and file it under a key."""
-        self.run(key, name, settings.label, lambda: make_attack(self.averaged(settings)), view, on)
+    def attack(self, key: str, name: str, attack: Attack, view: View, on: Images | None = None) -> None:
+        """Runs one attack on the images ``on`` (all if None) and records it under a key."""
+        self.run(key, name, attack.label, self.averaged(attack), view, on)
 
-    def averaged(self, settings: AttackSettings) -> AttackSettings:
-        """The attack, on the mean of several evaluations where the model draws at random."""
-        return replace(settings, eot=EOT_DRAWS) if self.randomised and settings.eot == 1 else settings
+    def averaged(self, attack: Attack) -> Attack:
+        """The attack, on the mean of several evaluations if the model draws at random."""
+        return replace(attack, eot=EOT_DRAWS) if self.randomised and attack.eot == 1 else attack
 
     @property
     def randomised(self) -> bool:
         """Whether two evaluations of one image have differed at all."""
         return self.evidence.spread > 0
 
-    def run(
-        self, key: str, name: str, label: str, make: Callable[[], Attack], view: View, on: Images | None = None
-    ) -> None:
-        """As `attack`, of what ``make`` makes."""
+    def run(self, key: str, name: str, label: str, attack: Attack, view: View, on: Images | None = None) -> None:
+        """As `attack`, without averaging."""
         report = self.part(name)
         attacked = self.evidence.clean if on is None else on & self.evidence.clean
         broken, error = np.zeros_like(attacked), ""
         try:
-            result = make()(
+            result = attack(
                 self.model,
                 self.images,
                 self.labels,
@@ -188,17 +191,17 @@ class Examiner:
                 progress=report,
             )
             broken = attacked & ~result.kept.cpu().numpy()
-        except (RuntimeError, ValueError) as found:  # a model that no gradient passes through, or too few classes
-            error = (str(found).splitlines() or [type(found).__name__])[0]
+        except (RuntimeError, ValueError) as problem:  # a model that no gradient passes through, or too few classes
+            error = (str(problem).splitlines() or [type(problem).__name__])[0]
         self.evidence.runs[key] = Run(name, label, view, attacked.copy(), broken, error)
 
     def look_at_outputs(self) -> None:
-        """Whether the model draws at random, and whether its outputs are probabilities."""
+        """Finds out whether the model draws at random, and whether its outputs are probabilities."""
         self.part("the model's outputs")
         with untouched(self.model):
             outputs = [predict(self.model, self.images, self.batch_size) for _ in range(EVALUATIONS)]
         units = [nn.functional.normalize(output, dim=1) for output in outputs]
-        # Rounding is no randomness: a pass of the same images in the same batches gives the same bits.
+        # Rounding is not randomness: the same images in the same batches give the same bits.
         self.evidence.spread = max(float((unit - units[0]).norm(dim=1).max()) for unit in units[1:])
         first = outputs[0]
         self.evidence.probabilities = bool(
@@ -208,7 +211,7 @@ class Examiner:
         )
 
     def look_at_gradients(self) -> None:
-        """Whether there are gradients at the clean images, and whether the losses rise as they promise."""
+        """Finds out whether there are gradients at the clean images, and whether the losses rise as they promise."""
         self.part("gradients at the clean images")
         none = torch.zeros(len(self.images), dtype=torch.bool, device=self.images.device)
         misled = none.clone()
@@ -239,10 +242,11 @@ class Examiner:
         self.evidence.misled = misled.cpu().numpy() & self.evidence.clean
 
     def trace(self) -> None:
-        """How far the loss of an attack's survivors moves in its last steps."""
+        """Measures how far the loss of an attack's survivors moves in its last steps."""
         report = self.part("does the loss still move?")
         probes = slice(self.profile.probes)
-        attack = _Traced(self.profile.steps, len(self.images[probes]))
+        losses = np.full((len(self.images[probes]), self.profile.steps), np.nan)
+        attack = _Traced(steps=self.profile.steps, losses=losses)
         try:
             result = attack(
                 self.model,
@@ -257,20 +261,19 @@ class Examiner:
             )
         except RuntimeError:
             return
-        losses = attack.losses[result.kept.cpu().numpy()]
-        best = np.maximum.accumulate(losses, axis=1)
+        best = np.maximum.accumulate(losses[result.kept.cpu().numpy()], axis=1)
         way = best[:, -1] - best[:, 0]
         last = min(LAST_STEPS, best.shape[1] - 1)
         with np.errstate(invalid="ignore"):
             self.evidence.moved = np.where(way > 0, (best[:, -1] - best[:, -1 - last]) / way, 0.0)
 
     def follow_radius(self) -> None:
-        """Accuracy over the radius, each radius attacked from the clean images anew; at last one that reaches grey."""
+        """Follows accuracy over the radius, from the clean images at each radius; the last one reaches plain grey."""
         probes = slice(self.profile.probes)
         values = self.images[0].numel()
         grey = 0.5 * (math.sqrt(values) if self.norm == "l2" else 1.0)
         radii = [factor * self.radius for factor in CURVE if factor * self.radius < grey] + [grey]
-        attack = make_attack(self.averaged(AttackSettings(name="apgd", steps=CURVE_STEPS)))
+        attack = self.averaged(APGD(steps=CURVE_STEPS))
         report = self.part("accuracy over the radius")
         for done, radius in enumerate(radii):
             kept = torch.from_numpy(self.evidence.clean[probes]).to(self.images.device)
@@ -293,8 +296,8 @@ class Examiner:
             self.evidence.curve.append((radius, kept.cpu().numpy()))
             report((done + 1) / len(radii))
 
-    def plant(self, name: str, attacks: list[Attack]) -> Planted | str:
-        """What attacks make of planted adversarial examples."""
+    def plant(self, name: str, attacks: Sequence[Attack]) -> Planted | str:
+        """What attacks find of planted adversarial examples."""
         report = self.part(name)
         return plant_and_search(
             self.model,
@@ -310,20 +313,18 @@ class Examiner:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Traced(APGD):
-    """APGD on cross entropy that writes down each image's loss at each step, NaN once it is broken.
+    """APGD on cross entropy that records each image's loss at each step.
 
     Args:
-        steps: Of APGD.
-        count: Of images.
+        losses: Where the losses go, (images, steps); what was NaN stays so once the image is broken.
     """
 
-    def __init__(self, steps: int, count: int) -> None:
-        super().__init__(steps=steps)
-        self.losses = np.full((count, steps), np.nan)
+    losses: NDArray[np.float64]
 
     def step(self, batch: Batch, logits: Tensor) -> Tensor:
-        """One move, written down."""
+        """One move, recorded."""
         move = int(batch.memory["moves"][0])
         moved = super().step(batch, logits)
         self.losses[batch.index.cpu().numpy(), move] = batch.memory["loss"].cpu().numpy()

@@ -1,29 +1,12 @@
-"""Exact tests of per-image outcomes, by hand: the training core knows neither `analysis` nor scipy."""
+"""Exact tests of per-image outcomes."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 Images = NDArray[np.bool_]
-
-
-def tail(successes: int, n: int, probability: float) -> float:
-    """P(X >= successes) of a binomial X over ``n`` trials."""
-    if successes <= 0:
-        return 1.0
-    if probability <= 0:
-        return 0.0
-    if probability >= 1:
-        return 1.0
-    log_p, log_q = math.log(probability), math.log1p(-probability)
-    terms = (
-        math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * log_p + (n - k) * log_q
-        for k in range(successes, n + 1)
-    )
-    return min(1.0, math.fsum(math.exp(term) for term in terms))
 
 
 def at_least(successes: int, n: int, confidence: float = 0.95) -> float:
@@ -32,23 +15,17 @@ def at_least(successes: int, n: int, confidence: float = 0.95) -> float:
     Args:
         successes: In [0, n].
         n: At least 1.
-        confidence: Of the interval, in (0, 1).
+        confidence: The interval's level, in (0, 1).
 
     Source:
         Clopper and Pearson 1934, "The use of confidence or fiducial limits illustrated in the case of the binomial".
     """
-    if successes == 0:
-        return 0.0
-    low, high, level = 0.0, successes / n, (1 - confidence) / 2
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if tail(successes, n, middle) < level else (low, middle)
-    return low
+    return float(binomtest(successes, n).proportion_ci(confidence, method="exact").low)
 
 
 def at_most(successes: int, n: int, confidence: float = 0.95) -> float:
     """The upper end of the same interval."""
-    return 1.0 - at_least(n - successes, n, confidence)
+    return float(binomtest(successes, n).proportion_ci(confidence, method="exact").high)
 
 
 def mcnemar(first: Images, second: Images) -> float:
@@ -60,4 +37,4 @@ def mcnemar(first: Images, second: Images) -> float:
     """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     discordant = only_first + only_second
-    return min(1.0, 2 * tail(max(only_first, only_second), discordant, 0.5)) if discordant else 1.0
+    return float(binomtest(only_first, discordant).pvalue) if discordant else 1.0

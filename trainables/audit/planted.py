@@ -1,4 +1,4 @@
-"""The active test: is an adversarial example found that is known to be there?"""
+"""The active test: do attacks find an adversarial example that is known to exist?"""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import torch
 from torch import Tensor, nn
 
 from trainables.attacks import Attack
-from trainables.attacks.ball import Ball
-from trainables.attacks.base import untouched
+from trainables.attacks.engine.ball import Ball
+from trainables.attacks.engine.victim import untouched
 from trainables.audit.paired import Images
 from trainables.settings import Norm
 
-# How many points inside the ball the readout must call harmless, and how far out they lie at most, in radii.
+# How many points inside the ball the readout must call harmless, and their largest distance, in radii.
 INNER: Final = 256
 INNER_RADIUS: Final = 0.95
 
 # Where the decision boundary lies between the worst inner point (0) and the planted one (1).
 CLOSENESS: Final = 0.99
 
-# The harmless class's logit; that of the other one is 0 at the worst inner point.
+# The harmless class's logit; the other one's is 0 at the worst inner point.
 LOGITS: Final = 10.0
 
-# Of the features' mean variance, added to each: keeps the readout from fitting rounding.
+# The share of the features' mean variance that is added to each, which keeps the readout from fitting rounding.
 RIDGE: Final = 1e-3
 
 
 @dataclass(frozen=True)
 class Planted:
-    """What attacks made of planted adversarial examples.
+    """What attacks found of planted adversarial examples.
 
     Args:
         planted: Images for which one could be planted.
@@ -57,27 +57,27 @@ def plant_and_search(
     batch_size: int,
     progress: Callable[[float], None],
 ) -> Planted | str:
-    """The binarization test, small: one boundary point an image, a readout by ridge regression.
+    """A small binarization test: one boundary point per image, a readout by ridge regression.
 
-    For each image the model's last linear layer is replaced by a readout for two classes that calls the image and
-    random points around it harmless, and one random point at the radius adversarial. So one adversarial example is
-    there for certain, and an attack that cannot find any fails where it need not. Whatever the model does after its
-    last linear layer, it still does.
+    For each image, the model's last linear layer is replaced by a readout for two classes that calls the image and
+    random points around it harmless, and one random point at the radius adversarial. One adversarial example therefore
+    exists for certain, and an attack that finds none fails where it need not. Whatever the model does after its last
+    linear layer, it still does.
 
     Args:
         model: With a linear layer.
         images: (n, c, h, w).
-        usable: Images that may be taken, bool (n,).
-        attacks: One of them must succeed. They see the raw logits: two classes have no others worth looking at.
+        usable: Images that may be used, bool (n,).
+        attacks: One of them must succeed. They see the raw logits: with two classes, no other view is of use.
         radius: In pixel units.
-        norm: Of the ball.
+        norm: The norm of the ball.
         count: How many images are tried.
         seed: In [0, 2^32).
-        batch_size: Images a pass.
-        progress: Told which share is done.
+        batch_size: Images per pass.
+        progress: Receives the completed share.
 
     Returns:
-        What was found, or why it could not be tried.
+        The outcome, or why the test could not be run.
 
     Source:
         Zimmermann et al. 2022, "Increasing confidence in adversarial robustness evaluations", section 4. Theirs has a
@@ -125,9 +125,9 @@ def _breaks(
     """Whether an attack breaks the image; None if it cannot be run on two classes."""
     try:
         result = attack(model, image, label, radius=radius, norm=norm, seed=seed, batch_size=batch_size)
-    except (ValueError, IndexError):  # a loss or a target that wants more
+    except (ValueError, IndexError):  # a loss or a target that needs more classes
         return None
-    except RuntimeError as error:  # no gradient where there should be one; torch says the same of too few classes
+    except RuntimeError as error:  # a missing gradient; torch raises the same for too few classes
         return None if "out of range" in str(error) else False
     return not bool(result.kept)
 
@@ -135,7 +135,7 @@ def _breaks(
 def _on_sphere(image: Tensor, ball: Ball, rng: np.random.Generator) -> Tensor:
     """A random point at the radius and inside the pixel box."""
     change = _directions(image, 1, ball, rng)
-    for _ in range(20):  # what the box takes away is made up for by the rest
+    for _ in range(20):  # the rest makes up for what the box takes away
         change = (image + change).clamp(0, 1) - image
         change = change * (ball.radius / ball.size(change).clamp_min(torch.finfo(change.dtype).tiny))
     return ball.project(image + change, image)
@@ -151,14 +151,14 @@ def _inside(image: Tensor, ball: Ball, rng: np.random.Generator) -> Tensor:
 
 
 def _directions(image: Tensor, count: int, ball: Ball, rng: np.random.Generator) -> Tensor:
-    """Of any length in L2; in Linf uniform in the unit cube."""
+    """Random directions: of any length in L2, uniform in the unit cube in Linf."""
     shape = (count, *image.shape[1:])
     draws = rng.standard_normal(shape) if ball.norm == "l2" else rng.uniform(-1, 1, shape)
     return torch.from_numpy(draws).to(image)
 
 
 def _features(model: nn.Module, layer: nn.Linear, images: Tensor) -> Tensor:
-    """What the layer reads, (n, d)."""
+    """The layer's inputs, (n, d)."""
     caught: list[Tensor] = []
     handle = layer.register_forward_pre_hook(lambda _, arguments: caught.append(arguments[0]))
     try:
@@ -169,7 +169,7 @@ def _features(model: nn.Module, layer: nn.Linear, images: Tensor) -> Tensor:
 
 
 def _readout(features: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Weights (2, d) and bias (2,) that tell the last point from all before it; None if no hyperplane does."""
+    """Weights (2, d) and bias (2,) that separate the last point from all before it; None if no hyperplane does."""
     points = features.double()
     inner, planted = points[:-1], points[-1]
     centre = inner.mean(0)
@@ -191,7 +191,7 @@ def _readout(features: Tensor) -> tuple[Tensor, Tensor] | None:
 
 @contextmanager
 def _replaced(layer: nn.Linear, weights: Tensor, bias: Tensor) -> Iterator[None]:
-    """The layer reads out two classes inside, and is as it was afterwards."""
+    """Makes the layer read out two classes inside, and restores it afterwards."""
 
     def read(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
         del module, output

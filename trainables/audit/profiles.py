@@ -1,4 +1,4 @@
-"""How much an audit does, and every threshold that its checks judge by."""
+"""How much an audit does, and the thresholds of its checks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final
 
 from trainables.settings import AUDITED_IMAGES
 
-# By how much a number may lie above a stronger evaluation's. A gap counts where the lower end of its exact 95 %
-# interval is larger, and it is more than chance between pairs (McNemar, 5 %). Frozen like those below: every further
-# attack breaks an image or two, and without a tolerance enough images would condemn every number.
+# How far a number may lie above a stronger evaluation's. A gap counts if the lower end of its exact 95 % interval is
+# larger, and if it is more than chance between pairs (McNemar, 5 %). Frozen like those below: every further attack
+# breaks an image or two, and without a tolerance enough images would condemn every number.
 TOLERANCE: Final = 0.01
 SIGNIFICANCE: Final = 0.05
 
@@ -20,8 +20,8 @@ RANDOMNESS: Final = 1e-4
 PROBABILITIES: Final = 1e-5
 EVALUATIONS: Final = 5
 
-# Pintor et al. 2022, indicator I4, as the authors' code has it: the loss of an attack, scaled to [0, 1], must not have
-# moved further than so much over its last so many steps.
+# Pintor et al. 2022, indicator I4, as in the authors' code: the loss of an attack, scaled to [0, 1], must not move by
+# more than STILL_MOVING over the last LAST_STEPS steps.
 STILL_MOVING: Final = 0.05
 LAST_STEPS: Final = 10
 
@@ -39,14 +39,14 @@ class Profile:
     """How much an audit does.
 
     Args:
-        name: A verdict names it.
-        images: How many images it needs at least.
-        steps: Of APGD, on each view and towards each target.
-        targets: How many wrong classes, the likeliest, are gone towards.
-        queries: Of Square, for each image that the white-box attacks leave.
-        draws: Random points of the ball, for each of those.
+        name: The name in verdicts.
+        images: The fewest images that it needs.
+        steps: APGD's steps, on each view and towards each target.
+        targets: How many of the likeliest wrong classes are targeted.
+        queries: Square's queries, for each image that the white-box attacks leave.
+        draws: Random points of the ball, for each of those images.
         fab: Whether FAB runs too, which completes AutoAttack.
-        restarts: Of the longer attack that must not find more.
+        restarts: The restarts of the longer attack, which must not find more.
         probes: Images on which accuracy is followed over the radius.
         planted: Images for which an adversarial example is planted.
     """

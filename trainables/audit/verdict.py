@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from trainables.attacks import Attack
 from trainables.audit.paired import Images, at_least, mcnemar
 from trainables.audit.profiles import SIGNIFICANCE, TOLERANCE
-from trainables.settings import AttackSettings, Norm, View
+from trainables.settings import Norm, View
 
 Word = Literal["sound", "suspicious", "masked"]
 State = Literal["passed", "failed", "not done"]
@@ -26,25 +27,26 @@ class Claim:
     """A number and the evaluation behind it, at the audit's radius.
 
     Args:
-        name: What the number is called, e.g. ``robust_accuracy``.
-        attacks: What was run; the number is the per-image worst case over them and the views. None where nobody knows.
+        name: The number's name, e.g. ``robust_accuracy``.
+        attacks: The attacks that were run; the number is the per-image worst case over them and the views. Empty if
+            unknown.
         views: The logits that the attacks saw.
         kept: Whether each image's label survived, bool (m,), for the first m of the audit's images.
     """
 
     name: str
-    attacks: tuple[AttackSettings, ...]
+    attacks: tuple[Attack, ...]
     views: tuple[View, ...]
     kept: Images
 
     @property
     def accuracy(self) -> float:
-        """What is claimed, in [0, 1]."""
+        """The claimed accuracy, in [0, 1]."""
         return float(self.kept.mean())
 
     @property
     def evaluation(self) -> str:
-        """The evaluation for people."""
+        """A description of the evaluation for people."""
         attacks = ", ".join(attack.label for attack in self.attacks) or "unknown attacks"
         return f"{attacks} on {' and '.join(self.views) or 'unknown'} logits"
 
@@ -58,7 +60,7 @@ class Gap:
         lost: Images that the first keeps and the second loses.
         gained: Images that the second keeps and the first loses.
         low: Lower end of the exact 95 % interval of the share lost, in [0, 1].
-        p_value: Of the exact McNemar test, two-sided.
+        p_value: The two-sided p-value of the exact McNemar test.
     """
 
     images: int
@@ -69,18 +71,18 @@ class Gap:
 
     @classmethod
     def between(cls, first: Images, second: Images) -> Gap:
-        """Of two outcomes, bool (n,) each."""
+        """The gap between two outcomes, bool (n,) each."""
         lost = int((first & ~second).sum())
         return cls(len(first), lost, int((second & ~first).sum()), at_least(lost, len(first)), mcnemar(first, second))
 
     @property
     def share(self) -> float:
-        """By how much the first lies above the second, in [-1, 1]."""
+        """How far the first lies above the second, in [-1, 1]."""
         return (self.lost - self.gained) / self.images
 
     @property
     def counts(self) -> bool:
-        """Whether it is more than chance, and more than the tolerance."""
+        """Whether the gap is more than chance and more than the tolerance."""
         return self.low > TOLERANCE and self.p_value < SIGNIFICANCE and self.share > TOLERANCE
 
 
@@ -91,13 +93,13 @@ class Check:
     Args:
         name: Short, unique together with ``claim``.
         source: Who published it.
-        claim: The claim whose evaluation it concerns; None where it concerns the model and the audit's own evaluation,
+        claim: The claim whose evaluation it concerns; None if it concerns the model and the audit's own evaluation,
             and so every claim.
-        value: What was measured; None if it could not be.
-        threshold: What the value must not exceed, or, where ``at_least``, not fall short of.
+        value: The measured value; None if it could not be measured.
+        threshold: The largest value that passes, or the smallest with ``at_least``.
         at_least: Whether large values are good.
         state: ``passed``, ``failed`` or ``not done``.
-        sentence: What it means, for people who have not read the source; why not, if it was not done.
+        sentence: What it means, for people who have not read the source; or why it was not done.
     """
 
     name: str
@@ -110,18 +112,18 @@ class Check:
     sentence: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """The fields as plain values."""
         return dict(vars(self))
 
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What holds of one claim.
+    """The verdict on one claim.
 
     Args:
         claim: The claim.
         word: ``sound``, ``suspicious`` or ``masked``.
-        gap: Between the claim and the verified outcome.
+        gap: The gap between the claim and the verified outcome.
         sentence: Why, for people.
     """
 
@@ -133,18 +135,18 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """All of it, of n images.
+    """The outcome of an audit on n images.
 
     Args:
         profile: How much was done; a verdict holds for its profile.
-        radius: Of the ball, in pixel units.
-        norm: Of the ball.
-        seed: Of everything that was drawn.
+        radius: The ball's radius, in pixel units.
+        norm: The norm of the ball.
+        seed: The seed of everything that was drawn.
         clean: Whether the clean image is classified correctly, bool (n,).
-        verified: Whether the label survives all that was run, bool (n,); of the claims' evaluations too.
-        verdicts: One a claim.
-        checks: General ones first.
-        runs: What was run: name, attack, view, images attacked and broken, error.
+        verified: Whether the label survives everything that was run, the claims' evaluations included, bool (n,).
+        verdicts: One per claim.
+        checks: General checks first.
+        runs: The attacks that were run: name, attack, view, images attacked and broken, error.
         curve: Radii, ascending, and whether each of the first p images survives within them, bool (p,).
         randomised: Whether the model draws at random.
         seconds: Wall time.
@@ -170,7 +172,7 @@ class Audit:
 
     @property
     def verified_accuracy(self) -> float:
-        """In [0, 1]."""
+        """The share of images that survive everything, in [0, 1]."""
         return float(self.verified.mean())
 
 
@@ -186,7 +188,7 @@ def judge(claim: Claim, verified: Images, checks: Sequence[Check], errors: Seque
     Args:
         claim: The claim.
         verified: Whether each image survives all that was run, bool (n,).
-        checks: All of them; those that concern another claim are left alone.
+        checks: All checks; those that concern another claim are ignored.
         errors: Why parts of the strongest evaluation could not be completed.
     """
     gap = Gap.between(claim.kept, claim.kept & verified[: len(claim.kept)])

@@ -8,35 +8,18 @@ from trainables.settings.checks import check_choice, check_seed, nearest
 from trainables.settings.data import DataSettings
 from trainables.settings.problem import Problem, Rungs
 from trainables.settings.robustness import (
-    ATTACKS,
     AUDITED_IMAGES,
-    TORCHATTACKS,
-    TORCHATTACKS_PREFIX,
     WORST_VIEW,
-    AttackLoss,
-    AttackSettings,
-    AttackSpec,
-    AttackTarget,
-    Basis,
-    Norm,
     RobustnessSettings,
-    View,
     accuracy_names,
     robust_accuracy_name,
 )
+from trainables.settings.threat import Norm, View
 from trainables.settings.training import TrainSettings
 
 __all__ = [
-    "ATTACKS",
     "AUDITED_IMAGES",
-    "TORCHATTACKS",
-    "TORCHATTACKS_PREFIX",
     "WORST_VIEW",
-    "AttackLoss",
-    "AttackSettings",
-    "AttackSpec",
-    "AttackTarget",
-    "Basis",
     "DataSettings",
     "Norm",
     "Problem",

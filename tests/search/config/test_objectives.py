@@ -13,13 +13,15 @@ from search.config.schema import load
 from search.results.standing import reference_of
 from search.study import Ledger, open_storage
 from tests.search.examples import result, small_config
-from trainables.settings import AttackSettings, RobustnessSettings
+from trainables.attacks.pgd import PGD
+from trainables.attacks.torchattacks import Torchattacks
+from trainables.settings import RobustnessSettings
 
 THREE = {"clean_accuracy": "maximize", "pgd2-ce/worst": "maximize", "train_seconds": "minimize"}
 
 
 def test_what_a_sweep_measures_follows_from_its_attacks_and_views() -> None:
-    attacks = AttackSettings(name="pgd", steps=5), AttackSettings(name="torchattacks.APGD")
+    attacks = PGD(steps=5), Torchattacks(attack="APGD")
     assert directions(RobustnessSettings(attacks=attacks, epsilon=(1.5, 0.5, 2.0))) == {
         **dict.fromkeys(("clean_accuracy", "robust_accuracy", "pgd5-ce/normalized", "pgd5-ce/worst"), "maximize"),
         **dict.fromkeys(("robust_accuracy@0.5", "robust_accuracy@2"), "maximize"),

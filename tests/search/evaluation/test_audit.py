@@ -23,7 +23,7 @@ from search.runs.checkpoints import Checkpoint
 from search.worker.audit_job import audit_trial
 from tests.search.examples import small_config
 from trainables.audit import Audit, Claim, Profile, judge
-from trainables.robustness.evaluate import Outcomes
+from trainables.robustness import Outcomes
 
 SMALL = Profile(
     name="quick",

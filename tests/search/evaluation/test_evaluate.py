@@ -11,7 +11,7 @@ import pytest
 
 from search.cli.main import DONE, WRONG_INPUT, run
 from tests.search.examples import small_config
-from trainables.robustness.evaluate import Outcomes
+from trainables.robustness import Outcomes
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,14 @@ def test_the_runs_own_attacks_give_the_trainings_numbers(trained: Path, tmp_path
 def test_other_attacks_and_radii_fall_with_the_radius(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--attack", "{name: pgd, steps: 3}", "--attack", "torchattacks.FGSM", "--epsilon", "1,0.25,4"]
+    words = [
+        "--attack",
+        "{name: pgd, steps: 3}",
+        "--attack",
+        "{name: torchattacks, attack: FGSM}",
+        "--epsilon",
+        "1,0.25,4",
+    ]
     assert run(["evaluate", str(trained / "epoch-00001.pt"), *words, "--output", str(tmp_path)]) == DONE
     printed = capsys.readouterr().out
     assert "pgd3-ce, worst view" in printed

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainables.attacks.simba import Basis
 from trainables.logits import normalize_logits
-from trainables.settings import Basis, View
+from trainables.settings import View
 
 
 class Found(NamedTuple):

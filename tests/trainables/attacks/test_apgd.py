@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,22 +12,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.trainables.victims import Scaled, digits, linear, trained
-from trainables.attacks import APGD, Torchattacks
-from trainables.attacks.apgd import checkpoints
-from trainables.attacks.base import Batch
-from trainables.attacks.margins import dlr, targeted_dlr
-from trainables.attacks.starts import random_starts, uniform_starts
+from trainables.attacks import AttackLoss, Batch
+from trainables.attacks.apgd import APGD, checkpoints
+from trainables.attacks.engine.margins import dlr, targeted_dlr
+from trainables.attacks.engine.starts import random_starts, uniform_starts
+from trainables.attacks.torchattacks import Torchattacks
 from trainables.logits import normalize_logits
-from trainables.settings import AttackLoss, AttackTarget, Norm, View
+from trainables.settings import Norm, View
 
 
+@dataclass(frozen=True, kw_only=True)
 class Recorded(APGD):
-    """APGD that keeps what it remembered of the images before each move."""
+    """APGD that keeps the images and its memory of them at each move."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.memories: list[dict[str, Tensor]] = []
-        self.images: list[Tensor] = []
+    memories: list[dict[str, Tensor]] = field(default_factory=list)
+    images: list[Tensor] = field(default_factory=list)
 
     def step(self, batch: Batch, logits: Tensor) -> Tensor:
         self.images.append(batch.images.detach().clone())
@@ -97,7 +96,7 @@ def reference(
     restarts: int,
     targets: int,
     loss: AttackLoss,
-    target: AttackTarget,
+    target: str,
     view: View,
     seed: int,
 ) -> tuple[list[bool], int, int]:
@@ -168,7 +167,7 @@ def reference(
 @pytest.mark.parametrize("view", ["normalized", "raw"])
 @pytest.mark.parametrize("target", ["untargeted", "likeliest"])
 @pytest.mark.parametrize("loss", ["ce", "dlr"])
-def test_it_is_algorithm_1(loss: AttackLoss, target: AttackTarget, view: View, norm: Norm) -> None:
+def test_it_is_algorithm_1(loss: AttackLoss, target: str, view: View, norm: Norm) -> None:
     model = copy.deepcopy(trained()).double()
     images, labels = digits(24)
     images = images.double()
@@ -187,7 +186,7 @@ def test_it_is_algorithm_1(loss: AttackLoss, target: AttackTarget, view: View, n
         view=view,
         seed=4,
     )
-    attack = APGD(loss, target, 12, 2, 3)
+    attack = APGD(loss=loss, target=target, steps=12, restarts=2, targets=3)
     result = attack(model, images, labels, radius=radius, norm=norm, view=view, seed=4, batch_size=7)
     assert result.kept.tolist() == expected
     assert 0 < sum(expected) < 24
@@ -211,14 +210,14 @@ def test_it_starts_at_the_radius(norm: Norm) -> None:
 def test_each_target_gets_its_restarts_the_likeliest_first() -> None:
     model = linear(torch.zeros(4, 16), torch.tensor([1.0, 0.2, 0.5, 0.0]))
     images = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    attack = Recorded("ce", "likeliest", steps=2, restarts=2, targets=2)
+    attack = Recorded(loss="ce", target="likeliest", steps=2, restarts=2, targets=2)
     attack(model, images, torch.zeros(3, dtype=torch.int64), radius=0.1)
     assert [memory["target"].tolist() for memory in attack.memories] == [[c] * 3 for c in (2, 2, 2, 2, 1, 1, 1, 1)]
 
 
 def test_there_are_no_more_targets_than_wrong_classes() -> None:
     images, labels = digits(12)
-    nine, four = (APGD("dlr", "likeliest", steps=3, targets=targets) for targets in (9, 4))
+    nine, four = (APGD(loss="dlr", target="likeliest", steps=3, targets=targets) for targets in (9, 4))
     results = [attack(trained(), images, labels, radius=0.05) for attack in (nine, four)]
     assert results[0].kept.any()
     assert results[0].forward_passes == results[1].forward_passes
@@ -227,12 +226,12 @@ def test_there_are_no_more_targets_than_wrong_classes() -> None:
 @pytest.mark.parametrize(
     ("classes", "target", "least"), [(2, "untargeted", "3"), (3, "likeliest", "4")], ids=["untargeted", "targeted"]
 )
-def test_dlr_needs_enough_classes(classes: int, target: AttackTarget, least: str) -> None:
+def test_dlr_needs_enough_classes(classes: int, target: str, least: str) -> None:
     model = linear(torch.eye(classes, 4), torch.zeros(classes))
     images = torch.eye(classes, 4).view(classes, 1, 2, 2)
     with pytest.raises(ValueError, match=rf"^loss must be ce for fewer than {least} classes, got dlr.*; choose ce$"):
-        APGD("dlr", target, 2)(model, images, torch.arange(classes), radius=0.1)
-    assert APGD("ce", target, 2)(model, images, torch.arange(classes), radius=1e-3).kept.all()
+        APGD(loss="dlr", target=target, steps=2)(model, images, torch.arange(classes), radius=0.1)
+    assert APGD(loss="ce", target=target, steps=2)(model, images, torch.arange(classes), radius=1e-3).kept.all()
 
 
 # ---- what it finds
@@ -267,7 +266,7 @@ def test_a_linear_models_images_break_exactly_within_their_distance(norm: Norm, 
     model, images, labels, rows = linear_problem(2)
     distance = boundary(rows, labels, norm)
     for target in ("untargeted", "likeliest"):
-        kept = APGD("ce", target, 20)(model, images, labels, radius=radius, norm=norm).kept
+        kept = APGD(loss="ce", target=target, steps=20)(model, images, labels, radius=radius, norm=norm).kept
         assert not kept[distance < 0.99 * radius].any()
         assert kept[distance > 1.0001 * radius].all()
         assert 50 < kept.sum() < 250
@@ -278,7 +277,8 @@ def test_going_towards_every_class_finds_the_nearest_boundary() -> None:
     distance = boundary(rows, labels, "l2")
     radius = 0.03
     untargeted, targeted = (
-        APGD("dlr", target, 50)(model, images, labels, radius=radius).kept for target in ("untargeted", "likeliest")
+        APGD(loss="dlr", target=target, steps=50)(model, images, labels, radius=radius).kept
+        for target in ("untargeted", "likeliest")
     )
     within = distance < 0.97 * radius
     for kept in (untargeted, targeted):
@@ -292,22 +292,27 @@ def test_zero_gradients_keep_the_image() -> None:
     images = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     for loss in ("ce", "dlr"):
         for target in ("untargeted", "likeliest"):
-            assert APGD(loss, target, 3)(model, images, torch.zeros(6, dtype=torch.int64), radius=1.0).kept.all()
+            assert APGD(loss=loss, target=target, steps=3)(
+                model, images, torch.zeros(6, dtype=torch.int64), radius=1.0
+            ).kept.all()
 
 
 def test_more_targets_never_mend_an_image() -> None:
     images, labels = digits(96)
-    kept = [APGD("dlr", "likeliest", 2, targets=n)(trained(), images, labels, radius=0.25).kept for n in (1, 2, 4)]
+    kept = [
+        APGD(loss="dlr", target="likeliest", steps=2, targets=n)(trained(), images, labels, radius=0.25).kept
+        for n in (1, 2, 4)
+    ]
     assert all(bool((more <= fewer).all()) for fewer, more in pairwise(kept))
     assert kept[0].sum() > kept[-1].sum()
 
 
 @pytest.mark.parametrize("target", ["untargeted", "likeliest"])
-def test_the_margin_loss_finds_the_same_at_every_scale_of_the_logits(target: AttackTarget) -> None:
+def test_the_margin_loss_finds_the_same_at_every_scale_of_the_logits(target: str) -> None:
     images, labels = digits(96)
-    attack = APGD("dlr", target, 10)
+    attack = APGD(loss="dlr", target=target, steps=10)
     assert attack.scale_free
-    assert not APGD("ce", target).unit_free
+    assert not APGD(loss="ce", target=target).unit_free
     kept = [
         int(attack(Scaled(trained(), scale), images, labels, radius=0.25, view=view).kept.sum())
         for scale in (1, 10, 100, 1000)
@@ -323,7 +328,7 @@ def test_cross_entropy_is_not_blinded_by_confident_logits() -> None:
     for scale in (1, 1000):
         model = Scaled(trained(), scale)
         ours.append(int(APGD(steps=10)(model, images, labels, radius=0.25).kept.sum()))
-        apgd = Torchattacks("torchattacks.APGD", {"steps": 10})
+        apgd = Torchattacks(attack="APGD", options={"steps": 10})
         theirs.append(int(apgd(model, images, labels, radius=0.25).kept.sum()))
     assert ours[0] <= theirs[0] + 1
     assert ours[1] <= ours[0] + 4

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -9,32 +9,36 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.trainables.attacks.cascade import Cascade
 from tests.trainables.victims import digits, linear, trained
-from trainables.attacks import APGD, PGD, Attack, AutoAttack, Torchattacks, make_attack
-from trainables.attacks.autoattack import Part, standard
-from trainables.attacks.base import Batch, Victim, attack_seed
-from trainables.settings import AttackSettings
+from trainables.attacks import Attack, Batch, attack_seed
+from trainables.attacks.apgd import APGD
+from trainables.attacks.autoattack import AutoAttack, Part
+from trainables.attacks.engine.victim import Victim
+from trainables.attacks.pgd import PGD
+from trainables.attacks.torchattacks import Torchattacks
+from trainables.registry import make
 
 RADIUS = 0.25
 
 
+@dataclass(frozen=True, kw_only=True)
 class Recorded(Attack):
-    """An attack of which it is known on what it ran."""
+    """An attack that records the images and the seed of each run."""
 
-    def __init__(self, attack: Attack) -> None:
-        self.attack = attack
-        self.runs: list[tuple[list[int], int]] = []
+    attack: Attack
+    runs: list[tuple[list[int], int]] = field(default_factory=list)
 
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
         self.runs.append((batch.index.tolist(), seed))
         yield from self.attack.run(victim, batch, seed=seed, batch_size=batch_size)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Far(Attack):
     """Finds every image's misclassified neighbour, outside the ball or inside."""
 
-    def __init__(self, share: float) -> None:
-        self.share = share
+    share: float
 
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
         del victim, seed, batch_size
@@ -44,16 +48,16 @@ class Far(Attack):
 
 def cascade() -> tuple[Part, ...]:
     return (
-        Part("a", Recorded(APGD("ce", steps=2)), 4),
-        Part("b", Recorded(PGD(3, "dlr")), 6),
-        Part("c", Recorded(APGD("dlr", "likeliest", 5)), 40),
+        Part("a", Recorded(attack=APGD(loss="ce", steps=2)), 4),
+        Part("b", Recorded(attack=PGD(steps=3, loss="dlr")), 6),
+        Part("c", Recorded(attack=APGD(loss="dlr", target="likeliest", steps=5)), 40),
     )
 
 
 def test_each_part_runs_on_what_the_others_have_left() -> None:
     images, labels = digits(96)
     parts = cascade()
-    result = AutoAttack(parts)(trained(), images, labels, radius=RADIUS, seed=5, batch_size=16)
+    result = Cascade(given=tuple(parts))(trained(), images, labels, radius=RADIUS, seed=5, batch_size=16)
     standing = torch.ones(96, dtype=torch.bool)
     forward, backward = len(images), 0  # the clean images
     for part in parts:
@@ -79,9 +83,9 @@ def test_each_part_runs_on_what_the_others_have_left() -> None:
 def test_what_falls_outside_the_ball_still_stands(share: float, attacked: int) -> None:
     model = linear(torch.zeros(4, 16), torch.tensor([1.0, 0.5, 0.2, 0.0]))
     images = torch.full((20, 1, 4, 4), 0.5)
-    after = Recorded(APGD(steps=1))
-    parts = [Part("far", Far(share), 1), Part("after", after, 1)]
-    result = AutoAttack(parts)(model, images, torch.zeros(20, dtype=torch.int64), radius=0.1)
+    after = Recorded(attack=APGD(steps=1))
+    parts = [Part("far", Far(share=share), 1), Part("after", after, 1)]
+    result = Cascade(given=tuple(parts))(model, images, torch.zeros(20, dtype=torch.int64), radius=0.1)
     assert [len(index) for index, _ in after.runs] == ([attacked] if attacked else [])
     assert result.kept.all() == bool(attacked)
 
@@ -91,13 +95,14 @@ def test_progress_climbs_through_the_shares_of_the_parts() -> None:
     seen: list[float] = []
     at_start: list[float] = []
 
+    @dataclass(frozen=True, kw_only=True)
     class Noted(Recorded):
         def run(self, victim: Victim, batch: Batch, **options: Any) -> Iterator[Batch]:
             at_start.append(seen[-1] if seen else 0.0)
             return super().run(victim, batch, **options)
 
-    parts = [replace(part, attack=Noted(part.attack)) for part in cascade()]
-    result = AutoAttack(parts)(trained(), images, labels, radius=0.05, progress=seen.append)
+    parts = [replace(part, attack=Noted(attack=part.attack)) for part in cascade()]
+    result = Cascade(given=tuple(parts))(trained(), images, labels, radius=0.05, progress=seen.append)
     assert result.kept.any()
     assert all(earlier <= later for earlier, later in pairwise(seen))
     assert seen[-1] == pytest.approx(1.0)
@@ -113,7 +118,7 @@ def test_it_needs_four_classes() -> None:
 
 
 def test_the_standard_version_is_the_authors() -> None:
-    ce, targeted, fab, square = (part.attack for part in standard())
+    ce, targeted, fab, square = (part.attack for part in AutoAttack().parts())
     assert isinstance(ce, APGD)
     assert (ce.loss, ce.target, ce.steps, ce.restarts) == ("ce", "untargeted", 100, 1)
     assert isinstance(targeted, APGD)
@@ -121,14 +126,14 @@ def test_the_standard_version_is_the_authors() -> None:
     assert settings == ("dlr", "likeliest", 100, 1, 9)
     assert isinstance(fab, Torchattacks)
     assert isinstance(square, Torchattacks)
-    assert isinstance(make_attack(AttackSettings(name="autoattack")), AutoAttack)
-    assert AttackSettings(name="autoattack").label == "autoattack"
+    assert isinstance(make("attack", "autoattack"), AutoAttack)
+    assert AutoAttack().label == "autoattack"
 
 
 def test_the_standard_version_runs_and_leaves_no_more_than_its_parts() -> None:
     images, labels = digits(12)
     result = AutoAttack()(trained(), images, labels, radius=0.15)
     assert 0 < result.kept.sum() < 12
-    for part in standard()[:2]:
+    for part in AutoAttack().parts()[:2]:
         alone: Tensor = part.attack(trained(), images, labels, radius=0.15, seed=attack_seed(0, part.name)).kept
         assert not (result.kept & ~alone).any()

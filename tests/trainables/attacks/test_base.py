@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.trainables.victims import RADIUS, digits, trained
-from trainables.attacks.ball import Ball
-from trainables.attacks.base import Batch, StepAttack, attack_seed, join, predict, untouched
+from trainables.attacks import Batch, StepAttack, attack_seed, join
+from trainables.attacks.engine.ball import Ball
+from trainables.attacks.engine.victim import predict, untouched
 
 clean_images = st.integers(0, 2**32 - 1).map(
     lambda seed: torch.rand(4, 2, 3, 3, generator=torch.Generator().manual_seed(seed))
@@ -71,12 +73,12 @@ def test_split_and_join_are_inverses() -> None:
     assert again.ball == batch.ball
 
 
+@dataclass(frozen=True, kw_only=True)
 class Walk(StepAttack):
     """Goes along the diagonal and records how many images it moved in each pass."""
 
-    def __init__(self, steps: int, restarts: int = 1) -> None:
-        super().__init__(steps, restarts)
-        self.moved: list[int] = []
+    steps: int = 5  # 0 is allowed here
+    moved: list[int] = field(default_factory=list)
 
     def step(self, batch: Batch, logits: Tensor) -> Tensor:
         assert logits.requires_grad
@@ -99,7 +101,7 @@ def test_broken_images_leave_at_once_and_passes_merge() -> None:
     result = walk(trained(), images, labels, radius=0.6, batch_size=16, logits=logits)
     # Images standing before each pass over the iterates: those that a shorter walk kept.
     standing = [int((logits.argmax(1) == labels).sum())]
-    standing += [int(Walk(steps)(trained(), images, labels, radius=0.6).kept.sum()) for steps in range(5)]
+    standing += [int(Walk(steps=steps)(trained(), images, labels, radius=0.6).kept.sum()) for steps in range(5)]
     assert standing[0] > 3 * 16
     assert 0 < standing[-1] <= 16  # so the four passes of the first step have become one
     assert result.forward_passes == sum(standing)
@@ -109,7 +111,7 @@ def test_broken_images_leave_at_once_and_passes_merge() -> None:
 
 def test_more_steps_never_mend_an_image() -> None:
     images, labels = digits(64)
-    kept = [Walk(steps)(trained(), images, labels, radius=RADIUS).kept for steps in range(1, 6)]
+    kept = [Walk(steps=steps)(trained(), images, labels, radius=RADIUS).kept for steps in range(1, 6)]
     assert all(bool((more <= fewer).all()) for fewer, more in pairwise(kept))
     assert kept[0].sum() > kept[-1].sum()
 

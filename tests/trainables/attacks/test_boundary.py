@@ -11,15 +11,15 @@ from scipy.optimize import linprog, minimize
 from torch import Tensor
 
 from tests.trainables.victims import digits, linear, trained
-from trainables.attacks import boundary as boundary_module
-from trainables.attacks.base import Victim
-from trainables.attacks.boundary import (
+from trainables.attacks.engine import boundary as boundary_module
+from trainables.attacks.engine.boundary import (
     MOST_COPIES,
     likeliest_rivals,
     nearest_boundary,
     passes_and_copies,
     to_hyperplane,
 )
+from trainables.attacks.engine.victim import Victim
 from trainables.settings import Norm
 
 DIMENSIONS = 6

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from tests.trainables.reference_models import reference_model
 from tests.trainables.victims import CLASSES, Scaled, digits, linear, trained
-from trainables.attacks import AttackResult, DeepFool
-from trainables.attacks.boundary import passes_and_copies, to_hyperplane
-from trainables.attacks.deepfool import SLACK
+from trainables.attacks import AttackResult
+from trainables.attacks.deepfool import SLACK, DeepFool
+from trainables.attacks.engine.boundary import passes_and_copies, to_hyperplane
 from trainables.logits import normalize_logits
-from trainables.settings import ATTACKS, AttackSettings, View
+from trainables.settings import View
 
 
 def run(
@@ -42,17 +42,11 @@ def linear_problem(shade: float) -> tuple[nn.Sequential, Tensor, Tensor, Tensor,
     )
 
 
-def test_its_arguments_are_those_of_the_settings() -> None:
-    attack = DeepFool()
-    assert {name: getattr(attack, name) for name in ATTACKS["deepfool"].defaults} == ATTACKS["deepfool"].defaults
-    assert attack.norms == AttackSettings(name="deepfool").norms
-
-
 def test_a_linear_models_images_fall_to_one_step_just_beyond_the_nearest_boundary() -> None:
     model, images, labels, gaps, normals = linear_problem(0.5)
     distance = (gaps.abs() / normals.norm(dim=2)).amin(1)
     for candidates in (CLASSES, 10):
-        result = run(DeepFool(1, candidates, overshoot=0.05), model, images, labels)
+        result = run(DeepFool(steps=1, candidates=candidates, overshoot=0.05), model, images, labels)
         torch.testing.assert_close(result.distance, 1.05 * (distance + SLACK), atol=1e-5, rtol=1e-4)
         assert result.backward_passes == (CLASSES - 1) * len(images)
 
@@ -63,7 +57,7 @@ def test_a_box_in_the_way_costs_steps_and_saves_no_image() -> None:
     flat = normals.flatten(0, 1).view(-1, 1, 4, 4)
     change = to_hyperplane(images.repeat_interleave(CLASSES - 1, 0), gaps.flatten(), flat, "l2")
     nearest = change.flatten(1).norm(dim=1).view(-1, CLASSES - 1).amin(1)
-    one, many = (run(DeepFool(steps), model, images, labels) for steps in (1, 50))
+    one, many = (run(DeepFool(steps=steps), model, images, labels) for steps in (1, 50))
     assert one.distance.isinf().sum() > 50
     assert many.distance.isfinite().all()
     assert (many.distance >= nearest - 1e-5).all()
@@ -105,7 +99,7 @@ def test_a_batch_is_one_image_at_a_time(view: View, candidates: int) -> None:
     model = copy.deepcopy(trained()).double()
     images, labels = digits(24)
     images = images.double()
-    attack = DeepFool(6, candidates)
+    attack = DeepFool(steps=6, candidates=candidates)
     correct = model(images).argmax(1) == labels
     expected = [
         alone(model, image, label, view, attack) if right else 0.0
@@ -122,9 +116,11 @@ def test_broken_images_leave() -> None:
     with torch.no_grad():
         attacked = int((model(images).argmax(1) == labels).sum())
     # Images that every step moves: those that fewer steps leave unfooled.
-    moved = [attacked] + [int(run(DeepFool(k), model, images, labels).distance.isinf().sum()) for k in range(1, 8)]
+    moved = [attacked] + [
+        int(run(DeepFool(steps=k), model, images, labels).distance.isinf().sum()) for k in range(1, 8)
+    ]
     assert moved[1] < attacked
-    result = run(DeepFool(8), model, images, labels)
+    result = run(DeepFool(steps=8), model, images, labels)
     passes, copies = zip(*(passes_and_copies(max(1, standing), CLASSES - 1) for standing in moved), strict=True)
     assert passes[0] > passes[-1]
     assert result.backward_passes == sum(n * p * k for n, p, k in zip(moved, passes, copies, strict=True))
@@ -143,7 +139,7 @@ def test_images_without_gradients_stay_and_harm_no_other(view: View) -> None:
 
     images = torch.cat([torch.full((3, 1, 4, 4), 0.2), torch.full((3, 1, 4, 4), 0.52)])
     labels = torch.zeros(6, dtype=torch.int64)
-    result = run(DeepFool(20), Dead(), images, labels, view)
+    result = run(DeepFool(steps=20), Dead(), images, labels, view)
     assert result.distance.isinf().tolist() == [True] * 3 + [False] * 3
     assert result.kept[:3].all()
     assert torch.equal(result.adversarial[:3], images[:3])

@@ -1,21 +1,26 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tests.trainables.victims import RADIUS, digits, linear, trained
-from trainables.attacks import EOT, PGD, Attack, SimBA, Square, Torchattacks, make_attack
-from trainables.attacks.base import Expectation
-from trainables.settings import AttackSettings
+from trainables.attacks import Attack
+from trainables.attacks.engine.victim import Expectation
+from trainables.attacks.pgd import PGD
+from trainables.attacks.simba import SimBA
+from trainables.attacks.square import Square
+from trainables.attacks.torchattacks import Torchattacks
+from trainables.registry import make
 
 ATTACKS: dict[str, Attack] = {
-    "pgd": PGD(6, "dlr"),
-    "square": Square(40),
-    "simba": SimBA(30),
-    "torchattacks": Torchattacks("torchattacks.APGD", {"steps": 4}),
+    "pgd": PGD(steps=6, loss="dlr"),
+    "square": Square(queries=40),
+    "simba": SimBA(queries=30),
+    "torchattacks": Torchattacks(attack="APGD", options={"steps": 4}),
 }
 
 
@@ -46,7 +51,7 @@ def test_it_changes_nothing_for_a_model_that_draws_nothing(name: str) -> None:
     images, labels = digits(24)
     given = {"radius": RADIUS, "seed": 2, "batch_size": 10}
     plain = ATTACKS[name](trained(), images, labels, **given)  # type: ignore[arg-type]
-    mean = EOT(ATTACKS[name], 4)(trained(), images, labels, **given)  # type: ignore[arg-type]
+    mean = replace(ATTACKS[name], eot=4)(trained(), images, labels, **given)  # type: ignore[arg-type]
     assert torch.equal(mean.kept, plain.kept)
     assert torch.equal(mean.adversarial, plain.adversarial)  # four equal numbers have exactly that mean
     assert 0 < plain.kept.sum() < 24
@@ -69,7 +74,7 @@ def test_passes_are_those_of_the_model() -> None:
         def count(self, gradient: Tensor) -> None:
             Counted.backward_passes += len(gradient)
 
-    result = EOT(PGD(4), 3)(Counted(), *digits(24), radius=RADIUS, batch_size=10)
+    result = replace(PGD(steps=4), eot=3)(Counted(), *digits(24), radius=RADIUS, batch_size=10)
     assert result.forward_passes == Counted.forward_passes
     assert result.backward_passes == Counted.backward_passes > 0
 
@@ -102,7 +107,7 @@ def random_victim() -> tuple[Rippled, nn.Module, Tensor, Tensor, float]:
 def test_a_model_that_draws_at_random_needs_it() -> None:
     rippled, calm, images, labels, radius = random_victim()
     fallen = {}
-    for name, attack in {"plain": PGD(20), "mean": EOT(PGD(20), 64)}.items():
+    for name, attack in {"plain": PGD(steps=20), "mean": replace(PGD(steps=20), eot=64)}.items():
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
             result = attack(rippled, images, labels, radius=radius)
@@ -125,7 +130,7 @@ def test_the_mean_judges_the_clean_images_too() -> None:
 
     images, labels = torch.full((4, 1, 2, 2), 0.5), torch.zeros(4, dtype=torch.int64)
     misleading = torch.tensor([[-1.0, 1.0]]).expand(4, 2)  # what one evaluation may have said before
-    result = EOT(SimBA(10), 3)(Coin(), images, labels, radius=0.1, logits=misleading)
+    result = replace(SimBA(queries=10), eot=3)(Coin(), images, labels, radius=0.1, logits=misleading)
     assert result.kept.all()
     assert result.forward_passes == 3 * (4 + 10 * 4)
 
@@ -136,7 +141,7 @@ def test_the_models_draws_are_seeded_and_the_processs_left_alone() -> None:
     for state, seed in ((1, 5), (2, 5), (1, 6)):
         torch.manual_seed(state)
         before = torch.get_rng_state()
-        outcomes.append(EOT(PGD(3), 2)(rippled, images, labels, radius=radius, seed=seed).adversarial)
+        outcomes.append(replace(PGD(steps=3), eot=2)(rippled, images, labels, radius=radius, seed=seed).adversarial)
         assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(outcomes[0], outcomes[1])
     assert not torch.equal(outcomes[0], outcomes[2])
@@ -145,18 +150,14 @@ def test_the_models_draws_are_seeded_and_the_processs_left_alone() -> None:
 def test_the_model_itself_is_left_as_it_was_found() -> None:
     model = copy.deepcopy(trained()).train()
     model[1].eval()
-    EOT(PGD(2), 2)(model, *digits(8), radius=RADIUS)
+    replace(PGD(steps=2), eot=2)(model, *digits(8), radius=RADIUS)
     assert [module.training for module in model] == [True, False, True, True, True, True, True]
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
 
 
-def test_settings_ask_for_it() -> None:
-    plain = make_attack(AttackSettings(name="pgd"))
-    mean = make_attack(AttackSettings(name="simba", eot=5))
-    theirs = make_attack(AttackSettings(name="torchattacks.Square", eot=2))
-    assert isinstance(plain, PGD)
-    assert isinstance(mean, EOT)
-    assert isinstance(mean.attack, SimBA)
-    assert (mean.draws, mean.norms) == (5, ("l2",))
-    assert isinstance(theirs, EOT)
-    assert isinstance(theirs.attack, Torchattacks)
+def test_a_configuration_asks_for_it() -> None:
+    mean = make("attack", "simba", {"eot": 5})
+    assert mean == SimBA(eot=5)
+    assert mean.label == "simba300-pixel-eot5"
+    with pytest.raises(ValueError, match=r"^eot must be at least 1, got 0; "):
+        PGD(eot=0)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainables.attacks.margins import dlr, likeliest, log_odds_against, targeted_dlr
+from trainables.attacks.engine.margins import dlr, likeliest, log_odds_against, targeted_dlr
 
 
 def random_logits(classes: int = 6, count: int = 200, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.trainables.victims import digits, linear, trained
-from trainables.attacks import Noise
-from trainables.attacks.noise import random_surface
+from trainables.attacks.noise import Noise, random_surface
 from trainables.settings import Norm
 
 each_norm = pytest.mark.parametrize("norm", get_args(Norm))
@@ -55,7 +54,7 @@ class Watched(nn.Module):
 def test_every_query_is_another_point_on_the_surface(norm: Norm) -> None:
     model = Watched(linear(torch.zeros(2, 16), torch.tensor([1.0, 0.0])))
     images = torch.full((3, 1, 4, 4), 0.5)
-    result = Noise(50)(model, images, torch.zeros(3, dtype=torch.int64), radius=0.3, norm=norm, batch_size=12)
+    result = Noise(queries=50)(model, images, torch.zeros(3, dtype=torch.int64), radius=0.3, norm=norm, batch_size=12)
     clean, *asked = model.passes
     assert torch.equal(clean, images)
     assert [len(part) for part in asked] == [12] * 12 + [6]  # four draws of each of three images, and two at last
@@ -74,7 +73,7 @@ def test_an_image_falls_exactly_if_one_of_its_draws_crosses_the_boundary(norm: N
     gaps = torch.linspace(0.01, 0.1 if norm == "l2" else 0.33, 200) * weights.norm()
     images = (0.5 + gaps.unsqueeze(1) * weights / weights.square().sum()).view(-1, 1, 4, 4)
     labels = torch.zeros(200, dtype=torch.int64)
-    result = Noise(40)(model, images, labels, radius=0.1, norm=norm, seed=7, batch_size=33)
+    result = Noise(queries=40)(model, images, labels, radius=0.1, norm=norm, seed=7, batch_size=33)
     draws = [torch.from_numpy(random_surface(40, 16, np.random.default_rng([7, i]), norm)) for i in range(200)]
     lowest = torch.stack([(0.1 * points @ weights).min() for points in draws])
     assert (lowest + gaps).abs().min() > 1e-6  # no draw so near to the boundary that rounding decides
@@ -84,6 +83,6 @@ def test_an_image_falls_exactly_if_one_of_its_draws_crosses_the_boundary(norm: N
 
 def test_more_draws_never_mend_an_image() -> None:
     images, labels = digits(96)
-    few, many = (Noise(queries)(trained(), images, labels, radius=1.2) for queries in (3, 300))
+    few, many = (Noise(queries=queries)(trained(), images, labels, radius=1.2) for queries in (3, 300))
     assert (many.kept <= few.kept).all()
     assert many.kept.sum() < few.kept.sum()

@@ -10,24 +10,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.trainables.victims import Scaled, digits, linear, trained
-from trainables.attacks import PGD, Torchattacks
-from trainables.attacks.margins import dlr, targeted_dlr
-from trainables.attacks.pgd import FIRST_START, RELATIVE_STEP
-from trainables.attacks.starts import random_starts
+from trainables.attacks import AttackLoss
+from trainables.attacks.engine.margins import dlr, targeted_dlr
+from trainables.attacks.engine.starts import random_starts
+from trainables.attacks.pgd import FIRST_START, PGD, RELATIVE_STEP
+from trainables.attacks.torchattacks import Torchattacks
 from trainables.logits import normalize_logits
-from trainables.settings import AttackLoss, AttackTarget, View
+from trainables.settings import View
 
 
 @pytest.mark.parametrize(
     ("classes", "target", "least"), [(2, "untargeted", "3"), (3, "least-likely", "4")], ids=["untargeted", "targeted"]
 )
-def test_dlr_needs_enough_classes(classes: int, target: AttackTarget, least: str) -> None:
+def test_dlr_needs_enough_classes(classes: int, target: str, least: str) -> None:
     model = linear(torch.eye(classes, 4), torch.zeros(classes))
     images = torch.eye(classes, 4).view(classes, 1, 2, 2)
     with pytest.raises(ValueError, match=rf"^loss must be ce for fewer than {least} classes, got dlr.*; choose ce$"):
-        PGD(2, "dlr", target)(model, images, torch.arange(classes), radius=0.1)
+        PGD(steps=2, loss="dlr", target=target)(model, images, torch.arange(classes), radius=0.1)
     assert all(parameter.requires_grad for parameter in model.parameters())
-    assert PGD(2, "ce", target)(model, images, torch.arange(classes), radius=1e-3).kept.all()
+    assert PGD(steps=2, loss="ce", target=target)(model, images, torch.arange(classes), radius=1e-3).kept.all()
 
 
 # ---- what it finds
@@ -48,12 +49,10 @@ def two_class_problem() -> tuple[nn.Sequential, Tensor, Tensor, Tensor]:
 # The logits z are linear, so every step goes straight to the boundary; f is not, and its steps come in at a slant.
 @pytest.mark.parametrize(("view", "tightness"), [("raw", 0.99), ("normalized", 0.9)])
 @pytest.mark.parametrize("target", ["untargeted", "least-likely"])
-def test_a_linear_models_images_break_exactly_within_their_distance(
-    view: View, tightness: float, target: AttackTarget
-) -> None:
+def test_a_linear_models_images_break_exactly_within_their_distance(view: View, tightness: float, target: str) -> None:
     model, images, labels, distance = two_class_problem()
     radius = 0.04
-    kept = PGD(50, target=target)(model, images, labels, radius=radius, view=view).kept
+    kept = PGD(steps=50, target=target)(model, images, labels, radius=radius, view=view).kept
     assert not kept[distance < tightness * radius].any()
     assert kept[distance > 1.0001 * radius].all()
     assert 50 < kept.sum() < 250
@@ -70,7 +69,7 @@ def test_many_class_images_beyond_their_distance_never_break() -> None:
     gaps = logits.gather(1, labels.unsqueeze(1)) - logits
     distance = (gaps / torch.cdist(weights, weights)[labels].clamp_min(1e-9)).scatter(1, labels.unsqueeze(1), torch.inf)
     distance = distance.amin(1)
-    kept = PGD(50, "dlr")(model, images, labels, radius=0.03).kept
+    kept = PGD(steps=50, loss="dlr")(model, images, labels, radius=0.03).kept
     assert kept[distance > 0.03 * 1.0001].all()
     # DLR climbs towards the best rival, which is not always the nearest boundary's: nearly all of the rest break.
     assert kept[distance < 0.03 * 0.99].float().mean() < 0.1
@@ -85,7 +84,7 @@ def reference(
     steps: int,
     restarts: int,
     loss: AttackLoss,
-    target: AttackTarget,
+    target: str,
     view: View,
     seed: int,
 ) -> tuple[list[bool], int, int]:
@@ -125,14 +124,14 @@ def reference(
 @pytest.mark.parametrize("view", ["normalized", "raw"])
 @pytest.mark.parametrize("target", ["untargeted", "least-likely"])
 @pytest.mark.parametrize("loss", ["ce", "dlr"])
-def test_the_active_set_changes_nothing_but_the_cost(loss: AttackLoss, target: AttackTarget, view: View) -> None:
+def test_the_active_set_changes_nothing_but_the_cost(loss: AttackLoss, target: str, view: View) -> None:
     model = copy.deepcopy(trained()).double()
     images, labels = digits(24)
     images = images.double()
     expected, forward, backward = reference(
         model, images, labels, radius=0.25, steps=5, restarts=2, loss=loss, target=target, view=view, seed=4
     )
-    attack = PGD(5, loss, target, restarts=2)
+    attack = PGD(steps=5, loss=loss, target=target, restarts=2)
     result = attack(model, images, labels, radius=0.25, view=view, seed=4, batch_size=7)
     assert result.kept.tolist() == expected
     assert 0 < sum(expected) < 24
@@ -141,14 +140,14 @@ def test_the_active_set_changes_nothing_but_the_cost(loss: AttackLoss, target: A
 
 def test_more_restarts_never_mend_an_image() -> None:
     images, labels = digits(96)
-    kept = [PGD(1, restarts=restarts)(trained(), images, labels, radius=0.3).kept for restarts in (1, 2, 6)]
+    kept = [PGD(steps=1, restarts=restarts)(trained(), images, labels, radius=0.3).kept for restarts in (1, 2, 6)]
     assert all(bool((more <= fewer).all()) for fewer, more in pairwise(kept))
     assert kept[0].sum() > kept[-1].sum()
 
 
 def test_a_random_start_that_is_misclassified_breaks_the_image() -> None:
     model, images, labels, distance = two_class_problem()
-    result = PGD(1)(model, images, labels, radius=2.0, logits=model(images).detach())
+    result = PGD(steps=1)(model, images, labels, radius=2.0, logits=model(images).detach())
     assert 0 < result.forward_passes - len(images) < len(images)  # some fell to the first of the two passes
     assert result.backward_passes == len(images)
     assert not result.kept[distance < 1].any()
@@ -157,7 +156,12 @@ def test_a_random_start_that_is_misclassified_breaks_the_image() -> None:
 def test_zero_gradients_keep_the_image() -> None:
     model = linear(torch.zeros(4, 16), torch.tensor([1.0, 0.5, 0.2, 0.0]))
     images = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    for attack in (PGD(3), PGD(3, "dlr"), PGD(3, target="least-likely"), PGD(3, "dlr", "least-likely")):
+    for attack in (
+        PGD(steps=3),
+        PGD(steps=3, loss="dlr"),
+        PGD(steps=3, target="least-likely"),
+        PGD(steps=3, loss="dlr", target="least-likely"),
+    ):
         assert attack(model, images, torch.zeros(6, dtype=torch.int64), radius=1.0).kept.all()
 
 
@@ -165,7 +169,7 @@ def test_zero_gradients_keep_the_image() -> None:
 def test_the_margin_loss_finds_the_same_at_every_scale_of_the_logits(view: View) -> None:
     images, labels = digits(96)
     kept = [
-        PGD(20, "dlr")(Scaled(trained(), scale), images, labels, radius=0.3, view=view).kept.sum().item()
+        PGD(steps=20, loss="dlr")(Scaled(trained(), scale), images, labels, radius=0.3, view=view).kept.sum().item()
         for scale in (1, 10, 100, 1000)
     ]
     assert max(kept) - min(kept) <= 1
@@ -177,8 +181,8 @@ def test_cross_entropy_is_not_blinded_by_confident_logits() -> None:
     ours, theirs = [], []
     for scale in (1, 1000):
         model = Scaled(trained(), scale)
-        ours.append(int(PGD(10)(model, images, labels, radius=0.3).kept.sum()))
-        pgdl2 = Torchattacks("torchattacks.PGDL2", {"steps": 10, "alpha": RELATIVE_STEP * 0.3 / 10})
+        ours.append(int(PGD(steps=10)(model, images, labels, radius=0.3).kept.sum()))
+        pgdl2 = Torchattacks(attack="PGDL2", options={"steps": 10, "alpha": RELATIVE_STEP * 0.3 / 10})
         theirs.append(int(pgdl2(model, images, labels, radius=0.3).kept.sum()))
     assert ours[0] <= theirs[0] + 1  # ours keeps the best iterate and theirs the last
     assert ours[1] <= ours[0] + 4
@@ -187,8 +191,8 @@ def test_cross_entropy_is_not_blinded_by_confident_logits() -> None:
 
 def test_the_views_agree_for_the_margin_loss() -> None:
     images, labels = digits(64)
-    attack = PGD(10, "dlr")
+    attack = PGD(steps=10, loss="dlr")
     assert attack.scale_free
-    assert not PGD(10).scale_free
+    assert not PGD(steps=10).scale_free
     raw, normalized = (attack(trained(), images, labels, radius=0.3, view=view).kept for view in ("raw", "normalized"))
     assert torch.equal(raw, normalized)

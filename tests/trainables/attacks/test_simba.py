@@ -9,14 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.fft import dct
-from torch import nn
+from torch import Tensor, nn
 
 from tests.trainables.attacks.naive_simba import naive_simba
 from tests.trainables.reference_models import reference_model
 from tests.trainables.victims import Scaled, digits, linear, trained
-from trainables.attacks import SimBA
-from trainables.attacks.simba import cosines, random_orders
-from trainables.settings import Basis, View
+from trainables.attacks import Batch
+from trainables.attacks.simba import Basis, SimBA, cosines, random_orders
+from trainables.settings import View
 
 each_basis = pytest.mark.parametrize("basis", get_args(Basis))
 
@@ -69,7 +69,7 @@ def test_every_image_goes_the_way_of_the_plain_version(
     images, labels = digits(16, channels)
     images = images.double()
     logits = model(images).detach()
-    attack = SimBA(queries, step=0.15, basis=basis)
+    attack = SimBA(queries=queries, step=0.15, basis=basis)
     result = attack(model, images, labels, radius=radius, view=view, seed=4, batch_size=7, logits=logits)
     total = 0
     for i, order in enumerate(orders(16, tuple(images.shape[1:]), basis, seed=4)):
@@ -96,7 +96,7 @@ def test_who_has_tried_every_direction_begins_again() -> None:
     image, label = torch.full((1, 1, 2, 2), 0.9), torch.tensor([0])
     # Forwards is always wrong, so every 0.1 that the sum of 3.6 falls costs two queries; it breaks at 1.4.
     for queries, kept in ((43, True), (44, False)):
-        result = SimBA(queries, step=0.1)(model, image, label, radius=9.0)
+        result = SimBA(queries=queries, step=0.1)(model, image, label, radius=9.0)
         assert bool(result.kept) is kept, queries
         assert result.forward_passes == 1 + queries
 
@@ -105,7 +105,7 @@ def test_every_image_that_stands_is_asked_about_in_every_pass() -> None:
     images, labels = digits(40)
     images = images.clamp(0.01, 0.99)  # so that no step is clipped away
     correct = int((trained()(images).argmax(1) == labels).sum())
-    result = SimBA(30)(trained(), images, labels, radius=1e-3, batch_size=16)
+    result = SimBA(queries=30)(trained(), images, labels, radius=1e-3, batch_size=16)
     assert result.kept.sum() == correct
     assert result.forward_passes == 40 + 30 * correct
 
@@ -115,14 +115,16 @@ def test_a_step_that_the_box_takes_back_costs_a_query_and_no_pass() -> None:
     image, label = torch.ones(1, 1, 2, 2), torch.tensor([0])
     # Forwards leaves the box in the first round. From 4 the sum falls by 0.1 every second query; it breaks at 1.4.
     for queries, kept in ((51, True), (52, False)):
-        result = SimBA(queries, step=0.1)(model, image, label, radius=9.0)
+        result = SimBA(queries=queries, step=0.1)(model, image, label, radius=9.0)
         assert bool(result.kept) is kept, queries
         assert result.forward_passes == 1 + queries - 4
 
 
 def test_confident_logits_do_not_blind_it() -> None:
     images, labels = digits(96)
-    kept = [int(SimBA(100)(Scaled(trained(), scale), images, labels, radius=0.5).kept.sum()) for scale in (1, 1000)]
+    kept = [
+        int(SimBA(queries=100)(Scaled(trained(), scale), images, labels, radius=0.5).kept.sum()) for scale in (1, 1000)
+    ]
     saturated = (1000 * trained()(images)).softmax(1).gather(1, labels.unsqueeze(1)) == 1
     assert saturated.sum() > 48  # so that comparing probabilities would see nothing
     assert 5 < kept[0] < 60
@@ -138,8 +140,13 @@ def test_differences_within_rounding_are_none() -> None:
             return logits * (1 + images.flatten(1).sum(1, keepdim=True).sin() * 2e-7)
 
     images = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    attack = SimBA(20)
-    attack.accept = lambda batch, query, logits: seen.append(SimBA.accept(attack, batch, query, logits)) or seen[-1]  # type: ignore[method-assign, func-returns-value]
+
+    class Watched(SimBA):
+        def accept(self, batch: Batch, query: int, logits: Tensor) -> Tensor:
+            seen.append(super().accept(batch, query, logits))
+            return seen[-1]
+
+    attack = Watched(queries=20)
     seen: list[torch.Tensor] = []
     attack(Noisy(), images, torch.zeros(8, dtype=torch.int64), radius=1.0)
     assert len(seen) == 20
@@ -154,7 +161,7 @@ def test_trained_networks_fall_as_to_the_plain_version(data: str, loss: str, bas
     trained, split = reference_model(data, loss)  # type: ignore[arg-type]
     # In double precision: in single, the rounding of a pass of many images decides about two of 200.
     model, images, labels = copy.deepcopy(trained).double(), split.images[:200].double(), split.labels[:200]
-    result = SimBA(300, basis=basis)(model, images, labels, radius=1.5, seed=1)
+    result = SimBA(queries=300, basis=basis)(model, images, labels, radius=1.5, seed=1)
     agree = 0
     for i, order in enumerate(orders(len(images), (1, 28, 28), basis, seed=1)):
         clean, label = images[i : i + 1], int(labels[i])

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from tests.trainables.reference_models import reference_model
 from tests.trainables.victims import RADIUS, Scaled, digits, linear, trained
-from trainables.attacks import Square, Torchattacks
-from trainables.attacks.ball import Ball
-from trainables.attacks.base import Batch
-from trainables.attacks.square import hump_and_dip, margin, stripes, tiles, uniform, window_size
+from trainables.attacks import Batch
+from trainables.attacks.engine.ball import Ball
+from trainables.attacks.engine.windows import hump_and_dip, stripes, tiles, uniform
+from trainables.attacks.square import Square, margin, window_size
+from trainables.attacks.torchattacks import Torchattacks
 from trainables.settings import Norm
 
 each_norm = pytest.mark.parametrize("norm", get_args(Norm))
@@ -144,7 +145,7 @@ def test_margins_never_rise_after_the_start(norm: Norm) -> None:
 
     history: dict[int, list[float]] = {}
     images, labels = digits(24)
-    Watched(60)(trained(), images, labels, radius=RADIUS / (1 if norm == "l2" else 6), norm=norm, batch_size=24)
+    Watched(queries=60)(trained(), images, labels, radius=RADIUS / (1 if norm == "l2" else 6), norm=norm, batch_size=24)
     falls = [len(set(values)) for values in history.values()]
     assert max(map(len, history.values())) == 60
     assert max(falls) > 5
@@ -154,7 +155,7 @@ def test_margins_never_rise_after_the_start(norm: Norm) -> None:
 def test_more_queries_never_mend_an_image(norm: Norm) -> None:
     images, labels = digits(96)
     radius = 0.25 if norm == "l2" else 0.05
-    few, many = (Square(queries)(trained(), images, labels, radius=radius, norm=norm) for queries in (5, 200))
+    few, many = (Square(queries=queries)(trained(), images, labels, radius=radius, norm=norm) for queries in (5, 200))
     assert (many.kept <= few.kept).all()
     assert many.kept.sum() < few.kept.sum()
     asked = many.forward_passes - len(images)
@@ -166,7 +167,7 @@ def test_no_scale_of_the_logits_blinds_it(norm: Norm) -> None:
     images, labels = digits(96)
     radius = 0.25 if norm == "l2" else 0.05
     kept = [
-        int(Square(100)(Scaled(trained(), scale), images, labels, radius=radius, norm=norm).kept.sum())
+        int(Square(queries=100)(Scaled(trained(), scale), images, labels, radius=radius, norm=norm).kept.sum())
         for scale in (1, 10, 100, 1000)
     ]
     assert max(kept) - min(kept) <= 1
@@ -183,7 +184,7 @@ def test_a_linear_models_images_beyond_their_distance_never_break(norm: Norm) ->
     dual = (weights[0] - weights[1]).norm(p=2 if norm == "l2" else 1)
     distance = (logits[:, 0] - logits[:, 1]).abs() / dual
     radius = float(distance.median())
-    kept = Square(400)(model, images, logits.argmax(1), radius=radius, norm=norm).kept
+    kept = Square(queries=400)(model, images, logits.argmax(1), radius=radius, norm=norm).kept
     assert kept[distance > radius * 1.0001].all()
     assert kept[distance < radius * 0.5].float().mean() < 0.1
 
@@ -201,8 +202,8 @@ def test_it_leaves_no_more_standing_than_torchattacks(
     model, split = reference_model(data, loss)
     radius = {"mnist5k": {"l2": 1.5, "linf": 0.1}, "fashion-mnist": {"l2": 0.75, "linf": 0.04}}[data][norm]
     images, labels = split.images[:300], split.labels[:300]
-    ours = Square(1000)(model, images, labels, radius=radius, norm=norm).kept
+    ours = Square(queries=1000)(model, images, labels, radius=radius, norm=norm).kept
     options = {"n_queries": 1000, "loss": "margin", "resc_schedule": False}
-    reference = Torchattacks("torchattacks.Square", options)(model, images, labels, radius=radius, norm=norm).kept
+    reference = Torchattacks(attack="Square", options=options)(model, images, labels, radius=radius, norm=norm).kept
     assert 0.1 < reference.float().mean() < 0.9
     assert ours.float().mean() <= reference.float().mean() + 0.015

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainables.attacks.starts import random_starts
+from trainables.attacks.engine.starts import random_starts
 
 
 def test_starts_have_uniform_directions_and_lengths() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -9,14 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.trainables.attacks.cascade import Cascade
 from tests.trainables.reference_models import reference_model
 from tests.trainables.victims import Scaled, digits, trained
-from trainables.attacks import APGD, PGD, Attack, AutoAttack, Torchattacks
-from trainables.attacks.autoattack import Part, standard
-from trainables.attacks.base import Batch
-from trainables.attacks.pgd import RELATIVE_STEP
+from trainables.attacks import Attack, AttackLoss, Batch
+from trainables.attacks.apgd import APGD
+from trainables.attacks.autoattack import AutoAttack, Part
+from trainables.attacks.pgd import PGD, RELATIVE_STEP
+from trainables.attacks.torchattacks import Torchattacks
 from trainables.robustness.evaluate import evaluate
-from trainables.settings import AttackLoss, AttackSettings, AttackTarget, Norm, RobustnessSettings, View
+from trainables.settings import Norm, RobustnessSettings, View
 
 Data = Literal["mnist5k", "fashion-mnist"]
 Loss = Literal["sce", "i-sce"]
@@ -38,12 +41,11 @@ def on_trained_networks(test: Any) -> Any:
     return test
 
 
+@dataclass(frozen=True, kw_only=True)
 class TheirStarts(APGD):
     """APGD from the points that torchattacks draws, if all images are one batch: whatever differs is not luck."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.generator = torch.Generator().manual_seed(SEED)
+    generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(SEED))
 
     def start(self, batch: Batch, restart: int, rng: np.random.Generator) -> Tensor:
         super().start(batch, restart, rng)
@@ -74,15 +76,15 @@ def compare(name: str, ours: Tensor, theirs: Tensor) -> None:
     ("norm", "radius", "target"),
     [("l2", 0.25, "untargeted"), ("linf", 0.04, "untargeted"), ("linf", 0.04, "likeliest")],
 )
-def test_from_their_starts_apgd_keeps_what_torchattacks_keeps(norm: Norm, radius: float, target: AttackTarget) -> None:
+def test_from_their_starts_apgd_keeps_what_torchattacks_keeps(norm: Norm, radius: float, target: str) -> None:
     images, labels = digits(96)
-    their: dict[AttackTarget, Attack] = {
-        "untargeted": Torchattacks("torchattacks.APGD", {"loss": "dlr", "steps": 25}),
-        "likeliest": Torchattacks("torchattacks.APGDT", {"steps": 25}),
+    their: dict[str, Attack] = {
+        "untargeted": Torchattacks(attack="APGD", options={"loss": "dlr", "steps": 25}),
+        "likeliest": Torchattacks(attack="APGDT", options={"steps": 25}),
     }
     ours, theirs = (
         kept(attack, trained(), images, labels, radius, "raw", norm)
-        for attack in (TheirStarts("dlr", target, 25), their[target])
+        for attack in (TheirStarts(loss="dlr", target=target, steps=25), their[target])
     )
     assert 10 < ours.sum() < 80
     assert torch.equal(ours, theirs)
@@ -99,8 +101,8 @@ def test_apgd(data: Data, loss: Loss, norm: Norm, radius: float, view: View, cli
         *(
             kept(attack, model, images.images, images.labels, radius, view, norm)
             for attack in (
-                TheirStarts(climbed, steps=25),
-                Torchattacks("torchattacks.APGD", {"loss": climbed, "steps": 25}),
+                TheirStarts(loss=climbed, steps=25),
+                Torchattacks(attack="APGD", options={"loss": climbed, "steps": 25}),
             )
         ),
     )
@@ -113,7 +115,10 @@ def test_targeted_apgd(data: Data, loss: Loss) -> None:
         f"{data} {loss} apgd10-dlr-likeliest linf 0.1",
         *(
             kept(attack, model, images.images, images.labels, 0.1, "raw", "linf")
-            for attack in (TheirStarts("dlr", "likeliest", 10), Torchattacks("torchattacks.APGDT", {"steps": 10}))
+            for attack in (
+                TheirStarts(loss="dlr", target="likeliest", steps=10),
+                Torchattacks(attack="APGDT", options={"steps": 10}),
+            )
         ),
     )
 
@@ -123,28 +128,28 @@ def test_targeted_apgd(data: Data, loss: Loss) -> None:
 @pytest.mark.parametrize("radius", [1.0, 1.5])
 def test_pgd(data: Data, loss: Loss, radius: float, view: View) -> None:
     model, images = reference_model(data, loss)
-    theirs = Torchattacks("torchattacks.PGDL2", {"steps": 20, "alpha": RELATIVE_STEP * radius / 20})
+    theirs = Torchattacks(attack="PGDL2", options={"steps": 20, "alpha": RELATIVE_STEP * radius / 20})
     compare(
         f"{data} {loss} pgd20-ce {radius:g} {view}",
-        *(kept(attack, model, images.images, images.labels, radius, view) for attack in (PGD(20), theirs)),
+        *(kept(attack, model, images.images, images.labels, radius, view) for attack in (PGD(steps=20), theirs)),
     )
 
 
 @on_trained_networks
 def test_autoattack(data: Data, loss: Loss) -> None:
     model, images = reference_model(data, loss)
-    ours = standard()
+    ours = AutoAttack().parts()
     # Their AutoAttack at the authors' settings, which its constructor does not take.
     theirs = (
-        Part("apgd-ce", Torchattacks("torchattacks.APGD", {"steps": 100}), 200),
-        Part("apgd-t", Torchattacks("torchattacks.APGDT", {"steps": 100}), 1800),
-        Part("fab-t", Torchattacks("torchattacks.FAB", {"steps": 100, "multi_targeted": True}), 2700),
-        Part("square", Torchattacks("torchattacks.Square", {"n_queries": 5000, "resc_schedule": False}), 5000),
+        Part("apgd-ce", Torchattacks(attack="APGD", options={"steps": 100}), 200),
+        Part("apgd-t", Torchattacks(attack="APGDT", options={"steps": 100}), 1800),
+        Part("fab-t", Torchattacks(attack="FAB", options={"steps": 100, "multi_targeted": True}), 2700),
+        Part("square", Torchattacks(attack="Square", options={"n_queries": 5000, "resc_schedule": False}), 5000),
     )
     compare(
         f"{data} {loss} autoattack 1.5",
         *(
-            kept(AutoAttack(parts), model, images.images[:250], images.labels[:250], 1.5, "raw")
+            kept(Cascade(given=parts), model, images.images[:250], images.labels[:250], 1.5, "raw")
             for parts in (ours, theirs)
         ),
     )
@@ -154,7 +159,7 @@ def test_autoattack(data: Data, loss: Loss) -> None:
 @pytest.mark.parametrize("views", [("normalized", "rescaled"), ("normalized", "raw")], ids="-".join)
 def test_the_scale_of_the_logits_does_not_matter(data: Data, loss: Loss, views: tuple[View, ...]) -> None:
     model, images = reference_model(data, loss)
-    attacks = tuple(AttackSettings(name="apgd", loss=climbed, steps=20) for climbed in ("dlr", "ce"))
+    attacks = tuple(APGD(loss=climbed, steps=20) for climbed in ("dlr", "ce"))
     settings = RobustnessSettings(attacks=attacks, views=views, images=1000)
     margin, worst = [], []
     for scale in (1, 10, 100, 1000):

@@ -12,9 +12,8 @@ import torchattacks
 from torch import Tensor, nn
 
 from tests.trainables.victims import RADIUS, digits, linear, trained
-from trainables.attacks import Torchattacks, make_attack
-from trainables.attacks.randomness import isolated_randomness
-from trainables.settings import TORCHATTACKS, AttackSettings
+from trainables.attacks.engine.randomness import isolated_randomness
+from trainables.attacks.torchattacks import CLASSES, Torchattacks
 
 
 def test_the_version_is_the_one_we_measured() -> None:
@@ -23,25 +22,25 @@ def test_the_version_is_the_one_we_measured() -> None:
 
 def test_every_attack_of_the_package_is_known_by_name() -> None:
     # LGV and MultiAttack wrap other attacks; VANILA is spelt as it is there.
-    assert {name.removeprefix("torchattacks.") for name in TORCHATTACKS} == {*torchattacks.__all__} - {
+    assert {*CLASSES} == {*torchattacks.__all__} - {
         "LGV",
         "MultiAttack",
     }
-    for name in TORCHATTACKS:
-        assert isinstance(make_attack(AttackSettings(name=name)), Torchattacks)
+    for name in CLASSES:
+        Torchattacks(attack=name).prepare()
 
 
 @pytest.mark.parametrize(
     ("name", "option", "message"),
     [
-        ("APGD", "stepz", "options must be arguments of torchattacks.APGD, got stepz; did you mean steps?"),
-        ("PGDL2", "model", "options must be arguments of torchattacks.PGDL2, got model; "),
-        ("VANILA", "steps", "options must be arguments of torchattacks.VANILA, got steps; it takes none"),
+        ("APGD", "stepz", "options must be arguments of APGD, got stepz; did you mean steps?"),
+        ("PGDL2", "model", "options must be arguments of PGDL2, got model; "),
+        ("VANILA", "steps", "options must be arguments of VANILA, got steps; it takes none"),
     ],
 )
 def test_an_unknown_option_is_one_line(name: str, option: str, message: str) -> None:
     with pytest.raises(ValueError, match=r"^options") as caught:
-        make_attack(AttackSettings(name=f"torchattacks.{name}", options={option: 1}))
+        Torchattacks(attack=name, options={option: 1}).prepare()
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 
@@ -77,9 +76,9 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
 def test_the_threat_model_is_passed_on_and_options_come_first(recorder: type[Recorder]) -> None:
     recorder.found = 0.0
     images, labels = digits(8)
-    Torchattacks("torchattacks.APGD")(trained(), images, labels, radius=0.7, seed=9)
+    Torchattacks(attack="APGD")(trained(), images, labels, radius=0.7, seed=9)
     assert recorder.arguments == {"norm": "L2", "eps": 0.7, "n_classes": 5, "seed": 9, "steps": 5}
-    Torchattacks("torchattacks.APGD", {"eps": 0.2, "seed": 4, "steps": 2})(trained(), images, labels, radius=0.7)
+    Torchattacks(attack="APGD", options={"eps": 0.2, "seed": 4, "steps": 2})(trained(), images, labels, radius=0.7)
     assert recorder.arguments == {"norm": "L2", "eps": 0.2, "n_classes": 5, "seed": 4, "steps": 2}
 
 
@@ -87,7 +86,7 @@ def test_what_the_attack_prints_and_warns_is_swallowed(
     recorder: type[Recorder], capsys: pytest.CaptureFixture[str]
 ) -> None:
     recorder.found = 0.0
-    Torchattacks("torchattacks.APGD")(trained(), *digits(8), radius=0.7)
+    Torchattacks(attack="APGD")(trained(), *digits(8), radius=0.7)
     assert capsys.readouterr() == ("", "")
 
 
@@ -105,7 +104,7 @@ def test_an_image_counts_only_if_misclassified_and_inside_the_ball(
 ) -> None:
     recorder.found = step
     model, image, label = boundary()
-    result = Torchattacks("torchattacks.APGD")(model, image, label, radius=0.25)
+    result = Torchattacks(attack="APGD")(model, image, label, radius=0.25)
     assert bool(result.kept) is kept
     assert result.adversarial.isfinite().all()
 
@@ -113,7 +112,7 @@ def test_an_image_counts_only_if_misclassified_and_inside_the_ball(
 def test_an_image_outside_the_box_is_clipped_before_it_is_judged(recorder: type[Recorder]) -> None:
     recorder.found = torch.tensor([[[[5.0, -0.9], [0.0, 0.0]]]])
     model, image, label = boundary()
-    result = Torchattacks("torchattacks.APGD")(model, image, label, radius=1.0)
+    result = Torchattacks(attack="APGD")(model, image, label, radius=1.0)
     assert not result.kept
     torch.testing.assert_close(result.adversarial, torch.tensor([[[[1.0, 0.0], [0.9, 0.9]]]]))
 
@@ -123,7 +122,7 @@ def test_nan_of_a_real_attack_stays_with_its_image() -> None:
     model = linear(torch.zeros(3, 4), torch.tensor([1.0, 0.0, 0.0]))
     raw = torchattacks.DeepFool(model, steps=2)(torch.full((2, 1, 2, 2), 0.5), torch.tensor([0, 0]))
     assert raw.isnan().any()
-    result = Torchattacks("torchattacks.DeepFool", {"steps": 2})(
+    result = Torchattacks(attack="DeepFool", options={"steps": 2})(
         model, torch.full((2, 1, 2, 2), 0.5), torch.tensor([0, 0]), radius=1.0
     )
     assert result.kept.all()
@@ -134,7 +133,7 @@ def test_passes_are_counted() -> None:
     images, labels = digits(16)
     with torch.no_grad():
         attacked = int((trained()(images).argmax(1) == labels).sum())
-    result = Torchattacks("torchattacks.PGDL2", {"steps": 3})(trained(), images, labels, radius=RADIUS, batch_size=5)
+    result = Torchattacks(attack="PGDL2", options={"steps": 3})(trained(), images, labels, radius=RADIUS, batch_size=5)
     assert result.forward_passes == len(images) + 3 * attacked + attacked
     assert result.backward_passes == 3 * attacked
 

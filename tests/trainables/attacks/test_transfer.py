@@ -1,19 +1,24 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tests.trainables.victims import RADIUS, digits, linear, trained
-from trainables.attacks import EOT, PGD, Attack, SimBA, Torchattacks, Transfer
+from trainables.attacks import Attack
+from trainables.attacks.engine.transfer import Transfer
+from trainables.attacks.pgd import PGD
+from trainables.attacks.simba import SimBA
+from trainables.attacks.torchattacks import Torchattacks
 from trainables.settings import View
 
 ATTACKS: dict[str, Attack] = {
-    "pgd": PGD(8, "dlr"),
-    "simba": SimBA(30),
-    "torchattacks": Torchattacks("torchattacks.APGD", {"steps": 4}),
+    "pgd": PGD(steps=8, loss="dlr"),
+    "simba": SimBA(queries=30),
+    "torchattacks": Torchattacks(attack="APGD", options={"steps": 4}),
 }
 
 
@@ -41,7 +46,7 @@ def test_the_model_as_its_own_surrogate_falls_as_to_the_attack_itself(name: str,
     images, labels = images[correct], labels[correct]  # so that `rescaled` means the same
     given = {"radius": RADIUS, "seed": 2, "view": view}
     own = ATTACKS[name](trained(), images, labels, **given)  # type: ignore[arg-type]
-    transferred = Transfer(ATTACKS[name], trained())(trained(), images, labels, **given)  # type: ignore[arg-type]
+    transferred = Transfer(attack=ATTACKS[name], surrogate=trained())(trained(), images, labels, **given)  # type: ignore[arg-type]
     assert torch.equal(transferred.kept, own.kept)
     torch.testing.assert_close(transferred.adversarial, own.adversarial, atol=1e-5, rtol=0)
     assert 0 < own.kept.sum() < len(images)
@@ -51,7 +56,7 @@ def test_the_model_as_its_own_surrogate_falls_as_to_the_attack_itself(name: str,
 def test_labels_are_all_it_asks_of_the_victim(name: str) -> None:
     images, labels = digits(64)
     victim = Label(trained())
-    result = Transfer(ATTACKS[name], trained("i-sce"))(victim, images, labels, radius=RADIUS)
+    result = Transfer(attack=ATTACKS[name], surrogate=trained("i-sce"))(victim, images, labels, radius=RADIUS)
     with torch.no_grad():
         correct = trained()(images).argmax(1) == labels
         survived = trained()(result.adversarial).argmax(1) == labels
@@ -65,7 +70,7 @@ def test_images_move_on_until_the_victim_falls() -> None:
     surrogate, victim = (linear(weights, bias * torch.tensor([1.0, -1.0])) for bias in (-1.9, -1.2))
     image, label = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
     for radius, kept in ((0.39, True), (0.41, False)):
-        result = Transfer(PGD(10), surrogate)(victim, image, label, radius=radius)
+        result = Transfer(attack=PGD(steps=10), surrogate=surrogate)(victim, image, label, radius=radius)
         assert bool(result.kept) is kept
 
 
@@ -74,16 +79,18 @@ def test_images_that_the_surrogate_gets_wrong_are_attacked_too() -> None:
     surrogate, victim = (linear(weights, bias * torch.tensor([1.0, -1.0])) for bias in (-2.5, -1.9))
     image, label = torch.full((1, 1, 2, 2), 0.5), torch.tensor([0])
     assert surrogate(image).argmax(1) != label
-    assert not Transfer(PGD(10), surrogate)(victim, image, label, radius=0.2).kept
+    assert not Transfer(attack=PGD(steps=10), surrogate=surrogate)(victim, image, label, radius=0.2).kept
 
 
 def test_passes_of_both_models_count() -> None:
     images, labels = digits(24)
     surrogate, victim = Label(trained("i-sce")), Label(trained())
-    result = Transfer(SimBA(5), surrogate)(victim, images, labels, radius=RADIUS)
+    result = Transfer(attack=SimBA(queries=5), surrogate=surrogate)(victim, images, labels, radius=RADIUS)
     assert result.forward_passes == surrogate.passes + victim.passes
     assert surrogate.passes > 0
-    following = Transfer(PGD(3), trained("i-sce"))(Label(trained()), images, labels, radius=RADIUS)
+    following = Transfer(attack=PGD(steps=3), surrogate=trained("i-sce"))(
+        Label(trained()), images, labels, radius=RADIUS
+    )
     assert following.backward_passes > 0
 
 
@@ -92,7 +99,7 @@ def test_the_surrogate_is_left_as_it_was_found() -> None:
     surrogate[1].eval()
     surrogate[0].weight.requires_grad_(False)
     state = copy.deepcopy(surrogate.state_dict())
-    Transfer(PGD(3), surrogate)(trained(), *digits(24), radius=RADIUS)
+    Transfer(attack=PGD(steps=3), surrogate=surrogate)(trained(), *digits(24), radius=RADIUS)
     assert [module.training for module in surrogate] == [True, False, True, True, True, True, True]
     assert [parameter.requires_grad for parameter in surrogate.parameters()] == [False, *[True] * 5]
     assert all(parameter.grad is None for parameter in surrogate.parameters())
@@ -100,13 +107,13 @@ def test_the_surrogate_is_left_as_it_was_found() -> None:
 
 
 def test_what_the_other_attack_knows_is_known() -> None:
-    attack = Transfer(SimBA(5), trained())
+    attack = Transfer(attack=SimBA(queries=5), surrogate=trained())
     assert (attack.norms, attack.minimum_norm, attack.unit_free, attack.scale_free) == (("l2",), False, False, False)
-    assert Transfer(PGD(5, "dlr"), trained()).scale_free
+    assert Transfer(attack=PGD(steps=5, loss="dlr"), surrogate=trained()).scale_free
 
 
 def test_the_mean_of_a_surrogate_is_not_eots_to_take() -> None:
-    with pytest.raises(ValueError, match=r"^attack must not be EOT, got one; "):
-        Transfer(EOT(PGD(2), 2), trained())
-    result = EOT(Transfer(PGD(3), trained()), 2)(trained(), *digits(24), radius=RADIUS)
+    with pytest.raises(ValueError, match=r"^attack.eot must be 1 in a transfer, got 2; "):
+        Transfer(attack=replace(PGD(steps=2), eot=2), surrogate=trained())
+    result = replace(Transfer(attack=PGD(steps=3), surrogate=trained()), eot=2)(trained(), *digits(24), radius=RADIUS)
     assert 0 < result.kept.sum() < 24

@@ -13,20 +13,23 @@ from torch import Tensor, nn
 
 from tests.trainables.reference_models import reference_model
 from tests.trainables.victims import Scaled
-from trainables.attacks import PGD, attack_seed
+from trainables.attacks import Attack, attack_seed
+from trainables.attacks.deepfool import DeepFool
+from trainables.attacks.pgd import PGD
+from trainables.attacks.torchattacks import Torchattacks
 from trainables.audit import Audit, Claim, audit, cheap_claim
 from trainables.data.splits import Split, load_splits
 from trainables.losses.cross_entropy import cross_entropy
-from trainables.settings import AttackSettings, DataSettings, View
+from trainables.settings import DataSettings, View
 
 Data = Literal["mnist5k", "fashion-mnist"]
 
 RADII: Final[dict[Data, float]] = {"mnist5k": 1.5, "fashion-mnist": 0.5}
 IMAGES: Final = 500
 
-PGD_CE: Final = AttackSettings(name="pgd")
-ONE_STEP: Final = AttackSettings(name="pgd", steps=1)
-DEEPFOOL: Final = AttackSettings(name="deepfool")
+PGD_CE: Final = PGD()
+ONE_STEP: Final = PGD(steps=1)
+DEEPFOOL: Final = DeepFool()
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Pair:
     """
 
     name: str
-    attacks: tuple[AttackSettings, ...] | None = None
+    attacks: tuple[Attack, ...] | None = None
     views: tuple[View, ...] = ("raw",)
     sound: bool = False
 
@@ -57,7 +60,7 @@ SOUND_MODELS: Final[dict[str, tuple[Pair, ...]]] = {
     "I-SCE": (WORST, Pair("DeepFool on f", (DEEPFOOL,), ("normalized",))),
 }
 MASKED_MODELS: Final[dict[str, tuple[Pair, ...]]] = {
-    "logits x 1000": (Pair("PGDL2", (AttackSettings(name="torchattacks.PGDL2", options={"steps": 50}),)),),
+    "logits x 1000": (Pair("PGDL2", (Torchattacks(attack="PGDL2", options={"steps": 50}),)),),
     "quantised input": (Pair("PGD", (PGD_CE,)),),
     "k winners take all": (Pair("PGD", (PGD_CE,)),),
     "noise at inference": (Pair("PGD", (PGD_CE,)),),
@@ -161,7 +164,7 @@ def _tuned(name: str, data: Data, seed: int) -> nn.Module:
     model.train().requires_grad_(True)
     generator = torch.Generator().manual_seed(seed)
     velocity = [torch.zeros_like(parameter) for parameter in model.parameters()]
-    adversary = PGD(4)
+    adversary = PGD(steps=4)
     for epoch in range(4):
         for step, rows in enumerate(torch.randperm(len(images), generator=generator).split(64)):
             batch, wanted = images[rows], labels[rows]

@@ -5,25 +5,28 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
-from math import comb
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from analysis import statistics
 from tests.trainables.audit.planted_pairs import Noisy, Quantised
 from tests.trainables.victims import RADIUS, Scaled, digits, linear, trained
-from trainables.attacks import APGD, PGD, Attack
-from trainables.attacks.base import Batch, Victim
+from trainables.attacks import Attack, Batch
+from trainables.attacks.apgd import APGD
+from trainables.attacks.deepfool import DeepFool
+from trainables.attacks.engine.victim import Victim
+from trainables.attacks.pgd import PGD
+from trainables.attacks.torchattacks import Torchattacks
 from trainables.audit import QUICK, Audit, Check, Claim, Gap, Profile, audit, cheap_claim
-from trainables.audit.checks import claim_checks, general_checks
+from trainables.audit.checks import general_checks
+from trainables.audit.claim_checks import claim_checks
 from trainables.audit.evidence import Evidence, Run
-from trainables.audit.paired import Images, at_least, at_most, mcnemar, tail
+from trainables.audit.paired import Images
 from trainables.audit.planted import Planted, plant_and_search
 from trainables.audit.verdict import judge
-from trainables.settings import AttackSettings, View
+from trainables.settings import View
 
 SMALL = Profile(
     name="small",
@@ -45,7 +48,7 @@ def small_audit(model: nn.Module, *claims: Claim, profile: Profile = SMALL, seed
     return audit(model, images, labels, claims, radius=RADIUS, profile=profile, seed=seed)
 
 
-def claimed(model: nn.Module, *attacks: AttackSettings, views: tuple[View, ...] = ("raw",)) -> Claim:
+def claimed(model: nn.Module, *attacks: Attack, views: tuple[View, ...] = ("raw",)) -> Claim:
     images, labels = digits(COUNT)
     return cheap_claim(model, images, labels, radius=RADIUS, attacks=attacks, views=views, name="claim")
 
@@ -54,36 +57,11 @@ def failed(result: Audit) -> set[str]:
     return {check.name for check in result.checks if check.state == "failed"}
 
 
-# The statistics.
-
-
-@pytest.mark.parametrize(("successes", "n", "probability"), [(0, 5, 0.3), (3, 5, 0.3), (5, 5, 0.9), (40, 100, 0.5)])
-def test_the_binomial_tail_is_the_sum(successes: int, n: int, probability: float) -> None:
-    terms = [comb(n, k) * probability**k * (1 - probability) ** (n - k) for k in range(successes, n + 1)]
-    assert tail(successes, n, probability) == pytest.approx(sum(terms))
-
-
-@pytest.mark.parametrize(("successes", "n"), [(0, 30), (1, 30), (17, 30), (30, 30), (7, 500), (500, 1000)])
-def test_the_exact_interval_is_scipys(successes: int, n: int) -> None:
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, n).proportion_ci(0.95, method="exact")
-    assert at_least(successes, n) == pytest.approx(interval.low, abs=1e-9)
-    assert at_most(successes, n) == pytest.approx(interval.high, abs=1e-9)
-
-
-def test_the_paired_test_is_that_of_the_analysis() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        first, second = rng.random((2, 40)) < rng.random((2, 1))
-        assert mcnemar(first, second) == pytest.approx(statistics.mcnemar(first, second).p_value)
-
-
 # Verdicts.
 
 
 def by_hand(kept: int, n: int = 500) -> Claim:
-    return Claim("claim", (AttackSettings(name="pgd"),), ("raw",), np.arange(n) < kept)
+    return Claim("claim", (PGD(),), ("raw",), np.arange(n) < kept)
 
 
 def check(state: str, claim: str | None) -> Check:
@@ -219,7 +197,7 @@ def test_every_check_of_the_model_has_a_failure_here() -> None:
     ],
 )
 def test_each_check_of_a_claim_fails(name: str, found: Evidence, kept: Images) -> None:
-    claim = Claim("claim", (AttackSettings(name="pgd"),), ("raw",), kept)
+    claim = Claim("claim", (PGD(),), ("raw",), kept)
     checks = claim_checks(found, claim)
     assert name in [check.name for check in checks if check.state == "failed"]
     assert {check.claim for check in checks} == {"claim"}
@@ -227,8 +205,8 @@ def test_each_check_of_a_claim_fails(name: str, found: Evidence, kept: Images) -
 
 def test_silent_success_concerns_attacks_that_may_return_less_than_they_found() -> None:
     silent = replace(SOUND, silent={"claim": first(20, 100)})
-    theirs = Claim("claim", (AttackSettings(name="torchattacks.PGDL2"),), ("raw",), ~first(300))
-    ours = replace(theirs, attacks=(AttackSettings(name="pgd"),))
+    theirs = Claim("claim", (Torchattacks(attack="PGDL2"),), ("raw",), ~first(300))
+    ours = replace(theirs, attacks=(PGD(),))
     states = {
         claim: next(check.state for check in claim_checks(silent, claim) if check.name == "silent success")
         for claim in (theirs, ours)
@@ -239,7 +217,7 @@ def test_silent_success_concerns_attacks_that_may_return_less_than_they_found() 
 def test_gaps_between_a_claims_own_parts_are_not_held_against_it() -> None:
     # Cross entropy on f breaks 100 images more than on z; the claim is the worst case of both.
     found = broken_by(SOUND, "ce normalized", slice(300, 400))
-    worst = Claim("claim", (AttackSettings(name="apgd"),), ("normalized", "raw"), np.arange(500) >= 400)
+    worst = Claim("claim", (APGD(),), ("normalized", "raw"), np.arange(500) >= 400)
     assert {check.state for check in claim_checks(found, worst)} == {"passed"}
 
 
@@ -292,7 +270,7 @@ def test_the_same_seed_gives_the_same_audit() -> None:
 
 
 def test_the_verified_outcome_is_the_worst_of_everything() -> None:
-    claim = claimed(trained(), AttackSettings(name="pgd"))
+    claim = claimed(trained(), PGD())
     fewer = replace(claim, kept=claim.kept & (np.arange(COUNT) >= 10))  # it lost ten images that nobody else may break
     result = small_audit(trained(), fewer)
     assert not result.verified[:10].any()
@@ -300,13 +278,13 @@ def test_the_verified_outcome_is_the_worst_of_everything() -> None:
     assert (result.verified <= fewer.kept).all()
 
 
-PGDL2 = AttackSettings(name="torchattacks.PGDL2", options={"steps": 20})
+PGDL2 = Torchattacks(attack="PGDL2", options={"steps": 20})
 MASKED = {
-    "one step": (lambda: trained(), AttackSettings(name="pgd", steps=1), "raw"),
+    "one step": (lambda: trained(), PGD(steps=1), "raw"),
     "logits x 1000": (lambda: Scaled(trained(), 1000.0), PGDL2, "raw"),
-    "quantised input": (lambda: nn.Sequential(Quantised(6), *trained()), AttackSettings(name="pgd"), "raw"),
-    "noise at inference": (lambda: nn.Sequential(Noisy(0.2), *trained()), AttackSettings(name="pgd"), "raw"),
-    "DeepFool on f": (lambda: trained("i-sce"), AttackSettings(name="deepfool"), "normalized"),
+    "quantised input": (lambda: nn.Sequential(Quantised(6), *trained()), PGD(), "raw"),
+    "noise at inference": (lambda: nn.Sequential(Noisy(0.2), *trained()), PGD(), "raw"),
+    "DeepFool on f": (lambda: trained("i-sce"), DeepFool(), "normalized"),
 }
 
 
@@ -321,8 +299,8 @@ def test_masked_pairs_are_caught(name: str) -> None:
 
 def test_what_is_held_against_one_evaluation_is_not_held_against_another() -> None:
     model = trained()
-    weak = claimed(model, AttackSettings(name="pgd", steps=1))
-    strong = replace(claimed(model, AttackSettings(name="apgd"), views=("normalized", "raw")), name="worst case")
+    weak = claimed(model, PGD(steps=1))
+    strong = replace(claimed(model, APGD(), views=("normalized", "raw")), name="worst case")
     result = small_audit(model, weak, strong)
     assert [verdict.word for verdict in result.verdicts] == ["masked", "sound"]
     assert result.word == "masked"
@@ -421,7 +399,7 @@ def test_nothing_can_be_planted_without_a_linear_layer() -> None:
         model,
         images,
         np.ones(4, dtype=np.bool_),
-        [PGD(2)],
+        [PGD(steps=2)],
         radius=RADIUS,
         norm="l2",
         count=4,

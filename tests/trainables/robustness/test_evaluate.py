@@ -9,13 +9,17 @@ import pytest
 import torch
 
 from tests.trainables.victims import RADIUS, Scaled, digits, trained
-from trainables.attacks import PGD, attack_seed, make_attack
+from trainables.attacks import Attack, attack_seed
+from trainables.attacks.deepfool import DeepFool
+from trainables.attacks.fab import FAB
+from trainables.attacks.pgd import PGD
 from trainables.data.splits import Split
-from trainables.robustness.evaluate import Outcomes, evaluate
-from trainables.settings import AttackSettings, RobustnessSettings
+from trainables.robustness import Outcomes
+from trainables.robustness.evaluate import evaluate
+from trainables.settings import RobustnessSettings
 
 SETTINGS = RobustnessSettings(
-    attacks=(AttackSettings(name="pgd", steps=5), AttackSettings(name="pgd", steps=5, loss="dlr")),
+    attacks=(PGD(steps=5), PGD(steps=5, loss="dlr")),
     epsilon=RADIUS,
     images=40,
     batch_size=16,
@@ -24,6 +28,32 @@ SETTINGS = RobustnessSettings(
 
 def validation(count: int = 64) -> Split:
     return Split(*digits(count))
+
+
+def test_nearly_equal_radii_have_accuracies_of_their_own() -> None:
+    radii = (1.5, 1.5000001, 1.5000002, 2.0)
+    kept = np.ones((1, 1, 1, 4, 4), dtype=np.bool_)
+    for e in range(4):
+        kept[..., e, :e] = False
+    outcomes = replace(
+        by_hand(),
+        clean=np.ones((1, 4), dtype=np.bool_),
+        kept=kept,
+        distance=np.ones((1, 1, 1, 4), dtype=np.float32),
+        passes=np.zeros((1, 1, 1, 4, 2), dtype=np.int64),
+        sees=np.ones((1, 1), dtype=np.bool_),
+        attacks=("pgd50-ce",),
+        remaining=(False,),
+        views=("raw",),
+        epsilons=radii,
+        seeds=(0,),
+    )
+    further = {name: float(accuracy[0]) for name, accuracy in outcomes.further_accuracy().items()}
+    assert further == {
+        "robust_accuracy@1.5000001": 0.75,
+        "robust_accuracy@1.5000002": 0.5,
+        "robust_accuracy@2": 0.25,
+    }
 
 
 def by_hand() -> Outcomes:
@@ -96,7 +126,7 @@ def test_evaluation_says_what_each_attack_says_alone() -> None:
         with torch.no_grad():
             correct = (model(split.images).argmax(1) == split.labels).numpy()
         np.testing.assert_array_equal(outcomes.clean[r], correct)
-        for a, attack in enumerate((PGD(5), PGD(5, "dlr"))):
+        for a, attack in enumerate((PGD(steps=5), PGD(steps=5, loss="dlr"))):
             for v, view in enumerate(SETTINGS.views):
                 alone = attack(
                     model,
@@ -171,7 +201,7 @@ def test_outcomes_depend_on_the_replicates_seed_alone() -> None:
     again = evaluate([trained("i-sce"), trained()], split, SETTINGS, [1, 5])
     np.testing.assert_array_equal(first.kept[0], again.kept[1])
     np.testing.assert_array_equal(first.kept, evaluate([trained()], split, SETTINGS, [5]).kept)
-    strong = replace(SETTINGS, attacks=(AttackSettings(name="pgd", steps=1),), images=64)
+    strong = replace(SETTINGS, attacks=(PGD(steps=1),), images=64)
     drawn = {evaluate([trained()], split, strong, [seed]).kept.tobytes() for seed in range(6)}
     assert len(drawn) > 1
 
@@ -188,7 +218,7 @@ def test_the_worst_case_is_the_same_at_every_scale_of_the_logits(name: str) -> N
     split = validation(64)
     settings = replace(
         SETTINGS,
-        attacks=(AttackSettings(name="pgd", steps=10), AttackSettings(name="pgd", steps=10, loss="dlr")),
+        attacks=(PGD(steps=10), PGD(steps=10, loss="dlr")),
         images=64,
         epsilon=0.25,
     )
@@ -254,12 +284,12 @@ def test_too_few_images_is_one_line() -> None:
 RADII = (0.5, 0.2, 0.35)
 
 
-@pytest.mark.parametrize("attack", [AttackSettings(name="deepfool"), AttackSettings(name="fab", steps=8)])
-def test_one_run_of_a_minimum_norm_attack_says_who_stands_at_every_radius(attack: AttackSettings) -> None:
+@pytest.mark.parametrize("attack", [DeepFool(), FAB(steps=8)])
+def test_one_run_of_a_minimum_norm_attack_says_who_stands_at_every_radius(attack: Attack) -> None:
     split = validation()
     settings = replace(SETTINGS, attacks=(attack,), epsilon=RADII, views=("normalized",))
     outcomes = evaluate([trained()], split, settings, [0])
-    alone = make_attack(attack)(
+    alone = attack(
         trained(),
         split.images[:40],
         split.labels[:40],
@@ -282,7 +312,7 @@ def test_one_run_of_a_minimum_norm_attack_says_who_stands_at_every_radius(attack
 
 def test_the_second_view_of_a_minimum_norm_attack_runs_on_what_stands_at_the_smallest_radius() -> None:
     split = validation()
-    settings = replace(SETTINGS, attacks=(AttackSettings(name="deepfool"),), epsilon=RADII)
+    settings = replace(SETTINGS, attacks=(DeepFool(),), epsilon=RADII)
     first, second = (
         evaluate([trained("i-sce")], split, replace(settings, views=(view,)), [0]) for view in ("normalized", "raw")
     )
@@ -301,7 +331,7 @@ def test_the_second_view_of_a_minimum_norm_attack_runs_on_what_stands_at_the_sma
 
 
 def test_deepfool_does_the_same_on_logits_rescaled() -> None:
-    settings = replace(SETTINGS, attacks=(AttackSettings(name="deepfool"),), views=("normalized", "raw", "rescaled"))
+    settings = replace(SETTINGS, attacks=(DeepFool(),), views=("normalized", "raw", "rescaled"))
     passes = evaluate([trained()], validation(), settings, [0]).passes[0, 0, :, 0]
     assert passes[:2].all()
     assert not passes[2].any()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from trainables.losses.cross_entropy import CrossEntropy
 from trainables.models.lenet5 import LeNet5
-from trainables.settings import AttackSettings, DataSettings, Problem, RobustnessSettings, TrainSettings
+from trainables.registry import make
+from trainables.settings import DataSettings, Problem, RobustnessSettings, TrainSettings
 
 
 def test_checking_settings_needs_no_torch() -> None:
@@ -25,12 +27,12 @@ def test_checking_settings_needs_no_torch() -> None:
         ({"name": "pgd"}, "pgd50-ce"),
         ({"name": "pgd", "loss": "dlr", "steps": 10}, "pgd10-dlr"),
         ({"name": "pgd", "target": "least-likely"}, "pgd50-ce-least-likely"),
-        ({"name": "torchattacks.APGD"}, "torchattacks.APGD"),
-        ({"name": "torchattacks.APGD", "options": {"steps": 20}}, "torchattacks.APGD-steps=20"),
+        ({"name": "torchattacks", "attack": "APGD"}, "torchattacks.APGD"),
+        ({"name": "torchattacks", "attack": "APGD", "options": {"steps": 20}}, "torchattacks.APGD-steps=20"),
     ],
 )
-def test_an_attacks_label_tells_it_from_others(settings: dict[str, object], label: str) -> None:
-    assert AttackSettings(**settings).label == label  # type: ignore[arg-type]
+def test_an_attacks_label_tells_it_from_others(settings: dict[str, Any], label: str) -> None:
+    assert make("attack", settings.pop("name"), settings).label == label
 
 
 def test_rms_epsilon_is_the_mean_square_radius() -> None:

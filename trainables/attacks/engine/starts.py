@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.attacks.base import Batch
+from trainables.attacks.engine.batch import Batch
 
 
 def noise(batch: Batch, rng: np.random.Generator) -> Tensor:

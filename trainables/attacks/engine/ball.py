@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from trainables.settings import Norm
+from trainables.settings.threat import Norm
 
 # An image counts as inside up to this share of the radius: projections round in fp32, ours and torchattacks'.
 TOLERANCE: Final = 1e-4

@@ -10,7 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from trainables.settings import Norm
+from trainables.settings.threat import Norm
 
 # What a backward pass costs by itself, as images that go forward: on one processor some 70 with LeNet-5, and about 10
 # with the deeper ones.

@@ -7,7 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from trainables.settings import AttackLoss
+from trainables.attacks.engine.attack import AttackLoss
 
 # Keeps DLR finite where the top three or four logits are equal.
 DLR_FLOOR: Final = 1e-12

@@ -3,45 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from trainables.attacks.base import Attack, Batch, Victim, predict, rescaling, untouched
-from trainables.attacks.eot import EOT
-from trainables.attacks.randomness import isolated_randomness
+from trainables.attacks.engine.attack import Attack
+from trainables.attacks.engine.batch import Batch
+from trainables.attacks.engine.randomness import isolated_randomness
+from trainables.attacks.engine.victim import Victim, predict, rescaling, untouched
 
 
+@dataclass(frozen=True, kw_only=True)
 class Transfer(Attack):
-    """Another attack that follows a surrogate's logits and gradients, while the victim says who has fallen.
+    """Another attack that follows a surrogate's logits and gradients, while the victim decides which images fall.
 
-    Of the victim it asks for labels alone, those of every iterate that the attack looks at, so that an image the
-    surrogate no longer gets right goes on moving until the victim gets it wrong too. Passes of both models count. The
-    surrogate sees all images, those it gets wrong from the start too.
+    It asks the victim for labels alone, those of every iterate that the attack evaluates, so that an image that the
+    surrogate no longer classifies correctly keeps moving until the victim misclassifies it too. Passes of both models
+    count. The surrogate sees all images, including those that it gets wrong from the start.
 
     It has no name in configurations: a checkpoint says neither which network it holds nor what it was trained on.
 
     Args:
-        attack: What is run.
-        surrogate: Maps images to logits z, with the victim's classes, on its device; as it was found afterwards.
+        attack: The attack to run.
+        surrogate: Maps images to logits z, with the victim's classes, on its device; unchanged afterwards.
 
     Raises:
-        ValueError: The attack is EOT, which averages the model that it is called on.
+        ValueError: ``attack`` averages evaluations; the surrogate's average is of no use.
 
     Source:
         Papernot et al. 2017, "Practical black-box attacks against machine learning".
     """
 
-    def __init__(self, attack: Attack, surrogate: nn.Module) -> None:
-        if isinstance(attack, EOT):
-            raise ValueError("attack must not be EOT, got one; write EOT(Transfer(...)) to average the victim")
-        self.attack = attack
-        self.surrogate = surrogate
-        self.norms = attack.norms
-        self.minimum_norm = attack.minimum_norm
-        self.unit_free = attack.unit_free
-        self.scale_free = attack.scale_free
+    attack: Attack
+    surrogate: nn.Module
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.attack.eot > 1:
+            raise ValueError(
+                f"attack.eot must be 1 in a transfer, got {self.attack.eot}; set the transfer's own instead"
+            )
+        # What a class says of other attacks depends on the inner attack here.
+        object.__setattr__(self, "norms", self.attack.norms)
+        object.__setattr__(self, "minimum_norm", self.attack.minimum_norm)
+
+    @property
+    def unit_free(self) -> bool:
+        return self.attack.unit_free
+
+    @property
+    def scale_free(self) -> bool:
+        return self.attack.scale_free
 
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
         """The other attack, whose finds the victim has to confirm."""
@@ -63,9 +76,9 @@ class _Surrogate(Victim):
     """The logits of one model, judged by another.
 
     Args:
-        model: Whose logits are seen.
-        victim: Who judges; the view is the same.
-        scale: Of the view ``rescaled``.
+        model: The model whose logits are seen.
+        victim: The model that judges; the view is the same.
+        scale: The factor of the view ``rescaled``.
     """
 
     def __init__(self, model: nn.Module, victim: Victim, scale: float) -> None:
