@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -26,17 +25,14 @@ class CandidateResult:
 
     Args:
         outcomes: Per image: label kept?
-        objectives: ``clean_accuracy`` and ``robust_accuracy``, means over the replicates, in [0, 1].
-        replicates: One mapping per replicate: ``seed``, the objectives, the last epoch's losses, and the accuracy under
-            each attack and view in ``attack_accuracy``.
-        train_seconds: Wall time of all epochs, those before an interruption included.
-        attack_seconds: Wall time of the robust evaluation.
+        validation_losses: Of the last epoch, in nats, by replicate.
+        train_seconds: Wall time of all epochs, those before an interruption included, by replicate.
+        attack_seconds: Wall time of the robust evaluation of all replicates.
     """
 
     outcomes: Outcomes
-    objectives: dict[str, float]
-    replicates: list[dict[str, Any]]
-    train_seconds: float
+    validation_losses: tuple[float, ...]
+    train_seconds: tuple[float, ...]
     attack_seconds: float
 
 
@@ -97,28 +93,11 @@ def run_candidate(
         [replicate.seed for replicate in trained],
         progress,
     )
-    yield _result(trained, outcomes, time.perf_counter() - start)
-
-
-def _result(trained: Sequence[Replicate], outcomes: Outcomes, attack_seconds: float) -> CandidateResult:
-    clean, robust = outcomes.clean_accuracy(), outcomes.robust_accuracy()
-    attacks = outcomes.attack_accuracy()
-    return CandidateResult(
+    yield CandidateResult(
         outcomes=outcomes,
-        objectives={"clean_accuracy": float(clean.mean()), "robust_accuracy": float(robust.mean())},
-        replicates=[
-            {
-                "seed": replicate.seed,
-                "clean_accuracy": float(clean[r]),
-                "robust_accuracy": float(robust[r]),
-                "train_loss": replicate.history[-1].train_loss,
-                "validation_loss": replicate.history[-1].validation_loss,
-                "attack_accuracy": {name: float(accuracy[r]) for name, accuracy in attacks.items()},
-            }
-            for r, replicate in enumerate(trained)
-        ],
-        train_seconds=sum(epoch.seconds for replicate in trained for epoch in replicate.history),
-        attack_seconds=attack_seconds,
+        validation_losses=tuple(replicate.history[-1].validation_loss for replicate in trained),
+        train_seconds=tuple(sum(epoch.seconds for epoch in replicate.history) for replicate in trained),
+        attack_seconds=time.perf_counter() - start,
     )
 
 

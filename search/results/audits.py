@@ -209,21 +209,21 @@ def audit_model(
 
 
 def summary_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What an ``audit.json`` says of the worst case over the attacks, as ``Ledger.audited`` takes it.
+    """What an ``audit.json`` says of the worst case over the attacks: verdict, profile, images and accuracy.
 
     Where the training's own outcomes are lost, nothing was claimed: then of everything that was run.
     """
     replicates = document["replicates"]
     claims = [replicate["claim"] for replicate in replicates]
     if all(claim["name"] == WORST_CASE for claim in claims):
-        images, verified = claims[0]["images"], [claim["verified"] for claim in claims]
+        images, accuracies = claims[0]["images"], [claim["verified"] for claim in claims]
     else:
-        images, verified = document["images"], [replicate["verified"]["accuracy"] for replicate in replicates]
+        images, accuracies = document["images"], [replicate["verified"]["accuracy"] for replicate in replicates]
     return {
         "verdict": document["verdict"],
         "profile": document["profile"],
         "images": images,
-        "verified": verified,
+        "accuracy": sum(accuracies) / len(accuracies),
     }
 
 

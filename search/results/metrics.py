@@ -1,50 +1,161 @@
-"""What the training core yields, as plain values for the ledger, MLflow and files."""
+"""What the training core gives, as typed scores: made once by the worker, and carried by one codec."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-import numpy as np
-
-from analysis.records import WORST_CASE, is_under_attack
+from analysis.records import NO_INTERVAL
+from analysis.statistics import Interval, wilson_interval
 from search.config.objectives import Direction
+from trainables import metrics
 
 if TYPE_CHECKING:  # torch stays out of the driver
     from trainables.training.loop import EpochResult
     from trainables.trial import CandidateResult
 
+Role = Literal["search", "confirmation"]
 
-AUDIT: Final = "audit"  # of a result: what an audit of the trial said, as ``Ledger.audited`` takes it
+_AUDIT: Final = "audit"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number of one unit.
+
+    Args:
+        value: A share of images in [0, 1], or a cost in its unit.
+        seed: Index of the unit's seed.
+        role: What the unit was trained for.
+        images: The range of validation images, [first, stop), of which it is a share; None of a cost.
+        audited: Whether it is what an audit left, and not what the sweep's own attacks claim.
+    """
+
+    value: float
+    seed: int = 0
+    role: Role = "search"
+    images: tuple[int, int] | None = None
+    audited: bool = False
+
+    @property
+    def count(self) -> int | None:
+        """The number of images; None of a cost."""
+        return None if self.images is None else self.images[1] - self.images[0]
+
+    @property
+    def interval(self) -> Interval:
+        """The 95 % interval over the images, of this one network (Wilson 1927); NaN on both sides of a cost."""
+        return NO_INTERVAL if not self.count else wilson_interval(round(self.value * self.count), self.count)
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """All that a unit gave, as it travels from the worker into the ledger.
+
+    Args:
+        seed: Index of its seed.
+        seed_value: The seed itself.
+        role: What it was trained for.
+        scores: By the names of ``trainables.metrics``, by the sweep's own attacks.
+        audit: What an audit in the same worker says (``robustness.gate: audit``): ``verdict``, ``profile``, ``images``
+            (how many) and ``accuracy``, the robust accuracy that holds on them.
+    """
+
+    seed: int
+    seed_value: int
+    role: Role
+    scores: Mapping[str, Score]
+    audit: Mapping[str, Any] | None = None
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The scores' values: what is claimed."""
+        return {name: score.value for name, score in self.scores.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is stored."""
+        document: dict[str, Any] = {
+            "seed": self.seed,
+            "seed_value": self.seed_value,
+            "role": self.role,
+            "scores": {
+                name: {"value": score.value} | ({} if score.images is None else {"images": list(score.images)})
+                for name, score in self.scores.items()
+            },
+        }
+        return document if self.audit is None else {**document, _AUDIT: dict(self.audit)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Reads what ``to_json`` wrote."""
+        seed, role = document["seed"], document["role"]
+        scores = {
+            name: Score(score["value"], seed, role, tuple(score["images"]) if "images" in score else None)
+            for name, score in document["scores"].items()
+        }
+        return cls(seed, document["seed_value"], role, scores, document.get(_AUDIT))
+
+
+def unit_results(result: CandidateResult, seeds: Sequence[int], role: Role = "search") -> list[UnitResult]:
+    """The scores of a trained and attacked candidate, one unit per seed.
+
+    Args:
+        result: What the training core gave.
+        seeds: The indices of the seeds, in its order.
+        role: What they were trained for.
+    """
+    outcomes = result.outcomes
+    clean, attacked = (0, outcomes.clean.shape[-1]), (0, outcomes.kept.shape[-1])
+    shares = {
+        metrics.CLEAN: (outcomes.clean_accuracy(), clean),
+        metrics.ROBUST: (outcomes.robust_accuracy(), attacked),
+        **{name: (values, attacked) for name, values in outcomes.further_accuracy().items()},
+        **{name: (values, attacked) for name, values in outcomes.attack_accuracy().items()},
+    }
+    costs = {
+        metrics.VALIDATION_LOSS: result.validation_losses,
+        metrics.TRAIN_SECONDS: result.train_seconds,
+        metrics.ATTACK_SECONDS: [result.attack_seconds / len(seeds)] * len(seeds),
+    }
+    return [
+        UnitResult(
+            seed,
+            outcomes.seeds[r],
+            role,
+            {name: Score(float(values[r]), seed, role, images) for name, (values, images) in shares.items()}
+            | {name: Score(float(values[r]), seed, role) for name, values in costs.items()},
+        )
+        for r, seed in enumerate(seeds)
+    ]
 
 
 def epoch_metrics(result: EpochResult) -> dict[str, float]:
-    """One epoch as flat numbers: means over the replicates, and ``NAME[r]`` for each where there are several."""
-    metrics: dict[str, float] = {"epoch": result.epoch, "seconds": result.seconds}
+    """One epoch as flat numbers: means over the seeds, and ``NAME[r]`` for each where there are several."""
+    values: dict[str, float] = {"epoch": result.epoch, "seconds": result.seconds}
     for name in ("train_loss", "validation_loss", "validation_accuracy", "robust_estimate"):
-        values = getattr(result, name)
-        if not values:
+        each = getattr(result, name)
+        if not each:
             continue
-        metrics[name] = sum(values) / len(values)
-        if len(values) > 1:
-            metrics |= {f"{name}[{replicate}]": value for replicate, value in enumerate(values)}
-    return metrics
+        values[name] = sum(each) / len(each)
+        if len(each) > 1:
+            values |= {metrics.of_seed(name, r): value for r, value in enumerate(each)}
+    return values
 
 
-def rung_values(metrics: Mapping[str, float]) -> dict[str, float] | None:
-    """What an epoch's metrics say of what can be an objective, for a comparison at a rung.
+def rung_values(epoch: Mapping[str, float]) -> dict[str, float] | None:
+    """What an epoch's metrics say of possible objectives, for a comparison at a rung.
 
     Returns:
-        Every accuracy under attack by the one estimate that a rung has (``robust_accuracy`` stands for them all). None
-        where the epoch is no rung.
+        One estimate, ``robust_accuracy``, stands for every accuracy under attack. None if the epoch is no rung.
     """
-    if "robust_estimate" not in metrics:
+    if "robust_estimate" not in epoch:
         return None
     return {
-        "clean_accuracy": metrics["validation_accuracy"],
-        "robust_accuracy": metrics["robust_estimate"],
-        "validation_loss": metrics["validation_loss"],
-        "train_seconds": metrics["seconds"],
+        metrics.CLEAN: epoch["validation_accuracy"],
+        metrics.ROBUST: epoch["robust_estimate"],
+        metrics.VALIDATION_LOSS: epoch["validation_loss"],
+        metrics.TRAIN_SECONDS: epoch["seconds"],
     }
 
 
@@ -52,54 +163,8 @@ def rung_objectives(objectives: Mapping[str, Direction]) -> dict[str, Direction]
     """Which of ``rung_values`` are compared at the rungs of a search for ``objectives``, each with its direction."""
     compared: dict[str, Direction] = {}
     for name, direction in objectives.items():
-        if is_under_attack(name):
-            compared["robust_accuracy"] = direction
-        elif name != "attack_seconds":  # no rung knows it
+        if metrics.is_under_attack(name):
+            compared[metrics.ROBUST] = direction
+        elif name != metrics.ATTACK_SECONDS:  # unknown at a rung
             compared[name] = direction
     return compared
-
-
-def result_values(result: CandidateResult) -> dict[str, Any]:
-    """A finished setting as plain values: what can be an objective (means, and by replicate), seeds, image counts.
-
-    ``accuracies`` are those under each attack and at further radii; ``objectives`` everything else that can be sought.
-    """
-    outcomes = result.outcomes
-    attacks = outcomes.attack_accuracy() | outcomes.further_accuracy()
-    losses = np.array([replicate["validation_loss"] for replicate in result.replicates])
-    measured = {
-        "clean_accuracy": outcomes.clean_accuracy(),
-        "robust_accuracy": outcomes.robust_accuracy(),
-        "validation_loss": losses,
-        **attacks,
-    }
-    return {
-        "objectives": {
-            **result.objectives,
-            "validation_loss": float(losses.mean()),
-            "train_seconds": result.train_seconds,
-            "attack_seconds": result.attack_seconds,
-        },
-        "accuracies": {name: float(values.mean()) for name, values in attacks.items()},
-        "replicates": [
-            {name: float(values[replicate]) for name, values in measured.items()}
-            for replicate in range(len(outcomes.seeds))
-        ],
-        "seeds": list(outcomes.seeds),
-        "images": {"clean_accuracy": outcomes.clean.shape[-1], "robust_accuracy": outcomes.kept.shape[-1]},
-        "train_seconds": result.train_seconds,
-        "attack_seconds": result.attack_seconds,
-    }
-
-
-def told(result: Mapping[str, Any]) -> dict[str, float]:
-    """As ``measured``, and of a trial with ``robustness.gate: audit`` what holds of its robust accuracy."""
-    values = measured(result)
-    if AUDIT in result:
-        values[WORST_CASE] = float(np.mean(result[AUDIT]["verified"]))
-    return values
-
-
-def measured(result: Mapping[str, Any]) -> dict[str, float]:
-    """Every number of ``result_values`` that an objective or a constraint can name, by the sweep's own attacks."""
-    return {**result.get("accuracies", {}), **result["objectives"]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from operator import gt, lt
 from typing import Self
 
@@ -10,122 +10,131 @@ from analysis.hypervolume import Reference, SearchFront, reference_from
 from analysis.pareto import complete_search_trials
 from analysis.records import TrialRecord, kind_of
 from search.config.schema import SweepConfig
-from search.results.pooling import pooled
+from search.results.final import settings_of
 
 
 class Standing:
-    """Where a sweep stands, trial by trial: what the panel, ``status`` and MLflow's parent run all show.
+    """Where a sweep stands, unit by unit: what the panel, ``status`` and MLflow's parent run all show.
 
-    ``finished`` are settings of the search itself that are complete or pruned; ``infeasible`` complete ones that miss a
-    constraint; ``best`` the best of each objective among those that miss none; ``reference`` the hypervolume's
-    reference, None until every baseline has finished. Where settings have further seeds, their pooled numbers count;
-    ``extensions`` are the complete units that gave them and are not among the ``finished``.
+    All numbers are those of ``final.settings_of``.
+
+    Attributes:
+        finished: Units of the search that are complete or pruned.
+        pruned: Those that were stopped early.
+        failed: Failed units, baselines included.
+        extensions: Complete units that confirm contenders, and further seeds of baselines.
+        audits: Audited units.
+        infeasible: Complete settings that miss a constraint.
+        best: The best setting of each objective among those that miss none.
 
     Args:
         config: The sweep.
+        reference: Gives the hypervolume's reference; None until the baselines' first seeds have finished.
     """
 
-    def __init__(self, config: SweepConfig) -> None:
-        self._config = config
+    def __init__(self, config: SweepConfig, reference: Callable[[], Reference | None]) -> None:
+        self._config, self._find_reference = config, reference
         self._front = SearchFront(config.objectives)
-        self._complete: list[TrialRecord] = []
-        self._complete_baselines: list[TrialRecord] = []
-        self._extensions: list[TrialRecord] = []
-        self.finished = self.pruned = self.infeasible = self.failed = 0
+        self._units: dict[str, TrialRecord] = {}
+        self._reference: Reference | None = None
+        self.finished = self.pruned = self.failed = self.extensions = self.infeasible = 0
         self.best: dict[str, TrialRecord] = {}
-        self.reference: Reference | None = None
 
     @classmethod
-    def of(cls, records: Iterable[TrialRecord], config: SweepConfig) -> Self:
-        """Where a sweep with these trials stands."""
-        standing = cls(config)
+    def of(
+        cls, records: Iterable[TrialRecord], config: SweepConfig, reference: Callable[[], Reference | None]
+    ) -> Self:
+        """Where a sweep with these units stands."""
+        standing = cls(config, reference)
         for record in records:
-            standing.add(record)
+            standing._count(record)
+            standing._units[record.number] = record
+        standing._judge_all()
         return standing
 
     @property
     def baselines(self) -> int:
         """Complete baselines; those at a contender's own values come later and do not count."""
-        return min(len(self._complete_baselines), len(self._config.baselines))
+        complete = sum(record.is_baseline and record.state == "complete" for record in self._units.values())
+        return min(complete, len(self._config.baselines))
 
     @property
-    def extensions(self) -> int:
-        """Complete further seeds of baselines, and those that confirm contenders."""
-        return sum(not _is_of_search(record) for record in self._extensions)
+    def audits(self) -> int:
+        """Audited units."""
+        return sum(record.verdict is not None for record in self._units.values())
+
+    @property
+    def reference(self) -> Reference | None:
+        """What the hypervolume is measured from; once known, it stays."""
+        if self._reference is None:
+            self._reference = self._find_reference()
+            if self._reference is not None:
+                self._front.refer_to(self._reference)
+        return self._reference
 
     @property
     def hypervolume(self) -> float:
         """Of the settings that meet the constraints; 0 without a reference."""
-        return self._front.hypervolume
+        return self._front.hypervolume if self.reference is not None else 0.0
 
     def add(self, record: TrialRecord) -> None:
-        """Counts a trial that has ended; one that runs changes nothing."""
+        """Takes a unit that has ended, or one of these again after its audit."""
+        known = record.number in self._units
+        self._units[record.number] = record
+        if not known:
+            self._count(record)
+        if record.state == "complete" and (known or record.extends is not None):
+            self._judge_all()  # a mean over more seeds, or an audited number, may be worse
+        elif not known:
+            self._judge(settings_of([record], self._config.bounds))
+
+    def _count(self, record: TrialRecord) -> None:
         self.failed += record.state == "failed"
-        if record.is_baseline:
-            if record.state == "complete":
-                self._complete_baselines.append(record)
-                self._find_reference()
-            return
-        if record.kind == "replicates":
-            self.finished += _is_of_search(record) and record.state == "complete" and record.origin is None
-            if record.state == "complete":
-                self._extensions.append(record)
-                self._pool()
-            return
-        if record.origin is None:
+        if _is_of_search(record) and record.origin is None:
             self.finished += record.state in ("complete", "pruned")
             self.pruned += record.state == "pruned"
-        for candidate in complete_search_trials([record]):
-            self._complete.append(candidate)
-            self._judge(candidate)
+        elif record.extends is not None:
+            self.extensions += record.state == "complete"
 
-    def _judge(self, candidate: TrialRecord) -> None:
-        self._front.take(candidate)
-        self.infeasible += not candidate.feasible
-        if candidate.feasible:
-            self._compare(candidate)
-
-    def _pool(self) -> None:
-        """Judges all again: a mean over more replicates may be worse, and a front that grows takes nothing back."""
+    def _judge_all(self) -> None:
         self._front, self.best, self.infeasible = SearchFront(self._config.objectives), {}, 0
-        for candidate in pooled([*self._complete, *self._extensions], self._config.bounds):
-            self._judge(candidate)
-        if self.reference:
-            self._front.refer_to(self.reference)
+        if self._reference is not None:
+            self._front.refer_to(self._reference)
+        self._judge(settings_of(self._units.values(), self._config.bounds))
 
-    def _compare(self, candidate: TrialRecord) -> None:
+    def _judge(self, settings: Iterable[TrialRecord]) -> None:
+        for setting in complete_search_trials(settings):
+            self._front.take(setting)
+            self.infeasible += not setting.feasible
+            if setting.feasible:
+                self._compare(setting)
+
+    def _compare(self, setting: TrialRecord) -> None:
         for name, direction in self._config.objectives.items():
             best, better = self.best.get(name), gt if direction == "maximize" else lt
-            if best is None or better(candidate.objectives[name], best.objectives[name]):
-                self.best[name] = candidate
-
-    def _find_reference(self) -> None:
-        if not self.reference:
-            self.reference = reference_of(self._complete_baselines, self._config)
-            if self.reference:
-                self._front.refer_to(self.reference)
+            if best is None or better(setting.objectives[name], best.objectives[name]):
+                self.best[name] = setting
 
 
 def _is_of_search(record: TrialRecord) -> bool:
-    """Whether a further seed counts for the search: what it extends is a setting of the search, not a baseline."""
-    return record.role == "search" and record.extends is not None and kind_of(record.extends) == "search"
+    """Whether a unit counts towards the search's budget: a setting's first one, or a further seed for the search."""
+    if record.extends is None:
+        return not record.is_baseline
+    return record.role == "search" and kind_of(record.extends) == "search"
 
 
 def reference_of(records: Iterable[TrialRecord], config: SweepConfig) -> Reference | None:
-    """The reference of a run's hypervolume, from its baselines.
-
-    The baselines are trained beside every search, under its budget and on its machine. No search result moves the
-    reference, nor do the baselines' further replicates.
+    """The reference that a run's hypervolume gets once the baselines' first seeds have finished.
 
     Args:
-        records: The run's trials, not pooled.
+        records: The run's units.
         config: The sweep.
 
     Returns:
-        The reference; None until every baseline has finished.
+        The reference by the baselines' present numbers; None until all of them are there.
     """
-    complete = [record.objectives for record in records if record.is_baseline and record.state == "complete"]
-    baselines = complete[: len(config.baselines)]  # those at a contender's own values come later
-    if not baselines or len(baselines) < len(config.baselines):
+    first = [record for record in records if record.is_baseline and record.state == "complete"]
+    baselines = settings_of(first[: len(config.baselines)], config.bounds)  # those at a contender's values come later
+    if len(baselines) < max(len(config.baselines), 1):
         return None
-    return reference_from(baselines, config.objectives)
+    return reference_from([baseline.objectives for baseline in baselines], config.objectives)

@@ -11,7 +11,7 @@ from search.study.ledger import Ledger
 from search.study.reading import open_ledger, read_records
 from search.study.stopping import Effort
 from search.study.storage import STORAGE_ERRORS, check_free, may_pass, open_storage, storage_reason
-from search.study.trials import EarlierTrial, Extension, Origin, Role, Unit
+from search.study.trials import EarlierTrial, Extension, Origin, Unit
 from search.study.warm_start import WarmStart, read_warm_start, with_lasting_paths
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "Lease",
     "Ledger",
     "Origin",
-    "Role",
     "Unit",
     "WarmStart",
     "check_free",

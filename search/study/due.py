@@ -10,8 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from analysis.records import BASELINE_PREFIX, Kind, TrialRecord, kind_of, split_number
 from search.config.schema import SweepConfig
-from search.results.pooling import contenders
-from search.study.trials import ORIGIN, Extension, Role, Trials, candidate_of, extension_of
+from search.results.contenders import contenders
+from search.study.trials import ORIGIN, Extension, Trials, candidate_of, extension_of
 from trainables.candidate import Candidate
 
 

@@ -12,8 +12,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.records import REPLICATES_PREFIX, TrialRecord, kind_of, split_number
 from search.config.schema import SweepConfig
-from search.results.metrics import AUDIT
-from search.results.pooling import pooled, verified
+from search.results.final import settings_of
+from search.results.metrics import UnitResult
 from search.study.trials import RESULT, Trials, add_to_front, extension_of, new_front, record_of
 
 
@@ -90,7 +90,7 @@ class Lookback:
     def _pool(self, trial: FrozenTrial, rows: Sequence[FrozenTrial]) -> FrozenTrial:
         records = [self._record(str(trial.number), trial)]
         records += [self._record(f"{REPLICATES_PREFIX}{row.number}", row) for row in rows]
-        (setting,) = verified(pooled(records, self._config.bounds), self._config.bounds)
+        (setting,) = settings_of(records, self._config.bounds)
         told = create_trial(
             values=[setting.objectives[name] for name in self._config.objectives],
             constraints=dict(setting.constraints),
@@ -102,7 +102,7 @@ class Lookback:
 
     def _record(self, number: str, trial: FrozenTrial) -> TrialRecord:
         """A unit's record with the audit that its worker made; others come too late for the search."""
-        return record_of(number, trial, trial.user_attrs[RESULT].get(AUDIT), self._config)
+        return record_of(number, trial, UnitResult.from_json(trial.user_attrs[RESULT]).audit, self._config)
 
 
 def recent_and_best(

@@ -18,9 +18,12 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import Engine
 
+from analysis.hypervolume import Reference
 from analysis.records import BASELINE_PREFIX, REPLICATES_PREFIX, TrialRecord, split_number
 from search.config.schema import SweepConfig
-from search.results.metrics import measured, told
+from search.results.final import unit_values
+from search.results.standing import reference_of
+from search.results.metrics import Role, UnitResult
 from search.study.due import Counts, Due
 from search.study.history import History, Lookback
 from search.study.samplers import find, make_sampler
@@ -36,7 +39,6 @@ from search.study.trials import (
     RESULT,
     EarlierTrial,
     Extension,
-    Role,
     Trials,
     Unit,
     attributes_of,
@@ -53,6 +55,7 @@ from trainables.settings.space import Value
 
 # Of the search's study: whose trials have been taken over, and which units were asked for beside those that are due.
 _TAKEN_OVER, _REQUESTED = "taken_over", "requested"
+_REFERENCE: Final = "reference"
 _AUDIT: Final = "audit:"  # and the unit: Optuna refuses to write to a trial that has ended
 
 
@@ -124,7 +127,13 @@ class Ledger:
     def measured(self, number: str) -> dict[str, float]:
         """Every number of a unit that an objective or a constraint can name; none before it was evaluated."""
         result = self._find(number)[1].user_attrs.get(RESULT)
-        return measured(result) if result else {}
+        return UnitResult.from_json(result).values if result else {}
+
+    @property
+    def reference(self) -> Reference | None:
+        """What the hypervolume is measured from: fixed and recorded when the baselines' first seeds have finished."""
+        document = self._search.study.user_attrs.get(_REFERENCE)
+        return None if document is None else Reference.from_json(document)
 
     def audits(self) -> dict[str, Mapping[str, Any]]:
         """What audits said, by unit: as ``audited`` was given it, else as the unit's own result has it."""
@@ -219,6 +228,7 @@ class Ledger:
             trials.read()
         self._end_of_search.begin(self._studies)
         self._find_orphans()
+        self._fix_reference()  # a driver may have died before it did
         self._failed_before = self._count_failures()
 
     @property
@@ -317,6 +327,15 @@ class Ledger:
         if not trial.state.is_finished():
             self._set(trials, trial, RESULT, dict(result))
             self._tell(trials, trial, result)
+            if number.startswith(BASELINE_PREFIX):
+                self._fix_reference()
+
+    def _fix_reference(self) -> None:
+        """Records the reference as soon as there is one; later results do not move it."""
+        if self.reference is None:
+            reference = reference_of(self.records(), self._config)
+            if reference is not None:
+                self._search.study.set_user_attr(_REFERENCE, reference.to_json())
 
     def fail(self, number: str, reason: str) -> None:
         """Records that a unit failed, and why."""
@@ -331,8 +350,7 @@ class Ledger:
 
         Args:
             number: The unit.
-            audit: ``verdict``, ``profile``, ``images`` (how many), and ``verified``: for each replicate, the accuracy
-                that holds on them.
+            audit: As in ``UnitResult``.
         """
         self._check()
         self._audits = None
@@ -452,7 +470,7 @@ class Ledger:
             trial.user_attrs[key] = value
 
     def _tell(self, trials: Trials, trial: FrozenTrial, result: Mapping[str, Any]) -> None:
-        values = told(result)
+        values = unit_values(UnitResult.from_json(result))
         with trials.changing():
             for key, excess in excesses(self._config.bounds, values).items():
                 if key not in trial.constraints:  # else a driver wrote it that died before its tell

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from optuna.distributions import BaseDistribution
 from optuna.study import Study, StudyDirection
@@ -18,11 +18,11 @@ from analysis.pareto import Direction
 from analysis.records import VERIFIED, State, TrialRecord, is_accuracy
 from search.config.objectives import Constraint
 from search.config.schema import SweepConfig
-from search.results.metrics import AUDIT, measured, told
+from search.results.final import unit_values
+from search.results.metrics import Role, UnitResult
 from trainables.candidate import Candidate
+from trainables.metrics import ATTACK_SECONDS, CLEAN, ROBUST, TRAIN_SECONDS
 from trainables.settings.space import Value
-
-Role = Literal["search", "confirmation"]
 
 # User attributes of a row.
 CANDIDATE, RESULT, FAILURE = "candidate", "result", "failure"
@@ -139,7 +139,7 @@ class EarlierTrial:
     @property
     def measured(self) -> dict[str, float]:
         """Every number that a search can seek, as the search was told it."""
-        return told(self.attributes[RESULT])
+        return unit_values(UnitResult.from_json(self.attributes[RESULT]))
 
     def fits(self, config: SweepConfig) -> bool:
         """Whether it lies in the space and measured what the search seeks."""
@@ -332,7 +332,9 @@ def epochs_of(trial: FrozenTrial) -> list[dict[str, float]]:
 def own_audit(trial: FrozenTrial) -> Mapping[str, Any] | None:
     """What an audit said of a trial, as its row holds it: one by an earlier run, or one that came with the result."""
     audit: Mapping[str, Any] | None = trial.user_attrs.get(EARLIER_AUDIT)
-    return trial.user_attrs.get(RESULT, {}).get(AUDIT) if audit is None else audit
+    if audit is not None or RESULT not in trial.user_attrs:
+        return audit
+    return UnitResult.from_json(trial.user_attrs[RESULT]).audit
 
 
 def excesses(bounds: Sequence[Constraint], values: Mapping[str, float]) -> dict[str, float]:
@@ -350,10 +352,10 @@ def record_of(number: str, trial: FrozenTrial, audit: Mapping[str, Any] | None, 
         config: The sweep.
     """
     unit, extension, epochs = unit_of(number, trial), extension_of(trial), epochs_of(trial)
-    result: Mapping[str, Any] = trial.user_attrs.get(RESULT, {})
+    result = UnitResult.from_json(trial.user_attrs[RESULT]) if RESULT in trial.user_attrs else None
     origin = origin_of(trial) if ORIGIN in trial.user_attrs else None
     complete = trial.state == TrialState.COMPLETE
-    values = measured(result) if result else {}
+    values = result.values if result else {}
     record = TrialRecord(
         number=number,
         loss=unit.candidate.loss,
@@ -364,14 +366,14 @@ def record_of(number: str, trial: FrozenTrial, audit: Mapping[str, Any] | None, 
         accuracies={
             name: value for name, value in values.items() if is_accuracy(name) and name not in config.objectives
         },
-        replicates=tuple(result.get("replicates", ())),
-        seeds=tuple(result.get("seeds", ())),
+        replicates=(values,) if result else (),
+        seeds=(result.seed_value,) if result else (),
         seed_index=unit.seed,
         role=unit.role,
-        images=result.get("images", {}),
+        images={name: result.scores[name].count or 0 for name in (CLEAN, ROBUST)} if result else {},
         epochs=len(epochs),
-        train_seconds=result.get("train_seconds", sum(epoch["seconds"] for epoch in epochs)),
-        attack_seconds=result.get("attack_seconds", 0.0),
+        train_seconds=values.get(TRAIN_SECONDS, sum(epoch["seconds"] for epoch in epochs)),
+        attack_seconds=values.get(ATTACK_SECONDS, 0.0),
         started=trial.datetime_start.timestamp() if trial.datetime_start else None,
         finished=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
         failure=trial.user_attrs.get(FAILURE),
@@ -384,13 +386,10 @@ def record_of(number: str, trial: FrozenTrial, audit: Mapping[str, Any] | None, 
 
 
 def _with_audit(record: TrialRecord, audit: Mapping[str, Any]) -> TrialRecord:
-    verified: list[float] = audit["verified"]
     return replace(
         record,
-        accuracies={**record.accuracies, VERIFIED: sum(verified) / len(verified)},
-        replicates=tuple(
-            {**replicate, VERIFIED: value} for replicate, value in zip(record.replicates, verified, strict=True)
-        ),
+        accuracies={**record.accuracies, VERIFIED: audit["accuracy"]},
+        replicates=tuple({**replicate, VERIFIED: audit["accuracy"]} for replicate in record.replicates),
         images={**record.images, VERIFIED: audit["images"]},
         verdict=audit["verdict"],
     )

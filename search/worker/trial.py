@@ -6,6 +6,7 @@ import errno
 import json
 import traceback
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +16,7 @@ from ray import tune
 from analysis.records import kind_of
 from search.cluster.nodes import Expected
 from search.errors import Halted
-from search.results.metrics import AUDIT, epoch_metrics, result_values
+from search.results.metrics import Role, epoch_metrics, unit_results
 from search.runs.store import CHECKPOINTS, Store
 from search.worker.node_check import examine
 from trainables.candidate import Candidate
@@ -108,6 +109,8 @@ class SettingTrial(tune.Trainable):
     def _begin(self, config: Mapping[str, Any]) -> None:
         (unit,) = config[UNITS]
         self._number: str = unit[NUMBER]
+        self._seed: int = unit[SEED]
+        self._role: Role = unit[ROLE]
         self._results = self._run(Candidate(**unit[CANDIDATE]), unit[SEED])
 
     def _run(self, setting: Candidate, seed: int) -> Iterator[EpochResult | CandidateResult]:
@@ -177,9 +180,10 @@ class SettingTrial(tune.Trainable):
         result.outcomes.save(path)
         if self._store is not None:
             self._store.push(f"{self._path('outcomes')}.npz")
-        values = result_values(result)
+        (unit,) = unit_results(result, [self._seed], self._role)
         if self._problem.robustness.gate == "audit":
             from search.worker.audit_job import audit_trial
 
-            values[AUDIT] = audit_trial(str(self._checkpoints), "quick", self._threads, self._cuda, self._splits)
-        return values
+            audit = audit_trial(str(self._checkpoints), "quick", self._threads, self._cuda, self._splits)
+            unit = replace(unit, audit=audit)
+        return unit.to_json()
