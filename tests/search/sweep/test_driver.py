@@ -309,7 +309,9 @@ def test_interrupted_twice_and_resumed_it_loses_and_doubles_nothing(tmp_path: Pa
 
     def interrupted(number: signal.Signals, *words: str, after: Callable[[dict[str, Any]], bool]) -> None:
         command = arguments(*words, settings=settings if words[0] == "sweep" else ())
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         try:
             wait_for(tmp_path, after)
             storage = open_storage(f"sqlite:///{tmp_path / 'runs' / 'quickstart' / 'study.db'}", create=False)
@@ -377,7 +379,7 @@ def test_a_signal_within_a_write_to_the_ledger_waits_for_its_end(tmp_path: Path,
         command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 130, done.stderr
-    assert "robustfront resume quickstart" in done.stdout
+    assert "robustfront resume quickstart" in done.stderr
     assert "Traceback" not in done.stderr
     status = read_status("quickstart", tmp_path / "runs", reconciled=True).to_json()
     assert status["state"] == "interrupted"
