@@ -223,13 +223,14 @@ def pareto(
     """Print or export the Pareto-optimal settings. Exported commands are to be run in the run's folder."""
     from analysis import export_front, pareto_front
     from search.evaluation.test_split import evaluate_on_test, read_test_results
-    from search.results.tables import front_table, settings_of
+    from search.results.final import settings_of
+    from search.results.tables import front_table
     from search.study.reading import read_records
 
     opened = Run.open(run, runs_dir)
     if test:
         evaluate_on_test(opened, context.obj, Console(stderr=True))
-    records = settings_of(opened, read_records(opened))
+    records = settings_of(read_records(opened), opened.config.bounds)
     front = pareto_front(records, opened.config.objectives)
     tested = read_test_results(opened, records)
     content = (
@@ -248,11 +249,12 @@ def pareto(
 @app.command()
 def surfaces(run: RunName, runs_dir: RunsDir = RUNS_DIR) -> None:
     """Draw accuracy over the loss's parameters, as in the paper's Figure 4: clean, worst case and each attack."""
-    from search.results.tables import draw_run_surfaces
+    from search.results import reports
     from search.study.reading import read_records
 
     opened = Run.open(run, runs_dir)
-    drawn = draw_run_surfaces(opened, read_records(opened))
+    units = read_records(opened)
+    drawn = reports.draw("surfaces", reports.RunData(opened, units))
     if not drawn.files:
         raise UserError(drawn.note)
     opened.share(*drawn.files)

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from rich.console import Console
 
 from analysis.records import TrialRecord
-from search.results.pooling import verified
 from search.results.standing import Standing
 from search.results.tables import stop_note
 from search.results.text import describe, short, value_text
@@ -101,7 +100,7 @@ def read_status(name: str, runs_dir: Path, *, reconciled: bool = False) -> Statu
             state=_state(ledger, alive),
             counts=ledger.counts(),
             extensions=ledger.extensions(),
-            standing=Standing.of(verified(records, run.config.bounds), run.config),
+            standing=Standing.of(records, run.config, lambda: ledger.reference),
             running=[record for record in records if record.state == "running"],
             stopped=ledger.stopped,
             agreement=agreement,

@@ -21,7 +21,7 @@ from search.config.loading import parse_value, replaced
 from search.config.schema import SweepConfig, available_cpus
 from search.errors import UserError
 from search.evaluation.openings import OPENINGS_FILE, check_same_data, fitted, freeze, open_and_announce, setting_of
-from search.results.tables import radius_title
+from search.results.titles import radius_title
 from search.runs.checkpoints import Checkpoint
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run, relative

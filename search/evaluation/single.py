@@ -6,13 +6,14 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from rich.console import Console
 
 from search.config.loading import parse_value
 from search.config.schema import SweepConfig, available_cpus
 from search.errors import UserError
-from search.results.metrics import epoch_metrics, measured, result_values
+from search.results.metrics import epoch_metrics, unit_results
 from search.results.text import value_text
 from search.runs.checkpoints import RESULT_FILE, TRAIN_FILE
 from search.runs.dataset import prepare_dataset
@@ -76,13 +77,15 @@ def train_setting(
     for result in run_candidate(config.problem, setting, device=device, checkpoints=folder):
         if isinstance(result, CandidateResult):
             result.outcomes.save(folder / "outcomes.npz")
-            values = {"setting": {"loss": setting.loss, **setting.parameters}, **result_values(result)}
-            atomic.write(folder / RESULT_FILE, json.dumps(values, indent=2) + os.linesep)
-            numbers = measured(values)
-            for objective in config.objectives:
-                console.print(f"{objective:<24}{value_text(objective, numbers[objective], digits=2)}", highlight=False)
-            for name in filter(lambda name: name not in config.objectives, numbers):
-                console.print(f"  {name:<22}{value_text(name, numbers[name], digits=2)}", highlight=False)
+            units = unit_results(result, range(config.train.replicates))
+            document = {"setting": {"loss": setting.loss, **setting.parameters}, "units": [unit.to_json() for unit in units]}
+            atomic.write(folder / RESULT_FILE, json.dumps(document, indent=2) + os.linesep)
+            means = {name: fmean(unit.values[name] for unit in units) for name in units[0].values}
+            for name in sorted(means, key=lambda name: name not in config.objectives):
+                width = 24 if name in config.objectives else 22
+                indent = "" if name in config.objectives else "  "
+                text = f"{indent}{name:<{width}}{value_text(name, means[name], digits=2)}"
+                console.print(text, highlight=False)
             console.print(f"Written to {relative(folder.absolute())}", highlight=False, soft_wrap=True)
         else:
             metrics = epoch_metrics(result)

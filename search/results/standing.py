@@ -41,9 +41,7 @@ class Standing:
         self.best: dict[str, TrialRecord] = {}
 
     @classmethod
-    def of(
-        cls, records: Iterable[TrialRecord], config: SweepConfig, reference: Callable[[], Reference | None]
-    ) -> Self:
+    def of(cls, records: Iterable[TrialRecord], config: SweepConfig, reference: Callable[[], Reference | None]) -> Self:
         """Where a sweep with these units stands."""
         standing = cls(config, reference)
         for record in records:

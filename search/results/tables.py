@@ -1,159 +1,25 @@
-"""What a run gives back: tables, the Pareto-optimal settings, pictures, and their summary for a terminal."""
+"""A run's results on the terminal."""
 
 from __future__ import annotations
 
-import functools
-import importlib
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from analysis.export import Verification, export_front, flattered, train_command
-from analysis.frames import to_frame, write_frame
-from analysis.hypervolume import hypervolume_trace
+from analysis.export import Verification, flattered, train_command
 from analysis.pareto import pareto_front
-from analysis.records import CLAIMED, VERIFIED, WORST_CASE, TrialRecord, is_accuracy
+from analysis.records import CLAIMED, WORST_CASE, TrialRecord, is_accuracy
 from search.config.schema import SweepConfig
-from search.results.pooling import pooled, verified
-from search.results.standing import Standing, reference_of
+from search.results.standing import Standing
 from search.results.text import clock, parameter_text, short, value_text
-from search.results.titles import radius_title as radius_title
+from search.results.writing import Results
 from search.runs.folder import SWEEP_FILE, Run, command, relative
-from search.study import Ledger
-from trainables import files as atomic
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from analysis.figures import Surfaces
 
 VERDICT_STYLES: Final = {"sound": "green", "suspicious": "yellow", "masked": "red"}
-_DRAWING: Final = (
-    "analysis.figures.surfaces",
-    "matplotlib.backends.backend_agg",
-    "matplotlib.figure",
-    "mpl_toolkits.mplot3d.art3d",
-    "plotly.graph_objects",
-    "plotly.subplots",
-)
-
-
-@dataclass(frozen=True)
-class Results:
-    """A run's results on disk and in memory, each setting's on all its replicates and as far as audits verify it.
-
-    ``hypervolume`` is of these numbers; ``stopped`` the criterion that ended the search before its budget.
-    """
-
-    records: list[TrialRecord]
-    front: list[TrialRecord]
-    standing: Standing
-    hypervolume: float
-    files: list[Path]
-    stopped: str | None = None
-
-
-def write_tables(run: Run, records: Sequence[TrialRecord]) -> list[Path]:
-    """Writes ``trials.csv``, ``trials.parquet`` and ``pareto.yaml``; quick, so that an interrupted run has them."""
-    write_frame(records, run.folder)
-    front = pareto_front(settings_of(run, records), run.config.objectives)
-    text = export_front(front, run.config.objectives, "yaml", SWEEP_FILE)  # a command works wherever the folder is
-    atomic.write(run.folder / "pareto.yaml", text)
-    files = [run.folder / name for name in (SWEEP_FILE, "trials.csv", "trials.parquet", "pareto.yaml")]
-    run.share(*files)
-    return files
-
-
-def settings_of(run: Run, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """One record a setting: the means over all its replicates, and what an audit left of them where there was one."""
-    return verified(pooled(records, run.config.bounds), run.config.bounds)
-
-
-def write_results(run: Run, ledger: Ledger) -> Results:
-    """Writes the tables and draws every picture."""
-    config, records = run.config, ledger.records()
-    settings = settings_of(run, records)
-    trace = hypervolume_trace(settings, config.objectives, reference_of(records, config))
-    files = write_tables(run, records) + draw_figures(run, ledger, records, settings, trace)
-    run.share(*files)
-    return Results(
-        settings,
-        pareto_front(settings, config.objectives),
-        Standing.of(records, config),
-        float(trace["hypervolume"].iloc[-1]) if len(trace) else 0.0,
-        files,
-        ledger.stopped,
-    )
-
-
-@functools.cache
-def preload_drawing() -> None:
-    """Begins to import what draws, in the background, for a sweep whose last trials leave a processor idle."""
-
-    def load() -> None:
-        for module in _DRAWING:
-            importlib.import_module(module)
-
-    threading.Thread(target=load, name="drawing-import", daemon=True).start()
-
-
-def draw_figures(
-    run: Run, ledger: Ledger, records: Sequence[TrialRecord], settings: Sequence[TrialRecord], trace: pd.DataFrame
-) -> list[Path]:
-    """Draws the front, the surfaces, the learning curves and the hypervolume into ``figures``.
-
-    Args:
-        run: The run.
-        ledger: Its ledger.
-        records: Its trials.
-        settings: What ``settings_of`` makes of them.
-        trace: Their ``hypervolume_trace``.
-    """
-    import pandas as pd
-
-    from analysis.figures import draw_hypervolume, draw_learning_curves, draw_pareto
-
-    config, title = run.config, picture_title(run)
-    domains, reference, frame = config.domains, reference_of(records, config), to_frame(settings)
-    epochs = pd.DataFrame(
-        [{"number": record.number, **epoch} for record in settings for epoch in ledger.history(record.number)]
-    )
-    return [
-        *draw_pareto(frame, config.objectives, domains, run.figures, title=title),
-        *draw_run_surfaces(run, records).files,
-        *draw_learning_curves(epochs.drop(columns=["time", "seconds"]), frame, domains, run.figures, title=title),
-        *(draw_hypervolume(trace, run.figures, title=title, reference=reference) if reference else []),
-    ]
-
-
-def draw_run_surfaces(run: Run, records: Sequence[TrialRecord]) -> Surfaces:
-    """Draws clean accuracy, robust accuracy and each attack's over two parameters: the paper's Figure 4."""
-    from analysis.figures import draw_surfaces
-
-    claimed = [replace(record, accuracies=_without_audit(record)) for record in pooled(records, run.config.bounds)]
-    config, frame = run.config, to_frame(claimed)
-    return draw_surfaces(frame, config.objectives, config.domains, run.figures, title=picture_title(run))
-
-
-def _without_audit(record: TrialRecord) -> dict[str, float]:
-    """A surface needs many settings; few are audited."""
-    return {name: value for name, value in record.accuracies.items() if name != VERIFIED}
-
-
-def picture_title(run: Run) -> str:
-    """What was measured, e.g. ``LeNet-5 on mnist5k, 15 epochs; L2 epsilon 1.5, 500 images``."""
-    config = run.config
-    robustness = config.robustness
-    return (
-        f"{config.name}: {config.model} on {config.data.name}, {config.train.epochs} epochs; "
-        f"{radius_title(robustness)} = {robustness.epsilons[0]:g}, {robustness.images} images attacked"
-    )
 
 
 def print_summary(console: Console, run: Run, results: Results, seconds: float) -> None:
@@ -165,12 +31,14 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
     further = f", {standing.extensions} of them with further replicates" if standing.extensions else ""
     missed = f", {standing.infeasible} miss a constraint" if standing.infeasible else ""
     console.print(f"\n[bold]{run.name}[/bold]: {counts}{pruned}{further}{missed}{failed}", highlight=False)
-    console.print(front_table(run, results.records, results.front))
+    console.print(front_table(run, results.settings, results.front))
     console.print(
-        f"Hypervolume {results.hypervolume:.4f}{_reference_note(standing)}. "
+        f"Hypervolume {standing.hypervolume:.4f}{_reference_note(standing)}. "
         f"Intervals are 95 %: {_interval_kind(results)}.",
         highlight=False,
     )
+    for note in results.notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     if results.stopped is not None:
         console.print(stop_note(run, results.stopped), highlight=False, markup=False, soft_wrap=True)
     console.print()
@@ -316,7 +184,7 @@ def _baseline_note(record: TrialRecord) -> str:
 
 
 def _interval_kind(results: Results) -> str:
-    shown = [*results.front, *(record for record in results.records if record.is_baseline)]
+    shown = [*results.front, *(record for record in results.settings if record.is_baseline)]
     several = {len(record.replicates) > 1 for record in shown if record.state == "complete"}
     if several == {True}:
         return "Student's t over the seeds"

@@ -22,8 +22,8 @@ from analysis.hypervolume import Reference
 from analysis.records import BASELINE_PREFIX, REPLICATES_PREFIX, TrialRecord, split_number
 from search.config.schema import SweepConfig
 from search.results.final import unit_values
-from search.results.standing import reference_of
 from search.results.metrics import Role, UnitResult
+from search.results.standing import reference_of
 from search.study.due import Counts, Due
 from search.study.history import History, Lookback
 from search.study.samplers import find, make_sampler

@@ -13,7 +13,7 @@ from optuna.study import Study
 
 from analysis.records import TrialRecord
 from search.config.schema import StopConfig, SweepConfig
-from search.results.standing import Standing
+from search.results.standing import Standing, reference_of
 from search.study.trials import Trials, epochs_of, record_of
 
 _HOUR: Final = 3600.0
@@ -93,7 +93,8 @@ class Effort:
     """
 
     def __init__(self, config: SweepConfig) -> None:
-        self._standing = Standing(config)
+        self._baselines: list[TrialRecord] = []
+        self._standing = Standing(config, lambda: reference_of(self._baselines, config))
         self._held: list[TrialRecord] = []
         self.seconds = 0.0
         self.volumes = [0.0]
@@ -105,6 +106,7 @@ class Effort:
         if record.kind == "replicates":  # only first units are compared
             return
         if record.is_baseline:
+            self._baselines.append(record)
             self._standing.add(record)
         elif record.state in ("complete", "pruned"):
             self._held.append(record)

@@ -370,7 +370,7 @@ def record_of(number: str, trial: FrozenTrial, audit: Mapping[str, Any] | None, 
         seeds=(result.seed_value,) if result else (),
         seed_index=unit.seed,
         role=unit.role,
-        images={name: result.scores[name].count or 0 for name in (CLEAN, ROBUST)} if result else {},
+        images=_images(result) if result else {},
         epochs=len(epochs),
         train_seconds=values.get(TRAIN_SECONDS, sum(epoch["seconds"] for epoch in epochs)),
         attack_seconds=values.get(ATTACK_SECONDS, 0.0),
@@ -383,6 +383,12 @@ def record_of(number: str, trial: FrozenTrial, audit: Mapping[str, Any] | None, 
         extends=extension.number if extension else None,
     )
     return record if audit is None or not complete else _with_audit(record, audit)
+
+
+def _images(result: UnitResult) -> dict[str, int]:
+    """How many images the clean and the robust accuracy rest on; each attack's rests on those of the robust one."""
+    counts = {name: result.scores[name].count for name in (CLEAN, ROBUST) if name in result.scores}
+    return {name: count for name, count in counts.items() if count is not None}
 
 
 def _with_audit(record: TrialRecord, audit: Mapping[str, Any]) -> TrialRecord:

@@ -20,7 +20,7 @@ from search.cluster.ray_patches import use_waiting_processes
 from search.cluster.session import Connection, check_machine, concurrency, connected
 from search.config.schema import AuditConfig, SweepConfig
 from search.errors import Halted, Interrupted, SweepFailed, UserError
-from search.results.tables import Results, preload_drawing, write_results, write_tables
+from search.results.writing import Results, preload_drawing, write_results, write_tables
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import MANIFEST_FILE, Run, command
 from search.study import (
@@ -170,7 +170,7 @@ def _drive(
         ledger.adopt(lease.still_held)
         _take_over(run, ledger, progress)
         tracker.start(_parent(run))
-        progress.begin(ledger.records(), ledger.extensions)
+        progress.begin(ledger.records(), ledger.extensions, lambda: ledger.reference)
         mirror = MLflowObserver(ledger, tracker, run.config)
         mirror.catch_up()
         if connection is not None and not ledger.complete:
@@ -187,7 +187,7 @@ def _drive(
                 f"{run.folder / 'trials.csv'}; resume with `{command('resume', run.argument)}`"
             )
         progress.stage("drawing the results")
-        results = write_results(run, ledger)
+        results = write_results(run, ledger.records(), ledger.history, ledger.reference, ledger.stopped)
         for path in results.files:
             tracker.artifact(path)
         status = "FINISHED"
@@ -314,7 +314,7 @@ def _audit(
     if connection is not None:
         turn = (progress.tick, connection.check, signals.check, lease.check)
         with signals.polled():
-            left = audit_front(run, ledger, settings, progress, turn, mirror.show)
+            left = audit_front(run, ledger, settings, progress, turn, [progress.audited, mirror.audited])
     order = order_kept(run, ledger, settings.random)
     if order is not None:
         progress.say(order)

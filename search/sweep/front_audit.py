@@ -17,7 +17,7 @@ from analysis.records import CLAIMED, VERIFIED, WORST_CASE, TrialRecord
 from analysis.statistics import rank_correlation
 from search.config.schema import AuditConfig
 from search.errors import cause_on_worker
-from search.results.tables import settings_of
+from search.results.final import settings_of
 from search.runs.folder import Run
 from search.study import Ledger
 from search.sweep.progress import Progress
@@ -44,7 +44,7 @@ def due(run: Run, ledger: Ledger, settings: AuditConfig) -> list[TrialRecord]:
     """
     records, audits = ledger.records(), ledger.audits()
     own = {record.number: record for record in records}
-    tried = settings_of(run, records)
+    tried = settings_of(records, run.config.bounds)
     wanted = pareto_front(tried, run.config.objectives)
     wanted += [record for record in tried if record.is_baseline and record.state == "complete"]
     wanted += drawn(run, tried, settings.random)
@@ -74,7 +74,7 @@ def order_kept(run: Run, ledger: Ledger, count: int) -> str | None:
         The rank correlation of claimed and audited robust accuracy over the contenders and the random settings, with
         its interval; None with fewer than ten random settings, because the contenders alone are a truncated range.
     """
-    tried = settings_of(run, ledger.records())
+    tried = settings_of(ledger.records(), run.config.bounds)
     at_random = [record for record in drawn(run, tried, count) if record.verdict is not None]
     if len(at_random) < FEWEST_RANDOM:
         return None
@@ -97,7 +97,7 @@ def audit_front(
     settings: AuditConfig,
     progress: Progress,
     turn: Sequence[Callable[[], None]],
-    audited: Callable[[TrialRecord], None],
+    audited: Sequence[Callable[[TrialRecord], None]],
 ) -> int:
     """Audits what is due, as many at a time as the cluster can run.
 
@@ -107,7 +107,7 @@ def audit_front(
         settings: The profile and the time limit.
         progress: Shows what happens.
         turn: Called twice a second, in order. An exception ends the audits; finished ones are kept.
-        audited: Called with the record of every audited trial.
+        audited: Called, in order, with the record of every audited trial.
 
     Returns:
         The number of trials that are still due.
@@ -143,7 +143,8 @@ def audit_front(
                 progress.say(f"audit: trial {number} could not be audited ({cause_on_worker(error)})")
                 continue
             record = ledger.record(number)
-            audited(record)
+            for observer in audited:
+                observer(record)
             progress.say(_line(record))
     for reference in running:
         ray.cancel(reference, force=True)

@@ -13,8 +13,8 @@ class MLflowObserver:
     """Keeps MLflow in step with the ledger."""
 
     def __init__(self, ledger: Ledger, tracker: Tracker, config: SweepConfig) -> None:
-        self._ledger, self._tracker = ledger, tracker
-        self._standing = Standing(config)
+        self._ledger, self._tracker, self._last_end = ledger, tracker, 0.0
+        self._standing = Standing(config, lambda: ledger.reference)
 
     @property
     def problem(self) -> str | None:
@@ -41,17 +41,23 @@ class MLflowObserver:
         self.show(record)
         self._summarize(record)
 
+    def audited(self, record: TrialRecord) -> None:
+        """Takes a unit's record with its audit."""
+        self.ended(record)
+
     def show(self, record: TrialRecord) -> None:
         """Updates a trial's MLflow run."""
         self._tracker.update(record, self._ledger.history(record.number))
 
     def _summarize(self, record: TrialRecord) -> None:
-        """Adds a point to the sweep's curves for every unit that counts towards the budget or extends a setting."""
+        """Adds a point to the sweep's curves for every unit that has ended and for every audit."""
         assert record.finished is not None
         standing = self._standing
         standing.add(record)
-        if record.origin is None and not record.is_baseline and record.state in ("complete", "pruned"):
-            step = standing.finished + standing.extensions
+        self._last_end = max(self._last_end, record.finished)
+        if record.origin is None and record.state in ("complete", "pruned"):
+            # The curves follow the state alone, so that a resumed driver repeats no point.
+            step = standing.finished + standing.baselines + standing.extensions + standing.audits
             values = {
                 "trials_finished": standing.finished,
                 "trials_infeasible": standing.infeasible,
@@ -59,7 +65,7 @@ class MLflowObserver:
                 "hypervolume": standing.hypervolume,
                 **{f"best_{name}": best.objectives[name] for name, best in standing.best.items()},
             }
-            self._tracker.summary(values, step, record.finished)
+            self._tracker.summary(values, step, self._last_end)
 
 
 def _order_of_ends(record: TrialRecord) -> tuple[float, str]:

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.export import constraints_text
+from analysis.hypervolume import Reference
 from analysis.records import TrialRecord
 from search.config.schema import SweepConfig
 from search.results.standing import Standing
@@ -50,7 +51,7 @@ class Progress:
     def __init__(self, config: SweepConfig, console: Console, quiet: bool) -> None:
         self._config, self._console, self._quiet = config, console, quiet
         self.concurrency = 1
-        self._standing = Standing(config)
+        self._standing = Standing(config, lambda: None)
         self._count_extensions = _no_extensions
         self._extensions = _no_extensions()
         self._running: dict[str, _Running] = {}
@@ -80,14 +81,20 @@ class Progress:
     def standing(self) -> Standing:
         return self._standing
 
-    def begin(self, records: Iterable[TrialRecord], extensions: Callable[[], Counts]) -> None:
+    def begin(
+        self,
+        records: Iterable[TrialRecord],
+        extensions: Callable[[], Counts],
+        reference: Callable[[], Reference | None],
+    ) -> None:
         """Sets the trials so far, which a resumed sweep has.
 
         Args:
             records: The trials.
             extensions: Counts the further seeds; called whenever a trial begins or ends.
+            reference: Gives the hypervolume's reference once it is known.
         """
-        self._standing = Standing.of(records, self._config)
+        self._standing = Standing.of(records, self._config, reference)
         self._count_extensions = extensions
         self._extensions = extensions()
 
@@ -153,6 +160,10 @@ class Progress:
             self._refresh()
         elif not self._quiet:
             self._console.print(self._line(record), highlight=False, markup=False, soft_wrap=True)
+
+    def audited(self, record: TrialRecord) -> None:
+        """Takes a unit's record with its audit."""
+        self._standing.add(record)
 
     def seconds_left(self) -> float | None:
         """Estimates the rest from the trials that this driver has finished; None before the first."""

@@ -28,7 +28,7 @@ from search.errors import (
     UserError,
 )
 from search.evaluation.single import parse_parameters
-from search.results.tables import write_tables
+from search.results.writing import write_tables
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run
 from search.study.ledger import Ledger, open_storage

@@ -22,11 +22,12 @@ from analysis.records import TrialRecord
 from search.cli.status import read_status
 from search.config.objectives import Constraint
 from search.config.schema import SweepConfig
-from search.results.pooling import contenders, pooled
+from search.results.contenders import contenders
+from search.results.pooling import pooled
 from search.results.standing import Standing
 from search.runs.folder import Run
 from search.study import EarlierTrial, Ledger, Origin, Unit, open_ledger, open_storage
-from tests.search.examples import small_config
+from tests.search.examples import result, small_config
 from tests.search.study.test_ledger import Died, new_ledger, reopened, url
 from tests.search.sweep.test_driver import PATIENCE, QUICKSTART, SMALL, arguments, environment, robustfront, wait_for
 from trainables.candidate import Candidate
@@ -49,24 +50,9 @@ def luck(setting: Candidate, replicate: int) -> Values:
     return 0.90 + 0.02 * s + random.gauss(0, 0.02), 0.5 - 0.1 * s + random.gauss(0, 0.1)
 
 
-def result_of(values: Iterable[Values]) -> dict[str, Any]:
-    """What a trial with these replicates tells the ledger."""
-    replicates = [{"clean_accuracy": clean, "robust_accuracy": robust, "a/raw": robust} for clean, robust in values]
-    mean = {name: float(np.mean([replicate[name] for replicate in replicates])) for name in replicates[0]}
-    attack = mean.pop("a/raw")
-    return {
-        "objectives": mean,
-        "accuracies": {"a/raw": attack},
-        "replicates": replicates,
-        "seeds": list(range(len(replicates))),
-        "images": {"clean_accuracy": 60, "robust_accuracy": 20},
-        "train_seconds": 1.0 * len(replicates),
-        "attack_seconds": 2.0 * len(replicates),
-    }
-
-
 def finish(ledger: Ledger, unit: Unit, give: Callable[[Candidate, int], Values] = luck) -> None:
-    ledger.finish(unit.number, result_of([give(unit.candidate, unit.seed)]))
+    clean, robust = give(unit.candidate, unit.seed)
+    ledger.finish(unit.number, result(clean, robust, seed=unit.seed))
 
 
 def drive(ledger: Ledger, concurrency: int = 1, random: Random | None = None) -> list[Unit]:
@@ -305,7 +291,7 @@ def test_a_trial_that_was_taken_over_is_extended_if_it_is_of_the_same_problem(fo
     search = {"sampler": "random", "grid": {}, "trials": 2, "warm_start": ["first"], "warm_start_force": force}
     ledger = new_ledger(tmp_path, config(search=search))
     setting = {"loss": "i-sce", "parameters": {"s": 1.5, "m": 0.05}}
-    attributes = {"candidate": setting, "result": result_of([(0.999, 0.999)])}
+    attributes = {"candidate": setting, "result": result(0.999, 0.999)}
     now = datetime(2030, 1, 1)
     ledger.take_over([EarlierTrial(Origin("first", "id", "7", None, None), attributes, now, now)])
     drive(ledger)
@@ -313,32 +299,34 @@ def test_a_trial_that_was_taken_over_is_extended_if_it_is_of_the_same_problem(fo
     assert ("0" in {record.extends for record in ledger.records()}) is not force
 
 
-def complete(number: str, values: list[Values], **changes: Any) -> TrialRecord:
-    """A complete trial with these replicates; each takes 10 s of training and 4 s of attacks."""
-    result = result_of(values)
+def complete(number: str, values: Values, **changes: Any) -> TrialRecord:
+    """A complete unit; it takes 10 s of training and 4 s of attacks."""
+    clean, robust = values
+    numbers = {"clean_accuracy": clean, "robust_accuracy": robust, "a/raw": robust}
     fields: dict[str, Any] = {
         "number": number,
         "loss": "i-sce",
         "parameters": {"s": 1.5, "m": 0.05},
         "state": "complete",
-        "objectives": result["objectives"],
-        "accuracies": result["accuracies"],
-        "replicates": tuple(result["replicates"]),
-        "seeds": tuple(100 * len(values) + seed for seed in result["seeds"]),
-        "train_seconds": 10.0 * len(values),
-        "attack_seconds": 4.0 * len(values),
+        "objectives": {"clean_accuracy": clean, "robust_accuracy": robust},
+        "accuracies": {"a/raw": robust},
+        "replicates": ({**numbers, "train_seconds": 10.0, "attack_seconds": 4.0},),
+        "seeds": (100 + int(1000 * clean),),
+        "train_seconds": 10.0,
+        "attack_seconds": 4.0,
         "outcomes": f"outcomes/{number}.npz",
     }
     return TrialRecord(**{**fields, **changes})
 
 
-def test_pooled_numbers_are_those_of_all_replicates() -> None:
+def test_pooled_numbers_are_those_of_all_units() -> None:
     costly = {"clean_accuracy": 0.9, "train_seconds": 10.0}
     bounds = [Constraint.parse("clean_accuracy", ">= 0.87"), Constraint.parse("attack_seconds", "<= 5")]
     records = [
-        complete("5", [(0.9, 0.4)], objectives=costly, constraints={"clean_accuracy >= 0.87": -0.03}),
-        complete("6", [(0.8, 0.6)]),
-        complete("R0", [(0.8, 0.5), (0.85, 0.3)], extends="5"),
+        complete("5", (0.9, 0.4), objectives=costly, constraints={"clean_accuracy >= 0.87": -0.03}),
+        complete("6", (0.8, 0.6)),
+        complete("R0", (0.8, 0.5), extends="5"),
+        complete("R3", (0.85, 0.3), extends="5"),
         TrialRecord(number="R1", loss="i-sce", parameters={}, state="failed", extends="6", failure="nan"),
         TrialRecord(number="R2", loss="i-sce", parameters={}, state="running", extends="6"),
     ]
@@ -347,39 +335,24 @@ def test_pooled_numbers_are_those_of_all_replicates() -> None:
     assert five.number == "5"
     assert five.outcomes == "outcomes/5.npz"
     assert five.objectives["clean_accuracy"] == pytest.approx((0.9 + 0.8 + 0.85) / 3)
-    # A replicate takes 10 s, and others have one.
-    assert five.objectives["train_seconds"] == pytest.approx(10.0)
+    assert five.objectives["train_seconds"] == pytest.approx(10.0), "per unit, so that settings can be compared"
     assert five.accuracies == {"a/raw": pytest.approx((0.4 + 0.5 + 0.3) / 3)}
     assert five.constraints == {
         "clean_accuracy >= 0.87": pytest.approx(0.02),
         "attack_seconds <= 5": pytest.approx(4 - 5),
     }
     assert not five.feasible
-    assert five.seeds == (100, 200, 201)
+    assert five.seeds == (1000, 900, 950)
     assert (five.train_seconds, five.attack_seconds) == (30.0, 12.0)
-    assert five.extensions == ("R0",)
+    assert five.extensions == ("R0", "R3")
     assert [replicate["clean_accuracy"] for replicate in five.replicates] == [0.9, 0.8, 0.85]
     assert five.interval("clean_accuracy").low < 0.8, "Student's t over three, no longer Wilson over the images"
 
 
-def test_extensions_of_extensions_are_pooled_in_their_order() -> None:
-    costly = {"clean_accuracy": 0.9, "train_seconds": 20.0}
-    records = [
-        complete("B0", [(0.9, 0.4), (0.9, 0.4)], objectives=costly),
-        complete("R3", [(0.8, 0.4)], extends="B0", train_seconds=40.0),
-        complete("R7", [(0.1, 0.4)], extends="B0"),
-    ]
-    (pool,) = pooled(records, ())
-    assert pool.extensions == ("R3", "R7")
-    assert [replicate["clean_accuracy"] for replicate in pool.replicates] == [0.9, 0.9, 0.8, 0.1]
-    # 70 s for four replicates; every setting has two.
-    assert pool.objectives == {"clean_accuracy": pytest.approx(0.675), "train_seconds": pytest.approx(35.0)}
-
-
 def test_whoever_comes_to_the_front_of_the_pooled_numbers_is_a_contender_and_so_stays_who_was_there() -> None:
-    records = [complete("0", [(0.9, 0.4)]), complete("1", [(0.89, 0.39)]), complete("B0", [(0.99, 0.9)])]
+    records = [complete("0", (0.9, 0.4)), complete("1", (0.89, 0.39)), complete("B0", (0.99, 0.9))]
     assert [record.number for record in contenders(records, BOTH, ())] == ["B0", "0"]
-    records.append(complete("R0", [(0.8, 0.3)], extends="0"))
+    records.append(complete("R0", (0.8, 0.3), extends="0"))
     found = contenders(records, BOTH, ())
     assert [record.number for record in found] == ["B0", "0", "1"]
     assert found[1] is records[0]
@@ -391,7 +364,7 @@ def test_the_standing_falls_to_the_pooled_numbers_and_does_not_depend_on_the_ord
 
     def trial(number: str, clean: float, seconds: float, **changes: Any) -> TrialRecord:
         objectives = {"clean_accuracy": clean, cost: seconds}
-        return complete(number, [(clean, 0.5)], objectives=objectives, train_seconds=seconds, **changes)
+        return complete(number, (clean, 0.5), objectives=objectives, train_seconds=seconds, **changes)
 
     records = [
         trial("B0", 0.9, 10.0),

@@ -22,8 +22,9 @@ from search.cli.status import read_status
 from search.config.objectives import Constraint
 from search.config.schema import AuditConfig, SweepConfig
 from search.errors import UserError
-from search.results.pooling import pooled, verified, worst_verdict
-from search.results.tables import front_table, settings_of
+from search.results.final import settings_of
+from search.results.pooling import worst_verdict
+from search.results.tables import front_table
 from search.runs.folder import Run
 from search.study import Ledger, read_records
 from search.sweep.front_audit import audit_front, due, order_kept
@@ -37,7 +38,7 @@ CLAIMS = ((0.98, 0.30), (0.96, 0.50), (0.95, 0.45), (0.94, 0.20))
 
 
 def audit(verified: float, verdict: str = "sound", profile: str = "quick") -> dict[str, Any]:
-    return {"verdict": verdict, "profile": profile, "images": 20, "verified": [verified]}
+    return {"verdict": verdict, "profile": profile, "images": 20, "accuracy": verified}
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_fronts_and_exports_use_the_verified_number_and_show_who_lost(ledger: Le
     run = Run(Path("small"), config)
     for number, holds, verdict in (("0", 0.30, "sound"), ("1", 0.28, "masked"), ("2", 0.40, "sound")):
         ledger.audited(number, audit(holds, verdict))
-    settings = settings_of(run, ledger.records())
+    settings = settings_of(ledger.records(), run.config.bounds)
     front = pareto_front(settings, config.objectives)
     assert numbers(front) == ["0", "2"]
     entry = pareto_entries(front, config.objectives, "sweep.yaml")[1]
@@ -176,7 +177,7 @@ def test_the_order_of_claims_is_compared_with_that_of_what_holds_once_ten_random
 def test_a_constraint_on_robust_accuracy_is_judged_by_what_holds(ledger: Ledger) -> None:
     bounds = (Constraint.parse(WORST_CASE, ">= 0.3"), Constraint.parse("clean_accuracy", ">= 0.9"))
     ledger.audited("1", audit(0.28, "masked"))
-    [setting] = verified(pooled([ledger.record("1")], bounds), bounds)
+    [setting] = settings_of([ledger.record("1")], bounds)
     assert setting.constraints == {"robust_accuracy >= 0.3": pytest.approx(0.02)}
 
 
@@ -189,7 +190,7 @@ def test_replicates_that_were_audited_in_part_are_not_verified(ledger: Ledger) -
         replicates=({name: value for name, value in own.replicates[0].items() if name != VERIFIED},),
         seeds=(7,), images=own.images, extends="0",
     )  # fmt: skip
-    [setting] = pooled([own, further], ())
+    [setting] = settings_of([own, further], ())
     assert setting.verdict is None
     assert VERIFIED not in setting.accuracies
     assert worst_verdict(["sound", "suspicious"]) == "suspicious"
@@ -225,7 +226,7 @@ def test_a_sweep_interrupted_in_its_audit_goes_on_with_it_and_audits_nothing_twi
         assert (run / "audits" / number / "audit.json").stat().st_mtime_ns == when
     opened = Run.open("quickstart", tmp_path / "runs")
     records = read_records(opened)
-    front = pareto_front(settings_of(opened, records), opened.config.objectives)
+    front = pareto_front(settings_of(records, opened.config.bounds), opened.config.objectives)
     assert all(record.verdict for record in front)
     assert all(record.verdict for record in records if record.is_baseline)
     assert read_status("quickstart", tmp_path / "runs", reconciled=True).to_json()["differences"] == []
