@@ -9,9 +9,10 @@ from typing import Any, Final
 import numpy as np
 
 from analysis.figures.style import GREY, INK
-from analysis.figures.surface_panel import BAND, Axis, Panel
+from analysis.figures.surface_panel import BAND, Panel
 
 _COLOUR_SCALE: Final = "Viridis"
+_DECADES_FOR_POWERS: Final = 2  # an axis that spans fewer needs ticks between the powers of ten
 
 
 def interactive(panels: Sequence[Panel], title: str) -> Any:
@@ -45,8 +46,8 @@ def interactive(panels: Sequence[Panel], title: str) -> Any:
         title={"text": _heading(first, title), "x": 0.02, "xanchor": "left"},
         template="plotly_white",
         scene={
-            "xaxis": _parameter_axis(first.axes[0]),
-            "yaxis": _parameter_axis(first.axes[1]),
+            "xaxis": _parameter_axis(first, 0),
+            "yaxis": _parameter_axis(first, 1),
             "zaxis": _z_axis(first),
             "aspectmode": "manual",
             "aspectratio": {"x": 1.15, "y": 1.15, "z": 0.85},
@@ -67,8 +68,12 @@ def _z_axis(panel: Panel) -> dict[str, Any]:
     return {"title": {"text": panel.axis_label}, "range": list(panel.limits)}
 
 
-def _parameter_axis(axis: Axis) -> dict[str, Any]:
-    return {"title": {"text": axis.name}, "type": "log" if axis.log else "linear"}
+def _parameter_axis(panel: Panel, index: int) -> dict[str, Any]:
+    axis = panel.axes[index]
+    shown: dict[str, Any] = {"title": {"text": axis.name}, "type": "log" if axis.log else "linear"}
+    if axis.log and np.ptp(panel.points[:, index]) >= _DECADES_FOR_POWERS:
+        shown |= {"dtick": 1, "exponentformat": "power"}
+    return shown
 
 
 def _dots(panel: Panel) -> Any:
@@ -85,7 +90,7 @@ def _dots(panel: Panel) -> Any:
             "size": 4.5,
             "color": INK,
             "symbol": ["circle" if typical else "circle-open" for typical in panel.typical],
-            "line": {"color": "white", "width": 1},
+            "line": {"color": ["white" if typical else INK for typical in panel.typical], "width": 1},
         },
         error_z={
             "type": "data",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from analysis.figures import draw_pareto, draw_surfaces
-from analysis.figures.style import left_out, measure_label, replicates_note, setting_label
+from analysis.figures.style import left_out, legend_columns, measure_label, replicates_note, setting_label
 from analysis.frames import rows_of, to_frame
 from tests.analysis.examples import MIXED_DOMAINS, OBJECTIVES, SM_DOMAINS, grid_run, mixed_run, scattered_run
 
@@ -51,3 +51,10 @@ def test_left_out_counts_every_state() -> None:
     assert left_out(to_frame(grid_run(levels=2))) == ""
     frame = to_frame(scattered_run()).assign(state="running")
     assert left_out(frame) == f"Not shown: {len(frame)} running."
+
+
+def test_long_labels_get_a_column_of_their_own() -> None:
+    assert legend_columns(["measured", "fit", "B0: cross-entropy", "B1: i-sce s=1, m=0"], 7.6, 9) == 4
+    assert legend_columns(["measured", "fit", "B0: " + "x" * 100, "B1: " + "x" * 100], 7.6, 9) == 1
+    assert legend_columns(["measured", "fit", "B0: " + "x" * 100, "B1: " + "x" * 100], 12.6, 9) == 2
+    assert legend_columns([], 7.6, 9) == 1

@@ -59,7 +59,7 @@ def test_of_many_parameters_the_two_most_important_are_drawn(tmp_path: Path) -> 
     assert "defence.name=adversarial-training" in drawn.note
     assert "Hollow dots: another category." in words
     assert '"xaxis":{"title":{"text":"s"},"type":"linear"}' in words
-    assert '"yaxis":{"title":{"text":"train.learning_rate"},"type":"log"}' in words
+    assert '"yaxis":{"title":{"text":"train.learning_rate"},"type":"log",' in words
     assert "i-sce + adversarial-training s=" in words
 
 
