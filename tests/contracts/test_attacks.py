@@ -98,8 +98,6 @@ THEIRS: dict[str, Callable[[], Attack]] = {
     for name, options in {
         "APGD": {"steps": 8},
         "APGDT": {"steps": 3},
-        "FAB": {"steps": 4},
-        "Square": {"n_queries": 30},
         "DeepFool": {"steps": 4},
         "PGDL2": {"steps": 5},
         "CW": {"steps": 5},
