@@ -2,18 +2,17 @@
 
     python -m tests.benchmarks.attacks [--images 256] [--repeats 3] [--only deepfool] [--json FILE]
 
-``CONTESTS`` is the table of who meets whom; another attack is another row. Both sides attack the same images of the
-same network (LeNet-5 on MNIST digits, trained as the reference models of the tests), frozen and row by row in memory,
-on one thread and in batches of the same size, 128. Those who go image by image have none: there ours holds 256. What
-else is equal is said in each row. They run in turns, ours, theirs, ours; a ratio is the seconds of theirs by the mean
-of ours before and after, and the median over the repeats counts. Seconds are the process's on the processor, so that
-others on the machine do not count but by the caches they take.
+``CONTESTS`` lists the comparisons, one per row. Both sides attack the same images of the same network (LeNet-5 on MNIST
+digits, trained as the reference models of the tests), frozen and row-major in memory, on one thread and in batches of
+128. If the other side runs image by image, our batches hold 256. Each row says what else is equal. The sides alternate:
+ours, theirs, ours. A ratio is their seconds divided by the mean of ours before and after; the median over the repeats
+counts. Seconds are CPU seconds of the process, so that other work on the machine matters only through the caches.
 
-Speed says nothing without what was found: the accuracy that is left within the radius, the median norm over the images
-that both sides fool, and the images that a side leaves unfooled at any norm are beside it. They need not be equal: our
-side judges every point that it looks at, theirs in part the last alone.
+Speed means little without the outcome: each row also shows the accuracy left within the radius, the median norm over
+the images that both sides fool, and the images that a side leaves unfooled at any norm. They need not be equal: our
+side judges every point that it evaluates, theirs sometimes only the last.
 
-What our attacks save depends on how soon images break, so the share of them that is standing is shown by step.
+What our attacks save depends on how soon images break, so the share of images still standing is shown by step.
 """
 
 from __future__ import annotations
@@ -41,6 +40,7 @@ from tests.trainables.attacks.naive_simba import naive_simba
 from tests.trainables.reference_models import reference_model
 from trainables.attacks import Attack, AttackLoss, Batch
 from trainables.attacks.apgd import APGD
+from trainables.attacks.ddn import DDN
 from trainables.attacks.deepfool import DeepFool
 from trainables.attacks.engine.ball import Ball
 from trainables.attacks.pgd import PGD, RELATIVE_STEP
@@ -49,7 +49,7 @@ from trainables.logits import normalize_logits
 from trainables.settings import View
 
 BATCH: Final = 128
-OURS_ALONE: Final = 256  # images a pass where theirs go one by one
+OURS_ALONE: Final = 256  # our images per pass if theirs go one by one
 SIMBA_QUERIES: Final = 300
 # After which steps the share of standing images is shown, as shares of all steps.
 MOMENTS: Final = (0.02, 0.04, 0.1, 0.2, 0.5, 1.0)
@@ -63,10 +63,10 @@ class Case:
     """What both sides of a contest attack.
 
     Args:
-        loss: Which network.
+        loss: The network's loss.
         view: The logits that both see.
-        epsilon: The radius, L2 in pixel units; a minimum-norm attack's accuracy is that beyond it.
-        goal: In the place of the contest's, where another ratio is hoped for.
+        epsilon: The radius, L2 in pixel units; a minimum-norm attack's accuracy is the share of norms beyond it.
+        goal: Replaces the contest's goal.
     """
 
     loss: Loss
@@ -83,14 +83,14 @@ class Contest:
     """Our attack against another.
 
     Args:
-        name: Ours, as ``--only`` has it.
-        against: Theirs.
+        name: Our attack, as ``--only`` names it.
+        against: Their attack.
         ours: Makes our attack.
         theirs: From model (to logits in the view), images, labels and radius to adversarial images, all (n, c, h, w).
-        equal: What is equal beside images, network, threads and batches.
-        goal: The ratio that is hoped for.
+        equal: What is equal besides images, network, threads and batches.
+        goal: The ratio to reach.
         cases: What is attacked.
-        batch: Images a pass.
+        batch: Images per pass.
     """
 
     name: str
@@ -121,6 +121,17 @@ def foolbox_deepfool(model: nn.Module, images: Tensor, labels: Tensor, epsilon: 
     return found
 
 
+def foolbox_ddn(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
+    """Batched; all images go on to the last step."""
+    import foolbox
+
+    del epsilon
+    attack = foolbox.attacks.DDNAttack(init_epsilon=1.0, steps=100, gamma=0.05)
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    found: Tensor = attack.run(wrapped, images, foolbox.criteria.Misclassification(labels))
+    return found
+
+
 def torchattacks_pgd(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
     """Batched; all images go on to the last step."""
     attack = torchattacks.PGDL2(model, eps=epsilon, alpha=RELATIVE_STEP * epsilon / 50, steps=50)
@@ -129,7 +140,7 @@ def torchattacks_pgd(model: nn.Module, images: Tensor, labels: Tensor, epsilon: 
 
 
 def torchattacks_apgd(loss: AttackLoss) -> Attacked:
-    """Batched; what is misclassified leaves the batch after every restart, of which there is one."""
+    """Batched; misclassified images leave the batch after every restart, of which there is one."""
 
     def run(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
         found: Tensor = torchattacks.APGD(model, norm="L2", eps=epsilon, steps=50, loss=loss)(images, labels)
@@ -139,7 +150,7 @@ def torchattacks_apgd(loss: AttackLoss) -> Attacked:
 
 
 def plain_simba(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
-    """Image by image, a query at a time, as the paper's listing goes."""
+    """Image by image, one query at a time, as in the paper's listing."""
     found = images.clone()
     orders = random_orders(len(images), np.zeros(images[0].numel()), np.random.default_rng(0)).tolist()
     with torch.no_grad():
@@ -155,7 +166,7 @@ def plain_simba(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float
 
 EVERYWHERE: Final = tuple(Case(loss, view, 1.5) for loss in ("sce", "i-sce") for view in ("raw", "normalized"))
 
-# Most images break in the first half of the steps, or few break at all: then there is nothing to save.
+# Most images break in the first half of the steps, or few break at all; then there is nothing to save.
 EARLY_AND_HARDLY: Final = tuple(
     Case(loss, "raw", epsilon, goal) for loss in ("sce", "i-sce") for epsilon, goal in ((3.0, None), (0.5, 1.0))
 )
@@ -177,6 +188,15 @@ CONTESTS: Final = (
         lambda: DeepFool(steps=50, candidates=10, overshoot=0.02),
         foolbox_deepfool,
         "50 steps, 10 classes, overshoot 0.02",
+        1.0,
+        EVERYWHERE,
+    ),
+    Contest(
+        "ddn",
+        "foolbox.DDNAttack",
+        DDN,
+        foolbox_ddn,
+        "100 steps, gamma 0.05, first norm 1",
         1.0,
         EVERYWHERE,
     ),
@@ -222,14 +242,14 @@ class Result:
         contest: Ours against theirs.
         case: What was attacked.
         equal: What was equal.
-        goal: The ratio that was hoped for.
-        images: How many the network gets right; the others are attacked by neither, or count for neither.
-        ratios: Their seconds by ours, one a repeat.
-        seconds: The median of ours and of theirs, on the processor.
+        goal: The ratio to reach.
+        images: How many images the network classifies correctly; the others do not count.
+        ratios: Their seconds divided by ours, one per repeat.
+        seconds: The median CPU seconds of ours and of theirs.
         forward: Images that went forward, ours and theirs.
-        accuracy: Share of all images whose label survives within the radius, after ours and after theirs.
+        accuracy: Share of all images whose label survives within the radius, under ours and under theirs.
         unfooled: Images whose label survives at any norm, ours and theirs.
-        norm: Median norm over the images that both fool, ours and theirs; None where there is none.
+        norm: Median norm over the images that both fool, ours and theirs; None if there are none.
         standing: Share of the attacked images that still stand after each of ``MOMENTS`` of our steps.
     """
 
@@ -253,7 +273,7 @@ class Result:
 
 
 class InView(nn.Module):
-    """A network's logits in a view, for those who know no views."""
+    """A network's logits in a view, for libraries that know no views."""
 
     def __init__(self, model: nn.Module, view: View) -> None:
         super().__init__()
@@ -266,7 +286,7 @@ class InView(nn.Module):
 
 
 def meet(contest: Contest, case: Case, count: int, repeats: int) -> Result:
-    """Runs both sides in turns."""
+    """Runs both sides alternately."""
     trained, validation = reference_model("mnist5k", case.loss)
     model = copy.deepcopy(trained).requires_grad_(False)
     images, labels = validation.images[:count].contiguous(), validation.labels[:count]
@@ -293,7 +313,7 @@ def meet(contest: Contest, case: Case, count: int, repeats: int) -> Result:
         torch.manual_seed(0)
         handle = model.register_forward_hook(count_images)
         with torch.enable_grad():
-            # The curve first, untimed: it warms both up.
+            # The curve comes first and is not timed: it warms both sides up.
             standing = curve(contest.ours(), ours)
             contest.theirs(theirs_sees, images[:4], labels[:4], case.epsilon)
             our_times = [timed(lambda: ours(contest.ours()))]
@@ -375,13 +395,13 @@ def table(results: Sequence[Result]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the contests that are asked for."""
+    """Runs the selected contests."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.attacks", description=__doc__.splitlines()[0])
     names = sorted({contest.name for contest in CONTESTS})
     parser.add_argument("--images", type=int, default=256, help="how many are attacked, at most 1000")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", choices=names, help="one attack of ours")
-    parser.add_argument("--against", help="only contests against what begins with this, such as foolbox")
+    parser.add_argument("--only", choices=names, help="one of our attacks")
+    parser.add_argument("--against", help="only contests against names that begin with this, such as foolbox")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

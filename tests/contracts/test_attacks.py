@@ -16,6 +16,7 @@ from tests.trainables.victims import RADIUS, digits, trained
 from trainables.attacks import Attack, AttackResult, Batch, StepAttack
 from trainables.attacks.apgd import APGD
 from trainables.attacks.autoattack import Part
+from trainables.attacks.ddn import DDN
 from trainables.attacks.deepfool import DeepFool
 from trainables.attacks.engine.transfer import Transfer
 from trainables.attacks.fab import FAB
@@ -72,6 +73,7 @@ OURS: dict[str, Callable[[], Attack]] = {
     "pgd-restarts": lambda: PGD(steps=3, restarts=3),
     "deepfool": lambda: DeepFool(steps=8),
     "deepfool-2": lambda: DeepFool(steps=8, candidates=2),
+    "ddn": lambda: DDN(steps=8),
     "fab": lambda: FAB(steps=6),
     "fab-likeliest": lambda: FAB(target="likeliest", steps=4, targets=3),
     "fab-restarts": lambda: FAB(steps=3, restarts=3),
@@ -96,8 +98,6 @@ THEIRS: dict[str, Callable[[], Attack]] = {
     for name, options in {
         "APGD": {"steps": 8},
         "APGDT": {"steps": 3},
-        "FAB": {"steps": 4},
-        "Square": {"n_queries": 30},
         "DeepFool": {"steps": 4},
         "PGDL2": {"steps": 5},
         "CW": {"steps": 5},

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from trainables.attacks.apgd import APGD
 from trainables.attacks.engine.attack import Attack, Progress, attack_seed
-from trainables.attacks.torchattacks import Torchattacks
+from trainables.attacks.fab import FAB
+from trainables.attacks.square import Square
 from trainables.registry import register
 
 if TYPE_CHECKING:
@@ -53,9 +54,8 @@ class AutoAttack(Attack):
         return (
             Part("apgd-ce", APGD(), 2 * 100),
             Part("apgd-t", APGD(loss="dlr", target="likeliest"), 2 * 100 * 9),
-            # torchattacks' own defaults are 10 steps, and squares that shrink sooner.
-            Part("fab-t", Torchattacks(attack="FAB", options={"steps": 100, "multi_targeted": True}), 3 * 100 * 9),
-            Part("square", Torchattacks(attack="Square", options={"n_queries": 5000, "resc_schedule": False}), 5000),
+            Part("fab-t", FAB(target="likeliest"), 3 * 100 * 9),
+            Part("square", Square(), 5000),
         )
 
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from trainables.attacks.engine.victim import Victim
 
 # The attack classes of torchattacks 3.5.1 that need no more than a model (LGV needs a training set, MultiAttack a list
-# of attacks). They are listed so that a typing error is found without importing torch; a test compares.
+# of attacks), except FAB, Square and AutoAttack, which are ours alone. They are listed so that a typing error is found
+# without importing torch; a test compares.
 CLASSES: Final = (
     "VANILA",
     "GN",
@@ -57,9 +58,6 @@ CLASSES: Final = (
     "SparseFool",
     "OnePixel",
     "Pixle",
-    "FAB",
-    "AutoAttack",
-    "Square",
 )
 
 # What torchattacks calls the norms.

@@ -15,8 +15,9 @@ from trainables.attacks import Attack, Batch, attack_seed
 from trainables.attacks.apgd import APGD
 from trainables.attacks.autoattack import AutoAttack, Part
 from trainables.attacks.engine.victim import Victim
+from trainables.attacks.fab import FAB
 from trainables.attacks.pgd import PGD
-from trainables.attacks.torchattacks import Torchattacks
+from trainables.attacks.square import Square
 from trainables.registry import make
 
 RADIUS = 0.25
@@ -124,8 +125,8 @@ def test_the_standard_version_is_the_authors() -> None:
     assert isinstance(targeted, APGD)
     settings = (targeted.loss, targeted.target, targeted.steps, targeted.restarts, targeted.targets)
     assert settings == ("dlr", "likeliest", 100, 1, 9)
-    assert isinstance(fab, Torchattacks)
-    assert isinstance(square, Torchattacks)
+    assert fab == FAB(target="likeliest", steps=100, restarts=1, targets=9)
+    assert square == Square(queries=5000, share=0.8)
     assert isinstance(make("attack", "autoattack"), AutoAttack)
     assert AutoAttack().label == "autoattack"
 

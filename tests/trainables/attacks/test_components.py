@@ -24,6 +24,7 @@ LABELS: list[tuple[str, dict[str, Any], str]] = [
     ("pgd", {"target": "least-likely", "remaining": True, "views": ["raw"]}, "pgd50-ce-least-likely"),
     ("apgd", {}, "apgd100-ce"),
     ("apgd", {"target": "likeliest", "targets": 3, "restarts": 2}, "apgd100-ce-likeliest-restarts=2-targets=3"),
+    ("ddn", {}, "ddn100"),
     ("deepfool", {"steps": 20, "overshoot": 0.05}, "deepfool-steps=20-overshoot=0.05"),
     ("fab", {"target": "likeliest"}, "fab100-likeliest"),
     ("square", {"share": 0.5}, "square5000-share=0.5"),

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import Any, Final, Literal
 
 import numpy as np
 import pytest
 import torch
+import torchattacks
 from torch import Tensor, nn
 
-from tests.trainables.attacks.cascade import Cascade
 from tests.trainables.reference_models import reference_model
 from tests.trainables.victims import Scaled, digits, trained
 from trainables.attacks import Attack, AttackLoss, Batch
 from trainables.attacks.apgd import APGD
-from trainables.attacks.autoattack import AutoAttack, Part
+from trainables.attacks.autoattack import AutoAttack
 from trainables.attacks.pgd import PGD, RELATIVE_STEP
 from trainables.attacks.torchattacks import Torchattacks
 from trainables.robustness.evaluate import evaluate
@@ -137,22 +140,25 @@ def test_pgd(data: Data, loss: Loss, radius: float, view: View) -> None:
 
 @on_trained_networks
 def test_autoattack(data: Data, loss: Loss) -> None:
-    model, images = reference_model(data, loss)
-    ours = AutoAttack().parts()
+    trained_model, split = reference_model(data, loss)
+    model = copy.deepcopy(trained_model).requires_grad_(False)
+    images, labels = split.images[:250], split.labels[:250]
     # Their AutoAttack at the authors' settings, which its constructor does not take.
-    theirs = (
-        Part("apgd-ce", Torchattacks(attack="APGD", options={"steps": 100}), 200),
-        Part("apgd-t", Torchattacks(attack="APGDT", options={"steps": 100}), 1800),
-        Part("fab-t", Torchattacks(attack="FAB", options={"steps": 100, "multi_targeted": True}), 2700),
-        Part("square", Torchattacks(attack="Square", options={"n_queries": 5000, "resc_schedule": False}), 5000),
+    theirs = torchattacks.MultiAttack(
+        [
+            torchattacks.APGD(model, norm="L2", eps=1.5, steps=100),
+            torchattacks.APGDT(model, norm="L2", eps=1.5, steps=100),
+            torchattacks.FAB(model, norm="L2", eps=1.5, steps=100, multi_targeted=True),
+            torchattacks.Square(model, norm="L2", eps=1.5, n_queries=5000, resc_schedule=False),
+        ]
     )
-    compare(
-        f"{data} {loss} autoattack 1.5",
-        *(
-            kept(Cascade(given=parts), model, images.images[:250], images.labels[:250], 1.5, "raw")
-            for parts in (ours, theirs)
-        ),
-    )
+    with torch.random.fork_rng(devices=()), redirect_stdout(StringIO()):
+        found = theirs(images.contiguous(), labels)
+    with torch.no_grad():
+        correct = model(images).argmax(1) == labels
+        survived = model(found).argmax(1) == labels
+    ours = kept(AutoAttack(), model, images, labels, 1.5, "raw")
+    compare(f"{data} {loss} autoattack 1.5", ours, correct & survived)
 
 
 @on_trained_networks

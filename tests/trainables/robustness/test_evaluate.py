@@ -10,6 +10,7 @@ import torch
 
 from tests.trainables.victims import RADIUS, Scaled, digits, trained
 from trainables.attacks import Attack, attack_seed
+from trainables.attacks.ddn import DDN
 from trainables.attacks.deepfool import DeepFool
 from trainables.attacks.fab import FAB
 from trainables.attacks.pgd import PGD
@@ -284,7 +285,7 @@ def test_too_few_images_is_one_line() -> None:
 RADII = (0.5, 0.2, 0.35)
 
 
-@pytest.mark.parametrize("attack", [DeepFool(), FAB(steps=8)])
+@pytest.mark.parametrize("attack", [DeepFool(), FAB(steps=8), DDN()])
 def test_one_run_of_a_minimum_norm_attack_says_who_stands_at_every_radius(attack: Attack) -> None:
     split = validation()
     settings = replace(SETTINGS, attacks=(attack,), epsilon=RADII, views=("normalized",))

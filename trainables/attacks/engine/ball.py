@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainables.settings.threat import Norm
 
-# An image counts as inside up to this share of the radius: projections round in fp32, ours and torchattacks'.
+# An image counts as inside up to this share beyond the radius, because projections round in fp32.
 TOLERANCE: Final = 1e-4
 
 
@@ -33,7 +33,7 @@ class Ball:
         return size
 
     def distance(self, images: Tensor, clean: Tensor) -> Tensor:
-        """How far each image (n, c, h, w) lies from the clean one, shape (n,)."""
+        """The distance of each image (n, c, h, w) from the clean one, shape (n,)."""
         return self.size(images - clean).flatten()
 
     def holds(self, distance: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class Ball:
         return distance <= self.radius * (1 + TOLERANCE)
 
     def project(self, images: Tensor, clean: Tensor) -> Tensor:
-        """Move images into the ball around the clean ones, then into the pixel box.
+        """Moves images into the ball around the clean ones, then into the pixel box.
 
         Clipping moves every pixel towards a clean image that lies in the box, so it never leaves the ball. An image
         that is not finite goes back to the clean one.
@@ -62,9 +62,9 @@ class Ball:
         return change.add_(clean).clamp_(0.0, 1.0)
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """The direction of unit norm in which a linear function of this gradient climbs most, (n, c, h, w).
+        """The direction of unit norm in which a linear function with this gradient climbs most, (n, c, h, w).
 
-        Where the gradient is 0 so is the direction.
+        Where the gradient is 0, so is the direction.
         """
         if self.norm == "linf":
             return gradient.sign()

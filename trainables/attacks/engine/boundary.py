@@ -1,4 +1,4 @@
-"""Decision boundaries as the gradients of the logits draw them: what attacks of minimum norm walk towards."""
+"""Linearised decision boundaries, which minimum-norm attacks walk towards."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch import Tensor
 
 from trainables.settings.threat import Norm
 
-# What a backward pass costs by itself, as images that go forward: on one processor some 70 with LeNet-5, and about 10
-# with the deeper ones.
+# The fixed cost of a backward pass, in images that go forward: on one CPU some 70 with LeNet-5, and about 10 with the
+# deeper models.
 PASS_COST: Final = 25
 
-# Images and copies of one pass; a training step holds as many.
+# The most images and copies in one pass; a training step holds as many.
 MOST_COPIES: Final = 128
 
 
 @dataclass(frozen=True)
 class Boundary:
-    """One hyperplane an image: where the linearised logit of a rival class draws level with the label's.
+    """One hyperplane per image: where the linearised logit of a rival class equals the label's.
 
     Args:
-        gap: The rival's logit less the label's at the image, (b,); below 0 where the label is ahead.
+        gap: The rival's logit minus the label's at the image, (b,); negative where the label is ahead.
         normal: The gradient of ``gap``, (b, c, h, w).
-        distance: How far the hyperplane lies from the image in the norm, whatever the pixel box, (b,); infinite where
-            the gradients of all rivals are 0 or not finite, and there ``gap`` and ``normal`` are 0.
+        distance: The hyperplane's distance from the image in the norm, ignoring the pixel box, (b,); infinite where the
+            gradients of all rivals are 0 or not finite, and there ``gap`` and ``normal`` are 0.
     """
 
     gap: Tensor
@@ -37,7 +37,7 @@ class Boundary:
 
 
 def likeliest_rivals(logits: Tensor, labels: Tensor, count: int) -> Tensor:
-    """The classes beside the label that have the largest logits, in this order.
+    """The classes other than the label that have the largest logits, largest first.
 
     Args:
         logits: (b, k).
@@ -56,16 +56,16 @@ def nearest_boundary(
 ) -> Boundary:
     """The nearest hyperplane of each image among those of its rivals.
 
-    Every rival's gradient is a backward pass, through the one graph of a forward pass. Where there are few images their
-    copies go along, each to another rival, in fewer passes: what a pass costs by itself is paid less often. (vmap knows
-    neither every model nor how many images went backward.)
+    Every rival's gradient needs a backward pass, through the graph of one forward pass. If there are few images, copies
+    of them, each for another rival, share fewer passes, so that a pass's fixed cost is paid less often. (vmap supports
+    neither every model nor the count of images that went backward.)
 
     Args:
         logits: From images (b, c, h, w) to logits in the attack's view, (b, k).
         images: (b, c, h, w).
         labels: (b,).
         rivals: Classes other than the label, (b, r).
-        norm: Of the distance.
+        norm: The norm of the distance.
     """
     dual = 2 if norm == "l2" else 1
     passes, copies = passes_and_copies(*rivals.shape)
@@ -86,10 +86,10 @@ def nearest_boundary(
 
 
 def passes_and_copies(images: int, rivals: int) -> tuple[int, int]:
-    """How many backward passes find the gradients of all rivals of images, and how many copies of each image go along.
+    """How many backward passes find the gradients of all rivals, and how many copies of each image they need.
 
-    With c copies that is r / c passes, each at its own price, and c forward passes of all images: at least at the root
-    of r `PASS_COST` / b.
+    With c copies there are r / c passes, each with its fixed cost, and c forward passes of all images. The total is
+    smallest at c = sqrt(r `PASS_COST` / b).
 
     Args:
         images: b, at least 1.
@@ -105,7 +105,7 @@ def _gaps(logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
 
 
 def _away(gaps: Tensor, gradients: Tensor, dual: int) -> Tensor:
-    """How far each hyperplane lies, (n,); infinite where the gradient is 0, or it or the gap is no number."""
+    """Each hyperplane's distance, (n,); infinite where the gradient is 0, or it or the gap is not finite."""
     size = torch.linalg.vector_norm(gradients, dual, dim=(1, 2, 3))
     return torch.where((size > 0) & size.isfinite() & ~gaps.isnan(), gaps.abs() / size, torch.inf)
 
@@ -113,18 +113,18 @@ def _away(gaps: Tensor, gradients: Tensor, dual: int) -> Tensor:
 def to_hyperplane(points: Tensor, gap: Tensor, normal: Tensor, norm: Norm) -> Tensor:
     """The smallest change of each point that ends on a hyperplane, within the pixel box.
 
-    The hyperplane is where ``gap`` + <normal, change> is 0. Where the box does not reach it, the change goes to the
-    corner of the box that comes nearest; where the normal is 0, so is the change.
+    The hyperplane is where ``gap`` + <normal, change> is 0. If the box does not reach it, the change goes to the corner
+    of the box that comes nearest; where the normal is 0, so is the change.
 
-    Every coordinate moves, at the speed |normal| for L2 and 1 for Linf, until it stops at the side of the box. What the
-    coordinates have made up for at a time is sum_i min(slope_i time, most_i), concave and piecewise linear. So Newton's
-    method, from below, is exact as soon as no further coordinate stops.
+    Every coordinate moves, at the speed |normal| for L2 and 1 for Linf, until it stops at the side of the box. By a
+    given time the coordinates have closed sum_i min(slope_i time, most_i) of the gap, which is concave and piecewise
+    linear. Newton's method from below is therefore exact as soon as no further coordinate stops.
 
     Args:
         points: (b, c, h, w), in [0, 1].
         gap: (b,).
         normal: (b, c, h, w).
-        norm: In which the change is the smallest.
+        norm: The norm in which the change is smallest.
 
     Returns:
         The change, (b, c, h, w).
@@ -143,7 +143,7 @@ def to_hyperplane(points: Tensor, gap: Tensor, normal: Tensor, norm: Norm) -> Te
     time = made_up = torch.zeros_like(gap)
     while True:
         rate = torch.where(moving, slope, 0).sum((1, 2, 3))
-        # Never back, which rounding could ask for; NaN where nothing moves any more.
+        # Time never runs backwards, as rounding could make it; NaN where nothing moves any more.
         time = torch.maximum(time, (gap.abs() - made_up) / rate)
         path = speed * time.view(-1, 1, 1, 1)
         stopping = moving & (path >= room)

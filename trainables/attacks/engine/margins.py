@@ -1,4 +1,4 @@
-"""What attacks on a classifier climb: each image's loss, positive or rising towards a wrong label."""
+"""The losses that attacks climb, per image; they rise towards a wrong label."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ DLR_FLOOR: Final = 1e-12
 
 
 def objective(loss: AttackLoss, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
-    """What each image climbs, (b,).
+    """The loss that each image climbs, (b,).
 
     Args:
         loss: ``ce``, as log odds, or ``dlr``.
         logits: (b, k).
         labels: True labels, (b,).
-        targets: Labels to go towards, (b,); None to go away from the true ones.
+        targets: Labels to move towards, (b,); None to move away from the true ones.
 
     Raises:
         ValueError: DLR of too few classes.
@@ -33,8 +33,8 @@ def objective(loss: AttackLoss, logits: Tensor, labels: Tensor, targets: Tensor 
 def log_odds_against(logits: Tensor, classes: Tensor) -> Tensor:
     """log((1 - p) / p) for the softmax probability p of one class: cross entropy for attacks that normalise gradients.
 
-    Cross entropy is softplus of it, so both have the same gradient but for a positive factor, 1 - p. That factor is
-    what underflows on confident models and blinds attacks that climb cross entropy itself.
+    Cross entropy is softplus of it, so both have the same gradient up to a positive factor, 1 - p. That factor
+    underflows on confident models and blinds attacks that climb cross entropy itself.
 
     Args:
         logits: (b, k).
@@ -77,8 +77,8 @@ def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     _check_classes(logits, 4, "dlr towards a target")
     top = logits.topk(4).values
     true = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
-    wanted = logits.gather(1, targets.unsqueeze(1)).squeeze(1)
-    return (wanted - true) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + DLR_FLOOR)
+    target = logits.gather(1, targets.unsqueeze(1)).squeeze(1)
+    return (target - true) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + DLR_FLOOR)
 
 
 def likeliest(logits: Tensor, labels: Tensor, count: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The process's random states, kept apart from what an attack or a model draws."""
+"""Keeping the process's random states apart from the draws of an attack or a model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def isolated_randomness(seed: int) -> Iterator[None]:
     Args:
         seed: In [0, 2^32).
     """
-    # A CUDA that was never used has no state yet, and asking for it would start a context on every device.
+    # If CUDA was never used, it has no state yet, and reading it would start a context on every device.
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:

@@ -13,7 +13,7 @@ from trainables.attacks.engine.batch import Batch
 def noise(batch: Batch, rng: np.random.Generator) -> Tensor:
     """Random changes of norm at most 1 in the batch's norm, (b, c, h, w).
 
-    An image's depends on the generator and the image's ``index`` alone.
+    An image's change depends on the generator and the image's ``index`` alone.
     """
     draw = random_starts if batch.ball.norm == "l2" else uniform_starts
     draws = draw(int(batch.index.max()) + 1, batch.clean[0].numel(), rng)
@@ -21,7 +21,7 @@ def noise(batch: Batch, rng: np.random.Generator) -> Tensor:
 
 
 def random_starts(count: int, dimensions: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Points of uniform direction and of a length uniform in [0, 1], fp32 (count, dimensions).
+    """Points with a uniform direction and a length uniform in [0, 1], fp32 (count, dimensions).
 
     The first rows are the same for any count.
     """
