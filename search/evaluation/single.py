@@ -78,7 +78,10 @@ def train_setting(
         if isinstance(result, CandidateResult):
             result.outcomes.save(folder / "outcomes.npz")
             units = unit_results(result, range(config.train.replicates))
-            document = {"setting": {"loss": setting.loss, **setting.parameters}, "units": [unit.to_json() for unit in units]}
+            document = {
+                "setting": {"loss": setting.loss, **setting.parameters},
+                "units": [unit.to_json() for unit in units],
+            }
             atomic.write(folder / RESULT_FILE, json.dumps(document, indent=2) + os.linesep)
             means = {name: fmean(unit.values[name] for unit in units) for name in units[0].values}
             for name in sorted(means, key=lambda name: name not in config.objectives):

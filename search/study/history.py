@@ -94,10 +94,9 @@ class Lookback:
         told = create_trial(
             values=[setting.objectives[name] for name in self._config.objectives],
             constraints=dict(setting.constraints),
-            system_attrs=trial.system_attrs,
         )
         entry = copy.copy(trial)
-        entry.values, entry.system_attrs = told.values, told.system_attrs
+        entry.values, entry.system_attrs = told.values, {**trial.system_attrs, **told.system_attrs}
         return entry
 
     def _record(self, number: str, trial: FrozenTrial) -> TrialRecord:

@@ -39,12 +39,13 @@ import search.worker.trial
 from analysis.records import TrialRecord
 from search.cluster.session import connected
 from search.config.schema import parse
+from search.results.metrics import Score, UnitResult
 from search.runs.folder import Run
 from search.study import Lease, Ledger, open_storage
 from search.sweep.progress import Progress
 from search.sweep.tune import LedgerSearcher
 from search.tracking import Tracker
-from search.worker.trial import EPOCH, OWNER, RESULT, SETTING
+from search.worker.trial import CANDIDATE, EPOCH, NUMBER, OWNER, RESULT, UNITS
 
 CONCURRENCY: Final = 2
 TAIL: Final = 100  # trials
@@ -73,23 +74,23 @@ def outcome(parameters: Mapping[str, float]) -> tuple[float, float]:
     return round(1000 * clean) / 1000, round(500 * robust) / 500
 
 
-def reports(parameters: Mapping[str, float], owner: int) -> list[dict[str, Any]]:
-    """What a trial reports: one epoch, and the result."""
-    clean, robust = outcome(parameters)
+def reports(config: Mapping[str, Any], owner: int) -> list[dict[str, Any]]:
+    """What a trial of one unit reports: one epoch, and the result."""
+    (unit,) = config[UNITS]
+    number = unit[NUMBER]
+    clean, robust = outcome(unit[CANDIDATE]["parameters"])
     epoch = {"epoch": 1, "seconds": 0.1, "train_loss": 0.5, "validation_loss": 0.5, "validation_accuracy": clean}
-    accuracies = {f"pgd50-ce/{view}": robust for view in ("normalized", "raw")}
-    result = {
-        "objectives": {"clean_accuracy": clean, "robust_accuracy": robust},
-        "accuracies": accuracies,
-        "replicates": [{"clean_accuracy": clean, "robust_accuracy": robust, **accuracies}],
-        "seeds": [1],
-        "images": {"clean_accuracy": 1000, "robust_accuracy": 500},
-        "train_seconds": 0.1,
-        "attack_seconds": 0.1,
+    attacked = {"robust_accuracy": robust, **{f"pgd50-ce/{view}": robust for view in ("normalized", "raw")}}
+    scores = {
+        "clean_accuracy": Score(clean, images=(0, 1000)),
+        **{name: Score(value, images=(0, 500)) for name, value in attacked.items()},
+        "train_seconds": Score(0.1),
+        "attack_seconds": Score(0.1),
     }
+    result = UnitResult(0, 1, "search", scores).to_json()
     return [
-        {OWNER: owner, EPOCH: json.dumps(epoch)},
-        {OWNER: owner, RESULT: json.dumps(result), "done": True},
+        {OWNER: owner, EPOCH: json.dumps({number: epoch})},
+        {OWNER: owner, RESULT: json.dumps({number: result}), "done": True},
     ]
 
 
@@ -101,7 +102,7 @@ class TrivialTrial(tune.Trainable):
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._reports = iter(reports(new_config[SETTING]["parameters"], self._owner))
+        self._reports = iter(reports(new_config, self._owner))
         return True
 
     def step(self) -> dict[str, Any]:
@@ -177,7 +178,7 @@ def _drive(searcher: LedgerSearcher) -> None:
         if not running:
             return
         trial_id, suggestion = running.pop(0)
-        epoch, result = reports(suggestion[SETTING]["parameters"], _OWNER)
+        epoch, result = reports(suggestion, _OWNER)
         searcher.goes_on(trial_id, epoch)
         searcher.on_trial_complete(trial_id, result)
 

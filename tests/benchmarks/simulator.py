@@ -27,7 +27,7 @@ from analysis.pareto import Direction
 from analysis.records import TrialRecord, kind_of
 from search.config.schema import SweepConfig
 from search.errors import UserError
-from search.results.metrics import rung_values
+from search.results.metrics import Score, UnitResult, rung_values
 from search.runs.folder import Run
 from search.study import Halving, Ledger, Unit, make_halving, open_ledger
 from trainables.candidate import Candidate
@@ -61,19 +61,19 @@ class Surrogate(Protocol):
         """What training the unit's setting would give; always the same for the same unit."""
 
 
-class Replay:
-    """A finished run as a surrogate: each setting gives what it gave there, or what the nearest setting did.
+# A setting, the index of a seed, and what training gave.
+Known = tuple[Candidate, int, Curve]
 
-    Of replicates these are the means, which is what a search goes by.
+
+class Replay:
+    """A finished run as a surrogate: each unit gives what it gave there, or what the nearest setting did.
 
     Args:
-        known: Settings of the search and their curves. Of two curves of one setting the first counts.
-        baselines: The same of the baselines. These stand for no other setting: they have no estimates.
+        known: Settings of the search, each with the index of a seed and the curve. Of two equal ones the first counts.
+        baselines: The same of the baselines. They stand for no other setting, because they have no estimates.
     """
 
-    def __init__(
-        self, known: Sequence[tuple[Candidate, Curve]], baselines: Sequence[tuple[Candidate, Curve]] = ()
-    ) -> None:
+    def __init__(self, known: Sequence[Known], baselines: Sequence[Known] = ()) -> None:
         self._known, self._baselines = list(known), list(baselines)
 
     @classmethod
@@ -88,8 +88,8 @@ class Replay:
         """
         trials = _ended(ledger)
         first, ends = min((trial.started for trial in trials), default=0.0), sorted(trial.ended for trial in trials)
-        known: list[tuple[Candidate, Curve]] = []
-        baselines: list[tuple[Candidate, Curve]] = []
+        known: list[Known] = []
+        baselines: list[Known] = []
         for trial in trials:
             if trial.record.state == "failed" or not trial.history:
                 continue
@@ -102,24 +102,27 @@ class Replay:
                 evaluation_seconds=trial.ended - times[-1],
             )
             setting = Candidate(trial.record.loss, dict(trial.record.parameters))  # type: ignore[arg-type]
-            (baselines if trial.record.is_baseline else known).append((setting, curve))
+            of_baseline = kind_of(trial.record.extends or trial.record.number) == "baseline"
+            (baselines if of_baseline else known).append((setting, trial.record.seed_index, curve))
         return cls(known, baselines)
 
     def curve(self, unit: Unit) -> Curve:
-        """The curve of this setting; else of the nearest one that was trained to its end.
+        """The curve of this setting and seed; else of the nearest setting that was trained to its end, with any seed.
 
         Nearest in the parameters, each in units of its spread over the run.
 
         Raises:
             ValueError: The run holds no setting of this loss that was trained to its end.
         """
-        known = self._baselines if kind_of(unit.number) == "baseline" else self._known
-        for setting, curve in known:
-            if setting == unit.candidate:
-                return curve
+        kind = kind_of(unit.number)
+        known = [*(self._baselines if kind != "search" else []), *(self._known if kind != "baseline" else [])]
+        for seed in (unit.seed, None):
+            for setting, its_seed, curve in known:
+                if setting == unit.candidate and seed in (its_seed, None):
+                    return curve
         complete = [
             (setting, curve)
-            for setting, curve in known
+            for setting, _, curve in known
             if setting.loss == unit.candidate.loss and curve.objectives is not None
         ]
         if not complete:
@@ -250,7 +253,9 @@ def simulate(
         if epoch > last:
             assert curve.objectives is not None
             objectives = dict(curve.objectives)
-            result = {"objectives": objectives, "replicates": [objectives], "attack_seconds": curve.evaluation_seconds}
+            numbers = {**objectives, "attack_seconds": curve.evaluation_seconds}
+            scores = {name: Score(value, unit.seed, unit.role) for name, value in numbers.items()}
+            result = UnitResult(unit.seed, unit.seed, unit.role, scores).to_json()
             ledger.finish(number, result)
             ends.append(End(clock, number, spent, curve.objectives))
             continue
@@ -335,12 +340,12 @@ class _Ended:
 
 
 def _ended(ledger: Ledger) -> list[_Ended]:
-    """A run's own trials that have ended, baselines first; what came after the search is left out."""
+    """A run's own units that have ended, baselines first; those that confirm contenders are left out."""
     trials = []
     for record in ledger.records():
         if record.origin is not None or record.started is None or record.finished is None:
             continue
-        if kind_of(record.number) == "replicates":
+        if record.role == "confirmation":
             continue
         history = ledger.history(record.number)
         # The decision to stop comes with the epoch, a moment before it is written down.

@@ -157,16 +157,17 @@ def test_a_replay_answers_with_the_nearest_whole_training() -> None:
         values = {"clean_accuracy": value}
         return Curve(seconds=[1.0], estimates=[values], objectives=values if whole else None)
 
-    near, far, stopped = curve(0.1), curve(0.2), curve(0.3, whole=False)
+    near, far, other_seed, stopped = curve(0.1), curve(0.2), curve(0.25), curve(0.3, whole=False)
     replay = Replay(
         [
-            (Candidate("i-sce", {"s": 1.0, "m": 0.1}), near),
-            (Candidate("i-sce", {"s": 2.0, "m": 0.05}), far),
-            (Candidate("i-sce", {"s": 1.2, "m": 0.1}), stopped),
+            (Candidate("i-sce", {"s": 1.0, "m": 0.1}), 0, near),
+            (Candidate("i-sce", {"s": 2.0, "m": 0.05}), 0, far),
+            (Candidate("i-sce", {"s": 2.0, "m": 0.05}), 1, other_seed),
+            (Candidate("i-sce", {"s": 1.2, "m": 0.1}), 0, stopped),
         ],
         baselines=[
-            (Candidate("cross-entropy", {}), curve(0.4)),
-            (Candidate("i-sce", {"s": 1.0, "m": 0.0}), curve(0.5)),
+            (Candidate("cross-entropy", {}), 0, curve(0.4)),
+            (Candidate("i-sce", {"s": 1.0, "m": 0.0}), 0, curve(0.5)),
         ],
     )
 
@@ -174,13 +175,15 @@ def test_a_replay_answers_with_the_nearest_whole_training() -> None:
         return replay.curve(Unit("0", Candidate("i-sce", {"s": s, "m": m})))
 
     assert answer(1.0, 0.1) is near
+    assert replay.curve(Unit("R0", Candidate("i-sce", {"s": 2.0, "m": 0.05}), 1)) is other_seed
+    assert replay.curve(Unit("R0", Candidate("i-sce", {"s": 1.0, "m": 0.1}), 1)) is near
     assert answer(1.2, 0.1) is stopped  # known exactly, as far as it goes
     assert answer(1.2, 0.099) is near
     assert answer(1.0, 0.001) is far  # not the baseline beside it, which nothing was estimated of
     assert answer(1.3, 0.05) is far  # a twentieth in m is as far as half of the range
     assert replay.curve(Unit("B0", Candidate("cross-entropy", {}))).objectives == {"clean_accuracy": 0.4}
     with pytest.raises(ValueError, match=r"must hold a setting of i-sce .* got none"):
-        Replay([(Candidate("cross-entropy", {}), near)]).curve(Unit("0", Candidate("i-sce", {"s": 1.0, "m": 0.1})))
+        Replay([(Candidate("cross-entropy", {}), 0, near)]).curve(Unit("0", Candidate("i-sce", {"s": 1.0, "m": 0.1})))
 
 
 def test_a_trial_cannot_go_on_where_its_curve_ends() -> None:

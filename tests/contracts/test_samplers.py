@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -12,16 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+import search.study.ledger
 from search.config.schema import SweepConfig
 from search.study import Ledger, Unit, open_storage
 from search.study.samplers import names
 from tests.search.examples import result, small_config
+from trainables.settings.space import Choices, Domain, Range, Value
 
 TRIALS = 12  # TPE and GP draw their first ten at random, NSGA-II and NSGA-III their first eight
 READ_CONSTRAINTS = ("tpe", "nsga2", "nsga3", "gp")
 ROOT = Path(__file__).parents[2]
 
-Candidate = dict[str, float]
+Candidate = dict[str, Any]
 Plain = Callable[[str], list[Candidate]]
 
 each_sampler = pytest.mark.parametrize("sampler", names())
@@ -180,3 +184,124 @@ def test_three_objectives_and_a_constraint(sampler: str, plain: Plain, tmp_path:
         assert len(trial.values) == 3
         clean = outcome(setting)["objectives"]["clean_accuracy"]
         assert trial.constraints == {"clean_accuracy >= 0.93": pytest.approx(0.93 - clean)}
+
+
+# Parameters of every kind. The loss's own check of its parameters is widened for as long as a test runs.
+MIXED: dict[str, Domain] = {
+    "width": Range(low=1.0, high=2.0),
+    "rate": Range(low=1e-4, high=1e-1, log=True),
+    "depth": Range(low=1, high=64, integer=True, log=True),
+    "pool": Choices(choices=("max", "mean", "none")),
+}
+FINITE: dict[str, Domain] = {
+    "depth": Range(low=1, high=3, integer=True),
+    "pool": Choices(choices=("max", "mean", 1, 2)),
+}
+ONE: dict[str, Domain] = {"rate": Range(low=1e-4, high=1e-1, log=True)}
+SINGLE: dict[str, Domain] = {"width": Range(low=1.5, high=1.5), "rate": Range(low=0.0, high=1.0, low_exclusive=True)}
+FIXED: dict[str, Value] = {"width": 1.25, "rate": 0.01, "depth": 3, "pool": "mean"}
+
+
+class AnySpace(SweepConfig):
+    """A sweep over a space of any kind, without baselines."""
+
+    space_of_any_kind: Any = None
+    fixed: Any = ()
+
+    @property
+    def domains(self) -> dict[str, Domain]:
+        return dict(self.space_of_any_kind)
+
+    @property
+    def fixed_settings(self) -> list[dict[str, Any]]:
+        if self.search.sampler != "grid":
+            return list(self.fixed)
+        points = 2 if len(self.domains) > 2 else TRIALS
+        values = [dict.fromkeys(domain.grid(points)) for domain in self.domains.values()]
+        return [dict(zip(self.domains, point, strict=True)) for point in itertools.product(*values)]
+
+    @property
+    def baselines(self) -> tuple[Any, ...]:
+        return ()
+
+
+@pytest.fixture
+def any_space(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AnySpace]:
+    def accept(candidate: Any) -> None:
+        assert isinstance(candidate.parameters, dict)
+
+    def make(sampler: str, space: dict[str, Domain], *, trials: int = TRIALS, fixed: Any = ()) -> AnySpace:
+        monkeypatch.setattr("trainables.candidate.Candidate.__post_init__", accept)
+        config = config_of(sampler).model_copy(update={"search": config_of(sampler).search})
+        fields = {name: getattr(config, name) for name in SweepConfig.model_fields}
+        budget = None if sampler == "grid" else trials
+        fields["search"] = config.search.model_copy(update={"trials": budget})
+        return AnySpace.model_construct(**fields, space_of_any_kind=space, fixed=fixed)
+
+    return make
+
+
+def end_anywhere(ledger: Ledger, unit: Unit) -> None:
+    """A trade-off over whatever parameters a setting has."""
+    numbers = [float(value) for value in unit.candidate.parameters.values() if isinstance(value, int | float)]
+    shift = sum(map(math.sin, numbers)) / max(len(numbers), 1)
+    ledger.finish(unit.number, result(round(0.9 + 0.05 * shift, 6), round(0.5 - 0.2 * shift, 6)))
+
+
+@each_sampler
+@pytest.mark.parametrize("space", [MIXED, ONE, SINGLE], ids=["mixed", "one", "single"])
+def test_parameters_of_every_kind(
+    sampler: str, space: dict[str, Domain], any_space: Callable[..., AnySpace], tmp_path: Path
+) -> None:
+    fixed = [{name: FIXED[name] for name in space if name in FIXED}] if space is MIXED else []
+    config = any_space(sampler, space, fixed=fixed)
+    whole = suggestions(driver(tmp_path / "whole", config), end=end_anywhere)
+    assert len(whole) == config.budget
+    assert distinct(whole) == len(whole)
+    for setting in whole:
+        assert setting.keys() == space.keys()
+        for name, value in setting.items():
+            assert space[name].contains(value), (name, value)
+    if fixed and sampler != "grid":
+        assert whole[0] == fixed[0]
+
+    found: list[Candidate] = []
+    for most in (3, 5, 3, 1000):  # three drivers die within an ask, one of them in the first of a new generation
+        ledger = driver(tmp_path / "pieces", config)
+        found += suggestions(ledger, end=end_anywhere, most=most)
+        if most < 1000:
+            begin_and_die(ledger)
+    assert found == whole
+
+
+class Died(Exception):
+    """Stands for the death of the driver."""
+
+
+def begin_and_die(ledger: Ledger) -> None:
+    """Leaves a row with its first suggestion alone."""
+    suggest, suggested = search.study.ledger.suggest, list[str]()
+
+    def suggest_then_die(trial: Any, name: str, distribution: Any) -> Any:
+        if suggested:
+            raise Died
+        suggested.append(name)
+        return suggest(trial, name, distribution)
+
+    def die(*_: object) -> None:
+        raise Died
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("search.study.ledger.suggest", suggest_then_die)
+        patch.setattr(ledger._storage, "set_trial_user_attr", die)
+        with pytest.raises(Died):
+            ledger.ask()
+
+
+@each_sampler
+def test_a_finite_space_is_tried_to_its_last_setting(
+    sampler: str, any_space: Callable[..., AnySpace], tmp_path: Path
+) -> None:
+    config = any_space(sampler, FINITE, trials=12)
+    found = suggestions(driver(tmp_path, config), at_once=3, end=end_anywhere)
+    assert distinct(found) == len(found) == 12

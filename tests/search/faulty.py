@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class FaultyTrial(SettingTrial):
     """The sweep's own trial under faults that are real, each provoked from outside of its code."""
 
     def _begin(self, config: Mapping[str, Any]) -> None:
-        number = config["number"]
+        number = config["units"][0]["number"]
         self._sound = getattr(self, "_sound", self._problem)
         self._problem = self._sound
         if number == OUT_OF_MEMORY:
@@ -46,8 +46,8 @@ class FaultyTrial(SettingTrial):
             self._problem = replace(self._sound, train=replace(self._sound.train, learning_rate=1e30))
         super()._begin(config)
 
-    def _run(self, setting: Candidate, replicates: Sequence[int] | None) -> Iterator[Any]:
-        results = super()._run(setting, replicates)
+    def _run(self, setting: Candidate, seed: int) -> Iterator[Any]:
+        results = super()._run(setting, seed)
         if self._number != OUT_OF_MEMORY:
             yield from self._breaking(results)
             return

@@ -1,9 +1,14 @@
-"""How large a generation of a genetic sampler is."""
+"""Generations of the genetic samplers: how large they are, and that a row begun before has the same parents."""
 
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Any, Final
+
+from optuna.distributions import BaseDistribution
+from optuna.samplers._ga import BaseGASampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from search.config.schema import SweepConfig
 
@@ -27,3 +32,22 @@ def population_size(settings: int) -> int:
         settings: Settings of the whole search, at least 1.
     """
     return min(max(round(2 * math.sqrt(settings)), _SMALLEST), _LARGEST)
+
+
+class SameParents(BaseGASampler):
+    """A genetic sampler that suggests the same again for a row whose driver died within the ask.
+
+    Optuna stores a generation's parents with its first trial, and reads them in another order afterwards. A half-made
+    row that is the first of its generation must choose them again.
+    """
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        key = self._get_generation_key()
+        generation = trial.system_attrs.get(key)
+        if generation and all(other.system_attrs.get(key) != generation for other in study.get_trials(deepcopy=False)):
+            parents = f"{self._get_parent_cache_key_prefix()}{generation}"
+            study._storage.set_study_system_attr(study._study_id, parents, None)
+        values: dict[str, Any] = super().sample_relative(study, trial, search_space)  # type: ignore[safe-super]
+        return values

@@ -6,7 +6,11 @@ from optuna.samplers import BaseSampler, NSGAIISampler
 
 from search.config.schema import SweepConfig
 from search.study.samplers._base import sampler
-from search.study.samplers._population import planned_settings, population_size
+from search.study.samplers._population import SameParents, planned_settings, population_size
+
+
+class _NSGA2(SameParents, NSGAIISampler):
+    """NSGAII with the same parents for a row that was begun before."""
 
 
 @sampler(
@@ -18,4 +22,4 @@ from search.study.samplers._population import planned_settings, population_size
 def nsga2(config: SweepConfig, number: int, seed: int) -> BaseSampler:
     """Breeds from complete trials of the generation before, and respects constraints."""
     del number
-    return NSGAIISampler(seed=seed, population_size=population_size(planned_settings(config)))
+    return _NSGA2(seed=seed, population_size=population_size(planned_settings(config)))

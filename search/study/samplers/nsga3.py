@@ -8,7 +8,11 @@ from optuna.samplers import BaseSampler, NSGAIIISampler
 
 from search.config.schema import SweepConfig
 from search.study.samplers._base import sampler
-from search.study.samplers._population import planned_settings, population_size
+from search.study.samplers._population import SameParents, planned_settings, population_size
+
+
+class _NSGA3(SameParents, NSGAIIISampler):
+    """NSGAIII with the same parents for a row that was begun before."""
 
 
 @sampler(
@@ -22,7 +26,7 @@ def nsga3(config: SweepConfig, number: int, seed: int) -> BaseSampler:
     del number
     population = population_size(planned_settings(config))
     divisions = reference_divisions(len(config.objectives), population)
-    return NSGAIIISampler(seed=seed, population_size=population, dividing_parameter=divisions)
+    return _NSGA3(seed=seed, population_size=population, dividing_parameter=divisions)
 
 
 def reference_divisions(objectives: int, population: int) -> int:

@@ -17,7 +17,7 @@ from analysis.records import TrialRecord
 from search.config.fingerprint import fingerprint, first_difference, problem_settings
 from search.config.schema import SweepConfig, load, parse
 from search.errors import UserError
-from search.results.standing import Standing
+from search.results.standing import Standing, reference_of
 from search.runs.folder import Run
 from search.study import Ledger, open_storage, read_warm_start, with_lasting_paths
 from search.study.stopping import Effort
@@ -99,9 +99,9 @@ def test_finished_trials_are_there_and_count_for_the_front_but_not_for_the_budge
     assert {record.number for record in own(ledger.records())} == {"B0", "B1", "4", "5", "6"}
     assert to_frame(ledger.records())["origin"].dropna().tolist() == [f"first/{number}" for number in range(4)]
 
-    standing = Standing.of(ledger.records(), second.config)
+    standing = Standing.of(ledger.records(), second.config, lambda: ledger.reference)
     assert (standing.finished, standing.baselines) == (3, 2)
-    alone = Standing.of(own(ledger.records()), second.config)
+    alone = Standing.of(own(ledger.records()), second.config, lambda: ledger.reference)
     assert standing.hypervolume > alone.hypervolume
     front = pareto_front(ledger.records(), second.config.objectives)
     assert any(record.origin for record in front)
@@ -119,7 +119,8 @@ def test_effort_does_not_count_what_another_run_has_paid_for(tmp_path: Path) -> 
     for record in records:
         effort.add(record)
     assert effort.seconds == 5 * 3.0
-    imported = Standing.of([record for record in records if record.origin or record.is_baseline], small_config())
+    chosen = [record for record in records if record.origin or record.is_baseline]
+    imported = Standing.of(chosen, small_config(), lambda: reference_of(chosen, small_config()))
     assert effort.volumes[0] == imported.hypervolume > 0
     assert len(effort.volumes) == 1 + 3
 

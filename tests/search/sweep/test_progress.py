@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from analysis.records import TrialRecord
-from search.results.standing import Standing
+from search.results.standing import Standing, reference_of
 from search.study import Counts, Unit
 from search.sweep.progress import Progress
 from tests.search.examples import small_config
@@ -107,7 +107,7 @@ def test_standing_counts_and_finds_the_best_of_the_search_alone() -> None:
         record("2", state="failed", failure="nan"),
         record("3"),
     ]
-    standing = Standing.of(records, small_config())
+    standing = Standing.of(records, small_config(), lambda: reference_of(records, small_config()))
     assert (standing.finished, standing.failed, standing.baselines) == (2, 1, 2)
     assert {name: best.number for name, best in standing.best.items()} == {
         "clean_accuracy": "1",

@@ -20,9 +20,9 @@ from search.results.metrics import rung_values
 from search.runs.folder import Run
 from search.study import Ledger, make_halving, open_ledger, open_storage, read_warm_start
 from search.sweep.tune import LedgerSearcher
-from search.worker.trial import EPOCH, NUMBER, OWNER, RESULT, SETTING
+from search.worker.trial import CANDIDATE, EPOCH, NUMBER, OWNER, RESULT, SEED, UNITS
 from tests.benchmarks.simulator import Simulation, search_again
-from tests.search.examples import result, small_config
+from tests.search.examples import small_config, unit_result
 from tests.search.study.test_warm_start import DATA
 from tests.search.sweep.test_driver import QUICKSTART, robustfront
 
@@ -30,19 +30,20 @@ EPOCHS = 9
 HALVING = {"reduction_factor": 2, "images": 40}
 
 
-def results(number: str, parameters: dict[str, float], rungs: tuple[int, ...]) -> Iterator[dict[str, Any]]:
-    """What a worker says of a setting: its epochs, with estimates at the rungs, and its end. Two replicates."""
-    s, m = parameters.get("s", 1.0), parameters.get("m", 0.0)
-    clean, robust = 0.9 + 0.05 * (2 - s) - m, 0.2 + 0.3 * (s - 1) + 2 * m * (0.1 - m)
+def results(unit: dict[str, Any], rungs: tuple[int, ...]) -> Iterator[dict[str, Any]]:
+    """What a worker reports of a unit: its epochs, with estimates at the rungs, and its result."""
+    number, parameters = unit[NUMBER], unit[CANDIDATE]["parameters"]
+    s, m, luck = parameters.get("s", 1.0), parameters.get("m", 0.0), 0.01 * unit[SEED]
+    clean, robust = 0.9 + 0.05 * (2 - s) - m - luck, 0.2 + 0.3 * (s - 1) + 2 * m * (0.1 - m) + luck
     for epoch in range(1, EPOCHS + 1):
         grown = 1 - float(np.exp(-epoch * (0.2 + 3 * m)))
         metrics = {"epoch": epoch, "seconds": 2.0 - m, "train_loss": 1 - grown, "validation_loss": 1.1 - grown}
-        metrics |= {"validation_accuracy": clean * grown, "validation_accuracy[0]": clean * grown - 0.1}
-        if epoch in rungs and not number.startswith("B"):
-            metrics |= {"robust_estimate": robust * grown, "robust_estimate[0]": robust * grown + 0.1}
-        yield {OWNER: 1, EPOCH: json.dumps(metrics)}
-    end = result(clean, robust)
-    yield {OWNER: 1, RESULT: json.dumps({**end, "objectives": {**end["objectives"], "validation_loss": 0.1 + m}})}
+        metrics |= {"validation_accuracy": clean * grown}
+        if epoch in rungs and number.isdecimal():
+            metrics |= {"robust_estimate": robust * grown}
+        yield {OWNER: 1, EPOCH: json.dumps({number: metrics})}
+    values = {"clean_accuracy": clean, "robust_accuracy": robust, "validation_loss": 0.1 + m + luck}
+    yield {OWNER: 1, RESULT: json.dumps({number: unit_result(values, seed=unit[SEED])})}
 
 
 def stored_run(folder: Path, config: SweepConfig, concurrency: int) -> Run:
@@ -60,7 +61,7 @@ def stored_run(folder: Path, config: SweepConfig, concurrency: int) -> Run:
 
     while True:
         while isinstance(asked := searcher.suggest(trial_id := f"trial-{next(order)}"), dict):
-            go_on(trial_id, results(asked[NUMBER], asked[SETTING]["parameters"], halving.rungs if halving else ()))
+            go_on(trial_id, results(asked[UNITS][0], halving.rungs if halving else ()))
         searcher.check()
         if asked == Searcher.FINISHED:
             return run
@@ -79,7 +80,7 @@ def events(ledger: Ledger, rungs: tuple[int, ...]) -> list[tuple[str, int, bool,
     for record in ledger.records():
         for epoch in ledger.history(record.number):
             number, finished = record.number, int(epoch["epoch"])
-            if finished in rungs and not record.is_baseline and record.origin is None:
+            if finished in rungs and record.kind == "search" and record.origin is None:
                 goes_on = record.state != "pruned" or record.epochs > finished
                 reached.append((epoch["time"], (number, finished, goes_on, rung_values(epoch) or {})))
     return [event for _, event in sorted(reached, key=lambda row: row[0])]
@@ -101,7 +102,10 @@ def assert_it_happens_again(run: Run) -> None:
     ] == real
     kept = [
         [
-            (record.number, record.loss, record.parameters, record.state, record.epochs, record.objectives)
+            (
+                *(record.number, record.extends, record.seed_index, record.loss, record.parameters),
+                *(record.state, record.epochs, record.objectives),
+            )
             for record in each.records()
         ]
         for each in (before, ledger)
@@ -164,6 +168,7 @@ def test_a_run_that_measured_every_epoch_and_stopped_nobody_serves_any_halving(t
         assert (ledger.counts().pruned > 0) == (override == "reduction_factor=3")
     ledger, simulation = run_again(run, "search.halving=null")
     assert (ledger.counts().complete, simulation.decisions) == (16, ())
+    assert {record.seed_index for record in ledger.records()} == {0, 1}
 
 
 def test_a_warm_started_run_happens_again(run: Run, tmp_path: Path) -> None:
