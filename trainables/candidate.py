@@ -66,7 +66,7 @@ def values_of(problem: Problem) -> dict[str, Any]:
     values = {
         _path(prefix, name): value
         for prefix, component in _components(problem).items()
-        for name, value in component.settings.items()
+        for name, value in component.values.items()
     }
     train = [item.name for item in dataclasses.fields(problem.train) if item.name not in _FIXED]
     return values | {_path("train", name): getattr(problem.train, name) for name in train}

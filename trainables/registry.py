@@ -84,13 +84,18 @@ class Component:
 
     @property
     def title(self) -> str:
-        """The name in records, columns and figures."""
-        return self.name
+        """The name for people: of a user's own component, that of its factory."""
+        return self.name.rpartition(_PATH)[2]
 
     @property
     def settings(self) -> dict[str, Any]:
         """The fields by name, as a configuration gives them."""
         return {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The settings by name, with the defaults of those that no configuration gives."""
+        return self.settings
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -172,6 +177,12 @@ class External(Component):
     @property
     def settings(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.own_fields()} | dict(self.arguments)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        signature = inspect.signature(load(self.path)).parameters
+        defaults = {name: signature[name].default for name in self._known() or () if name in signature}
+        return {name: value for name, value in defaults.items() if isinstance(value, get_args(Value))} | self.settings
 
     @property
     def parameters(self) -> tuple[str, ...]:

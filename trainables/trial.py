@@ -82,7 +82,7 @@ def run_candidate(
         if rungs is not None and result.epoch in rungs.epochs:
             estimate_robustness(trained, splits["validation"], rungs.robustness)
         if checkpoints:
-            save(checkpoints, trained, result.epoch, owner)
+            save(checkpoints, trained, result.epoch, owner, candidate)
         yield epoch_result(trained, result.epoch)
 
     start = time.perf_counter()

@@ -110,7 +110,7 @@ def evaluate_checkpoint(
         opened = open_and_announce(config.data, [frozen], robustness, checkpoint.home, device, typed, console)
         splits["test"], openings = opened.split, opened.times
         checkpoint.share(checkpoint.home / OPENINGS_FILE)
-    title = f"{relative(checkpoint.path.absolute())}: {config.model} on {config.data.name}"
+    title = f"{relative(checkpoint.path.absolute())}: {config.model.title} on {config.data.dataset.title}"
     console.print(f"{title}, {robustness.images} {split} images, {device}", highlight=False, soft_wrap=True)
     began = time.monotonic()
     with AttackProgress(console, attack_names(robustness, len(replicates))) as progress:

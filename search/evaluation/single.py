@@ -62,7 +62,10 @@ def train_setting(
     """
     setting = parse_parameters(config, parameters)
     prepare_dataset(config.data, test=False)
-    name = "-".join([config.name, config.loss.name, *(f"{key}{value:g}" for key, value in setting.parameters.items())])
+    values = (
+        f"{key}{value:g}" if isinstance(value, float) else f"{key}{value}" for key, value in setting.parameters.items()
+    )
+    name = "-".join([config.name, config.loss.title, *values])
     folder = output or runs_dir / "trained" / name
 
     import torch
@@ -73,15 +76,13 @@ def train_setting(
     device = torch.device("cuda" if config.resources.gpus_per_trial > 0 and torch.cuda.is_available() else "cpu")
     folder.mkdir(parents=True, exist_ok=True)
     atomic.write(folder / TRAIN_FILE, config.to_yaml())
-    console.print(f"{setting} on {config.data.name}, {config.model}, {device}", highlight=False)
+    console.print(f"{setting} on {config.data.dataset.title}, {config.model.title}, {device}", highlight=False)
     for result in run_candidate(config.problem, setting, device=device, checkpoints=folder):
         if isinstance(result, CandidateResult):
             result.outcomes.save(folder / "outcomes.npz")
             units = unit_results(result, range(config.train.replicates))
-            document = {
-                "setting": {"loss": setting.loss, **setting.parameters},
-                "units": [unit.to_json() for unit in units],
-            }
+            about = {"loss": setting.loss, "defence": setting.defence, **setting.parameters}
+            document = {"setting": about, "units": [unit.to_json() for unit in units]}
             atomic.write(folder / RESULT_FILE, json.dumps(document, indent=2) + os.linesep)
             means = {name: fmean(unit.values[name] for unit in units) for name in units[0].values}
             for name in sorted(means, key=lambda name: name not in config.objectives):

@@ -177,7 +177,7 @@ def audit_model(
         outcomes=_digest(checkpoint.outcomes) if checkpoint.outcomes.is_file() else None,
         settings={
             "data": config.data.to_document(),
-            "model": config.model,
+            "model": config.model.to_document(),
             "radius": [robustness.norm, robustness.epsilons[0], robustness.eps_convention],
         },
         profile=profile_name,
@@ -185,7 +185,7 @@ def audit_model(
         seed=seed,
         versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
     )
-    title = f"{relative(checkpoint.path.absolute())}: {config.model} on {config.data.name}"
+    title = f"{relative(checkpoint.path.absolute())}: {config.model.title} on {config.data.dataset.title}"
     before = _read(folder / AUDIT_FILE)
     if before is not None and (before.get("schema"), before.get("asked")) == (SCHEMA, asked.to_json()):
         audience.say(f"{title}: audited before, with the same checkpoint, settings and seed")

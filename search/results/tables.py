@@ -89,14 +89,14 @@ def front_table(
     title = "No setting meets the constraints: the nearest" if none else "Pareto-optimal settings"
     table = Table(title=f"{title}, and the baselines", box=SIMPLE_HEAD, min_width=64)
     table.title_justify = table.caption_justify = "left"
-    table.caption = "; ".join(f"{record.number}: {_baseline_note(record)}" for record in baselines)
+    table.caption = "; ".join(f"{record.number}: {_baseline_note(record, config)}" for record in baselines)
     lost = _lost_their_place(records, front, config)
     audited = any(record.verdict for record in [*front, *lost, *baselines])
-    # From three objectives on, or with what was claimed, a line would be too long for a terminal.
-    gap = "\n" if audited or len(config.objectives) > 2 else " "
+    # With three objectives or parameters, or with claims, a row would be too wide for a terminal.
+    gap = "\n" if audited or len(config.objectives) > 2 or len(config.domains) > 2 else " "
     seeds = ["seeds"] if _shows_seeds(config) else []
     for name in ("trial", *config.domains, *seeds):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name.replace(".", ".\n"), justify="right", no_wrap=True)
     for name in config.objectives:
         unit = f"{gap}% (95 %)" if is_accuracy(name) else ""
         table.add_column(f"{short(name).replace(' ', gap)}{unit}", justify="right", no_wrap=True)
@@ -179,8 +179,13 @@ def _shows_seeds(config: SweepConfig) -> bool:
     return config.search.replicates_for_front is not None
 
 
-def _baseline_note(record: TrialRecord) -> str:
-    return "normalised logits without scale and margin" if record.parameters else f"plain {record.loss}"
+def _baseline_note(record: TrialRecord, config: SweepConfig) -> str:
+    """What a baseline is, and for which contender's values it was trained, if for any."""
+    known = [each for each in config.loss.baselines if each.loss == record.loss]
+    matching = [each for each in known if each.parameters.items() <= record.parameters.items()]
+    note = matching[-1].note if matching else record.loss
+    others = [name for name in record.parameters if "." in name]
+    return f"{note} at {', '.join(others)} of a contender" if others else note
 
 
 def _interval_kind(results: Results) -> str:

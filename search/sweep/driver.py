@@ -359,6 +359,7 @@ def _parent(run: Run) -> ParentInfo:
         objectives=tuple(map(metric_name, config.objectives)),
         parameters={
             "loss": config.loss.name,
+            "defence": config.defence.name,
             "space": ", ".join(f"{name} in {range_}" for name, range_ in config.domains.items()),
             "sampler": config.search.sampler,
             "trials": config.budget,
@@ -368,7 +369,7 @@ def _parent(run: Run) -> ParentInfo:
         },
         trial_parameters={
             "data": config.data.name,
-            "model": config.model,
+            "model": config.model.name,
             "epochs_planned": config.train.epochs,
             "batch_size": config.train.batch_size,
             "learning_rate": config.train.learning_rate,

@@ -10,11 +10,13 @@ import logging
 import os
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from trainables.candidate import Candidate, resolve
 from trainables.data.splits import Split
 from trainables.files import write
 from trainables.settings import Problem
@@ -60,7 +62,9 @@ def check_claim(folder: Path, owner: int) -> None:
         raise Superseded(f"{folder} belongs to owner {claimed} now, owner {owner} writes no more")
 
 
-def save(folder: Path, replicates: Sequence[Replicate], epoch: int, owner: int = 0) -> Path:
+def save(
+    folder: Path, replicates: Sequence[Replicate], epoch: int, owner: int = 0, candidate: Candidate | None = None
+) -> Path:
     """Writes ``epoch-00007.pt``, and removes all but the last two.
 
     The file appears whole or not at all, whenever the process or the machine stops. The previous file stays, in case
@@ -71,6 +75,7 @@ def save(folder: Path, replicates: Sequence[Replicate], epoch: int, owner: int =
         replicates: Models in training.
         epoch: Epochs done, the number in the file's name.
         owner: The folder's owner; the file records it too.
+        candidate: What is trained; the file records it, so that ``load_trained`` needs no other source.
 
     Returns:
         The file.
@@ -85,7 +90,9 @@ def save(folder: Path, replicates: Sequence[Replicate], epoch: int, owner: int =
     temporary = folder / f".{path.name}.{uuid.uuid4().hex}.tmp"
     try:
         with temporary.open("wb") as file:
-            torch.save({"owner": owner, "replicates": [replicate.state_dict() for replicate in replicates]}, file)
+            trained = None if candidate is None else asdict(candidate)
+            states = [replicate.state_dict() for replicate in replicates]
+            torch.save({"owner": owner, "candidate": trained, "replicates": states}, file)
             file.flush()
             os.fsync(file.fileno())
         check_claim(folder, owner)
@@ -114,7 +121,7 @@ def load_latest(folder: Path, replicates: Sequence[Replicate]) -> int:
     """
     for path in _newest_first(folder):
         try:
-            state = read(path)
+            _, state = read(path)
         except ValueError as error:
             logger.warning("%s", error)
             continue
@@ -127,8 +134,8 @@ def load_latest(folder: Path, replicates: Sequence[Replicate]) -> int:
     return 0
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The saved state of each replicate, its tensors on the CPU.
+def read(path: Path) -> tuple[Candidate | None, list[dict[str, Any]]]:
+    """What was trained, if the file records it, and the saved state of each replicate, its tensors on the CPU.
 
     Args:
         path: A file that ``save`` wrote.
@@ -137,12 +144,14 @@ def read(path: Path) -> list[dict[str, Any]]:
         ValueError: The file is damaged, or holds more than tensors and plain values.
     """
     try:
-        state: list[dict[str, Any]] = torch.load(path, map_location="cpu", weights_only=True)["replicates"]
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        candidate = None if content["candidate"] is None else Candidate(**content["candidate"])
+        states: list[dict[str, Any]] = content["replicates"]
     except Exception as error:  # damaged bytes surface as any error of zip, pickle or torch
         raise ValueError(
             f"the checkpoint must be readable, got {path} ({type(error).__name__}); use the previous file"
         ) from error
-    return state
+    return candidate, states
 
 
 def load_trained(checkpoint: Path, problem: Problem, splits: Mapping[str, Split]) -> list[Replicate]:
@@ -150,7 +159,7 @@ def load_trained(checkpoint: Path, problem: Problem, splits: Mapping[str, Split]
 
     Args:
         checkpoint: A file that ``save`` wrote, or its folder for the newest readable file.
-        problem: The problem with the candidate's loss, defence and values (``trainables.candidate.resolve``).
+        problem: What the candidates of a search share. What the file says of its own candidate is put in.
         splits: The ``train`` split at least, on the device where the models are to live.
 
     Raises:
@@ -159,12 +168,13 @@ def load_trained(checkpoint: Path, problem: Problem, splits: Mapping[str, Split]
     paths = _newest_first(checkpoint) if checkpoint.is_dir() else [checkpoint]
     for path in paths:
         try:
-            states = read(path)
+            candidate, states = read(path)
         except ValueError:
             if path == paths[-1]:
                 raise
             continue
-        replicates = [make_replicate(problem, splits["train"], state["seed"]) for state in states]
+        trained = problem if candidate is None else resolve(problem, candidate)
+        replicates = [make_replicate(trained, splits["train"], state["seed"]) for state in states]
         _load(replicates, states, path)
         return replicates
     raise ValueError(_missing(checkpoint))
