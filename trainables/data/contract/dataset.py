@@ -71,6 +71,8 @@ class ExternalDataset(External, Dataset):
     A `Dataset` subclass with a ``reader`` of its own can avoid that.
     """
 
+    offered: ClassVar[tuple[str, ...]] = ("root",)  # what the function may get that is not a setting
+
     def load(self, root: str | None) -> Mapping[str, Any]:
         """Calls the function.
 
