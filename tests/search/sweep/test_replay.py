@@ -146,7 +146,7 @@ def test_another_search_is_given_what_the_nearest_setting_gave(run: Run) -> None
     began = time.process_time()
     ledger, simulation = run_again(run, "search.trials=300", "search.sampler=random", "search.seed=1")
     assert time.process_time() - began < 10  # seconds, where a sweep takes hours
-    assert ledger.counts().finished == 300
+    assert ledger.counts().finished in (300, 301)  # two units per setting, one of a stopped one
     assert {decision.goes_on for decision in simulation.decisions} == {True, False}
     before = {record.number: record.objectives for record in open_ledger(run).records() if record.state == "complete"}
     for record in ledger.records():
