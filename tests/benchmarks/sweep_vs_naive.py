@@ -127,7 +127,7 @@ def make_work(trials: int, *, deepfool: bool = False) -> Work:
     assert trials >= FEWEST_TRIALS
     config = load(QUICKSTART)
     data, training, robustness = config.data, config.train, config.robustness
-    assert (config.model, training.optimizer.name, training.schedule) == ("lenet5", "adam", "cosine")
+    assert (config.model.name, training.optimizer.name, training.schedule) == ("lenet5", "adam", "cosine")
     assert (training.precision, training.replicates, robustness.eps_convention) == ("fp32", 1, "l2")
     prepared = prepare(data, test=False)
     settings: list[Candidate] = [{"loss": baseline.loss, **baseline.parameters} for baseline in ISCE.baselines]

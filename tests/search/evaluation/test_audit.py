@@ -22,7 +22,8 @@ from search.results.audits import summary_of
 from search.runs.checkpoints import Checkpoint
 from search.worker.audit_job import audit_trial
 from tests.search.examples import small_config
-from trainables.audit import Audit, Claim, Profile, judge
+from trainables.audit import Audit, Claim, Profile
+from trainables.audit.verdict import judge
 from trainables.robustness import Outcomes
 
 SMALL = Profile(

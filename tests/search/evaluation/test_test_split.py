@@ -20,7 +20,7 @@ from search.cli.main import DONE, INTERRUPTED, WRONG_INPUT, run
 from search.config.schema import SweepConfig
 from search.evaluation.openings import ordinal
 from search.evaluation.test_split import RESULTS_FILE
-from search.results.metrics import result_values
+from search.results.metrics import unit_results
 from search.results.tables import front_table
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run
@@ -54,7 +54,8 @@ def searched(config: SweepConfig, folder: Path) -> Path:
             for epoch in epochs:
                 ledger.report(task.number, {"epoch": epoch.epoch, "seconds": epoch.seconds})
             assert isinstance(result, CandidateResult)
-            ledger.finish(task.number, result_values(result))
+            (unit,) = unit_results(result, [task.seed], task.role)
+            ledger.finish(task.number, unit.to_json())
     return run.folder
 
 
