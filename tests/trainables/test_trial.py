@@ -186,7 +186,7 @@ problem = Problem(
     robustness=RobustnessSettings(attacks=(AttackSettings(name="pgd", steps=2),), images=20),
 )
 *_, result = run_candidate(problem, Candidate("i-sce", {"s": 1.5, "m": 0.05}))
-heavy = [name for name in ("torch._dynamo", "ray", "optuna", "mlflow", "torchvision") if name in sys.modules]
+heavy = [name for name in ("ray", "optuna", "mlflow", "torchvision") if name in sys.modules]
 print(json.dumps({"replicates": result.replicates, "kept": result.outcomes.kept.tolist(), "heavy": heavy}))
 """
 
