@@ -36,25 +36,26 @@ class LeNet5(Model):
         """Images may be smaller than the original's 32x32, to which they are padded, but not larger."""
         del classes
         _, height, width = shape
-        if height != width or height > INPUT_SIZE:
+        if max(height, width) > INPUT_SIZE:
             raise ValueError(
-                f"data.size must give square images of at most {INPUT_SIZE} pixels for lenet5, got {height}x{width}; "
-                "resize them or choose another model"
+                f"data.size must give images of at most {INPUT_SIZE}x{INPUT_SIZE} pixels for lenet5, "
+                f"got {height}x{width}; resize them or choose another model"
             )
 
     def build(self, shape: Shape, classes: int) -> nn.Sequential:
         from torch import nn
 
-        from trainables.models.layers.pooled_convolution import PooledConvolution
-
         self.check(shape, classes)
-        channels, size, _ = shape
+        channels, height, width = shape
+        padding = ((INPUT_SIZE + 1 - height) // 2, (INPUT_SIZE + 1 - width) // 2)
         first, second, third, fourth = (self.width * units for units in (6, 16, 120, 84))
         return nn.Sequential(
             # Maximum and ReLU commute, and pooling first leaves ReLU a quarter of the values.
-            PooledConvolution(channels, first, 5, padding=(INPUT_SIZE + 1 - size) // 2),
+            nn.Conv2d(channels, first, 5, padding=padding),
+            nn.MaxPool2d(2),
             nn.ReLU(),
-            PooledConvolution(first, second, 5),
+            nn.Conv2d(first, second, 5),
+            nn.MaxPool2d(2),
             nn.ReLU(),
             nn.Flatten(),
             nn.Linear(second * 5 * 5, third),

@@ -31,7 +31,7 @@ from search.evaluation.single import parse_parameters
 from search.results.writing import write_tables
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run
-from search.study.ledger import Ledger, open_storage
+from search.study import Ledger, open_storage
 from tests.search.examples import result, small_config
 
 QUICKSTART = Path(__file__).parents[3] / "configs" / "quickstart.yaml"

@@ -12,7 +12,8 @@ from optuna.trial import TrialState
 
 from analysis.records import CLAIMED, VERIFIED, WORST_CASE
 from search.config.schema import SweepConfig
-from search.results.pooling import contenders, pooled, verified
+from search.results.contenders import contenders
+from search.results.final import settings_of
 from search.results.standing import Standing, reference_of
 from search.runs.folder import Run
 from search.study import Ledger, Unit, open_storage, read_warm_start
@@ -208,7 +209,7 @@ def test_trials_that_are_taken_over_bring_their_audits_and_their_seeds(tmp_path:
         "R1": ("first/R3", "1", 1),
     }
     assert (records["0"].verdict, records["R0"].verdict, records["1"].verdict) == ("masked", "masked", "masked")
-    zero, one = verified(pooled(records.values(), second.config.bounds), second.config.bounds)
+    zero, one = settings_of(records.values(), second.config.bounds)
     assert (zero.objectives[WORST_CASE], zero.accuracies[CLAIMED] > 0.1) == (pytest.approx(0.1), True)
     assert CLAIMED not in one.accuracies, "only one of its two seeds was audited"
     assert ledger.audits()["1"]["profile"] == "reference"

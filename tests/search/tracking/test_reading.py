@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.records import TrialRecord, write
+from analysis.frames import write_frame
+from analysis.records import TrialRecord
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run
 from search.tracking import reconcile
@@ -26,7 +27,7 @@ def run(store: str, tmp_path: Path) -> Run:
     """A run whose table and MLflow hold ``TRIALS``."""
     made = Run.plan(small_config(tracking={"uri": store, "experiment": EXPERIMENT}), tmp_path / "runs")
     made.create(prepare_dataset(made.config.data))
-    write([record for record, _ in TRIALS], made.folder)
+    write_frame([record for record, _ in TRIALS], made.folder)
     assert mirror(store, tmp_path, TRIALS, identity=made.manifest()["id"]).complete
     return made
 

@@ -12,7 +12,7 @@ from tests.search.evaluation.test_audit import IMAGES, SMALL
 from tests.search.examples import small_config
 from trainables.candidate import Candidate
 from trainables.data.splits import load_splits
-from trainables.trial import run_setting
+from trainables.trial import run_candidate
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def test_splits_that_are_loaded_are_not_read_again(tmp_path: Path, monkeypatch: 
     config = small_config(data={"validation_size": IMAGES}, robustness={"images": 60, "epsilon": 0.5})
     (tmp_path / TRAIN_FILE).write_text(config.to_yaml(), encoding="utf-8")
     splits = load_splits(config.data)
-    for _ in run_setting(config.problem, Candidate("cross-entropy", {}), checkpoints=tmp_path, splits=splits):
+    for _ in run_candidate(config.problem, Candidate("cross-entropy", {}), checkpoints=tmp_path, splits=splits):
         pass
 
     def read(*_: Any, **__: Any) -> Any:

@@ -15,7 +15,6 @@ from trainables.losses.i_sce import ISCE
 from trainables.models.cnn8 import CNN8
 from trainables.registry import make
 from trainables.settings import DataSettings, Problem, TrainSettings
-from trainables.training.adam import Adam
 from trainables.training.loop import EpochResult, NonFiniteLoss, evaluate_split, learning_rate, train
 from trainables.training.objective import Objective
 from trainables.training.replicate import Replicate, classes_of, make_replicates, replicate_seeds
@@ -76,7 +75,7 @@ def test_an_epoch_is_a_pass_of_adam_over_every_image_once(problem: Problem) -> N
     problem = dataclasses.replace(problem, train=settings)
     (replicate,) = make_replicates(problem, splits)
     (reference,) = make_replicates(problem, splits)
-    optimizer = Adam([{"params": reference.model.parameters()}], 2e-3)
+    optimizer = torch.optim.Adam(reference.model.parameters(), fused=True)
     seen: list[Tensor] = []
     replicate.loss.register_forward_pre_hook(lambda loss, given: seen.append(given[2]) if loss.training else None)
     images, labels = splits["train"].images, splits["train"].labels
