@@ -24,20 +24,14 @@ from analysis.hypervolume import (
     reference_from,
     reference_rule,
 )
-from analysis.pareto import Direction, complete_search_trials, is_nondominated, objective_matrix, pareto_front
+from analysis.pareto import complete_search_trials, is_nondominated, objective_matrix, pareto_front
 from analysis.records import (
     BASELINE_PREFIX,
-    CLAIMED,
     REPLICATES_PREFIX,
-    VERIFIED,
-    WORST_CASE,
     Kind,
     State,
     TrialRecord,
-    Value,
     in_order,
-    is_accuracy,
-    is_under_attack,
     kind_of,
     split_number,
     value_text,
@@ -55,11 +49,7 @@ from analysis.statistics import (
 
 __all__ = [
     "BASELINE_PREFIX",
-    "CLAIMED",
     "REPLICATES_PREFIX",
-    "VERIFIED",
-    "WORST_CASE",
-    "Direction",
     "GrowingFront",
     "Interval",
     "Kind",
@@ -69,7 +59,6 @@ __all__ = [
     "SearchFront",
     "State",
     "TrialRecord",
-    "Value",
     "Verification",
     "complete_search_trials",
     "constraints_text",
@@ -79,9 +68,7 @@ __all__ = [
     "flattered",
     "hypervolume_trace",
     "in_order",
-    "is_accuracy",
     "is_nondominated",
-    "is_under_attack",
     "kind_of",
     "mcnemar",
     "measures",

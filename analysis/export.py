@@ -12,8 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from analysis.records import CLAIMED, TrialRecord, Value, is_accuracy, value_text
+from analysis.records import TrialRecord, value_text
 from analysis.statistics import difference_interval
+from trainables.metrics import CLAIMED, is_accuracy
+from trainables.settings.space import Value
 
 Format = Literal["json", "yaml", "csv"]
 

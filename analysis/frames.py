@@ -10,8 +10,9 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.records import NO_INTERVAL, WORST_CASE, TrialRecord, in_order, is_under_attack, value_text
+from analysis.records import NO_INTERVAL, TrialRecord, in_order, value_text
 from trainables import files
+from trainables.metrics import ROBUST, is_under_attack
 
 if TYPE_CHECKING:
     import pandas as pd  # takes a second to import, which a reader of the ledger need not wait for
@@ -139,7 +140,7 @@ def images_of(frame: pd.DataFrame, measure: str) -> pd.Series[float] | None:
     Returns:
         The counts (NaN where unknown), or None if the measure is not a fraction of images.
     """
-    for column in (f"images_{measure}", f"images_{WORST_CASE}" if is_under_attack(measure) else ""):
+    for column in (f"images_{measure}", f"images_{ROBUST}" if is_under_attack(measure) else ""):
         if column in frame.columns:
             return frame[column].astype("Float64").astype("float64")
     return None

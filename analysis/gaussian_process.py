@@ -16,8 +16,7 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from analysis.records import Value
-from trainables.settings.space import Domain, Range
+from trainables.settings.space import Domain, Range, Value
 
 Array = npt.NDArray[np.float64]
 Lengths = tuple[float, ...]

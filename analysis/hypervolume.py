@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from analysis.pareto import Direction, complete_search_trials, objective_matrix
-from analysis.records import TrialRecord, is_accuracy
+from analysis.pareto import complete_search_trials, objective_matrix
+from analysis.records import TrialRecord
+from trainables.metrics import Direction, is_accuracy
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from analysis.records import TrialRecord, in_order
-
-Direction = Literal["maximize", "minimize"]
+from trainables.metrics import Direction
 
 
 def is_nondominated(

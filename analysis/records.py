@@ -1,4 +1,4 @@
-"""The record of a trial, and the names of what it measures."""
+"""The record of a trial."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
 from analysis.statistics import Interval, student_interval, wilson_interval
+from trainables.metrics import ROBUST, is_under_attack
+from trainables.settings.space import Value
 
-Value = float | int | str | bool
 State = Literal["running", "complete", "pruned", "failed"]
 Kind = Literal["search", "baseline", "replicates"]
 
@@ -18,15 +19,6 @@ BASELINE_PREFIX: Final = "B"
 REPLICATES_PREFIX: Final = "R"
 _KINDS: Final[dict[str, Kind]] = {"": "search", BASELINE_PREFIX: "baseline", REPLICATES_PREFIX: "replicates"}
 NO_INTERVAL: Final = Interval(math.nan, math.nan)
-
-# Each attack's accuracy is measured on the same images as the worst case over the attacks.
-WORST_CASE: Final = "robust_accuracy"
-ATTACK_SEPARATOR: Final = "/"  # between attack and view in an accuracy's name
-RADIUS_SEPARATOR: Final = "@"  # before the radius, where the worst case is also measured at another one
-# What an audit leaves of the worst case, and what was claimed where the audited number has replaced it.
-VERIFIED: Final = "verified_accuracy"
-CLAIMED: Final = "claimed_accuracy"
-WORST_VIEW: Final = "worst"  # in place of a view: the lowest accuracy over the views
 
 
 def split_number(number: str) -> tuple[str, int]:
@@ -38,16 +30,6 @@ def split_number(number: str) -> tuple[str, int]:
 def kind_of(number: str) -> Kind:
     """What a trial is, by its number: part of the search, a baseline, or further replicates of either."""
     return _KINDS[split_number(number)[0]]
-
-
-def is_accuracy(measure: str) -> bool:
-    """Whether a measure is a fraction of images."""
-    return measure.endswith("_accuracy") or is_under_attack(measure)
-
-
-def is_under_attack(measure: str) -> bool:
-    """Whether a measure is a fraction of the attacked images: the worst case (at any radius), or a single attack's."""
-    return measure.split(RADIUS_SEPARATOR)[0] in (WORST_CASE, VERIFIED, CLAIMED) or ATTACK_SEPARATOR in measure
 
 
 def value_text(value: Value) -> str:
@@ -90,7 +72,7 @@ class TrialRecord:
         role: What it was trained for: ``search``, or ``confirmation`` of the search's contenders.
         extensions: The numbers of the further replicates that are pooled into this record.
         verdict: The audit's verdict on the worst case: ``sound``, ``masked`` or ``suspicious``; None without an
-            audit. The audited number is ``verified_accuracy`` among the accuracies.
+            audit. The audited number is ``audited_accuracy`` among the accuracies.
     """
 
     number: str
@@ -151,7 +133,7 @@ class TrialRecord:
 
     def images_of(self, name: str) -> int | None:
         """The number of images behind an objective or accuracy; None for what is not a fraction of images."""
-        return self.images.get(name) or (self.images.get(WORST_CASE) if is_under_attack(name) else None)
+        return self.images.get(name) or (self.images.get(ROBUST) if is_under_attack(name) else None)
 
     def interval(self, name: str) -> Interval:
         """The 95 % interval of an objective or accuracy.

@@ -11,8 +11,8 @@ import numpy as np
 
 from analysis.frames import images_of
 from analysis.gaussian_process import Array, Encoder, GaussianProcess, coordinate
-from analysis.records import Value, value_text
-from trainables.settings.space import Domain, Range
+from analysis.records import value_text
+from trainables.settings.space import Domain, Range, Value
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -54,6 +54,17 @@ def under_attack(attack: str, views: Sequence[str]) -> list[str]:
     return [f"{attack}{_ATTACK}{views[0]}", f"{attack}{_ATTACK}{WORST_VIEW}"][: len(views)]
 
 
+def split_attack(name: str) -> tuple[str, str] | None:
+    """The attack's label and the view (or ``worst``) of a name from ``under_attack``; None for another name."""
+    attack, separator, view = name.rpartition(_ATTACK)
+    return (attack, view) if separator else None
+
+
+def radius_of(name: str) -> str:
+    """The radius in a name from ``at_radius``, as it is written there; empty for another name."""
+    return name.partition(_RADIUS)[2]
+
+
 def of_seed(name: str, index: int) -> str:
     """The name of a metric of one seed."""
     return f"{name}[{index}]"
@@ -77,7 +88,7 @@ def is_under_attack(name: str) -> bool:
 
 def is_of_one_attack(name: str) -> bool:
     """Whether a metric is one attack's accuracy."""
-    return _ATTACK in name
+    return split_attack(name) is not None
 
 
 def is_seconds(name: str) -> bool:

@@ -24,7 +24,7 @@ from analysis.figures.style import (
     style_axes,
     title_page,
 )
-from analysis.records import WORST_CASE
+from trainables.metrics import ROBUST
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,8 +51,8 @@ def draw_epsilon_curves(frame: pd.DataFrame, folder: Path, *, title: str, axis: 
     Raises:
         ValueError: The frame has no row for the worst case.
     """
-    if WORST_CASE not in set(frame["measure"]):
-        raise ValueError(f"frame must hold rows of {WORST_CASE}, got {sorted(set(frame['measure']))}; add them")
+    if ROBUST not in set(frame["measure"]):
+        raise ValueError(f"frame must hold rows of {ROBUST}, got {sorted(set(frame['measure']))}; add them")
     return [
         save_png(_static(frame, title, axis), folder / "epsilon-curves.png"),
         save_html(
@@ -72,11 +72,11 @@ def _curves(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
     names = [
         name
         for i, name in enumerate(heights)
-        if name != WORST_CASE and heights[name] not in (*list(heights.values())[:i], heights[WORST_CASE])
+        if name != ROBUST and heights[name] not in (*list(heights.values())[:i], heights[ROBUST])
     ]
     colours = [_COLOURS[i % len(_COLOURS)] for i in range(len(names))]
     curves = []
-    for name, colour in [*zip(names, colours, strict=True), (WORST_CASE, BLUE)]:
+    for name, colour in [*zip(names, colours, strict=True), (ROBUST, BLUE)]:
         rows = frame[frame["measure"] == name].sort_values("epsilon")
         percent = {column: 100 * rows[column] for column in ("accuracy", "low", "high")}
         curves.append((measure_label(name), colour, rows.assign(**percent)))
@@ -87,7 +87,7 @@ def _static(frame: pd.DataFrame, title: str, axis: str) -> Figure:
     figure, axes = new_figure(7.6, 5.4)
     style_axes(axes)
     for label, colour, rows in _curves(frame):
-        worst = rows["measure"].iloc[0] == WORST_CASE
+        worst = rows["measure"].iloc[0] == ROBUST
         width, size = (2.4, 6) if worst else (1.3, 4)
         axes.plot(rows["epsilon"], rows["accuracy"], color=colour, marker="o", label=label, lw=width, ms=size)
         if worst:
@@ -107,7 +107,7 @@ def _interactive(frame: pd.DataFrame, title: str, axis: str) -> Any:
 
     page = go.Figure()
     for label, colour, rows in _curves(frame):
-        worst = rows["measure"].iloc[0] == WORST_CASE
+        worst = rows["measure"].iloc[0] == ROBUST
         if worst:
             page.add_scatter(
                 x=np.concatenate([rows["epsilon"], rows["epsilon"][::-1]]),

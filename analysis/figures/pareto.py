@@ -39,8 +39,8 @@ from analysis.figures.style import (
     title_page,
 )
 from analysis.frames import rows_of
-from analysis.pareto import Direction, is_nondominated
-from analysis.records import CLAIMED, WORST_CASE
+from analysis.pareto import is_nondominated
+from trainables.metrics import CLAIMED, ROBUST, Direction
 from trainables.settings.space import Domain
 
 if TYPE_CHECKING:
@@ -177,11 +177,11 @@ class _Plot:
 
     def claims(self) -> list[tuple[Array, Array]]:
         """For every setting that an audit lowered: x and y of the claimed and the audited point. Shape (2,) each."""
-        if CLAIMED not in self.search.columns or WORST_CASE not in self.names:
+        if CLAIMED not in self.search.columns or ROBUST not in self.names:
             return []
         both = pd.concat([self.search, self.baselines], ignore_index=True)
-        axis = self.names.index(WORST_CASE)
-        rows = both[both[CLAIMED] > both[WORST_CASE]]
+        axis = self.names.index(ROBUST)
+        rows = both[both[CLAIMED] > both[ROBUST]]
         holds = [self.bars(rows, 0)[0], self.bars(rows, 1)[0]]
         claimed = list(holds)
         claimed[axis] = self.scales[axis].factor * rows[CLAIMED].to_numpy(dtype=np.float64)

@@ -21,8 +21,8 @@ import pandas as pd
 
 from analysis.frames import images_of
 from analysis.pages import render
-from analysis.records import ATTACK_SEPARATOR, RADIUS_SEPARATOR, WORST_VIEW, is_under_attack, value_text
-from trainables import files
+from analysis.records import value_text
+from trainables import files, metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,11 +62,12 @@ def scale_of(frame: pd.DataFrame, measure: str) -> Scale:
 
 def measure_label(measure: str) -> str:
     """A measure's name for people, e.g. ``pgd50-ce, normalized logits`` for ``pgd50-ce/normalized``."""
-    if ATTACK_SEPARATOR in measure:
-        attack, view = measure.rsplit(ATTACK_SEPARATOR, 1)
-        return f"{attack}, worst view" if view == WORST_VIEW else f"{attack}, {view} logits"
-    if is_under_attack(measure):
-        _, _, radius = measure.partition(RADIUS_SEPARATOR)
+    one_attack = metrics.split_attack(measure)
+    if one_attack is not None:
+        attack, view = one_attack
+        return f"{attack}, worst view" if view == metrics.WORST_VIEW else f"{attack}, {view} logits"
+    if metrics.is_under_attack(measure):
+        radius = metrics.radius_of(measure)
         return "Robust accuracy, worst case" + (f" within {radius}" if radius else "")
     return measure.replace("_", " ").capitalize()
 

@@ -21,8 +21,8 @@ from analysis.figures.style import (
     setting_label,
 )
 from analysis.frames import rows_of
-from analysis.records import is_under_attack
 from analysis.surfaces import Slice, Surface, coordinates, fit_slice, observation_noise, surface
+from trainables.metrics import is_under_attack
 from trainables.settings.space import Domain, Range
 
 BAND: Final = 2.0  # standard deviations

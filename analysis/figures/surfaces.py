@@ -32,10 +32,10 @@ from analysis.figures.style import (
 from analysis.figures.surface_page import interactive
 from analysis.figures.surface_panel import BAND, Axis, Panel, comparable, panel_of
 from analysis.frames import measures, rows_of
-from analysis.pareto import Direction, is_nondominated
-from analysis.records import ATTACK_SEPARATOR, WORST_CASE, Value
+from analysis.pareto import is_nondominated
 from analysis.surfaces import FEWEST_FOR_A_FIT, Slice, plan_slice
-from trainables.settings.space import Domain
+from trainables.metrics import ROBUST, Direction, is_of_one_attack
+from trainables.settings.space import Domain, Value
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -123,9 +123,9 @@ def _distinct(search: pd.DataFrame) -> list[str]:
     return [
         measure
         for measure in measures(search)
-        if ATTACK_SEPARATOR not in measure
-        or WORST_CASE not in search.columns
-        or not np.array_equal(search[measure], search[WORST_CASE])
+        if not is_of_one_attack(measure)
+        or ROBUST not in search.columns
+        or not np.array_equal(search[measure], search[ROBUST])
     ]
 
 

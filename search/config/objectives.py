@@ -1,4 +1,4 @@
-"""What a search can seek: every number that a finished trial gives, which way it is better, and constraints on it."""
+"""Objectives and constraints: which numbers of a trial can be one, and which way each is better."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal, Self
 
-from trainables.settings import RobustnessSettings, robust_accuracy_name
+from trainables import metrics
+from trainables.metrics import Direction
+from trainables.settings import RobustnessSettings
 
-Direction = Literal["maximize", "minimize"]
 Relation = Literal[">=", "<="]
 
-# Beside the attacks' own accuracies. Wall times are those of this machine on this day: a search for them cannot be
-# repeated to the same suggestions. A validation loss is the setting's own: s and m rescale it.
-ACCURACIES: Final = ("clean_accuracy", "robust_accuracy")
-COSTS: Final = ("validation_loss", "train_seconds", "attack_seconds")
+ACCURACIES: Final = (metrics.CLEAN, metrics.ROBUST)  # the objectives unless a configuration names others
 
 _CONSTRAINT: Final = re.compile(r"\s*(>=|<=)\s*(\S+)\s*")
-_DIGITS: Final = 12  # a mean over replicates that is off its bound by a rounding error meets it
+_DIGITS: Final = 12  # a mean that misses its bound by a rounding error meets it
 
 
 def directions(robustness: RobustnessSettings) -> dict[str, Direction]:
-    """Every number that can be sought under these attacks, with its direction."""
-    accuracies = [*ACCURACIES, *map(robust_accuracy_name, robustness.epsilons[1:])]
-    accuracies += robustness.accuracy_names
-    found: dict[str, Direction] = dict.fromkeys(accuracies, "maximize")
-    return found | dict.fromkeys(COSTS, "minimize")
+    """Every number that can be an objective under these attacks, with its direction.
+
+    Wall times are those of one machine on one day: a search for them cannot be repeated to the same suggestions.
+    """
+    further = [metrics.at_radius(epsilon) for epsilon in robustness.epsilons[1:]]
+    names = [*ACCURACIES, *further, *robustness.accuracy_names, *metrics.COSTS]
+    return {name: metrics.direction(name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class Constraint:
             bound = math.nan
         if match is None or not math.isfinite(bound):
             raise ValueError(f"{name} must be '>= NUMBER' or '<= NUMBER', got {text!r}; write for example '>= 0.97'")
-        if name not in COSTS and not 0 <= bound <= 1:
+        if name not in metrics.COSTS and not 0 <= bound <= 1:
             raise ValueError(f"{name} must be bounded in [0, 1], got {text!r}; accuracies are fractions: 97 % is 0.97")
-        if name in COSTS and bound <= 0:
+        if name in metrics.COSTS and bound <= 0:
             raise ValueError(f"{name} must be bounded above 0, got {text!r}; give a bound that a trial can have")
         return cls(name, ">=" if match[1] == ">=" else "<=", bound)
 

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from search.config import rules
 from search.config.data import DataField
-from search.config.objectives import ACCURACIES, Constraint, Direction
+from search.config.objectives import ACCURACIES, Constraint
 from search.config.rungs import rungs_of
 from search.config.space import SpaceDomain, canonical, grid_points, typed
 from search.config.urls import without_password
@@ -35,6 +35,7 @@ from trainables.defences import Defence
 from trainables.defences.none import NoDefence
 from trainables.losses import Loss
 from trainables.losses.i_sce import ISCE
+from trainables.metrics import Direction
 from trainables.models import Model
 from trainables.models.lenet5 import LeNet5
 from trainables.settings import DataSettings, Problem, RobustnessSettings, Rungs, TrainSettings

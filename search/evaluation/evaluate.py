@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from analysis.records import WORST_CASE
 from analysis.statistics import Interval, student_interval, wilson_interval
 from search.config.loading import parse_value, replaced
 from search.config.schema import SweepConfig, available_cpus
@@ -26,6 +25,7 @@ from search.runs.checkpoints import Checkpoint
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run, relative
 from trainables import files as atomic
+from trainables.metrics import ROBUST
 from trainables.settings import RobustnessSettings
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def accuracy_frame(outcomes: Outcomes) -> pd.DataFrame:
     measures: dict[str, npt.NDArray[np.bool_]] = {
         name: outcomes.kept[:, a, v] for a in range(len(outcomes.attacks)) for name, v in outcomes.shown(a)
     }
-    measures[WORST_CASE] = np.asarray(outcomes.kept.all(axis=(1, 2)))
+    measures[ROBUST] = np.asarray(outcomes.kept.all(axis=(1, 2)))
     rows = []
     for measure, kept in measures.items():
         for epsilon, right in [(0.0, clean), *zip(outcomes.epsilons, np.moveaxis(kept, 1, 0), strict=True)]:
@@ -214,11 +214,11 @@ def accuracy_table(frame: pd.DataFrame, axis: str) -> Table:
     for epsilon in sorted(set(frame["epsilon"])):
         table.add_column("clean" if epsilon == 0 else f"{epsilon:g}", justify="right", no_wrap=True)
     for measure in dict.fromkeys(frame["measure"]):
-        if measure != WORST_CASE:
+        if measure != ROBUST:
             rows = frame[frame["measure"] == measure].sort_values("epsilon")
             table.add_row(measure_label(measure), *(f"{100 * accuracy:.1f}" for accuracy in rows["accuracy"]))
     table.add_section()
-    worst = frame[frame["measure"] == WORST_CASE].sort_values("epsilon")
+    worst = frame[frame["measure"] == ROBUST].sort_values("epsilon")
     table.add_row("worst case", *(f"{100 * value:.1f}" for value in worst["accuracy"]), style="bold")
     table.add_row("  from", *(f"{100 * value:.1f}" for value in worst["low"]), style="dim")
     table.add_row("  to (95 %)", *(f"{100 * value:.1f}" for value in worst["high"]), style="dim")

@@ -52,7 +52,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
-from analysis.records import WORST_CASE
 from analysis.statistics import wilson_interval
 from search.config.schema import SweepConfig, available_cpus
 from search.errors import UserError
@@ -60,6 +59,7 @@ from search.results.titles import radius_title
 from search.runs.checkpoints import SURROGATE, Checkpoint
 from search.runs.folder import relative
 from trainables import files as atomic
+from trainables.metrics import ROBUST
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -215,7 +215,7 @@ def summary_of(document: Mapping[str, Any]) -> dict[str, Any]:
     """
     replicates = document["replicates"]
     claims = [replicate["claim"] for replicate in replicates]
-    if all(claim["name"] == WORST_CASE for claim in claims):
+    if all(claim["name"] == ROBUST for claim in claims):
         images, accuracies = claims[0]["images"], [claim["verified"] for claim in claims]
     else:
         images, accuracies = document["images"], [replicate["verified"]["accuracy"] for replicate in replicates]
@@ -318,7 +318,7 @@ def claims_of(outcomes: Outcomes, replicate: int, robustness: RobustnessSettings
     from trainables.audit import Claim
 
     kept = outcomes.kept[replicate, :, :, 0]
-    claims = [Claim(WORST_CASE, robustness.attacks, robustness.views, np.asarray(kept.all(axis=(0, 1))))]
+    claims = [Claim(ROBUST, robustness.attacks, robustness.views, np.asarray(kept.all(axis=(0, 1))))]
     for a, attack in enumerate(robustness.attacks):
         for name, v in outcomes.shown(a)[:1]:
             claims.append(Claim(name, (attack,), (robustness.views[v],), kept[a, v]))

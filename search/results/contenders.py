@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from analysis.pareto import Direction, pareto_front
+from analysis.pareto import pareto_front
 from analysis.records import TrialRecord
 from search.config.objectives import Constraint
 from search.results.final import settings_of
+from trainables.metrics import Direction
 
 
 def contenders(

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from analysis.records import CLAIMED, VERIFIED, WORST_CASE, TrialRecord
+from analysis.records import TrialRecord
 from search.config.objectives import Constraint
 from search.results.metrics import UnitResult
 from search.results.pooling import pooled
+from trainables.metrics import AUDITED, CLAIMED, ROBUST
 
 
 def settings_of(records: Iterable[TrialRecord], bounds: Sequence[Constraint]) -> list[TrialRecord]:
@@ -28,33 +29,33 @@ def settings_of(records: Iterable[TrialRecord], bounds: Sequence[Constraint]) ->
         an audited one.
     """
     return [
-        _audited(setting, bounds) if VERIFIED in setting.accuracies else setting for setting in pooled(records, bounds)
+        _audited(setting, bounds) if AUDITED in setting.accuracies else setting for setting in pooled(records, bounds)
     ]
 
 
 def unit_values(result: UnitResult) -> dict[str, float]:
     """The numbers to use of a single unit, by name: what Optuna is told of a setting's first one."""
     values = result.values
-    return values if result.audit is None else {**values, WORST_CASE: result.audit["accuracy"]}
+    return values if result.audit is None else {**values, ROBUST: result.audit["accuracy"]}
 
 
 def _audited(setting: TrialRecord, bounds: Sequence[Constraint]) -> TrialRecord:
     """A setting with its audited number in the claim's place."""
 
     def swapped(values: Mapping[str, float]) -> dict[str, float]:
-        kept = {name: value for name, value in values.items() if name != VERIFIED}
-        return kept | {WORST_CASE: values[VERIFIED], CLAIMED: values[WORST_CASE]}
+        kept = {name: value for name, value in values.items() if name != AUDITED}
+        return kept | {ROBUST: values[AUDITED], CLAIMED: values[ROBUST]}
 
     values = swapped({**setting.accuracies, **setting.objectives})
     return replace(
         setting,
         objectives={name: values[name] for name in setting.objectives},
         constraints=dict(setting.constraints)
-        | {str(bound): bound.excess(values[WORST_CASE]) for bound in bounds if bound.name == WORST_CASE},
+        | {str(bound): bound.excess(values[ROBUST]) for bound in bounds if bound.name == ROBUST},
         accuracies={name: value for name, value in values.items() if name not in setting.objectives},
         replicates=tuple(map(swapped, setting.replicates)),
         images={
-            **{name: images for name, images in setting.images.items() if name != VERIFIED},
-            WORST_CASE: setting.images[VERIFIED],
+            **{name: images for name, images in setting.images.items() if name != AUDITED},
+            ROBUST: setting.images[AUDITED],
         },
     )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from analysis.records import NO_INTERVAL
 from analysis.statistics import Interval, wilson_interval
-from search.config.objectives import Direction
 from trainables import metrics
+from trainables.metrics import Direction
 
 if TYPE_CHECKING:  # torch stays out of the driver
     from trainables.training.loop import EpochResult

@@ -12,12 +12,13 @@ from rich.table import Table
 
 from analysis.export import Verification, flattered, train_command
 from analysis.pareto import pareto_front
-from analysis.records import CLAIMED, WORST_CASE, TrialRecord, is_accuracy
+from analysis.records import TrialRecord
 from search.config.schema import SweepConfig
 from search.results.standing import Standing
 from search.results.text import clock, parameter_text, short, value_text
 from search.results.writing import Results
 from search.runs.folder import SWEEP_FILE, Run, command, relative
+from trainables.metrics import CLAIMED, ROBUST, is_accuracy
 
 VERDICT_STYLES: Final = {"sound": "green", "suspicious": "yellow", "masked": "red"}
 
@@ -145,9 +146,9 @@ def _lost_their_place(
     """The settings that are on the front by what they claim alone."""
 
     def as_claimed(record: TrialRecord) -> TrialRecord:
-        if CLAIMED not in record.accuracies or WORST_CASE not in record.objectives:
+        if CLAIMED not in record.accuracies or ROBUST not in record.objectives:
             return record
-        return replace(record, objectives={**record.objectives, WORST_CASE: record.accuracies[CLAIMED]})
+        return replace(record, objectives={**record.objectives, ROBUST: record.accuracies[CLAIMED]})
 
     there, by_number = {record.number for record in front}, {record.number: record for record in records}
     claimed = pareto_front(map(as_claimed, records), config.objectives)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from analysis.records import TrialRecord, is_accuracy
+from analysis.records import TrialRecord
 from analysis.records import value_text as plain_text
+from trainables.metrics import is_accuracy
 from trainables.settings.space import Value
 
 _SMALL: Final = 0.001

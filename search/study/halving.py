@@ -18,10 +18,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from analysis.pareto import Direction
 from search.config.rungs import check_reduction_factor
 from search.config.schema import SweepConfig
 from search.results.metrics import rung_objectives
+from trainables.metrics import Direction
 
 
 class Halving:

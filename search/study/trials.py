@@ -14,14 +14,13 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.hypervolume import GrowingFront
-from analysis.pareto import Direction
-from analysis.records import VERIFIED, State, TrialRecord, is_accuracy
+from analysis.records import State, TrialRecord
 from search.config.objectives import Constraint
 from search.config.schema import SweepConfig
 from search.results.final import unit_values
 from search.results.metrics import Role, UnitResult
 from trainables.candidate import Candidate
-from trainables.metrics import ATTACK_SECONDS, CLEAN, ROBUST, TRAIN_SECONDS
+from trainables.metrics import ATTACK_SECONDS, AUDITED, CLEAN, ROBUST, TRAIN_SECONDS, Direction, is_accuracy
 from trainables.settings.space import Value
 
 # User attributes of a row.
@@ -394,9 +393,9 @@ def _images(result: UnitResult) -> dict[str, int]:
 def _with_audit(record: TrialRecord, audit: Mapping[str, Any]) -> TrialRecord:
     return replace(
         record,
-        accuracies={**record.accuracies, VERIFIED: audit["accuracy"]},
-        replicates=tuple({**replicate, VERIFIED: audit["accuracy"]} for replicate in record.replicates),
-        images={**record.images, VERIFIED: audit["images"]},
+        accuracies={**record.accuracies, AUDITED: audit["accuracy"]},
+        replicates=tuple({**replicate, AUDITED: audit["accuracy"]} for replicate in record.replicates),
+        images={**record.images, AUDITED: audit["images"]},
         verdict=audit["verdict"],
     )
 

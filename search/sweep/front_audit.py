@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from analysis.pareto import complete_search_trials, pareto_front
-from analysis.records import CLAIMED, VERIFIED, WORST_CASE, TrialRecord
+from analysis.records import TrialRecord
 from analysis.statistics import rank_correlation
 from search.config.schema import AuditConfig
 from search.errors import cause_on_worker
@@ -21,6 +21,7 @@ from search.results.final import settings_of
 from search.runs.folder import Run
 from search.study import Ledger
 from search.sweep.progress import Progress
+from trainables.metrics import AUDITED, CLAIMED, ROBUST
 from trainables.settings import AUDITED_IMAGES
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def order_kept(run: Run, ledger: Ledger, count: int) -> str | None:
         return None
     audited = [record for record in complete_search_trials(tried) if record.verdict is not None]
     claimed = [record.value(CLAIMED) for record in audited]
-    found = rank_correlation(claimed, [record.value(WORST_CASE) for record in audited])
+    found = rank_correlation(claimed, [record.value(ROBUST) for record in audited])
     low, high = found.interval
     line = (
         f"audit: claimed and audited robust accuracy of {found.n} settings, {len(at_random)} of them drawn at random, "
@@ -152,6 +153,6 @@ def audit_front(
 
 
 def _line(record: TrialRecord) -> str:
-    claimed, holds = record.value(WORST_CASE), record.accuracies[VERIFIED]
+    claimed, holds = record.value(ROBUST), record.accuracies[AUDITED]
     kind = "baseline" if record.is_baseline else "trial"
     return f"audit: {kind} {record.number} claims {100 * claimed:.1f} %, {100 * holds:.1f} % holds: {record.verdict}"

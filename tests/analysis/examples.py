@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from analysis.pareto import Direction
-from analysis.records import TrialRecord, Value
-from trainables.settings.space import Choices, Domain, Range
+from analysis.records import TrialRecord
+from trainables.metrics import Direction
+from trainables.settings.space import Choices, Domain, Range, Value
 
 MIXED_DOMAINS: dict[str, Domain] = {
     "s": Range(low=1.0, high=2.0),

@@ -11,8 +11,9 @@ from ruamel.yaml import YAML
 
 from analysis.export import export_front, pareto_table, train_command
 from analysis.pareto import pareto_front
-from analysis.records import TrialRecord, Value
+from analysis.records import TrialRecord
 from tests.analysis.examples import OBJECTIVES, constrained, mixed_run, scattered_run, trial
+from trainables.settings.space import Value
 
 
 def replicated(number: str, replicates: int, **changes: object) -> TrialRecord:

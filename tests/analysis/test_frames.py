@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from analysis.frames import measures, read_frame, to_frame, write_frame
-from analysis.records import TrialRecord, Value
+from analysis.records import TrialRecord
 from analysis.statistics import student_interval, wilson_interval
 from tests.analysis.examples import ATTACKS, MIXED_DOMAINS, grid_run, mixed_run, scattered_run, trial
+from trainables.settings.space import Value
 
 
 def test_the_table_says_how_many_replicates_a_row_rests_on() -> None:

@@ -22,9 +22,10 @@ from analysis.hypervolume import (
     reference_from,
     reference_rule,
 )
-from analysis.pareto import Direction, is_nondominated, pareto_front
+from analysis.pareto import is_nondominated, pareto_front
 from analysis.records import TrialRecord
 from tests.analysis.examples import OBJECTIVES, scattered_run, trial
+from trainables.metrics import Direction
 
 Problem = tuple[list[list[float]], list[dict[str, float]]]
 UP: Direction = "maximize"

@@ -5,8 +5,9 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.pareto import Direction, is_nondominated, pareto_front
+from analysis.pareto import is_nondominated, pareto_front
 from tests.analysis.examples import OBJECTIVES, constrained, grid_run, trial
+from trainables.metrics import Direction
 
 DIRECTIONS: tuple[Direction, ...] = ("maximize", "minimize")
 

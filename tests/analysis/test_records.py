@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from analysis.frames import to_frame
-from analysis.records import TrialRecord, Value, in_order, is_accuracy, is_under_attack, value_text
+from analysis.records import TrialRecord, in_order, value_text
+from trainables.metrics import is_accuracy, is_under_attack
+from trainables.settings.space import Value
 
 
 def test_trials_are_in_natural_order_then_baselines_then_further_replicates() -> None:

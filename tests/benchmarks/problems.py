@@ -29,13 +29,13 @@ from unittest.mock import patch
 import numpy as np
 import numpy.typing as npt
 
-from analysis.pareto import Direction
 from search.config.schema import SweepConfig, parse
 from search.study import Unit
 from tests.benchmarks.simulator import Curve
 from trainables import registry
 from trainables.losses import Loss
 from trainables.losses.i_sce import ISCE
+from trainables.metrics import Direction
 from trainables.settings.space import Range as Limits
 from trainables.settings.space import searched as parameter
 

@@ -23,7 +23,6 @@ import optuna
 from optuna.storages import InMemoryStorage
 
 from analysis.hypervolume import hypervolume
-from analysis.pareto import Direction
 from analysis.records import TrialRecord, kind_of
 from search.config.schema import SweepConfig
 from search.errors import UserError
@@ -31,6 +30,7 @@ from search.results.metrics import Score, UnitResult, rung_values
 from search.runs.folder import Run
 from search.study import Halving, Ledger, Unit, make_halving, open_ledger
 from trainables.candidate import Candidate
+from trainables.metrics import Direction
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -171,7 +171,7 @@ class Audit:
         return worst(verdict.word for verdict in self.verdicts)
 
     @property
-    def verified_accuracy(self) -> float:
+    def audited_accuracy(self) -> float:
         """The share of images that survive everything, in [0, 1]."""
         return float(self.verified.mean())
 

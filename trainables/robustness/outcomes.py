@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables import files
-from trainables.settings import accuracy_names, robust_accuracy_name
+from trainables.metrics import at_radius, under_attack
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ class Outcomes:
         """Share of attacked images that survive one attack at the first epsilon, on its first view and on all of them.
 
         Returns:
-            Arrays (R,) in [0, 1] by the names of ``settings.accuracy_names``.
+            Arrays (R,) in [0, 1] by the names of ``metrics.under_attack``.
         """
         return {
             name: self.kept[:, a, v, 0].mean(axis=1)
@@ -93,12 +93,12 @@ class Outcomes:
         if self.remaining[attack]:
             return []
         seen = np.flatnonzero(self.sees[attack]).tolist()
-        names = accuracy_names(self.attacks[attack], [self.views[v] for v in seen])
+        names = under_attack(self.attacks[attack], [self.views[v] for v in seen])
         return list(zip(names, (seen[0], -1), strict=False))
 
     def further_accuracy(self) -> dict[str, NDArray[np.float64]]:
-        """The robust accuracy at every epsilon but the first, by the names of ``settings.robust_accuracy_name``."""
-        return {robust_accuracy_name(self.epsilons[e]): self.robust_accuracy(e) for e in range(1, len(self.epsilons))}
+        """The robust accuracy at every epsilon but the first, by the names of ``metrics.at_radius``."""
+        return {at_radius(self.epsilons[e]): self.robust_accuracy(e) for e in range(1, len(self.epsilons))}
 
     def save(self, path: Path) -> None:
         """Writes an .npz that needs no pickle, atomically."""

@@ -9,17 +9,13 @@ from trainables.settings.data import DataSettings
 from trainables.settings.problem import Problem, Rungs
 from trainables.settings.robustness import (
     AUDITED_IMAGES,
-    WORST_VIEW,
     RobustnessSettings,
-    accuracy_names,
-    robust_accuracy_name,
 )
 from trainables.settings.threat import Norm, View
 from trainables.settings.training import TrainSettings
 
 __all__ = [
     "AUDITED_IMAGES",
-    "WORST_VIEW",
     "DataSettings",
     "Norm",
     "Problem",
@@ -27,9 +23,7 @@ __all__ = [
     "Rungs",
     "TrainSettings",
     "View",
-    "accuracy_names",
     "check_choice",
     "check_seed",
     "nearest",
-    "robust_accuracy_name",
 ]

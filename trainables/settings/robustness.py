@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from trainables.attacks.engine.attack import Attack
 from trainables.attacks.pgd import PGD
+from trainables.metrics import under_attack
 from trainables.settings.checks import check_choice
 from trainables.settings.threat import Norm, View
-
-# Stands in a view's place in the name of an attack's accuracy at worst over its views.
-WORST_VIEW: Final = "worst"
 
 # The fewest images that an audit needs, by its profile (``trainables.audit``); a stronger profile needs more.
 AUDITED_IMAGES: Final[Mapping[str, int]] = {"quick": 500, "reference": 1000}
@@ -101,7 +99,7 @@ class RobustnessSettings:
             name
             for attack in self.attacks
             if not attack.remaining
-            for name in accuracy_names(attack.label, self.views_of(attack))
+            for name in under_attack(attack.label, self.views_of(attack))
         ]
 
     def views_of(self, attack: Attack) -> tuple[View, ...]:
@@ -117,22 +115,3 @@ class RobustnessSettings:
         """The radii in pixel units for images of ``values`` numbers (channels * height * width)."""
         unit = math.sqrt(values) if self.eps_convention == "rms" else 1.0
         return tuple(epsilon * unit for epsilon in self.epsilons)
-
-
-def accuracy_names(attack: str, views: Sequence[str]) -> list[str]:
-    """The names of an attack's accuracies: on its first view and, if there are several, at worst over them.
-
-    Args:
-        attack: The attack's label.
-        views: The views that it sees, in order, at least one.
-
-    Returns:
-        For example ``pgd50-ce/normalized`` and ``pgd50-ce/worst``.
-    """
-    return [f"{attack}/{views[0]}", f"{attack}/{WORST_VIEW}"][: len(views)]
-
-
-def robust_accuracy_name(epsilon: float) -> str:
-    """The name of the robust accuracy at a further radius, e.g. ``robust_accuracy@2``; no two radii share one."""
-    short = f"{epsilon:g}"
-    return f"robust_accuracy@{short if float(short) == epsilon else repr(epsilon)}"

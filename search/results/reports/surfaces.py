@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from analysis.records import VERIFIED, TrialRecord
+from analysis.records import TrialRecord
 from search.results.pooling import pooled
 from search.results.reports import Drawn, RunData, register
+from trainables.metrics import AUDITED
 
 
 @register("surfaces")
@@ -22,5 +23,5 @@ def draw(data: RunData) -> Drawn:
 
 
 def _claim(setting: TrialRecord) -> TrialRecord:
-    accuracies = {name: value for name, value in setting.accuracies.items() if name != VERIFIED}
+    accuracies = {name: value for name, value in setting.accuracies.items() if name != AUDITED}
     return replace(setting, accuracies=accuracies)

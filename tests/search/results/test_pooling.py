@@ -17,7 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from analysis.frames import read_frame
-from analysis.pareto import Direction, pareto_front
+from analysis.pareto import pareto_front
 from analysis.records import TrialRecord
 from search.cli.status import read_status
 from search.config.objectives import Constraint
@@ -31,6 +31,7 @@ from tests.search.examples import result, small_config
 from tests.search.study.test_ledger import Died, new_ledger, reopened, url
 from tests.search.sweep.test_driver import PATIENCE, QUICKSTART, SMALL, arguments, environment, robustfront, wait_for
 from trainables.candidate import Candidate
+from trainables.metrics import Direction
 
 BOTH: dict[str, Direction] = {"clean_accuracy": "maximize", "robust_accuracy": "maximize"}
 Values = tuple[float, float]

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from optuna.trial import TrialState
 
-from analysis.records import CLAIMED, VERIFIED, WORST_CASE
 from search.config.schema import SweepConfig
 from search.results.contenders import contenders
 from search.results.final import settings_of
@@ -21,6 +20,7 @@ from tests.search.examples import result, small_config
 from tests.search.study.test_ledger import new_ledger, reopened
 from tests.search.study.test_warm_start import DATA
 from trainables.candidate import Candidate
+from trainables.metrics import AUDITED, CLAIMED, ROBUST
 
 LIMIT = {"clean_accuracy": ">= 0.89"}
 
@@ -181,10 +181,10 @@ def test_the_verdict_of_a_gated_trial_outlives_a_driver_that_dies_right_after_th
     again = reopened(tmp_path, gated())
     record = again.record(unit.number)
     assert again._find(unit.number)[1].values == [0.9, 0.1], "Optuna has the verified number"
-    assert (record.accuracies[VERIFIED], record.verdict) == (0.1, "masked"), "and so has the record"
+    assert (record.accuracies[AUDITED], record.verdict) == (0.1, "masked"), "and so has the record"
     assert again.audits()[unit.number]["profile"] == "quick"
     again.audited(unit.number, audit(0.05, profile="reference"))
-    assert again.record(unit.number).accuracies[VERIFIED] == 0.05, "a stronger audit takes precedence"
+    assert again.record(unit.number).accuracies[AUDITED] == 0.05, "a stronger audit takes precedence"
     assert reopened(tmp_path, gated()).audits()[unit.number]["profile"] == "reference"
 
 
@@ -210,7 +210,7 @@ def test_trials_that_are_taken_over_bring_their_audits_and_their_seeds(tmp_path:
     }
     assert (records["0"].verdict, records["R0"].verdict, records["1"].verdict) == ("masked", "masked", "masked")
     zero, one = settings_of(records.values(), second.config.bounds)
-    assert (zero.objectives[WORST_CASE], zero.accuracies[CLAIMED] > 0.1) == (pytest.approx(0.1), True)
+    assert (zero.objectives[ROBUST], zero.accuracies[CLAIMED] > 0.1) == (pytest.approx(0.1), True)
     assert CLAIMED not in one.accuracies, "only one of its two seeds was audited"
     assert ledger.audits()["1"]["profile"] == "reference"
     assert ledger.counts().finished == 0

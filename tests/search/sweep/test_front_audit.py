@@ -17,7 +17,7 @@ from rich.console import Console
 from analysis.export import pareto_entries
 from analysis.frames import to_frame
 from analysis.pareto import pareto_front
-from analysis.records import CLAIMED, VERIFIED, WORST_CASE, TrialRecord
+from analysis.records import TrialRecord
 from search.cli.status import read_status
 from search.config.objectives import Constraint
 from search.config.schema import AuditConfig, SweepConfig
@@ -31,6 +31,7 @@ from search.sweep.front_audit import audit_front, due, order_kept
 from search.sweep.progress import Progress
 from tests.search.examples import result, small_config
 from tests.search.sweep.test_driver import PATIENCE, QUICKSTART, SMALL, arguments, environment, robustfront
+from trainables.metrics import AUDITED, CLAIMED, ROBUST
 
 QUICK, REFERENCE = AuditConfig(profile="quick"), AuditConfig(profile="reference")
 # (clean, robust) by the sweep's own attacks; 0 and 1 are on the front by that, 2 and 3 behind them.
@@ -66,13 +67,13 @@ def test_the_ledger_keeps_an_audit_beside_what_was_claimed(ledger: Ledger) -> No
     ledger.audited("1", audit(0.35, "masked"))
     record = ledger.record("1")
     assert record.objectives == before.objectives
-    assert record.accuracies == {**before.accuracies, VERIFIED: 0.35}
+    assert record.accuracies == {**before.accuracies, AUDITED: 0.35}
     assert record.verdict == "masked"
-    assert record.interval(VERIFIED) != record.interval(WORST_CASE)
+    assert record.interval(AUDITED) != record.interval(ROBUST)
     ledger.adopt()  # from the storage anew
     assert ledger.record("1") == record
     row = to_frame(ledger.records()).set_index("number").loc["1"]
-    assert (row[VERIFIED], row["verdict"], row[WORST_CASE], row[f"images_{VERIFIED}"]) == (0.35, "masked", 0.5, 20)
+    assert (row[AUDITED], row["verdict"], row[ROBUST], row[f"images_{AUDITED}"]) == (0.35, "masked", 0.5, 20)
     assert ledger.record("0").verdict is None
 
 
@@ -84,7 +85,7 @@ def test_behind_a_gate_the_sampler_is_told_what_holds_and_the_records_keep_both(
     [values] = {tuple(trial.values) for _, trial in ledger.trials()}
     assert values == (0.95, 0.35)
     for record in ledger.records():
-        assert (record.objectives[WORST_CASE], record.accuracies[VERIFIED], record.verdict) == (0.6, 0.35, "masked")
+        assert (record.objectives[ROBUST], record.accuracies[AUDITED], record.verdict) == (0.6, 0.35, "masked")
     assert due(Run(Path("small"), config), ledger, QUICK) == []
 
 
@@ -137,7 +138,7 @@ def test_fronts_and_exports_use_the_verified_number_and_show_who_lost(ledger: Le
     front = pareto_front(settings, config.objectives)
     assert numbers(front) == ["0", "2"]
     entry = pareto_entries(front, config.objectives, "sweep.yaml")[1]
-    assert (entry["number"], entry[WORST_CASE], entry[CLAIMED], entry["verdict"]) == (2, 0.40, 0.45, "sound")
+    assert (entry["number"], entry[ROBUST], entry[CLAIMED], entry["verdict"]) == (2, 0.40, 0.45, "sound")
     assert entry["robust_accuracy_interval"][0] < 0.40 < entry["robust_accuracy_interval"][1]
     console = Console(width=120, file=io.StringIO())
     console.print(front_table(run, settings, front))
@@ -158,16 +159,16 @@ def test_the_order_of_claims_is_compared_with_that_of_what_holds_once_ten_random
     assert len(wanted) in (14, 15)  # the best one of all may be among those drawn
     assert numbers(wanted) == numbers(due(run, ledger, AuditConfig(random=12)))
     for record in wanted[:4]:
-        ledger.audited(record.number, audit(record.objectives[WORST_CASE] - 0.1))
+        ledger.audited(record.number, audit(record.objectives[ROBUST] - 0.1))
     assert order_kept(run, ledger, 12) is None
     for record in wanted:
-        ledger.audited(record.number, audit(record.objectives[WORST_CASE] - 0.1))
+        ledger.audited(record.number, audit(record.objectives[ROBUST] - 0.1))
     line = order_kept(run, ledger, 12)
     assert line is not None
     assert "12 of them drawn at random, have a rank correlation of 1.00" in line
     assert "low" not in line
     for record in wanted:
-        ledger.audited(record.number, audit(0.6 - record.objectives[WORST_CASE]))
+        ledger.audited(record.number, audit(0.6 - record.objectives[ROBUST]))
     turned = order_kept(run, ledger, 12)
     assert turned is not None
     assert "-1.00" in turned
@@ -175,7 +176,7 @@ def test_the_order_of_claims_is_compared_with_that_of_what_holds_once_ten_random
 
 
 def test_a_constraint_on_robust_accuracy_is_judged_by_what_holds(ledger: Ledger) -> None:
-    bounds = (Constraint.parse(WORST_CASE, ">= 0.3"), Constraint.parse("clean_accuracy", ">= 0.9"))
+    bounds = (Constraint.parse(ROBUST, ">= 0.3"), Constraint.parse("clean_accuracy", ">= 0.9"))
     ledger.audited("1", audit(0.28, "masked"))
     [setting] = settings_of([ledger.record("1")], bounds)
     assert setting.constraints == {"robust_accuracy >= 0.3": pytest.approx(0.02)}
@@ -186,13 +187,13 @@ def test_replicates_that_were_audited_in_part_are_not_verified(ledger: Ledger) -
     own = ledger.record("0")
     further = TrialRecord(
         number="R0", loss=own.loss, parameters=own.parameters, state="complete", objectives=own.objectives,
-        accuracies={name: value for name, value in own.accuracies.items() if name != VERIFIED},
-        replicates=({name: value for name, value in own.replicates[0].items() if name != VERIFIED},),
+        accuracies={name: value for name, value in own.accuracies.items() if name != AUDITED},
+        replicates=({name: value for name, value in own.replicates[0].items() if name != AUDITED},),
         seeds=(7,), images=own.images, extends="0",
     )  # fmt: skip
     [setting] = settings_of([own, further], ())
     assert setting.verdict is None
-    assert VERIFIED not in setting.accuracies
+    assert AUDITED not in setting.accuracies
     assert worst_verdict(["sound", "suspicious"]) == "suspicious"
     assert worst_verdict(["masked", "suspicious"]) == "masked"
 
@@ -232,7 +233,7 @@ def test_a_sweep_interrupted_in_its_audit_goes_on_with_it_and_audits_nothing_twi
     assert read_status("quickstart", tmp_path / "runs", reconciled=True).to_json()["differences"] == []
     exported = json.loads(robustfront(tmp_path, "pareto", "quickstart", "--format", "json").stdout)
     assert {entry["verdict"] for entry in exported} <= {"sound", "masked", "suspicious"}
-    assert all(entry[WORST_CASE] <= entry[CLAIMED] for entry in exported)
+    assert all(entry[ROBUST] <= entry[CLAIMED] for entry in exported)
 
     from mlflow import MlflowClient
 
@@ -244,7 +245,7 @@ def test_a_sweep_interrupted_in_its_audit_goes_on_with_it_and_audits_nothing_twi
     }
     for record in records:
         assert shown[record.number].tags.get("robustfront.verdict") == record.verdict
-        assert shown[record.number].metrics.get(VERIFIED) == record.accuracies.get(VERIFIED)
+        assert shown[record.number].metrics.get(AUDITED) == record.accuracies.get(AUDITED)
 
     again = robustfront(tmp_path, "audit", "quickstart")
     assert again.returncode == 0, again.stderr

@@ -252,8 +252,8 @@ def test_a_sound_pair_is_sound_and_nothing_is_changed() -> None:
     assert result.word == "sound"
     assert failed(result) == set()
     [verdict] = result.verdicts
-    assert verdict.claim.accuracy >= result.verified_accuracy
-    assert result.verified_accuracy < result.clean.mean()
+    assert verdict.claim.accuracy >= result.audited_accuracy
+    assert result.audited_accuracy < result.clean.mean()
     assert {check.state for check in result.checks} == {"passed"}
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
