@@ -56,7 +56,7 @@ def submit(
 ) -> None:
     """Submit a sweep to a cluster. Its driver runs there, so this machine can be switched off."""
     from search.cluster import jobs
-    from search.config.schema import load
+    from search.config import load
 
     is_config = Path(work).suffix in (".yaml", ".yml") or Path(work).exists()
     if not runs_dir.startswith(("/", "~")) and not is_url(runs_dir):

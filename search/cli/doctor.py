@@ -15,7 +15,7 @@ import psutil
 from packaging.requirements import Requirement
 from rich.console import Console
 
-from search.config.schema import SweepConfig, available_cpus, load
+from search.config import SweepConfig, available_cpus, load
 from search.errors import RobustfrontError, UserError
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import default_tracking_uri

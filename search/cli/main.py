@@ -68,7 +68,7 @@ def sweep(
     quiet: Quiet = False,
 ) -> None:
     """Search a loss's parameters for the best clean and robust accuracy, and draw the results."""
-    from search.config.schema import load
+    from search.config import load
     from search.sweep.driver import start
 
     resolved, console = load(config, overrides or [], name), Console()
@@ -119,7 +119,7 @@ def train(
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Train and attack one setting without Ray; a trial with the same configuration has the same numbers."""
-    from search.config.schema import load
+    from search.config import load
     from search.evaluation.single import train_setting
 
     train_setting(load(config, overrides or []), param or [], output, runs_dir, Console())
@@ -271,7 +271,7 @@ def ui(
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Browse the runs in MLflow."""
-    from search.config.schema import TrackingConfig
+    from search.config import TrackingConfig
     from search.runs.folder import ARTIFACTS, default_tracking_uri
     from search.tracking import serve_ui
 
@@ -364,7 +364,7 @@ def main() -> None:
 
 def _typed(arguments: Sequence[str]) -> str:
     """The command line as it may be recorded: without passwords."""
-    from search.config.urls import without_passwords
+    from search.config import without_passwords
 
     return shlex.join(["robustfront", *map(without_passwords, arguments)])
 

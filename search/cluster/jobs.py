@@ -19,7 +19,7 @@ from search.cluster.launcher import jobs_url
 from search.cluster.nodes import shipped_paths
 from search.cluster.ray_patches import TALKATIVE_LOGGERS
 from search.cluster.token import auth_environment, token_file
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.errors import SweepFailed, UserError
 from search.runs.folder import SWEEP_FILE
 from search.runs.folder import command as run_command

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.errors import Halted, UserError, cause_on_worker
 from search.runs.provenance import OWN_PACKAGES, source_digest, versions
 from search.runs.store import Store, store_of

@@ -18,7 +18,7 @@ import psutil
 from search.cluster.nodes import Node, alive, shipped
 from search.cluster.ray_patches import JOB_VARIABLE, print_less, raylet, without_monitors
 from search.cluster.token import auth_environment
-from search.config.schema import SweepConfig, available_cpus
+from search.config import SweepConfig, available_cpus
 from search.errors import Halted, SweepFailed, UserError
 from search.runs.user_code import import_paths, user_modules
 

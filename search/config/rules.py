@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from search.config.objectives import ACCURACIES, Constraint, directions
 from search.config.space import LOSS_PREFIX, canonical, check_domain, typed
 from trainables.candidate import candidate_of, resolve, values_of
-from trainables.settings import AUDITED_IMAGES, nearest
+from trainables.settings import AUDITED_IMAGES, check_choice, nearest
 from trainables.settings.space import Choices
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 # Suffixes of the companion studies.
 BASELINES_SUFFIX: Final = "-baselines"
 REPLICATES_SUFFIX: Final = "-replicates"
+# The samplers are the files of their folder, which imports Optuna and is not imported here.
+SAMPLERS: Final = tuple(sorted(path.stem for path in (Path(__file__).parents[1] / "study/samplers").glob("[!_]*.py")))
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -143,6 +146,7 @@ def _check_replicates(config: SweepConfig) -> None:
 
 def _check_grid(config: SweepConfig) -> None:
     search = config.search
+    check_choice("search.sampler", search.sampler, SAMPLERS)
     if search.sampler != "grid":
         if search.grid:
             raise ValueError(

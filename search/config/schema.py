@@ -41,8 +41,6 @@ from trainables.models.lenet5 import LeNet5
 from trainables.settings import DataSettings, Problem, RobustnessSettings, Rungs, TrainSettings
 from trainables.settings.space import Domain, Value
 
-SamplerName = Literal["tpe", "nsga2", "nsga3", "gp", "qmc", "random", "grid"]
-
 
 def _maximize_accuracies() -> dict[str, Direction]:
     return dict.fromkeys(ACCURACIES, "maximize")
@@ -56,8 +54,8 @@ class PlateauConfig(_Section):
     """A front that no longer grows.
 
     Args:
-        trials: Finished settings to look back over.
-        relative: The gain in hypervolume over them, as a fraction of it, that is too little to go on.
+        trials: Number of finished settings to look back over.
+        relative: The smallest gain in hypervolume over them, as a fraction of it, that keeps the search running.
     """
 
     trials: int = Field(default=10, ge=1)
@@ -65,13 +63,13 @@ class PlateauConfig(_Section):
 
 
 class StopConfig(_Section):
-    """What ends a search before its budget is spent. What runs then is finished, baselines and further replicates too.
+    """What ends a search before its budget is spent. Running units, baselines and further seeds are still finished.
 
     Args:
-        hours: Hours in which a driver was at work on the sweep, those before an interruption included.
-        device_hours: Hours of all trials, baselines included, times the GPUs that each holds, or its processors where
-            it has no GPU.
-        plateau: The front no longer grows.
+        hours: Hours in which a driver worked on the sweep, including those before an interruption.
+        device_hours: Hours of all units, baselines included, times the GPUs that each holds, or its processors if it
+            has no GPU.
+        plateau: Ends the search once the front no longer grows.
     """
 
     hours: float | None = Field(default=None, gt=0.0)
@@ -80,16 +78,15 @@ class StopConfig(_Section):
 
 
 class AuditConfig(_Section):
-    """The audit of the Pareto-optimal settings, and the baselines, at the end of a sweep.
+    """The audit of the Pareto-optimal settings and the baselines at the end of a sweep.
 
     Args:
-        profile: How much it does (``trainables.audit``).
-        minutes: After so long no further one is begun or waited for; ``robustfront audit RUN`` goes on.
-        random: Settings beside the contenders, drawn at random: whether the sweep's own attacks put settings into the
-            order of what holds cannot be seen in the contenders alone.
-        cpus: Processors of an audit, one torch thread on each; a trial's where it is left out.
-        gpus: GPUs of an audit, or a fraction of one; with 0 it runs on its processors, wherever it is. A trial's where
-            it is left out.
+        profile: How thorough it is (``trainables.audit``).
+        minutes: The time limit; ``robustfront audit RUN`` audits the rest.
+        random: Further settings to audit, drawn at random. The contenders alone cannot show whether the sweep's own
+            attacks rank settings as the audits do.
+        cpus: Processors per audit, with one torch thread each; None for as many as a trial has.
+        gpus: GPUs per audit, or a fraction of one; 0 to use processors only; None for as many as a trial has.
     """
 
     profile: Literal["quick", "reference"] = "quick"
@@ -100,16 +97,16 @@ class AuditConfig(_Section):
 
 
 class HalvingConfig(_Section):
-    """Early stopping: at each rung about one of ``reduction_factor`` settings goes on, judged by all objectives.
+    """Early stopping: at each rung about one of ``reduction_factor`` settings continues, judged by all objectives.
 
-    Robust accuracy at a rung is an estimate: PGD on cross entropy in the first of ``robustness.views``.
+    Robust accuracy at a rung is an estimate: PGD on cross entropy, in the first of ``robustness.views``.
 
     Args:
-        first_epoch: The first rung; the others follow by the factor. A ninth of ``train.epochs`` where it is left out:
-            curves that cross later than that deceive fewer comparisons (tests/benchmarks/halving.py).
-        reduction_factor: Above 1.
-        steps: PGD's.
-        images: Validation images attacked at a rung.
+        first_epoch: The first rung; each further rung is later by the factor. None for a ninth of ``train.epochs``:
+            later curves cross less often (tests/benchmarks/halving.py).
+        reduction_factor: The ratio of rungs, above 1.
+        steps: PGD steps.
+        images: Number of validation images attacked at a rung.
     """
 
     first_epoch: int | None = Field(default=None, ge=1)
@@ -118,7 +115,7 @@ class HalvingConfig(_Section):
     images: int = Field(default=200, ge=1)
 
     def first_rung(self, epochs: int) -> int:
-        """The first rung of a training of so many epochs."""
+        """The first rung of a training of ``epochs`` epochs."""
         return self.first_epoch or max(1, round(epochs / 9))
 
 
@@ -126,23 +123,23 @@ class SearchConfig(_Section):
     """How settings are chosen.
 
     Args:
-        sampler: ``tpe``, ``nsga2``, ``nsga3``, ``gp`` (takes the driver 600 MB for torch and about a second a setting),
-            ``qmc`` (a Sobol' sequence), ``random``, or ``grid``: every point of ``grid``, in order.
-        trials: Settings to finish, baselines not counted; a grid's own size where it is left out.
+        sampler: ``tpe``, ``nsga2``, ``nsga3``, ``gp`` (costs the driver 600 MB for torch and about a second per
+            setting), ``qmc`` (a Sobol' sequence), ``random``, or ``grid`` (every point of ``grid``, in order).
+        trials: Units (a setting trained with one seed) to finish, baselines not counted; None for a grid's own size.
         seed: Each suggestion is drawn from (seed, trial number).
-        concurrency: Trials at a time; as many as the resources hold where it is left out.
+        concurrency: Trials that run at the same time; None for as many as the resources allow.
         enqueue: Settings to try first, after the authors' own.
-        warm_start: Earlier runs of the same problem, by name or path, whose finished trials are taken over: the search
-            learns from them and they count for its front, not for its budget.
-        warm_start_force: Whether runs of another problem will do.
-        grid: Points of each parameter, for the sampler ``grid``.
+        warm_start: Earlier runs of the same problem, by name or path. The search learns from their finished trials,
+            which count for its front but not for its budget.
+        warm_start_force: Whether runs of another problem are allowed too.
+        grid: Number of points of each range, for the sampler ``grid``; all choices are taken.
         stop: What ends the search before ``trials`` are finished.
-        halving: Stops settings early that others leave behind; ``{}`` for its defaults.
-        replicates_for_front: How many replicates the front's settings and the baselines have in the end. Those beyond
-            ``train.replicates`` are trained once the search is over; no search result is changed by them.
+        halving: Stops settings early that fall behind; ``{}`` for its defaults.
+        replicates_for_front: Number of seeds that the front's settings and the baselines have at the end. The seeds
+            beyond ``train.replicates`` are trained once the search is over and do not change it.
     """
 
-    sampler: SamplerName = "tpe"
+    sampler: str = "tpe"
     trials: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
     concurrency: int | None = Field(default=None, ge=1)
@@ -156,12 +153,12 @@ class SearchConfig(_Section):
 
 
 class ResourcesConfig(_Section):
-    """What one trial occupies, and how many failed trials are replaced.
+    """What one trial occupies, and how many failed units are replaced.
 
     Args:
-        cpus_per_trial: Processors of a trial; it runs one torch thread on each.
-        gpus_per_trial: GPUs of a trial, or a fraction of one.
-        max_failures: Failed trials that are replaced by new ones before the sweep gives up.
+        cpus_per_trial: Processors per trial, with one torch thread each.
+        gpus_per_trial: GPUs per trial, or a fraction of one.
+        max_failures: Failed units to replace before the sweep gives up.
     """
 
     cpus_per_trial: int = Field(default=1, ge=1)
@@ -170,29 +167,29 @@ class ResourcesConfig(_Section):
 
     @property
     def devices_per_trial(self) -> float:
-        """GPUs of a trial, or its processors where it has no GPU: what device-hours count."""
+        """GPUs of a trial, or its processors if it has no GPU: what device-hours count."""
         return self.gpus_per_trial or float(self.cpus_per_trial)
 
 
 class TrackingConfig(_Section):
-    """MLflow: the tracking URI (a SQLite file in the runs folder where it is left out) and the experiment."""
+    """MLflow: the tracking URI (None for a SQLite file in the runs folder) and the experiment."""
 
     uri: str | None = None
     experiment: str = Field(default="robustfront", min_length=1)
 
 
 class StorageConfig(_Section):
-    """Optuna's storage, the ledger: any SQLAlchemy URL (``study.db`` in the run's folder where it is left out)."""
+    """Optuna's storage, the ledger: any SQLAlchemy URL; None for ``study.db`` in the run's folder."""
 
     url: str | None = None
 
 
 class SweepConfig(_Section):
-    """A whole sweep, checked. See the README for an example.
+    """A whole sweep, checked. ``configs/README.md`` explains every key.
 
     Args:
-        objectives: Two or more numbers that a trial gives (``search.objectives``), with their direction.
-        constraints: Bounds on such numbers, e.g. ``clean_accuracy: ">= 0.97"``.
+        objectives: Two or more metrics of a unit with their directions.
+        constraints: Bounds on such metrics, e.g. ``clean_accuracy: ">= 0.97"``.
     """
 
     name: str
@@ -230,7 +227,7 @@ class SweepConfig(_Section):
 
     @property
     def rungs(self) -> Rungs | None:
-        """Where settings are compared during their training, and how; None without halving."""
+        """When and how settings are compared during training; None without halving."""
         halving = self.search.halving
         if halving is None:
             return None
@@ -248,14 +245,14 @@ class SweepConfig(_Section):
 
     @property
     def audit_resources(self) -> tuple[int, float]:
-        """Processors and GPUs of a contender's audit: a trial's, as far as the configuration does not say."""
+        """Processors and GPUs per audit; those of a trial unless the configuration says otherwise."""
         audit, resources = self.audit or AuditConfig(), self.resources
         cpus = resources.cpus_per_trial if audit.cpus is None else audit.cpus
         return cpus, resources.gpus_per_trial if audit.gpus is None else audit.gpus
 
     @property
     def bounds(self) -> tuple[Constraint, ...]:
-        """The constraints, read."""
+        """The parsed constraints."""
         return tuple(Constraint.parse(name, text) for name, text in self.constraints.items())
 
     @property
@@ -328,7 +325,7 @@ class SweepConfig(_Section):
         return trials if trials is not None else len(self.fixed_settings) * self.train.replicates
 
     def to_yaml(self) -> str:
-        """The resolved configuration; ``load`` reads it back to an equal one, but for passwords in its URLs.
+        """The resolved configuration. ``load`` reads it back to an equal one, except for passwords in its URLs.
 
         What is written down lacks them: clients find them in PGPASSWORD or ``~/.pgpass``, MLFLOW_TRACKING_USERNAME and
         MLFLOW_TRACKING_PASSWORD.
@@ -355,9 +352,3 @@ class SweepConfig(_Section):
 def available_cpus() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def __getattr__(name: str) -> Any:
-    from search.config import loading, rules
-
-    return getattr(loading if hasattr(loading, name) else rules, name)

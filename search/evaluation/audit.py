@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from rich.text import Text
 
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.results.audits import Audience, Report, audit_model
 from search.results.tables import VERDICT_STYLES
 from search.runs.checkpoints import Checkpoint

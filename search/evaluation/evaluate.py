@@ -16,8 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from analysis.statistics import Interval, student_interval, wilson_interval
-from search.config.loading import parse_value, replaced
-from search.config.schema import SweepConfig, available_cpus
+from search.config import SweepConfig, available_cpus, parse_value, replaced
 from search.errors import UserError
 from search.evaluation.openings import OPENINGS_FILE, check_same_data, fitted, freeze, open_and_announce, setting_of
 from search.results.titles import radius_title

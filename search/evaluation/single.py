@@ -10,8 +10,7 @@ from statistics import fmean
 
 from rich.console import Console
 
-from search.config.loading import parse_value
-from search.config.schema import SweepConfig, available_cpus
+from search.config import SweepConfig, available_cpus, parse_value
 from search.errors import UserError
 from search.results.metrics import epoch_metrics, unit_results
 from search.results.text import value_text

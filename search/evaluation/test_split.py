@@ -17,8 +17,8 @@ from rich.console import Console
 from analysis.export import Verification
 from analysis.pareto import pareto_front
 from analysis.records import TrialRecord
+from search.config import SweepConfig, available_cpus
 from search.config.fingerprint import fingerprint, problem_settings
-from search.config.schema import SweepConfig, available_cpus
 from search.errors import Interrupted, UserError
 from search.evaluation.evaluate import AttackProgress, attack_names
 from search.evaluation.openings import (

@@ -53,7 +53,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 
 from analysis.statistics import wilson_interval
-from search.config.schema import SweepConfig, available_cpus
+from search.config import SweepConfig, available_cpus
 from search.errors import UserError
 from search.results.titles import radius_title
 from search.runs.checkpoints import SURROGATE, Checkpoint

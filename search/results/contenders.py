@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from analysis.pareto import pareto_front
 from analysis.records import TrialRecord
-from search.config.objectives import Constraint
+from search.config import Constraint
 from search.results.final import settings_of
 from trainables.metrics import Direction
 

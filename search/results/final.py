@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from analysis.records import TrialRecord
-from search.config.objectives import Constraint
+from search.config import Constraint
 from search.results.metrics import UnitResult
 from search.results.pooling import pooled
 from trainables.metrics import AUDITED, CLAIMED, ROBUST

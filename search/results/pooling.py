@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from analysis.records import TrialRecord
-from search.config.objectives import Constraint
+from search.config import Constraint
 
 
 def pooled(records: Iterable[TrialRecord], bounds: Sequence[Constraint]) -> list[TrialRecord]:

@@ -9,7 +9,7 @@ from typing import Self
 from analysis.hypervolume import Reference, SearchFront, reference_from
 from analysis.pareto import complete_search_trials
 from analysis.records import TrialRecord, kind_of
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.results.final import settings_of
 
 

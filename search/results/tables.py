@@ -13,7 +13,7 @@ from rich.table import Table
 from analysis.export import Verification, flattered, train_command
 from analysis.pareto import pareto_front
 from analysis.records import TrialRecord
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.results.standing import Standing
 from search.results.text import clock, parameter_text, short, value_text
 from search.results.writing import Results

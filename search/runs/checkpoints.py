@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from search.config.schema import SweepConfig, load
+from search.config import SweepConfig, load
 from search.errors import UserError
 from search.runs.folder import SWEEP_FILE, Run, command
 from search.runs.store import CHECKPOINTS, Store, is_url, located

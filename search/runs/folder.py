@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from search.config.schema import SweepConfig, load
+from search.config import SweepConfig, load
 from search.errors import UserError
 from search.runs.provenance import make_manifest
 from search.runs.store import CHECKPOINTS, Store, is_url, located, no_ledger, store_of

@@ -13,8 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
+from search.config import SweepConfig, available_cpus
 from search.config.fingerprint import fingerprint, problem_settings
-from search.config.schema import SweepConfig, available_cpus
 from search.runs.user_code import import_paths, user_modules
 
 OWN_PACKAGES: Final = ("search", "trainables", "analysis")

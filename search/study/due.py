@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from optuna.trial import FrozenTrial, TrialState
 
 from analysis.records import BASELINE_PREFIX, Kind, TrialRecord, kind_of, split_number
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.results.contenders import contenders
 from search.results.metrics import Role
 from search.study.trials import ORIGIN, Extension, Trials, candidate_of, extension_of

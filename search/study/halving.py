@@ -18,8 +18,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from search.config.rungs import check_reduction_factor
-from search.config.schema import SweepConfig
+from search.config import SweepConfig, check_reduction_factor
 from search.results.metrics import rung_objectives
 from trainables.metrics import Direction
 

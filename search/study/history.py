@@ -11,7 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.records import REPLICATES_PREFIX, TrialRecord, kind_of, split_number
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.results.final import settings_of
 from search.results.metrics import UnitResult
 from search.study.trials import RESULT, Trials, add_to_front, extension_of, new_front, record_of

@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 
 from analysis.hypervolume import Reference
 from analysis.records import BASELINE_PREFIX, REPLICATES_PREFIX, TrialRecord, split_number
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.results.final import unit_values
 from search.results.metrics import Role, UnitResult
 from search.results.standing import reference_of

@@ -12,7 +12,7 @@ from typing import Final
 from optuna.study import Study
 
 from analysis.records import TrialRecord
-from search.config.schema import StopConfig, SweepConfig
+from search.config import StopConfig, SweepConfig
 from search.results.standing import Standing, reference_of
 from search.study.trials import Trials, epochs_of, record_of
 

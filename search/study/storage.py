@@ -15,9 +15,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from analysis.records import BASELINE_PREFIX, REPLICATES_PREFIX
-from search.config.rules import BASELINES_SUFFIX, REPLICATES_SUFFIX
-from search.config.schema import SweepConfig
-from search.config.urls import redact, without_password
+from search.config import BASELINES_SUFFIX, REPLICATES_SUFFIX, SweepConfig, redact, without_password
 from search.errors import UserError, first_line
 
 STORAGE_ERRORS: Final = (SQLAlchemyError, StorageInternalError)

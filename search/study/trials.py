@@ -15,8 +15,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.hypervolume import GrowingFront
 from analysis.records import State, TrialRecord
-from search.config.objectives import Constraint
-from search.config.schema import SweepConfig
+from search.config import Constraint, SweepConfig
 from search.results.final import unit_values
 from search.results.metrics import Role, UnitResult
 from trainables.candidate import Candidate

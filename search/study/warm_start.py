@@ -13,8 +13,8 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from analysis.records import kind_of
+from search.config import SweepConfig
 from search.config.fingerprint import first_difference, problem_settings
-from search.config.schema import SweepConfig
 from search.errors import UserError
 from search.runs.folder import SWEEP_FILE, Run
 from search.study.ledger import Ledger

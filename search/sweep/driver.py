@@ -18,7 +18,7 @@ from analysis.hypervolume import reference_rule
 from search.cluster.nodes import Expected, Nodes, check_nodes, expected, marker_beside
 from search.cluster.ray_patches import use_waiting_processes
 from search.cluster.session import Connection, check_machine, concurrency, connected
-from search.config.schema import AuditConfig, SweepConfig
+from search.config import AuditConfig, SweepConfig
 from search.errors import Halted, Interrupted, SweepFailed, UserError
 from search.results.writing import Results, preload_drawing, write_results, write_tables
 from search.runs.dataset import prepare_dataset

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from analysis.pareto import complete_search_trials, pareto_front
 from analysis.records import TrialRecord
 from analysis.statistics import rank_correlation
-from search.config.schema import AuditConfig
+from search.config import AuditConfig
 from search.errors import cause_on_worker
 from search.results.final import settings_of
 from search.runs.folder import Run

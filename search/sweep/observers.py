@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analysis.records import TrialRecord
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.results.standing import Standing
 from search.study import Ledger, Unit
 from search.tracking import Tracker

@@ -17,7 +17,7 @@ from rich.text import Text
 from analysis.export import constraints_text
 from analysis.hypervolume import Reference
 from analysis.records import TrialRecord
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.results.standing import Standing
 from search.results.text import clock, describe, parameters_text, short, title, value_text
 from search.runs.folder import Run, command

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from search.config.urls import redact, without_password
+from search.config import redact, without_password
 
 _ERRNO: Final = re.compile(r"\[Errno -?\d+\] ([^'\")\]]+)")
 _CREDENTIALS: Final = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"

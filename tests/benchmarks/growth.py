@@ -38,7 +38,7 @@ import search.sweep.signals
 import search.worker.trial
 from analysis.records import TrialRecord
 from search.cluster.session import connected
-from search.config.schema import parse
+from search.config import parse
 from search.results.metrics import Score, UnitResult
 from search.runs.folder import Run
 from search.study import Lease, Ledger, open_storage

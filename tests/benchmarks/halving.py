@@ -49,7 +49,7 @@ import optuna
 from optuna.storages import InMemoryStorage
 
 from analysis.statistics import Interval, student_interval
-from search.config.rungs import rungs_of
+from search.config import rungs_of
 from search.study import Halving, Ledger
 from tests.benchmarks.problems import NOISE, PROBLEMS, Problem, Training, searched
 from tests.benchmarks.simulator import Simulation, simulate

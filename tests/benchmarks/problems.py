@@ -29,7 +29,7 @@ from unittest.mock import patch
 import numpy as np
 import numpy.typing as npt
 
-from search.config.schema import SweepConfig, parse
+from search.config import SweepConfig, parse
 from search.study import Unit
 from tests.benchmarks.simulator import Curve
 from trainables import registry

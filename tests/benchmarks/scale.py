@@ -33,7 +33,7 @@ import search.sweep.observers
 import search.sweep.signals
 import search.worker.trial
 from analysis.records import TrialRecord
-from search.config.schema import parse
+from search.config import parse
 from search.runs.folder import Run
 from search.study import Lease, Ledger, open_storage
 from search.sweep.progress import Progress

@@ -24,7 +24,7 @@ from optuna.storages import InMemoryStorage
 
 from analysis.hypervolume import hypervolume
 from analysis.records import TrialRecord, kind_of
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.errors import UserError
 from search.results.metrics import Score, UnitResult, rung_values
 from search.runs.folder import Run

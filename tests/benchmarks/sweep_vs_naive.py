@@ -51,7 +51,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from search.config.schema import load
+from search.config import load
 from tests.benchmarks.workload import DATA, MEASUREMENTS, PASSES, Candidate, TrialMeasurement, Work
 from trainables.data.partition import read_pool
 from trainables.data.partition.digests import prepare

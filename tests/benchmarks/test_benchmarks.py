@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torchvision import datasets, transforms
 
-from search.config.schema import parse
+from search.config import parse
 from tests.benchmarks.naive_training import (
     LeNet5,
     attack_func,

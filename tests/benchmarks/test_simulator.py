@@ -11,7 +11,7 @@ import pytest
 from optuna.storages import InMemoryStorage
 
 from analysis.hypervolume import hypervolume
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.study import Halving, Ledger, Unit, open_storage
 from tests.benchmarks.simulator import Curve, End, Replay, Simulation, simulate
 from tests.search.examples import small_config

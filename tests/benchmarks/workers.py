@@ -46,7 +46,7 @@ from optuna.storages import InMemoryStorage
 
 from analysis.hypervolume import GrowingFront, hypervolume
 from analysis.statistics import student_interval
-from search.config.rungs import rungs_of
+from search.config import rungs_of
 from search.study import Halving, Ledger, Unit, open_storage
 from tests.benchmarks.problems import NOISE, PROBLEMS, Problem, Training, searched
 from tests.benchmarks.simulator import Simulation, simulate

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from analysis.records import TrialRecord
-from search.config.schema import load
+from search.config import load
 from search.study import Ledger, open_storage
 from tests.cluster.lab import BIN, GATEWAY, PORT, REPOSITORY, Lab, lab, missing, wait_until
 from tests.object_store import object_store

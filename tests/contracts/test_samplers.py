@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import search.study.ledger
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.study import Ledger, Unit, open_storage
 from search.study.samplers import names
 from tests.search.examples import result, small_config

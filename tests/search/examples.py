@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from search.config.loading import parse
-from search.config.schema import SweepConfig
+from search.config import SweepConfig, parse
 from search.results.metrics import Score, UnitResult
 from trainables.metrics import is_accuracy
 

@@ -13,7 +13,7 @@ import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, PartialFixedSampler
 
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.study.samplers._base import Sampler, find, names, sampler
 from search.study.samplers._distinct import DistinctSampler
 from search.study.space import distributions

@@ -10,7 +10,7 @@ from typing import Final
 
 from optuna.samplers import BaseSampler
 
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from trainables.settings.checks import check_choice
 
 # Makes the sampler for one ask, from the sweep, the number of the trial to suggest, and a seed drawn from that number.

@@ -10,7 +10,7 @@ from optuna.samplers._ga import BaseGASampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 
 _SMALLEST: Final = 8
 _LARGEST: Final = 50

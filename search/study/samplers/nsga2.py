@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from optuna.samplers import BaseSampler, NSGAIISampler
 
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.study.samplers._base import sampler
 from search.study.samplers._population import SameParents, planned_settings, population_size
 

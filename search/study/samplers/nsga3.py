@@ -6,7 +6,7 @@ import math
 
 from optuna.samplers import BaseSampler, NSGAIIISampler
 
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.study.samplers._base import sampler
 from search.study.samplers._population import SameParents, planned_settings, population_size
 

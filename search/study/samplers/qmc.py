@@ -11,7 +11,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.study.samplers._base import sampler
 from trainables.settings.space import Value
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from optuna.samplers import BaseSampler, TPESampler
 
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.study.samplers._base import sampler
 
 

@@ -15,7 +15,7 @@ import typer
 from ruamel.yaml import YAML
 
 from search.cli import main, run
-from search.config.schema import load
+from search.config import load
 from search.errors import (
     DONE,
     FAILED,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.config.loading import load, parse
+from search.config import load, parse
 from search.errors import UserError
 from tests.search.examples import small_config
 from trainables.settings.space import Range

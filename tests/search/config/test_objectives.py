@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.config.objectives import Constraint, directions
-from search.config.schema import load
+from search.config import Constraint, directions, load
 from search.results.standing import reference_of
 from search.study import Ledger, open_storage
 from tests.search.examples import result, small_config

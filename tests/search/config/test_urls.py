@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import URL, make_url
 
-from search.config.schema import load, parse
-from search.config.urls import redact, without_password, without_passwords
+from search.config import load, parse, redact, without_password, without_passwords
 from search.errors import UserError
 from tests.search.examples import small_config
 

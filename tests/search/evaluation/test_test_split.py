@@ -17,7 +17,7 @@ import trainables.robustness.evaluate
 from analysis.export import Verification, flattered
 from analysis.records import TrialRecord
 from search.cli.main import DONE, INTERRUPTED, WRONG_INPUT, run
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.evaluation.openings import ordinal
 from search.evaluation.test_split import RESULTS_FILE
 from search.results.metrics import unit_results

@@ -20,8 +20,7 @@ from analysis.frames import read_frame
 from analysis.pareto import pareto_front
 from analysis.records import TrialRecord
 from search.cli.status import read_status
-from search.config.objectives import Constraint
-from search.config.schema import SweepConfig
+from search.config import Constraint, SweepConfig
 from search.results.contenders import contenders
 from search.results.pooling import pooled
 from search.results.standing import Standing, reference_of

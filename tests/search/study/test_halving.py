@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.config.rungs import rungs_of
+from search.config import rungs_of
 from search.study import Halving
 
 Direction = Literal["maximize", "minimize"]

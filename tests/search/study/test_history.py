@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.study import Ledger, open_storage
 from search.study.history import History, recent_and_best
 from search.study.samplers import _base, find

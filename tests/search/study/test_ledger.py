@@ -12,7 +12,7 @@ from optuna.trial import Trial, TrialState
 from sqlalchemy import create_engine, inspect, select
 from sqlalchemy.exc import OperationalError
 
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.errors import UserError
 from search.study import Ledger, Unit, open_storage
 from tests.search.examples import result, small_config

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from optuna.trial import TrialState
 
-from search.config.schema import SweepConfig
+from search.config import SweepConfig
 from search.results.contenders import contenders
 from search.results.final import settings_of
 from search.results.standing import Standing, reference_of

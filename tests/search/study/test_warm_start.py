@@ -14,8 +14,8 @@ from sqlalchemy.exc import OperationalError
 from analysis.frames import to_frame
 from analysis.pareto import pareto_front
 from analysis.records import TrialRecord
+from search.config import SweepConfig, load, parse
 from search.config.fingerprint import fingerprint, first_difference, problem_settings
-from search.config.schema import SweepConfig, load, parse
 from search.errors import UserError
 from search.results.standing import Standing, reference_of
 from search.runs.folder import Run

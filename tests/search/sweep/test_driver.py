@@ -22,7 +22,7 @@ import pytest
 
 from analysis.frames import read_frame
 from search.cli.status import read_status
-from search.config.schema import load
+from search.config import load
 from search.errors import Interrupted, UserError
 from search.results.metrics import rung_objectives
 from search.runs.folder import Run

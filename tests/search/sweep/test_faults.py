@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from analysis.frames import read_frame
-from search.config.schema import load
+from search.config import load
 from tests.search.faulty import BROKEN_CHECKPOINT, EXCEPTION, NAN, OUT_OF_MEMORY
 from tests.search.sweep.test_driver import PATIENCE, QUICKSTART, SMALL, arguments, environment, robustfront, wait_for
 from trainables.candidate import Candidate

@@ -19,8 +19,7 @@ from analysis.frames import to_frame
 from analysis.pareto import pareto_front
 from analysis.records import TrialRecord
 from search.cli.status import read_status
-from search.config.objectives import Constraint
-from search.config.schema import AuditConfig, SweepConfig
+from search.config import AuditConfig, Constraint, SweepConfig
 from search.errors import UserError
 from search.results.final import settings_of
 from search.results.pooling import worst_verdict

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from ray.tune.search import Searcher
 
-from search.config.schema import SweepConfig, load
+from search.config import SweepConfig, load
 from search.errors import UserError
 from search.results.metrics import rung_values
 from search.runs.folder import Run
