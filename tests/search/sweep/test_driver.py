@@ -225,8 +225,9 @@ def test_an_exported_setting_trained_again_gives_the_same_numbers(finished: Fini
     again = robustfront(finished.folder, "train", "runs/quickstart/sweep.yaml", *params, "--output", "again")
     assert again.returncode == 0, again.stderr
     result = json.loads((finished.folder / "again" / "result.json").read_text())
-    assert result["objectives"]["clean_accuracy"] == best["clean_accuracy"]
-    assert result["objectives"]["robust_accuracy"] == best["robust_accuracy"]
+    scores = result["units"][0]["scores"]
+    assert scores["clean_accuracy"]["value"] == best["clean_accuracy"]
+    assert scores["robust_accuracy"]["value"] == best["robust_accuracy"]
 
 
 @pytest.mark.parametrize("style", ["table", "yaml", "csv"])
