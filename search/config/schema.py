@@ -160,7 +160,7 @@ class SearchConfig(_Section):
     Args:
         sampler: ``tpe``, ``nsga2``, ``nsga3``, ``gp`` (takes the driver 600 MB for torch and about a second a setting),
             ``qmc`` (a Sobol' sequence), ``random``, or ``grid``: every point of ``grid``, in order.
-        trials: Settings to finish, baselines not counted; a grid's own size where it is left out.
+        trials: Units (a setting with one seed) to finish, baselines not counted; a whole grid where it is left out.
         seed: Each suggestion is drawn from (seed, trial number).
         concurrency: Trials at a time; as many as the resources hold where it is left out.
         enqueue: Settings to try first, after the authors' own.
