@@ -139,8 +139,8 @@ class Due:
     def _contenders(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
         """All but those of another problem: more seeds of this problem say nothing about them."""
         config = self._config
-        found = contenders(records, config.objectives, config.bounds)
-        return [record for record in found if record.origin is None or not config.search.warm_start_force]
+        records = contenders(records, config.objectives, config.bounds)
+        return [record for record in records if record.origin is None or not config.search.warm_start_force]
 
     def _own(self, *states: TrialState) -> Iterator[tuple[str, FrozenTrial]]:
         """The run's own settings in one of these states, baselines first."""

@@ -78,8 +78,8 @@ class Lookback:
         for row in self._extensions:
             extension = extension_of(row)
             assert extension is not None
-            wanted = extension.role == "search" and kind_of(extension.number) == "search"
-            if wanted and row.state == TrialState.COMPLETE:
+            of_search = extension.role == "search" and kind_of(extension.number) == "search"
+            if of_search and row.state == TrialState.COMPLETE:
                 parts[split_number(extension.number)[1]].append(row)
         for number, rows in parts.items():
             trial = self._search[number]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from optuna.samplers import BaseSampler, NSGAIISampler
+from optuna import samplers
+from optuna.samplers import BaseSampler
 
 from search.config import SweepConfig
 from search.study.samplers._base import sampler
 from search.study.samplers._population import SameParents, planned_settings, population_size
 
 
-class _NSGA2(SameParents, NSGAIISampler):
-    """NSGAII with the same parents for a row that was begun before."""
+class NSGAIISampler(SameParents, samplers.NSGAIISampler):
+    """Optuna's, with the same parents for a row that was begun before. Optuna's marks contain the class's name."""
 
 
 @sampler(
@@ -22,4 +23,4 @@ class _NSGA2(SameParents, NSGAIISampler):
 def nsga2(config: SweepConfig, number: int, seed: int) -> BaseSampler:
     """Breeds from complete trials of the generation before, and respects constraints."""
     del number
-    return _NSGA2(seed=seed, population_size=population_size(planned_settings(config)))
+    return NSGAIISampler(seed=seed, population_size=population_size(planned_settings(config)))

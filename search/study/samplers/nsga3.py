@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 
-from optuna.samplers import BaseSampler, NSGAIIISampler
+from optuna import samplers
+from optuna.samplers import BaseSampler
 
 from search.config import SweepConfig
 from search.study.samplers._base import sampler
 from search.study.samplers._population import SameParents, planned_settings, population_size
 
 
-class _NSGA3(SameParents, NSGAIIISampler):
-    """NSGAIII with the same parents for a row that was begun before."""
+class NSGAIIISampler(SameParents, samplers.NSGAIIISampler):
+    """Optuna's, with the same parents for a row that was begun before. Optuna's marks contain the class's name."""
 
 
 @sampler(
@@ -26,7 +27,7 @@ def nsga3(config: SweepConfig, number: int, seed: int) -> BaseSampler:
     del number
     population = population_size(planned_settings(config))
     divisions = reference_divisions(len(config.objectives), population)
-    return _NSGA3(seed=seed, population_size=population, dividing_parameter=divisions)
+    return NSGAIIISampler(seed=seed, population_size=population, dividing_parameter=divisions)
 
 
 def reference_divisions(objectives: int, population: int) -> int:

@@ -6,7 +6,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import optuna
@@ -15,15 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna._gp.search_space import SearchSpace
 from optuna._transform import _SearchSpaceTransform
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from scipy.stats import qmc
 
+from search.config.schema import SamplerName
 from search.study import Ledger, open_storage
-from search.study.samplers import DistinctSampler, make_sampler
+from search.study.samplers import DistinctSampler, find, make_sampler, names
 from search.study.samplers._population import population_size
 from search.study.samplers.nsga3 import reference_divisions
-from search.study.samplers.qmc import SobolSampler
+from search.study.samplers.qmc import SobolSampler, scaled
 from search.study.samplers.tpe import good_trials
 from tests.search.examples import result, small_config
 
@@ -117,6 +118,41 @@ def test_enqueued_settings_breed() -> None:
         ledger.finish(unit.number, result(0.9, 0.5))
     marks = [trial.system_attrs["NSGAIISampler:generation"] for trial in ledger._search.study.trials]
     assert marks == [0] * 8 + [1]
+
+
+def test_a_sampler_is_named_after_its_file_and_says_what_it_follows() -> None:
+    assert set(names()) == set(get_args(SamplerName))
+    for name in names():
+        assert find(name).source
+    with pytest.raises(ValueError, match="sampler must be"):
+        find("tpee")
+
+
+@given(
+    low=st.integers(1, 20),
+    width=st.integers(0, 20),
+    log=st.booleans(),
+    coordinate=st.floats(0, 1),
+    count=st.integers(1, 7),
+)
+def test_a_coordinate_is_scaled_to_every_kind_of_parameter(
+    low: int, width: int, log: bool, coordinate: float, count: int
+) -> None:
+    whole = scaled(coordinate, IntDistribution(low, low + width, log=log))
+    assert isinstance(whole, int)
+    assert low <= whole <= low + width
+    assert low <= float(scaled(coordinate, FloatDistribution(low, low + width, log=log))) <= low + width
+    choices = tuple("abcdefg"[:count])
+    assert scaled(coordinate, CategoricalDistribution(choices)) == choices[min(int(coordinate * count), count - 1)]
+
+
+def test_whole_numbers_and_choices_have_equal_shares_of_the_coordinates() -> None:
+    coordinates = (np.arange(1200) + 0.5) / 1200
+    for distribution in (IntDistribution(1, 4), CategoricalDistribution((1, 2, 3, 4))):
+        values = [scaled(float(coordinate), distribution) for coordinate in coordinates]
+        assert [values.count(value) for value in (1, 2, 3, 4)] == [300] * 4
+    logarithmic = scaled(0.5, FloatDistribution(1e-4, 1.0, log=True))
+    assert logarithmic == pytest.approx(1e-2)
 
 
 def test_importing_the_samplers_imports_nothing_heavy() -> None:
