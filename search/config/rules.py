@@ -153,6 +153,13 @@ def _check_grid(config: SweepConfig) -> None:
                 f"search.grid must be left out for the sampler {search.sampler}, got {search.grid}; "
                 "set search.sampler: grid"
             )
+        replicates = config.train.replicates
+        if search.trials is not None and search.trials % replicates:
+            lower = search.trials // replicates * replicates
+            raise ValueError(
+                f"search.trials must be a multiple of train.replicates ({replicates}), got {search.trials}; it counts "
+                f"units, each a setting with one seed: write {lower or replicates} or {lower + replicates}"
+            )
         if search.trials is None:
             raise ValueError(
                 f"search.trials must be given for the sampler {search.sampler}, got nothing; 24 is a start"

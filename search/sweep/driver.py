@@ -371,8 +371,11 @@ def _parent(run: Run) -> ParentInfo:
             "data": config.data.name,
             "model": config.model.name,
             "epochs_planned": config.train.epochs,
-            "batch_size": config.train.batch_size,
-            "learning_rate": config.train.learning_rate,
+            **{
+                name: getattr(config.train, name)
+                for name in ("batch_size", "learning_rate")
+                if f"train.{name}" not in config.domains  # a searched value is the trial's own
+            },
             "norm": config.robustness.norm,
             "epsilon": ", ".join(f"{epsilon:g}" for epsilon in config.robustness.epsilons),
         },

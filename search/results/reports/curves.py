@@ -16,6 +16,8 @@ def draw(data: RunData) -> Drawn:
     epochs = pd.DataFrame(
         [{"number": setting.number, **epoch} for setting in data.settings for epoch in data.history(setting.number)]
     )
+    if epochs.empty:
+        return Drawn()
     frame, config = to_frame(data.settings), data.run.config
     curves = epochs.drop(columns=["time", "seconds"])
     return Drawn(tuple(draw_learning_curves(curves, frame, config.domains, data.run.figures, title=data.title)))
