@@ -282,9 +282,7 @@ def parse(kind: Kind, document: Any) -> Any:
         return make(kind, document)
     if not isinstance(document, Mapping) or not isinstance(document.get("name"), str):
         example = names(kind)[0]
-        raise ValueError(
-            f"name must be given, got {document}; write {example}, or {{name: {example}}} with its settings"
-        )
+        raise ValueError(f"name must be given, got {document}; write for example {{name: {example}}}")
     return make(kind, document["name"], {key: value for key, value in document.items() if key != "name"})
 
 

@@ -15,7 +15,7 @@ import psutil
 from packaging.requirements import Requirement
 from rich.console import Console
 
-from search.config import SweepConfig, available_cpus, load
+from search.config import SweepConfig, available_cpus, load, parse
 from search.errors import RobustfrontError, UserError
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import default_tracking_uri
@@ -253,4 +253,4 @@ def _nodes(settings: SweepConfig, address: str, runs_dir: Path) -> Iterator[Find
 
 
 def _any_sweep() -> SweepConfig:
-    return SweepConfig.model_validate({"name": "doctor", "search": {"trials": 1}})
+    return parse({"name": "doctor", "search": {"trials": 1}})

@@ -300,12 +300,12 @@ class SweepConfig(_Section):
         """
         domains = self.domains
         values = {canonical(name): value for name, value in parameters.items()}
-        for name in domains:
-            if name not in values:
-                raise ValueError(f"{name} must be given, got nothing; add {name}=VALUE")
         values = {name: domains[name].cast(value) if name in domains else value for name, value in values.items()}
         candidate = candidate_of(self.problem, values)
         resolve(self.problem, candidate)
+        for name in domains:
+            if name not in values:
+                raise ValueError(f"{name} must be given, got nothing; add {name}=VALUE")
         return candidate
 
     @property

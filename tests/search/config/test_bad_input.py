@@ -22,7 +22,7 @@ SETTINGS = [
     ("serch.trials=3", "serch must be a known setting, .*did you mean search?"),
     ("data.nam=x", "did you mean name?"),
     ("space.m.lo=0.1", "space.m.lo must be a known setting, got 0.1; did you mean low?"),
-    ("robustness.attacks=[{nam: pgd}]", "robustness.attacks[0].name must be a known attack, got nothing"),
+    ("robustness.attacks=[{nam: pgd}]", "robustness.attacks[0].name must be given, got {'nam': 'pgd'}"),
     ("robustness.attacks=[{name: pgd, lss: ce}]", "did you mean loss?"),
     ("resources.gpu_per_trial=1", "did you mean gpus_per_trial?"),
     ("search.trials=many", "search.trials must be a whole number, got many"),
@@ -92,7 +92,7 @@ SETTINGS = [
     ("robustness.attacks=[{name: pdg}]", "got pdg; did you mean pgd?"),
     ("robustness.attacks=[{name: torchattacks, attack: APDG}]", "robustness.attacks[0].attack must be .*mean APGD?"),
     ("robustness.attacks=[{name: torchattacks}]", "robustness.attacks[0].attack must be given for torchattacks"),
-    ("robustness.attacks=[5]", "robustness.attacks[0].name must be a known attack, got 5"),
+    ("robustness.attacks=[5]", "robustness.attacks[0].name must be given, got 5"),
     ("robustness.attacks=[]", "robustness.attacks must name at least one attack"),
     ("robustness.attacks=pgd", "robustness.attacks must be a list, got pgd"),
     (

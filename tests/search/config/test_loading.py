@@ -27,10 +27,12 @@ def test_every_shipped_configuration_is_legal_and_is_read_back_as_it_was_resolve
 
 
 def test_the_front_has_no_fewer_replicates_than_the_rest() -> None:
-    config = small_config(train={"replicates": 3}, search={"replicates_for_front": 3})
+    config = small_config(train={"replicates": 3}, search={"trials": 6, "replicates_for_front": 3})
     assert config.search.replicates_for_front == 3
     with pytest.raises(UserError, match=r"^search.replicates_for_front must be at least train.replicates \(3\), got 2"):
-        small_config(train={"replicates": 3}, search={"replicates_for_front": 2})
+        small_config(train={"replicates": 3}, search={"trials": 6, "replicates_for_front": 2})
+    with pytest.raises(UserError, match=r"^search.trials must be a multiple of train.replicates \(3\), got 4"):
+        small_config(train={"replicates": 3})
 
 
 def test_audits_take_what_a_trial_does_as_far_as_nothing_else_is_said() -> None:

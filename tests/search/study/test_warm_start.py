@@ -221,7 +221,7 @@ def test_other_objectives_and_constraints_are_read_from_what_was_measured(tmp_pa
         ({"train": {"seed": 1}}, "train.seed 0 (here 1)"),
         ({"train": {"replicates": 3}}, "train.replicates 1 (here 3)"),
         ({"data": {"augment": True}}, "data.augment False (here True)"),
-        ({"model": "cnn8"}, "model lenet5 (here cnn8)"),
+        ({"model": "cnn8"}, "model.name lenet5 (here cnn8)"),
         ({"robustness": {"epsilon": 2.0}}, "robustness.epsilon 1.5 (here 2.0)"),
         ({"robustness": {"views": ["raw"]}}, "robustness.views"),
         ({"robustness": {"attacks": [{"name": "pgd", "steps": 3}]}}, "robustness.attacks"),
