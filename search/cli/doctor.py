@@ -213,15 +213,12 @@ def _tracking_uri(settings: SweepConfig | None, runs_dir: Path) -> str:
 
 
 def _ray(settings: SweepConfig | None) -> Finding:
-    import ray
-
+    from search.cluster.nodes import alive
     from search.cluster.session import connected
 
     with connected(settings or _any_sweep(), None):
-        resources = ray.cluster_resources()
-    return Finding(
-        "ray", "ok", f"{resources.get('CPU', 0):g} processors, {resources.get('GPU', 0):g} GPUs on this machine"
-    )
+        (node,) = alive()
+    return Finding("ray", "ok", f"{node.cpus:g} processors, {node.gpus:g} GPUs on this machine")
 
 
 def _nodes(settings: SweepConfig, address: str, runs_dir: Path) -> Iterator[Finding]:

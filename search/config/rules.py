@@ -10,7 +10,7 @@ from search.config.objectives import ACCURACIES, Constraint, directions
 from search.config.space import LOSS_PREFIX, canonical, check_domain, typed
 from trainables.candidate import candidate_of, resolve, values_of
 from trainables.settings import AUDITED_IMAGES, check_choice, nearest
-from trainables.settings.space import Choices
+from trainables.settings.space import Choices, Range
 
 if TYPE_CHECKING:
     from search.config.schema import SweepConfig
@@ -160,6 +160,12 @@ def _check_grid(config: SweepConfig) -> None:
                 f"search.trials must be a multiple of train.replicates ({replicates}), got {search.trials}; it counts "
                 f"units, each a setting with one seed: write {lower or replicates} or {lower + replicates}"
             )
+        size = _points(config)
+        if search.trials is not None and size is not None and search.trials > size * replicates:
+            raise ValueError(
+                f"search.trials must be at most {size * replicates}, as the space has {size} settings, got "
+                f"{search.trials}; lower it or widen the space"
+            )
         if search.trials is None:
             raise ValueError(
                 f"search.trials must be given for the sampler {search.sampler}, got nothing; 24 is a start"
@@ -183,6 +189,16 @@ def _check_grid(config: SweepConfig) -> None:
             f"search.trials must be {size} for this grid (its points and the enqueued settings), "
             f"got {search.trials}; leave it out or change search.grid"
         )
+
+
+def _points(config: SweepConfig) -> int | None:
+    """How many settings the space has; None if one of its parameters is a real number."""
+    total = 1
+    for domain in config.domains.values():
+        if isinstance(domain, Range) and not domain.integer:
+            return None
+        total *= len(domain.choices) if isinstance(domain, Choices) else int(domain.high - domain.lowest) + 1
+    return total
 
 
 def _check_audit(config: SweepConfig) -> None:

@@ -63,9 +63,9 @@ def _reference_note(standing: Standing) -> str:
 
 
 def stop_note(run: Run, reason: str) -> str:
-    """Why a search ended before its budget was spent, and how to go on."""
+    """Why a search ended before its budget was spent, and how to continue."""
     return (
-        f"Ended before its {run.config.budget} settings by {reason}; to go on, raise or remove it in "
+        f"Ended before its {run.config.budget} settings by {reason}; to continue, raise or remove it in "
         f"{relative(run.folder / SWEEP_FILE)} and `{command('resume', run.argument)}`"
     )
 

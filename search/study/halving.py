@@ -1,4 +1,4 @@
-"""Asynchronous successive halving for several objectives: decides as each result comes whether its trial goes on.
+"""Asynchronous successive halving for several objectives: decides as each result comes whether its trial continues.
 
 Nothing here knows Ray, Optuna or a clock. Decisions follow from the results and their order alone, so a resumed sweep
 has the same rungs again once the results in its ledger have been reported in their order.
@@ -24,12 +24,12 @@ from trainables.metrics import Direction
 
 
 class Halving:
-    """Decides after each result at a rung whether its trial goes on: the stopping variant, which never waits.
+    """Decides after each result at a rung whether its trial continues: the stopping variant, which never waits.
 
     Args:
         directions: The direction of each objective.
         rungs: Epochs after which trials are compared, ascending, at least 1.
-        reduction_factor: About one in this many trials goes on at each rung; above 1.
+        reduction_factor: About one in this many trials continues at each rung; above 1.
 
     Raises:
         ValueError: An argument is outside its range.
@@ -55,15 +55,15 @@ class Halving:
         return tuple(self._rungs)
 
     def report(self, number: str, epoch: int, values: Mapping[str, float]) -> bool:
-        """Records a trial's result at a rung and decides whether the trial goes on.
+        """Records a trial's result at a rung and decides whether the trial continues.
 
         Args:
             number: The trial.
-            epoch: Finished epochs. If this is no rung, the trial goes on and nothing is recorded.
+            epoch: Finished epochs. If this is no rung, the trial continues and nothing is recorded.
             values: A finite value for each objective; others are ignored.
 
         Returns:
-            Whether the trial goes on. A trial gets the same answer at the same rung again, whatever it reports, because
+            Whether the trial continues. A trial gets the same answer at the same rung again, whatever it reports, because
             a trial that resumes from a checkpoint repeats epochs.
 
         Raises:
@@ -91,7 +91,7 @@ class _Rung:
         self._losses = np.empty((0, objectives))
 
     def add(self, losses: npt.NDArray[np.float64], reduction_factor: float) -> bool:
-        """Adds a result, shape (objectives,), and decides whether its trial goes on."""
+        """Adds a result, shape (objectives,), and decides whether its trial continues."""
         self._losses = np.vstack([self._losses, losses])
         dominating = (self._losses <= losses).all(axis=1) & (self._losses < losses).any(axis=1)
         dominators = np.count_nonzero(dominating)

@@ -24,7 +24,7 @@ _STARTS, _STOPPED = "starts", "stopped"
 class SearchEnd:
     """Whether a criterion of ``search.stop`` has ended the search. Once one has, it stays so until the criteria change.
 
-    ``reason`` is the criterion and how it was met; None while the search goes on.
+    ``reason`` is the criterion and how it was met; None while the search continues.
 
     Args:
         config: The sweep.

@@ -90,7 +90,7 @@ def check_free(storage: BaseStorage, name: str) -> None:
     """
     if {name + suffix for suffix in _SUFFIXES.values()} & set(optuna.get_all_study_names(storage)):
         raise UserError(
-            f"name must be new in this storage, got {name}; go on with `robustfront resume {name}` "
+            f"name must be new in this storage, got {name}; resume it with `robustfront resume {name}` "
             "or choose another with --name"
         )
 

@@ -113,7 +113,7 @@ def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outc
 
 
 def audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, console: Console) -> Outcome:
-    """Audits the contenders of a finished sweep, however long it takes, and writes its results anew.
+    """Audits the contenders of a finished sweep, however long it takes, and writes its results again.
 
     Args:
         run: The run.

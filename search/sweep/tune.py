@@ -27,7 +27,7 @@ class Observer(Protocol):
     """Something that follows a sweep: the terminal's progress, MLflow. Called after the ledger has been written."""
 
     def started(self, unit: Unit, record: TrialRecord) -> None:
-        """A unit begins, or goes on after its driver's or worker's death."""
+        """A unit begins, or continues after its driver's or worker's death."""
 
     def epoch_finished(self, number: str, metrics: dict[str, float]) -> None:
         """A unit has finished an epoch."""
@@ -48,7 +48,7 @@ class LedgerSearcher(Searcher):
         concurrency: Trials at a time; it may change later, as nodes come and go.
         observers: Called on every change, after the ledger.
         waiting: Called with the reason while the storage does not answer, and with nothing once it does.
-        halving: Decides at the rungs which trials go on; None to stop none.
+        halving: Decides at the rungs which trials continue; None to stop none.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class LedgerSearcher(Searcher):
         return self._guarded(lambda: self._suggest(trial_id))
 
     def goes_on(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Writes an epoch into the ledger and returns whether the trial goes on. `Stopping` calls this first."""
+        """Writes an epoch into the ledger and returns whether the trial continues. `Stopping` calls this first."""
         return self._guarded(lambda: self._epoch(trial_id, result)) is not False
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -172,7 +172,7 @@ class LedgerSearcher(Searcher):
 
 
 class Stopping(FIFOScheduler):
-    """Tune's scheduler, which stops the trials that the searcher does not let go on.
+    """Tune's scheduler, which stops the trials that the searcher does not let continue.
 
     A process that becomes free goes to the trial that was just suggested. By default Tune gives it to the trial that
     has waited longest, and kills the process that was starting for that one. While trials are short compared with the

@@ -180,7 +180,7 @@ class Tracker:
                 write = self._pending[key]
             try:
                 runs.connect()
-            except Exception as error:  # whatever MLflow or a database driver raises, the sweep goes on
+            except Exception as error:  # whatever MLflow or a database driver raises, the sweep continues
                 self._error = explain(self._uri, error)
                 return False
             try:

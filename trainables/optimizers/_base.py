@@ -23,6 +23,6 @@ class Optimizer(Component):
 
         Args:
             groups: Parameter groups as ``torch.optim`` takes them, all on one device.
-            learning_rate: The initial step size; every training step sets ``lr`` of every group anew.
+            learning_rate: The initial step size; every training step sets ``lr`` of every group again.
         """
         raise NotImplementedError(f"{type(self).__name__} must define build")

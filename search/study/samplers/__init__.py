@@ -1,6 +1,6 @@
 """The samplers: each file without an underscore is one, registered under the name of the file.
 
-A sampler is made anew for each ask, from the search's seed and the trial's number, and reads everything else from the
+A new sampler is made for each ask, from the search's seed and the trial's number, and reads everything else from the
 study. A resumed search therefore gets the suggestions of an uninterrupted one. To add a sampler, add a file.
 """
 

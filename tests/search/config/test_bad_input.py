@@ -66,6 +66,7 @@ SETTINGS = [
     ("space.s=3", "space.s must be a mapping, got 3"),
     ("space.q={low: 1.0, high: 2.0}", "space.q must be a parameter of the loss i-sce (s, m)"),
     ("space={loss.s: {low: 1, high: 1.5}, s: {low: 1, high: 2}}", "space.s must stand once, got s and loss.s"),
+    ("space={s: {choices: [1.0, 2.0]}, m: {choices: [0.1]}}", "search.trials must be at most 2, as the space has 2"),
     ("space={train.batch_size: {low: 16, high: 32.5}}", "space.train.batch_size.low and high must be whole numbers"),
     ("space={train.schedule: {low: 1, high: 2}}", "space.train.schedule must be one of constant, cosine, step"),
     ("space={model.widht: {choices: [1, 2]}}", "space.model.widht must be a parameter .*did you mean model.width?"),

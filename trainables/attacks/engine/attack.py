@@ -275,7 +275,7 @@ class IterativeAttack(Attack):
         return batch.clean
 
     def rounds(self, batch: Batch) -> int:
-        """How often the images start anew."""
+        """How often the images start again."""
         del batch
         return 1
 
@@ -392,7 +392,7 @@ class QueryAttack(IterativeAttack):
         Args:
             batch: The images, not to be changed in place; ``memory`` may be filled and changed.
             query: From 0.
-            rng: Seeded from the attack's seed and the query, anew for each batch: draw for every image up to the last
+            rng: Seeded from the attack's seed and the query, again for each batch: draw for every image up to the last
                 of ``index``, then take those of ``index``.
         """
 

@@ -22,7 +22,7 @@ class Expectation(nn.Module):
     It averages logits, not softmaxes, so that a model without randomness keeps its logits in every view.
 
     Args:
-        model: Draws anew at each evaluation, from the global random states.
+        model: Draws again at each evaluation, from the global random states.
         draws: Number of evaluations, at least 1.
 
     Source:
