@@ -63,8 +63,8 @@ class Halving:
             values: A finite value for each objective; others are ignored.
 
         Returns:
-            Whether the trial continues. A trial gets the same answer at the same rung again, whatever it reports, because
-            a trial that resumes from a checkpoint repeats epochs.
+            Whether the trial continues. The answer for a trial at a rung never changes, whatever it reports later,
+            because a trial that resumes from a checkpoint repeats epochs.
 
         Raises:
             ValueError: An objective is missing or not finite.
