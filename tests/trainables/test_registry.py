@@ -101,7 +101,7 @@ def test_a_user_class_has_its_path_as_its_name_in_every_process() -> None:
 
 def test_a_function_of_the_users_own_has_its_arguments_as_settings() -> None:
     loss = make("loss", f"{PLUGINS}:focal", {"gamma": 1.0})
-    assert loss.name == loss.title == f"{PLUGINS}:focal"
+    assert (loss.name, loss.title) == (f"{PLUGINS}:focal", "focal")
     assert loss.parameters == ("gamma",)
     assert parse("loss", loss.to_document()) == loss
     with pytest.raises(ValueError, match=r"gama must be an argument of .*; did you mean gamma"):

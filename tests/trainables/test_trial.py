@@ -30,8 +30,7 @@ def finish(problem: Problem, checkpoints: Path | None = None) -> tuple[list[Epoc
 
 
 def assert_same(one: CandidateResult, other: CandidateResult) -> None:
-    assert one.objectives == other.objectives
-    assert one.replicates == other.replicates
+    assert one.validation_losses == other.validation_losses
     np.testing.assert_array_equal(one.outcomes.clean, other.outcomes.clean)
     np.testing.assert_array_equal(one.outcomes.kept, other.outcomes.kept)
 
@@ -39,17 +38,15 @@ def assert_same(one: CandidateResult, other: CandidateResult) -> None:
 def test_a_setting_is_trained_and_attacked(problem: Problem) -> None:
     epochs, result = finish(problem)
     assert [epoch.epoch for epoch in epochs] == [1, 2, 3]
-    assert [replicate["seed"] for replicate in result.replicates] == list(replicate_seeds(problem.train))
     assert result.outcomes.seeds == replicate_seeds(problem.train)
     assert result.outcomes.kept.shape == (2, 1, 2, 1, 20)
-    for name, value in result.objectives.items():
-        assert value == pytest.approx(np.mean([replicate[name] for replicate in result.replicates]))
-    for r, replicate in enumerate(result.replicates):
-        assert replicate["clean_accuracy"] == pytest.approx(epochs[-1].validation_accuracy[r])
-        assert replicate["train_loss"] == epochs[-1].train_loss[r]
-        assert replicate["attack_accuracy"].keys() == {"pgd2-ce/normalized", "pgd2-ce/worst"}
-        assert replicate["robust_accuracy"] <= min(replicate["attack_accuracy"].values())
-    assert result.train_seconds == pytest.approx(sum(epoch.seconds for epoch in epochs))
+    outcomes = result.outcomes
+    assert outcomes.clean_accuracy() == pytest.approx(epochs[-1].validation_accuracy)
+    assert result.validation_losses == epochs[-1].validation_loss
+    attacks = outcomes.attack_accuracy()
+    assert attacks.keys() == {"pgd2-ce/normalized", "pgd2-ce/worst"}
+    assert all((outcomes.robust_accuracy() <= accuracy).all() for accuracy in attacks.values())
+    assert sum(result.train_seconds) == pytest.approx(sum(epoch.seconds for epoch in epochs))
     assert result.attack_seconds > 0
 
 
@@ -58,7 +55,7 @@ def test_a_replicate_is_the_same_whichever_are_trained_beside_it(problem: Proble
     three = dataclasses.replace(problem, train=dataclasses.replace(problem.train, replicates=3))
     all_epochs, together = finish(three)
     assert isinstance(later, CandidateResult)
-    assert later.replicates == together.replicates[1:]
+    assert later.validation_losses == together.validation_losses[1:]
     assert later.outcomes.seeds == together.outcomes.seeds[1:]
     np.testing.assert_array_equal(later.outcomes.kept, together.outcomes.kept[1:])
     for epoch, all_three in zip(epochs, all_epochs, strict=True):
@@ -143,7 +140,7 @@ def test_a_users_own_components_are_trained_resumed_and_attacked(
     assert isinstance(epochs[-1], EpochResult)
     assert_same(resumed, whole)
     # Predictions and attacks see the loss's head, as the validation does.
-    assert whole.objectives["clean_accuracy"] == pytest.approx(epochs[-1].validation_accuracy[0])
+    assert whole.outcomes.clean_accuracy() == pytest.approx(epochs[-1].validation_accuracy)
 
 
 def test_the_losss_head_decides(problem: Problem) -> None:
@@ -188,7 +185,7 @@ problem = Problem(
 )
 *_, result = run_candidate(problem, Candidate("i-sce", {"s": 1.5, "m": 0.05}))
 heavy = [name for name in ("ray", "optuna", "mlflow", "torchvision") if name in sys.modules]
-print(json.dumps({"replicates": result.replicates, "kept": result.outcomes.kept.tolist(), "heavy": heavy}))
+print(json.dumps({"losses": result.validation_losses, "kept": result.outcomes.kept.tolist(), "heavy": heavy}))
 """
 
 
@@ -198,6 +195,6 @@ def test_another_process_finds_the_same_numbers_with_light_imports(problem: Prob
     _, here = finish(problem)
     output = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True).stdout
     there = json.loads(output)
-    assert there["replicates"] == json.loads(json.dumps(here.replicates))
+    assert there["losses"] == list(here.validation_losses)
     assert there["kept"] == here.outcomes.kept.tolist()
     assert there["heavy"] == []
