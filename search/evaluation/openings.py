@@ -99,11 +99,11 @@ def freeze(checkpoint: Path, setting: Mapping[str, Any] | None, folder: Path) ->
 
 
 def setting_of(checkpoint: Checkpoint) -> Mapping[str, Any] | None:
-    """The loss and its parameters; None if neither a run's ledger nor ``result.json`` has them."""
+    """Loss, defence and parameters; None if neither a run's ledger nor ``result.json`` has them."""
     if checkpoint.number is not None:
         records = {record.number: record for record in read_records(Run(checkpoint.home, checkpoint.config))}
         record = records.get(checkpoint.number)
-        return None if record is None else {"loss": record.loss, **record.parameters}
+        return None if record is None else {"loss": record.loss, "defence": record.defence, **record.parameters}
     result = checkpoint.home / RESULT_FILE
     return json.loads(result.read_text(encoding="utf-8"))["setting"] if result.is_file() else None
 

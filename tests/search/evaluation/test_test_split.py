@@ -206,7 +206,7 @@ def test_a_single_training_keeps_its_openings_itself(tmp_path: Path, capsys: pyt
     assert run(["evaluate", str(tmp_path / "model"), "--split", "test"]) == DONE
     assert "opened for the 1st time" in capsys.readouterr().out
     (opening,) = read_openings(tmp_path / "model")
-    assert opening["models"][0]["setting"] == {"loss": "i-sce", "s": 1.0, "m": 0.1}
+    assert opening["models"][0]["setting"] == {"loss": "i-sce", "defence": "none", "s": 1.0, "m": 0.1}
     document = json.loads((tmp_path / "model" / "evaluation-test" / "evaluation.json").read_text(encoding="utf-8"))
     assert document["images"] == 10, "all test images, where there are fewer"
 
