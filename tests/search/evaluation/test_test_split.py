@@ -193,7 +193,7 @@ def test_evaluate_on_the_test_split_is_counted_too(
     rows = {(row["measure"], row["epsilon"]): row["accuracy"] for row in document["accuracies"]}
     assert rows["robust_accuracy", 1.5] == pytest.approx(by_hand(folder, "B0")[1])
     opening = read_openings(folder)[-1]
-    assert opening["models"][0]["setting"] == {"loss": "cross-entropy"}
+    assert opening["models"][0]["setting"] == {"loss": "cross-entropy", "defence": "none"}
     assert opening["command"].startswith("robustfront evaluate small/B0 --split test")
     assert entries(folder)[0]["test_openings"] == 2
 
@@ -218,7 +218,7 @@ def test_a_single_training_keeps_its_openings_itself(tmp_path: Path, capsys: pyt
         (["--set", "data.test_size=41"], "data.test_size must be that of the training (40) for the test split, got 41"),
         (["--set", "data.test_size=0"], "data.test_size must be at least 1, got 0"),
         (["--set", "train.epochs=2"], "CHECKPOINT must be of a finished training (2 epochs) for the test split"),
-        (["--set", "model=cnn8"], "CHECKPOINT: model must be the one saved in"),
+        (["--set", "model=cnn8"], "CHECKPOINT: model and loss must be those saved in"),
     ],
 )
 def test_evaluate_refuses_in_one_line_and_opens_nothing(
