@@ -294,7 +294,7 @@ class SweepRuns:
         self._client.log_batch(
             run.id,
             metrics=rest,
-            params=[Param(_legal(name), _text(value)[:_LONGEST_PARAM]) for name, value in fresh.items()],
+            params=[Param(_legal(name), parameter_text(value)) for name, value in fresh.items()],
             tags=[RunTag(name, value[:_LONGEST_TAG]) for name, value in tags.items()],
         )
         run.parameters.update(fresh)
@@ -383,8 +383,9 @@ def _legal(name: str) -> str:
     return _ILLEGAL.sub("_", name)
 
 
-def _text(value: object) -> str:
-    return repr(value) if isinstance(value, float) else str(value)
+def parameter_text(value: object) -> str:
+    """A parameter's value as MLflow keeps it."""
+    return (repr(value) if isinstance(value, float) else str(value))[:_LONGEST_PARAM]
 
 
 def _milliseconds(when: float) -> int:
