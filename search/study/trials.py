@@ -357,6 +357,7 @@ def record_of(number: str, trial: FrozenTrial, audit: Mapping[str, Any] | None, 
     record = TrialRecord(
         number=number,
         loss=unit.candidate.loss,
+        defence=unit.candidate.defence,
         parameters=dict(unit.candidate.parameters),
         state=_STATES[trial.state],
         objectives={name: float(values[name]) for name in config.objectives} if complete else {},
