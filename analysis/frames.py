@@ -8,11 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from analysis.records import NO_INTERVAL, TrialRecord, in_order, value_text
 from trainables import files
-from trainables.metrics import ROBUST, is_under_attack
+from trainables.metrics import COSTS, ROBUST, is_accuracy, is_under_attack
+
+_LEADING: Final = ("number", "kind", "state", "loss", "defence")
+_COUNTS: Final = ("feasible", "violation", "replicates", "seeds", "epochs")
+_TIMES: Final = ("train_seconds", "attack_seconds", "seconds", "started", "finished")
+_TRAILING: Final = ("failure", "checkpoint", "outcomes", "origin", "extends", "verdict")
 
 if TYPE_CHECKING:
     import pandas as pd  # takes a second to import, which a reader of the ledger need not wait for
@@ -40,9 +45,7 @@ def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
     import pandas as pd
 
     ordered = in_order(records)
-    leading = {name: [getattr(record, name) for record in ordered] for name in ("number", "kind", "state", "loss")}
-    columns: dict[str, Column] = {name: _text(values) for name, values in leading.items()}
-    columns["defence"] = _text([record.defence for record in ordered])
+    columns: dict[str, Column] = {name: _text([getattr(record, name) for record in ordered]) for name in _LEADING}
     parameters = {
         name: parameter_column([record.parameters.get(name) for record in ordered])
         for name in _names(record.parameters for record in ordered)
@@ -52,6 +55,12 @@ def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
         if name in columns or name in others:
             raise ValueError(f"a parameter must not have the name of another column, got {name}; rename it")
     return pd.DataFrame(columns | parameters | others)
+
+
+def is_column(name: str) -> bool:
+    """Whether the table of all records has, or may have, a column of this name besides the parameters."""
+    measure = name.removeprefix("images_").removesuffix("_low").removesuffix("_high")
+    return name in (*_LEADING, *_COUNTS, *_TIMES, *_TRAILING) or measure in COSTS or is_accuracy(measure)
 
 
 def parameter_column(values: Sequence[Any]) -> Column:
@@ -115,7 +124,7 @@ def _bookkeeping_columns(ordered: Sequence[TrialRecord]) -> dict[str, Column]:
     columns["seconds"] = columns["train_seconds"] + columns["attack_seconds"]
     columns["started"] = _text([_iso(record.started) for record in ordered])
     columns["finished"] = _text([_iso(record.finished) for record in ordered])
-    for name in ("failure", "checkpoint", "outcomes", "origin", "extends", "verdict"):
+    for name in _TRAILING:
         columns[name] = _text([getattr(record, name) for record in ordered])
     return columns
 

@@ -224,7 +224,7 @@ def pareto(
     from analysis import export_front, pareto_front
     from search.evaluation.test_split import evaluate_on_test, read_test_results
     from search.results.final import settings_of
-    from search.results.tables import front_table
+    from search.results.tables import front_table, print_table
     from search.study.reading import read_records
 
     opened = Run.open(run, runs_dir)
@@ -243,7 +243,7 @@ def pareto(
     elif isinstance(content, str):
         print(content, end="")
     else:
-        Console().print(content)
+        print_table(Console(), content)
 
 
 @app.command()
@@ -407,11 +407,13 @@ def _print_end(console: Console, run: Run, outcome: Outcome, quiet: bool) -> Non
 
 def _write(path: Path, content: str | Table) -> None:
     """Writes text, or a table without colours."""
+    from search.results.tables import print_table
+
     try:
         with path.open("w", encoding="utf-8") as file:
             if isinstance(content, str):
                 file.write(content)
             else:
-                Console(file=file).print(content)
+                print_table(Console(file=file), content)
     except OSError as error:
         raise UserError(f"--output must be writable, got {path} ({error.strerror}); choose another") from None

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from analysis.frames import is_column
 from search.config.objectives import ACCURACIES, Constraint, directions
 from search.config.space import LOSS_PREFIX, canonical, check_domain, typed
 from trainables.candidate import candidate_of, resolve, values_of
@@ -62,6 +63,11 @@ def _check_space(config: SweepConfig) -> None:
     for name, domain in zip(names, config.space.values(), strict=True):
         if names.count(name) > 1:
             raise ValueError(f"space.{name} must stand once, got {name} and {LOSS_PREFIX}{name}; remove one")
+        if is_column(name):
+            raise ValueError(
+                f"space.{name} must not have the name of a column of trials.csv, got {name}; "
+                f"rename the setting of the loss {config.loss.name}"
+            )
         try:
             domain = typed(domain, values.get(name))
             ends = domain.choices if isinstance(domain, Choices) else (domain.low, domain.high)

@@ -60,7 +60,7 @@ def train_setting(
         UserError: The setting is not legal, the data is missing, or the folder holds another training.
     """
     setting = parse_parameters(config, parameters)
-    prepare_dataset(config.data, test=False)
+    prepare_dataset(config.data, test=False, model=config.model)
     values = (
         f"{key}{value:g}" if isinstance(value, float) else f"{key}{value}" for key, value in setting.parameters.items()
     )

@@ -8,6 +8,7 @@ from typing import Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from analysis.export import Verification, flattered, train_command
@@ -20,6 +21,7 @@ from search.results.writing import Results
 from search.runs.folder import SWEEP_FILE, Run, command, relative
 from trainables.metrics import CLAIMED, ROBUST, is_accuracy
 
+_WIDEST: Final = 10_000
 VERDICT_STYLES: Final = {"sound": "green", "suspicious": "yellow", "masked": "red"}
 
 
@@ -32,7 +34,7 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
     further = f", {standing.extensions} of them with further replicates" if standing.extensions else ""
     missed = f", {standing.infeasible} miss a constraint" if standing.infeasible else ""
     console.print(f"\n[bold]{run.name}[/bold]: {counts}{pruned}{further}{missed}{failed}", highlight=False)
-    console.print(front_table(run, results.settings, results.front))
+    print_table(console, front_table(run, results.settings, results.front))
     console.print(
         f"Hypervolume {standing.hypervolume:.4f}{_reference_note(standing)}. "
         f"Intervals are 95 %: {_interval_kind(results)}.",
@@ -44,13 +46,22 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
         console.print(stop_note(run, results.stopped), highlight=False, markup=False, soft_wrap=True)
     console.print()
     shown = relative(run.folder)
+    overview = ", ".join(name for name in ("surfaces.png", "pareto.png") if (run.folder / "figures" / name).is_file())
     for what, text in (
-        ("Pictures", f"{shown / 'figures'}  (overview: surfaces.png, pareto.png; interactive: the .html files)"),
+        ("Pictures", f"{shown / 'figures'}  (overview: {overview}; interactive: the .html files)"),
         ("Records", f"{shown / 'trials.csv'}, {shown / 'pareto.yaml'}"),
         ("MLflow", command("ui", run.argument)),
         ("Train the first", _train_first(run, results.front)),
     ):
         console.print(f"{what:<16}{text}", highlight=False, soft_wrap=True)
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Prints a table in full. If it is wider than the console it runs over the edge, but no number is cut."""
+    natural = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
+    if natural > console.width:
+        table.width = natural
+    console.print(table, crop=False, no_wrap=True, overflow="ignore")
 
 
 def _reference_note(standing: Standing) -> str:
@@ -184,7 +195,7 @@ def _baseline_note(record: TrialRecord, config: SweepConfig) -> str:
     """What a baseline is, and for which contender's values it was trained, if for any."""
     known = [each for each in config.loss.baselines if each.loss == record.loss]
     matching = [each for each in known if each.parameters.items() <= record.parameters.items()]
-    note = matching[-1].note if matching else record.loss
+    note = (matching[-1].note if matching else "") or record.loss
     others = [name for name in record.parameters if "." in name]
     return f"{note} at {', '.join(others)} of a contender" if others else note
 

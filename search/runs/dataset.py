@@ -6,26 +6,30 @@ from typing import Any
 
 from search.errors import UserError
 from trainables.data.partition.digests import prepare
+from trainables.models import Model
 from trainables.settings import DataSettings
 
 
-def prepare_dataset(settings: DataSettings, *, test: bool = True) -> dict[str, Any]:
-    """Makes sure that the data set exists and is large enough for its splits.
+def prepare_dataset(settings: DataSettings, *, test: bool = True, model: Model | None = None) -> dict[str, Any]:
+    """Makes sure that the data set exists, is large enough for its splits, and fits the model.
 
     Args:
         settings: Data set, sizes and the seed of the split.
         test: Whether the test images are hashed too, which means reading them. Only the driver of a new run does, and
             whoever is about to open the test split.
+        model: What must take its images, if that is to be checked.
 
     Returns:
         The manifest's ``data``: ``name``, ``sha256`` (of the validation and training images), ``location``, ``sizes``,
         ``classes``, and with ``test`` also ``test_sha256``.
 
     Raises:
-        UserError: It is missing, broken or too small.
+        UserError: It is missing, broken or too small, or the model does not take its images.
     """
     try:
         prepared = prepare(settings, test=test)
+        if model is not None:
+            model.check(prepared.shape, prepared.classes)
     except ValueError as error:
         raise UserError(str(error)) from None
     described = {

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from analysis.records import value_text
 from search.tracking.client import EPOCHS_TAG, IDENTITY_TAG, NUMBER_TAG, REVISION_TAG, open_client, runs_of
 from search.tracking.uris import is_server, shown, sqlite_file
 from search.tracking.view import KIND_TAG, STATE_TAG, SWEEP_KIND, SWEEP_TAG, saved_view, sweep_url, view_tag
@@ -294,7 +295,7 @@ class SweepRuns:
         self._client.log_batch(
             run.id,
             metrics=rest,
-            params=[Param(_legal(name), _text(value)[:_LONGEST_PARAM]) for name, value in fresh.items()],
+            params=[Param(_legal(name), parameter_text(value)) for name, value in fresh.items()],
             tags=[RunTag(name, value[:_LONGEST_TAG]) for name, value in tags.items()],
         )
         run.parameters.update(fresh)
@@ -323,7 +324,7 @@ def _title(record: TrialRecord) -> str:
         return f"replicates {record.number} of {record.extends}"
     if not record.is_baseline:
         return f"trial {record.number}"
-    parameters = "".join(f" {name}={value:g}" for name, value in record.parameters.items())
+    parameters = "".join(f" {name}={value_text(value)}" for name, value in record.parameters.items())
     return f"baseline {record.number}: {record.loss}{parameters}"
 
 
@@ -383,8 +384,9 @@ def _legal(name: str) -> str:
     return _ILLEGAL.sub("_", name)
 
 
-def _text(value: object) -> str:
-    return repr(value) if isinstance(value, float) else str(value)
+def parameter_text(value: object) -> str:
+    """A parameter's value as MLflow keeps it."""
+    return (repr(value) if isinstance(value, float) else str(value))[:_LONGEST_PARAM]
 
 
 def _milliseconds(when: float) -> int:

@@ -12,7 +12,7 @@ from analysis.frames import to_frame
 from analysis.records import TrialRecord
 from search.runs.folder import Run
 from search.tracking.client import NUMBER_TAG, client_of, runs_of
-from search.tracking.mirror import metric_name, tracked_status
+from search.tracking.mirror import metric_name, parameter_text, tracked_status
 from search.tracking.uris import explain, shown, sqlite_file
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _child_differences(record: TrialRecord, history: Sequence[Mapping[str, float
     elif sorted(child.epochs) != epochs:
         lines.append(f"{len(child.epochs)} epochs instead of {len(epochs)}")
     for name, value in record.parameters.items():
-        if float(child.parameters.get(name, "nan")) != value:
+        if child.parameters.get(name) != parameter_text(value):
             lines.append(f"{name} differs")
     for name, value in {**record.objectives, **record.accuracies}.items():
         if child.metrics.get(metric_name(name)) != value:

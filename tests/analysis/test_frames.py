@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.frames import measures, read_frame, to_frame, write_frame
+from analysis.frames import is_column, measures, read_frame, to_frame, write_frame
 from analysis.records import TrialRecord
 from analysis.statistics import student_interval, wilson_interval
 from tests.analysis.examples import ATTACKS, MIXED_DOMAINS, grid_run, mixed_run, scattered_run, trial
@@ -32,6 +32,12 @@ def test_columns_do_not_depend_on_the_order_of_the_records() -> None:
         *("epochs", "train_seconds", "attack_seconds", "seconds", "started", "finished"),
         *("failure", "checkpoint", "outcomes", "origin", "extends", "verdict"),
     ]
+
+
+def test_every_column_that_is_no_parameter_is_known_as_one() -> None:
+    names = [name for name in to_frame(scattered_run()).columns if name.isidentifier()]
+    assert [name for name in names if not is_column(name)] == ["s", "m"]
+    assert not is_column("train.learning_rate")
 
 
 def test_one_replicate_has_wilson_intervals_over_its_images() -> None:

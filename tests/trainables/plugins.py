@@ -39,6 +39,21 @@ def focal(logits: Tensor, labels: Tensor, gamma: float = 2.0) -> Tensor:
     return -((1 - log_p.exp()) ** gamma * log_p).mean()
 
 
+def unreduced(logits: Tensor, labels: Tensor) -> Tensor:
+    """A loss that forgets to take the mean."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def cropped(images: Tensor) -> Tensor:
+    """A defence that returns images of another size."""
+    return images[..., 1:]
+
+
+def staged(logits: Tensor, labels: Tensor, epochs: float = 1.0) -> Tensor:
+    """A loss whose parameter has the name of a column of ``trials.csv``."""
+    return epochs * F.cross_entropy(logits, labels)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Squared(Loss):
     """A loss as a `Loss` class of the user's own."""

@@ -71,5 +71,10 @@ class ExternalDefence(Defence, External):
     ) -> Tensor:
         result: Tensor = self.call(model=model, loss=loss, images=images, labels=labels, generator=generator)
         if result.dim() > 0:
+            if result.shape != images.shape:
+                raise ValueError(
+                    f"defence must return images of shape {tuple(images.shape)} or one number, got {self.path}, which "
+                    f"returned shape {tuple(result.shape)}; correct it"
+                )
             result = loss(result.detach(), labels)
         return result

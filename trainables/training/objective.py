@@ -36,9 +36,15 @@ class Objective(nn.Module):
         return (None, self.model(images)) if self.features is None else self.features.pass_through(images)
 
     def value(self, features: Tensor | None, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean loss of a batch's outputs, in fp32 outside autocast."""
+        """The mean loss of a batch's outputs, in fp32 outside autocast.
+
+        Raises:
+            ValueError: The loss returned more than one number.
+        """
         with _without_autocast(logits.device.type):
             value: Tensor = self.loss(_single(features), at_least_single(logits), labels)
+        if value.dim() > 0:
+            raise ValueError(f"loss must return one number, got a tensor of shape {tuple(value.shape)}; take its mean")
         return value
 
     def decisive(self, features: Tensor | None, logits: Tensor) -> Tensor:

@@ -168,6 +168,8 @@ SETTINGS = [
     ("search.stop={plateau: {relative: -0.1}}", "search.stop.plateau.relative must be at least 0, got -0.1"),
     ("search.stop={plateau: {trial: 3}}", "search.stop.plateau.trial must be a known setting, .*did you mean trials?"),
     ("search.stop={minutes: 3}", "search.stop.minutes must be a known setting"),
+    ("data.size=40", "data.size must give images of at most 32x32 pixels for lenet5, got 40x40"),
+    ("model=tests.trainables.plugins:two_logits", "model must return one logit for each of 10 classes"),
     ("search.warm_start=[nowhere]", "search.warm_start[0] must be a run under .*runs or its path, got nowhere"),
     ("search.warm_start=first", "search.warm_start must be a list, got first"),
     (

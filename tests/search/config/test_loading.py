@@ -109,3 +109,17 @@ def test_yaml_runs_no_code(tmp_path: Path) -> None:
 def test_a_misspelt_key_explains_itself_rather_than_the_key_that_is_then_missing() -> None:
     with pytest.raises(UserError, match=r"nmae must be a known setting.*did you mean name\?"):
         parse({"nmae": "x", "search": {"trials": 1}})
+
+
+def test_a_searched_parameter_is_not_called_like_a_column_of_the_records() -> None:
+    loss, space = {"name": "tests.trainables.plugins:staged"}, {"epochs": {"low": 0.5, "high": 2.0}}
+    with pytest.raises(UserError, match=r"space\.epochs must not have the name of a column of trials\.csv"):
+        parse({"name": "columns", "loss": loss, "space": space, "search": {"trials": 2}})
+    parse(
+        {
+            "name": "columns",
+            "loss": loss,
+            "space": {"train.learning_rate": {"low": 0.001, "high": 0.01}},
+            "search": {"trials": 2},
+        }
+    )

@@ -358,3 +358,9 @@ def test_what_the_writer_remembers_is_what_a_reader_finds(seed: int, tmp_path: P
         assert {trial.number for trial in writer._search.front.members} == {
             trial.number for trial in reader._search.front.members
         }
+
+
+def test_records_name_the_defence(tmp_path: Path) -> None:
+    ledger = new_ledger(tmp_path, small_config(defence={"name": "adversarial-training", "steps": 1}))
+    finish_all(ledger)
+    assert {record.defence for record in ledger.records()} == {"adversarial-training"}

@@ -92,12 +92,12 @@ def test_baselines_have_their_own_kind_and_name(store: str, tmp_path: Path) -> N
     mirror(
         store,
         tmp_path,
-        [trial("B0", loss="cross-entropy", parameters={}), trial("B1", parameters={"s": 1.0, "m": 0.0})],
+        [trial("B0", loss="cross-entropy", parameters={}), trial("B1", parameters={"s": 1.0, "kernel": "rbf"})],
     )
     baselines = Shown(store).trials
     assert [baselines[name].info.run_name for name in ("B0", "B1")] == [
         "baseline B0: cross-entropy",
-        "baseline B1: i-sce s=1 m=0",
+        "baseline B1: i-sce s=1 kernel=rbf",
     ]
     assert {run.data.tags["robustfront.kind"] for run in baselines.values()} == {"baseline"}
 

@@ -19,7 +19,8 @@ from tests.search.tracking.examples import EXPERIMENT, History, mirror, trial
 # What MLflow itself calls is not ours to change.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
-TRIALS = [trial("0"), trial("1", "pruned", 2), trial("2", "running", 1), trial("B0", parameters={})]
+CHOSEN = {"kernel": "rbf", "shared": True, "model.width": 16}
+TRIALS = [trial("0"), trial("1", "pruned", 2, parameters=CHOSEN), trial("2", "running", 1), trial("B0", parameters={})]
 
 
 @pytest.fixture
@@ -45,14 +46,17 @@ def test_equal_trials_agree(run: Run) -> None:
 def test_each_difference_is_one_line(run: Run) -> None:
     (first, history), *rest = TRIALS
     changed = replace(first, objectives={**first.objectives, "robust_accuracy": 0.5})
-    ledger = [(changed, history), rest[0], (rest[1][0], [*rest[1][1], *trial("2", epochs=2)[1][1:]]), trial("3")]
+    chosen = (replace(rest[0][0], parameters={**CHOSEN, "kernel": "linear"}), rest[0][1])
+    ledger = [(changed, history), chosen, (rest[1][0], [*rest[1][1], *trial("2", epochs=2)[1][1:]]), trial("3")]
     assert differences(run, ledger) == [
         "trials.csv lacks trial 3",
         "trials.csv has trial B0, which the ledger does not have",
         "trials.csv, trial 0: robust_accuracy differ",
+        "trials.csv, trial 1: kernel differ",
         "MLflow lacks trial 3",
         "MLflow has trial B0, which the ledger does not have",
         "MLflow, trial 0: robust_accuracy differs",
+        "MLflow, trial 1: kernel differs",
         "MLflow, trial 2: 1 epochs instead of 2",
     ]
 

@@ -75,6 +75,9 @@ MODULE = """
     from trainables.attacks import Attack
 
 
+    def number():
+        return 3
+
     def brighten(strength: float = 1.0):
         def attack(model, images, labels, *, radius, norm, seed):
             assert not model.training and norm == "l2" and seed == 5
@@ -123,6 +126,12 @@ def test_a_function_of_the_users_own(module: str) -> None:
     torch.testing.assert_close(result.adversarial[~result.kept & correct], moved[~result.kept & correct])
     document = attack.to_document()
     assert make("attack", document.pop("name"), document) == attack
+
+
+def test_a_factory_that_returns_no_attack_is_named(module: str) -> None:
+    images, labels = digits(4)
+    with pytest.raises(ValueError, match=rf"must name factories of attacks, got {module}:number, which returned int"):
+        make("attack", f"{module}:number")(trained(), images, labels, radius=1.0, seed=0, batch_size=4)
 
 
 def test_it_cannot_cheat(module: str) -> None:

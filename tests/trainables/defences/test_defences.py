@@ -151,3 +151,20 @@ def test_a_users_function_replaces_the_images_or_the_loss(problem: Problem) -> N
     assert loss_of(make("defence", f"{PLUGINS}:noisy", {"sigma": 0.3})) != plain
     assert loss_of(make("defence", f"{PLUGINS}:penalised", {"weight": 0.0})) == plain
     assert loss_of(make("defence", f"{PLUGINS}:penalised", {"weight": 1.0})) > plain
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": make("loss", f"{PLUGINS}:unreduced")}, r"loss must return one number, got a tensor of shape \(16,\)"),
+        (
+            {"defence": make("defence", f"{PLUGINS}:cropped")},
+            r"defence must return images of shape \(16, 1, 28, 28\) or one number, got .*cropped, which returned shape",
+        ),
+    ],
+)
+def test_results_of_a_wrong_shape_are_refused(problem: Problem, changes: dict[str, Any], message: str) -> None:
+    splits = load_splits(problem.data)
+    batch, made = splits["train"][:16], replicate(problem, splits, **changes)
+    with pytest.raises(ValueError, match=message):
+        training_step(made, batch.images, batch.labels, problem.train, 0.0)

@@ -38,6 +38,11 @@ class ExternalAttack(Attack, External):
         from trainables.attacks.engine.foreign import judged
 
         attack = self.call()
+        if not callable(attack):
+            raise ValueError(
+                f"robustness.attacks must name factories of attacks, got {self.path}, which returned "
+                f"{type(attack).__name__}; return a callable"
+            )
 
         def perturb(model: nn.Module, part: Batch) -> Tensor:
             images, labels = part.clean.clone().contiguous(), part.labels.clone()

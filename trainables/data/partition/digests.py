@@ -22,6 +22,7 @@ class Prepared:
         location: Where it is.
         sizes: Number of images in ``validation`` and ``train``, and in ``test`` if that was looked at.
         classes: Number of classes.
+        shape: Channels, height and width of an image.
         pool_digest: SHA-256 of the validation and training images and their labels, in hexadecimal.
         test_digest: Of the test images, if they were looked at.
     """
@@ -30,6 +31,7 @@ class Prepared:
     location: str
     sizes: Mapping[str, int]
     classes: int
+    shape: tuple[int, int, int]
     pool_digest: str
     test_digest: str | None
 
@@ -52,4 +54,6 @@ def prepare(settings: DataSettings, *, test: bool) -> Prepared:
         sizes["test"], test_digest = len(held_out), held_out.digest()
     pool = read_pool(settings, reader)
     sizes |= {"validation": settings.validation_size, "train": len(pool) - settings.validation_size}
-    return Prepared(settings.name, reader.location, sizes, pool.classes, pool.digest(), test_digest)
+    height, width, channels = pool.shape
+    shape = (channels, height, width)
+    return Prepared(settings.name, reader.location, sizes, pool.classes, shape, pool.digest(), test_digest)
