@@ -75,7 +75,7 @@ class Ledger:
         self._storage, self._config = storage, config
         self._distributions = distributions(config.domains)
         self._studies = {
-            prefix: Trials(study, writer=mode != "read")
+            prefix: Trials(study, storage, writer=mode != "read")
             for prefix, study in open_studies(storage, config, mode).items()
         }
         self._search, self._baselines = self._studies[""], self._studies[BASELINE_PREFIX]
@@ -315,7 +315,7 @@ class Ledger:
         trials, trial = self._find(number)
         key = f"{EPOCH}{int(metrics['epoch']):05d}"
         if key not in trial.user_attrs:
-            self._set(trials, trial, key, {"time": time.time(), **metrics})
+            trials.set(trial, key, {"time": time.time(), **metrics})
 
     def finish(self, number: str, result: Mapping[str, Any]) -> None:
         """Records a unit's result and tells Optuna its objectives and constraints. A second time changes nothing.
@@ -325,7 +325,7 @@ class Ledger:
         self._check()
         trials, trial = self._find(number)
         if not trial.state.is_finished():
-            self._set(trials, trial, RESULT, dict(result))
+            trials.set(trial, RESULT, dict(result))
             self._tell(trials, trial, result)
             if number.startswith(BASELINE_PREFIX):
                 self._fix_reference()
@@ -342,8 +342,8 @@ class Ledger:
         self._check()
         trials, trial = self._find(number)
         if not trial.state.is_finished():
-            self._set(trials, trial, FAILURE, reason)
-            self._end(trials, trial, TrialState.FAIL)
+            trials.set(trial, FAILURE, reason)
+            trials.end(trial, TrialState.FAIL)
 
     def audited(self, number: str, audit: Mapping[str, Any]) -> None:
         """Records what an audit says of a complete unit. It takes precedence over earlier ones.
@@ -362,7 +362,7 @@ class Ledger:
         self._orphans = [unit for unit in self._orphans if unit.number != number]
         trials, trial = self._find(number)
         if not trial.state.is_finished():
-            self._end(trials, trial, TrialState.PRUNED)
+            trials.end(trial, TrialState.PRUNED)
 
     def _find_orphans(self) -> None:
         """Finds unfinished units that nobody works on: an earlier driver's, or one whose ask raised."""
@@ -464,26 +464,13 @@ class Ledger:
         trials = self._studies[prefix]
         return trials, trials[count]
 
-    def _set(self, trials: Trials, trial: FrozenTrial, key: str, value: Any) -> None:
-        with trials.changing():
-            self._storage.set_trial_user_attr(trial._trial_id, key, value)
-            trial.user_attrs[key] = value
-
     def _tell(self, trials: Trials, trial: FrozenTrial, result: Mapping[str, Any]) -> None:
         values = unit_values(UnitResult.from_json(result))
         with trials.changing():
             for key, excess in excesses(self._config.bounds, values).items():
                 if key not in trial.constraints:  # else a driver wrote it that died before its tell
                     Trial(trials.study, trial._trial_id).set_constraint(key, excess)
-        # Without a state, Optuna takes finite values for COMPLETE and others for FAIL.
-        self._end(trials, trial, None, [float(values[name]) for name in self._config.objectives])
-
-    def _end(
-        self, trials: Trials, trial: FrozenTrial, state: TrialState | None, values: list[float] | None = None
-    ) -> None:
-        with trials.changing():
-            trials.study.tell(trial.number, values, state=state, skip_if_finished=True)
-            trials.keep(self._storage.get_trial(trial._trial_id))
+        trials.end(trial, None, [float(values[name]) for name in self._config.objectives])
 
     def _record(self, number: str, trial: FrozenTrial, later: Mapping[str, Mapping[str, Any]]) -> TrialRecord:
         return record_of(number, trial, later.get(number) or own_audit(trial), self._config)

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from optuna.distributions import BaseDistribution
+from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -181,12 +182,13 @@ class Trials:
 
     Args:
         study: The study.
+        storage: Where it is.
         writer: Whether this is the study's only writer. A writer reads each trial once and then knows what it writes; a
             reader reads everything again each time.
     """
 
-    def __init__(self, study: Study, *, writer: bool) -> None:
-        self.study = study
+    def __init__(self, study: Study, storage: BaseStorage, *, writer: bool) -> None:
+        self.study, self._storage = study, storage
         self._writer = writer
         self.read()
 
@@ -217,6 +219,18 @@ class Trials:
         except BaseException:
             self._stale = True
             raise
+
+    def set(self, trial: FrozenTrial, key: str, value: Any) -> None:
+        """Writes an attribute of a trial that runs."""
+        with self.changing():
+            self._storage.set_trial_user_attr(trial._trial_id, key, value)
+            trial.user_attrs[key] = value
+
+    def end(self, trial: FrozenTrial, state: TrialState | None, values: Sequence[float] | None = None) -> None:
+        """Ends a trial that runs. Without a state, Optuna takes finite values for COMPLETE and others for FAIL."""
+        with self.changing():
+            self.study.tell(trial.number, values, state=state, skip_if_finished=True)
+            self.keep(self._storage.get_trial(trial._trial_id))
 
     def keep(self, trial: FrozenTrial) -> None:
         """Takes a trial that has just begun or ended."""

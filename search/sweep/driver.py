@@ -49,6 +49,7 @@ from search.tracking import (
     preload_mlflow,
 )
 from search.worker.node_check import examine
+from trainables.settings import AUDITED_IMAGES
 
 _STARTING_RAY: Final = "starting Ray"
 # A dead worker is replaced, and its trial continues from its checkpoint. On a cluster the cause is usually a lost node:
@@ -122,9 +123,16 @@ def audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, 
         console: Where progress is shown.
 
     Raises:
-        UserError, Interrupted, SweepFailed: As ``start``; also where the sweep is not finished.
+        UserError, Interrupted, SweepFailed: As ``start``; also where the sweep is not finished, or has too few
+            validation images for the profile.
     """
     began = time.monotonic()
+    held, needed = run.config.data.validation_size, AUDITED_IMAGES[profile]
+    if held < needed:
+        raise UserError(
+            f"RUN must have at least {needed} validation images for --profile {profile}, got {run.name} with {held}; "
+            "start a sweep with a larger data.validation_size"
+        )
     prepare_dataset(run.config.data, test=False)
     with _resumable(run), Progress(run.config, console, quiet=False) as progress:
         ledger = Ledger(open_storage(run.storage_url), run.config, "resume")

@@ -26,6 +26,7 @@ from search.results.pooling import worst_verdict
 from search.results.tables import front_table
 from search.runs.folder import Run
 from search.study import Ledger, read_records
+from search.sweep.driver import audit_run
 from search.sweep.front_audit import audit_front, due, order_kept
 from search.sweep.progress import Progress
 from tests.search.examples import result, small_config
@@ -125,7 +126,7 @@ def test_audits_ask_ray_for_their_own_processors_and_gpus(monkeypatch: pytest.Mo
     monkeypatch.setattr("ray.wait", lambda references, timeout: (references[:1], references[1:]))  # noqa: ARG005
     monkeypatch.setattr("ray.get", lambda _: audit(0.2))
     progress = Progress(config, Console(file=io.StringIO()), quiet=True)
-    assert audit_front(Run(Path("small"), config), ledger, settings, progress, (), lambda _: None) == 0
+    assert audit_front(Run(Path("small"), config), ledger, settings, progress, (), ()) == 0
     assert started == [({"num_cpus": 3, "num_gpus": 0.0}, ("quick", 3, False))] * 3
 
 
@@ -251,10 +252,12 @@ def test_a_sweep_interrupted_in_its_audit_goes_on_with_it_and_audits_nothing_twi
     assert "audit: " not in again.stdout
 
 
-def test_what_is_wrong_with_the_audit_of_a_run_is_one_line(tmp_path: Path, ledger: Ledger) -> None:
-    del ledger
+def test_what_is_wrong_with_the_audit_of_a_run_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^data.validation_size must be at least 500 for audit.profile quick, got 60"):
         small_config(audit={"profile": "quick"})
+    few = r"^RUN must have at least 500 validation images for --profile quick, got small with 60; start"
+    with pytest.raises(UserError, match=few):
+        audit_run(Run(tmp_path / "small", small_config()), "quick", 0, Console(quiet=True))
     missing = robustfront(tmp_path, "audit", "nothing")
     assert missing.returncode == 2
     assert "CHECKPOINT must be" in missing.stdout + missing.stderr
