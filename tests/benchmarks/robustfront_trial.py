@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from search.worker.trial import EPOCH, NUMBER, RESULT, SETTING, SettingTrial
+from search.results.metrics import UnitResult
+from search.worker.trial import CANDIDATE, EPOCH, NUMBER, RESULT, UNITS, SettingTrial
 from tests.benchmarks.workload import ATTACK, MEASUREMENTS, VALIDATION, PassCounter, TrialMeasurement
+from trainables.metrics import ATTACK_SECONDS, CLEAN, ROBUST, TRAIN_SECONDS
 
 
 class CountedTrial(SettingTrial):
@@ -36,22 +38,23 @@ class CountedTrial(SettingTrial):
         reported = super().step()
         self._epochs_done += EPOCH in reported
         if RESULT in reported:
-            result = json.loads(reported[RESULT])
+            (result,) = map(UnitResult.from_json, json.loads(reported[RESULT]).values())
             assert self._counter.first is not None
             TrialMeasurement(
                 setting=self._setting,
                 passes=self._counter.passes,
                 started=self._counter.first,
                 finished=time.time(),
-                train_seconds=result["train_seconds"],
-                attack_seconds=result["attack_seconds"],
-                clean_accuracy=result["objectives"]["clean_accuracy"],
-                robust_accuracy=result["objectives"]["robust_accuracy"],
+                train_seconds=result.values[TRAIN_SECONDS],
+                attack_seconds=result.values[ATTACK_SECONDS],
+                clean_accuracy=result.values[CLEAN],
+                robust_accuracy=result.values[ROBUST],
             ).write(self._measurements / f"{self._number_shown}.json")
         return reported
 
     def _count_anew(self, config: dict[str, Any]) -> None:
         self._counter = PassCounter()
         self._epochs_done = 0
-        self._number_shown: str = config[NUMBER]
-        self._setting = {"loss": config[SETTING]["loss"], **config[SETTING]["parameters"]}
+        (unit,) = config[UNITS]
+        self._number_shown: str = unit[NUMBER]
+        self._setting = {"loss": unit[CANDIDATE]["loss"], **unit[CANDIDATE]["parameters"]}
