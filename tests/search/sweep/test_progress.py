@@ -16,6 +16,7 @@ from tests.search.examples import small_config
 from trainables.candidate import Candidate
 
 SETTING = Candidate("i-sce", {"s": 1.25, "m": 0.05})
+NONE = Counts(complete=0, pruned=0, failed=0, running=0, budget=0)
 
 
 def record(number: str, clean: float | None = None, robust: float = 0.4, **changes: object) -> TrialRecord:
@@ -129,8 +130,10 @@ def test_costs_have_their_units_and_what_misses_a_constraint_is_counted_and_neve
 
     output = StringIO()
     progress = Progress(config, Console(file=output, force_terminal=True, width=140, color_system=None), quiet=False)
+    ends = [trial("B0", 0.9, 10.0), trial("0", 0.8, 4.0), trial("B1", 0.9, 8.0), trial("1", 0.95, 7.0)]
     with progress:
-        for end in (trial("B0", 0.9, 10.0), trial("0", 0.8, 4.0), trial("B1", 0.9, 8.0), trial("1", 0.95, 7.0)):
+        progress.begin([], lambda: NONE, lambda: reference_of(ends, config))
+        for end in ends:
             one_trial(progress, end)
     standing = progress.standing
     assert {name: best.number for name, best in standing.best.items()} == dict.fromkeys(config.objectives, "1")
@@ -146,10 +149,11 @@ def test_further_replicates_have_a_count_of_their_own_and_time_of_their_own() ->
     config = small_config(search={"trials": 1, "replicates_for_front": 3})
     output = StringIO()
     progress = Progress(config, Console(file=output, width=160, color_system=None), quiet=False)
-    counts = Counts(complete=0, pruned=0, failed=0, running=0, budget=0)
+    counts = NONE
     one, two = {"clean_accuracy": 0.9, "robust_accuracy": 0.4}, {"clean_accuracy": 0.6, "robust_accuracy": 0.1}
+    reference = reference_of([record("B0", 0.6, 0.1), record("B1", 0.6, 0.1)], config)
     with progress:
-        progress.begin([], lambda: counts)
+        progress.begin([], lambda: counts, lambda: reference)
         for number in ("B0", "B1"):
             one_trial(progress, record(number, 0.6, 0.1))
         progress.started(Unit("0", SETTING), record("0"))
@@ -175,7 +179,7 @@ def test_a_panel_says_which_best_rests_on_more_seeds() -> None:
     values = ({"clean_accuracy": 0.9, "robust_accuracy": 0.4},)
     records = [record("0", 0.9, replicates=values), record("R0", 0.9, extends="0", replicates=values)]
     with progress:
-        progress.begin(records, lambda: Counts(complete=1, pruned=0, failed=0, running=1, budget=4))
+        progress.begin(records, lambda: replace(NONE, complete=1, running=1, budget=4), lambda: None)
         progress.started(Unit("R1", SETTING, 1, "confirmation"), record("R1", extends="B0"))
         progress.stage("x")
     text = output.getvalue()
