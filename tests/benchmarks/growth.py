@@ -142,6 +142,7 @@ def measure(sampler: str, trials: int, direct: bool) -> Cost:
         ledger = Ledger(open_storage(run.storage_url), config, "new")
         ledger.adopt()
         progress = Progress(config, Console(), quiet=True)
+        progress.begin([], ledger.extensions, lambda: ledger.reference)
         mirror = search.sweep.observers.MLflowObserver(ledger, cast("Tracker", clock), config)
         if direct:
             _drive(LedgerSearcher(ledger, _OWNER, CONCURRENCY, [progress, mirror], lambda _: None))

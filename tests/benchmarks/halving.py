@@ -126,21 +126,19 @@ def run_search(problem: Problem, sampler: str, seed: int, conditions: Conditions
         halve: Whether trials are stopped.
     """
     trials = conditions.budget if halve else conditions.trials  # a trial takes an epoch at least
-    with searched(problem, sampler=sampler, seed=seed, trials=trials, concurrency=CONCURRENCY, halving=halve) as config:
-        ledger = Ledger(InMemoryStorage(), config, "new")
-        simulation = simulate(
-            ledger,
-            Training(problem, EPOCHS, seed, conditions.speed_ratio, conditions.rung_noise),
-            concurrency=CONCURRENCY,
-            halving=Halving(problem.directions, conditions.rungs, REDUCTION_FACTOR) if halve else None,
-            epochs=conditions.budget,
-        )
-        ends = [
-            end
-            if end.objectives is None
-            else replace(end, objectives=problem.values(ledger.record(end.number).parameters))
-            for end in simulation.ends
-        ]
+    config = searched(problem, sampler=sampler, seed=seed, trials=trials, concurrency=CONCURRENCY, halving=halve)
+    ledger = Ledger(InMemoryStorage(), config, "new")
+    simulation = simulate(
+        ledger,
+        Training(problem, EPOCHS, seed, conditions.speed_ratio, conditions.rung_noise),
+        concurrency=CONCURRENCY,
+        halving=Halving(problem.directions, conditions.rungs, REDUCTION_FACTOR) if halve else None,
+        epochs=conditions.budget,
+    )
+    ends = [
+        end if end.objectives is None else replace(end, objectives=problem.values(ledger.record(end.number).parameters))
+        for end in simulation.ends
+    ]
     return replace(simulation, ends=tuple(ends))
 
 

@@ -20,11 +20,9 @@ Deb, Thiele, Laumanns, Zitzler 2005: Scalable test problems for evolutionary mul
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, make_dataclass
-from typing import Final
-from unittest.mock import patch
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +30,7 @@ import numpy.typing as npt
 from search.config import SweepConfig, parse
 from search.study import Unit
 from tests.benchmarks.simulator import Curve
-from trainables import registry
-from trainables.losses import Loss
-from trainables.losses.i_sce import ISCE
+from trainables.losses import Baseline, Loss
 from trainables.metrics import Direction
 from trainables.settings.space import Range as Limits
 from trainables.settings.space import searched as parameter
@@ -45,7 +41,25 @@ REFERENCE: Final = 1.1
 # An epoch's virtual seconds differ by so much between trials, so that these do not march in step.
 PACE: Final = 0.1
 
-_LOSS: Final = ISCE.name  # imported, so that it is registered before the variables stand in for it
+
+@dataclass(frozen=True, kw_only=True)
+class TwoVariables(Loss):
+    """A loss whose parameters are a problem's variables; it is never trained.
+
+    The reference is at a corner, as the paper's own. No baselines: they cost both sides the same and are on no front.
+    """
+
+    x1: float = parameter(1.0, Limits(low=0.0, high=1.0))
+    x2: float = parameter(1.0, Limits(low=0.0, high=1.0))
+
+    baselines: ClassVar[tuple[Baseline, ...]] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreeVariables(TwoVariables):
+    """The same with one more."""
+
+    x3: float = parameter(1.0, Limits(low=0.0, high=1.0))
 
 
 @dataclass(frozen=True)
@@ -145,11 +159,10 @@ class Training:
         )
 
 
-@contextmanager
 def searched(
     problem: Problem, *, sampler: str, seed: int, trials: int, concurrency: int, halving: bool = False
-) -> Iterator[SweepConfig]:
-    """A sweep's configuration over a problem's variables, for as long as the ``with`` block lasts.
+) -> SweepConfig:
+    """A sweep's configuration over a problem's variables.
 
     Args:
         problem: What is searched.
@@ -159,11 +172,13 @@ def searched(
         concurrency: Trials at a time.
         halving: Whether trials will be stopped, which samplers must know.
     """
-    # The reference is at a corner, as the paper's own. No baselines: they cost both sides the same and are on no front.
-    fields = [(name, float, parameter(1.0, Limits(low=0.0, high=1.0))) for name in problem.variables]
-    loss = make_dataclass("Variables", fields, bases=(Loss,), frozen=True, kw_only=True)
-    loss.name, loss.baselines = _LOSS, ()
-    with patch.dict(registry._REGISTERED, {("loss", _LOSS): loss}):
-        search = {"sampler": sampler, "seed": seed, "trials": trials, "concurrency": concurrency}
-        config = parse({"name": "benchmark", "search": search | ({"halving": {}} if halving else {})})
-        yield config.model_copy(update={"objectives": problem.directions})
+    loss = {2: TwoVariables, 3: ThreeVariables}[problem.objectives]
+    search = {"sampler": sampler, "seed": seed, "trials": trials, "concurrency": concurrency}
+    config = parse(
+        {
+            "name": "benchmark",
+            "loss": f"{loss.__module__}:{loss.__qualname__}",
+            "search": search | ({"halving": {}} if halving else {}),
+        }
+    )
+    return config.model_copy(update={"objectives": problem.directions})

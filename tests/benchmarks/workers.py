@@ -156,17 +156,15 @@ def run(wanted: Wanted) -> Search:
     """Runs one search in this process."""
     problem = PROBLEMS[wanted.problem]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with (
-        tempfile.TemporaryDirectory(prefix="workers-") as folder,
-        searched(
-            problem,
-            sampler=wanted.sampler,
-            seed=wanted.seed,
-            trials=wanted.trials,
-            concurrency=wanted.workers,
-            halving=wanted.halve,
-        ) as config,
-    ):
+    config = searched(
+        problem,
+        sampler=wanted.sampler,
+        seed=wanted.seed,
+        trials=wanted.trials,
+        concurrency=wanted.workers,
+        halving=wanted.halve,
+    )
+    with tempfile.TemporaryDirectory(prefix="workers-") as folder:
         storage = open_storage(f"sqlite:///{folder}/study.db") if wanted.on_disk else InMemoryStorage()
         with closing(TimedLedger(storage, config, "new")) as ledger:
             ledger.adopt()
