@@ -357,6 +357,7 @@ def test_interrupted_twice_and_resumed_it_loses_and_doubles_nothing(tmp_path: Pa
 SIGNALLED = """
 import os, signal, sys
 from search.cli.main import main
+from search.study import Ledger
 
 name = sys.argv.pop(1)
 original = getattr(Ledger, name)
