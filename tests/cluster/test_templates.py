@@ -57,7 +57,7 @@ def test_a_template_fits_the_schema_once_it_is_filled_in(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_template_as_it_is_names_what_is_missing(name: str, calls: list[tuple[str, ...]]) -> None:
-    with pytest.raises(UserError, match=r"must be filled in, got FILL_IN_\w+, .* replace them by your own"):
+    with pytest.raises(UserError, match=r"must be filled in, got FILL_IN_\w+, .* replace them with your own"):
         launcher.up(TEMPLATES / f"{name}.yaml")
     assert not calls
 
@@ -100,8 +100,8 @@ def test_the_services_listen_on_loopback_unless_told_otherwise() -> None:
     ("old", "new", "message"),
     [
         ("RAY_AUTH_MODE=token ", "", "head_start_ray_commands must start Ray with RAY_AUTH_MODE=token"),
-        ('"~/.ray/auth_token": "~/.ray/auth_token"', "", "file_mounts must bring the token to the nodes"),
-        ("cluster_name: robustfront", "cluster_nam: robustfront", "must be as Ray's launcher wants it"),
+        ('"~/.ray/auth_token": "~/.ray/auth_token"', "", "file_mounts must copy the token to the nodes"),
+        ("cluster_name: robustfront", "cluster_nam: robustfront", "must be valid for Ray's launcher"),
         ("cluster_name: robustfront", "cluster_name: [", "must be YAML for Ray's launcher"),
     ],
 )
