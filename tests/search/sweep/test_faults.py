@@ -16,9 +16,11 @@ import pytest
 
 from analysis.frames import read_frame
 from search.config import load
+from search.results.metrics import unit_results
 from tests.search.faulty import BROKEN_CHECKPOINT, EXCEPTION, NAN, OUT_OF_MEMORY
 from tests.search.sweep.test_driver import PATIENCE, QUICKSTART, SMALL, arguments, environment, robustfront, wait_for
 from trainables.candidate import Candidate
+from trainables.metrics import CLEAN, ROBUST
 from trainables.trial import CandidateResult, run_candidate
 
 REPOSITORY = Path(__file__).parents[3]
@@ -62,7 +64,8 @@ def test_a_trial_that_fails_says_why_and_is_replaced(tmp_path: Path) -> None:
     row = trials.loc[BROKEN_CHECKPOINT]
     *_, alone = run_candidate(config.problem, Candidate("i-sce", {"s": row["s"], "m": row["m"]}))
     assert isinstance(alone, CandidateResult)
-    assert (row["clean_accuracy"], row["robust_accuracy"]) == tuple(alone.objectives.values())
+    (unit,) = unit_results(alone, [0])
+    assert (row[CLEAN], row[ROBUST]) == (unit.values[CLEAN], unit.values[ROBUST])
 
 
 def test_too_many_failures_end_the_sweep_with_their_reason(tmp_path: Path) -> None:
