@@ -148,8 +148,8 @@ def _check_against_undisturbed(head: Host, sweep: Sweep, record: TrialRecord) ->
     config = str(sweep.runs / "quickstart" / "sweep.yaml")
     output = head.folder / "again"
     head.run(*sweep.command("train", config, *chosen, "--output", str(output)), timeout=300)
-    values = json.loads((output / "result.json").read_text())
-    assert {name: values["objectives"][name] for name in record.objectives} == dict(record.objectives)
+    (unit,) = json.loads((output / "result.json").read_text())["units"]
+    assert {name: unit["scores"][name]["value"] for name in record.objectives} == dict(record.objectives)
 
 
 def test_a_local_folder_is_refused_before_anything_starts(hosts: tuple[Lab, list[Host]]) -> None:
