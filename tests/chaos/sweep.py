@@ -161,4 +161,4 @@ class Sweep:
                 assert max(steps.values()) == 1, (run.info.run_name, name, steps)
             if "robustfront.number" not in run.data.tags:
                 points = client.get_metric_history(run.info.run_id, "hypervolume")
-                assert [point.step for point in points] == list(range(1, self.budget + 1))
+                assert [point.step for point in points] == list(range(1, self.budget + BASELINES + 1))
