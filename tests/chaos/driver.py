@@ -23,6 +23,7 @@ import search.sweep.driver
 import search.tracking.client
 import search.tracking.mirror
 from search.cli.main import run
+from search.study.trials import CANDIDATE
 from trainables import files as atomic
 
 PID, FILE = "ROBUSTFRONT_CHAOS_PID", "ROBUSTFRONT_CHAOS_FILE"
@@ -56,8 +57,8 @@ def _suggests_s(arguments: Sequence[Any]) -> bool:
     return bool(arguments[1] == "s")
 
 
-def _writes_setting(arguments: Sequence[Any]) -> bool:
-    return bool(arguments[2] == "setting")
+def _writes_candidate(arguments: Sequence[Any]) -> bool:
+    return bool(arguments[2] == CANDIDATE)
 
 
 def _is_child(arguments: Sequence[Any]) -> bool:
@@ -92,7 +93,7 @@ PHASES: Final[dict[str, Callable[[str], None]]] = {
     "before ask": lambda phase: wrap(_LEDGER, "ask", phase, after=False),
     "row begun": lambda phase: wrap(_TRIAL, "suggest_float", phase, after=False, when=_suggests_s),
     "between suggestions": lambda phase: wrap(_TRIAL, "suggest_float", phase, after=True, when=_suggests_s),
-    "suggested": lambda phase: wrap(RDBStorage, "set_trial_user_attr", phase, after=False, when=_writes_setting),
+    "suggested": lambda phase: wrap(RDBStorage, "set_trial_user_attr", phase, after=False, when=_writes_candidate),
     "after ask": lambda phase: wrap(_LEDGER, "ask", phase, after=True),
     "checkpoint written": _kill_from_worker,
     "before report": lambda phase: wrap(_LEDGER, "report", phase, after=False),
