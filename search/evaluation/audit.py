@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from search.config import SweepConfig
+from search.evaluation.progress_bar import progress_bar
 from search.results.audits import Audience, Report, audit_model
 from search.results.tables import VERDICT_STYLES
 from search.runs.checkpoints import Checkpoint
@@ -146,17 +146,7 @@ class _AuditProgress:
 
     def __init__(self, console: Console, where: str) -> None:
         self._console, self._where, self._said = console, where, ""
-        self._bar = Progress(
-            TextColumn("{task.description:<52}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._bar = progress_bar(console, 52)
         self._task = self._bar.add_task(f"{where}begins", total=1.0)
 
     def __enter__(self) -> _AuditProgress:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from analysis.statistics import Interval, student_interval, wilson_interval
 from search.config import SweepConfig, available_cpus, parse_value, replaced
 from search.errors import UserError
 from search.evaluation.openings import OPENINGS_FILE, check_same_data, fitted, freeze, open_and_announce, setting_of
+from search.evaluation.progress_bar import progress_bar
 from search.results.titles import radius_title
 from search.runs.checkpoints import Checkpoint
 from search.runs.dataset import prepare_dataset
@@ -242,17 +242,7 @@ class AttackProgress:
     def __init__(self, console: Console, names: Sequence[str], *, lines: bool = True) -> None:
         self._names, self._lines = names, lines
         self._console, self._printed = console, 0
-        self._bar = Progress(
-            TextColumn("{task.description:<28}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._bar = progress_bar(console, 28)
         self._task = self._bar.add_task(self._names[0], total=len(self._names))
 
     def __enter__(self) -> AttackProgress:
