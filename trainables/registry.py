@@ -23,7 +23,7 @@ from types import UnionType
 from typing import Any, ClassVar, Final, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from trainables.settings.checks import check_choice, nearest
-from trainables.settings.space import Domain, Range, Value, domains
+from trainables.settings.space import Domain, Value, domains
 
 Kind = Literal["loss", "defence", "model", "data", "attack", "optimizer"]
 
@@ -36,8 +36,8 @@ PACKAGES: Final[Mapping[Kind, str]] = {
     "attack": "attacks",
     "optimizer": "optimizers",
 }
-_ROOT: Final = Path(__file__).parent
 _PATH: Final = ":"  # in the name of a component of the user's own
+_WORDS: Final[Mapping[type, str]] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 T = TypeVar("T", bound="type[Component]")
 
@@ -57,19 +57,11 @@ class Component:
     source: ClassVar[str] = ""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
-        """Names a class by its import path; ``register`` gives a built-in its name.
-
-        A class that is unpickled in another process is not looked up there, and must still know its name.
-        """
+        """Names a class by its import path, also where it is only unpickled; ``register`` gives a built-in its name."""
         super().__init_subclass__(**arguments)
         cls.name = f"{cls.__module__}{_PATH}{cls.__qualname__}"
 
     def __post_init__(self) -> None:
-        """Checks every field against its annotation and its domain.
-
-        Raises:
-            ValueError: A value is of another type, no legal choice, not finite or outside its limits.
-        """
         check_fields(self)
 
     @classmethod
@@ -115,22 +107,12 @@ class Component:
     @property
     def reference(self) -> dict[str, Value]:
         """The authors' own values of the searched fields: their defaults."""
-        fields = {item.name: item for item in dataclasses.fields(self)}
-        defaults: dict[str, Any] = {name: fields[name].default for name in self.domains}
-        return defaults
+        defaults: dict[str, Any] = {item.name: item.default for item in dataclasses.fields(self)}
+        return {name: defaults[name] for name in self.domains}
 
     def with_values(self, values: Mapping[str, Value]) -> Self:
-        """The same component with other values.
-
-        Raises:
-            ValueError: There is no such field, or its value is not legal.
-        """
-        known, hints = list(self.settings), get_type_hints(type(self))
-        for name in values:
-            if name not in known:
-                remedy = nearest(name, known) if known else "it has none"
-                raise ValueError(f"{name} must be a setting of {self.name}; {remedy}")
-        return dataclasses.replace(self, **{name: _typed(value, hints[name]) for name, value in values.items()})
+        """The same component with other values of some parameters, which are checked."""
+        return dataclasses.replace(self, **_typed(type(self), values))
 
     def to_document(self) -> dict[str, Any]:
         """The component in a configuration: its name, then every field that is not None, as plain values."""
@@ -156,11 +138,6 @@ class External(Component):
     essential: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        """Binds the arguments to the factory's signature, and names the component after its factory.
-
-        Raises:
-            ValueError: The factory takes no such argument.
-        """
         super().__post_init__()
         known = self._known()
         for name in self.arguments:
@@ -181,7 +158,7 @@ class External(Component):
     @property
     def values(self) -> dict[str, Any]:
         signature = inspect.signature(load(self.path)).parameters
-        defaults = {name: signature[name].default for name in self._known() or () if name in signature}
+        defaults = {name: signature[name].default for name in self.parameters if name in signature}
         return {name: value for name, value in defaults.items() if isinstance(value, get_args(Value))} | self.settings
 
     @property
@@ -193,19 +170,12 @@ class External(Component):
         return self._known() is None
 
     def with_values(self, values: Mapping[str, Value]) -> Self:
-        own = {name: value for name, value in values.items() if name in self.own_fields()}
-        others = {name: value for name, value in values.items() if name not in own}
-        return dataclasses.replace(self, arguments={**self.arguments, **others}, **own)  # type: ignore[arg-type]
+        return dataclasses.replace(self, arguments={**self.arguments, **values})
 
     def call(self, **context: Any) -> Any:
-        """Calls the factory with its settings and as much of the context as it has arguments for.
-
-        Args:
-            context: What the kind offers, for example ``num_classes`` for a model.
-        """
+        """Calls the factory with its settings, and with what it takes of the context, such as ``num_classes``."""
         factory = load(self.path)
-        named = keywords(factory)
-        passed = named if named is not None else [*_named(factory), *self.essential]
+        passed = {*_named(factory), *(self.essential if self.takes_anything else ())}
         offered = {name: value for name, value in context.items() if name in passed}
         return factory(**{**offered, **self.arguments})
 
@@ -239,16 +209,12 @@ def external(component: type[External]) -> type[External]:
 
 def names(kind: Kind) -> tuple[str, ...]:
     """The built-ins of a kind, in alphabetical order. Imports none of them."""
-    folder = _ROOT / PACKAGES[kind]
+    folder = Path(__file__).parent / PACKAGES[kind]
     return tuple(sorted(path.stem.replace("_", "-") for path in folder.glob("[!_]*.py")))
 
 
 def find(kind: Kind, name: str) -> type[Component]:
-    """The class of a component.
-
-    Args:
-        kind: Its kind.
-        name: A built-in's name, or ``package.module:factory``.
+    """The class of a built-in, or of what ``package.module:factory`` names.
 
     Raises:
         ValueError: There is no such component.
@@ -269,12 +235,8 @@ def find(kind: Kind, name: str) -> type[Component]:
 def parse(kind: Kind, document: Any) -> Any:
     """A component as a configuration writes it: a name, or a mapping of the name and the settings.
 
-    Args:
-        kind: Its kind.
-        document: The name, the mapping, or a component already made.
-
     Raises:
-        ValueError: It is neither, or as for ``make``.
+        ValueError: It is neither, nor a component already made; or as for ``make``.
     """
     if isinstance(document, Component) and document.kind == kind:
         return document
@@ -287,30 +249,24 @@ def parse(kind: Kind, document: Any) -> Any:
 
 
 def make(kind: Kind, name: str, settings: Mapping[str, Any] | None = None) -> Any:
-    """A component with its settings.
-
-    Args:
-        kind: Its kind.
-        name: As for ``find``.
-        settings: Its fields by name; fields left out have their defaults.
+    """A component. Settings left out have their defaults.
 
     Raises:
         ValueError: There is no such component or setting, or a value is not legal.
     """
     component, given = find(kind, name), dict(settings or {})
-    fields, hints = dataclasses.fields(component), get_type_hints(component)
     if issubclass(component, External):
-        own = {key: _typed(given.pop(key), hints[key]) for key in component.own_fields() if key in given}
-        return component(path=name, arguments=given, **own)
-    known = [item.name for item in fields]
+        own = {key: given.pop(key) for key in component.own_fields() if key in given}
+        return component(path=name, arguments=given, **_typed(component, own))
+    fields = {item.name: item for item in dataclasses.fields(component)}
     for key in given:
-        if key not in known:
-            remedy = nearest(key, known) if known else f"{name} has none"
+        if key not in fields:
+            remedy = nearest(key, list(fields)) if fields else f"{name} has none"
             raise ValueError(f"{key} must be a setting of {name}, got {given[key]}; {remedy}")
-    for item in fields:
-        if item.name not in given and item.default is MISSING and item.default_factory is MISSING:
-            raise ValueError(f"{item.name} must be given for {name}, got nothing; add it")
-    return component(**{key: _typed(value, hints[key]) for key, value in given.items()})
+    for key, item in fields.items():
+        if key not in given and item.default is MISSING and item.default_factory is MISSING:
+            raise ValueError(f"{key} must be given for {name}, got nothing; add it")
+    return component(**_typed(component, given))
 
 
 def load(path: str) -> Any:
@@ -346,49 +302,24 @@ def keywords(factory: Callable[..., Any]) -> list[str] | None:
 
 
 def _named(factory: Callable[..., Any]) -> list[str]:
-    parameters = inspect.signature(factory).parameters.values()
-    return [
-        parameter.name
-        for parameter in parameters
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    ]
+    parameters = inspect.signature(factory).parameters
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [name for name, parameter in parameters.items() if parameter.kind in kinds]
 
 
 def check_fields(settings: Any) -> None:
     """Checks every field of a dataclass against its annotation and its domain.
 
     Raises:
-        ValueError: A value is of another type, no legal choice, not finite or outside its limits.
+        ValueError: A value is of another type, no legal choice, not finite or outside its limits. A range's open lower
+            end counts as legal.
     """
     hints, legal = get_type_hints(type(settings)), domains(settings)
     for item in dataclasses.fields(settings):
-        check_type(item.name, getattr(settings, item.name), hints[item.name])
-        if item.name in legal:
-            check_value(item.name, getattr(settings, item.name), legal[item.name])
-
-
-def check_value(name: str, value: Value, domain: Domain) -> None:
-    """Asserts that a value is legal.
-
-    Raises:
-        ValueError: It lies outside ``domain``; a closed lower end counts as legal here.
-    """
-    if domain.allows(value):
-        return
-    if isinstance(domain, Range):
-        kind = "a whole number " if domain.integer else ""
-        raise ValueError(
-            f"{name} must be {kind}in [{domain.low:g}, {domain.high:g}], got {value}; choose a value in the range"
-        )
-    raise ValueError(f"{name} must be one of {domain}, got {value}; choose one of them")
-
-
-_WORDS: Final[Mapping[type, str]] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-}
+        name, value = item.name, getattr(settings, item.name)
+        check_type(name, value, hints[name])
+        if name in legal and not legal[name].allows(value):
+            raise ValueError(f"{name} must be {legal[name].rule}, got {value}; choose a legal value")
 
 
 def check_type(name: str, value: Any, hint: Any) -> None:
@@ -397,36 +328,36 @@ def check_type(name: str, value: Any, hint: Any) -> None:
     Raises:
         ValueError: It has another type.
     """
-    if get_origin(hint) in (Union, UnionType) and type(None) in get_args(hint):
+    if get_origin(hint) in (Union, UnionType):
         kinds = [kind for kind in get_args(hint) if kind is not type(None)]
-        if value is not None and len(kinds) == 1:
-            check_type(name, value, kinds[0])
-        return
+        if value is None or len(kinds) > 1:
+            return
+        hint = kinds[0]
     if get_origin(hint) is Literal:
         check_choice(name, value, get_args(hint))
-        return
-    kind = _WORDS.get(hint)
-    if kind is None:
+    if hint not in _WORDS:
         return
     matches = isinstance(value, hint) or (hint is float and isinstance(value, int))
     if not matches or (isinstance(value, bool) and hint is not bool):
-        raise ValueError(f"{name} must be {kind}, got {value} ({type(value).__name__}); correct its type")
+        raise ValueError(f"{name} must be {_WORDS[hint]}, got {value} ({type(value).__name__}); correct its type")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value}; give a number")
 
 
-def _typed(value: Any, hint: Any) -> Any:
-    """A value from YAML or JSON as the field has it: a list as a tuple, a whole number as a float."""
-    if isinstance(value, list):
-        return tuple(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    return value
+def _typed(component: type[Component], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values from YAML or JSON as the fields have them: a list as a tuple, a whole number as a float."""
+    hints = get_type_hints(component)
+
+    def typed(value: Any, hint: Any) -> Any:
+        if isinstance(value, list):
+            return tuple(value)
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        return float(value) if hint is float and is_whole else value
+
+    return {name: typed(value, hints[name]) for name, value in values.items()}
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Component):
-        return value.to_document()
     if isinstance(value, Mapping):
         return dict(value)
     return list(value) if isinstance(value, tuple) else value

@@ -18,7 +18,7 @@ from search.config.schema import SweepConfig
 from search.config.space import completed
 from search.config.urls import without_passwords
 from search.errors import UserError
-from trainables.settings import nearest
+from trainables.settings.checks import nearest
 
 
 def load(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> SweepConfig:

@@ -10,7 +10,8 @@ from analysis.frames import is_column
 from search.config.objectives import ACCURACIES, Constraint, directions
 from search.config.space import LOSS_PREFIX, canonical, check_domain, typed
 from trainables.candidate import candidate_of, resolve, values_of
-from trainables.settings import AUDITED_IMAGES, check_choice, nearest
+from trainables.settings import AUDITED_IMAGES
+from trainables.settings.checks import check_choice, nearest
 from trainables.settings.space import Choices, Range
 
 if TYPE_CHECKING:

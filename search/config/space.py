@@ -11,7 +11,7 @@ from pydantic import PlainSerializer, PlainValidator
 
 from trainables.losses.i_sce import ISCE
 from trainables.registry import parse
-from trainables.settings import nearest
+from trainables.settings.checks import nearest
 from trainables.settings.space import Choices, Domain, Range, Value
 
 LOSS_PREFIX: Final = "loss."

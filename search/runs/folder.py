@@ -14,7 +14,7 @@ from search.config import SweepConfig, load
 from search.errors import UserError
 from search.runs.provenance import make_manifest
 from search.runs.store import CHECKPOINTS, Store, is_url, located, no_ledger, store_of
-from trainables.settings import nearest
+from trainables.settings.checks import nearest
 
 RUNS_DIR: Final = Path("runs")
 ARTIFACTS: Final = "mlartifacts"

@@ -51,7 +51,7 @@ class Store:
     @property
     def copy(self) -> Path:
         """This machine's working copy, made if it does not exist."""
-        from trainables.data.files import cache_folder
+        from trainables.data import cache_folder
 
         readable = re.sub(r"[^A-Za-z0-9._-]+", "-", self.url.split("?")[0]).strip("-")
         folder = cache_folder() / "runs" / f"{readable}-{hashlib.sha256(self.url.encode()).hexdigest()[:8]}"

@@ -53,8 +53,8 @@ import psutil
 
 from search.config import load
 from tests.benchmarks.workload import DATA, MEASUREMENTS, PASSES, Candidate, TrialMeasurement, Work
-from trainables.data.partition import read_pool
 from trainables.data.partition.digests import prepare
+from trainables.data.partition.pool import read_pool
 from trainables.losses.i_sce import ISCE
 from trainables.settings import DataSettings
 

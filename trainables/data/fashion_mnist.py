@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
-from trainables.data.files.official import IdxDataset
+from trainables.data._official import IdxDataset
 from trainables.registry import register
 
 # Where Debian's package dataset-fashion-mnist puts its files.
@@ -23,7 +23,7 @@ class FashionMnist(IdxDataset):
         "Xiao, Rasul, Vollgraf 2017, Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms"
     )
     torchvision_class: ClassVar[str] = "FashionMNIST"
-    torchvision_folder: ClassVar[str] = "FashionMNIST"
+    torchvision_folder: ClassVar[str] = "FashionMNIST/raw"
 
     def folders(self, root: str | None) -> list[Path]:
         folders = super().folders(root)

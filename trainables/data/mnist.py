@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from trainables.data.files.official import IdxDataset
+from trainables.data._official import IdxDataset
 from trainables.registry import register
 
 
@@ -17,4 +17,4 @@ class Mnist(IdxDataset):
     summary = "70,000 handwritten digits, 28x28 grey"
     source = "LeCun, Bottou, Bengio, Haffner 1998, Gradient-based learning applied to document recognition"
     torchvision_class: ClassVar[str] = "MNIST"
-    torchvision_folder: ClassVar[str] = "MNIST"
+    torchvision_folder: ClassVar[str] = "MNIST/raw"

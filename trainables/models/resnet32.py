@@ -39,7 +39,7 @@ class ResNet32(Model):
     def build(self, shape: Shape, classes: int) -> nn.Sequential:
         from torch import nn
 
-        from trainables.models.layers.residual import PreActivationBlock
+        from trainables.models.layers.blocks import PreActivationBlock
 
         widths = [self.width * channels for channels in WIDTHS]
         blocks: list[nn.Module] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,9 +14,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer(Component):
-    """How gradients move parameters."""
+    """How gradients move parameters. A subclass names an optimizer of ``torch.optim``, or overrides ``build``.
+
+    Attributes:
+        torch_class: Its class in ``torch.optim``, whose arguments the settings are.
+        fused: Whether all parameters are moved by one kernel; None for torch's default.
+    """
 
     kind: ClassVar[Kind] = "optimizer"
+    torch_class: ClassVar[str]
+    fused: ClassVar[bool | None] = None
 
     def build(self, groups: Sequence[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
         """An optimizer without history.
@@ -25,4 +32,7 @@ class Optimizer(Component):
             groups: Parameter groups as ``torch.optim`` takes them, all on one device.
             learning_rate: The initial step size; every training step sets ``lr`` of every group again.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define build")
+        import torch
+
+        factory: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, self.torch_class)
+        return factory(groups, lr=learning_rate, fused=self.fused, **self.settings)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
 from trainables.optimizers import Optimizer
 from trainables.registry import register
 from trainables.settings.space import Range, searched
-
-if TYPE_CHECKING:
-    import torch
 
 
 @register("adamw")
@@ -25,9 +21,6 @@ class AdamW(Optimizer):
 
     weight_decay: float = searched(1e-2, Range(low=0, high=1))
 
+    torch_class: ClassVar[str] = "AdamW"
+    fused: ClassVar[bool | None] = True
     source: ClassVar[str] = 'Loshchilov and Hutter 2019, "Decoupled weight decay regularization", algorithm 2'
-
-    def build(self, groups: Sequence[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
-        import torch
-
-        return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=self.weight_decay, fused=True)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
 from trainables.optimizers import Optimizer
 from trainables.registry import register
 from trainables.settings.space import Range, searched
-
-if TYPE_CHECKING:
-    import torch
 
 
 @register("sgd")
@@ -32,6 +28,7 @@ class SGD(Optimizer):
     nesterov: bool = False
     weight_decay: float = searched(0.0, Range(low=0, high=1))
 
+    torch_class: ClassVar[str] = "SGD"
     source: ClassVar[str] = (
         "Sutskever, Martens, Dahl and Hinton 2013, "
         '"On the importance of initialization and momentum in deep learning", section 2, in the form of torch.optim.SGD'
@@ -41,14 +38,3 @@ class SGD(Optimizer):
         super().__post_init__()
         if self.nesterov and not self.momentum:
             raise ValueError("momentum must be above 0 with nesterov: true, got 0; raise it or remove nesterov")
-
-    def build(self, groups: Sequence[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
-        import torch
-
-        return torch.optim.SGD(
-            groups,
-            lr=learning_rate,
-            momentum=self.momentum,
-            nesterov=self.nesterov,
-            weight_decay=self.weight_decay,
-        )

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
 
-def nearest(word: str, known: tuple[str, ...] | list[str]) -> str:
+def nearest(word: str, known: Sequence[str]) -> str:
     """A sentence's end that names the nearest of ``known``, or all of them when none is near."""
     matches = get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean {matches[0]}?" if matches else f"choose one of {', '.join(known)}"
 
 
-def check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
+def check_choice(name: str, value: Any, known: Sequence[str]) -> None:
+    """Asserts that a value is one of those known; the message lists at most six of them."""
     if value not in known:
-        raise ValueError(f"{name} must be one of {_shown(known)}, got {value}; {nearest(str(value), known)}")
+        listed = ", ".join(known[:6]) + (f", ... ({len(known)} in all)" if len(known) > 6 else "")
+        raise ValueError(f"{name} must be one of {listed}, got {value}; {nearest(str(value), known)}")
 
 
-def _shown(known: tuple[str, ...]) -> str:
-    most = 6
-    return ", ".join(known[:most]) + (f", ... ({len(known)} in all)" if len(known) > most else "")
+def check_counts(settings: Any, *names: str) -> None:
+    """Asserts that each of these fields is at least 1, or None."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}; give a positive number")
 
 
-def check_seed(name: str, seed: int) -> None:
+def check_seed(seed: int) -> None:
     if not 0 <= seed < 2**32:
-        raise ValueError(f"{name} must be in [0, 2^32), got {seed}; choose another seed")
+        raise ValueError(f"seed must be in [0, 2^32), got {seed}; choose another seed")

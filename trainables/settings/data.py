@@ -4,27 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import Any, Self
 
-from trainables import registry  # as a module: it imports this package's checks
-from trainables.settings.checks import check_seed, nearest
-
-if TYPE_CHECKING:
-    from trainables.data import Dataset
-
-_KINDS: Final[Mapping[str, Any]] = {
-    "root": str | None,
-    "train_size": int | None,
-    "validation_size": int,
-    "test_size": int | None,
-    "seed": int,
-    "augment": bool,
-    "size": int | None,
-}
-
-
-def _default() -> Dataset:
-    return cast("Dataset", registry.make("data", "mnist5k"))
+from trainables.data import Dataset
+from trainables.data.mnist5k import Mnist5k
+from trainables.registry import External, check_fields, check_type, find, make
+from trainables.settings.checks import check_counts, check_seed, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +31,7 @@ class DataSettings:
         size: Resize all images to squares of this many pixels a side; None for the images as they are.
     """
 
-    dataset: Dataset = field(default_factory=_default)
+    dataset: Dataset = field(default_factory=Mnist5k)
     root: str | None = None
     train_size: int | None = None
     validation_size: int = 1000
@@ -56,20 +41,18 @@ class DataSettings:
     size: int | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in _KINDS.items():
-            registry.check_type(name, getattr(self, name), kind)
-        for name in ("train_size", "validation_size", "test_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}; give a number of images")
-        if self.size is not None and self.size < 1:
-            raise ValueError(f"size must be at least 1, got {self.size}; give a number of pixels")
-        check_seed("seed", self.seed)
+        check_fields(self)
+        check_counts(self, "train_size", "validation_size", "test_size", "size")
+        check_seed(self.seed)
 
     @property
     def name(self) -> str:
         """The data set's name, or its import path."""
         return self.dataset.name
+
+    @classmethod
+    def _own_names(cls) -> list[str]:
+        return [item.name for item in fields(cls) if item.name != "dataset"]
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
@@ -78,18 +61,18 @@ class DataSettings:
         Raises:
             ValueError: A key is unknown, or a value is not legal.
         """
-        given = dict(document)
-        name = given.pop("name", _default().name)
-        registry.check_type("name", name, str)
-        own = {key: given.pop(key) for key in _KINDS if key in given}
-        component = registry.find("data", name)
-        if not issubclass(component, registry.External):
-            known = ["name", *_KINDS, *(item.name for item in fields(component))]
+        given = {"name": Mnist5k.name, **document}
+        name = given.pop("name")
+        check_type("name", name, str)
+        own = {key: given.pop(key) for key in cls._own_names() if key in given}
+        component = find("data", name)
+        if not issubclass(component, External):
+            known = ["name", *cls._own_names(), *(item.name for item in fields(component))]
             for key in given:
                 if key not in known:
                     raise ValueError(f"{key} must be a known setting, got {given[key]}; {nearest(key, known)}")
-        return cls(dataset=cast("Dataset", registry.make("data", name, given)), **own)
+        return cls(dataset=make("data", name, given), **own)
 
     def to_document(self) -> dict[str, Any]:
         """The settings as a flat mapping of plain values. Those of the data set follow its name."""
-        return self.dataset.to_document() | {name: getattr(self, name) for name in _KINDS}
+        return self.dataset.to_document() | {name: getattr(self, name) for name in self._own_names()}

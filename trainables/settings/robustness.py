@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 from trainables.attacks.engine.attack import Attack
 from trainables.attacks.pgd import PGD
 from trainables.metrics import under_attack
-from trainables.settings.checks import check_choice
+from trainables.registry import check_fields
+from trainables.settings.checks import check_counts
 from trainables.settings.threat import Norm, View
 
 # The fewest images that an audit needs, by its profile (``trainables.audit``); a stronger profile needs more.
@@ -46,41 +47,41 @@ class RobustnessSettings:
     gate: Literal["audit"] | None = None
 
     def __post_init__(self) -> None:
-        if self.gate is not None:
-            check_choice("gate", self.gate, ("audit",))
-        if not self.attacks:
-            raise ValueError("attacks must name at least one attack, got []; add {name: pgd}")
-        labels = [attack.label for attack in self.attacks]
-        for label in labels:
-            if labels.count(label) > 1:
-                raise ValueError(f"attacks must differ from each other, got {label} twice; remove one")
-        if self.attacks[0].remaining:
-            raise ValueError(
-                f"attacks[0].remaining must be false, got true for {labels[0]}; nothing was attacked before it"
-            )
+        check_fields(self)
+        self._check_attacks()
+        self._check_epsilons()
+        check_counts(self, "images", "batch_size")
+
+    def _check_attacks(self) -> None:
         if not self.views:
             raise ValueError("views must name at least one view, got []; write [normalized, raw]")
         if len(set(self.views)) < len(self.views):
             raise ValueError(f"views must differ from each other, got {list(self.views)}; remove one")
-        check_choice("norm", self.norm, get_args(Norm))
+        if not self.attacks:
+            raise ValueError("attacks must name at least one attack, got []; add {name: pgd}")
+        labels = [attack.label for attack in self.attacks]
+        if self.attacks[0].remaining:
+            raise ValueError(
+                f"attacks[0].remaining must be false, got true for {labels[0]}; nothing was attacked before it"
+            )
         for i, attack in enumerate(self.attacks):
+            if labels.count(attack.label) > 1:
+                raise ValueError(f"attacks must differ from each other, got {attack.label} twice; remove one")
             if attack.views is not None and not (attack.views and set(attack.views) <= set(self.views)):
                 raise ValueError(
                     f"attacks[{i}].views must be some of the views {', '.join(self.views)}, "
                     f"got {list(attack.views)}; leave it out for all of them"
                 )
-        for attack in self.attacks:
             if self.norm not in attack.norms:
                 raise ValueError(
                     f"norm must be {' or '.join(attack.norms)} for {attack.name}, got {self.norm}; remove the attack"
                 )
-        check_choice("eps_convention", self.eps_convention, ("l2", "rms"))
+
+    def _check_epsilons(self) -> None:
         if self.norm != "l2" and self.eps_convention != "l2":
             raise ValueError(
                 f"eps_convention must be left out for {self.norm} balls, got {self.eps_convention}; remove it"
             )
-        for view in self.views:
-            check_choice("views", view, get_args(View))
         if not self.epsilons:
             raise ValueError("epsilon must name at least one radius, got []; 1.5 is usual for L2 on 28x28 digits")
         for epsilon in self.epsilons:
@@ -88,9 +89,6 @@ class RobustnessSettings:
                 raise ValueError(f"epsilon must be above 0, got {epsilon:g}; 1.5 is usual for L2 on 28x28 digits")
         if len(set(self.epsilons)) < len(self.epsilons):
             raise ValueError(f"epsilon must not name a radius twice, got {list(self.epsilons)}; remove one")
-        for name in ("images", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}; give a number of images")
 
     @property
     def accuracy_names(self) -> list[str]:

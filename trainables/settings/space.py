@@ -23,9 +23,6 @@ class Range:
         low_exclusive: Whether a search must stay above ``low``. A baseline may sit on it.
         log: Whether a search spreads its values evenly over the logarithm.
         integer: Whether only whole numbers count.
-
-    Raises:
-        ValueError: No value is left, an end is not finite, or ``log`` would need the logarithm of 0.
     """
 
     low: float
@@ -63,6 +60,11 @@ class Range:
         """Whether ``value`` is legal at all: as ``contains``, with an open lower end taken as closed."""
         return self._is_number(value) and self.low <= float(value) <= self.high
 
+    @property
+    def rule(self) -> str:
+        """What a legal value must be, for messages."""
+        return f"{'a whole number ' if self.integer else ''}in [{self.low:g}, {self.high:g}]"
+
     def cast(self, value: Value) -> Value:
         """A number as the range's type: a float, or an int of a range of whole numbers; another value as it is."""
         if not self._is_number(value):
@@ -99,14 +101,7 @@ class Range:
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """A list of values without an order.
-
-    Args:
-        choices: At least one; all different.
-
-    Raises:
-        ValueError: It is empty, or a choice stands twice.
-    """
+    """A list of values without an order: at least one, and all different."""
 
     choices: tuple[Value, ...]
 
@@ -121,6 +116,11 @@ class Choices:
         return any(value == choice and type(value) is type(choice) for choice in self.choices)
 
     allows = contains
+
+    @property
+    def rule(self) -> str:
+        """What a legal value must be, for messages."""
+        return f"one of {self}"
 
     def cast(self, value: Value) -> Value:
         """The choice that equals ``value``, whatever its type; another value as it is."""

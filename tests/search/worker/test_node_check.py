@@ -12,9 +12,7 @@ from search.cluster.nodes import Expected, expected
 from search.runs.dataset import prepare_dataset
 from search.worker.node_check import examine
 from tests.search.examples import small_config
-from tests.trainables.data.examples import data, write_cifar, write_idx
-from trainables.data.files.cifar import CIFAR_TEST_FILE
-from trainables.data.files.idx import IDX_FILES
+from tests.trainables.data.examples import IDX_FILES, TEST_FILE, data, write_cifar, write_idx
 from trainables.settings import DataSettings
 
 
@@ -76,7 +74,7 @@ def test_no_test_image_is_opened_and_a_changed_pool_is_noticed(driver: Expected,
         test_files, train_file = IDX_FILES[2:], IDX_FILES[0]
     else:
         write_cifar(folder, pickle.dumps)
-        test_files, train_file = (CIFAR_TEST_FILE,), "data_batch_1"
+        test_files, train_file = (TEST_FILE,), "data_batch_1"
     settings = data(name, root=str(folder), validation_size=10)
     digest = prepare_dataset(settings)["sha256"]
     for file in test_files:

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from trainables.data.files.cifar import CIFAR_TEST_FILE, CIFAR_TRAINING_FILES
-from trainables.data.files.idx import IDX_FILES
+from trainables.data._official import IDX_FILES
+from trainables.data.cifar10 import TEST_FILE, TRAINING_FILES
 from trainables.settings import DataSettings
 
 Bytes = npt.NDArray[np.uint8]
@@ -86,7 +86,7 @@ def write_cifar(folder: Path, dump: Callable[[Any], bytes], rows: int = 20) -> d
     rng = np.random.default_rng(1)
     folder.mkdir(parents=True)
     arrays = {}
-    for name in (*CIFAR_TRAINING_FILES, CIFAR_TEST_FILE):
+    for name in (*TRAINING_FILES, TEST_FILE):
         arrays[name] = rng.integers(256, size=(rows, 3072), dtype=np.uint8)
         batch = {
             "batch_label": "training batch",

@@ -9,10 +9,9 @@ import torchvision
 from PIL import Image
 
 from tests.trainables.data.examples import data, write_pictures
-from trainables.data import DataMissing
-from trainables.data.files import CACHE_VARIABLE, pictures
-from trainables.data.partition import read_pool
+from trainables.data import CACHE_VARIABLE, DataMissing, image_folder
 from trainables.data.partition.digests import prepare
+from trainables.data.partition.pool import read_pool
 from trainables.data.partition.test_images import read_test
 from trainables.data.splits import load_splits
 
@@ -45,7 +44,7 @@ def test_files_and_labels_are_torchvisions(tmp_path: Path) -> None:
     assert ours.classes == len(theirs.classes)
     for image, (expected, _) in zip(ours.images, theirs, strict=True):
         np.testing.assert_array_equal(image, np.asarray(expected))
-    assert pictures.EXTENSIONS == torchvision.datasets.folder.IMG_EXTENSIONS
+    assert image_folder.EXTENSIONS == torchvision.datasets.folder.IMG_EXTENSIONS
 
 
 def test_without_split_folders_all_images_are_split_stratified(tmp_path: Path) -> None:
@@ -86,13 +85,13 @@ def test_no_test_picture_is_opened_for_the_other_splits(tmp_path: Path, monkeypa
         write_pictures(tmp_path / "split" / name, COUNTS)
     write_pictures(tmp_path / "whole", COUNTS)
     opened: list[str] = []
-    decode = pictures._decode
+    decode = image_folder._decode
 
     def watched(path: Path, size: int | None) -> Any:
         opened.append(str(path))
         return decode(path, size)
 
-    monkeypatch.setattr(pictures, "_decode", watched)
+    monkeypatch.setattr(image_folder, "_decode", watched)
     for root in ("split", "whole"):
         one = settings(tmp_path / root)
         opened.clear()

@@ -3,8 +3,3 @@
 ``pool`` reads what a search may see. ``test_images`` reads the others: only ``digests``, which keeps none of them, and
 ``test_openings``, which first writes down who asks, may import it.
 """
-
-from trainables.data.partition.pool import read_pool
-from trainables.data.partition.stratification import stratified_order
-
-__all__ = ["read_pool", "stratified_order"]

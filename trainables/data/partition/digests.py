@@ -18,8 +18,8 @@ class Prepared:
     """A data set that is there.
 
     Args:
-        name: Its name.
-        location: Where it is.
+        name: As ``data.name``.
+        location: Where it is, for people.
         sizes: Number of images in ``validation`` and ``train``, and in ``test`` if that was looked at.
         classes: Number of classes.
         shape: Channels, height and width of an image.
@@ -44,8 +44,7 @@ def prepare(settings: DataSettings, *, test: bool) -> Prepared:
         test: Whether test images are read for their digest, as by a driver, and never by a worker.
 
     Raises:
-        DataMissing: The files are neither there nor can they be downloaded.
-        ValueError: A file is broken, or a split is larger than what there is.
+        DataMissing, ValueError: As ``read_pool`` and ``read_test``.
     """
     reader = settings.dataset.reader(settings.root)
     sizes, test_digest = {}, None

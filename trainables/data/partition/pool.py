@@ -1,17 +1,21 @@
-"""The images that a search may see: validation and training images."""
+"""The images that a search may see: how many each split has, in which order they are dealt, and their reading."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from trainables.data.contract import LabelledImages, Reader
-from trainables.data.contract.images import join
-from trainables.data.files import cached
-from trainables.data.partition.sizes import held_out, order, train_size, validation_size
+import numpy as np
+
+from trainables.data import LabelledImages, Part, Reader
+from trainables.data._files import cached
+from trainables.data._images import Indices, join
 
 if TYPE_CHECKING:
     from trainables.settings import DataSettings
+
+# The position of a part seeds its order.
+_SEEDED: Final[tuple[Part, ...]] = ("train", "test", "validation")
+_TEST_SHARE: Final = 10  # one image in ten, if a data set has no test part and data.test_size is not set
 
 
 def read_pool(settings: DataSettings, reader: Reader | None = None) -> LabelledImages:
@@ -30,41 +34,76 @@ def read_pool(settings: DataSettings, reader: Reader | None = None) -> LabelledI
         ValueError: A file is broken, or a split is larger than what there is.
     """
     reader = reader or settings.dataset.reader(settings.root)
-    rest = _candidates(settings, reader)
+    rest = _dealt(settings, reader, "train")
     if "validation" not in reader.parts:
-        validation = validation_size(settings, len(rest) - 1)
-        return rest[: validation + train_size(settings, len(rest) - validation)]
-    own = _kept(
-        settings,
-        reader,
-        "validation",
-        lambda: reader.select("validation", lambda labels: order(labels, settings, "validation"), settings.size),
-    )
-    own = own[: validation_size(settings, len(own))]
-    rest = rest[: train_size(settings, len(rest))]
+        validation = checked_size(settings, "validation_size", len(rest) - 1)
+        return rest[: validation + checked_size(settings, "train_size", len(rest) - validation)]
+    own = _dealt(settings, reader, "validation")
+    own = own[: checked_size(settings, "validation_size", len(own))]
+    rest = rest[: checked_size(settings, "train_size", len(rest))]
     channels = max(own.shape[2], rest.shape[2])
     return join(own.with_channels(channels), rest.with_channels(channels))
 
 
-def _candidates(settings: DataSettings, reader: Reader) -> LabelledImages:
-    """The train part without the test images that are split off it, in the order in which they are dealt."""
+def stratified_order(labels: Indices, generator: np.random.Generator) -> Indices:
+    """A random order in which each class is spread evenly: any prefix has (nearly) the class frequencies of the whole.
+
+    Each class is shuffled and placed at even distances on (0, 1). Sorting by position interleaves the classes.
+
+    Args:
+        labels: Shape (n,).
+        generator: Source of the randomness.
+
+    Returns:
+        A permutation of range(n), shape (n,). Its first j entries contain a class of n_c samples j n_c / n times, up to
+        the number of classes more or fewer.
+    """
+    position = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        position[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.argsort(position, kind="stable")
+
+
+def order(labels: Indices, settings: DataSettings, part: Part) -> Indices:
+    """The stratified order in which a part's images are dealt. No size changes who is held out before it."""
+    return stratified_order(labels, np.random.default_rng([settings.seed, _SEEDED.index(part)]))
+
+
+def held_out(settings: DataSettings, images: int) -> int:
+    """How many of ``images`` are test images, if the data set has no test part of its own."""
+    return checked_size(settings, "test_size", images - 2, default=max(1, images // _TEST_SHARE))
+
+
+def checked_size(settings: DataSettings, field: str, limit: int, default: int | None = None) -> int:
+    """The size of a split, at most ``limit``, from a field of the settings; if that is None, ``default`` or ``limit``.
+
+    Raises:
+        ValueError: More images are asked for than there are, or none is left.
+    """
+    size: int | None = getattr(settings, field)
+    if size is None:
+        size = limit if default is None else default
+    if not 1 <= size <= limit:
+        raise ValueError(
+            f"data.{field} must be at most {max(limit, 0):,} for {settings.name} and the other splits' sizes, "
+            f"got {size:,}; use fewer images"
+        )
+    return size
+
+
+def _dealt(settings: DataSettings, reader: Reader, part: Part) -> LabelledImages:
+    """A part in the order in which it is dealt, without the test images that are split off it. Uses the cache."""
+    test_inside = part == "train" and "test" not in reader.parts
+
+    def choose(labels: Indices) -> Indices:
+        return order(labels, settings, part)[held_out(settings, len(labels)) if test_inside else 0 :]
 
     def select() -> LabelledImages:
-        if "test" in reader.parts:
-            return reader.select("train", lambda labels: order(labels, settings, "train"), settings.size)
-        return reader.select(
-            "train",
-            lambda labels: order(labels, settings, "train")[held_out(settings, len(labels)) :],
-            settings.size,
-        )
+        return reader.select(part, choose, settings.size)
 
-    test = "" if "test" in reader.parts else f"-without-{settings.test_size or 'tenth'}"
-    return _kept(settings, reader, f"train{test}", select)
-
-
-def _kept(settings: DataSettings, reader: Reader, what: str, select: Callable[[], LabelledImages]) -> LabelledImages:
-    """Through the cache, if the data set is worth it."""
     if reader.cache_key is None:
         return select()
+    without = f"-without-{settings.test_size or 'tenth'}" if test_inside else ""
     size = "" if settings.size is None else f"-size{settings.size}"
-    return cached(f"{reader.cache_key}-seed{settings.seed}-{what}{size}.npz", select)
+    return cached(f"{reader.cache_key}-seed{settings.seed}-{part}{without}{size}.npz", select)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainables.data.contract import LabelledImages, Reader
-from trainables.data.partition.pool import read_pool
-from trainables.data.partition.sizes import held_out, official_test_size, order
+from trainables.data import LabelledImages, Part, Reader
+from trainables.data._images import Indices
+from trainables.data.partition.pool import checked_size, held_out, order, read_pool
 
 if TYPE_CHECKING:
     from trainables.settings import DataSettings
@@ -23,21 +23,15 @@ def read_test(settings: DataSettings, reader: Reader | None = None) -> LabelledI
         DataMissing, ValueError: As ``read_pool``; also if test images differ from the others in size.
     """
     reader = reader or settings.dataset.reader(settings.root)
-    if "test" in reader.parts:
-        images = reader.select(
-            "test",
-            lambda labels: order(labels, settings, "test")[: official_test_size(settings, len(labels))],
-            settings.size,
-        )
-    else:
-        images = reader.select(
-            "train",
-            lambda labels: order(labels, settings, "train")[: held_out(settings, len(labels))],
-            settings.size,
-        )
-    if not reader.uniform:
-        images = _like(images, read_pool(settings, reader))
-    return images
+    part: Part = "test" if "test" in reader.parts else "train"
+
+    def choose(labels: Indices) -> Indices:
+        images = len(labels)
+        size = checked_size(settings, "test_size", images) if part == "test" else held_out(settings, images)
+        return order(labels, settings, part)[:size]
+
+    images = reader.select(part, choose, settings.size)
+    return images if reader.uniform else _like(images, read_pool(settings, reader))
 
 
 def _like(test: LabelledImages, pool: LabelledImages) -> LabelledImages:

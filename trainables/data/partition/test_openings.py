@@ -40,10 +40,6 @@ class Frozen:
     sha256: str
     setting: Mapping[str, Any] | None
 
-    def __post_init__(self) -> None:
-        if len(self.sha256) != 64:
-            raise ValueError(f"sha256 must have 64 digits, got {self.sha256}; hash the file {self.checkpoint}")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
@@ -52,9 +48,9 @@ class Opening:
     Args:
         command: What the user typed.
         models: What is evaluated, at least one.
-        robustness: How it is attacked.
+        robustness: The attacks.
         when: ISO 8601, UTC.
-        machine: Where.
+        machine: The host's name.
     """
 
     command: str
@@ -62,12 +58,6 @@ class Opening:
     robustness: RobustnessSettings
     when: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
     machine: str = field(default_factory=platform.node)
-
-    def __post_init__(self) -> None:
-        if not self.command.strip():
-            raise ValueError("command must say what opens the test split, got nothing; give the command line")
-        if not self.models:
-            raise ValueError("models must name at least one trained model, got none; freeze what is to be tested")
 
 
 def open_test_split(settings: DataSettings, opening: Opening, folder: Path, device: torch.device | str) -> Split:
@@ -81,8 +71,7 @@ def open_test_split(settings: DataSettings, opening: Opening, folder: Path, devi
 
     Raises:
         OSError: The opening cannot be written; no image has been read.
-        DataMissing: The files are neither there nor can they be downloaded.
-        ValueError: A size is larger than what there is.
+        DataMissing, ValueError: As ``read_test``.
     """
     record = {**asdict(opening), "data": settings.to_document()}
     _append(folder / OPENINGS_FILE, json.dumps(record))

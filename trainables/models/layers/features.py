@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from torch import Tensor, nn
+
+_NONE: Final = (
+    "model must end in a torch.nn.Linear with one output per class for a loss that uses features, got a model without "
+    "one; choose another model or loss"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,27 +47,17 @@ class Features:
         finally:
             hook.remove()
         if not captured or captured[-1].dim() != 2:  # the layer is not used, or not once per image
-            raise ValueError(NO_FEATURES)
+            raise ValueError(_NONE)
         return captured[-1], logits
-
-
-NO_FEATURES = (
-    "model must end in a torch.nn.Linear with one output per class for a loss that uses features, got a model without "
-    "one; choose another model or loss"
-)
 
 
 def features_of(model: nn.Module, classes: int) -> Features:
     """Finds a model's features.
-
-    Args:
-        model: From images to logits.
-        classes: Number of classes.
 
     Raises:
         ValueError: No linear layer of the model has ``classes`` outputs.
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Linear) and module.out_features == classes]
     if not layers:
-        raise ValueError(NO_FEATURES)
+        raise ValueError(_NONE)
     return Features(model, layers[-1])

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from tests.trainables.data.examples import data as make_data
 from tests.trainables.data.examples import write_idx
-from trainables.data import LabelledImages, mnist5k
-from trainables.data.files import CACHE_VARIABLE
-from trainables.data.files.idx import IDX_FILES
-from trainables.data.partition import read_pool, stratified_order
+from trainables.data import CACHE_VARIABLE, LabelledImages, mnist5k
+from trainables.data._official import IDX_FILES
+from trainables.data.partition.pool import read_pool, stratified_order
 from trainables.data.partition.test_images import read_test
 from trainables.data.splits import load_splits
 from trainables.settings import DataSettings

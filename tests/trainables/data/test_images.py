@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from trainables.data import LabelledImages
-from trainables.data.contract.images import join
+from trainables.data._images import join
 
 
 def some(shape: tuple[int, ...], dtype: str = "uint8", seed: int = 0) -> LabelledImages:

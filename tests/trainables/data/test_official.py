@@ -16,13 +16,12 @@ import pytest
 import torchvision
 
 from tests.trainables.data.examples import data, python2_pickle, write_cifar, write_idx
-from trainables.data import DataMissing, fashion_mnist
-from trainables.data.files import CACHE_VARIABLE
-from trainables.data.files.cifar import CIFAR_TRAINING_FILES
-from trainables.data.files.idx import IDX_FILES
-from trainables.data.partition import read_pool
+from trainables.data import CACHE_VARIABLE, DataMissing, fashion_mnist
+from trainables.data._official import IDX_FILES
+from trainables.data.cifar10 import TRAINING_FILES
 from trainables.data.partition.digests import Prepared
 from trainables.data.partition.digests import prepare as prepare_settings
+from trainables.data.partition.pool import read_pool
 from trainables.registry import make, names
 from trainables.settings import DataSettings
 
@@ -124,7 +123,7 @@ def test_cifar_batches_are_read_without_torchvisions_checksums(
     assert prepare(data("cifar10", root=str(tmp_path / "data"), validation_size=10)).sizes["test"] == 20
     reader = data("cifar10").dataset.reader(str(tmp_path / "data"))
     training, test = reader.read("train"), reader.read("test")
-    expected = np.concatenate([arrays[name] for name in CIFAR_TRAINING_FILES]).transpose(0, 2, 3, 1)
+    expected = np.concatenate([arrays[name] for name in TRAINING_FILES]).transpose(0, 2, 3, 1)
     np.testing.assert_array_equal(training.images, expected)
     np.testing.assert_array_equal(test.images, arrays["test_batch"].transpose(0, 2, 3, 1))
     assert training.labels.tolist() == [index % 10 for index in range(20)] * 5

@@ -1,11 +1,9 @@
-"""Parsed and downloaded data sets on this machine's disk."""
+"""Where the files of data sets are, and the cache of parsed ones on this machine's disk."""
 
 from __future__ import annotations
 
 import io
 import os
-import zipfile
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,15 +13,19 @@ import numpy as np
 import platformdirs
 
 from trainables import files as atomic
-from trainables.data.contract import LabelledImages
+from trainables.data._images import LabelledImages
 
 CACHE_VARIABLE: Final = "ROBUSTFRONT_CACHE"
-_UNREADABLE: Final = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 def cache_folder() -> Path:
     """Where parsed and downloaded data sets are kept: $ROBUSTFRONT_CACHE, or the user's cache folder."""
     return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("robustfront"))
+
+
+def root_folder(root: str | None) -> Path:
+    """The folder of ``data.root``, or the cache's."""
+    return cache_folder() / "data" if root is None else Path(root).expanduser().absolute()
 
 
 def cached(name: str, make: Callable[[], LabelledImages]) -> LabelledImages:
@@ -34,7 +36,8 @@ def cached(name: str, make: Callable[[], LabelledImages]) -> LabelledImages:
         make: Makes them, if the cache has none or a broken file.
     """
     path = cache_folder() / name
-    with suppress(*_UNREADABLE), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+    # A broken file surfaces as any error of zip, zlib or numpy.
+    with suppress(Exception), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return LabelledImages(arrays["images"], arrays["labels"], int(arrays["classes"]))
     images = make()
     buffer = io.BytesIO()

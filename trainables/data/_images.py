@@ -77,12 +77,12 @@ class LabelledImages:
             return replace(self, images=np.repeat(self.images, channels, axis=3))
         if (self.shape[2], channels) != (3, 1):
             raise ValueError(f"data must have images of {channels} channels, got some of {self.shape[2]}")
+        grey: Pixels
         if self.images.dtype == np.uint8:
             grey = (self.images.astype(np.int64) @ np.array(_LUMA) + 32768 >> 16).astype(np.uint8)
-            return replace(self, images=grey[..., np.newaxis])
-        weights = np.array(_LUMA, np.float32) / np.float32(65536)
-        grey_floats = (self.images @ weights).astype(np.float32)
-        return replace(self, images=grey_floats[..., np.newaxis])
+        else:
+            grey = (self.images @ (np.array(_LUMA, np.float32) / np.float32(65536))).astype(np.float32)
+        return replace(self, images=grey[..., np.newaxis])
 
 
 def join(first: LabelledImages, second: LabelledImages) -> LabelledImages:
@@ -96,19 +96,15 @@ def join(first: LabelledImages, second: LabelledImages) -> LabelledImages:
             f"data must have images of one shape, got {first.shape} and {second.shape} (height, width, channels); "
             "set data.size"
         )
-    return replace(
-        first,
-        images=np.concatenate([first.images, second.images]),
-        labels=np.concatenate([first.labels, second.labels]),
-    )
+    images = np.concatenate([first.images, second.images])
+    return replace(first, images=images, labels=np.concatenate([first.labels, second.labels]))
 
 
 def _resize(image: Pixels, size: int) -> Pixels:
     """One image (h, w, c). Each channel is resized on its own, since Pillow knows floats in one channel only."""
     from PIL import Image
 
-    channels = [
-        np.asarray(Image.fromarray(image[..., c]).resize((size, size), Image.Resampling.BILINEAR))
-        for c in range(image.shape[2])
-    ]
-    return np.clip(np.stack(channels, axis=2), 0, 1) if image.dtype == np.float32 else np.stack(channels, axis=2)
+    channels = [Image.fromarray(image[..., channel]) for channel in range(image.shape[2])]
+    resized = [np.asarray(channel.resize((size, size), Image.Resampling.BILINEAR)) for channel in channels]
+    pixels = np.stack(resized, axis=2)
+    return np.clip(pixels, 0, 1) if image.dtype == np.float32 else pixels

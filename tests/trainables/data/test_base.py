@@ -14,8 +14,8 @@ import torch
 
 from tests.trainables.data.examples import data
 from trainables.data import Dataset
-from trainables.data.partition import read_pool
 from trainables.data.partition.digests import prepare
+from trainables.data.partition.pool import read_pool
 from trainables.data.partition.test_images import read_test
 from trainables.data.splits import load_splits
 
@@ -121,7 +121,7 @@ def test_a_class_of_the_users_own(own: Own) -> None:
     [
         ([], "must be a factory that returns a mapping, got list from"),
         ({"trian": pixels(4)}, r"returns train, validation, test, classes, got trian from .*; did you mean train"),
-        ({"test": pixels(4)}, "returns train, got none from"),
+        ({"test": pixels(4)}, "be a data set with a part named train, got test from .*; add it"),
         ({"train": 3}, r"whose train is no pair of arrays; return \(images, labels\)"),
         ({"train": (pixels(4)[0][..., 0], [0, 1, 2, 0])}, r"has images of shape \(4, 20, 16\); return \(n, h, w, c\)"),
         ({"train": (pixels(4)[0], [0, 1])}, r"has labels of shape \(2,\) and type int64; return 4 whole numbers"),
