@@ -57,7 +57,7 @@ def test_a_function_gets_its_settings_and_root_and_what_it_lacks_is_split_off(ow
     assert prepared.sizes == {"test": 6, "validation": 12, "train": 42}
     assert prepared.classes == 3
     splits = load_splits(settings)
-    assert {split.num_classes for split in splits.values()} == {3}
+    assert {split.classes for split in splits.values()} == {3}
     assert splits["train"].images.shape == (42, 1, 20, 16)
     assert splits["validation"].labels.bincount().tolist() == [4, 4, 4]
     seen = {image.tobytes() for each in (read_pool(settings), read_test(settings)) for image in each.images}

@@ -5,7 +5,16 @@ import itertools
 import torch
 import torch.nn.functional as F
 
-from trainables.data.splits import MOST_SHIFT, shift_and_flip
+from trainables.data.splits import MOST_SHIFT, Split, shift_and_flip
+from trainables.settings import Problem
+from trainables.training.replicate import make_replicates
+
+
+def test_a_class_of_the_data_set_without_training_images_has_its_logit(problem: Problem) -> None:
+    images = torch.rand(6, 1, 28, 28)
+    splits = {"train": Split(images, torch.arange(6) % 3, classes=5)}
+    for replicate in make_replicates(problem, splits):
+        assert replicate.model(images).shape == (6, 5)
 
 
 def test_every_image_is_a_shift_or_a_mirrored_shift_of_itself() -> None:

@@ -22,16 +22,16 @@ class Split:
     Args:
         images: fp32 in [0, 1], shape (n, c, h, w), channels last in memory.
         labels: int64, shape (n,).
-        num_classes: Classes of the data set; one more than the largest label if it is 0.
+        classes: How many classes the data set has; one more than the largest label if it is 0.
     """
 
     images: Tensor
     labels: Tensor
-    num_classes: int = 0
+    classes: int = 0
 
     def __post_init__(self) -> None:
-        if not self.num_classes and len(self.labels):
-            object.__setattr__(self, "num_classes", 1 + int(self.labels.max()))
+        if not self.classes and len(self.labels):
+            object.__setattr__(self, "classes", 1 + int(self.labels.max()))
 
     def __len__(self) -> int:
         return len(self.labels)

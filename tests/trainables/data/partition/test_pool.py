@@ -106,7 +106,7 @@ def test_splits_are_pixels_in_the_unit_interval_on_the_device() -> None:
     np.testing.assert_array_equal(split.labels.numpy(), source.labels[20:])
     assert split.labels.bincount().tolist() == [5] * 10
     assert len(split[:7]) == 7
-    assert split.num_classes == split[:1].num_classes == 10
+    assert split.classes == split[:1].classes == 10
 
 
 @pytest.mark.usefixtures("digits")
