@@ -16,7 +16,7 @@ import importlib
 import inspect
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -142,8 +142,7 @@ class External(Component):
         known = self._known()
         for name in self.arguments:
             if known is not None and name not in known:
-                remedy = nearest(name, known) if known else "it has none"
-                raise ValueError(f"{name} must be an argument of {self.path}; {remedy}")
+                raise ValueError(f"{name} must be an argument of {self.path}; {nearest(name, known)}")
         object.__setattr__(self, "name", self.path)  # the class variable is the wrapper's
 
     @classmethod
@@ -248,8 +247,10 @@ def parse(kind: Kind, document: Any) -> Any:
     return make(kind, document["name"], {key: value for key, value in document.items() if key != "name"})
 
 
-def make(kind: Kind, name: str, settings: Mapping[str, Any] | None = None) -> Any:
+def make(kind: Kind, name: str, settings: Mapping[str, Any] | None = None, beside: Sequence[str] = ()) -> Any:
     """A component. Settings left out have their defaults.
+
+    ``beside`` names what may stand beside the settings in a configuration, for remedies.
 
     Raises:
         ValueError: There is no such component or setting, or a value is not legal.
@@ -261,8 +262,8 @@ def make(kind: Kind, name: str, settings: Mapping[str, Any] | None = None) -> An
     fields = {item.name: item for item in dataclasses.fields(component)}
     for key in given:
         if key not in fields:
-            remedy = nearest(key, list(fields)) if fields else f"{name} has none"
-            raise ValueError(f"{key} must be a setting of {name}, got {given[key]}; {remedy}")
+            known = [*beside, *fields]
+            raise ValueError(f"{key} must be a setting of {name}, got {given[key]}; {nearest(key, known)}")
     for key, item in fields.items():
         if key not in given and item.default is MISSING and item.default_factory is MISSING:
             raise ValueError(f"{key} must be given for {name}, got nothing; add it")
@@ -323,11 +324,7 @@ def check_fields(settings: Any) -> None:
 
 
 def check_type(name: str, value: Any, hint: Any) -> None:
-    """Asserts that a value has its annotated type: a plain one, a ``Literal``, or one of these or None.
-
-    Raises:
-        ValueError: It has another type.
-    """
+    """Asserts that a value has its annotated type: a plain one, a ``Literal``, or one of these or None."""
     if get_origin(hint) in (Union, UnionType):
         kinds = [kind for kind in get_args(hint) if kind is not type(None)]
         if value is None or len(kinds) > 1:

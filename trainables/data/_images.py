@@ -23,9 +23,6 @@ class LabelledImages:
         images: uint8, or float32 in [0, 1]; shape (n, h, w, c).
         labels: int64 in [0, classes), shape (n,).
         classes: How many classes the data set has, at least 2.
-
-    Raises:
-        ValueError: Images and labels differ in number, or a label is outside its range.
     """
 
     images: Pixels
@@ -86,11 +83,7 @@ class LabelledImages:
 
 
 def join(first: LabelledImages, second: LabelledImages) -> LabelledImages:
-    """One after the other.
-
-    Raises:
-        ValueError: Their images differ in shape.
-    """
+    """One after the other. Their images must have one shape."""
     if first.shape != second.shape:
         raise ValueError(
             f"data must have images of one shape, got {first.shape} and {second.shape} (height, width, channels); "

@@ -9,12 +9,12 @@ import gzip
 import socket
 import sys
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Final, TypeVar
+from typing import ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,6 @@ IDX_FILES: Final = (
     "t10k-labels-idx1-ubyte",
 )
 _CONNECT_SECONDS: Final = 10.0
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,19 +102,17 @@ class IdxDataset(OfficialDataset):
 
     def read(self, folder: Path, part: Part) -> LabelledImages:
         names = IDX_FILES[:2] if part == "train" else IDX_FILES[2:]
-        images, labels = (parsed(file_path(folder, name), _parse_idx) for name in names)
-        return parsed(folder, lambda _: LabelledImages(images[..., np.newaxis], labels.astype(np.int64), CLASSES))
+        images, labels = (_read_idx(file_path(folder, name)) for name in names)
+        with readable(folder):
+            return LabelledImages(images[..., np.newaxis], labels.astype(np.int64), CLASSES)
 
 
-def parsed(path: Path, parse: Callable[[Path], T]) -> T:
-    """What ``parse`` makes of a file.
-
-    Raises:
-        ValueError: It cannot be read. The message is one line that names the file.
-    """
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turns whatever a broken file raises into a ``ValueError`` of one line that names it."""
     try:
-        return parse(path)
-    except Exception as error:  # broken bytes surface as any error of gzip, pickle or numpy
+        yield
+    except Exception as error:  # any error of gzip, pickle or numpy
         raise ValueError(
             f"data.root must hold readable files, got {path} ({error}); delete it and get it again"
         ) from error
@@ -128,16 +124,17 @@ def file_path(folder: Path, name: str) -> Path:
     return plain if plain.is_file() else folder / f"{name}.gz"
 
 
-def _parse_idx(path: Path) -> npt.NDArray[np.uint8]:
+def _read_idx(path: Path) -> npt.NDArray[np.uint8]:
     """Reads LeCun's IDX format: two zero bytes, a type (8 is uint8), the number of axes, their lengths, the values."""
-    content = path.read_bytes()
-    if path.suffix == ".gz":
-        content = gzip.decompress(content)
-    if content[:3] != b"\0\0\x08":
-        raise ValueError("it does not begin like an IDX file of bytes")
-    axes = content[3]
-    shape = np.frombuffer(content, ">u4", count=axes, offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
+    with readable(path):
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        if content[:3] != b"\0\0\x08":
+            raise ValueError("it does not begin like an IDX file of bytes")
+        axes = content[3]
+        shape = np.frombuffer(content, ">u4", count=axes, offset=4)
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
 
 
 @contextmanager

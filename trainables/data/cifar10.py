@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.data import LabelledImages, Part
-from trainables.data._official import CLASSES, OfficialDataset, parsed
+from trainables.data._official import CLASSES, OfficialDataset, readable
 from trainables.registry import register
 
 TRAINING_FILES: Final = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -35,19 +35,20 @@ class Cifar10(OfficialDataset):
     files: ClassVar[tuple[str, ...]] = (*TRAINING_FILES, TEST_FILE)
 
     def read(self, folder: Path, part: Part) -> LabelledImages:
-        batches = [parsed(folder / name, _parse) for name in (TRAINING_FILES if part == "train" else (TEST_FILE,))]
+        batches = [_read_batch(folder / name) for name in (TRAINING_FILES if part == "train" else (TEST_FILE,))]
         images = np.concatenate([batch.images for batch in batches])
         return LabelledImages(images, np.concatenate([batch.labels for batch in batches]), CLASSES)
 
 
-def _parse(path: Path) -> LabelledImages:
-    # The files come from Python 2, whose strings are bytes here.
-    content = _Unpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
-    if not isinstance(content, dict):
-        raise ValueError("it holds no dictionary")
-    entries = {key.decode() if isinstance(key, bytes) else key: value for key, value in content.items()}
-    images = np.asarray(entries["data"], np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return LabelledImages(np.ascontiguousarray(images), np.asarray(entries["labels"], np.int64), CLASSES)
+def _read_batch(path: Path) -> LabelledImages:
+    with readable(path):
+        # The files come from Python 2, whose strings are bytes here.
+        content = _Unpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        if not isinstance(content, dict):
+            raise ValueError("it holds no dictionary")
+        entries = {key.decode() if isinstance(key, bytes) else key: value for key, value in content.items()}
+        images = np.asarray(entries["data"], np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        return LabelledImages(np.ascontiguousarray(images), np.asarray(entries["labels"], np.int64), CLASSES)
 
 
 class _Unpickler(pickle.Unpickler):

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
@@ -17,14 +17,10 @@ from trainables.data._files import root_folder
 from trainables.data._images import Indices, Pixels
 from trainables.registry import register
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 # As torchvision.datasets.folder.IMG_EXTENSIONS.
 EXTENSIONS: Final = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 _FOLDERS: Final[dict[Part, str]] = {"train": "train", "validation": "val", "test": "test"}
 _GREY: Final = ("1", "L", "LA", "La")
-_DEEP: Final = ("I", "F")  # these and I;16 have more than 8 bits, which a conversion would cut off
 
 
 @register("image-folder")
@@ -136,17 +132,12 @@ def _decode(path: Path, size: int | None) -> Pixels:
 
     try:
         with Image.open(path) as picture:
-            pixels = _converted(picture)
+            if picture.mode[0] in "IF":
+                raise ValueError(f"its mode is {picture.mode}, and only 8 bits per channel are supported")
+            pixels = picture.convert("L" if picture.mode in _GREY else "RGB")
             if size is not None:
                 pixels = pixels.resize((size, size), Image.Resampling.BILINEAR)
             array = np.asarray(pixels)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"data.root must hold readable pictures, got {path} ({error}); replace or remove it") from None
     return array.reshape(*array.shape[:2], -1)
-
-
-def _converted(picture: Image) -> Image:
-    mode = picture.mode
-    if mode in _DEEP or mode.startswith("I;"):
-        raise ValueError(f"its mode is {mode}, and only 8 bits per channel are supported")
-    return picture.convert("L" if mode in _GREY else "RGB")

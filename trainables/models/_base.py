@@ -67,10 +67,10 @@ class ExternalModel(Model, External):
             try:
                 logits = model(torch.zeros(2, *shape))
             except Exception as error:  # a user's model fails in its own way
-                lines = str(error).splitlines() or [""]
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
                 raise ValueError(
                     f"model must take images of shape {_times(shape)}, got {self.path}, which fails on them "
-                    f"({type(error).__name__}: {lines[0]}); choose another model or image size"
+                    f"({reason}); choose another model or image size"
                 ) from error
         if getattr(logits, "shape", None) != (2, classes):
             returned = f"shape {_times(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
@@ -94,12 +94,8 @@ class ExternalModel(Model, External):
 def build_model(model: Model, shape: Shape, classes: int, statistics: tuple[Tensor, Tensor] | None = None) -> nn.Module:
     """As ``model.build``, in the model's memory format.
 
-    Args:
-        model: The architecture.
-        shape: Channels, height and width of an image.
-        classes: Number of classes.
-        statistics: Mean and standard deviation of the channels, shape (channels,) each, if the model is to standardise
-            its input; None to read pixels in [0, 1] as they are.
+    If ``statistics`` (mean and standard deviation of the channels, shape (channels,) each) are given, the module first
+    standardises its input.
     """
     import torch
     from torch import nn

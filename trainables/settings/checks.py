@@ -9,6 +9,8 @@ from typing import Any
 
 def nearest(word: str, known: Sequence[str]) -> str:
     """A sentence's end that names the nearest of ``known``, or all of them when none is near."""
+    if not known:
+        return "there are none"
     matches = get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean {matches[0]}?" if matches else f"choose one of {', '.join(known)}"
 

@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from trainables.data import Dataset
 from trainables.data.mnist5k import Mnist5k
-from trainables.registry import External, check_fields, check_type, find, make
-from trainables.settings.checks import check_counts, check_seed, nearest
+from trainables.registry import check_fields, check_type, make
+from trainables.settings.checks import check_counts, check_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +65,7 @@ class DataSettings:
         name = given.pop("name")
         check_type("name", name, str)
         own = {key: given.pop(key) for key in cls._own_names() if key in given}
-        component = find("data", name)
-        if not issubclass(component, External):
-            known = ["name", *cls._own_names(), *(item.name for item in fields(component))]
-            for key in given:
-                if key not in known:
-                    raise ValueError(f"{key} must be a known setting, got {given[key]}; {nearest(key, known)}")
-        return cls(dataset=make("data", name, given), **own)
+        return cls(dataset=make("data", name, given, beside=["name", *cls._own_names()]), **own)
 
     def to_document(self) -> dict[str, Any]:
         """The settings as a flat mapping of plain values. Those of the data set follow its name."""

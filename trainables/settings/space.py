@@ -141,9 +141,7 @@ Domain = Range | Choices
 def searched(default: Any, domain: Domain) -> Any:
     """A dataclass field that a search explores within ``domain``, which are its legal limits too.
 
-    Args:
-        default: The authors' own value: the reference setting.
-        domain: Where a search looks unless its ``space`` says otherwise.
+    The default is the authors' own value: the reference setting.
     """
     return dataclasses.field(default=default, metadata={_DOMAIN: domain})
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from trainables.data.partition.pool import read_pool
 from trainables.data.partition.test_images import read_test
-
-if TYPE_CHECKING:
-    from trainables.settings import DataSettings
+from trainables.settings import DataSettings
 
 
 @dataclass(frozen=True)
@@ -20,11 +17,11 @@ class Prepared:
     Args:
         name: As ``data.name``.
         location: Where it is, for people.
-        sizes: Number of images in ``validation`` and ``train``, and in ``test`` if that was looked at.
+        sizes: Images in ``validation`` and ``train``, and in ``test`` if that was read.
         classes: Number of classes.
         shape: Channels, height and width of an image.
         pool_digest: SHA-256 of the validation and training images and their labels, in hexadecimal.
-        test_digest: Of the test images, if they were looked at.
+        test_digest: That of the test images, if they were read.
     """
 
     name: str
@@ -41,7 +38,7 @@ def prepare(settings: DataSettings, *, test: bool) -> Prepared:
 
     Args:
         settings: Data set, sizes and the seed of the split.
-        test: Whether test images are read for their digest, as by a driver, and never by a worker.
+        test: Whether test images are read for their digest. A driver does so, a worker never.
 
     Raises:
         DataMissing, ValueError: As ``read_pool`` and ``read_test``.

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
 from trainables.data import LabelledImages, Part, Reader
 from trainables.data._files import cached
 from trainables.data._images import Indices, join
-
-if TYPE_CHECKING:
-    from trainables.settings import DataSettings
+from trainables.settings import DataSettings
 
 # The position of a part seeds its order.
 _SEEDED: Final[tuple[Part, ...]] = ("train", "test", "validation")
@@ -23,11 +21,7 @@ def read_pool(settings: DataSettings, reader: Reader | None = None) -> LabelledI
 
     No file that holds a test image is read, except where the data set has them in one file with the others
     (``mnist5k``, or what a user's function returns): there they are dropped at once. The first reading of such a data
-    set on a machine caches the others alone, if it caches anything.
-
-    Args:
-        settings: Data set, sizes and the seed of the split.
-        reader: The data set's reader, if it has been made already.
+    set on a machine caches the others alone, if it caches anything. ``reader`` is the data set's, if it has been made.
 
     Raises:
         DataMissing: The files are neither there nor can they be downloaded.
@@ -55,8 +49,8 @@ def stratified_order(labels: Indices, generator: np.random.Generator) -> Indices
         generator: Source of the randomness.
 
     Returns:
-        A permutation of range(n), shape (n,). Its first j entries contain a class of n_c samples j n_c / n times, up to
-        the number of classes more or fewer.
+        A permutation of range(n). Its first j entries contain a class of n_c samples j n_c / n times, up to the number
+        of classes more or fewer.
     """
     position = np.empty(len(labels))
     for label in np.unique(labels):

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from trainables.data import LabelledImages, Part, Reader
 from trainables.data._images import Indices
 from trainables.data.partition.pool import checked_size, held_out, order, read_pool
-
-if TYPE_CHECKING:
-    from trainables.settings import DataSettings
+from trainables.settings import DataSettings
 
 
 def read_test(settings: DataSettings, reader: Reader | None = None) -> LabelledImages:
     """The test images.
 
-    Args:
-        settings: Data set, sizes and the seed of the split.
-        reader: The data set's reader, if it has been made already.
-
     Raises:
-        DataMissing, ValueError: As ``read_pool``; also if test images differ from the others in size.
+        DataMissing, ValueError: As ``read_pool``, whose arguments these are; also if test images differ from the others
+            in size.
     """
     reader = reader or settings.dataset.reader(settings.root)
     part: Part = "test" if "test" in reader.parts else "train"
@@ -31,14 +24,12 @@ def read_test(settings: DataSettings, reader: Reader | None = None) -> LabelledI
         return order(labels, settings, part)[:size]
 
     images = reader.select(part, choose, settings.size)
-    return images if reader.uniform else _like(images, read_pool(settings, reader))
-
-
-def _like(test: LabelledImages, pool: LabelledImages) -> LabelledImages:
-    """Test images with as many channels as those that models are trained on."""
-    test = test.with_channels(pool.shape[2])
-    if test.shape != pool.shape:
+    if reader.uniform:
+        return images
+    pool = read_pool(settings, reader)
+    images = images.with_channels(pool.shape[2])  # as many as in the images that models are trained on
+    if images.shape != pool.shape:
         raise ValueError(
-            f"data must have test images of the other images' shape {pool.shape}, got {test.shape}; set data.size"
+            f"data must have test images of the other images' shape {pool.shape}, got {images.shape}; set data.size"
         )
-    return test
+    return images

@@ -66,7 +66,7 @@ def open_test_split(settings: DataSettings, opening: Opening, folder: Path, devi
     Args:
         settings: Data set, sizes and the seed of the split.
         opening: Why it is opened.
-        folder: Of the run, or of a single training: where ``test-openings.jsonl`` gets a line.
+        folder: The run's, or the single training's: its ``test-openings.jsonl`` gets a line.
         device: Where the tensors live.
 
     Raises:
@@ -100,13 +100,10 @@ def _append(path: Path, line: str) -> None:
     # If the file ends in half a line, this one must not be appended to it.
     whole = not path.is_file() or path.read_bytes()[-1:] in (b"", b"\n")
     content = f"{'' if whole else chr(10)}{line}\n".encode()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        if os.write(descriptor, content) < len(content):
+    with path.open("ab", buffering=0) as file:
+        if file.write(content) < len(content):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        os.fsync(file.fileno())
     # The file's name must last too.
     parent = os.open(path.parent, os.O_RDONLY)
     try:

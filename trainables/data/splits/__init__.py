@@ -41,17 +41,10 @@ class Split:
 
 
 def load_splits(settings: DataSettings, device: torch.device | str = "cpu") -> dict[str, Split]:
-    """The training and the validation split, each moved to the device once. No test image is read.
+    """The splits ``train`` and ``validation``, each moved to the device once. No test image is read.
 
     Any prefix of a split has (nearly) the class frequencies of the whole, so that the first images are a stratified
     sample.
-
-    Args:
-        settings: Data set, sizes and the seed of the split.
-        device: Where the tensors live.
-
-    Returns:
-        ``train`` and ``validation``.
 
     Raises:
         DataMissing, ValueError: As ``read_pool``.
