@@ -49,14 +49,14 @@ def test_files_and_labels_are_torchvisions(tmp_path: Path) -> None:
 
 def test_without_split_folders_all_images_are_split_stratified(tmp_path: Path) -> None:
     write_pictures(tmp_path / "data", COUNTS)
-    one = settings(tmp_path / "data")
-    prepared = prepare(one, test=True)
+    configured = settings(tmp_path / "data")
+    prepared = prepare(configured, test=True)
     assert prepared.sizes == {"test": 12, "validation": 30, "train": 78}
     assert prepared.classes == 3
-    splits = load_splits(one)
+    splits = load_splits(configured)
     assert splits["validation"].labels.bincount().tolist() == [10, 5, 15]
     assert splits["train"].images.shape == (78, 3, 6, 8)
-    test, pool = bytes_of(read_test(one)), bytes_of(read_pool(one))
+    test, pool = bytes_of(read_test(configured)), bytes_of(read_pool(configured))
     assert (len(test), len(pool), len(test | pool)) == (12, 108, 120)
     assert test != bytes_of(read_test(settings(tmp_path / "data", seed=1)))
 
@@ -66,17 +66,17 @@ def test_split_folders_are_the_splits_and_what_is_missing_is_split_off(tmp_path:
     for seed, (name, count) in enumerate({"train": 30, "val": 10, "test": 4}.items()):
         if name not in missing:
             write_pictures(tmp_path / name, dict.fromkeys(COUNTS, count), seed=seed)
-    one = settings(tmp_path)
-    prepared = prepare(one, test=True)
+    configured = settings(tmp_path)
+    prepared = prepare(configured, test=True)
     test = 9 if "test" in missing else 12
     assert prepared.sizes["test"] == test
     assert prepared.sizes["validation"] == 30
     assert prepared.sizes["train"] == 90 - (30 if "val" in missing else 0) - (9 if "test" in missing else 0)
-    reader = one.dataset.reader(str(tmp_path))
-    pool = read_pool(one)
-    assert (bytes_of(read_test(one)) == bytes_of(reader.read("test"))) if "test" not in missing else True
+    reader = configured.dataset.reader(str(tmp_path))
+    pool = read_pool(configured)
+    assert (bytes_of(read_test(configured)) == bytes_of(reader.read("test"))) if "test" not in missing else True
     assert (bytes_of(pool[:30]) == bytes_of(reader.read("validation"))) if "val" not in missing else True
-    assert not bytes_of(read_test(one)) & bytes_of(pool)
+    assert not bytes_of(read_test(configured)) & bytes_of(pool)
 
 
 def test_no_test_picture_is_opened_for_the_other_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,16 +93,16 @@ def test_no_test_picture_is_opened_for_the_other_splits(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(image_folder, "_decode", watched)
     for root in ("split", "whole"):
-        one = settings(tmp_path / root)
+        configured = settings(tmp_path / root)
         opened.clear()
-        read_pool(one)
+        read_pool(configured)
         seen = set(opened)
         opened.clear()
-        read_test(one)
+        read_test(configured)
         assert not seen & set(opened)
         assert len(seen) + len(set(opened)) == (240 if root == "split" else 120)
         opened.clear()
-        load_splits(one)
+        load_splits(configured)
         assert opened == []  # from the cache
 
 

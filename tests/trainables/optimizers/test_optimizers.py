@@ -34,18 +34,18 @@ def steps(name: str, settings: dict[str, Any]) -> tuple[Tensor, list[Tensor], Te
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_sgd(decay: float, nesterov: bool) -> None:
-    theta, gradients, found = steps("sgd", {"momentum": 0.9, "nesterov": nesterov, "weight_decay": decay})
+    theta, gradients, end = steps("sgd", {"momentum": 0.9, "nesterov": nesterov, "weight_decay": decay})
     velocity = torch.zeros_like(theta)
     for rate, gradient in zip(RATES, gradients, strict=True):
         gradient = gradient + decay * theta
         velocity = 0.9 * velocity + gradient
         theta = theta - rate * (gradient + 0.9 * velocity if nesterov else velocity)
-    torch.testing.assert_close(found, theta, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(end, theta, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "settings"), [("adam", {}), ("adamw", {"weight_decay": 0.1}), ("adamw", {})])
 def test_adam_and_adamw(name: str, settings: dict[str, Any]) -> None:
-    theta, gradients, found = steps(name, settings)
+    theta, gradients, end = steps(name, settings)
     decay = settings.get("weight_decay", 0.01) if name == "adamw" else 0.0
     mean, square = torch.zeros_like(theta), torch.zeros_like(theta)
     for t, (rate, gradient) in enumerate(zip(RATES, gradients, strict=True), 1):
@@ -53,7 +53,7 @@ def test_adam_and_adamw(name: str, settings: dict[str, Any]) -> None:
         mean = 0.9 * mean + 0.1 * gradient
         square = 0.999 * square + 0.001 * gradient**2
         theta = theta - rate * (mean / (1 - 0.9**t)) / ((square / (1 - 0.999**t)).sqrt() + 1e-8)
-    torch.testing.assert_close(found, theta, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(end, theta, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", names("optimizer"))

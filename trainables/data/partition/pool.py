@@ -28,13 +28,13 @@ def read_pool(settings: DataSettings, reader: Reader | None = None) -> LabelledI
         ValueError: A file is broken, or a split is larger than what there is.
     """
     reader = reader or settings.dataset.reader(settings.root)
-    rest = _dealt(settings, reader, "train")
+    rest = _candidates(settings, reader, "train")
     if "validation" not in reader.parts:
-        validation = checked_size(settings, "validation_size", len(rest) - 1)
-        return rest[: validation + checked_size(settings, "train_size", len(rest) - validation)]
-    own = _dealt(settings, reader, "validation")
-    own = own[: checked_size(settings, "validation_size", len(own))]
-    rest = rest[: checked_size(settings, "train_size", len(rest))]
+        validation = _size(settings, "validation_size", len(rest) - 1)
+        return rest[: validation + _size(settings, "train_size", len(rest) - validation)]
+    own = _candidates(settings, reader, "validation")
+    own = own[: _size(settings, "validation_size", len(own))]
+    rest = rest[: _size(settings, "train_size", len(rest))]
     channels = max(own.shape[2], rest.shape[2])
     return join(own.with_channels(channels), rest.with_channels(channels))
 
@@ -59,22 +59,27 @@ def stratified_order(labels: Indices, generator: np.random.Generator) -> Indices
     return np.argsort(position, kind="stable")
 
 
-def order(labels: Indices, settings: DataSettings, part: Part) -> Indices:
-    """The stratified order in which a part's images are dealt. No size changes who is held out before it."""
-    return stratified_order(labels, np.random.default_rng([settings.seed, _SEEDED.index(part)]))
-
-
-def held_out(settings: DataSettings, images: int) -> int:
-    """How many of ``images`` are test images, if the data set has no test part of its own."""
-    return checked_size(settings, "test_size", images - 2, default=max(1, images // _TEST_SHARE))
-
-
-def checked_size(settings: DataSettings, field: str, limit: int, default: int | None = None) -> int:
-    """The size of a split, at most ``limit``, from a field of the settings; if that is None, ``default`` or ``limit``.
+def deal(settings: DataSettings, reader: Reader, part: Part, labels: Indices) -> tuple[Indices, Indices]:
+    """A part's test images and its other images, as indices in a stratified order. No other size changes who is where.
 
     Raises:
-        ValueError: More images are asked for than there are, or none is left.
+        ValueError: There are too few images for ``settings.test_size``.
     """
+    indices = stratified_order(labels, np.random.default_rng([settings.seed, _SEEDED.index(part)]))
+    test_size = 0
+    if part == "test":
+        test_size = _size(settings, "test_size", len(labels))
+    elif _has_test_images(reader, part):
+        test_size = _size(settings, "test_size", len(labels) - 2, default=max(1, len(labels) // _TEST_SHARE))
+    return indices[:test_size], indices[test_size:]
+
+
+def _has_test_images(reader: Reader, part: Part) -> bool:
+    return part == "train" and "test" not in reader.parts
+
+
+def _size(settings: DataSettings, field: str, limit: int, default: int | None = None) -> int:
+    """The size in a field, which must be at most ``limit``; if it is None, ``default`` or ``limit``."""
     size: int | None = getattr(settings, field)
     if size is None:
         size = limit if default is None else default
@@ -86,18 +91,14 @@ def checked_size(settings: DataSettings, field: str, limit: int, default: int | 
     return size
 
 
-def _dealt(settings: DataSettings, reader: Reader, part: Part) -> LabelledImages:
-    """A part in the order in which it is dealt, without the test images that are split off it. Uses the cache."""
-    test_inside = part == "train" and "test" not in reader.parts
-
-    def choose(labels: Indices) -> Indices:
-        return order(labels, settings, part)[held_out(settings, len(labels)) if test_inside else 0 :]
+def _candidates(settings: DataSettings, reader: Reader, part: Part) -> LabelledImages:
+    """A part's images but for its test images, through the cache if the data set is worth it."""
 
     def select() -> LabelledImages:
-        return reader.select(part, choose, settings.size)
+        return reader.select(part, lambda labels: deal(settings, reader, part, labels)[1], settings.size)
 
     if reader.cache_key is None:
         return select()
-    without = f"-without-{settings.test_size or 'tenth'}" if test_inside else ""
+    without = f"-without-{settings.test_size or 'tenth'}" if _has_test_images(reader, part) else ""
     size = "" if settings.size is None else f"-size{settings.size}"
     return cached(f"{reader.cache_key}-seed{settings.seed}-{part}{without}{size}.npz", select)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from trainables.data import LabelledImages, Part, Reader
-from trainables.data._images import Indices
-from trainables.data.partition.pool import checked_size, held_out, order, read_pool
+from trainables.data.partition.pool import deal, read_pool
 from trainables.settings import DataSettings
 
 
@@ -17,13 +16,7 @@ def read_test(settings: DataSettings, reader: Reader | None = None) -> LabelledI
     """
     reader = reader or settings.dataset.reader(settings.root)
     part: Part = "test" if "test" in reader.parts else "train"
-
-    def choose(labels: Indices) -> Indices:
-        images = len(labels)
-        size = checked_size(settings, "test_size", images) if part == "test" else held_out(settings, images)
-        return order(labels, settings, part)[:size]
-
-    images = reader.select(part, choose, settings.size)
+    images = reader.select(part, lambda labels: deal(settings, reader, part, labels)[0], settings.size)
     if reader.uniform:
         return images
     pool = read_pool(settings, reader)

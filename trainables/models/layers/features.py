@@ -32,9 +32,6 @@ class Features:
 
     def pass_through(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features (n, width) and logits (n, k) of images, in one pass through the model."""
-        if isinstance(self.model, nn.Sequential) and self.model[-1] is self.classifier:
-            features: Tensor = self.model[:-1](images)
-            return features, self.classifier(features)
         captured: list[Tensor] = []
 
         def capture(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:

@@ -133,27 +133,27 @@ def test_no_test_image_is_anywhere_in_a_workers_memory(tmp_path: Path) -> None:
     memory = (tmp_path / "memory").read_bytes()
     (tmp_path / "memory").unlink()
 
-    def found(source: LabelledImages) -> list[bool]:
+    def in_memory(source: LabelledImages) -> list[bool]:
         """Of three images: whether their middle rows lie there, as the numbers that models see or as bytes."""
         middles = source.images[:3, 8:20].reshape(3, -1)
         numbers = (torch.from_numpy(middles).float() / 255).numpy()
         return [any(row.tobytes() in memory for row in rows) for rows in zip(numbers, middles, strict=True)]
 
-    assert all(found(read_pool(DataSettings())))  # so it would have been seen
-    assert not any(found(read_test(DataSettings())))
+    assert all(in_memory(read_pool(DataSettings())))  # so it would have been seen
+    assert not any(in_memory(read_test(DataSettings())))
 
 
 def test_the_opening_is_on_disk_before_an_image_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings, told = DataSettings(test_size=30), list[int]()
+    settings, recorded = DataSettings(test_size=30), list[int]()
 
-    def watched(asked: DataSettings) -> LabelledImages:
-        told.append(len(read_openings(tmp_path)))
-        return read_test(asked)
+    def watched(settings: DataSettings) -> LabelledImages:
+        recorded.append(len(read_openings(tmp_path)))
+        return read_test(settings)
 
     monkeypatch.setattr(test_images, "read_test", watched)
     for times in (1, 2):
         split = open_test_split(settings, opening(), tmp_path, "cpu")
-        assert told == list(range(1, times + 1))
+        assert recorded == list(range(1, times + 1))
     assert len(split) == 30
     assert hashes(as_bytes(split)) == hashes(read_test(settings).images)
     (first, second) = read_openings(tmp_path)
@@ -178,12 +178,12 @@ def test_a_half_written_line_counts_for_nothing_and_swallows_nothing(tmp_path: P
     assert read_openings(tmp_path) == []
     line = json.dumps({"command": "first"})
     (tmp_path / OPENINGS_FILE).write_text(f"{line}\n{line[:9]}", encoding="utf-8")
-    assert [found["command"] for found in read_openings(tmp_path)] == ["first"]
+    assert [entry["command"] for entry in read_openings(tmp_path)] == ["first"]
     open_test_split(DataSettings(test_size=1), opening("second"), tmp_path, "cpu")
-    assert [found["command"] for found in read_openings(tmp_path)] == ["first", "second"]
+    assert [entry["command"] for entry in read_openings(tmp_path)] == ["first", "second"]
 
 
-def test_openings_at_the_same_time_are_all_told(tmp_path: Path) -> None:
+def test_openings_at_the_same_time_are_all_recorded(tmp_path: Path) -> None:
     commands = [f"{number} {'x' * 5000}" for number in range(16)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda command: test_openings._append(tmp_path / OPENINGS_FILE, json.dumps(command)), commands))

@@ -12,20 +12,20 @@ from trainables.registry import make, names
 @pytest.mark.parametrize("name", names("model"))
 def test_the_features_of_a_built_in_are_the_input_of_its_last_layer(name: str) -> None:
     model = make("model", name).build((1, 28, 28), 10).eval()
-    found = features_of(model, 10)
+    located = features_of(model, 10)
     images = torch.rand(3, 1, 28, 28)
-    features, logits = found.pass_through(images)
-    assert features.shape == (3, found.width)
+    features, logits = located.pass_through(images)
+    assert features.shape == (3, located.width)
     assert torch.equal(logits, model(images))
     assert torch.equal(logits, model[-1](features))
 
 
 def test_the_features_of_any_model_are_captured_within_the_call() -> None:
     model = Branches(5, 2).eval()
-    found = features_of(model, 5)
+    located = features_of(model, 5)
     images = torch.rand(3, 2, 8, 8, requires_grad=True)
-    features, logits = found.pass_through(images)
-    assert found.classifier is model.classifier
+    features, logits = located.pass_through(images)
+    assert located.classifier is model.classifier
     assert torch.equal(logits, model(images))
     assert torch.equal(logits, model.classifier(features))
     assert not model.classifier._forward_pre_hooks
