@@ -5,8 +5,8 @@ fields declared with ``searched``. A built-in lives in the file of its name (``i
 registers itself there. Every file of such a folder is a built-in, apart from those with a leading underscore; helpers
 live in subfolders. Files of components import torch inside functions, so that a configuration is checked without it.
 
-A component can also be the user's own: ``package.module:factory``. A factory is a `Component` class, or any callable
-whose keyword arguments are the settings.
+A component can also be the user's own, ``package.module:factory``: a `Component` class, or any callable whose keyword
+arguments are the settings.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from trainables.settings.space import Domain, Value, domains
 Kind = Literal["loss", "defence", "model", "data", "attack", "optimizer"]
 
 # Where each kind's built-ins live.
-PACKAGES: Final[Mapping[Kind, str]] = {
+_FOLDERS: Final[Mapping[Kind, str]] = {
     "loss": "losses",
     "defence": "defences",
     "model": "models",
@@ -47,7 +47,7 @@ class Component:
     """The base of every component. Subclasses add fields, and the methods of their kind.
 
     Attributes:
-        kind: Which of `PACKAGES` it belongs to.
+        kind: What it is, and so where a built-in lives.
         name: Its name in a configuration: the built-in's name, or the import path.
         source: The paper or package that it follows.
     """
@@ -208,7 +208,7 @@ def external(component: type[External]) -> type[External]:
 
 def names(kind: Kind) -> tuple[str, ...]:
     """The built-ins of a kind, in alphabetical order. Imports none of them."""
-    folder = Path(__file__).parent / PACKAGES[kind]
+    folder = Path(__file__).parent / _FOLDERS[kind]
     return tuple(sorted(path.stem.replace("_", "-") for path in folder.glob("[!_]*.py")))
 
 
@@ -224,10 +224,10 @@ def find(kind: Kind, name: str) -> type[Component]:
             if factory.kind != kind:
                 raise ValueError(f"name must be a {kind}, got {name}, which is a {factory.kind}; give another")
             return factory
-        importlib.import_module(f"trainables.{PACKAGES[kind]}")
+        importlib.import_module(f"trainables.{_FOLDERS[kind]}")
         return _EXTERNALS[kind]
     check_choice("name", name, names(kind))
-    importlib.import_module(f"trainables.{PACKAGES[kind]}.{name.replace('-', '_')}")
+    importlib.import_module(f"trainables.{_FOLDERS[kind]}.{name.replace('-', '_')}")
     return _REGISTERED[kind, name]
 
 

@@ -108,8 +108,8 @@ class Dataset(Component):
 class ExternalDataset(External, Dataset):
     """A user's function that returns a mapping as ``Dataset.load`` does. It gets ``root`` if it has such an argument.
 
-    All of its images pass through memory whenever it is called, those of the test split too, though nothing keeps them.
-    A `Dataset` subclass with a ``reader`` of its own can avoid that.
+    Whenever it is called, all images pass through memory, those of the test split too. A `Dataset` subclass with a
+    ``reader`` of its own can avoid that.
     """
 
     offered: ClassVar[tuple[str, ...]] = ("root",)

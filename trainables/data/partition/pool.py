@@ -1,4 +1,4 @@
-"""The images that a search may see: how many each split has, in which order they are dealt, and their reading."""
+"""Divides a data set into splits, and reads the images that a search may see."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _TEST_SHARE: Final = 10  # one image in ten, if a data set has no test part and 
 
 
 def read_pool(settings: DataSettings, reader: Reader | None = None) -> LabelledImages:
-    """``settings.validation_size`` validation images, then the training images.
+    """The validation images, ``settings.validation_size`` of them, then the training images.
 
-    No file that holds a test image is read, except where the data set has them in one file with the others
-    (``mnist5k``, or what a user's function returns): there they are dropped at once. The first reading of such a data
-    set on a machine caches the others alone, if it caches anything. ``reader`` is the data set's, if it has been made.
+    No file that holds a test image is read, unless the data set keeps all images in one file (``mnist5k``, or what a
+    user's function returns). Then the test images are dropped at once, and only the others are cached, if anything is.
+    ``reader`` is the data set's, if it has been made.
 
     Raises:
         DataMissing: The files are neither there nor can they be downloaded.
@@ -60,11 +60,7 @@ def stratified_order(labels: Indices, generator: np.random.Generator) -> Indices
 
 
 def deal(settings: DataSettings, reader: Reader, part: Part, labels: Indices) -> tuple[Indices, Indices]:
-    """A part's test images and its other images, as indices in a stratified order. No other size changes who is where.
-
-    Raises:
-        ValueError: There are too few images for ``settings.test_size``.
-    """
+    """A part's test images and its other images, as indices in a stratified order that depends on the seed alone."""
     indices = stratified_order(labels, np.random.default_rng([settings.seed, _SEEDED.index(part)]))
     test_size = 0
     if part == "test":

@@ -11,8 +11,7 @@ def read_test(settings: DataSettings, reader: Reader | None = None) -> LabelledI
     """The test images.
 
     Raises:
-        DataMissing, ValueError: As ``read_pool``, whose arguments these are; also if test images differ from the others
-            in size.
+        DataMissing, ValueError: As ``read_pool``, whose arguments these are. Also if the test images have another size.
     """
     reader = reader or settings.dataset.reader(settings.root)
     part: Part = "test" if "test" in reader.parts else "train"
