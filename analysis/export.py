@@ -1,21 +1,19 @@
-"""The Pareto-optimal settings as JSON, YAML, CSV and a table for people."""
+"""The Pareto-optimal settings as JSON, YAML and CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-
 from analysis.records import TrialRecord, value_text
-from analysis.statistics import difference_interval
-from trainables.metrics import CLAIMED, is_accuracy
-from trainables.settings.space import Value
+from analysis.statistics import Interval, difference_interval
+from trainables.metrics import CLAIMED
 
 Format = Literal["json", "yaml", "csv"]
 
@@ -63,35 +61,6 @@ def flattered(record: TrialRecord, tested: TrialRecord) -> list[str]:
     ]
 
 
-def pareto_table(front: Sequence[TrialRecord], objectives: Iterable[str]) -> list[dict[str, str]]:
-    """The front as text for people.
-
-    Args:
-        front: The result of ``pareto_front``.
-        objectives: The objectives to show.
-
-    Returns:
-        One row per trial, from heading to cell. Fractions of images are in percent, with their 95 % interval in
-        brackets. The number of replicates is shown if any row rests on several.
-    """
-    rows = []
-    replicated = any(len(record.replicates) > 1 for record in front)
-    for record in front:
-        row = {"trial": record.number, **{name: value_text(value) for name, value in record.parameters.items()}}
-        for name in objectives:
-            scale, unit, style = (100.0, " %", ".1f") if is_accuracy(name) else (1.0, "", ".4g")
-            low, high = record.interval(name)
-            cell = f"{scale * record.objectives[name]:{style}}"
-            bracket = "" if np.isnan(low) else f" [{scale * low:{style}}, {scale * high:{style}}]"
-            row[f"{name.replace('_', ' ')}{unit} [95 %]"] = cell + bracket
-        if replicated:
-            row["replicates"] = str(len(record.replicates))
-        if record.constraints:
-            row["constraints"] = constraints_text(record)
-        rows.append(row)
-    return rows
-
-
 def constraints_text(record: TrialRecord) -> str:
     """Whether a trial meets its constraints, for people: ``met``, or ``missed by 0.012``."""
     return "met" if record.feasible else f"missed by {record.violation:.4g}"
@@ -104,7 +73,11 @@ def train_command(record: TrialRecord, config: str) -> str:
         record: The trial.
         config: Path of the configuration of its sweep.
     """
-    words = [word for name, value in record.parameters.items() for word in ("--param", f"{name}={_exact(value)}")]
+    texts = {
+        name: repr(value) if isinstance(value, float) else value_text(value)
+        for name, value in record.parameters.items()
+    }
+    words = [word for name, text in texts.items() for word in ("--param", f"{name}={text}")]
     if record.extensions:
         words += ["--set", f"train.replicates={len(record.replicates)}"]
     return shlex.join(["robustfront", "train", config, *words])
@@ -125,12 +98,12 @@ def pareto_entries(
         verification: Results on the test split.
 
     Returns:
-        One entry per trial: number, loss, defence, params (native types); each objective, and NAME_interval as
-        [low, high] (None without an interval); replicates (how many), seeds, command. For an audited setting also
-        claimed_accuracy and verdict; robust_accuracy is then the audited number. With constraints: feasible and
-        violation. For a trial taken over from another run: origin. Once the test split has been opened:
-        test_openings, and for each setting evaluated on it test_NAME and test_NAME_interval for each accuracy, and
-        below_validation, the objectives that ``flattered`` names.
+        One entry per trial: number, loss, defence, params; each objective, and NAME_interval as [low, high] (None
+        without an interval); replicates (how many), seeds, command. For an audited setting also claimed_accuracy and
+        verdict; robust_accuracy is then the audited number. With constraints: feasible and violation. For a trial
+        taken over from another run: origin. Once the test split has been opened: test_openings, and for each setting
+        evaluated on it test_NAME and test_NAME_interval for each accuracy, and below_validation, the objectives that
+        ``flattered`` names.
     """
     names = list(objectives)
     entries = []
@@ -139,14 +112,13 @@ def pareto_entries(
             "number": int(record.number),
             "loss": record.loss,
             "defence": record.defence,
-            "params": {name: _native(value) for name, value in record.parameters.items()},
+            "params": dict(record.parameters),
         }
         for name in names:
-            interval = record.interval(name)
-            entry[name] = float(record.objectives[name])
-            entry[f"{name}_interval"] = None if np.isnan(interval.low) else [float(interval.low), float(interval.high)]
+            entry[name] = record.objectives[name]
+            entry[f"{name}_interval"] = _ends(record.interval(name))
         if record.verdict is not None:
-            entry |= {CLAIMED: float(record.accuracies[CLAIMED]), "verdict": record.verdict}
+            entry |= {CLAIMED: record.accuracies[CLAIMED], "verdict": record.verdict}
         if verification is not None and verification.openings:
             entry |= _test_entry(record, names, verification)
         if record.constraints:
@@ -167,18 +139,10 @@ def export_front(
     config: str,
     verification: Verification | None = None,
 ) -> str:
-    """The front as the text of a JSON, YAML or CSV file.
+    """The front as the text of a file.
 
-    Args:
-        front: The result of ``pareto_front``.
-        objectives: The objectives to export.
-        style: The format. JSON and YAML hold ``pareto_entries``; CSV has one column per parameter, and NAME_low and
-            NAME_high for each objective.
-        config: Path of the configuration, for the commands.
-        verification: Results on the test split.
-
-    Returns:
-        The text, with a newline at its end.
+    JSON and YAML hold ``pareto_entries``, whose arguments these are. CSV has one column per parameter, and NAME_low and
+    NAME_high for each objective.
     """
     entries = pareto_entries(front, objectives, config, verification)
     if style == "json":
@@ -206,10 +170,14 @@ def _test_entry(record: TrialRecord, objectives: Iterable[str], verification: Ve
     tested = verification.trials.get(record.number)
     if tested is not None:
         for name in filter(tested.objectives.__contains__, objectives):
-            entry[f"test_{name}"] = float(tested.objectives[name])
-            entry[f"test_{name}_interval"] = [float(end) for end in tested.interval(name)]
+            entry[f"test_{name}"] = tested.objectives[name]
+            entry[f"test_{name}_interval"] = list(tested.interval(name))
         entry["below_validation"] = flattered(record, tested)
     return entry
+
+
+def _ends(interval: Interval) -> list[float] | None:
+    return None if math.isnan(interval.low) else list(interval)
 
 
 def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,15 +193,3 @@ def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
         else:
             row[name] = value
     return row
-
-
-def _native(value: Value) -> Value:
-    """The value as a type of Python's own; numpy's scalars are no JSON."""
-    native: Value = value.item() if isinstance(value, np.generic) else value
-    return native
-
-
-def _exact(value: Value) -> str:
-    """The value as the command line reads it, a float to the last digit."""
-    native = _native(value)
-    return repr(native) if isinstance(native, float) else value_text(native)

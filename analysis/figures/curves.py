@@ -6,32 +6,18 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from analysis.figures.style import (
-    BASELINE_COLOURS,
-    BLUE,
-    INK,
-    headline,
-    legend_columns,
-    measure_label,
-    new_figure_grid,
-    save_html,
-    save_png,
-    setting_label,
-    style_axes,
-    title_page,
-)
+from analysis.figures import style
+from analysis.figures.style import BLUE, COLOURS, INK
 from analysis.frames import rows_of
+from trainables.metrics import is_accuracy
 from trainables.settings.space import Domain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_HEADING: Final = "Learning curves"
-_NOTE: Final = "Each setting's loss is its own: compare the shapes of the curves, not their heights."
 
 
 @dataclass(frozen=True)
@@ -52,7 +38,8 @@ def draw_learning_curves(
     """Draws every metric over the epochs: the search's trials as thin lines, the baselines as thick ones.
 
     Args:
-        epochs: One row per epoch of a trial: number, epoch, and one column per metric (fractions for accuracies).
+        epochs: One row per epoch of a trial, at least one: number, epoch, and one column per metric (fractions for
+            accuracies).
         frame: The table made by ``frames.to_frame`` of the same trials. Pruned and failed ones are dashed.
         domains: The searched parameters, which name a setting.
         folder: Where ``learning-curves.png`` and ``learning-curves.html`` go.
@@ -60,53 +47,44 @@ def draw_learning_curves(
 
     Returns:
         The two files.
-
-    Raises:
-        ValueError: There is no epoch.
     """
-    if epochs.empty:
-        raise ValueError("epochs must hold at least one, got none; let one finish first")
     metrics = [name for name in epochs.columns if name not in ("number", "epoch")]
-    curves = _curves(epochs, frame, metrics, domains)
-    return [
-        save_png(_static(curves, metrics, title), folder / "learning-curves.png"),
-        save_html(
-            _interactive(curves, metrics, title),
-            folder / "learning-curves.html",
-            title=f"{_HEADING}, {title}",
-            note=_NOTE,
-        ),
-    ]
+    percent = {name: 100 * epochs[name] for name in metrics if is_accuracy(name)}
+    curves = _curves(epochs.assign(**percent), frame, domains)
+    return style.save(
+        _static(curves, metrics),
+        _interactive(curves, metrics),
+        folder / "learning-curves",
+        heading="Learning curves",
+        title=title,
+        note="Each setting's loss is its own: compare the shapes of the curves, not their heights.",
+    )
 
 
-def _curves(
-    epochs: pd.DataFrame, frame: pd.DataFrame, metrics: Sequence[str], domains: Mapping[str, Domain]
-) -> list[_Curve]:
+def _curves(epochs: pd.DataFrame, frame: pd.DataFrame, domains: Mapping[str, Domain]) -> list[_Curve]:
     """The search's curves, then the baselines', which are so drawn on top."""
-    baselines = [str(number) for number in frame.loc[frame["kind"] == "baseline", "number"]]
     rows = {str(row["number"]): row for row in rows_of(frame)}
-    percent = epochs.assign(**{name: 100 * epochs[name] for name in metrics if "accuracy" in name})
+    baselines = [number for number, row in rows.items() if row["kind"] == "baseline"]
     curves = []
-    for key, own in percent.groupby("number", sort=False):
+    for key, own in epochs.groupby("number", sort=False):
         number, row = str(key), rows[str(key)]
         baseline = number in baselines
-        colour = BASELINE_COLOURS[baselines.index(number) % len(BASELINE_COLOURS)] if baseline else BLUE
-        label = f"{number}: {setting_label(row, domains)}"
+        colour = COLOURS[baselines.index(number) % len(COLOURS)] if baseline else BLUE
         unfinished = row["state"] in ("pruned", "failed")
-        label += f", {row['state']}" if unfinished else ""
+        label = style.trial_label(row, domains) + (f", {row['state']}" if unfinished else "")
         curves.append(_Curve(number, label, own.sort_values("epoch"), baseline, colour, unfinished))
     return sorted(curves, key=lambda curve: curve.baseline)
 
 
 def _label(metric: str) -> str:
-    return measure_label(metric) + (" (%)" if "accuracy" in metric else "")
+    return style.measure_label(metric) + (" (%)" if is_accuracy(metric) else "")
 
 
-def _static(curves: Sequence[_Curve], metrics: Sequence[str], title: str) -> Figure:
+def _static(curves: Sequence[_Curve], metrics: Sequence[str]) -> Figure:
     from matplotlib.lines import Line2D
     from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
-    figure, grid = new_figure_grid(3.9 * len(metrics), 4.4, 1, len(metrics))
+    figure, grid = style.new_figure(3.9 * len(metrics), 4.4, 1, len(metrics))
     for metric, axes in zip(metrics, grid, strict=True):
         for curve in curves:
             axes.plot(
@@ -118,7 +96,7 @@ def _static(curves: Sequence[_Curve], metrics: Sequence[str], title: str) -> Fig
                 ls="--" if curve.unfinished else "-",
                 zorder=3 if curve.baseline else 2,
             )
-        style_axes(axes)
+        style.style_axes(axes)
         axes.set_title(_label(metric), fontsize=10, loc="left", color=INK)
         axes.set_xlabel("Epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -130,15 +108,12 @@ def _static(curves: Sequence[_Curve], metrics: Sequence[str], title: str) -> Fig
     handles = [Line2D([], [], color=BLUE, lw=1.2, alpha=0.6, label="search")]
     if any(curve.unfinished for curve in curves):
         handles.append(Line2D([], [], color=BLUE, lw=1.2, alpha=0.6, ls="--", label="pruned or failed"))
-    baselines = [curve for curve in curves if curve.baseline]
-    handles += [Line2D([], [], color=curve.colour, lw=2, label=curve.label) for curve in baselines]
-    columns = legend_columns([str(handle.get_label()) for handle in handles], figure.get_figwidth(), 9)
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
-    headline(figure, _HEADING, title, _NOTE)
+    handles += [Line2D([], [], color=curve.colour, lw=2, label=curve.label) for curve in curves if curve.baseline]
+    style.add_legend(figure, handles, 9)
     return figure
 
 
-def _interactive(curves: Sequence[_Curve], metrics: Sequence[str], title: str) -> Any:
+def _interactive(curves: Sequence[_Curve], metrics: Sequence[str]) -> Any:
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
@@ -161,6 +136,5 @@ def _interactive(curves: Sequence[_Curve], metrics: Sequence[str], title: str) -
         if "loss" in metric:
             page.update_yaxes(type="log", dtick="D2", row=1, col=column)
         page.update_xaxes(title="Epoch", row=1, col=column)
-    title_page(page, _HEADING, title)
     page.update_layout(margin={"t": 120})
     return page

@@ -6,33 +6,30 @@ attack is to blame.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.figures.style import (
-    BLUE,
-    INK,
-    faded,
-    headline,
-    measure_label,
-    new_figure,
-    save_html,
-    save_png,
-    style_axes,
-    title_page,
-)
+from analysis.figures import style
+from analysis.figures.style import BLUE, COLOURS, measure_label
 from trainables.metrics import ROBUST
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Of the attacks; the worst case is blue.
-_COLOURS: Final = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A9099", "#5B6470", "#222831")
-_HEADING: Final = "Accuracy against the radius"
-_NOTE: Final = "Worst case: the share of images that no attack on any view breaks; band: its 95 % interval."
+
+@dataclass(frozen=True)
+class _Curve:
+    """A measure's accuracies and intervals over the radius, in percent."""
+
+    label: str
+    colour: str
+    rows: pd.DataFrame
+    worst: bool
 
 
 def draw_epsilon_curves(frame: pd.DataFrame, folder: Path, *, title: str, axis: str) -> list[Path]:
@@ -47,73 +44,66 @@ def draw_epsilon_curves(frame: pd.DataFrame, folder: Path, *, title: str, axis: 
 
     Returns:
         The two files.
-
-    Raises:
-        ValueError: The frame has no row for the worst case.
     """
-    if ROBUST not in set(frame["measure"]):
-        raise ValueError(f"frame must hold rows of {ROBUST}, got {sorted(set(frame['measure']))}; add them")
-    return [
-        save_png(_static(frame, title, axis), folder / "epsilon-curves.png"),
-        save_html(
-            _interactive(frame, title, axis), folder / "epsilon-curves.html", title=f"{_HEADING}, {title}", note=_NOTE
-        ),
-    ]
+    curves = _curves(frame)
+    return style.save(
+        _static(curves, axis),
+        _interactive(curves, axis),
+        folder / "epsilon-curves",
+        heading="Accuracy against the radius",
+        title=title,
+        note="Worst case: the share of images that no attack on any view breaks; band: its 95 % interval.",
+    )
 
 
-def _curves(frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
-    """Label, colour and rows (in percent) of each measure; the worst case comes last, on top.
+def _curves(frame: pd.DataFrame) -> list[_Curve]:
+    """The curve of each measure; the worst case comes last, on top.
 
     A curve that lies under another is left out, as of an attack that has the same effect on every view.
     """
-    heights = {
-        str(name): tuple(rows.sort_values("epsilon")["accuracy"]) for name, rows in frame.groupby("measure", sort=False)
-    }
-    names = [
-        name
-        for i, name in enumerate(heights)
-        if name != ROBUST and heights[name] not in (*list(heights.values())[:i], heights[ROBUST])
-    ]
-    colours = [_COLOURS[i % len(_COLOURS)] for i in range(len(names))]
+    ordered = frame.sort_values("epsilon", kind="stable")
+    rows = {str(name): own for name, own in ordered.groupby("measure", sort=False)}
+    names, visible = [], {tuple(rows[ROBUST]["accuracy"])}
+    for name, own in rows.items():
+        heights = tuple(own["accuracy"])
+        if heights not in visible:
+            names.append(name)
+            visible.add(heights)
     curves = []
-    for name, colour in [*zip(names, colours, strict=True), (ROBUST, BLUE)]:
-        rows = frame[frame["measure"] == name].sort_values("epsilon")
-        percent = {column: 100 * rows[column] for column in ("accuracy", "low", "high")}
-        curves.append((measure_label(name), colour, rows.assign(**percent)))
+    for i, name in enumerate([*names, ROBUST]):
+        percent = {column: 100 * rows[name][column] for column in ("accuracy", "low", "high")}
+        colour = BLUE if name == ROBUST else COLOURS[i % len(COLOURS)]
+        curves.append(_Curve(measure_label(name), colour, rows[name].assign(**percent), name == ROBUST))
     return curves
 
 
-def _static(frame: pd.DataFrame, title: str, axis: str) -> Figure:
-    figure, axes = new_figure(7.6, 5.4)
-    style_axes(axes)
-    for label, colour, rows in _curves(frame):
-        worst = rows["measure"].iloc[0] == ROBUST
-        width, size = (2.4, 6) if worst else (1.3, 4)
-        axes.plot(rows["epsilon"], rows["accuracy"], color=colour, marker="o", label=label, lw=width, ms=size)
-        if worst:
-            axes.fill_between(rows["epsilon"], rows["low"], rows["high"], color=colour, alpha=0.15, lw=0)
-    axes.set_xlabel(axis)
-    axes.set_ylabel("Accuracy (%)")
+def _static(curves: Sequence[_Curve], axis: str) -> Figure:
+    figure, (axes,) = style.new_figure(7.6, 5.4)
+    style.style_axes(axes)
+    for curve in curves:
+        rows, (width, size) = curve.rows, (2.4, 6) if curve.worst else (1.3, 4)
+        look: dict[str, Any] = {"color": curve.colour, "marker": "o", "lw": width, "ms": size}
+        axes.plot(rows["epsilon"], rows["accuracy"], label=curve.label, **look)
+        if curve.worst:
+            axes.fill_between(rows["epsilon"], rows["low"], rows["high"], color=curve.colour, alpha=0.15, lw=0)
+    axes.set(xlabel=axis, ylabel="Accuracy (%)", ylim=(0, 101))
     axes.set_xlim(left=0)
-    axes.set_ylim(0, 101)
-    axes.tick_params(colors=INK)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8.5)
-    headline(figure, _HEADING, title, _NOTE)
+    style.add_legend(figure, axes.lines, 8.5, most=2)
     return figure
 
 
-def _interactive(frame: pd.DataFrame, title: str, axis: str) -> Any:
+def _interactive(curves: Sequence[_Curve], axis: str) -> Any:
     import plotly.graph_objects as go
 
     page = go.Figure()
-    for label, colour, rows in _curves(frame):
-        worst = rows["measure"].iloc[0] == ROBUST
-        if worst:
+    for curve in curves:
+        rows = curve.rows
+        if curve.worst:
             page.add_scatter(
                 x=np.concatenate([rows["epsilon"], rows["epsilon"][::-1]]),
                 y=np.concatenate([rows["high"], rows["low"][::-1]]),
                 fill="toself",
-                fillcolor=faded(colour, 0.15),
+                fillcolor=style.faded(curve.colour, 0.15),
                 line={"width": 0},
                 hoverinfo="skip",
                 showlegend=False,
@@ -123,12 +113,11 @@ def _interactive(frame: pd.DataFrame, title: str, axis: str) -> Any:
             y=rows["accuracy"],
             customdata=rows[["low", "high"]],
             mode="lines+markers",
-            name=label,
-            line={"color": colour, "width": 3 if worst else 1.5},
+            name=curve.label,
+            line={"color": curve.colour, "width": 3 if curve.worst else 1.5},
             hovertemplate="%{y:.1f} % [%{customdata[0]:.1f}, %{customdata[1]:.1f}] at %{x:g}",
         )
     page.update_xaxes(title=axis, rangemode="tozero")
     page.update_yaxes(title="Accuracy (%)", range=[0, 101])
-    title_page(page, _HEADING, title)
     page.update_layout(legend={"orientation": "h", "y": -0.15})
     return page

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.figures.style import BLUE, Array, headline, new_figure, save_html, save_png, style_axes, title_page
+from analysis.figures import style
+from analysis.figures.style import BLUE, Array
 from analysis.hypervolume import Reference
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_HEADING: Final = "Hypervolume of the front"
 _ORDER: Final = "Complete trials, in the order of finishing"
 
 
@@ -39,34 +39,32 @@ def draw_hypervolume(trace: pd.DataFrame, folder: Path, *, title: str, reference
         f"{name.replace('_', ' ')} from {reference.point[name]:.4g} in units of {reference.scale[name]:.4g}"
         for name in reference.point
     ]
-    note = f"Measured: {', '.join(axes)}."
     volume = trace["hypervolume"].to_numpy(dtype=np.float64)
-    return [
-        save_png(_static(volume, title, note), folder / "hypervolume.png"),
-        save_html(
-            _interactive(trace, volume, title), folder / "hypervolume.html", title=f"Hypervolume, {title}", note=note
-        ),
-    ]
+    return style.save(
+        _static(volume),
+        _interactive(trace, volume),
+        folder / "hypervolume",
+        heading="Hypervolume of the front",
+        title=title,
+        note=f"Measured: {', '.join(axes)}.",
+    )
 
 
-def _static(volume: Array, title: str, note: str) -> Figure:
+def _static(volume: Array) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
     order = np.arange(1, len(volume) + 1)
-    figure, axes = new_figure(7.6, 4.0)
-    style_axes(axes)
+    figure, (axes,) = style.new_figure(7.6, 4.0)
+    style.style_axes(axes)
     axes.step(order, volume, where="post", color=BLUE, lw=1.8)
     rises = np.flatnonzero(np.diff(volume, prepend=-np.inf) > 0)
     axes.scatter(order[rises], volume[rises], s=34, color=BLUE, edgecolor="white", lw=0.8, zorder=3)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlim(0.5, len(volume) + 0.5)
-    axes.set_xlabel(_ORDER)
-    axes.set_ylabel("Hypervolume")
-    headline(figure, _HEADING, title, note)
+    axes.set(xlim=(0.5, len(volume) + 0.5), xlabel=_ORDER, ylabel="Hypervolume")
     return figure
 
 
-def _interactive(trace: pd.DataFrame, volume: Array, title: str) -> Any:
+def _interactive(trace: pd.DataFrame, volume: Array) -> Any:
     import plotly.graph_objects as go
 
     page = go.Figure()
@@ -78,6 +76,5 @@ def _interactive(trace: pd.DataFrame, volume: Array, title: str) -> Any:
         text=[f"#{number}" for number in trace["number"]],
         hovertemplate="%{text}: %{y:.5g}<extra></extra>",
     )
-    title_page(page, _HEADING, title)
     page.update_layout(xaxis={"title": _ORDER}, yaxis={"title": "Hypervolume"})
     return page

@@ -10,36 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.figures.style import (
-    BASELINE_COLOURS,
-    Array,
-    Scale,
-    complete,
-    hover_text,
-    measure_label,
-    scale_of,
-    setting_label,
-)
+from analysis.figures.style import COLOURS, Array, Scale, complete, hover_text, measure_label, scale_of, trial_label
 from analysis.frames import rows_of
-from analysis.surfaces import Slice, Surface, coordinates, fit_slice, observation_noise, surface
-from trainables.metrics import is_under_attack
+from analysis.surfaces import Slice, Surface, observation_noise, positions, surface
 from trainables.settings.space import Domain, Range
 
 BAND: Final = 2.0  # standard deviations
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A numeric parameter on an axis. Positions are logarithms where its domain is logarithmic."""
-
-    name: str
-    log: bool = False
-    integer: bool = False
-
-    def shown(self, positions: npt.ArrayLike) -> Array:
-        """The parameter's values at positions."""
-        at = np.asarray(positions, dtype=np.float64)
-        return np.power(10.0, at) if self.log else at
 
 
 @dataclass(frozen=True)
@@ -54,19 +30,19 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Panel:
-    """One measure over two parameters, in the unit that is shown."""
+    """One measure over two parameters, in the unit that is shown. Positions are logarithms where a domain's are."""
 
     measure: str
-    axes: tuple[Axis, Axis]
+    axes: Mapping[str, Range]  # the two parameters
     scale: Scale
     points: Array  # positions on the axes, (n, 2)
     values: Array  # (n,)
     low: Array  # (n,); the value itself without an interval
     high: Array
     typical: npt.NDArray[np.bool_]  # (n,); whether its categories are those that the surface is drawn for
-    hover: tuple[str, ...]
+    hover: Sequence[str]
     surface: Surface | None
-    baselines: tuple[Baseline, ...]
+    baselines: Sequence[Baseline]
     limits: tuple[float, float] = (0.0, 1.0)  # of the z-axis
     colours: tuple[float, float] = (0.0, 1.0)  # the values at the ends of the colour map
 
@@ -74,11 +50,6 @@ class Panel:
     def label(self) -> str:
         """The measure for people."""
         return measure_label(self.measure)
-
-    @property
-    def axis_label(self) -> str:
-        """The label of the z-axis."""
-        return f"{self.label} ({self.scale.unit.strip()})" if self.scale.unit else self.label
 
     def band(self) -> tuple[Array, Array] | None:
         """The fit's lower and upper surface; fractions stay in [0, 100] %."""
@@ -96,10 +67,24 @@ class Panel:
         everything = np.concatenate([part.ravel() for part in parts])
         return float(everything.min()), float(everything.max())
 
-    def ranges(self) -> tuple[tuple[float, float], tuple[float, float]]:
+    def ranges(self) -> list[tuple[float, float]]:
         """The limits of the two parameters' axes, with a little room."""
-        first, second = (margins(self.points[:, axis]) for axis in (0, 1))
-        return first, second
+        ends = []
+        for along in self.points.T:
+            room = 0.03 * float(np.ptp(along)) or 1e-3 * max(1.0, float(np.abs(along).max()))
+            ends.append((float(along.min()) - room, float(along.max()) + room))
+        return ends
+
+    def beside(self, group: Sequence[Panel]) -> Panel:
+        """This panel with the z-axis and the colour scale that a group, which it belongs to, shares."""
+        low, high = min(each.extent()[0] for each in group), max(each.extent()[1] for each in group)
+        room = 0.04 * (high - low) or 1e-3 * max(1.0, abs(high))
+        low, high = low - room, high + room
+        if self.scale.unit:
+            low, high = max(low, 0.0), min(high, 100.0)
+        heights = [each.surface.mean if each.surface is not None else each.values for each in group]
+        colours = min(float(values.min()) for values in heights), max(float(values.max()) for values in heights)
+        return replace(self, limits=(low, high), colours=colours)
 
 
 def panel_of(
@@ -116,66 +101,32 @@ def panel_of(
     """
     scale = scale_of(frame, measure)
     rows = rows_of(search)
-    points = coordinates(rows, drawn.axes, domains)
     values, low, high = (
-        scale.factor * search[column].to_numpy(dtype=np.float64)
-        for column in (measure, f"{measure}_low", f"{measure}_high")
+        scale.factor * search[f"{measure}{suffix}"].to_numpy(dtype=np.float64) for suffix in ("", "_low", "_high")
     )
     noise = observation_noise(search, measure)
     noise = None if noise is None else scale.factor**2 * noise
-    categories = {name: value for name, value in drawn.fixed.items() if not isinstance(domains[name], Range)}
+    ranges = {name: domain for name, domain in domains.items() if isinstance(domain, Range)}
+    categories = {name: value for name, value in drawn.fixed.items() if name not in ranges}
+    baselines = rows_of(complete(frame, "baseline"))
     return Panel(
         measure=measure,
-        axes=(_axis(drawn.axes[0], domains), _axis(drawn.axes[1], domains)),
+        axes={name: ranges[name] for name in drawn.axes},
         scale=scale,
-        points=points,
+        points=positions(rows, drawn.axes, domains),
         values=values,
         low=np.where(np.isnan(low), values, low),
         high=np.where(np.isnan(high), values, high),
         typical=np.array([all(row[name] == value for name, value in categories.items()) for row in rows]),
-        hover=tuple(hover_text(row, domains, [measure], [scale]) for row in rows),
-        surface=fit_slice(rows, values, noise, domains, drawn) if drawn.fixed else surface(points, values, noise),
-        baselines=_baselines(frame, domains, measure, scale),
-    )
-
-
-def comparable(panels: Sequence[Panel]) -> list[Panel]:
-    """Gives the worst case and the attacks one z-axis and one colour scale, every other measure its own."""
-    shared = [panel for panel in panels if is_under_attack(panel.measure)]
-    result = []
-    for panel in panels:
-        group = shared if panel in shared else [panel]
-        low, high = min(each.extent()[0] for each in group), max(each.extent()[1] for each in group)
-        room = 0.04 * (high - low) or 1e-3 * max(1.0, abs(high))
-        low, high = low - room, high + room
-        if panel.scale.unit:
-            low, high = max(low, 0.0), min(high, 100.0)
-        heights = [each.surface.mean if each.surface is not None else each.values for each in group]
-        colours = min(float(values.min()) for values in heights), max(float(values.max()) for values in heights)
-        result.append(replace(panel, limits=(low, high), colours=colours))
-    return result
-
-
-def margins(positions: Array) -> tuple[float, float]:
-    """The limits of an axis over positions, with a little room."""
-    room = 0.03 * float(np.ptp(positions)) or 1e-3 * max(1.0, float(np.abs(positions).max()))
-    return float(positions.min()) - room, float(positions.max()) + room
-
-
-def _axis(name: str, domains: Mapping[str, Domain]) -> Axis:
-    domain = domains[name]
-    assert isinstance(domain, Range), name
-    return Axis(name, log=domain.log, integer=domain.integer)
-
-
-def _baselines(frame: pd.DataFrame, domains: Mapping[str, Domain], measure: str, scale: Scale) -> tuple[Baseline, ...]:
-    rows = rows_of(complete(frame, "baseline"))
-    return tuple(
-        Baseline(
-            name=f"{row['number']}: {setting_label(row, domains)}",
-            value=scale.factor * row[measure],
-            colour=BASELINE_COLOURS[i % len(BASELINE_COLOURS)],
-            text=hover_text(row, domains, [measure], [scale]),
-        )
-        for i, row in enumerate(rows)
+        hover=[hover_text(row, domains, {measure: scale}) for row in rows],
+        surface=surface(rows, values, noise, domains, drawn),
+        baselines=[
+            Baseline(
+                name=trial_label(row, domains),
+                value=scale.factor * row[measure],
+                colour=COLOURS[i % len(COLOURS)],
+                text=hover_text(row, domains, {measure: scale}),
+            )
+            for i, row in enumerate(baselines)
+        ],
     )

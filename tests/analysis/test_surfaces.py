@@ -13,19 +13,34 @@ from analysis.surfaces import (
     FEWEST_FOR_A_FIT,
     RESOLUTION,
     Slice,
-    coordinates,
+    Surface,
     effects,
     exact_grid,
     fit,
-    fit_slice,
     observation_noise,
     plan_slice,
+    positions,
     surface,
 )
 from tests.analysis.examples import MIXED_DOMAINS, SM_DOMAINS, grid_run, scattered_run
 from trainables.settings.space import Choices, Domain, Range
 
 Array = npt.NDArray[np.float64]
+
+
+BOTH = Slice(("s", "m"), {})
+
+
+def rows_at(points: Array) -> list[dict[str, float]]:
+    return [dict(zip(BOTH.axes, point, strict=True)) for point in points.tolist()]
+
+
+def surface_over(points: Array, values: Array) -> Surface | None:
+    return surface(rows_at(points), values, None, SM_DOMAINS, BOTH)
+
+
+def fit_over(points: Array, values: Array, noise: Array | None = None) -> Surface:
+    return fit(rows_at(points), values, noise, SM_DOMAINS, BOTH)
 
 
 def product(xs: list[float], ys: list[float]) -> Array:
@@ -36,7 +51,7 @@ def test_a_product_grid_is_drawn_as_measured_in_any_order() -> None:
     points = product([1.0, 1.5, 2.0], [0.05, 0.1])
     order = np.random.default_rng(0).permutation(len(points))
     values = 10 * points[:, 0] + points[:, 1]
-    found = surface(points[order], values[order])
+    found = surface_over(points[order], values[order])
     assert found is not None
     assert not found.fitted
     assert found.x.tolist() == [1.0, 1.5, 2.0]
@@ -62,9 +77,9 @@ def test_a_grid_with_a_hole_and_scattered_points_are_none() -> None:
 
 def test_too_few_points_or_one_level_have_no_surface() -> None:
     points = np.random.default_rng(0).uniform(size=(FEWEST_FOR_A_FIT, 2))
-    assert surface(points[1:], points[1:, 0]) is None
-    assert surface(points, points[:, 0]) is not None
-    assert surface(points * [1, 0], points[:, 0]) is None
+    assert surface_over(points[1:], points[1:, 0]) is None
+    assert surface_over(points, points[:, 0]) is not None
+    assert surface_over(points * [1, 0], points[:, 0]) is None
 
 
 def truth(points: Array) -> Array:
@@ -79,7 +94,7 @@ def sample(seed: int, n: int = 24, sd: float = 0.01) -> tuple[Array, Array, Arra
 
 def test_the_fit_spans_the_points_and_is_the_same_each_time() -> None:
     points, values, noise = sample(0)
-    first, second = fit(points, values, noise), fit(points, values, noise)
+    first, second = fit_over(points, values, noise), fit_over(points, values, noise)
     assert first.sd is not None
     np.testing.assert_array_equal(first.mean, second.mean)
     assert first.mean.shape == first.sd.shape == (RESOLUTION, RESOLUTION)
@@ -90,7 +105,7 @@ def test_the_fit_spans_the_points_and_is_the_same_each_time() -> None:
 def test_the_band_holds_the_truth_about_as_often_as_it_says() -> None:
     covered, errors = [], []
     for seed in range(12):
-        found = fit(*sample(seed))
+        found = fit_over(*sample(seed))
         assert found.sd is not None
         error = np.abs(found.mean - truth(np.stack(np.meshgrid(found.x, found.y), axis=-1)))
         covered.append(float(np.mean(error <= 2 * found.sd)))
@@ -102,7 +117,7 @@ def test_the_band_holds_the_truth_about_as_often_as_it_says() -> None:
 
 def test_more_noise_is_more_uncertainty() -> None:
     points, values, noise = sample(0)
-    little, much = fit(points, values, noise), fit(points, values, 16 * noise)
+    little, much = fit_over(points, values, noise), fit_over(points, values, 16 * noise)
     assert little.sd is not None
     assert much.sd is not None
     assert much.sd.mean() > 1.5 * little.sd.mean()
@@ -110,16 +125,16 @@ def test_more_noise_is_more_uncertainty() -> None:
 
 def test_equal_values_give_a_flat_surface() -> None:
     points, _, noise = sample(0)
-    found = fit(points, np.full(24, 0.97), noise)
+    found = fit_over(points, np.full(24, 0.97), noise)
     assert found.sd is not None
     np.testing.assert_allclose(found.mean, 0.97, atol=1e-6)
     assert (found.sd > 0).all()
-    assert np.isfinite(fit(points, np.full(24, 0.97)).mean).all()
+    assert np.isfinite(fit_over(points, np.full(24, 0.97)).mean).all()
 
 
 def test_units_do_not_change_the_fit() -> None:
     points, values, noise = sample(1)
-    one, other = fit(points, values, noise), fit(points * [7, 1000], 100 * values, 1e4 * noise)
+    one, other = fit_over(points, values, noise), fit_over(points * [7, 1000], 100 * values, 1e4 * noise)
     assert one.sd is not None
     assert other.sd is not None
     np.testing.assert_allclose(other.mean, 100 * one.mean, rtol=1e-3)
@@ -244,29 +259,20 @@ def test_a_parameter_that_never_varies_is_no_axis() -> None:
     assert (plan.axes, plan.fixed) == (("b", "c"), {"a": 0.5})
 
 
-def test_a_slice_of_two_parameters_is_the_fit_over_them() -> None:
-    points, values, noise = sample(0)
-    rows = [dict(zip("sm", point, strict=True)) for point in points.tolist()]
-    sliced, whole = fit_slice(rows, values, noise, SM_DOMAINS, Slice(("s", "m"), {})), fit(points, values, noise)
-    assert sliced is not None
-    np.testing.assert_allclose(sliced.mean, whole.mean, rtol=1e-9)
-    np.testing.assert_allclose(sliced.x, whole.x)
-
-
 def test_a_slice_is_drawn_where_the_others_stand() -> None:
     rows = [{**row, "name": "xy"[i % 2]} for i, row in enumerate(settings(50, "abc"))]
     domains: dict[str, Domain] = {**dict.fromkeys("abc", UNIT), "name": Choices(choices=("x", "y"))}
     values = np.array([row["a"] + 3 * row["c"] + (row["name"] == "y") for row in rows])
     heights = []
     for c, name in ((0.2, "x"), (0.8, "x"), (0.2, "y")):
-        found = fit_slice(rows, values, None, domains, Slice(("a", "b"), {"c": c, "name": name}))
+        found = surface(rows, values, None, domains, Slice(("a", "b"), {"c": c, "name": name}))
         assert found is not None
         heights.append(float(found.at(np.array([[0.5, 0.5]]))[0]))
     np.testing.assert_allclose(heights, [0.5 + 0.6, 0.5 + 2.4, 0.5 + 0.6 + 1], atol=0.15)
-    assert fit_slice(rows[:5], values[:5], None, domains, Slice(("a", "b"), {"c": 0.5, "name": "x"})) is None
+    assert surface(rows[:5], values[:5], None, domains, Slice(("a", "b"), {"c": 0.5, "name": "x"})) is None
 
 
 def test_logarithmic_parameters_lie_on_their_axis_as_logarithms() -> None:
     rows = [{"train.learning_rate": 0.001, "model.width": 3}, {"train.learning_rate": 0.1, "model.width": 1}]
-    found = coordinates(rows, ("train.learning_rate", "model.width"), MIXED_DOMAINS)
+    found = positions(rows, ("train.learning_rate", "model.width"), MIXED_DOMAINS)
     np.testing.assert_allclose(found, [[-3, 3], [-1, 1]])

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
-from analysis.figures import draw_learning_curves
+from analysis.figures.curves import draw_learning_curves
 from analysis.frames import to_frame
 from analysis.records import TrialRecord
 from tests.analysis.examples import MIXED_DOMAINS, SM_DOMAINS, mixed_run, scattered_run
@@ -34,9 +33,3 @@ def test_curves_of_mixed_parameters_are_named(tmp_path: Path) -> None:
     records = mixed_run(trials=3)
     words = check(draw_learning_curves(epochs_of(records), to_frame(records), MIXED_DOMAINS, tmp_path, title=TITLE))
     assert "B1: i-sce s=1, m=0, train.learning_rate=0.001, model.width=1, train.augment=false" in words
-
-
-def test_no_epoch_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="epochs"):
-        draw_learning_curves(pd.DataFrame(), to_frame(scattered_run()), SM_DOMAINS, tmp_path, title=TITLE)
-    assert list(tmp_path.iterdir()) == []

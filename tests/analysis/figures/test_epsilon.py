@@ -3,9 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
-from analysis.figures import draw_epsilon_curves
+from analysis.figures.epsilon import draw_epsilon_curves
 
 
 def frame(**curves: list[float]) -> pd.DataFrame:
@@ -35,9 +34,3 @@ def test_every_curve_that_can_be_seen_is_named_once(tmp_path: Path) -> None:
         assert hidden not in words
     assert "LeNet-5 on digits" in words
     assert "L2 radius" in words
-
-
-def test_curves_without_their_worst_case_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^frame must hold rows of robust_accuracy, got \['pgd/worst'\]"):
-        draw_epsilon_curves(frame(pgd__worst=[0.9, 0.6, 0.2]), tmp_path, title="", axis="")
-    assert not list(tmp_path.iterdir())

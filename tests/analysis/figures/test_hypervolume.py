@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.figures import draw_hypervolume
+from analysis.figures.hypervolume import draw_hypervolume
 from analysis.hypervolume import Reference, hypervolume_trace
 from tests.analysis.examples import OBJECTIVES, scattered_run
 from tests.analysis.figures.pages import TITLE, check

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.figures import draw_pareto
+from analysis.figures.pareto import draw_pareto
 from analysis.frames import to_frame
 from analysis.records import TrialRecord
 from tests.analysis.examples import MIXED_DOMAINS, OBJECTIVES, SM_DOMAINS, grid_run, mixed_run, scattered_run

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.figures import draw_pareto, draw_surfaces
-from analysis.figures.style import left_out, legend_columns, measure_label, replicates_note, setting_label
+from analysis.figures.pareto import draw_pareto
+from analysis.figures.style import left_out, legend_size, measure_label, replicates_note, setting_label
+from analysis.figures.surfaces import draw_surfaces
 from analysis.frames import rows_of, to_frame
 from tests.analysis.examples import MIXED_DOMAINS, OBJECTIVES, SM_DOMAINS, grid_run, mixed_run, scattered_run
 
@@ -53,8 +54,16 @@ def test_left_out_counts_every_state() -> None:
     assert left_out(frame) == f"Not shown: {len(frame)} running."
 
 
-def test_long_labels_get_a_column_of_their_own() -> None:
-    assert legend_columns(["measured", "fit", "B0: cross-entropy", "B1: i-sce s=1, m=0"], 7.6, 9) == 4
-    assert legend_columns(["measured", "fit", "B0: " + "x" * 100, "B1: " + "x" * 100], 7.6, 9) == 1
-    assert legend_columns(["measured", "fit", "B0: " + "x" * 100, "B1: " + "x" * 100], 12.6, 9) == 2
-    assert legend_columns([], 7.6, 9) == 1
+@pytest.mark.parametrize(
+    ("labels", "width", "columns"),
+    [
+        (["measured", "fit", "B0: cross-entropy", "B1: i-sce s=1, m=0"], 7.6, 4),
+        (["measured", "fit", "B0: " + "x" * 100, "B1: " + "x" * 100], 7.6, 1),
+        (["measured", "fit", "B0: " + "x" * 100, "B1: " + "x" * 100], 12.6, 2),
+    ],
+)
+def test_long_labels_get_a_column_of_their_own(labels: list[str], width: float, columns: int) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], label=label) for label in labels]
+    assert legend_size(handles, width, 9)[0] == columns

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.figures import BLUE, GREY, INK, RULE, style_axes
-from analysis.pages import render
+from analysis.figures.style import BLUE, GREY, INK, RULE, render, style_axes
 from trainables import files
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def write_page(document: Mapping[str, Any], path: Path, *, words: Mapping[str, s
 
 
 def page(document: Mapping[str, Any], *, words: Mapping[str, str], title: str, axis: str) -> str:
-    """The page as HTML; arguments as for `write_page`."""
+    """The page as HTML; arguments as for ``write_page``."""
     return render(
         "audit.html",
         audit=document,
