@@ -8,7 +8,7 @@ import json
 import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from analysis.records import TrialRecord, value_text
@@ -20,25 +20,16 @@ Format = Literal["json", "yaml", "csv"]
 
 @dataclass(frozen=True)
 class Verification:
-    """Results on the test split.
+    """Results on the test split."""
 
-    Args:
-        trials: For each setting evaluated on it, by number: its accuracies there, as objectives.
-        openings: How often the test split has been opened for the run, by any command.
-    """
-
-    trials: Mapping[str, TrialRecord] = field(default_factory=dict)
-    openings: int = 0
+    trials: Mapping[str, TrialRecord]  # by number: each setting evaluated on it, its accuracies there as objectives
+    openings: int  # how often it has been opened for the run, by any command
 
 
 def flattered(record: TrialRecord, tested: TrialRecord) -> list[str]:
     """The objectives in which a setting does worse on test images than on validation images, by more than chance.
 
     Settings are chosen by their validation numbers, which favours the lucky ones.
-
-    Args:
-        record: The setting on validation images.
-        tested: The setting on test images.
 
     Returns:
         The objectives where the 95 % interval of the difference of two independent proportions lies above 0. Each is
@@ -69,33 +60,22 @@ def constraints_text(record: TrialRecord) -> str:
 def train_command(record: TrialRecord, config: str) -> str:
     """The command that trains a trial's candidate again, with every parameter in full precision and all replicates.
 
-    Args:
-        record: The trial.
-        config: Path of the configuration of its sweep.
+    ``config`` is the path of the configuration of its sweep.
     """
-    texts = {
-        name: repr(value) if isinstance(value, float) else value_text(value)
-        for name, value in record.parameters.items()
-    }
-    words = [word for name, text in texts.items() for word in ("--param", f"{name}={text}")]
+    words = []
+    for name, value in record.parameters.items():
+        words += ["--param", f"{name}={repr(value) if isinstance(value, float) else value_text(value)}"]
     if record.extensions:
         words += ["--set", f"train.replicates={len(record.replicates)}"]
     return shlex.join(["robustfront", "train", config, *words])
 
 
 def pareto_entries(
-    front: Sequence[TrialRecord],
-    objectives: Iterable[str],
-    config: str,
-    verification: Verification | None = None,
+    front: Sequence[TrialRecord], objectives: Iterable[str], config: str, verification: Verification | None = None
 ) -> list[dict[str, Any]]:
     """The front for programs: the content of the JSON and YAML files.
 
-    Args:
-        front: The result of ``pareto_front``.
-        objectives: The objectives to export.
-        config: Path of the configuration, for the command.
-        verification: Results on the test split.
+    ``config`` is the path of the configuration, for the commands.
 
     Returns:
         One entry per trial: number, loss, defence, params; each objective, and NAME_interval as [low, high] (None
@@ -115,8 +95,7 @@ def pareto_entries(
             "params": dict(record.parameters),
         }
         for name in names:
-            entry[name] = record.objectives[name]
-            entry[f"{name}_interval"] = _ends(record.interval(name))
+            entry |= _measured(name, record.objectives[name], record.interval(name))
         if record.verdict is not None:
             entry |= {CLAIMED: record.accuracies[CLAIMED], "verdict": record.verdict}
         if verification is not None and verification.openings:
@@ -125,8 +104,7 @@ def pareto_entries(
             entry |= {"feasible": record.feasible, "violation": record.violation}
         if record.origin is not None:
             entry["origin"] = record.origin
-        entry["replicates"] = len(record.replicates)
-        entry["seeds"] = list(record.seeds)
+        entry |= {"replicates": len(record.replicates), "seeds": list(record.seeds)}
         entry["command"] = train_command(record, config)
         entries.append(entry)
     return entries
@@ -169,15 +147,15 @@ def _test_entry(record: TrialRecord, objectives: Iterable[str], verification: Ve
     entry: dict[str, Any] = {"test_openings": verification.openings}
     tested = verification.trials.get(record.number)
     if tested is not None:
-        for name in filter(tested.objectives.__contains__, objectives):
-            entry[f"test_{name}"] = tested.objectives[name]
-            entry[f"test_{name}_interval"] = list(tested.interval(name))
+        for name in objectives:
+            if name in tested.objectives:
+                entry |= _measured(f"test_{name}", tested.objectives[name], tested.interval(name))
         entry["below_validation"] = flattered(record, tested)
     return entry
 
 
-def _ends(interval: Interval) -> list[float] | None:
-    return None if math.isnan(interval.low) else list(interval)
+def _measured(name: str, value: float, interval: Interval) -> dict[str, Any]:
+    return {name: value, f"{name}_interval": None if math.isnan(interval.low) else list(interval)}
 
 
 def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:

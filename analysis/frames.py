@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from analysis.records import NO_INTERVAL, TrialRecord, in_order, value_text
 from trainables import files
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
     """The records as a table with one row per trial.
 
-    Args:
-        records: Any trials, in any order.
-
     Returns:
         The trials ``in_order``. The columns are always in this order: number, kind (search, baseline or replicates),
         state, loss, defence; each parameter (float64, Int64, boolean or string, by the values that occur); each
@@ -48,8 +45,7 @@ def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
         name: _parameter([record.parameters.get(name) for record in ordered])
         for name in _names(record.parameters for record in ordered)
     }
-    leading = _attributes(ordered, _LEADING)
-    others = _measured(ordered) | _bookkeeping(ordered)
+    leading, others = _attributes(ordered, _LEADING), _measured(ordered) | _bookkeeping(ordered)
     for name in parameters:
         if name in leading or name in others:
             raise ValueError(f"a parameter must not have the name of another column, got {name}; rename it")
@@ -64,16 +60,14 @@ def is_column(name: str) -> bool:
 
 def _parameter(values: Sequence[Any]) -> Column:
     """A parameter's values as a column of the narrowest type that holds them all; None is missing."""
-    import pandas as pd
-
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {bool}:
-        return pd.Series(list(values), dtype="boolean")
+        return _column(values, "boolean")
     if kinds == {int}:
-        return _whole(values)
+        return _column(values, "Int64")
     if kinds <= {int, float}:
-        return _real(math.nan if value is None else value for value in values)
-    return _text(None if value is None else value_text(value) for value in values)
+        return _column(values, "float64")
+    return _column((None if value is None else value_text(value) for value in values), "string")
 
 
 def _measured(ordered: Sequence[TrialRecord]) -> dict[str, Column]:
@@ -84,35 +78,33 @@ def _measured(ordered: Sequence[TrialRecord]) -> dict[str, Column]:
     for name in names:
         measured = [record if name in record.objectives or name in record.accuracies else None for record in ordered]
         intervals = [record.interval(name) if record else NO_INTERVAL for record in measured]
-        columns[name] = _real(record.value(name) if record else math.nan for record in measured)
-        columns[f"{name}_low"] = _real(interval.low for interval in intervals)
-        columns[f"{name}_high"] = _real(interval.high for interval in intervals)
+        columns[name] = _column((record.value(name) if record else math.nan for record in measured), "float64")
+        columns[f"{name}_low"] = _column((interval.low for interval in intervals), "float64")
+        columns[f"{name}_high"] = _column((interval.high for interval in intervals), "float64")
     for name in names:
         for r in range(most_replicates):
             each = [record.replicates[r] if r < len(record.replicates) else {} for record in ordered]
-            columns[of_seed(name, r)] = _real(replicate.get(name, math.nan) for replicate in each)
+            columns[of_seed(name, r)] = _column((replicate.get(name, math.nan) for replicate in each), "float64")
     return columns
 
 
 def _bookkeeping(ordered: Sequence[TrialRecord]) -> dict[str, Column]:
-    import pandas as pd
-
     complete = [record if record.state == "complete" else None for record in ordered]
     images = _names(record.images for record in ordered)
-    train = _real(record.train_seconds for record in ordered)
-    attack = _real(record.attack_seconds for record in ordered)
+    train = _column((record.train_seconds for record in ordered), "float64")
+    attack = _column((record.attack_seconds for record in ordered), "float64")
     return {
-        "feasible": pd.Series([record and record.feasible for record in complete], dtype="boolean"),
-        "violation": _real(record.violation if record else math.nan for record in complete),
-        "replicates": _whole(len(record.replicates) or None for record in ordered),
-        "seeds": _text(" ".join(map(str, record.seeds)) for record in ordered),
-        **{f"images_{name}": _whole(record.images.get(name) for record in ordered) for name in images},
-        "epochs": _whole(record.epochs for record in ordered),
+        "feasible": _column((record and record.feasible for record in complete), "boolean"),
+        "violation": _column((record.violation if record else math.nan for record in complete), "float64"),
+        "replicates": _column((len(record.replicates) or None for record in ordered), "Int64"),
+        "seeds": _column((" ".join(map(str, record.seeds)) for record in ordered), "string"),
+        **{f"images_{name}": _column((record.images.get(name) for record in ordered), "Int64") for name in images},
+        "epochs": _column((record.epochs for record in ordered), "Int64"),
         "train_seconds": train,
         "attack_seconds": attack,
         "seconds": train + attack,
-        "started": _text(_iso(record.started) for record in ordered),
-        "finished": _text(_iso(record.finished) for record in ordered),
+        "started": _column((_iso(record.started) for record in ordered), "string"),
+        "finished": _column((_iso(record.finished) for record in ordered), "string"),
         **_attributes(ordered, _TRAILING),
     }
 
@@ -152,25 +144,13 @@ def read_frame(folder: Path) -> pd.DataFrame:
 
 
 def _attributes(ordered: Sequence[TrialRecord], names: Iterable[str]) -> dict[str, Column]:
-    return {name: _text(getattr(record, name) for record in ordered) for name in names}
+    return {name: _column((getattr(record, name) for record in ordered), "string") for name in names}
 
 
-def _text(values: Iterable[str | None]) -> Column:
+def _column(values: Iterable[Any], dtype: Literal["string", "float64", "Int64", "boolean"]) -> Column:
     import pandas as pd
 
-    return pd.Series(list(values), dtype="string")
-
-
-def _real(values: Iterable[float]) -> Column:
-    import pandas as pd
-
-    return pd.Series(list(values), dtype="float64")
-
-
-def _whole(values: Iterable[int | None]) -> Column:
-    import pandas as pd
-
-    return pd.Series(list(values), dtype="Int64")
+    return pd.Series(list(values), dtype=dtype)
 
 
 def _names(mappings: Iterable[Mapping[str, object]]) -> list[str]:

@@ -41,11 +41,8 @@ class Encoder:
     and Hernandez-Lobato 2020. Integers are taken as numbers; round a node before encoding it.
 
     Args:
-        rows: The measured settings, each with a value for every parameter of ``domains``; at least one.
-        domains: The parameters to encode.
-
-    Attributes:
-        dimensions: For each column, the index of its parameter: what ``GaussianProcess`` takes.
+        rows: The measured settings, at least one.
+        domains: The parameters to encode; each row has a value for every one.
     """
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], domains: Mapping[str, Domain]) -> None:
@@ -64,7 +61,7 @@ class Encoder:
             else:
                 self._categories[name] = tuple(dict.fromkeys(values))
                 dimensions += [index] * len(self._categories[name])
-        self.dimensions = tuple(dimensions)
+        self.dimensions = tuple(dimensions)  # for each column, the index of its parameter
 
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> Array:
         """The coordinates of settings, shape (rows, columns). A category that was never measured has all zeros."""
@@ -148,7 +145,7 @@ class GaussianProcess:
         self._mixture = [(weight, candidate) for weight, candidate in weighted if weight >= _NEGLIGIBLE]
 
     def predict(self, nodes: Array) -> tuple[Array, Array]:
-        """The noise-free function's mean and standard deviation at nodes (m, d), in the values' unit. Shape (m,) each."""
+        """The noise-free function at nodes (m, d): mean (m,) and standard deviation (m,), in the values' unit."""
         total, first, second = 0.0, np.zeros(len(nodes)), np.zeros(len(nodes))
         squares = self._squared_distances(nodes)
         for lengths, mixture in itertools.groupby(self._mixture, key=lambda pair: pair[1].lengths):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from analysis.pareto import complete_search_trials, objective_matrix
+from analysis.pareto import complete_search_trials
 from analysis.records import TrialRecord
 from trainables.metrics import CLEAN, Direction
 
@@ -41,14 +41,11 @@ class Reference:
     scale: Mapping[str, float]
 
     def volume(self, points: npt.ArrayLike, objectives: Mapping[str, Direction]) -> float:
-        """The hypervolume of ``(value - point) / scale``.
+        """The hypervolume of ``(value - point) / scale``, without a unit.
 
         Args:
             points: Objective values. Shape (n, k); n may be 0.
             objectives: The direction of each objective, in the order of the columns. Length k.
-
-        Returns:
-            The volume, without a unit. A point that is not better than the reference in every objective adds nothing.
         """
         point, scale = ([axis[name] for name in objectives] for axis in (self.point, self.scale))
         shifted = np.asarray(points, dtype=np.float64).reshape(-1, len(objectives)) - point
@@ -88,11 +85,10 @@ def reference_from(baselines: Sequence[Mapping[str, float]], objectives: Mapping
 
 def reference_rule(objectives: Mapping[str, Direction]) -> str:
     """What ``reference_from`` does, for people, before any baseline has finished."""
-    rules = {
-        name: "twice the dearest" if direction == "minimize" else f"{_margin(name):g} below the lowest"
+    return ", ".join(
+        f"{name} {'twice the dearest' if direction == 'minimize' else f'{_margin(name):g} below the lowest'} baseline"
         for name, direction in objectives.items()
-    }
-    return ", ".join(f"{name} {rule} baseline" for name, rule in rules.items())
+    )
 
 
 def _margin(accuracy: str) -> float:
@@ -119,11 +115,7 @@ def hypervolume(points: npt.ArrayLike, directions: Sequence[Direction], referenc
 
 
 class GrowingFront(Generic[T]):
-    """The front of points that arrive one by one. Adding a point costs as much as the front is long.
-
-    Args:
-        directions: The direction of each objective. Length k.
-    """
+    """The front of points that arrive one by one. Adding a point costs as much as the front is long."""
 
     def __init__(self, directions: Sequence[Direction]) -> None:
         self._signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in directions])
@@ -136,11 +128,7 @@ class GrowingFront(Generic[T]):
         return self._signs * self._losses
 
     def add(self, point: npt.ArrayLike, member: T) -> bool:
-        """Adds a point unless another is at least as good in every objective.
-
-        Args:
-            point: Its objective values. Shape (k,).
-            member: What the point belongs to.
+        """Adds a point (k,), which belongs to ``member``, unless another is at least as good in every objective.
 
         Returns:
             Whether the front has changed.
@@ -155,11 +143,7 @@ class GrowingFront(Generic[T]):
 
 
 class SearchFront(GrowingFront[TrialRecord]):
-    """A search's front, trial by trial, with its hypervolume, which is 0 until there is a reference.
-
-    Args:
-        objectives: The direction of each objective.
-    """
+    """A search's front, trial by trial, with its hypervolume, which is 0 until there is a reference."""
 
     def __init__(self, objectives: Mapping[str, Direction]) -> None:
         super().__init__(list(objectives.values()))
@@ -175,7 +159,8 @@ class SearchFront(GrowingFront[TrialRecord]):
     def take(self, record: TrialRecord) -> None:
         """Takes a trial. One that may not be on a front, or misses a constraint, changes nothing."""
         for candidate in complete_search_trials([record]):
-            if candidate.feasible and self.add(objective_matrix([candidate], self._objectives)[0], candidate):
+            point = [candidate.objectives[name] for name in self._objectives]
+            if candidate.feasible and self.add(point, candidate):
                 self._measure()
 
     def _measure(self) -> None:
@@ -189,13 +174,9 @@ def hypervolume_trace(
 ) -> pd.DataFrame:
     """How the front's hypervolume grew over a search.
 
-    Args:
-        records: The trials. Only the search's complete ones count; one that misses a constraint adds nothing.
-        objectives: The direction of each objective.
-        reference: The run's reference.
-
     Returns:
-        One row per complete trial, in the order of finishing: number, hypervolume. The hypervolume never falls.
+        One row per complete trial of the search, in the order of finishing: number, hypervolume. The hypervolume never
+        falls; a trial that misses a constraint adds nothing.
     """
     import pandas as pd
 

@@ -30,24 +30,17 @@ class Interval(NamedTuple):
 
 
 class RankCorrelation(NamedTuple):
-    """How well two measurements agree on the order of things.
+    """How well two measurements agree on the order of things."""
 
-    Args:
-        rho: Spearman's rho, in [-1, 1]; NaN if either measurement is constant.
-        interval: The interval of rho, within [-1, 1]; all of it if rho is NaN.
-        n: The number of things.
-    """
-
-    rho: float
-    interval: Interval
-    n: int
+    rho: float  # Spearman's, in [-1, 1]; NaN if either measurement is constant
+    interval: Interval  # of rho, within [-1, 1]; all of it if rho is NaN
+    n: int  # the number of things
 
 
 def wilson_interval(successes: int, n: int) -> Interval:
-    """The score interval of a proportion, e.g. an accuracy over ``n`` images.
+    """The interval of a proportion, e.g. an accuracy over ``n`` images: Wilson's score interval.
 
-    Returns:
-        The interval, within [0, 1]. It contains ``successes / n`` and never has zero width.
+    It lies within [0, 1], contains ``successes / n`` and never has zero width.
 
     Source:
         Wilson 1927; Brown, Cai and DasGupta 2001, Eq. 4.
@@ -62,13 +55,8 @@ def wilson_interval(successes: int, n: int) -> Interval:
 def difference_interval(first: tuple[int, int], second: tuple[int, int]) -> Interval:
     """The interval of the difference of two independent proportions, e.g. an accuracy on two sets of images.
 
-    Args:
-        first: Successes and trials.
-        second: Successes and trials of the other proportion.
-
-    Returns:
-        The interval of first minus second, within [-1, 1]. If it lies above 0, the first is larger by more than
-        chance, with an error rate of 2.5 %.
+    Each is given as successes and trials. The interval of first minus second lies within [-1, 1]. If it lies above 0,
+    the first is larger by more than chance, with an error rate of 2.5 %.
 
     Source:
         Newcombe 1998, method 10, which combines the two Wilson intervals.
@@ -80,18 +68,9 @@ def difference_interval(first: tuple[int, int], second: tuple[int, int]) -> Inte
 
 
 def student_interval(values: Sequence[float] | npt.NDArray[np.float64]) -> Interval:
-    """The t interval of a mean, e.g. of an accuracy over training seeds.
+    """The t interval (Student 1908) of a mean, e.g. of an accuracy over training seeds.
 
-    A bootstrap is too narrow for the 3 to 5 seeds that are affordable.
-
-    Args:
-        values: At least two independent measurements, in any unit.
-
-    Returns:
-        The interval, centred on the mean, in the unit of ``values``.
-
-    Source:
-        Student 1908.
+    It needs at least two independent values. A bootstrap is too narrow for the 3 to 5 seeds that are affordable.
     """
     from scipy.stats import sem, t
 
@@ -104,9 +83,7 @@ def student_interval(values: Sequence[float] | npt.NDArray[np.float64]) -> Inter
 def rank_correlation(first: npt.ArrayLike, second: npt.ArrayLike) -> RankCorrelation:
     """Spearman's rank correlation, e.g. of a cheap and a full robust accuracy over the same settings.
 
-    Args:
-        first: One measurement of each thing, in any unit; equal values share their mean rank. Shape (n,), n at least 5.
-        second: The other measurement. Shape (n,).
+    Both are measurements (n,) of the same n things, in any unit; n is at least 5. Equal values share their mean rank.
 
     Source:
         Spearman 1904. The interval is Fisher's transformation with the variance (1 + rho^2 / 2) / (n - 3) of Bonett

@@ -33,7 +33,6 @@ _SYMBOLS: Final = {  # plotly's name of each of matplotlib's markers
     "v": "triangle-down",
 }
 _PANEL_COLUMNS: Final = 3  # three objectives have three pairs
-_MOST_LEGEND_COLUMNS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -47,25 +46,12 @@ class _Group:
 
 
 def draw_pareto(
-    frame: pd.DataFrame,
-    objectives: Mapping[str, Direction],
-    domains: Mapping[str, Domain],
-    folder: Path,
-    *,
-    title: str,
+    frame: pd.DataFrame, objectives: Mapping[str, Direction], domains: Mapping[str, Domain], folder: Path, *, title: str
 ) -> list[Path]:
     """Draws the trials over each pair of objectives. With two objectives, the front is a step line.
 
-    Args:
-        frame: A table made by ``frames.to_frame``. Complete trials are drawn; the number of others is given.
-        objectives: The direction of each objective. The front is that of all of them, among the trials that meet the
-            constraints if any does.
-        domains: The searched parameters, which name a setting.
-        folder: Where ``pareto.png`` and ``pareto.html`` go.
-        title: What was measured: configuration, data set, attack, radius.
-
-    Returns:
-        The two files.
+    Complete trials are drawn; the number of others is given. The front is that of all objectives, among the trials that
+    meet the constraints if any does.
 
     Raises:
         ValueError: There are fewer than two objectives, or no complete trial.
@@ -86,7 +72,6 @@ def draw_pareto(
     for i, row in enumerate(rows_of(baselines)):
         colour, marker = (looks[i % len(looks)] for looks in (COLOURS, _BASELINE_MARKERS))
         groups.append(_Group(style.trial_label(row, domains), baselines.iloc[[i]], colour, marker))
-    scales = {name: style.scale_of(frame, name) for name in objectives}
     panels = [
         _Panel(
             groups=[group for group in groups if not group.rows.empty],
@@ -95,7 +80,7 @@ def draw_pareto(
             objectives={name: objectives[name] for name in pair},
             whole=len(objectives) == 2,
             parameters=list(domains),
-            scales={name: scales[name] for name in pair},
+            scales={name: style.scale_of(frame, name) for name in pair},
         )
         for pair in itertools.combinations(objectives, 2)
     ]
@@ -103,8 +88,7 @@ def draw_pareto(
         "No setting meets the constraints: the nearest are marked." if infeasible.all() else "",
         "Pareto-optimal in all objectives together." if len(objectives) > 2 else "",
         "Bars: 95 % intervals of the front and the baselines.",
-        style.replicates_note(frame),
-        style.left_out(frame),
+        style.coverage(frame),
     )
     heading = "Pareto-optimal settings"
     return style.save(_static(panels), _interactive(panels), folder / "pareto", heading=heading, title=title, note=note)
@@ -113,15 +97,13 @@ def draw_pareto(
 def _static(panels: Sequence[_Panel]) -> Figure:
     columns = min(_PANEL_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    if len(panels) == 1:
-        figure, grid = style.new_figure(7.6, 5.2)
-    else:
-        figure, grid = style.new_figure(4.6 * columns, 0.6 + HEADLINE + 3.7 * rows, rows, columns)
+    width, height = (7.6, 5.2) if len(panels) == 1 else (4.6 * columns, 0.6 + HEADLINE + 3.7 * rows)
+    figure, grid = style.new_figure(width, height, rows, columns)
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     for panel, axes in zip(panels, grid, strict=False):
         panel.draw(axes)
-    style.add_legend(figure, grid[0].get_legend_handles_labels()[0], 9, _MOST_LEGEND_COLUMNS)
+    style.add_legend(figure, grid[0].get_legend_handles_labels()[0], 9, most=4)
     figure.draw_without_rendering()  # places the panels, so that the numbers know where there is room
     for panel, axes in zip(panels, grid, strict=False):
         panel.number_front(axes)

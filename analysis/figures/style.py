@@ -91,47 +91,32 @@ def sentences(*parts: str) -> str:
     return " ".join(filter(None, parts))
 
 
-def left_out(frame: pd.DataFrame) -> str:
-    """A sentence on the trials that a picture leaves out; empty if there are none."""
-    counts = [(state, int((frame["state"] == state).sum())) for state in ("pruned", "failed", "running")]
-    parts = [f"{count} {state}" for state, count in counts if count]
-    return f"Not shown: {', '.join(parts)}." if parts else ""
-
-
-def replicates_note(frame: pd.DataFrame) -> str:
-    """A sentence on the replicates behind the values of complete trials; empty if all have the same number."""
+def coverage(frame: pd.DataFrame) -> str:
+    """Sentences on the replicates of complete trials, if their numbers differ, and on the trials not shown, if any."""
+    parts = []
     counts = frame.loc[frame["state"] == "complete", "replicates"].dropna()
-    if counts.nunique() < 2:
-        return ""
-    few, many = int(counts.min()), int(counts.max())
-    return f"Means over {few} to {many} replicates: {int((counts == many).sum())} of {len(counts)} over {many}."
+    few, many = counts.min(), counts.max()
+    if counts.nunique() > 1:
+        parts.append(f"Means over {few} to {many} replicates: {(counts == many).sum()} of {len(counts)} over {many}.")
+    states = frame["state"].value_counts()
+    rest = [f"{states[state]} {state}" for state in ("pruned", "failed", "running") if state in states]
+    return sentences(*parts, f"Not shown: {', '.join(rest)}." if rest else "")
 
 
 def setting_label(row: Mapping[Any, Any], parameters: Iterable[str]) -> str:
-    """A setting for people, e.g. ``i-sce + adversarial-training s=1, m=0``; missing parameters are left out.
-
-    Args:
-        row: A row of a table made by ``frames.to_frame``.
-        parameters: The parameters to show.
-    """
+    """The setting of a table's row, e.g. ``i-sce + adversarial-training s=1, m=0``; missing parameters are left out."""
     method = row["loss"] if row["defence"] == "none" else f"{row['loss']} + {row['defence']}"
     values = [f"{name}={value_text(row[name])}" for name in parameters if name in row and not pd.isna(row[name])]
     return f"{method} {', '.join(values)}".rstrip()
 
 
 def trial_label(row: Mapping[Any, Any], parameters: Iterable[str]) -> str:
-    """A trial in a legend, e.g. ``B1: i-sce s=1, m=0``; arguments as for ``setting_label``."""
+    """A trial in a legend, e.g. ``B1: i-sce s=1, m=0``."""
     return f"{row['number']}: {setting_label(row, parameters)}"
 
 
 def hover_text(row: Mapping[Any, Any], parameters: Iterable[str], scales: Mapping[str, Scale]) -> str:
-    """What an interactive picture says about a trial: number, setting, each measure with its interval, replicates.
-
-    Args:
-        row: A row of a table made by ``frames.to_frame``.
-        parameters: The parameters to show.
-        scales: The scale of each measure to show.
-    """
+    """What an interactive picture says about a trial: number, setting, each measure with its interval, replicates."""
     lines = [f"<b>#{row['number']}</b> {html.escape(setting_label(row, parameters))}"]
     for name, scale in scales.items():
         low, high = row[f"{name}_low"], row[f"{name}_high"]
@@ -180,31 +165,12 @@ def headline(figure: Figure, heading: str, title: str, note: str) -> None:
     wrapped = textwrap.fill(note, int(_CHARACTERS_PER_INCH * width))
     lines = ((heading, 0.12, 13, "bold", INK), (title, 0.40, 9.5, "normal", INK), (wrapped, 0.60, 8, "normal", FAINT))
     for text, inches, size, weight, colour in lines:
-        figure.text(
-            0.15 / width,
-            1 - inches / height,
-            text,
-            ha="left",
-            va="top",
-            fontsize=size,
-            fontweight=weight,
-            color=colour,
-            in_layout=False,
-        )
+        drawn = figure.text(0.15 / width, 1 - inches / height, text, va="top", size=size, weight=weight, color=colour)
+        drawn.set_in_layout(False)
 
 
 def legend_size(handles: Sequence[Artist], width: float, fontsize: float, most: int | None = None) -> tuple[int, float]:
-    """How large a legend below a figure is.
-
-    Args:
-        handles: Its entries, which matplotlib fills in column by column.
-        width: Of the figure, in inches.
-        fontsize: Of the legend, in points.
-        most: The most columns that it may have; None for as many as fit.
-
-    Returns:
-        The number of columns, and the height in inches of the rows after the first.
-    """
+    """A legend's columns (all that fit, up to ``most``) and the height of the rows after the first, in inches."""
     labels = [str(handle.get_label()) for handle in handles]
     character = 0.6 * fontsize / 72  # inches
     for columns in range(min(len(labels), most or len(labels)), 0, -1):
@@ -230,18 +196,9 @@ def faded(colour: str, alpha: float) -> str:
 
 
 def save(figure: Figure, page: Any, path: Path, *, heading: str, title: str, note: str) -> list[Path]:
-    """Writes both forms of a picture, with the same headline.
+    """Writes a matplotlib and a plotly figure of the same to ``path`` with the suffixes .png and .html.
 
-    Args:
-        figure: The matplotlib figure.
-        page: The plotly figure.
-        path: The files without their suffixes, ``.png`` and ``.html``.
-        heading: What the picture shows.
-        title: What was measured.
-        note: How to read it.
-
-    Returns:
-        The two files.
+    Both say what they show (``heading``), what was measured (``title``) and how to read it (``note``).
     """
     headline(figure, heading, title, note)
     page.update_layout(title={"text": f"{heading}<br><sub>{html.escape(title)}</sub>"}, template="plotly_white")
@@ -253,10 +210,7 @@ def save(figure: Figure, page: Any, path: Path, *, heading: str, title: str, not
 
 def save_png(figure: Figure, path: Path) -> Path:
     """Renders a figure and replaces the file atomically."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     image = io.BytesIO()
-    FigureCanvasAgg(figure)
     figure.savefig(image, format="png", facecolor="white")
     return files.write(path, image.getvalue())
 

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from analysis.figures.style import GREY, INK
-from analysis.figures.surface_panel import BAND, Panel
 from analysis.gaussian_process import values_at
+from analysis.surfaces import BAND
+
+if TYPE_CHECKING:
+    from analysis.figures.surfaces import Panel
 
 _COLOUR_SCALE: Final = "Viridis"
 _DECADES_FOR_POWERS: Final = 2  # an axis that spans fewer needs ticks between the powers of ten
 
 
 def interactive(panels: Sequence[Panel], title: str) -> Any:
-    """A plotly figure with a menu of the measures.
-
-    Args:
-        panels: The measures; at least one.
-        title: What was measured.
-    """
+    """A plotly figure with a menu of the measures."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -31,27 +29,25 @@ def interactive(panels: Sequence[Panel], title: str) -> Any:
         traces = [_dots(panel), *_surfaces(panel), *_planes(panel)]
         figure.add_traces([trace.update(visible=i == 0) for trace in traces])
         owners += [i] * len(traces)
-    headings = [f"<b>{html.escape(panel.label)}</b><br><sub>{html.escape(title)}</sub>" for panel in panels]
-    heights = [{"title": {"text": panel.scale.label(panel.measure)}, "range": list(panel.limits)} for panel in panels]
-    buttons = [
+    shown = [
         {
-            "label": panel.label,
-            "method": "update",
-            "args": [
-                {"visible": [owner == i for owner in owners]},
-                {"title.text": headings[i], "scene.zaxis": heights[i]},
-            ],
+            "title.text": f"<b>{html.escape(panel.label)}</b><br><sub>{html.escape(title)}</sub>",
+            "scene.zaxis": {"title": {"text": panel.scale.label(panel.measure)}, "range": list(panel.limits)},
         }
-        for i, panel in enumerate(panels)
+        for panel in panels
+    ]
+    buttons = [
+        {"label": panel.label, "method": "update", "args": [{"visible": [owner == i for owner in owners]}, changes]}
+        for i, (panel, changes) in enumerate(zip(panels, shown, strict=True))
     ]
     x_axis, y_axis = _parameter_axes(panels[0])
     figure.update_layout(
-        title={"text": headings[0], "x": 0.02, "xanchor": "left"},
+        title={"text": shown[0]["title.text"], "x": 0.02, "xanchor": "left"},
         template="plotly_white",
         scene={
             "xaxis": x_axis,
             "yaxis": y_axis,
-            "zaxis": heights[0],
+            "zaxis": shown[0]["scene.zaxis"],
             "aspectmode": "manual",
             "aspectratio": {"x": 1.15, "y": 1.15, "z": 0.85},
             "camera": {"eye": {"x": -1.35, "y": -1.9, "z": 0.85}},

@@ -7,20 +7,20 @@ is drawn as it is. There is one picture per measure, one of all measures, and on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from analysis.figures import style
-from analysis.figures.style import GREY, HEADLINE, INK, RULE
+from analysis.figures.style import COLOURS, GREY, HEADLINE, INK, RULE, Array, Scale
 from analysis.figures.surface_page import interactive
-from analysis.figures.surface_panel import BAND, Panel, panel_of
 from analysis.frames import measures, rows_of
 from analysis.pareto import is_nondominated
-from analysis.surfaces import FEWEST_FOR_A_FIT, Slice, plan_slice
+from analysis.surfaces import BAND, FEWEST_FOR_A_FIT, Slice, Surface, observation_noise, plan_slice, positions, surface
 from trainables.metrics import ROBUST, Direction, is_of_one_attack, is_under_attack
 from trainables.settings.space import Domain, Range
 
@@ -30,8 +30,78 @@ if TYPE_CHECKING:
 
 _COLOUR_MAP: Final = "viridis"  # dark to light in any colour vision and in print
 _EDGES: Final = ("-", (0, (4, 3)))  # of the baselines' planes, so that two at the same height are both seen
+_MOST_FILLED: Final = 4  # planes; more of them hide what lies between
 _VIEW: Final = {"elev": 22.0, "azim": -125.0}
 _TICKS: Final = 5
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A baseline's height in a picture."""
+
+    name: str
+    value: float
+    colour: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One measure over two parameters, in the unit that is shown. Positions are logarithms where a domain's are."""
+
+    measure: str
+    axes: Mapping[str, Range]  # the two parameters
+    scale: Scale
+    points: Array  # positions on the axes, (n, 2)
+    values: Array  # (n,)
+    low: Array  # (n,); the value itself without an interval
+    high: Array
+    typical: npt.NDArray[np.bool_]  # (n,); whether its categories are those that the surface is drawn for
+    hover: Sequence[str]
+    surface: Surface | None
+    baselines: Sequence[Baseline]
+    limits: tuple[float, float] = (0.0, 1.0)  # of the z-axis
+    colours: tuple[float, float] = (0.0, 1.0)  # the values at the ends of the colour map
+
+    @property
+    def label(self) -> str:
+        return style.measure_label(self.measure)
+
+    def band(self) -> tuple[Array, Array] | None:
+        """The fit's lower and upper surface; fractions stay in [0, 100] %."""
+        if self.surface is None or self.surface.sd is None:
+            return None
+        edges = [self.surface.mean + sign * BAND * self.surface.sd for sign in (-1.0, 1.0)]
+        low, high = (np.clip(edge, 0.0, 100.0) if self.scale.unit else edge for edge in edges)
+        return low, high
+
+    def heights(self) -> Array:
+        """All heights that are drawn."""
+        parts = [self.low, self.high, np.array([baseline.value for baseline in self.baselines])]
+        if self.surface is not None:
+            parts.extend(self.band() or (self.surface.mean,))
+        return np.concatenate([part.ravel() for part in parts])
+
+    def ranges(self) -> list[tuple[float, float]]:
+        """The limits of the two parameters' axes, with a little room."""
+        ends = []
+        for along in self.points.T:
+            room = 0.03 * float(np.ptp(along)) or 1e-3 * max(1.0, float(np.abs(along).max()))
+            ends.append((float(along.min()) - room, float(along.max()) + room))
+        return ends
+
+    def beside(self, group: Sequence[Panel]) -> Panel:
+        """This panel with the z-axis and the colour scale that a group, which it belongs to, shares."""
+        heights = np.concatenate([each.heights() for each in group])
+        low, high = float(heights.min()), float(heights.max())
+        room = 0.04 * (high - low) or 1e-3 * max(1.0, abs(high))
+        low, high = low - room, high + room
+        if self.scale.unit:
+            low, high = max(low, 0.0), min(high, 100.0)
+        values = np.concatenate(
+            [(each.values if each.surface is None else each.surface.mean).ravel() for each in group]
+        )
+        return replace(self, limits=(low, high), colours=(float(values.min()), float(values.max())))
 
 
 @dataclass(frozen=True)
@@ -50,24 +120,12 @@ class Surfaces:
 
 
 def draw_surfaces(
-    frame: pd.DataFrame,
-    objectives: Mapping[str, Direction],
-    domains: Mapping[str, Domain],
-    folder: Path,
-    *,
-    title: str,
+    frame: pd.DataFrame, objectives: Mapping[str, Direction], domains: Mapping[str, Domain], folder: Path, *, title: str
 ) -> Surfaces:
-    """Draws every measure over two numeric parameters.
+    """Draws every measure over two numeric parameters, in the order of ``domains``.
 
     With more than two, the most important ones are drawn (see ``plan_slice``), and the others stand at the front's
-    median or most common category.
-
-    Args:
-        frame: A table made by ``frames.to_frame``. Complete trials are drawn; the number of others is given.
-        objectives: The direction of each objective.
-        domains: The searched parameters; the first of the two is the x-axis.
-        folder: Where the files go.
-        title: What was measured: configuration, data set, attack, radius.
+    median or most common category. Complete trials are drawn; the number of others is given.
     """
     search = style.complete(frame, "search")
     known = [name for name in domains if name in search.columns]
@@ -82,7 +140,7 @@ def draw_surfaces(
     panels = [panel_of(frame, search, domains, plan, measure) for measure in _distinct(search)]
     attacked = [panel for panel in panels if is_under_attack(panel.measure)]
     alike = [panel.beside(attacked if is_under_attack(panel.measure) else [panel]) for panel in panels]
-    note = style.sentences(_note(panels[0], plan), style.replicates_note(frame), style.left_out(frame))
+    note = style.sentences(_note(panels[0], plan), style.coverage(frame))
     files = [
         style.save_png(_overview(alike, title, note), folder / "surfaces.png"),
         style.save_html(interactive(alike, title), folder / "surfaces.html", title=f"Surfaces, {title}", note=note),
@@ -93,14 +151,48 @@ def draw_surfaces(
     return Surfaces(files, plan.note())
 
 
+def panel_of(
+    frame: pd.DataFrame, search: pd.DataFrame, domains: Mapping[str, Domain], drawn: Slice, measure: str
+) -> Panel:
+    """The panel of a measure; ``search`` are the complete trials of ``frame`` that have every parameter."""
+    scale = style.scale_of(frame, measure)
+    rows = rows_of(search)
+    values, low, high = (
+        scale.factor * search[f"{measure}{suffix}"].to_numpy(dtype=np.float64) for suffix in ("", "_low", "_high")
+    )
+    noise = observation_noise(search, measure)
+    noise = None if noise is None else scale.factor**2 * noise
+    categories = {name: value for name, value in drawn.fixed.items() if not isinstance(domains[name], Range)}
+    baselines = rows_of(style.complete(frame, "baseline"))
+    return Panel(
+        measure=measure,
+        axes=drawn.axes,
+        scale=scale,
+        points=positions(rows, drawn.axes),
+        values=values,
+        low=np.where(np.isnan(low), values, low),
+        high=np.where(np.isnan(high), values, high),
+        typical=np.array([all(row[name] == value for name, value in categories.items()) for row in rows]),
+        hover=[style.hover_text(row, domains, {measure: scale}) for row in rows],
+        surface=surface(rows, values, noise, domains, drawn),
+        baselines=[
+            Baseline(
+                name=style.trial_label(row, domains),
+                value=scale.factor * row[measure],
+                colour=COLOURS[i % len(COLOURS)],
+                text=style.hover_text(row, domains, {measure: scale}),
+            )
+            for i, row in enumerate(baselines)
+        ],
+    )
+
+
 def _distinct(search: pd.DataFrame) -> list[str]:
     """The measures without those that repeat the worst case, as the only attack's over its views does."""
     return [
         measure
         for measure in measures(search)
-        if not is_of_one_attack(measure)
-        or ROBUST not in search.columns
-        or not np.array_equal(search[measure], search[ROBUST])
+        if not (is_of_one_attack(measure) and np.array_equal(search[measure], search[ROBUST]))
     ]
 
 
@@ -145,15 +237,8 @@ def _overview(panels: Sequence[Panel], title: str, note: str) -> Figure:
         bottom = foot + (rows - 1 - row) * height
         box = (column / columns, bottom / total, 1 / columns, height / total)
         _draw(figure.add_axes(box, projection="3d"), panel, zoom=0.97, labelsize=7.5)
-        figure.text(
-            (column + 0.5) / columns,
-            (bottom + height - 0.25) / total,
-            panel.label,
-            ha="center",
-            fontsize=10,
-            fontweight="bold",
-            color=INK,
-        )
+        middle, top = (column + 0.5) / columns, (bottom + height - 0.25) / total
+        figure.text(middle, top, panel.label, ha="center", size=10, weight="bold", color=INK)
     figure.legend(handles=handles, loc="lower center", ncols=entries, frameon=False, fontsize=9)
     shared = "The worst case and the attacks share axis and colours."
     style.headline(figure, f"Surfaces over {' and '.join(panels[0].axes)}", title, f"{note} {shared}")
@@ -201,8 +286,9 @@ def _draw_planes(axes: Any, panel: Panel) -> None:
     corners = np.meshgrid((x0, x1), (y0, y1))
     outline = [x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0]
     for i, baseline in enumerate(panel.baselines):
-        plane = np.full((2, 2), baseline.value)
-        axes.plot_surface(*corners, plane, color=baseline.colour, alpha=0.10, lw=0, zorder=3)
+        if len(panel.baselines) <= _MOST_FILLED:
+            plane = np.full((2, 2), baseline.value)
+            axes.plot_surface(*corners, plane, color=baseline.colour, alpha=0.10, lw=0, zorder=3)
         edge = _EDGES[i % len(_EDGES)]
         axes.plot(*outline, [baseline.value] * 5, color=baseline.colour, lw=1.2, ls=edge, zorder=3)
 

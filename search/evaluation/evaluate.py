@@ -148,7 +148,7 @@ def _write(
     folder: Path, outcomes: Outcomes, about: Mapping[str, Any], frame: pd.DataFrame, *, title: str, axis: str
 ) -> None:
     """Writes the outcomes, ``evaluation.json`` and the curves."""
-    from analysis.figures.epsilon import draw_epsilon_curves
+    from analysis.figures.curves import draw_epsilon_curves
 
     folder.mkdir(parents=True, exist_ok=True)
     outcomes.save(folder / "outcomes.npz")

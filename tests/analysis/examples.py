@@ -11,15 +11,15 @@ from analysis.records import TrialRecord
 from trainables.metrics import Direction
 from trainables.settings.space import Choices, Domain, Range, Value
 
+SM_RANGES = {"s": Range(low=1.0, high=2.0), "m": Range(low=0.0, high=0.1, low_exclusive=True)}
+SM_DOMAINS: dict[str, Domain] = {**SM_RANGES}
 MIXED_DOMAINS: dict[str, Domain] = {
-    "s": Range(low=1.0, high=2.0),
-    "m": Range(low=0.0, high=0.1, low_exclusive=True),
+    **SM_RANGES,
     "train.learning_rate": Range(low=1e-4, high=1e-1, log=True),
     "model.width": Range(low=1, high=4, integer=True),
     "defence.name": Choices(choices=("none", "adversarial-training")),
     "train.augment": Choices(choices=(False, True)),
 }
-SM_DOMAINS = {name: MIXED_DOMAINS[name] for name in ("s", "m")}
 OBJECTIVES: dict[str, Direction] = {"clean_accuracy": "maximize", "robust_accuracy": "maximize"}
 ATTACKS = ("pgd50-ce/normalized", "pgd50-ce/worst", "pgd50-dlr/normalized", "pgd50-dlr/worst")
 IMAGES = {"clean_accuracy": 1000, "robust_accuracy": 500}

@@ -16,19 +16,18 @@ from analysis.surfaces import (
     Surface,
     effects,
     exact_grid,
-    fit,
     observation_noise,
     plan_slice,
     positions,
     surface,
 )
-from tests.analysis.examples import MIXED_DOMAINS, SM_DOMAINS, grid_run, scattered_run
+from tests.analysis.examples import SM_DOMAINS, SM_RANGES, grid_run, scattered_run
 from trainables.settings.space import Choices, Domain, Range
 
 Array = npt.NDArray[np.float64]
 
 
-BOTH = Slice(("s", "m"), {})
+BOTH = Slice(SM_RANGES, {})
 
 
 def rows_at(points: Array) -> list[dict[str, float]]:
@@ -40,7 +39,9 @@ def surface_over(points: Array, values: Array) -> Surface | None:
 
 
 def fit_over(points: Array, values: Array, noise: Array | None = None) -> Surface:
-    return fit(rows_at(points), values, noise, SM_DOMAINS, BOTH)
+    fitted = surface(rows_at(points), values, noise, SM_DOMAINS, BOTH)
+    assert fitted is not None
+    return fitted
 
 
 def product(xs: list[float], ys: list[float]) -> Array:
@@ -198,7 +199,7 @@ def settings(n: int, names: str, seed: int = 0) -> list[dict[str, Any]]:
 def test_two_parameters_are_drawn_as_they_are() -> None:
     rows = [{"s": 1.0, "m": 0.1}, {"s": 1.5, "m": 0.05}]
     plan = plan_slice(rows, rows, [np.zeros(2)], SM_DOMAINS)
-    assert plan == Slice(("s", "m"), {})
+    assert plan == BOTH
     assert isinstance(plan, Slice)
     assert plan.note() == ""
 
@@ -209,7 +210,7 @@ def test_the_two_parameters_that_matter_are_drawn_and_the_others_stand_at_the_fr
     values = [np.array([np.sin(4 * row["d"]) for row in rows]), np.array([row["b"] ** 2 for row in rows])]
     plan = plan_slice(rows, rows[:5], values, domains)
     assert isinstance(plan, Slice)
-    assert plan.axes == ("b", "d")
+    assert list(plan.axes) == ["b", "d"]
     assert plan.fixed == {name: sorted(row[name] for row in rows[:5])[2] for name in "ac"}
     assert plan.note().startswith("b and d matter most. Fixed at the front's median (most common category): a=0.")
 
@@ -225,7 +226,7 @@ def test_categories_stand_at_the_fronts_most_common_value_and_integers_stay_inte
     values = [np.array([row["a"] + row["b"] for row in rows])]
     plan = plan_slice(rows, rows[:4], values, domains)
     assert isinstance(plan, Slice)
-    assert plan.axes == ("a", "b")
+    assert list(plan.axes) == ["a", "b"]
     assert plan.fixed == {"width": 2, "name": "x"}
     assert isinstance(plan.fixed["width"], int)
 
@@ -256,7 +257,7 @@ def test_a_parameter_that_never_varies_is_no_axis() -> None:
     rows = [{**row, "a": 0.5} for row in settings(20, "bc")]
     plan = plan_slice(rows, rows, [np.array([row["b"] for row in rows])], dict.fromkeys("abc", UNIT))
     assert isinstance(plan, Slice)
-    assert (plan.axes, plan.fixed) == (("b", "c"), {"a": 0.5})
+    assert (list(plan.axes), plan.fixed) == (["b", "c"], {"a": 0.5})
 
 
 def test_a_slice_is_drawn_where_the_others_stand() -> None:
@@ -265,14 +266,18 @@ def test_a_slice_is_drawn_where_the_others_stand() -> None:
     values = np.array([row["a"] + 3 * row["c"] + (row["name"] == "y") for row in rows])
     heights = []
     for c, name in ((0.2, "x"), (0.8, "x"), (0.2, "y")):
-        found = surface(rows, values, None, domains, Slice(("a", "b"), {"c": c, "name": name}))
+        found = surface(rows, values, None, domains, Slice({"a": UNIT, "b": UNIT}, {"c": c, "name": name}))
         assert found is not None
         heights.append(float(found.at(np.array([[0.5, 0.5]]))[0]))
     np.testing.assert_allclose(heights, [0.5 + 0.6, 0.5 + 2.4, 0.5 + 0.6 + 1], atol=0.15)
-    assert surface(rows[:5], values[:5], None, domains, Slice(("a", "b"), {"c": 0.5, "name": "x"})) is None
+    assert surface(rows[:5], values[:5], None, domains, Slice({"a": UNIT, "b": UNIT}, {"c": 0.5, "name": "x"})) is None
 
 
 def test_logarithmic_parameters_lie_on_their_axis_as_logarithms() -> None:
     rows = [{"train.learning_rate": 0.001, "model.width": 3}, {"train.learning_rate": 0.1, "model.width": 1}]
-    found = positions(rows, ("train.learning_rate", "model.width"), MIXED_DOMAINS)
+    axes = {
+        "train.learning_rate": Range(low=1e-4, high=1e-1, log=True),
+        "model.width": Range(low=1, high=4, integer=True),
+    }
+    found = positions(rows, axes)
     np.testing.assert_allclose(found, [[-3, 3], [-1, 1]])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from analysis.figures.pareto import draw_pareto
-from analysis.figures.style import left_out, legend_size, measure_label, replicates_note, setting_label
+from analysis.figures.style import coverage, legend_size, measure_label, setting_label
 from analysis.figures.surfaces import draw_surfaces
 from analysis.frames import rows_of, to_frame
 from tests.analysis.examples import MIXED_DOMAINS, OBJECTIVES, SM_DOMAINS, grid_run, mixed_run, scattered_run
@@ -36,9 +36,9 @@ def test_settings_for_people_leave_out_what_they_do_not_have() -> None:
 
 
 def test_pictures_say_how_many_replicates_their_numbers_rest_on(tmp_path: Path) -> None:
-    assert replicates_note(to_frame(scattered_run(replicates=3))) == ""
+    assert coverage(to_frame(grid_run(replicates=3))) == ""
     frame = to_frame([*scattered_run(replicates=1)[:10], *scattered_run(replicates=3)[10:13]])
-    assert replicates_note(frame) == "Means over 1 to 3 replicates: 3 of 13 over 3."
+    assert coverage(frame) == "Means over 1 to 3 replicates: 3 of 13 over 3."
     draw_pareto(frame, OBJECTIVES, SM_DOMAINS, tmp_path, title="x")
     draw_surfaces(frame, OBJECTIVES, SM_DOMAINS, tmp_path, title="x")
     for name in ("pareto.html", "surfaces.html"):
@@ -48,10 +48,10 @@ def test_pictures_say_how_many_replicates_their_numbers_rest_on(tmp_path: Path) 
         assert "means over 1 replicates" not in page
 
 
-def test_left_out_counts_every_state() -> None:
-    assert left_out(to_frame(grid_run(levels=2))) == ""
+def test_what_is_not_shown_is_counted_by_state() -> None:
+    assert coverage(to_frame(grid_run(levels=2))) == ""
     frame = to_frame(scattered_run()).assign(state="running")
-    assert left_out(frame) == f"Not shown: {len(frame)} running."
+    assert coverage(frame) == f"Not shown: {len(frame)} running."
 
 
 @pytest.mark.parametrize(
