@@ -55,8 +55,9 @@ class TrialRecord:
             ``pgd50-ce/worst``); means over the replicates.
         replicates: Objectives and accuracies of each replicate, by the same names.
         images: The number of images behind an objective. An objective named here is a fraction of images.
-        epochs: How many are finished.
-        started: Unix time, as ``finished``; ``train_seconds`` and ``attack_seconds`` are wall times.
+        epochs: How many epochs have finished.
+        train_seconds: Wall time, as is ``attack_seconds``.
+        started: Unix time, as is ``finished``; None before it.
         checkpoint: Path of the checkpoint, relative to the run's folder.
         outcomes: Path of the per-image outcomes, relative to the run's folder.
         origin: The earlier run and number (``first/7``) of a trial taken over from it; None for the run's own.

@@ -45,7 +45,7 @@ def record(
             for name, shift in zip(ATTACKS, (0.06, 0.03, 0.04, 0.0), strict=True)
         }
         each.append({"clean_accuracy": clean, "robust_accuracy": min(attacks.values()) - 0.01, **attacks})
-    mean = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+    mean = {name: float(np.mean([replicate[name] for replicate in each])) for name in each[0]}
     index = int(number.removeprefix("B"))
     return TrialRecord(
         number=number,
@@ -150,3 +150,13 @@ def trial(number: str, clean: float, robust: float, **changes: object) -> TrialR
 
 def constrained(number: str, clean: float, robust: float) -> TrialRecord:
     return trial(number, clean, robust, constraints={"clean_accuracy >= 0.97": 0.97 - clean})
+
+
+def many_baselines(count: int = 9) -> list[TrialRecord]:
+    """A search whose contenders were given baselines at their own learning rates."""
+    generator = np.random.default_rng(1)
+    rates = [10.0 ** -(1 + i / 4) for i in range(count)]
+    return [
+        *scattered_run(),
+        *(record(f"B{i}", {"train.learning_rate": rates[i]}, generator, gain=-0.1) for i in range(2, count)),
+    ]

@@ -147,25 +147,25 @@ def runs(draw: st.DrawFn) -> Problem:
     """Points and baselines of three objectives, on a coarse lattice."""
     value = st.tuples(*[st.integers(1, 20)] * 3).map(lambda point: [point[0] / 20, point[1] / 20, float(point[2])])
     points = draw(st.lists(value, max_size=8))
-    found = draw(st.lists(value, min_size=1, max_size=3))
-    return points, [dict(zip(THREE, point, strict=True)) for point in found]
+    baselines = draw(st.lists(value, min_size=1, max_size=3))
+    return points, [dict(zip(THREE, point, strict=True)) for point in baselines]
 
 
 @given(runs(), st.randoms(use_true_random=False))
 def test_order_and_duplicates_change_no_volume(run: Problem, random: Random) -> None:
-    points, found = run
-    reference = reference_from(found, THREE)
+    points, baselines = run
+    reference = reference_from(baselines, THREE)
     shuffled = [*points, *points[:3]]
     random.shuffle(shuffled)
     assert reference.volume(shuffled, THREE) == pytest.approx(reference.volume(points, THREE), rel=1e-12)
-    random.shuffle(found)
-    assert reference_from([*found, *found], THREE) == reference
+    random.shuffle(baselines)
+    assert reference_from([*baselines, *baselines], THREE) == reference
 
 
 @given(runs(), st.floats(1e-3, 1e3))
 def test_units_change_no_volume(run: Problem, factor: float) -> None:
-    points, found = run
-    reference = reference_from(found, THREE)
+    points, baselines = run
+    reference = reference_from(baselines, THREE)
     scaled = Reference(*({name: factor * at[name] for name in THREE} for at in (reference.point, reference.scale)))
     before = reference.volume(points, THREE)
     after = scaled.volume(factor * np.array(points).reshape(-1, 3), THREE)
@@ -174,8 +174,8 @@ def test_units_change_no_volume(run: Problem, factor: float) -> None:
 
 @given(runs())
 def test_what_does_not_beat_the_reference_adds_nothing(run: Problem) -> None:
-    points, found = run
-    reference = reference_from(found, THREE)
+    points, baselines = run
+    reference = reference_from(baselines, THREE)
     before = reference.volume(points, THREE)
     corner = [reference.point[name] for name in THREE]
     for axis in range(3):
@@ -186,15 +186,15 @@ def test_what_does_not_beat_the_reference_adds_nothing(run: Problem) -> None:
 
 @given(runs())
 def test_the_trace_never_falls(run: Problem) -> None:
-    points, found = run
+    points, baselines = run
     front = SearchFront(THREE)
-    front.refer_to(reference_from(found, THREE))
+    front.refer_to(reference_from(baselines, THREE))
     volumes = [0.0]
     for i, point in enumerate(points):
         front.take(trial(str(i), 0.0, 0.0, objectives=dict(zip(THREE, point, strict=True))))
         volumes.append(front.hypervolume)
     assert (np.diff(volumes) >= 0).all()
-    assert volumes[-1] == pytest.approx(reference_from(found, THREE).volume(points, THREE), rel=1e-9)
+    assert volumes[-1] == pytest.approx(reference_from(baselines, THREE).volume(points, THREE), rel=1e-9)
 
 
 @given(

@@ -67,21 +67,21 @@ def test_the_interval_of_a_difference_is_newcombes(
 def test_equal_proportions_rarely_seem_to_differ() -> None:
     rng = np.random.default_rng(0)
     draws = rng.binomial(500, 0.35, size=(4000, 2)).tolist()
-    above = np.mean([difference_interval((one, 500), (other, 500)).low > 0 for one, other in draws])
+    above = np.mean([difference_interval((first, 500), (second, 500)).low > 0 for first, second in draws])
     assert 0.015 < above < 0.035  # 2.5 % on this side
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=5, max_size=40))
 def test_rank_correlation_is_scipys(pairs: list[tuple[int, int]]) -> None:
     first, second = zip(*pairs, strict=True)
-    found = rank_correlation(first, second)
+    correlation = rank_correlation(first, second)
     if len(set(first)) == 1 or len(set(second)) == 1:
-        assert math.isnan(found.rho)
-        assert found.interval == (-1, 1)
+        assert math.isnan(correlation.rho)
+        assert correlation.interval == (-1, 1)
         return
-    assert found.rho == pytest.approx(scipy.stats.spearmanr(first, second).statistic, abs=1e-12)
-    assert -1 <= found.interval.low <= found.rho <= found.interval.high <= 1
-    assert found.interval.low < found.interval.high
+    assert correlation.rho == pytest.approx(scipy.stats.spearmanr(first, second).statistic, abs=1e-12)
+    assert -1 <= correlation.interval.low <= correlation.rho <= correlation.interval.high <= 1
+    assert correlation.interval.low < correlation.interval.high
 
 
 def test_rank_correlations_interval_covers() -> None:

@@ -52,19 +52,19 @@ def test_a_product_grid_is_drawn_as_measured_in_any_order() -> None:
     points = product([1.0, 1.5, 2.0], [0.05, 0.1])
     order = np.random.default_rng(0).permutation(len(points))
     values = 10 * points[:, 0] + points[:, 1]
-    found = surface_over(points[order], values[order])
-    assert found is not None
-    assert not found.fitted
-    assert found.x.tolist() == [1.0, 1.5, 2.0]
-    assert found.y.tolist() == [0.05, 0.1]
-    np.testing.assert_array_equal(found.mean, [[10.05, 15.05, 20.05], [10.1, 15.1, 20.1]])
+    drawn = surface_over(points[order], values[order])
+    assert drawn is not None
+    assert not drawn.fitted
+    assert drawn.x.tolist() == [1.0, 1.5, 2.0]
+    assert drawn.y.tolist() == [0.05, 0.1]
+    np.testing.assert_array_equal(drawn.mean, [[10.05, 15.05, 20.05], [10.1, 15.1, 20.1]])
 
 
 def test_a_point_beside_the_grid_does_not_hide_it_and_repeats_are_averaged() -> None:
     points = np.vstack([product([1.0, 2.0], [0.02, 0.05]), [(1.0, 0.1)], [(2.0, 0.05)]])
-    found = exact_grid(points, np.array([1.0, 2.0, 3.0, 4.0, 100.0, 6.0]))
-    assert found is not None
-    np.testing.assert_array_equal(found.mean, [[1.0, 3.0], [2.0, 5.0]])
+    drawn = exact_grid(points, np.array([1.0, 2.0, 3.0, 4.0, 100.0, 6.0]))
+    assert drawn is not None
+    np.testing.assert_array_equal(drawn.mean, [[1.0, 3.0], [2.0, 5.0]])
 
 
 def test_a_grid_with_a_hole_and_scattered_points_are_none() -> None:
@@ -106,10 +106,10 @@ def test_the_fit_spans_the_points_and_is_the_same_each_time() -> None:
 def test_the_band_holds_the_truth_about_as_often_as_it_says() -> None:
     covered, errors = [], []
     for seed in range(12):
-        found = fit_over(*sample(seed))
-        assert found.sd is not None
-        error = np.abs(found.mean - truth(np.stack(np.meshgrid(found.x, found.y), axis=-1)))
-        covered.append(float(np.mean(error <= 2 * found.sd)))
+        drawn = fit_over(*sample(seed))
+        assert drawn.sd is not None
+        error = np.abs(drawn.mean - truth(np.stack(np.meshgrid(drawn.x, drawn.y), axis=-1)))
+        covered.append(float(np.mean(error <= 2 * drawn.sd)))
         errors.append(float(error.mean()))
     assert 0.93 < np.mean(covered) <= 1.0
     assert min(covered) > 0.6  # no seed at which a parameter is taken for irrelevant
@@ -126,27 +126,27 @@ def test_more_noise_is_more_uncertainty() -> None:
 
 def test_equal_values_give_a_flat_surface() -> None:
     points, _, noise = sample(0)
-    found = fit_over(points, np.full(24, 0.97), noise)
-    assert found.sd is not None
-    np.testing.assert_allclose(found.mean, 0.97, atol=1e-6)
-    assert (found.sd > 0).all()
+    drawn = fit_over(points, np.full(24, 0.97), noise)
+    assert drawn.sd is not None
+    np.testing.assert_allclose(drawn.mean, 0.97, atol=1e-6)
+    assert (drawn.sd > 0).all()
     assert np.isfinite(fit_over(points, np.full(24, 0.97)).mean).all()
 
 
 def test_units_do_not_change_the_fit() -> None:
     points, values, noise = sample(1)
-    one, other = fit_over(points, values, noise), fit_over(points * [7, 1000], 100 * values, 1e4 * noise)
-    assert one.sd is not None
-    assert other.sd is not None
-    np.testing.assert_allclose(other.mean, 100 * one.mean, rtol=1e-3)
-    np.testing.assert_allclose(other.sd, 100 * one.sd, rtol=5e-2)
+    first, second = fit_over(points, values, noise), fit_over(points * [7, 1000], 100 * values, 1e4 * noise)
+    assert first.sd is not None
+    assert second.sd is not None
+    np.testing.assert_allclose(second.mean, 100 * first.mean, rtol=1e-3)
+    np.testing.assert_allclose(second.sd, 100 * first.sd, rtol=5e-2)
 
 
 def test_noise_is_binomial_over_images_or_the_variance_over_seeds() -> None:
-    one = complete(to_frame(scattered_run()), "search")
-    noise = observation_noise(one, "robust_accuracy")
+    frame = complete(to_frame(scattered_run()), "search")
+    noise = observation_noise(frame, "robust_accuracy")
     assert noise is not None
-    p = one["robust_accuracy"].to_numpy()
+    p = frame["robust_accuracy"].to_numpy()
     np.testing.assert_allclose(noise, p * (1 - p) / 500, rtol=0.01)
 
     three = complete(to_frame(grid_run(replicates=3)), "search")
@@ -181,11 +181,11 @@ def test_no_accuracy_is_certain() -> None:
 
 
 def test_height_between_and_at_the_nodes() -> None:
-    found = exact_grid(product([1.0, 2.0, 4.0], [0.0, 0.1]), np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0]))
-    assert found is not None
-    heights = found.at(np.array([[1.0, 0.0], [4.0, 0.1], [3.0, 0.05], [1.5, 0.1]]))
+    drawn = exact_grid(product([1.0, 2.0, 4.0], [0.0, 0.1]), np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0]))
+    assert drawn is not None
+    heights = drawn.at(np.array([[1.0, 0.0], [4.0, 0.1], [3.0, 0.05], [1.5, 0.1]]))
     np.testing.assert_allclose(heights, [0.0, 5.0, 3.5, 2.0])
-    assert np.isnan(found.at(np.array([[0.9, 0.05], [2.0, 0.11]]))).all()
+    assert np.isnan(drawn.at(np.array([[0.9, 0.05], [2.0, 0.11]]))).all()
 
 
 UNIT = Range(low=0, high=1)
@@ -266,9 +266,9 @@ def test_a_slice_is_drawn_where_the_others_stand() -> None:
     values = np.array([row["a"] + 3 * row["c"] + (row["name"] == "y") for row in rows])
     heights = []
     for c, name in ((0.2, "x"), (0.8, "x"), (0.2, "y")):
-        found = surface(rows, values, None, domains, Slice({"a": UNIT, "b": UNIT}, {"c": c, "name": name}))
-        assert found is not None
-        heights.append(float(found.at(np.array([[0.5, 0.5]]))[0]))
+        drawn = surface(rows, values, None, domains, Slice({"a": UNIT, "b": UNIT}, {"c": c, "name": name}))
+        assert drawn is not None
+        heights.append(float(drawn.at(np.array([[0.5, 0.5]]))[0]))
     np.testing.assert_allclose(heights, [0.5 + 0.6, 0.5 + 2.4, 0.5 + 0.6 + 1], atol=0.15)
     assert surface(rows[:5], values[:5], None, domains, Slice({"a": UNIT, "b": UNIT}, {"c": 0.5, "name": "x"})) is None
 
@@ -279,5 +279,5 @@ def test_logarithmic_parameters_lie_on_their_axis_as_logarithms() -> None:
         "train.learning_rate": Range(low=1e-4, high=1e-1, log=True),
         "model.width": Range(low=1, high=4, integer=True),
     }
-    found = positions(rows, axes)
-    np.testing.assert_allclose(found, [[-3, 3], [-1, 1]])
+    points = positions(rows, axes)
+    np.testing.assert_allclose(points, [[-3, 3], [-1, 1]])

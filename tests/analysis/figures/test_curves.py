@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from analysis.figures.curves import draw_epsilon_curves, draw_hypervolume, draw_
 from analysis.frames import to_frame
 from analysis.hypervolume import Reference, hypervolume_trace
 from analysis.records import TrialRecord
-from tests.analysis.examples import MIXED_DOMAINS, OBJECTIVES, SM_DOMAINS, mixed_run, scattered_run
+from tests.analysis.examples import MIXED_DOMAINS, OBJECTIVES, SM_DOMAINS, many_baselines, mixed_run, scattered_run
 from tests.analysis.figures.pages import TITLE, check
 
 REFERENCE = Reference(
@@ -39,6 +40,15 @@ def test_curves_of_mixed_parameters_are_named(tmp_path: Path) -> None:
     records = mixed_run(trials=3)
     words = check(draw_learning_curves(epochs_of(records), to_frame(records), MIXED_DOMAINS, tmp_path, title=TITLE))
     assert "B1: i-sce s=1, m=0, train.learning_rate=0.001, model.width=1, train.augment=false" in words
+
+
+def test_the_curves_of_many_baselines_look_different(tmp_path: Path) -> None:
+    """With more than four, two had the same colour."""
+    records = many_baselines()
+    words = check(draw_learning_curves(epochs_of(records), to_frame(records), SM_DOMAINS, tmp_path, title=TITLE))
+    looks = re.findall(r'"line":\{"color":"(#\w+)","dash":"(\w+)","width":3\}', words)
+    assert len(looks) == 2 * 9  # two metrics
+    assert len(set(looks)) == 9
 
 
 def test_the_picture_names_the_reference(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from analysis.figures.pareto import draw_pareto
-from analysis.figures.style import coverage, legend_size, measure_label, setting_label
+from analysis.figures.style import add_legend, coverage, legend_size, measure_label, new_figure, setting_label
 from analysis.figures.surfaces import draw_surfaces
 from analysis.frames import rows_of, to_frame
 from tests.analysis.examples import MIXED_DOMAINS, OBJECTIVES, SM_DOMAINS, grid_run, mixed_run, scattered_run
@@ -67,3 +67,16 @@ def test_long_labels_get_a_column_of_their_own(labels: list[str], width: float, 
 
     handles = [Line2D([], [], label=label) for label in labels]
     assert legend_size(handles, width, 9)[0] == columns
+
+
+def test_a_long_legend_makes_its_figure_higher_and_leaves_the_panels_as_they_are() -> None:
+    """With eight baselines, the legend took half of the picture."""
+    from matplotlib.lines import Line2D
+
+    heights = []
+    for entries in (1, 12):
+        figure, (axes,) = new_figure(7.6, 5.2)
+        add_legend(figure, [Line2D([], [], label=f"B{i}: " + "x" * 80) for i in range(entries)], 9)
+        figure.draw_without_rendering()
+        heights.append(axes.get_position().height * figure.get_figheight())
+    assert heights[1] > 0.9 * heights[0]
