@@ -45,7 +45,9 @@ def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
         name: _parameter([record.parameters.get(name) for record in ordered])
         for name in _names(record.parameters for record in ordered)
     }
-    leading, others = _attributes(ordered, _LEADING), _measured(ordered) | _bookkeeping(ordered)
+    leading, others = _attributes(ordered, _LEADING), _measured(ordered)
+    for name, column in _bookkeeping(ordered).items():  # a wall time may be an objective: a mean over the replicates
+        others[name] = others[name].fillna(column) if name in others else column
     for name in parameters:
         if name in leading or name in others:
             raise ValueError(f"a parameter must not have the name of another column, got {name}; rename it")

@@ -74,6 +74,13 @@ def test_unfinished_trials_have_no_numbers() -> None:
     assert frame.loc["25", "failure"] == "the loss is not finite"
 
 
+def test_a_wall_time_that_is_an_objective_is_the_mean_over_the_replicates() -> None:
+    """The sum over the seeds stood in its column, so pictures had another front than the tables."""
+    pooled = trial("0", 0.9, 0.5, objectives={"clean_accuracy": 0.9, "train_seconds": 9.0}, train_seconds=18.0)
+    pruned = trial("1", 0.0, 0.0, state="pruned", objectives={}, train_seconds=4.0)
+    assert list(to_frame([pooled, pruned])["train_seconds"]) == [9.0, 4.0]
+
+
 def test_times_are_utc() -> None:
     assert to_frame(grid_run()).loc[0, "finished"] == "2023-11-14T22:13:36.500+00:00"
 
