@@ -1,46 +1,35 @@
-"""The Pareto-optimal settings as JSON, YAML, CSV and a table for people."""
+"""The Pareto-optimal settings as JSON, YAML and CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from analysis.records import TrialRecord, value_text
-from analysis.statistics import difference_interval
-from trainables.metrics import CLAIMED, is_accuracy
-from trainables.settings.space import Value
+from analysis.statistics import Interval, difference_interval
+from trainables.metrics import CLAIMED
 
 Format = Literal["json", "yaml", "csv"]
 
 
 @dataclass(frozen=True)
 class Verification:
-    """Results on the test split.
+    """Results on the test split."""
 
-    Args:
-        trials: For each setting evaluated on it, by number: its accuracies there, as objectives.
-        openings: How often the test split has been opened for the run, by any command.
-    """
-
-    trials: Mapping[str, TrialRecord] = field(default_factory=dict)
-    openings: int = 0
+    trials: Mapping[str, TrialRecord]  # by number: each setting evaluated on it, its accuracies there as objectives
+    openings: int  # how often it has been opened for the run, by any command
 
 
 def flattered(record: TrialRecord, tested: TrialRecord) -> list[str]:
     """The objectives in which a setting does worse on test images than on validation images, by more than chance.
 
     Settings are chosen by their validation numbers, which favours the lucky ones.
-
-    Args:
-        record: The setting on validation images.
-        tested: The setting on test images.
 
     Returns:
         The objectives where the 95 % interval of the difference of two independent proportions lies above 0. Each is
@@ -63,35 +52,6 @@ def flattered(record: TrialRecord, tested: TrialRecord) -> list[str]:
     ]
 
 
-def pareto_table(front: Sequence[TrialRecord], objectives: Iterable[str]) -> list[dict[str, str]]:
-    """The front as text for people.
-
-    Args:
-        front: The result of ``pareto_front``.
-        objectives: The objectives to show.
-
-    Returns:
-        One row per trial, from heading to cell. Fractions of images are in percent, with their 95 % interval in
-        brackets. The number of replicates is shown if any row rests on several.
-    """
-    rows = []
-    replicated = any(len(record.replicates) > 1 for record in front)
-    for record in front:
-        row = {"trial": record.number, **{name: value_text(value) for name, value in record.parameters.items()}}
-        for name in objectives:
-            scale, unit, style = (100.0, " %", ".1f") if is_accuracy(name) else (1.0, "", ".4g")
-            low, high = record.interval(name)
-            cell = f"{scale * record.objectives[name]:{style}}"
-            bracket = "" if np.isnan(low) else f" [{scale * low:{style}}, {scale * high:{style}}]"
-            row[f"{name.replace('_', ' ')}{unit} [95 %]"] = cell + bracket
-        if replicated:
-            row["replicates"] = str(len(record.replicates))
-        if record.constraints:
-            row["constraints"] = constraints_text(record)
-        rows.append(row)
-    return rows
-
-
 def constraints_text(record: TrialRecord) -> str:
     """Whether a trial meets its constraints, for people: ``met``, or ``missed by 0.012``."""
     return "met" if record.feasible else f"missed by {record.violation:.4g}"
@@ -100,37 +60,30 @@ def constraints_text(record: TrialRecord) -> str:
 def train_command(record: TrialRecord, config: str) -> str:
     """The command that trains a trial's candidate again, with every parameter in full precision and all replicates.
 
-    Args:
-        record: The trial.
-        config: Path of the configuration of its sweep.
+    ``config`` is the path of the configuration of its sweep.
     """
-    words = [word for name, value in record.parameters.items() for word in ("--param", f"{name}={_exact(value)}")]
+    words = []
+    for name, value in record.parameters.items():
+        words += ["--param", f"{name}={repr(value) if isinstance(value, float) else value_text(value)}"]
     if record.extensions:
         words += ["--set", f"train.replicates={len(record.replicates)}"]
     return shlex.join(["robustfront", "train", config, *words])
 
 
 def pareto_entries(
-    front: Sequence[TrialRecord],
-    objectives: Iterable[str],
-    config: str,
-    verification: Verification | None = None,
+    front: Sequence[TrialRecord], objectives: Iterable[str], config: str, verification: Verification | None = None
 ) -> list[dict[str, Any]]:
     """The front for programs: the content of the JSON and YAML files.
 
-    Args:
-        front: The result of ``pareto_front``.
-        objectives: The objectives to export.
-        config: Path of the configuration, for the command.
-        verification: Results on the test split.
+    ``config`` is the path of the configuration, for the commands.
 
     Returns:
-        One entry per trial: number, loss, defence, params (native types); each objective, and NAME_interval as
-        [low, high] (None without an interval); replicates (how many), seeds, command. For an audited setting also
-        claimed_accuracy and verdict; robust_accuracy is then the audited number. With constraints: feasible and
-        violation. For a trial taken over from another run: origin. Once the test split has been opened:
-        test_openings, and for each setting evaluated on it test_NAME and test_NAME_interval for each accuracy, and
-        below_validation, the objectives that ``flattered`` names.
+        One entry per trial: number, loss, defence, params; each objective, and NAME_interval as [low, high] (None
+        without an interval); replicates (how many), seeds, command. For an audited setting also claimed_accuracy and
+        verdict; robust_accuracy is then the audited number. With constraints: feasible and violation. For a trial
+        taken over from another run: origin. Once the test split has been opened: test_openings, and for each setting
+        evaluated on it test_NAME and test_NAME_interval for each accuracy, and below_validation, the objectives that
+        ``flattered`` names.
     """
     names = list(objectives)
     entries = []
@@ -139,22 +92,19 @@ def pareto_entries(
             "number": int(record.number),
             "loss": record.loss,
             "defence": record.defence,
-            "params": {name: _native(value) for name, value in record.parameters.items()},
+            "params": dict(record.parameters),
         }
         for name in names:
-            interval = record.interval(name)
-            entry[name] = float(record.objectives[name])
-            entry[f"{name}_interval"] = None if np.isnan(interval.low) else [float(interval.low), float(interval.high)]
+            entry |= _measured(name, record.objectives[name], record.interval(name))
         if record.verdict is not None:
-            entry |= {CLAIMED: float(record.accuracies[CLAIMED]), "verdict": record.verdict}
+            entry |= {CLAIMED: record.accuracies[CLAIMED], "verdict": record.verdict}
         if verification is not None and verification.openings:
             entry |= _test_entry(record, names, verification)
         if record.constraints:
             entry |= {"feasible": record.feasible, "violation": record.violation}
         if record.origin is not None:
             entry["origin"] = record.origin
-        entry["replicates"] = len(record.replicates)
-        entry["seeds"] = list(record.seeds)
+        entry |= {"replicates": len(record.replicates), "seeds": list(record.seeds)}
         entry["command"] = train_command(record, config)
         entries.append(entry)
     return entries
@@ -167,18 +117,10 @@ def export_front(
     config: str,
     verification: Verification | None = None,
 ) -> str:
-    """The front as the text of a JSON, YAML or CSV file.
+    """The front as the text of a file.
 
-    Args:
-        front: The result of ``pareto_front``.
-        objectives: The objectives to export.
-        style: The format. JSON and YAML hold ``pareto_entries``; CSV has one column per parameter, and NAME_low and
-            NAME_high for each objective.
-        config: Path of the configuration, for the commands.
-        verification: Results on the test split.
-
-    Returns:
-        The text, with a newline at its end.
+    JSON and YAML hold ``pareto_entries``, whose arguments these are. CSV has one column per parameter, and NAME_low and
+    NAME_high for each objective.
     """
     entries = pareto_entries(front, objectives, config, verification)
     if style == "json":
@@ -205,11 +147,15 @@ def _test_entry(record: TrialRecord, objectives: Iterable[str], verification: Ve
     entry: dict[str, Any] = {"test_openings": verification.openings}
     tested = verification.trials.get(record.number)
     if tested is not None:
-        for name in filter(tested.objectives.__contains__, objectives):
-            entry[f"test_{name}"] = float(tested.objectives[name])
-            entry[f"test_{name}_interval"] = [float(end) for end in tested.interval(name)]
+        for name in objectives:
+            if name in tested.objectives:
+                entry |= _measured(f"test_{name}", tested.objectives[name], tested.interval(name))
         entry["below_validation"] = flattered(record, tested)
     return entry
+
+
+def _measured(name: str, value: float, interval: Interval) -> dict[str, Any]:
+    return {name: value, f"{name}_interval": None if math.isnan(interval.low) else list(interval)}
 
 
 def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,15 +171,3 @@ def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
         else:
             row[name] = value
     return row
-
-
-def _native(value: Value) -> Value:
-    """The value as a type of Python's own; numpy's scalars are no JSON."""
-    native: Value = value.item() if isinstance(value, np.generic) else value
-    return native
-
-
-def _exact(value: Value) -> str:
-    """The value as the command line reads it, a float to the last digit."""
-    native = _native(value)
-    return repr(native) if isinstance(native, float) else value_text(native)

@@ -6,13 +6,12 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from analysis.records import NO_INTERVAL, TrialRecord, in_order, value_text
 from trainables import files
-from trainables.metrics import COSTS, ROBUST, is_accuracy, is_under_attack
+from trainables.metrics import COSTS, ROBUST, is_accuracy, is_under_attack, of_seed
 
 _LEADING: Final = ("number", "kind", "state", "loss", "defence")
 _COUNTS: Final = ("feasible", "violation", "replicates", "seeds", "epochs")
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
 def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
     """The records as a table with one row per trial.
 
-    Args:
-        records: Any trials, in any order.
-
     Returns:
         The trials ``in_order``. The columns are always in this order: number, kind (search, baseline or replicates),
         state, loss, defence; each parameter (float64, Int64, boolean or string, by the values that occur); each
@@ -45,16 +41,17 @@ def to_frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
     import pandas as pd
 
     ordered = in_order(records)
-    columns: dict[str, Column] = {name: _text([getattr(record, name) for record in ordered]) for name in _LEADING}
     parameters = {
-        name: parameter_column([record.parameters.get(name) for record in ordered])
+        name: _parameter([record.parameters.get(name) for record in ordered])
         for name in _names(record.parameters for record in ordered)
     }
-    others = _measured_columns(ordered) | _bookkeeping_columns(ordered)
+    leading, others = _attributes(ordered, _LEADING), _measured(ordered)
+    for name, column in _bookkeeping(ordered).items():  # a wall time may be an objective: a mean over the replicates
+        others[name] = others[name].fillna(column) if name in others else column
     for name in parameters:
-        if name in columns or name in others:
+        if name in leading or name in others:
             raise ValueError(f"a parameter must not have the name of another column, got {name}; rename it")
-    return pd.DataFrame(columns | parameters | others)
+    return pd.DataFrame(leading | parameters | others)
 
 
 def is_column(name: str) -> bool:
@@ -63,70 +60,55 @@ def is_column(name: str) -> bool:
     return name in (*_LEADING, *_COUNTS, *_TIMES, *_TRAILING) or measure in COSTS or is_accuracy(measure)
 
 
-def parameter_column(values: Sequence[Any]) -> Column:
-    """A parameter's values as a column of the narrowest type that holds them all; None is missing.
-
-    Args:
-        values: Floats, integers, strings and bools, possibly mixed.
-
-    Returns:
-        boolean, Int64 or float64 where all values are of that kind (integers among floats become floats), else string.
-    """
-    import pandas as pd
-
-    present = [value for value in values if value is not None]
-    numbers = [isinstance(value, Real) and not isinstance(value, bool) for value in present]
-    if all(isinstance(value, bool) for value in present):
-        return pd.Series(list(values), dtype="boolean")
-    if all(numbers) and all(isinstance(value, Integral) for value in present):
-        return _whole(values)
-    if all(numbers):
-        return _real([math.nan if value is None else value for value in values])
-    return _text([None if value is None else value_text(value) for value in values])
+def _parameter(values: Sequence[Any]) -> Column:
+    """A parameter's values as a column of the narrowest type that holds them all; None is missing."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {bool}:
+        return _column(values, "boolean")
+    if kinds == {int}:
+        return _column(values, "Int64")
+    if kinds <= {int, float}:
+        return _column(values, "float64")
+    return _column((None if value is None else value_text(value) for value in values), "string")
 
 
-def _measured_columns(ordered: Sequence[TrialRecord]) -> dict[str, Column]:
+def _measured(ordered: Sequence[TrialRecord]) -> dict[str, Column]:
     """Objectives and accuracies, with their intervals and the values of each replicate."""
     names = _names([*(record.objectives for record in ordered), *(record.accuracies for record in ordered)])
     most_replicates = max((len(record.replicates) for record in ordered), default=0)
     columns: dict[str, Column] = {}
     for name in names:
-        measured = [name in record.objectives or name in record.accuracies for record in ordered]
-        values = [record.value(name) if has else math.nan for record, has in zip(ordered, measured, strict=True)]
-        intervals = [
-            record.interval(name) if has else NO_INTERVAL for record, has in zip(ordered, measured, strict=True)
-        ]
-        columns[name] = _real(values)
-        columns[f"{name}_low"] = _real([interval.low for interval in intervals])
-        columns[f"{name}_high"] = _real([interval.high for interval in intervals])
+        measured = [record if name in record.objectives or name in record.accuracies else None for record in ordered]
+        intervals = [record.interval(name) if record else NO_INTERVAL for record in measured]
+        columns[name] = _column((record.value(name) if record else math.nan for record in measured), "float64")
+        columns[f"{name}_low"] = _column((interval.low for interval in intervals), "float64")
+        columns[f"{name}_high"] = _column((interval.high for interval in intervals), "float64")
     for name in names:
         for r in range(most_replicates):
             each = [record.replicates[r] if r < len(record.replicates) else {} for record in ordered]
-            columns[f"{name}[{r}]"] = _real([replicate.get(name, math.nan) for replicate in each])
+            columns[of_seed(name, r)] = _column((replicate.get(name, math.nan) for replicate in each), "float64")
     return columns
 
 
-def _bookkeeping_columns(ordered: Sequence[TrialRecord]) -> dict[str, Column]:
-    import pandas as pd
-
+def _bookkeeping(ordered: Sequence[TrialRecord]) -> dict[str, Column]:
     complete = [record if record.state == "complete" else None for record in ordered]
-    columns: dict[str, Column] = {
-        "feasible": pd.Series([record and record.feasible for record in complete], dtype="boolean"),
-        "violation": _real([record.violation if record else math.nan for record in complete]),
-        "replicates": _whole([len(record.replicates) or None for record in ordered]),
-        "seeds": _text([" ".join(map(str, record.seeds)) for record in ordered]),
+    images = _names(record.images for record in ordered)
+    train = _column((record.train_seconds for record in ordered), "float64")
+    attack = _column((record.attack_seconds for record in ordered), "float64")
+    return {
+        "feasible": _column((record and record.feasible for record in complete), "boolean"),
+        "violation": _column((record.violation if record else math.nan for record in complete), "float64"),
+        "replicates": _column((len(record.replicates) or None for record in ordered), "Int64"),
+        "seeds": _column((" ".join(map(str, record.seeds)) for record in ordered), "string"),
+        **{f"images_{name}": _column((record.images.get(name) for record in ordered), "Int64") for name in images},
+        "epochs": _column((record.epochs for record in ordered), "Int64"),
+        "train_seconds": train,
+        "attack_seconds": attack,
+        "seconds": train + attack,
+        "started": _column((_iso(record.started) for record in ordered), "string"),
+        "finished": _column((_iso(record.finished) for record in ordered), "string"),
+        **_attributes(ordered, _TRAILING),
     }
-    for name in _names(record.images for record in ordered):
-        columns[f"images_{name}"] = _whole([record.images.get(name) for record in ordered])
-    columns["epochs"] = _whole([record.epochs for record in ordered])
-    columns["train_seconds"] = _real([record.train_seconds for record in ordered])
-    columns["attack_seconds"] = _real([record.attack_seconds for record in ordered])
-    columns["seconds"] = columns["train_seconds"] + columns["attack_seconds"]
-    columns["started"] = _text([_iso(record.started) for record in ordered])
-    columns["finished"] = _text([_iso(record.finished) for record in ordered])
-    for name in _TRAILING:
-        columns[name] = _text([getattr(record, name) for record in ordered])
-    return columns
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -140,69 +122,37 @@ def measures(frame: pd.DataFrame) -> list[str]:
 
 
 def images_of(frame: pd.DataFrame, measure: str) -> pd.Series[float] | None:
-    """The number of images behind a measured column, row by row.
-
-    Args:
-        frame: A table made by ``to_frame``.
-        measure: One of its ``measures``.
-
-    Returns:
-        The counts (NaN where unknown), or None if the measure is not a fraction of images.
-    """
+    """The number of images behind a measured column, row by row (NaN where unknown); None if it is no share of any."""
     for column in (f"images_{measure}", f"images_{ROBUST}" if is_under_attack(measure) else ""):
         if column in frame.columns:
             return frame[column].astype("Float64").astype("float64")
     return None
 
 
-def write_frame(records: Iterable[TrialRecord], folder: Path) -> pd.DataFrame:
-    """Writes ``trials.csv`` and ``trials.parquet``, each replaced atomically.
-
-    Args:
-        records: All trials of the run, baselines included.
-        folder: The run's folder.
-
-    Returns:
-        The table that was written.
-    """
+def write_frame(records: Iterable[TrialRecord], folder: Path) -> None:
+    """Writes ``trials.csv`` and ``trials.parquet`` of all trials into a run's folder, each replaced atomically."""
     frame = to_frame(records)
     parquet = io.BytesIO()
     frame.to_parquet(parquet, index=False)
     files.write(folder / "trials.parquet", parquet.getvalue())
     files.write(folder / "trials.csv", frame.to_csv(index=False, lineterminator="\n"))
-    return frame
 
 
 def read_frame(folder: Path) -> pd.DataFrame:
-    """Reads the table that ``write_frame`` left in a run's folder, with the types that ``to_frame`` gives.
-
-    Raises:
-        ValueError: The folder holds no ``trials.parquet``.
-    """
+    """Reads the table that ``write_frame`` left in a run's folder, with the types that ``to_frame`` gives."""
     import pandas as pd
 
-    path = folder / "trials.parquet"
-    if not path.is_file():
-        raise ValueError(f"{folder} must hold trials.parquet, got no such file; give the folder of a run")
-    return pd.read_parquet(path)
+    return pd.read_parquet(folder / "trials.parquet")
 
 
-def _text(values: Iterable[str | None]) -> Column:
+def _attributes(ordered: Sequence[TrialRecord], names: Iterable[str]) -> dict[str, Column]:
+    return {name: _column((getattr(record, name) for record in ordered), "string") for name in names}
+
+
+def _column(values: Iterable[Any], dtype: Literal["string", "float64", "Int64", "boolean"]) -> Column:
     import pandas as pd
 
-    return pd.Series(list(values), dtype="string")
-
-
-def _real(values: Iterable[float]) -> Column:
-    import pandas as pd
-
-    return pd.Series(list(values), dtype="float64")
-
-
-def _whole(values: Iterable[int | None]) -> Column:
-    import pandas as pd
-
-    return pd.Series(list(values), dtype="Int64")
+    return pd.Series(list(values), dtype=dtype)
 
 
 def _names(mappings: Iterable[Mapping[str, object]]) -> list[str]:

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,6 @@ _FULL_LATTICE: Final = 3  # dimensions up to which every combination of length s
 _SWEEPS: Final = 3  # of the coordinate-wise search beyond that
 
 
-@dataclass(frozen=True)
 class Encoder:
     """Turns parameters into coordinates, in units of the range that the measured values span.
 
@@ -42,62 +41,60 @@ class Encoder:
     and Hernandez-Lobato 2020. Integers are taken as numbers; round a node before encoding it.
 
     Args:
-        domains: The domain of each parameter.
-        low: The lowest measured value of each numeric parameter, as a coordinate.
-        span: The range of its measured values; 1 where all are equal.
-        categories: The measured values of each categorical parameter.
+        rows: The measured settings, at least one.
+        domains: The parameters to encode; each row has a value for every one.
     """
 
-    domains: Mapping[str, Domain]
-    low: Mapping[str, float]
-    span: Mapping[str, float]
-    categories: Mapping[str, tuple[Value, ...]]
-
-    @classmethod
-    def of(cls, rows: Sequence[Mapping[str, Any]], domains: Mapping[str, Domain]) -> Self:
-        """The encoder of measured settings.
-
-        Args:
-            rows: The settings, each with a value for every parameter of ``domains``; at least one.
-            domains: The parameters to encode.
-        """
-        low: dict[str, float] = {}
-        span: dict[str, float] = {}
-        categories: dict[str, tuple[Value, ...]] = {}
-        for name, domain in domains.items():
+    def __init__(self, rows: Sequence[Mapping[str, Any]], domains: Mapping[str, Domain]) -> None:
+        self._domains = domains
+        self._low: dict[str, float] = {}
+        self._span: dict[str, float] = {}
+        self._categories: dict[str, tuple[Value, ...]] = {}
+        dimensions: list[int] = []
+        for index, (name, domain) in enumerate(domains.items()):
             values = [row[name] for row in rows]
             if isinstance(domain, Range):
-                scaled = [coordinate(value, domain) for value in values]
-                low[name] = min(scaled)
-                span[name] = (max(scaled) - min(scaled)) or 1.0
+                positions = [coordinate(value, domain) for value in values]
+                self._low[name] = min(positions)
+                self._span[name] = (max(positions) - min(positions)) or 1.0
+                dimensions.append(index)
             else:
-                categories[name] = tuple(dict.fromkeys(values))
-        return cls(domains, low, span, categories)
-
-    @property
-    def dimensions(self) -> tuple[int, ...]:
-        """For each column, the index of its parameter: what ``GaussianProcess`` takes."""
-        widths = [len(self.categories[name]) if name in self.categories else 1 for name in self.domains]
-        return tuple(i for i, width in enumerate(widths) for _ in range(width))
+                self._categories[name] = tuple(dict.fromkeys(values))
+                dimensions += [index] * len(self._categories[name])
+        self.dimensions = tuple(dimensions)  # for each column, the index of its parameter
 
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> Array:
         """The coordinates of settings, shape (rows, columns). A category that was never measured has all zeros."""
         columns = []
-        for name, domain in self.domains.items():
+        for name, domain in self._domains.items():
             if isinstance(domain, Range):
-                scaled = np.array([coordinate(row[name], domain) for row in rows])
-                columns.append((scaled - self.low[name]) / self.span[name])
+                positions = np.array([coordinate(row[name], domain) for row in rows])
+                columns.append((positions - self._low[name]) / self._span[name])
             else:
                 columns += [
                     np.array([float(row[name] == category) for row in rows]) / math.sqrt(2)
-                    for category in self.categories[name]
+                    for category in self._categories[name]
                 ]
-        return np.stack(columns, axis=1) if columns else np.zeros((len(rows), 0))
+        return np.stack(columns, axis=1)
+
+    def column(self, name: str) -> int:
+        """The column of a numeric parameter."""
+        return self.dimensions.index(list(self._domains).index(name))
+
+    def positions(self, name: str, coordinates: Array) -> Array:
+        """A numeric parameter's ``coordinate`` where its encoded column has these values."""
+        return self._low[name] + self._span[name] * coordinates
 
 
 def coordinate(value: float, domain: Range) -> float:
     """A number on the scale in which its domain is even: its decimal logarithm where the domain is logarithmic."""
     return math.log10(value) if domain.log else float(value)
+
+
+def values_at(coordinates: npt.ArrayLike, domain: Range) -> Array:
+    """The numbers at coordinates: the inverse of ``coordinate``."""
+    at = np.asarray(coordinates, dtype=np.float64)
+    return np.power(10.0, at) if domain.log else at
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,9 @@ class GaussianProcess:
     Args:
         points: Where it was measured, in coordinates of order 1 (see ``Encoder``). Shape (n, d).
         values: What was measured there, in any unit. Shape (n,).
-        noise: Variance of each value. Shape (n,); None if unknown.
+        noise: Variance of each value. Shape (n,); None if unknown. Settings measured on the same images share part of
+            it. It is taken as independent: the fit is then cautious about the shape, and its standard deviation leaves
+            out a shift of the whole surface that other images would bring.
         dimensions: The parameter that each column belongs to, shape (d,); columns of one parameter share a length
             scale. By default each column is a parameter.
 
@@ -146,14 +145,7 @@ class GaussianProcess:
         self._mixture = [(weight, candidate) for weight, candidate in weighted if weight >= _NEGLIGIBLE]
 
     def predict(self, nodes: Array) -> tuple[Array, Array]:
-        """The noise-free function at nodes.
-
-        Args:
-            nodes: In the coordinates of the points. Shape (m, d).
-
-        Returns:
-            Its mean and standard deviation, in the values' unit. Shape (m,) each.
-        """
+        """The noise-free function at nodes (m, d): mean (m,) and standard deviation (m,), in the values' unit."""
         total, first, second = 0.0, np.zeros(len(nodes)), np.zeros(len(nodes))
         squares = self._squared_distances(nodes)
         for lengths, mixture in itertools.groupby(self._mixture, key=lambda pair: pair[1].lengths):

@@ -5,23 +5,22 @@ Zitzler, Thiele 1998: Multiobjective optimization using evolutionary algorithms.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from analysis.pareto import complete_search_trials, objective_matrix
+from analysis.pareto import complete_search_trials
 from analysis.records import TrialRecord
-from trainables.metrics import Direction, is_accuracy
+from trainables.metrics import CLEAN, Direction
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CLEAN_MARGIN: Final = 0.02
-ACCURACY_MARGIN: Final = 0.1  # of every accuracy but the clean one
+_CLEAN_MARGIN: Final = 0.02
+_MARGIN: Final = 0.1  # of every other accuracy
 
 T = TypeVar("T")
 
@@ -36,33 +35,17 @@ class Reference:
     Args:
         point: For each objective, the value at which a point begins to count, in the objective's unit.
         scale: For each objective, the length that counts as 1, in the objective's unit; above 0.
-
-    Raises:
-        ValueError: The two name different objectives, a value is not finite, or a scale is not above 0.
     """
 
     point: Mapping[str, float]
     scale: Mapping[str, float]
 
-    def __post_init__(self) -> None:
-        if set(self.point) != set(self.scale):
-            raise ValueError(f"scale must name {', '.join(self.point)}, got {', '.join(self.scale)}; give one for each")
-        for name, scale in self.scale.items():
-            if not (math.isfinite(self.point[name]) and math.isfinite(scale) and scale > 0):
-                raise ValueError(
-                    f"{name} must have a finite point and a scale above 0, got {self.point[name]} and {scale}; "
-                    "check the baselines"
-                )
-
     def volume(self, points: npt.ArrayLike, objectives: Mapping[str, Direction]) -> float:
-        """The hypervolume of ``(value - point) / scale``.
+        """The hypervolume of ``(value - point) / scale``, without a unit.
 
         Args:
             points: Objective values. Shape (n, k); n may be 0.
             objectives: The direction of each objective, in the order of the columns. Length k.
-
-        Returns:
-            The volume, without a unit. A point that is not better than the reference in every objective adds nothing.
         """
         point, scale = ([axis[name] for name in objectives] for axis in (self.point, self.scale))
         shifted = np.asarray(points, dtype=np.float64).reshape(-1, len(objectives)) - point
@@ -73,78 +56,52 @@ class Reference:
         return {name: {"point": self.point[name], "scale": self.scale[name]} for name in self.point}
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Mapping[str, Any]]) -> Self:
+    def from_json(cls, document: Mapping[str, Mapping[str, float]]) -> Self:
         """Reads what ``to_json`` wrote."""
-        point, scale = ({name: float(axis[key]) for name, axis in document.items()} for key in ("point", "scale"))
-        return cls(point, scale)
+        return cls(*({name: float(axis[key]) for name, axis in document.items()} for key in ("point", "scale")))
 
 
-def default_margin(objective: str) -> float:
-    """How far below the lowest baseline the reference point of an accuracy lies, as a fraction of images."""
-    return CLEAN_MARGIN if objective == "clean_accuracy" else ACCURACY_MARGIN
-
-
-def reference_from(
-    baselines: Sequence[Mapping[str, float]],
-    objectives: Mapping[str, Direction],
-    margins: Mapping[str, float] | None = None,
-) -> Reference:
+def reference_from(baselines: Sequence[Mapping[str, float]], objectives: Mapping[str, Direction]) -> Reference:
     """The reference of a run, from the baselines that are trained beside every search.
 
-    A maximised objective is measured from ``margin`` below its lowest baseline, in units of ``margin``. A minimised one
-    has no natural margin: it is measured from twice its dearest baseline, in units of that baseline.
+    An accuracy is measured from a margin below its lowest baseline, in units of that margin. A minimised objective has
+    no natural margin: it is measured from twice its dearest baseline, in units of that baseline.
 
     Args:
         baselines: The objectives of each baseline's first seed; at least one baseline.
-        objectives: The direction of each objective.
-        margins: Margins of maximised objectives that differ from ``default_margin``, in their unit; above 0.
-
-    Returns:
-        The reference.
-
-    Raises:
-        ValueError: There is no baseline, a margin names no maximised objective, or a maximised objective that is not
-            an accuracy has no margin.
+        objectives: The direction of each objective. What is maximised is an accuracy.
     """
-    margins = margins or {}
-    if not baselines:
-        raise ValueError("baselines must hold at least one, got none; wait for one to finish")
-    for name in margins:
-        if objectives.get(name) != "maximize":
-            raise ValueError(f"margins must name maximised objectives, got {name}; remove it")
     point, scale = {}, {}
     for name, direction in objectives.items():
         values = [baseline[name] for baseline in baselines]
         if direction == "minimize":
             scale[name] = abs(max(values)) or 1.0
             point[name] = max(values) + scale[name]
-        elif name in margins or is_accuracy(name):
-            scale[name] = margins.get(name, default_margin(name))
-            point[name] = min(values) - scale[name]
         else:
-            raise ValueError(f"margins must give {name}, which is maximised and no accuracy, got nothing; add it")
+            scale[name] = _margin(name)
+            point[name] = min(values) - scale[name]
     return Reference(point, scale)
 
 
 def reference_rule(objectives: Mapping[str, Direction]) -> str:
-    """What ``reference_from`` does without given margins, for people, before any baseline has finished."""
-    rules = {
-        name: "twice the dearest" if direction == "minimize" else f"{default_margin(name):g} below the lowest"
+    """What ``reference_from`` does, for people, before any baseline has finished."""
+    return ", ".join(
+        f"{name} {'twice the dearest' if direction == 'minimize' else f'{_margin(name):g} below the lowest'} baseline"
         for name, direction in objectives.items()
-    }
-    return ", ".join(f"{name} {rule} baseline" for name, rule in rules.items())
+    )
+
+
+def _margin(accuracy: str) -> float:
+    return _CLEAN_MARGIN if accuracy == CLEAN else _MARGIN
 
 
 def hypervolume(points: npt.ArrayLike, directions: Sequence[Direction], reference: Sequence[float]) -> float:
-    """The exact volume between a reference point and the points.
+    """The exact volume between a reference point and the points, in the product of the objectives' units.
 
     Args:
         points: Objective values. Shape (n, k); n may be 0.
         directions: The direction of each objective. Length k.
         reference: The reference point. Length k. A point that is not better in every objective adds nothing.
-
-    Returns:
-        The volume, in the product of the objectives' units.
 
     Source:
         Zitzler and Thiele 1998, section 3.2 ("size of the space covered"); computed by moocore.
@@ -158,11 +115,7 @@ def hypervolume(points: npt.ArrayLike, directions: Sequence[Direction], referenc
 
 
 class GrowingFront(Generic[T]):
-    """The front of points that arrive one by one. Adding a point costs as much as the front is long.
-
-    Args:
-        directions: The direction of each objective. Length k.
-    """
+    """The front of points that arrive one by one. Adding a point costs as much as the front is long."""
 
     def __init__(self, directions: Sequence[Direction]) -> None:
         self._signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in directions])
@@ -175,11 +128,7 @@ class GrowingFront(Generic[T]):
         return self._signs * self._losses
 
     def add(self, point: npt.ArrayLike, member: T) -> bool:
-        """Adds a point unless another is at least as good in every objective.
-
-        Args:
-            point: Its objective values. Shape (k,).
-            member: What the point belongs to.
+        """Adds a point (k,), which belongs to ``member``, unless another is at least as good in every objective.
 
         Returns:
             Whether the front has changed.
@@ -194,11 +143,7 @@ class GrowingFront(Generic[T]):
 
 
 class SearchFront(GrowingFront[TrialRecord]):
-    """A search's front, trial by trial, with its hypervolume, which is 0 until there is a reference.
-
-    Args:
-        objectives: The direction of each objective.
-    """
+    """A search's front, trial by trial, with its hypervolume, which is 0 until there is a reference."""
 
     def __init__(self, objectives: Mapping[str, Direction]) -> None:
         super().__init__(list(objectives.values()))
@@ -214,7 +159,8 @@ class SearchFront(GrowingFront[TrialRecord]):
     def take(self, record: TrialRecord) -> None:
         """Takes a trial. One that may not be on a front, or misses a constraint, changes nothing."""
         for candidate in complete_search_trials([record]):
-            if candidate.feasible and self.add(objective_matrix([candidate], self._objectives)[0], candidate):
+            point = [candidate.objectives[name] for name in self._objectives]
+            if candidate.feasible and self.add(point, candidate):
                 self._measure()
 
     def _measure(self) -> None:
@@ -224,32 +170,20 @@ class SearchFront(GrowingFront[TrialRecord]):
 
 
 def hypervolume_trace(
-    records: Iterable[TrialRecord], objectives: Mapping[str, Direction], reference: Reference | None
+    records: Iterable[TrialRecord], objectives: Mapping[str, Direction], reference: Reference
 ) -> pd.DataFrame:
     """How the front's hypervolume grew over a search.
 
-    Args:
-        records: The trials. Only the search's complete ones count; one that misses a constraint adds nothing.
-        objectives: The direction of each objective.
-        reference: The run's reference; None while it has none, which makes every volume 0.
-
     Returns:
-        One row per complete trial, in the order of finishing: number, finished (Unix time), hypervolume. The column
-        hypervolume never falls.
+        One row per complete trial of the search, in the order of finishing: number, hypervolume. The hypervolume never
+        falls; a trial that misses a constraint adds nothing.
     """
     import pandas as pd
 
     finished = sorted(complete_search_trials(records), key=lambda record: (record.finished or 0.0, int(record.number)))
     front, volumes = SearchFront(objectives), []
-    if reference is not None:
-        front.refer_to(reference)
+    front.refer_to(reference)
     for record in finished:
         front.take(record)
         volumes.append(front.hypervolume)
-    return pd.DataFrame(
-        {
-            "number": pd.Series([record.number for record in finished], dtype="string"),
-            "finished": pd.Series([record.finished for record in finished], dtype=np.float64),
-            "hypervolume": pd.Series(volumes, dtype=np.float64),
-        }
-    )
+    return pd.DataFrame({"number": [record.number for record in finished], "hypervolume": volumes})

@@ -14,16 +14,15 @@ from trainables.metrics import Direction
 def is_nondominated(
     points: npt.ArrayLike, directions: Sequence[Direction], violation: npt.ArrayLike | None = None
 ) -> npt.NDArray[np.bool_]:
-    """Which points no other point dominates. To dominate is to be at least as good in every objective, better in one.
+    """The mask (n,) of the front: the points that no other point dominates. Equal points are all in it or all out.
+
+    To dominate is to be at least as good in every objective, better in one.
 
     Args:
         points: Objective values, finite. Shape (n, k); n may be 0.
         directions: The direction of each objective. Length k.
         violation: How far each point misses the constraints, 0 if it meets them. Shape (n,); None without constraints.
             A point with a smaller violation dominates one with a larger violation, whatever their objectives.
-
-    Returns:
-        The mask of the front. Shape (n,). Equal points are all in it or all out.
 
     Source:
         Deb, Pratap, Agarwal and Meyarivan 2002, IEEE TEVC 6, section VI-A: constrained domination. There, infeasible
@@ -48,18 +47,8 @@ def complete_search_trials(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     return [record for record in in_order(records) if record.state == "complete" and record.kind == "search"]
 
 
-def objective_matrix(records: Sequence[TrialRecord], objectives: Iterable[str]) -> npt.NDArray[np.float64]:
-    """The named objectives of complete trials. Shape (trials, objectives)."""
-    names = list(objectives)
-    return np.array([[record.objectives[name] for name in names] for record in records]).reshape(-1, len(names))
-
-
 def pareto_front(records: Iterable[TrialRecord], objectives: Mapping[str, Direction]) -> list[TrialRecord]:
     """The search's Pareto-optimal trials.
-
-    Args:
-        records: All trials of a run.
-        objectives: The direction of each objective.
 
     Returns:
         The non-dominated trials among the search's complete ones that meet the constraints, ties included. The best
@@ -67,9 +56,9 @@ def pareto_front(records: Iterable[TrialRecord], objectives: Mapping[str, Direct
         constraints, those with the smallest violation count; ``feasible`` of the first trial tells the two apart.
     """
     candidates = complete_search_trials(records)
-    values = objective_matrix(candidates, objectives)
+    values = np.array([[record.objectives[name] for name in objectives] for record in candidates])
     directions = list(objectives.values())
     mask = is_nondominated(values, directions, [record.violation for record in candidates])
-    loss = values * [-1.0 if direction == "maximize" else 1.0 for direction in directions]
+    loss = values.reshape(-1, len(directions)) * [-1.0 if direction == "maximize" else 1.0 for direction in directions]
     front = [(tuple(row), record) for row, record, best in zip(loss, candidates, mask, strict=True) if best]
     return [record for _, record in sorted(front, key=lambda pair: pair[0])]

@@ -46,8 +46,6 @@ class TrialRecord:
     Args:
         number: The number in the search (``0``, ``1``, ...), ``B0``, ``B1``, ... for a baseline, or ``R0``, ``R1``,
             ... for further replicates.
-        loss: Name of the loss.
-        defence: Name of the defence.
         parameters: Values of the searched parameters. A bare name (``s``) belongs to the loss; others name their
             component (``train.learning_rate``, ``defence.epsilon``). Empty if there are none.
         state: Only a complete trial has objectives.
@@ -56,14 +54,10 @@ class TrialRecord:
         accuracies: Accuracies that are not objectives, among them each attack's (``pgd50-ce/normalized``,
             ``pgd50-ce/worst``); means over the replicates.
         replicates: Objectives and accuracies of each replicate, by the same names.
-        seeds: The seed of each replicate.
         images: The number of images behind an objective. An objective named here is a fraction of images.
-        epochs: Finished epochs.
-        train_seconds: Wall time of the training.
-        attack_seconds: Wall time of the attacks.
-        started: Unix time; None before the start.
-        finished: Unix time; None before the end.
-        failure: Why it failed.
+        epochs: How many epochs have finished.
+        train_seconds: Wall time, as is ``attack_seconds``.
+        started: Unix time, as is ``finished``; None before it.
         checkpoint: Path of the checkpoint, relative to the run's folder.
         outcomes: Path of the per-image outcomes, relative to the run's folder.
         origin: The earlier run and number (``first/7``) of a trial taken over from it; None for the run's own.
@@ -108,14 +102,14 @@ class TrialRecord:
         assert all(map(math.isfinite, self.objectives.values())), f"trial {self.number}: {self.objectives}"
 
     @property
+    def kind(self) -> Kind:
+        """See ``kind_of``."""
+        return kind_of(self.number)
+
+    @property
     def is_baseline(self) -> bool:
         """Whether this is a reference setting, which never enters the front."""
         return self.kind == "baseline"
-
-    @property
-    def kind(self) -> Kind:
-        """Whether this is part of the search, a baseline, or further replicates of either."""
-        return kind_of(self.number)
 
     @property
     def violation(self) -> float:
@@ -136,14 +130,10 @@ class TrialRecord:
         return self.images.get(name) or (self.images.get(ROBUST) if is_under_attack(name) else None)
 
     def interval(self, name: str) -> Interval:
-        """The 95 % interval of an objective or accuracy.
+        """The 95 % interval of an objective or accuracy by name.
 
-        Args:
-            name: Its name in ``objectives`` or ``accuracies``.
-
-        Returns:
-            Student's t over two or more replicates, else Wilson over the images, else (a wall time) NaN at both ends.
-            Intervals of fractions stay within [0, 1].
+        Student's t over two or more replicates, else Wilson over the images, else (a wall time) NaN at both ends.
+        Intervals of fractions stay within [0, 1].
         """
         value, images = self.value(name), self.images_of(name)
         if len(self.replicates) >= 2:

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEWEST_FOR_A_FIT: Final = 6
+BAND: Final = 2.0  # standard deviations above and below a fit
 RESOLUTION: Final = 31
 _GRID_SHARE: Final = 0.75
 _EFFECT_LEVELS: Final = 7  # values of a parameter at which its effect is measured
 _EFFECT_ROWS: Final = 100  # settings that an effect is averaged over, at most
+
+Rows = Sequence[Mapping[str, Any]]  # measured settings, each with a value for every parameter
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,8 @@ class Surface:
     """Values over a grid of two parameters.
 
     Args:
-        x: Ascending values of the first parameter. Shape (nx,).
-        y: Ascending values of the second parameter. Shape (ny,).
+        x: Ascending positions (see ``coordinate``) of the first parameter. Shape (nx,).
+        y: Ascending positions of the second parameter. Shape (ny,).
         mean: The surface. Shape (ny, nx).
         sd: Standard deviation of the fitted mean, without the noise of a single measurement. Shape (ny, nx); None if
             the surface is measured and not fitted.
@@ -63,12 +66,12 @@ class Slice:
     """Which two parameters are drawn, and where the others stand.
 
     Args:
-        axes: The two numeric parameters.
+        axes: The domains of the two numeric parameters.
         fixed: The value of every other parameter.
         chosen: Whether the two were chosen among several by their importance.
     """
 
-    axes: tuple[str, str]
+    axes: Mapping[str, Range]
     fixed: Mapping[str, Value]
     chosen: bool = False
 
@@ -76,17 +79,12 @@ class Slice:
         """A sentence on the choice and the fixed values; empty if there are only these two parameters."""
         if not self.fixed:
             return ""
-        why = f"{self.axes[0]} and {self.axes[1]} matter most. " if self.chosen else ""
+        why = f"{' and '.join(self.axes)} matter most. " if self.chosen else ""
         values = ", ".join(f"{name}={value_text(value)}" for name, value in self.fixed.items())
         return f"{why}Fixed at the front's median (most common category): {values}."
 
 
-def plan_slice(
-    rows: Sequence[Mapping[str, Any]],
-    front: Sequence[Mapping[str, Any]],
-    values: Sequence[Array],
-    domains: Mapping[str, Domain],
-) -> Slice | str:
+def plan_slice(rows: Rows, front: Rows, values: Sequence[Array], domains: Mapping[str, Domain]) -> Slice | str:
     """Chooses the two parameters to draw.
 
     The importance of a parameter is the variance of its effect: the mean of a Gaussian process over all parameters is
@@ -94,89 +92,86 @@ def plan_slice(
     counts as much as the others. Interactions do not count.
 
     Args:
-        rows: The measured settings, each with a value for every parameter of ``domains``.
+        rows: The settings.
         front: Those that are on the front.
         values: For each objective, what was measured. Shape (rows,) each.
-        domains: The domain of each parameter. Ranges are numeric, choices are categories.
+        domains: All parameters. Ranges are numeric, choices are categories.
 
     Returns:
         The slice, or one line that says why there is none.
     """
-    numeric = [name for name, domain in domains.items() if isinstance(domain, Range)]
+    numeric = {name: domain for name, domain in domains.items() if isinstance(domain, Range)}
     if len(numeric) < 2:
         return f"No surfaces: they need two numeric parameters, the space has {len(numeric)}."
     if not rows:
         return "No surfaces: no trial that has every parameter is complete."
-    varied = [name for name in numeric if len({row[name] for row in rows}) > 1]
-    axes = varied if len(varied) >= 2 else numeric
     if len(domains) > 2 and len(rows) < FEWEST_FOR_A_FIT:
         return f"No surfaces: {len(domains)} parameters need at least {FEWEST_FOR_A_FIT} settings, got {len(rows)}."
-    if len(axes) > 2:
-        importance = sum(effects(rows, of_one, domains, axes) for of_one in values)
-        first, second = sorted(np.argsort(-importance, kind="stable")[:2])
+    varied = [name for name in numeric if _varies(rows, name)]
+    names = varied if len(varied) >= 2 else list(numeric)
+    if len(names) > 2:
+        importance = sum(effects(rows, objective, domains, names) for objective in values)
+        axes = {names[i]: numeric[names[i]] for i in sorted(np.argsort(-importance, kind="stable")[:2])}
     else:
-        first, second = 0, 1
-    pair = axes[first], axes[second]
-    fixed = {name: _typical([row[name] for row in front], domains[name]) for name in domains if name not in pair}
-    return Slice(pair, fixed, chosen=len(axes) > 2)
+        axes = {name: numeric[name] for name in names}
+    fixed = {name: _typical([row[name] for row in front], domains[name]) for name in domains if name not in axes}
+    return Slice(axes, fixed, chosen=len(names) > 2)
 
 
-def effects(
-    rows: Sequence[Mapping[str, Any]], values: Array, domains: Mapping[str, Domain], names: Sequence[str]
-) -> Array:
-    """The importance of numeric parameters for one measure, as shares of their sum (0 if nothing has an effect).
-
-    Args:
-        rows: The measured settings, each with a value for every parameter of ``domains``.
-        values: What was measured. Shape (rows,).
-        domains: All parameters.
-        names: The parameters in question.
-
-    Returns:
-        The share of each name. Shape (names,).
-    """
-    encoder = Encoder.of(rows, domains)
+def effects(rows: Rows, values: Array, domains: Mapping[str, Domain], names: Sequence[str]) -> Array:
+    """The importance of numeric parameters for one measure, as shares of their sum (0 if nothing has an effect)."""
+    encoder = Encoder(rows, domains)
     points = encoder.encode(rows)
     process = GaussianProcess(points, values, dimensions=encoder.dimensions)
     others = points[:: -(-len(points) // _EFFECT_ROWS)]
     variances = []
     for name in names:
-        column = encoder.dimensions.index(list(domains).index(name))
         nodes = np.tile(others, (_EFFECT_LEVELS, 1))
-        nodes[:, column] = np.repeat(np.linspace(0.0, 1.0, _EFFECT_LEVELS), len(others))
+        nodes[:, encoder.column(name)] = np.repeat(np.linspace(0.0, 1.0, _EFFECT_LEVELS), len(others))
         variances.append(float(process.predict(nodes)[0].reshape(_EFFECT_LEVELS, -1).mean(axis=1).var()))
     return np.array(variances) / (sum(variances) or 1.0)
 
 
-def surface(points: Array, values: Array, noise: Array | None = None) -> Surface | None:
-    """The surface through or near measurements over two parameters.
+def surface(
+    rows: Rows, values: Array, noise: Array | None, domains: Mapping[str, Domain], drawn: Slice
+) -> Surface | None:
+    """The surface through or near measurements, over two parameters.
 
     Args:
-        points: Where it was measured. Shape (n, 2).
-        values: What was measured there. Shape (n,).
-        noise: Variance of each value. Shape (n,); None if unknown.
+        rows: The settings.
+        values: What was measured. Shape (rows,).
+        noise: Variance of each value. Shape (rows,); None if unknown.
+        domains: All parameters.
+        drawn: The two to draw and the values of the others.
 
     Returns:
-        ``exact_grid`` if there is one, else ``fit``; None with fewer than ``FEWEST_FOR_A_FIT`` points, or if all have
-        the same value of one parameter.
+        ``exact_grid`` if there are only two parameters and their values form one. Else a Gaussian process over all
+        parameters, along the two: the mean and standard deviation of the noise-free surface at ``RESOLUTION`` x
+        ``RESOLUTION`` positions within the measured range, beyond which it is not extrapolated. None with fewer than
+        ``FEWEST_FOR_A_FIT`` rows, or if one of the two does not vary.
     """
-    grid = exact_grid(points, values)
+    grid = None if drawn.fixed else exact_grid(positions(rows, drawn.axes), values)
     if grid is not None:
         return grid
-    if len(points) < FEWEST_FOR_A_FIT or bool(np.any(np.ptp(points, axis=0) == 0)):
+    if len(rows) < FEWEST_FOR_A_FIT or not all(_varies(rows, name) for name in drawn.axes):
         return None
-    return fit(points, values, noise)
+    encoder = Encoder(rows, domains)
+    process = GaussianProcess(encoder.encode(rows), values, noise, encoder.dimensions)
+    unit = np.linspace(0.0, 1.0, RESOLUTION)
+    # One encoded row, whose two coordinates then run over the grid.
+    nodes = np.repeat(encoder.encode([{**rows[0], **drawn.fixed}]), RESOLUTION**2, axis=0)
+    for name, coordinates in zip(drawn.axes, np.meshgrid(unit, unit), strict=True):
+        nodes[:, encoder.column(name)] = coordinates.ravel()
+    mean, sd = process.predict(nodes)
+    x, y = (encoder.positions(name, unit) for name in drawn.axes)
+    return Surface(x, y, mean.reshape(RESOLUTION, RESOLUTION), sd.reshape(RESOLUTION, RESOLUTION))
 
 
 def exact_grid(points: Array, values: Array) -> Surface | None:
-    """The product grid that the points form, if they form one.
+    """The values (n,) on the product grid that the points (n, 2) form; values at the same point are averaged.
 
     A few points beside the grid are allowed (a search tries the reference setting first, wherever its grid lies): a
     level of the grid is a coordinate that occurs at least twice, and the grid must hold most of the points.
-
-    Args:
-        points: Where it was measured. Shape (n, 2).
-        values: What was measured there. Shape (n,). Values at the same point are averaged.
 
     Returns:
         The measured surface without a fit, or None if the points are scattered or a cell of the grid is missing.
@@ -194,69 +189,8 @@ def exact_grid(points: Array, values: Array) -> Surface | None:
     return Surface(xs, ys, total / count, None) if count.all() else None
 
 
-def fit(points: Array, values: Array, noise: Array | None = None) -> Surface:
-    """A Gaussian process over the box that the points span. It never extrapolates.
-
-    Args:
-        points: Where it was measured, not all equal in either coordinate. Shape (n, 2).
-        values: What was measured there. Shape (n,).
-        noise: Variance of each value. Shape (n,); None if unknown. Settings measured on the same images share part of
-            it. The fit takes it as independent: it is then cautious about the shape, and its band leaves out a shift
-            of the whole surface that other images would bring.
-
-    Returns:
-        Mean and standard deviation of the noise-free surface on ``RESOLUTION`` x ``RESOLUTION`` points.
-    """
-    low, span = points.min(axis=0), np.ptp(points, axis=0)
-    unit = np.linspace(0.0, 1.0, RESOLUTION)
-    nodes = np.stack(np.meshgrid(unit, unit), axis=-1).reshape(-1, 2)
-    mean, sd = GaussianProcess((points - low) / span, values, noise).predict(nodes)
-    x, y = (low[axis] + span[axis] * unit for axis in (0, 1))
-    grid = (RESOLUTION, RESOLUTION)
-    return Surface(x, y, mean.reshape(grid), sd.reshape(grid))
-
-
-def fit_slice(
-    rows: Sequence[Mapping[str, Any]],
-    values: Array,
-    noise: Array | None,
-    domains: Mapping[str, Domain],
-    drawn: Slice,
-) -> Surface | None:
-    """A Gaussian process over all parameters, along two of them.
-
-    Args:
-        rows: The measured settings, each with a value for every parameter of ``domains``.
-        values: What was measured. Shape (rows,).
-        noise: Variance of each value, as for ``fit``.
-        domains: All parameters.
-        drawn: The two to draw and the values of the others.
-
-    Returns:
-        The surface over the ``coordinate`` of the two (logarithms where a domain is logarithmic), within the measured
-        range of each; None with fewer than ``FEWEST_FOR_A_FIT`` rows, or if one of the two does not vary.
-    """
-    if len(rows) < FEWEST_FOR_A_FIT or any(len({row[name] for row in rows}) < 2 for name in drawn.axes):
-        return None
-    encoder = Encoder.of(rows, domains)
-    process = GaussianProcess(encoder.encode(rows), values, noise, encoder.dimensions)
-    unit = np.linspace(0.0, 1.0, RESOLUTION)
-    # One encoded row, whose two coordinates then run over the grid.
-    nodes = np.repeat(encoder.encode([{**rows[0], **drawn.fixed}]), RESOLUTION**2, axis=0)
-    for name, coordinates in zip(drawn.axes, np.meshgrid(unit, unit), strict=True):
-        nodes[:, encoder.dimensions.index(list(domains).index(name))] = coordinates.ravel()
-    mean, sd = process.predict(nodes)
-    x, y = (encoder.low[name] + encoder.span[name] * unit for name in drawn.axes)
-    grid = (RESOLUTION, RESOLUTION)
-    return Surface(x, y, mean.reshape(grid), sd.reshape(grid))
-
-
 def observation_noise(frame: pd.DataFrame, measure: str) -> Array | None:
-    """The variance of each row's value of a measure.
-
-    Args:
-        frame: Complete trials from a table made by ``frames.to_frame``.
-        measure: One of its ``frames.measures``.
+    """The variance of each row's value of a measure, for complete trials in a table made by ``frames.to_frame``.
 
     Returns:
         Shape (rows,). With replicates: their sample variance, pooled over the rows since each has few, divided by the
@@ -277,14 +211,13 @@ def observation_noise(frame: pd.DataFrame, measure: str) -> Array | None:
     return fraction * (1 - fraction) / (n + 4)
 
 
-def coordinates(rows: Sequence[Mapping[str, Any]], axes: Sequence[str], domains: Mapping[str, Domain]) -> Array:
+def positions(rows: Rows, axes: Mapping[str, Range]) -> Array:
     """Two numeric parameters of settings on their axes: see ``coordinate``. Shape (rows, 2)."""
-    columns = []
-    for name in axes:
-        domain = domains[name]
-        assert isinstance(domain, Range), name
-        columns.append([coordinate(row[name], domain) for row in rows])
-    return np.array(columns, dtype=np.float64).T
+    return np.array([[coordinate(row[name], domain) for name, domain in axes.items()] for row in rows])
+
+
+def _varies(rows: Rows, name: str) -> bool:
+    return len({row[name] for row in rows}) > 1
 
 
 def _typical(values: Sequence[Any], domain: Domain) -> Value:

@@ -1,11 +1,11 @@
-"""What all pictures share: colours, labels, empty figures, and writing them as PNG and as an offline HTML page.
+"""What all pictures share: colours, labels, empty figures, legends, and writing them as PNG and as offline HTML pages.
 
-Matplotlib is used through ``Figure`` alone, so that nothing needs a display or touches global state. The colours are
-those of Okabe and Ito, which people with any colour vision can tell apart.
+Matplotlib is used through ``Figure`` alone, so that nothing needs a display or touches global state.
 """
 
 from __future__ import annotations
 
+import functools
 import html
 import io
 import math
@@ -20,26 +20,31 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.frames import images_of
-from analysis.pages import render
 from analysis.records import value_text
 from trainables import files, metrics
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Array = npt.NDArray[np.float64]
 
-BLUE: Final = "#0072B2"
+BLUE: Final = "#0072B2"  # of the search
 GREY: Final = "#8A9099"
 INK: Final = "#222831"
 FAINT: Final = "#5B6470"
 RULE: Final = "#E3E6EA"
-BASELINE_COLOURS: Final = ("#D55E00", "#009E73", "#CC79A7", "#E69F00")
+# Of the baselines and the attacks: those of Okabe and Ito, then wine and olive of Tol's muted scheme, which people with
+# any colour vision can tell apart.
+COLOURS: Final = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933")
+
 DOTS_PER_INCH: Final = 150
 HEADLINE: Final = 0.9  # inches: a heading, a title, two lines of a note
-CHARACTERS_AN_INCH: Final = 17  # of the note
+_CHARACTERS_PER_INCH: Final = 17  # of the note
 _HANDLE: Final = 6  # characters that a legend's symbol is as wide as
+_LEGEND_ROWS: Final = 2  # that a figure has room for
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,10 @@ class Scale:
     def text(self, value: float) -> str:
         """A value for people."""
         return f"{self.factor * value:{self.style}}{self.unit}"
+
+    def label(self, measure: str) -> str:
+        """The label of the measure's axis."""
+        return f"{measure_label(measure)} ({self.unit.strip()})" if self.unit else measure_label(measure)
 
 
 def scale_of(frame: pd.DataFrame, measure: str) -> Scale:
@@ -77,43 +86,39 @@ def complete(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
     return frame[(frame["kind"] == kind) & (frame["state"] == "complete")].reset_index(drop=True)
 
 
-def sentences(parts: Iterable[str]) -> str:
+def sentences(*parts: str) -> str:
     """The parts that are not empty, as one text."""
     return " ".join(filter(None, parts))
 
 
-def left_out(frame: pd.DataFrame) -> str:
-    """A sentence on the trials that a picture leaves out; empty if there are none."""
-    counts = [(state, int((frame["state"] == state).sum())) for state in ("pruned", "failed", "running")]
-    parts = [f"{count} {state}" for state, count in counts if count]
-    return f"Not shown: {', '.join(parts)}." if parts else ""
-
-
-def replicates_note(frame: pd.DataFrame) -> str:
-    """A sentence on the replicates behind the values of complete trials; empty if all have the same number."""
+def coverage(frame: pd.DataFrame) -> str:
+    """Sentences on the replicates of complete trials, if their numbers differ, and on the trials not shown, if any."""
+    parts = []
     counts = frame.loc[frame["state"] == "complete", "replicates"].dropna()
-    if counts.nunique() < 2:
-        return ""
-    few, many = int(counts.min()), int(counts.max())
-    return f"Means over {few} to {many} replicates: {int((counts == many).sum())} of {len(counts)} over {many}."
+    few, many = counts.min(), counts.max()
+    if counts.nunique() > 1:
+        parts.append(f"Means over {few} to {many} replicates: {(counts == many).sum()} of {len(counts)} over {many}.")
+    states = frame["state"].value_counts()
+    rest = [f"{states[state]} {state}" for state in ("pruned", "failed", "running") if state in states]
+    return sentences(*parts, f"Not shown: {', '.join(rest)}." if rest else "")
 
 
 def setting_label(row: Mapping[Any, Any], parameters: Iterable[str]) -> str:
-    """A setting for people, e.g. ``i-sce + adversarial-training s=1, m=0``; missing parameters are left out.
-
-    Args:
-        row: A row of a table made by ``frames.to_frame``.
-        parameters: The parameters to show.
-    """
+    """The setting of a table's row, e.g. ``i-sce + adversarial-training s=1, m=0``; missing parameters are left out."""
     method = row["loss"] if row["defence"] == "none" else f"{row['loss']} + {row['defence']}"
     values = [f"{name}={value_text(row[name])}" for name in parameters if name in row and not pd.isna(row[name])]
     return f"{method} {', '.join(values)}".rstrip()
 
 
-def hover_text(row: Mapping[Any, Any], parameters: Iterable[str], names: Sequence[str], scales: Sequence[Scale]) -> str:
+def trial_label(row: Mapping[Any, Any], parameters: Iterable[str]) -> str:
+    """A trial in a legend, e.g. ``B1: i-sce s=1, m=0``."""
+    return f"{row['number']}: {setting_label(row, parameters)}"
+
+
+def hover_text(row: Mapping[Any, Any], parameters: Iterable[str], scales: Mapping[str, Scale]) -> str:
     """What an interactive picture says about a trial: number, setting, each measure with its interval, replicates."""
     lines = [f"<b>#{row['number']}</b> {html.escape(setting_label(row, parameters))}"]
-    for name, scale in zip(names, scales, strict=True):
+    for name, scale in scales.items():
         low, high = row[f"{name}_low"], row[f"{name}_high"]
         bracket = "" if math.isnan(low) else f" [{scale.text(low)}, {scale.text(high)}]"
         lines.append(f"{measure_label(name)}: {scale.text(row[name])}{bracket}")
@@ -129,20 +134,20 @@ def empty_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=DOTS_PER_INCH)
 
 
-def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """An empty figure with one panel; sizes in inches."""
-    figure, axes = new_figure_grid(width, height, 1, 1)
-    return figure, axes[0]
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure with a grid of empty panels below its headline, and the panels row by row; sizes in inches."""
+    figure = empty_figure(width, height)
+    figure.set_layout_engine("constrained")
+    _leave_room(figure)
+    return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
 
 
-def new_figure_grid(width: float, height: float, rows: int, columns: int) -> tuple[Figure, list[Axes]]:
-    """An empty figure with a grid of panels, and the panels row by row; sizes in inches."""
+def _leave_room(figure: Figure) -> None:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = empty_figure(width, height)
-    figure.set_layout_engine(ConstrainedLayoutEngine(rect=(0.005, 0.005, 0.985, 0.985 - HEADLINE / height)))
-    axes = figure.subplots(rows, columns, squeeze=False)
-    return figure, list(axes.ravel())
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(rect=(0.005, 0.005, 0.985, 0.985 - HEADLINE / figure.get_figheight()))
 
 
 def style_axes(axes: Axes) -> None:
@@ -156,45 +161,32 @@ def style_axes(axes: Axes) -> None:
 
 def headline(figure: Figure, heading: str, title: str, note: str) -> None:
     """Writes a heading, what was measured, and how to read it into the top ``HEADLINE`` inches of a figure."""
-    height = figure.get_figheight()
-    wrapped = textwrap.fill(note, int(CHARACTERS_AN_INCH * figure.get_figwidth()))
+    width, height = figure.get_size_inches()
+    wrapped = textwrap.fill(note, int(_CHARACTERS_PER_INCH * width))
     lines = ((heading, 0.12, 13, "bold", INK), (title, 0.40, 9.5, "normal", INK), (wrapped, 0.60, 8, "normal", FAINT))
     for text, inches, size, weight, colour in lines:
-        figure.text(
-            0.15 / figure.get_figwidth(),
-            1 - inches / height,
-            text,
-            ha="left",
-            va="top",
-            fontsize=size,
-            fontweight=weight,
-            color=colour,
-            in_layout=False,
-        )
+        drawn = figure.text(0.15 / width, 1 - inches / height, text, va="top", size=size, weight=weight, color=colour)
+        drawn.set_in_layout(False)
 
 
-def legend_columns(labels: Sequence[str], width: float, fontsize: float) -> int:
-    """As many columns as a legend can have within a figure.
-
-    Args:
-        labels: Its entries, which matplotlib fills in column by column.
-        width: Of the figure, in inches.
-        fontsize: Of the legend, in points.
-    """
+def legend_size(handles: Sequence[Artist], width: float, fontsize: float, most: int | None = None) -> tuple[int, float]:
+    """A legend's columns (all that fit, up to ``most``) and the height of the rows after the first, in inches."""
+    labels = [str(handle.get_label()) for handle in handles]
     character = 0.6 * fontsize / 72  # inches
-    for columns in range(len(labels), 1, -1):
+    for columns in range(min(len(labels), most or len(labels)), 0, -1):
         parts = [part for part in np.array_split(np.array(labels, dtype=object), columns) if len(part)]
         if sum((max(map(len, part)) + _HANDLE) * character for part in parts) <= width:
-            return columns
-    return 1
+            break
+    return columns, (-(-len(labels) // columns) - 1) * 1.5 * fontsize / 72
 
 
-def title_page(page: Any, heading: str, title: str) -> None:
-    """Gives a plotly figure its heading, what was measured below it, and the common template."""
-    page.update_layout(
-        title={"text": f"{heading}<br><sub>{html.escape(title)}</sub>"},
-        template="plotly_white",
-    )
+def add_legend(figure: Figure, handles: Sequence[Artist], fontsize: float, most: int | None = None) -> None:
+    """Gives a figure a legend below its panels, and makes room for it where it is long."""
+    columns, height = legend_size(handles, figure.get_figwidth(), fontsize, most)
+    spare = (_LEGEND_ROWS - 1) * 1.5 * fontsize / 72
+    figure.set_figheight(figure.get_figheight() + max(0.0, height - spare))
+    _leave_room(figure)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=fontsize)
 
 
 def faded(colour: str, alpha: float) -> str:
@@ -203,19 +195,48 @@ def faded(colour: str, alpha: float) -> str:
     return f"rgba({red},{green},{blue},{alpha:g})"
 
 
+def save(figure: Figure, page: Any, path: Path, *, heading: str, title: str, note: str) -> list[Path]:
+    """Writes a matplotlib and a plotly figure of the same to ``path`` with the suffixes .png and .html.
+
+    Both say what they show (``heading``), what was measured (``title``) and how to read it (``note``).
+    """
+    headline(figure, heading, title, note)
+    page.update_layout(title={"text": f"{heading}<br><sub>{html.escape(title)}</sub>"}, template="plotly_white")
+    return [
+        save_png(figure, path.with_suffix(".png")),
+        save_html(page, path.with_suffix(".html"), title=f"{heading}, {title}", note=note),
+    ]
+
+
 def save_png(figure: Figure, path: Path) -> Path:
     """Renders a figure and replaces the file atomically."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     image = io.BytesIO()
-    FigureCanvasAgg(figure)
     figure.savefig(image, format="png", facecolor="white")
     return files.write(path, image.getvalue())
 
 
-def save_html(figure: Any, path: Path, *, title: str, note: str) -> Path:
+def save_html(page: Any, path: Path, *, title: str, note: str) -> Path:
     """Writes a plotly figure as a page that needs no network: plotly's script is in it, once."""
     from markupsafe import Markup
 
-    body = figure.to_html(include_plotlyjs=True, full_html=False, default_height="90vh", config={"displaylogo": False})
+    body = page.to_html(include_plotlyjs=True, full_html=False, default_height="90vh", config={"displaylogo": False})
     return files.write(path, render("figure.html", title=title, ink=INK, figure=Markup(body), note=note))
+
+
+def render(template: str, **values: Any) -> str:
+    """Fills a template of this package's ``templates``. Values are escaped unless they are ``markupsafe.Markup``."""
+    return _templates().get_template(template).render(values)
+
+
+@functools.cache
+def _templates() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("analysis.figures"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )

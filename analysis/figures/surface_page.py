@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from analysis.figures.style import GREY, INK
-from analysis.figures.surface_panel import BAND, Panel
+from analysis.gaussian_process import values_at
+from analysis.surfaces import BAND
+
+if TYPE_CHECKING:
+    from analysis.figures.surfaces import Panel
 
 _COLOUR_SCALE: Final = "Viridis"
 _DECADES_FOR_POWERS: Final = 2  # an axis that spans fewer needs ticks between the powers of ten
 
 
 def interactive(panels: Sequence[Panel], title: str) -> Any:
-    """A plotly figure with a menu of the measures.
-
-    Args:
-        panels: The measures; at least one.
-        title: What was measured.
-    """
+    """A plotly figure with a menu of the measures."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -30,25 +29,25 @@ def interactive(panels: Sequence[Panel], title: str) -> Any:
         traces = [_dots(panel), *_surfaces(panel), *_planes(panel)]
         figure.add_traces([trace.update(visible=i == 0) for trace in traces])
         owners += [i] * len(traces)
-    buttons = [
+    shown = [
         {
-            "label": panel.label,
-            "method": "update",
-            "args": [
-                {"visible": [owner == i for owner in owners]},
-                {"title.text": _heading(panel, title), "scene.zaxis": _z_axis(panel)},
-            ],
+            "title.text": f"<b>{html.escape(panel.label)}</b><br><sub>{html.escape(title)}</sub>",
+            "scene.zaxis": {"title": {"text": panel.scale.label(panel.measure)}, "range": list(panel.limits)},
         }
-        for i, panel in enumerate(panels)
+        for panel in panels
     ]
-    first = panels[0]
+    buttons = [
+        {"label": panel.label, "method": "update", "args": [{"visible": [owner == i for owner in owners]}, changes]}
+        for i, (panel, changes) in enumerate(zip(panels, shown, strict=True))
+    ]
+    x_axis, y_axis = _parameter_axes(panels[0])
     figure.update_layout(
-        title={"text": _heading(first, title), "x": 0.02, "xanchor": "left"},
+        title={"text": shown[0]["title.text"], "x": 0.02, "xanchor": "left"},
         template="plotly_white",
         scene={
-            "xaxis": _parameter_axis(first, 0),
-            "yaxis": _parameter_axis(first, 1),
-            "zaxis": _z_axis(first),
+            "xaxis": x_axis,
+            "yaxis": y_axis,
+            "zaxis": shown[0]["scene.zaxis"],
             "aspectmode": "manual",
             "aspectratio": {"x": 1.15, "y": 1.15, "z": 0.85},
             "camera": {"eye": {"x": -1.35, "y": -1.9, "z": 0.85}},
@@ -60,26 +59,20 @@ def interactive(panels: Sequence[Panel], title: str) -> Any:
     return figure
 
 
-def _heading(panel: Panel, title: str) -> str:
-    return f"<b>{html.escape(panel.label)}</b><br><sub>{html.escape(title)}</sub>"
-
-
-def _z_axis(panel: Panel) -> dict[str, Any]:
-    return {"title": {"text": panel.axis_label}, "range": list(panel.limits)}
-
-
-def _parameter_axis(panel: Panel, index: int) -> dict[str, Any]:
-    axis = panel.axes[index]
-    shown: dict[str, Any] = {"title": {"text": axis.name}, "type": "log" if axis.log else "linear"}
-    if axis.log and np.ptp(panel.points[:, index]) >= _DECADES_FOR_POWERS:
-        shown |= {"dtick": 1, "exponentformat": "power"}
-    return shown
+def _parameter_axes(panel: Panel) -> list[dict[str, Any]]:
+    axes = []
+    for (name, domain), along in zip(panel.axes.items(), panel.points.T, strict=True):
+        axis: dict[str, Any] = {"title": {"text": name}, "type": "log" if domain.log else "linear"}
+        if domain.log and np.ptp(along) >= _DECADES_FOR_POWERS:
+            axis |= {"dtick": 1, "exponentformat": "power"}
+        axes.append(axis)
+    return axes
 
 
 def _dots(panel: Panel) -> Any:
     import plotly.graph_objects as go
 
-    x, y = (axis.shown(panel.points[:, i]) for i, axis in enumerate(panel.axes))
+    x, y = (values_at(along, domain) for along, domain in zip(panel.points.T, panel.axes.values(), strict=True))
     return go.Scatter3d(
         x=x,
         y=y,
@@ -113,8 +106,9 @@ def _surfaces(panel: Panel) -> list[Any]:
     drawn = panel.surface
     if drawn is None:
         return []
-    x, y = panel.axes[0].shown(drawn.x), panel.axes[1].shown(drawn.y)
-    at = f"{panel.axes[0].name} = %{{x:.4g}}<br>{panel.axes[1].name} = %{{y:.4g}}<br>"
+    (x_name, x_domain), (y_name, y_domain) = panel.axes.items()
+    x, y = values_at(drawn.x, x_domain), values_at(drawn.y, y_domain)
+    at = f"{x_name} = %{{x:.4g}}<br>{y_name} = %{{y:.4g}}<br>"
     traces = [
         go.Surface(
             x=x,
@@ -131,19 +125,10 @@ def _surfaces(panel: Panel) -> list[Any]:
         )
     ]
     for k, edge in enumerate(panel.band() or ()):
+        name = f"± {BAND:g} standard deviations"
+        plain = _plain(GREY, 0.22)
         traces.append(
-            go.Surface(
-                x=x,
-                y=y,
-                z=edge,
-                name=f"± {BAND:g} standard deviations",
-                legendgroup="band",
-                showlegend=k == 0,
-                showscale=False,
-                colorscale=[[0, GREY], [1, GREY]],
-                opacity=0.22,
-                hoverinfo="skip",
-            )
+            go.Surface(x=x, y=y, z=edge, name=name, legendgroup="band", showlegend=k == 0, hoverinfo="skip", **plain)
         )
     return traces
 
@@ -152,7 +137,7 @@ def _planes(panel: Panel) -> list[Any]:
     """A plane at the height of each baseline."""
     import plotly.graph_objects as go
 
-    x, y = (axis.shown(limits) for axis, limits in zip(panel.axes, panel.ranges(), strict=True))
+    x, y = (values_at(ends, domain) for ends, domain in zip(panel.ranges(), panel.axes.values(), strict=True))
     return [
         go.Surface(
             x=x,
@@ -160,11 +145,13 @@ def _planes(panel: Panel) -> list[Any]:
             z=np.full((2, 2), baseline.value),
             name=f"{html.escape(baseline.name)}, {baseline.value:.1f}{panel.scale.unit}",
             showlegend=True,
-            showscale=False,
-            colorscale=[[0, baseline.colour], [1, baseline.colour]],
-            opacity=0.25,
             text=[[baseline.text] * 2] * 2,
             hovertemplate="%{text}<extra></extra>",
+            **_plain(baseline.colour, 0.25),
         )
         for baseline in panel.baselines
     ]
+
+
+def _plain(colour: str, opacity: float) -> dict[str, Any]:
+    return {"colorscale": [[0, colour], [1, colour]], "opacity": opacity, "showscale": False}

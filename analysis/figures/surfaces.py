@@ -7,35 +7,22 @@ is drawn as it is. There is one picture per measure, one of all measures, and on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from analysis.figures.style import (
-    GREY,
-    HEADLINE,
-    INK,
-    RULE,
-    complete,
-    empty_figure,
-    headline,
-    left_out,
-    legend_columns,
-    replicates_note,
-    save_html,
-    save_png,
-    sentences,
-)
+from analysis.figures import style
+from analysis.figures.style import COLOURS, GREY, HEADLINE, INK, RULE, Array, Scale
 from analysis.figures.surface_page import interactive
-from analysis.figures.surface_panel import BAND, Axis, Panel, comparable, panel_of
 from analysis.frames import measures, rows_of
 from analysis.pareto import is_nondominated
-from analysis.surfaces import FEWEST_FOR_A_FIT, Slice, plan_slice
-from trainables.metrics import ROBUST, Direction, is_of_one_attack
-from trainables.settings.space import Domain, Value
+from analysis.surfaces import BAND, FEWEST_FOR_A_FIT, Slice, Surface, observation_noise, plan_slice, positions, surface
+from trainables.metrics import ROBUST, Direction, is_of_one_attack, is_under_attack
+from trainables.settings.space import Domain, Range
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -43,8 +30,78 @@ if TYPE_CHECKING:
 
 _COLOUR_MAP: Final = "viridis"  # dark to light in any colour vision and in print
 _EDGES: Final = ("-", (0, (4, 3)))  # of the baselines' planes, so that two at the same height are both seen
+_MOST_FILLED: Final = 4  # planes; more of them hide what lies between
 _VIEW: Final = {"elev": 22.0, "azim": -125.0}
 _TICKS: Final = 5
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A baseline's height in a picture."""
+
+    name: str
+    value: float
+    colour: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One measure over two parameters, in the unit that is shown. Positions are logarithms where a domain's are."""
+
+    measure: str
+    axes: Mapping[str, Range]  # the two parameters
+    scale: Scale
+    points: Array  # positions on the axes, (n, 2)
+    values: Array  # (n,)
+    low: Array  # (n,); the value itself without an interval
+    high: Array
+    typical: npt.NDArray[np.bool_]  # (n,); whether its categories are those that the surface is drawn for
+    hover: Sequence[str]
+    surface: Surface | None
+    baselines: Sequence[Baseline]
+    limits: tuple[float, float] = (0.0, 1.0)  # of the z-axis
+    colours: tuple[float, float] = (0.0, 1.0)  # the values at the ends of the colour map
+
+    @property
+    def label(self) -> str:
+        return style.measure_label(self.measure)
+
+    def band(self) -> tuple[Array, Array] | None:
+        """The fit's lower and upper surface; fractions stay in [0, 100] %."""
+        if self.surface is None or self.surface.sd is None:
+            return None
+        edges = [self.surface.mean + sign * BAND * self.surface.sd for sign in (-1.0, 1.0)]
+        low, high = (np.clip(edge, 0.0, 100.0) if self.scale.unit else edge for edge in edges)
+        return low, high
+
+    def heights(self) -> Array:
+        """All heights that are drawn."""
+        parts = [self.low, self.high, np.array([baseline.value for baseline in self.baselines])]
+        if self.surface is not None:
+            parts.extend(self.band() or (self.surface.mean,))
+        return np.concatenate([part.ravel() for part in parts])
+
+    def ranges(self) -> list[tuple[float, float]]:
+        """The limits of the two parameters' axes, with a little room."""
+        ends = []
+        for along in self.points.T:
+            room = 0.03 * float(np.ptp(along)) or 1e-3 * max(1.0, float(np.abs(along).max()))
+            ends.append((float(along.min()) - room, float(along.max()) + room))
+        return ends
+
+    def beside(self, group: Sequence[Panel]) -> Panel:
+        """This panel with the z-axis and the colour scale that a group, which it belongs to, shares."""
+        heights = np.concatenate([each.heights() for each in group])
+        low, high = float(heights.min()), float(heights.max())
+        room = 0.04 * (high - low) or 1e-3 * max(1.0, abs(high))
+        low, high = low - room, high + room
+        if self.scale.unit:
+            low, high = max(low, 0.0), min(high, 100.0)
+        values = np.concatenate(
+            [(each.values if each.surface is None else each.surface.mean).ravel() for each in group]
+        )
+        return replace(self, limits=(low, high), colours=(float(values.min()), float(values.max())))
 
 
 @dataclass(frozen=True)
@@ -56,40 +113,21 @@ class Surfaces:
             for each measure (``/`` in its name becomes ``-``); empty if nothing can be drawn.
         note: One line: why nothing can be drawn, or the choice of the two parameters and the values of the others.
             Empty if there are exactly two parameters.
-        axes: The two parameters; None without pictures.
-        fixed: The value at which each other parameter stands.
     """
 
     files: list[Path] = field(default_factory=list)
     note: str = ""
-    axes: tuple[str, str] | None = None
-    fixed: Mapping[str, Value] = field(default_factory=dict)
 
 
 def draw_surfaces(
-    frame: pd.DataFrame,
-    objectives: Mapping[str, Direction],
-    domains: Mapping[str, Domain],
-    folder: Path,
-    *,
-    title: str,
+    frame: pd.DataFrame, objectives: Mapping[str, Direction], domains: Mapping[str, Domain], folder: Path, *, title: str
 ) -> Surfaces:
-    """Draws every measure over two numeric parameters.
+    """Draws every measure over two numeric parameters, in the order of ``domains``.
 
     With more than two, the most important ones are drawn (see ``plan_slice``), and the others stand at the front's
-    median or most common category.
-
-    Args:
-        frame: A table made by ``frames.to_frame``. Complete trials are drawn; the number of others is given.
-        objectives: The direction of each objective.
-        domains: The searched parameters; the first of the two is the x-axis.
-        folder: Where the files go.
-        title: What was measured: configuration, data set, attack, radius.
-
-    Returns:
-        The pictures, and what they leave out.
+    median or most common category. Complete trials are drawn; the number of others is given.
     """
-    search = complete(frame, "search")
+    search = style.complete(frame, "search")
     known = [name for name in domains if name in search.columns]
     search = search.dropna(subset=known).reset_index(drop=True) if len(known) == len(domains) else search.iloc[:0]
     rows = rows_of(search)
@@ -99,22 +137,53 @@ def draw_surfaces(
     plan = plan_slice(rows, front, values, domains)
     if isinstance(plan, str):
         return Surfaces(note=plan)
-    alone = [panel_of(frame, search, domains, plan, measure) for measure in _distinct(search)]
-    panels = comparable(alone)
-    note = sentences([_note(panels[0], plan), replicates_note(frame), left_out(frame)])
-    return Surfaces(
-        [
-            save_png(_overview(panels, title, note), folder / "surfaces.png"),
-            save_html(interactive(panels, title), folder / "surfaces.html", title=f"Surfaces, {title}", note=note),
-            *(
-                save_png(_single(panel, title, note), folder / f"surface-{panel.measure.replace('/', '-')}.png")
-                for measure in alone
-                for panel in comparable([measure])
-            ),
+    panels = [panel_of(frame, search, domains, plan, measure) for measure in _distinct(search)]
+    attacked = [panel for panel in panels if is_under_attack(panel.measure)]
+    alike = [panel.beside(attacked if is_under_attack(panel.measure) else [panel]) for panel in panels]
+    note = style.sentences(_note(panels[0], plan), style.coverage(frame))
+    files = [
+        style.save_png(_overview(alike, title, note), folder / "surfaces.png"),
+        style.save_html(interactive(alike, title), folder / "surfaces.html", title=f"Surfaces, {title}", note=note),
+    ]
+    for panel in panels:
+        picture = _single(panel.beside([panel]), title, note)
+        files.append(style.save_png(picture, folder / f"surface-{panel.measure.replace('/', '-')}.png"))
+    return Surfaces(files, plan.note())
+
+
+def panel_of(
+    frame: pd.DataFrame, search: pd.DataFrame, domains: Mapping[str, Domain], drawn: Slice, measure: str
+) -> Panel:
+    """The panel of a measure; ``search`` are the complete trials of ``frame`` that have every parameter."""
+    scale = style.scale_of(frame, measure)
+    rows = rows_of(search)
+    values, low, high = (
+        scale.factor * search[f"{measure}{suffix}"].to_numpy(dtype=np.float64) for suffix in ("", "_low", "_high")
+    )
+    noise = observation_noise(search, measure)
+    noise = None if noise is None else scale.factor**2 * noise
+    categories = {name: value for name, value in drawn.fixed.items() if not isinstance(domains[name], Range)}
+    baselines = rows_of(style.complete(frame, "baseline"))
+    return Panel(
+        measure=measure,
+        axes=drawn.axes,
+        scale=scale,
+        points=positions(rows, drawn.axes),
+        values=values,
+        low=np.where(np.isnan(low), values, low),
+        high=np.where(np.isnan(high), values, high),
+        typical=np.array([all(row[name] == value for name, value in categories.items()) for row in rows]),
+        hover=[style.hover_text(row, domains, {measure: scale}) for row in rows],
+        surface=surface(rows, values, noise, domains, drawn),
+        baselines=[
+            Baseline(
+                name=style.trial_label(row, domains),
+                value=scale.factor * row[measure],
+                colour=COLOURS[i % len(COLOURS)],
+                text=style.hover_text(row, domains, {measure: scale}),
+            )
+            for i, row in enumerate(baselines)
         ],
-        plan.note(),
-        plan.axes,
-        plan.fixed,
     )
 
 
@@ -123,9 +192,7 @@ def _distinct(search: pd.DataFrame) -> list[str]:
     return [
         measure
         for measure in measures(search)
-        if not is_of_one_attack(measure)
-        or ROBUST not in search.columns
-        or not np.array_equal(search[measure], search[ROBUST])
+        if not (is_of_one_attack(measure) and np.array_equal(search[measure], search[ROBUST]))
     ]
 
 
@@ -140,19 +207,19 @@ def _note(panel: Panel, plan: Slice) -> str:
         kind = f"Surface: a Gaussian-process fit; grey: its ± {BAND:g} standard deviations."
     else:
         kind = f"Surface: the exact grid of {panel.surface.mean.size} settings, no fit."
-    return sentences([dots, hollow, kind, plan.note()])
+    return style.sentences(dots, hollow, kind, plan.note())
 
 
 def _single(panel: Panel, title: str, note: str) -> Figure:
-    width, height = 7.6, 6.2
+    width, height = 7.6, 6.2  # inches
     handles = _handles(panel, values=True)
-    columns, foot = _legend_size(handles, width, 8.5)
+    columns, foot = style.legend_size(handles, width, 8.5)
     height += foot
-    figure = empty_figure(width, height)
+    figure = style.empty_figure(width, height)
     axes = figure.add_axes((0.02, (0.2 + foot) / height, 0.96, 5.58 / height), projection="3d")
     _draw(axes, panel, zoom=1.0, labelsize=9)
     figure.legend(handles=handles, loc="lower center", ncols=columns, frameon=False, fontsize=8.5)
-    headline(figure, panel.label, title, note)
+    style.headline(figure, panel.label, title, note)
     return figure
 
 
@@ -161,28 +228,20 @@ def _overview(panels: Sequence[Panel], title: str, note: str) -> Figure:
     rows = -(-len(panels) // columns)
     width, height = 4.2, 3.7  # inches
     handles = _handles(panels[0], values=False)
-    entries, foot = _legend_size(handles, columns * width, 9)
+    entries, foot = style.legend_size(handles, columns * width, 9)
     foot += 0.4
     total = HEADLINE + foot + rows * height
-    figure = empty_figure(columns * width, total)
+    figure = style.empty_figure(columns * width, total)
     for i, panel in enumerate(panels):
         row, column = divmod(i, columns)
         bottom = foot + (rows - 1 - row) * height
         box = (column / columns, bottom / total, 1 / columns, height / total)
         _draw(figure.add_axes(box, projection="3d"), panel, zoom=0.97, labelsize=7.5)
-        figure.text(
-            (column + 0.5) / columns,
-            (bottom + height - 0.25) / total,
-            panel.label,
-            ha="center",
-            fontsize=10,
-            fontweight="bold",
-            color=INK,
-        )
+        middle, top = (column + 0.5) / columns, (bottom + height - 0.25) / total
+        figure.text(middle, top, panel.label, ha="center", size=10, weight="bold", color=INK)
     figure.legend(handles=handles, loc="lower center", ncols=entries, frameon=False, fontsize=9)
     shared = "The worst case and the attacks share axis and colours."
-    first, second = panels[0].axes
-    headline(figure, f"Surfaces over {first.name} and {second.name}", title, f"{note} {shared}")
+    style.headline(figure, f"Surfaces over {' and '.join(panels[0].axes)}", title, f"{note} {shared}")
     return figure
 
 
@@ -224,19 +283,14 @@ def _draw_surface(axes: Any, panel: Panel) -> None:
 
 def _draw_planes(axes: Any, panel: Panel) -> None:
     (x0, x1), (y0, y1) = panel.ranges()
+    corners = np.meshgrid((x0, x1), (y0, y1))
+    outline = [x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0]
     for i, baseline in enumerate(panel.baselines):
-        plane = np.full((2, 2), baseline.value)
-        corners = np.meshgrid((x0, x1), (y0, y1))
-        axes.plot_surface(*corners, plane, color=baseline.colour, alpha=0.10, lw=0, zorder=3)
-        axes.plot(
-            [x0, x1, x1, x0, x0],
-            [y0, y0, y1, y1, y0],
-            [baseline.value] * 5,
-            color=baseline.colour,
-            lw=1.2,
-            ls=_EDGES[i % len(_EDGES)],
-            zorder=3,
-        )
+        if len(panel.baselines) <= _MOST_FILLED:
+            plane = np.full((2, 2), baseline.value)
+            axes.plot_surface(*corners, plane, color=baseline.colour, alpha=0.10, lw=0, zorder=3)
+        edge = _EDGES[i % len(_EDGES)]
+        axes.plot(*outline, [baseline.value] * 5, color=baseline.colour, lw=1.2, ls=edge, zorder=3)
 
 
 def _draw_dots(axes: Any, panel: Panel, size: float) -> None:
@@ -251,27 +305,18 @@ def _draw_dots(axes: Any, panel: Panel, size: float) -> None:
         lines = Line3DCollection(bars, colors=INK, linewidths=0.7, alpha=0.6, zorder=order)
         axes.add_collection3d(lines, autolim=False)
         for kind, face, edge in ((panel.typical, INK, "white"), (~panel.typical, "white", INK)):
-            those = mask & kind
-            axes.scatter(
-                x[those],
-                y[those],
-                panel.values[those],
-                s=size,
-                color=face,
-                edgecolor=edge,
-                lw=0.5,
-                depthshade=False,
-                zorder=order + 1,
-            )
+            dots = (along[mask & kind] for along in (x, y, panel.values))
+            axes.scatter(*dots, s=size, color=face, edgecolor=edge, lw=0.5, depthshade=False, zorder=order + 1)
 
 
 def _label(axes: Any, panel: Panel, labelsize: float) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    (_, _), (y_low, y_high) = panel.ranges()
-    axes.set(zlim=panel.limits, **dict(zip(("xlim", "ylim"), panel.ranges(), strict=True)))
-    axes.set_xlabel(panel.axes[0].name, fontsize=labelsize + 1)
-    axes.set_ylabel(panel.axes[1].name, fontsize=labelsize + 1)
+    x_range, y_range = panel.ranges()
+    (x_name, x_domain), (y_name, y_domain) = panel.axes.items()
+    axes.set(xlim=x_range, ylim=y_range, zlim=panel.limits)
+    axes.set_xlabel(x_name, fontsize=labelsize + 1)
+    axes.set_ylabel(y_name, fontsize=labelsize + 1)
     if panel.scale.unit:
         axes.zaxis.set_major_formatter(lambda value, _: f"{value:g}{panel.scale.unit}")
     axes.tick_params(labelsize=labelsize, colors=INK, pad=0)
@@ -280,18 +325,19 @@ def _label(axes: Any, panel: Panel, labelsize: float) -> None:
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_pane_color((1.0, 1.0, 1.0, 0.0))
         axis._axinfo["grid"].update(color=RULE, linewidth=0.7)
-    for axis, parameter in zip((axes.xaxis, axes.yaxis), panel.axes, strict=True):
-        _set_ticks(axis, parameter)
+    _set_ticks(axes.xaxis, x_domain)
+    _set_ticks(axes.yaxis, y_domain)
     # The lowest labels of x and y would meet in the corner in front.
-    axes.set_yticks([tick for tick in axes.get_yticks() if y_low + 0.05 * (y_high - y_low) < tick <= y_high])
+    low, high = y_range
+    axes.set_yticks([tick for tick in axes.get_yticks() if low + 0.05 * (high - low) < tick <= high])
 
 
-def _set_ticks(axis: Any, parameter: Axis) -> None:
+def _set_ticks(axis: Any, domain: Range) -> None:
     """Ticks at round values: matplotlib's own 3D axes know no logarithms."""
     from matplotlib.ticker import LogLocator, MaxNLocator
 
-    if not parameter.log:
-        axis.set_major_locator(MaxNLocator(_TICKS, integer=parameter.integer))
+    if not domain.log:
+        axis.set_major_locator(MaxNLocator(_TICKS, integer=domain.integer))
         return
     low, high = axis.get_view_interval()
     for subs in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0)):
@@ -301,12 +347,6 @@ def _set_ticks(axis: Any, parameter: Axis) -> None:
             break
     axis.set_ticks(ticks[:: -(-len(ticks) // _TICKS)] if ticks else [low, high])
     axis.set_major_formatter(lambda position, _: f"{10**position:.3g}")
-
-
-def _legend_size(handles: Sequence[Artist], width: float, fontsize: float) -> tuple[int, float]:
-    """Columns of a legend, and the height in inches of its rows after the first."""
-    columns = legend_columns([str(handle.get_label()) for handle in handles], width, fontsize)
-    return columns, (-(-len(handles) // columns) - 1) * 1.5 * fontsize / 72
 
 
 def _handles(panel: Panel, *, values: bool) -> list[Artist]:
@@ -319,14 +359,7 @@ def _handles(panel: Panel, *, values: bool) -> list[Artist]:
     if panel.surface is not None:
         handles.append(Patch(color="#21918c", label="fit" if panel.surface.fitted else "measured grid"))
     for i, baseline in enumerate(panel.baselines):
-        value = f", {baseline.value:.1f}{panel.scale.unit}" if values else ""
-        handles.append(
-            Patch(
-                facecolor=(baseline.colour, 0.15),
-                edgecolor=baseline.colour,
-                lw=1.2,
-                ls=_EDGES[i % len(_EDGES)],
-                label=baseline.name + value,
-            )
-        )
+        label = baseline.name + (f", {baseline.value:.1f}{panel.scale.unit}" if values else "")
+        face, edge = (baseline.colour, 0.15), _EDGES[i % len(_EDGES)]
+        handles.append(Patch(facecolor=face, edgecolor=baseline.colour, lw=1.2, ls=edge, label=label))
     return handles

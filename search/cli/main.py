@@ -221,7 +221,8 @@ def pareto(
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Print or export the Pareto-optimal settings. Exported commands are to be run in the run's folder."""
-    from analysis import export_front, pareto_front
+    from analysis.export import export_front
+    from analysis.pareto import pareto_front
     from search.evaluation.test_split import evaluate_on_test, read_test_results
     from search.results.final import settings_of
     from search.results.tables import front_table, print_table

@@ -148,7 +148,7 @@ def _write(
     folder: Path, outcomes: Outcomes, about: Mapping[str, Any], frame: pd.DataFrame, *, title: str, axis: str
 ) -> None:
     """Writes the outcomes, ``evaluation.json`` and the curves."""
-    from analysis.figures.epsilon import draw_epsilon_curves
+    from analysis.figures.curves import draw_epsilon_curves
 
     folder.mkdir(parents=True, exist_ok=True)
     outcomes.save(folder / "outcomes.npz")
@@ -205,7 +205,7 @@ def _interval(right: npt.NDArray[np.bool_]) -> Interval:
 
 def accuracy_table(frame: pd.DataFrame, axis: str) -> Table:
     """Accuracies in percent: one row per measure, one column per radius; the worst case last, with its interval."""
-    from analysis.figures import measure_label
+    from analysis.figures.style import measure_label
 
     table = Table(title=f"Accuracy in % by {axis}", box=SIMPLE_HEAD, min_width=48)
     table.title_justify = "left"

@@ -196,7 +196,7 @@ def audit_model(
     _save_arrays(folder / "audit.npz", arrays)
     atomic.write(folder / AUDIT_FILE, json.dumps(document, indent=2) + os.linesep)
 
-    from analysis.pages.audit import write_page
+    from analysis.figures.audit import write_page
 
     write_page(
         document,

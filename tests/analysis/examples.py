@@ -11,15 +11,15 @@ from analysis.records import TrialRecord
 from trainables.metrics import Direction
 from trainables.settings.space import Choices, Domain, Range, Value
 
+SM_RANGES = {"s": Range(low=1.0, high=2.0), "m": Range(low=0.0, high=0.1, low_exclusive=True)}
+SM_DOMAINS: dict[str, Domain] = {**SM_RANGES}
 MIXED_DOMAINS: dict[str, Domain] = {
-    "s": Range(low=1.0, high=2.0),
-    "m": Range(low=0.0, high=0.1, low_exclusive=True),
+    **SM_RANGES,
     "train.learning_rate": Range(low=1e-4, high=1e-1, log=True),
     "model.width": Range(low=1, high=4, integer=True),
     "defence.name": Choices(choices=("none", "adversarial-training")),
     "train.augment": Choices(choices=(False, True)),
 }
-SM_DOMAINS = {name: MIXED_DOMAINS[name] for name in ("s", "m")}
 OBJECTIVES: dict[str, Direction] = {"clean_accuracy": "maximize", "robust_accuracy": "maximize"}
 ATTACKS = ("pgd50-ce/normalized", "pgd50-ce/worst", "pgd50-dlr/normalized", "pgd50-dlr/worst")
 IMAGES = {"clean_accuracy": 1000, "robust_accuracy": 500}
@@ -45,7 +45,7 @@ def record(
             for name, shift in zip(ATTACKS, (0.06, 0.03, 0.04, 0.0), strict=True)
         }
         each.append({"clean_accuracy": clean, "robust_accuracy": min(attacks.values()) - 0.01, **attacks})
-    mean = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+    mean = {name: float(np.mean([replicate[name] for replicate in each])) for name in each[0]}
     index = int(number.removeprefix("B"))
     return TrialRecord(
         number=number,
@@ -150,3 +150,13 @@ def trial(number: str, clean: float, robust: float, **changes: object) -> TrialR
 
 def constrained(number: str, clean: float, robust: float) -> TrialRecord:
     return trial(number, clean, robust, constraints={"clean_accuracy >= 0.97": 0.97 - clean})
+
+
+def many_baselines(count: int = 9) -> list[TrialRecord]:
+    """A search whose contenders were given baselines at their own learning rates."""
+    generator = np.random.default_rng(1)
+    rates = [10.0 ** -(1 + i / 4) for i in range(count)]
+    return [
+        *scattered_run(),
+        *(record(f"B{i}", {"train.learning_rate": rates[i]}, generator, gain=-0.1) for i in range(2, count)),
+    ]

@@ -74,12 +74,20 @@ def test_unfinished_trials_have_no_numbers() -> None:
     assert frame.loc["25", "failure"] == "the loss is not finite"
 
 
+def test_a_wall_time_that_is_an_objective_is_the_mean_over_the_replicates() -> None:
+    """The sum over the seeds stood in its column, so pictures had another front than the tables."""
+    pooled = trial("0", 0.9, 0.5, objectives={"clean_accuracy": 0.9, "train_seconds": 9.0}, train_seconds=18.0)
+    pruned = trial("1", 0.0, 0.0, state="pruned", objectives={}, train_seconds=4.0)
+    assert list(to_frame([pooled, pruned])["train_seconds"]) == [9.0, 4.0]
+
+
 def test_times_are_utc() -> None:
     assert to_frame(grid_run()).loc[0, "finished"] == "2023-11-14T22:13:36.500+00:00"
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
-    written = write_frame(scattered_run(replicates=2), tmp_path)
+    written = to_frame(scattered_run(replicates=2))
+    write_frame(scattered_run(replicates=2), tmp_path)
     pd.testing.assert_frame_equal(read_frame(tmp_path), written)
     text = pd.read_csv(tmp_path / "trials.csv", dtype={"number": "string"})
     assert list(text.columns) == list(written.columns)
@@ -88,15 +96,10 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trials.csv", "trials.parquet"]
 
 
-def test_an_empty_run_can_be_written_and_read_frame(tmp_path: Path) -> None:
-    written = write_frame([], tmp_path)
-    pd.testing.assert_frame_equal(read_frame(tmp_path), written)
+def test_an_empty_run_can_be_written_and_read(tmp_path: Path) -> None:
+    write_frame([], tmp_path)
+    pd.testing.assert_frame_equal(read_frame(tmp_path), to_frame([]))
     assert list(read_frame(tmp_path).columns)[:5] == ["number", "kind", "state", "loss", "defence"]
-
-
-def test_a_folder_without_records_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"trials\.parquet"):
-        read_frame(tmp_path)
 
 
 def test_parameters_have_the_types_of_their_values() -> None:
@@ -119,7 +122,6 @@ def test_parameters_have_the_types_of_their_values() -> None:
         ([1, 2.5], "float64", [1.0, 2.5]),
         ([1, None, 3], "Int64", [1, pd.NA, 3]),
         ([True, None], "boolean", [True, pd.NA]),
-        ([np.float64(0.5), 1], "float64", [0.5, 1.0]),
         (["a", 2, True], "string", ["a", "2", "true"]),
         ([True, 1], "string", ["true", "1"]),
     ],
@@ -132,7 +134,8 @@ def test_mixed_and_missing_values(values: list[Value | None], dtype: str, expect
 
 
 def test_parameters_of_any_kind_survive_both_files(tmp_path: Path) -> None:
-    written = write_frame(mixed_run(), tmp_path)
+    written = to_frame(mixed_run())
+    write_frame(mixed_run(), tmp_path)
     pd.testing.assert_frame_equal(read_frame(tmp_path), written)
     types = {name: written[name].dtype for name in MIXED_DOMAINS}
     text = pd.read_csv(tmp_path / "trials.csv", dtype=types, keep_default_na=False, na_values=[""])  # type: ignore[arg-type]

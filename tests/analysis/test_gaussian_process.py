@@ -122,7 +122,7 @@ def test_numbers_are_encoded_in_ranges_and_logarithms() -> None:
         "constant": Range(low=0, high=1),
     }
     rows = [{"rate": rate, "width": width, "constant": 0.5} for rate, width in ((1e-4, 1), (1e-2, 3), (1.0, 5))]
-    encoder = Encoder.of(rows, domains)
+    encoder = Encoder(rows, domains)
     np.testing.assert_allclose(encoder.encode(rows), [[0, 0, 0], [0.5, 0.5, 0], [1, 1, 0]], atol=1e-12)
     assert encoder.dimensions == (0, 1, 2)
 
@@ -130,7 +130,7 @@ def test_numbers_are_encoded_in_ranges_and_logarithms() -> None:
 def test_two_categories_are_as_far_apart_as_the_ends_of_a_range() -> None:
     domains: dict[str, Domain] = {"s": Range(low=0, high=1), "name": Choices(choices=("a", "b", "c")), "flag": FLAG}
     rows = [{"s": 0.0, "name": name, "flag": flag} for name in "abc" for flag in (False, True)]
-    encoder = Encoder.of(rows, domains)
+    encoder = Encoder(rows, domains)
     assert encoder.dimensions == (0, 1, 1, 1, 2, 2)
     encoded = encoder.encode(rows)
     squares = np.sum((encoded[:, None] - encoded[None]) ** 2, axis=-1)
@@ -143,7 +143,7 @@ def test_categories_are_learnt() -> None:
     rows = [{"s": generator.uniform(), "name": str(generator.choice(["a", "b", "c"]))} for _ in range(40)]
     domains: dict[str, Domain] = {"s": Range(low=0, high=1), "name": Choices(choices=("a", "b", "c"))}
     levels = {"a": 0.0, "b": 1.0, "c": -1.0}
-    encoder = Encoder.of(rows, domains)
+    encoder = Encoder(rows, domains)
     values = np.array([row["s"] + levels[row["name"]] for row in rows])
     process = GaussianProcess(encoder.encode(rows), values, dimensions=encoder.dimensions)
     mean, _ = process.predict(encoder.encode([{"s": 0.5, "name": name} for name in levels]))
@@ -153,4 +153,4 @@ def test_categories_are_learnt() -> None:
 def test_mixed_parameters_have_a_column_for_each_number_and_category() -> None:
     row = {"s": 1.0, "m": 0.1, "train.learning_rate": 0.01, "model.width": 2, "train.augment": True}
     rows = [{**row, "defence.name": name} for name in ("none", "adversarial-training")]
-    assert Encoder.of(rows, MIXED_DOMAINS).dimensions == (0, 1, 2, 3, 4, 4, 5)
+    assert Encoder(rows, MIXED_DOMAINS).dimensions == (0, 1, 2, 3, 4, 4, 5)

@@ -9,11 +9,12 @@ import pytest
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("analysis", ["pandas", "scipy", "statsmodels", "moocore", "jinja2"]),
+        ("analysis.export", ["pandas", "scipy", "statsmodels", "moocore"]),
+        ("analysis.frames", ["pandas", "scipy", "statsmodels", "moocore"]),
+        ("analysis.hypervolume", ["pandas", "scipy", "statsmodels", "moocore"]),
         ("analysis.surfaces", ["pandas", "scipy"]),
-        ("analysis.pages", ["pandas", "scipy", "jinja2"]),
-        ("analysis.figures", ["scipy", "jinja2"]),
-        ("analysis.pages.audit", ["scipy", "jinja2"]),
+        ("analysis.figures.surfaces", ["scipy", "jinja2"]),
+        ("analysis.figures.audit", ["scipy", "jinja2"]),
     ],
 )
 def test_importing_analysis_draws_and_fits_nothing(module: str, heavy: list[str]) -> None:

@@ -32,7 +32,7 @@ def test_further_replicates_are_of_a_trial_and_nothing_else_is(number: str, exte
 
 def test_intervals_of_fractions_stay_fractions_and_others_do_not() -> None:
     values = ({"a": 0.01, "b": 0.01}, {"a": 0.99, "b": 0.99})
-    one = TrialRecord(
+    record = TrialRecord(
         number="0",
         loss="i-sce",
         parameters={},
@@ -41,23 +41,23 @@ def test_intervals_of_fractions_stay_fractions_and_others_do_not() -> None:
         replicates=values,
         images={"a": 100},
     )
-    assert one.interval("a") == (0, 1)
-    assert one.interval("b").low < -1 < 1 < one.interval("b").high
+    assert record.interval("a") == (0, 1)
+    assert record.interval("b").low < -1 < 1 < record.interval("b").high
 
 
 def test_a_measure_without_images_and_replicates_has_no_interval() -> None:
-    one = TrialRecord(number="0", loss="i-sce", parameters={}, state="complete", objectives={"depth": 3.0})
-    assert np.isnan(one.interval("depth")).all()
+    record = TrialRecord(number="0", loss="i-sce", parameters={}, state="complete", objectives={"depth": 3.0})
+    assert np.isnan(record.interval("depth")).all()
 
 
 def test_what_was_measured_of_all_replicates_together_has_no_interval() -> None:
     objectives = {"clean_accuracy": 0.5, "train_seconds": 3.0}
     replicates = ({"clean_accuracy": 0.4}, {"clean_accuracy": 0.6})
-    one = TrialRecord(
+    record = TrialRecord(
         number="0", loss="i-sce", parameters={}, state="complete", objectives=objectives, replicates=replicates
     )
-    assert np.isnan(one.interval("train_seconds")).all()
-    assert np.isfinite(one.interval("clean_accuracy")).all()
+    assert np.isnan(record.interval("train_seconds")).all()
+    assert np.isfinite(record.interval("clean_accuracy")).all()
 
 
 def test_a_record_cannot_be_complete_without_finite_objectives() -> None:

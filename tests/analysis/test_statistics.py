@@ -8,21 +8,14 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.statistics import (
-    McNemar,
-    difference_interval,
-    mcnemar,
-    rank_correlation,
-    student_interval,
-    wilson_interval,
-)
+from analysis.statistics import difference_interval, rank_correlation, student_interval, wilson_interval
 
 
-@given(st.integers(1, 2000), st.floats(0, 1), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
-def test_wilson_is_scipys(n: int, share: float, confidence: float) -> None:
+@given(st.integers(1, 2000), st.floats(0, 1))
+def test_wilson_is_scipys(n: int, share: float) -> None:
     successes = round(share * n)
-    expected = scipy.stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
-    assert wilson_interval(successes, n, confidence) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    expected = scipy.stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    assert wilson_interval(successes, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 @given(st.integers(1, 2000), st.floats(0, 1))
@@ -41,15 +34,6 @@ def test_wilson_at_the_ends_in_closed_form() -> None:
     assert wilson_interval(10, 10) == pytest.approx((10 / (10 + z2), 1))
 
 
-@pytest.mark.parametrize(
-    ("successes", "n", "confidence", "setting"),
-    [(1, 0, 0.95, "n"), (-1, 5, 0.95, "successes"), (6, 5, 0.95, "successes"), (1, 5, 1.0, "confidence")],
-)
-def test_wilson_refuses(successes: int, n: int, confidence: float, setting: str) -> None:
-    with pytest.raises(ValueError, match=f"^{setting} must"):
-        wilson_interval(successes, n, confidence)
-
-
 def test_student_with_two_values_is_the_cauchy_quantile() -> None:
     # With one degree of freedom the quantile is tan(pi (p - 1/2)); two values a, b have standard error |a - b| / 2.
     half = math.tan(math.pi * 0.475) * 0.01
@@ -60,31 +44,6 @@ def test_student_with_two_values_is_the_cauchy_quantile() -> None:
 def test_student_is_scipys(values: list[float]) -> None:
     expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert student_interval(values) == pytest.approx((expected.low, expected.high), rel=1e-9, abs=1e-9)
-
-
-def test_student_refuses_one_value() -> None:
-    with pytest.raises(ValueError, match="replicates"):
-        student_interval([0.9])
-
-
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=200))
-def test_mcnemar_is_the_binomial_test_of_the_discordant_pairs(pairs: list[tuple[bool, bool]]) -> None:
-    first, second = (np.array([pair[i] for pair in pairs], dtype=bool) for i in (0, 1))
-    b, c = pairs.count((True, False)), pairs.count((False, True))
-    expected = scipy.stats.binomtest(b, b + c).pvalue if b + c else 1.0
-    result = mcnemar(first, second)
-    assert (result.only_first, result.only_second) == (b, c)
-    assert result.p_value == pytest.approx(expected)
-    assert mcnemar(second, first) == McNemar(c, b, result.p_value)
-
-
-def test_mcnemar_in_closed_form() -> None:
-    assert mcnemar([True] * 5, [False] * 5).p_value == pytest.approx(2 * 0.5**5)
-
-
-def test_mcnemar_refuses_other_images() -> None:
-    with pytest.raises(ValueError, match="same images"):
-        mcnemar([True, False], [True])
 
 
 @pytest.mark.parametrize(
@@ -108,21 +67,21 @@ def test_the_interval_of_a_difference_is_newcombes(
 def test_equal_proportions_rarely_seem_to_differ() -> None:
     rng = np.random.default_rng(0)
     draws = rng.binomial(500, 0.35, size=(4000, 2)).tolist()
-    above = np.mean([difference_interval((one, 500), (other, 500)).low > 0 for one, other in draws])
+    above = np.mean([difference_interval((first, 500), (second, 500)).low > 0 for first, second in draws])
     assert 0.015 < above < 0.035  # 2.5 % on this side
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=5, max_size=40))
 def test_rank_correlation_is_scipys(pairs: list[tuple[int, int]]) -> None:
     first, second = zip(*pairs, strict=True)
-    found = rank_correlation(first, second)
+    correlation = rank_correlation(first, second)
     if len(set(first)) == 1 or len(set(second)) == 1:
-        assert math.isnan(found.rho)
-        assert found.interval == (-1, 1)
+        assert math.isnan(correlation.rho)
+        assert correlation.interval == (-1, 1)
         return
-    assert found.rho == pytest.approx(scipy.stats.spearmanr(first, second).statistic, abs=1e-12)
-    assert -1 <= found.interval.low <= found.rho <= found.interval.high <= 1
-    assert found.interval.low < found.interval.high
+    assert correlation.rho == pytest.approx(scipy.stats.spearmanr(first, second).statistic, abs=1e-12)
+    assert -1 <= correlation.interval.low <= correlation.rho <= correlation.interval.high <= 1
+    assert correlation.interval.low < correlation.interval.high
 
 
 def test_rank_correlations_interval_covers() -> None:
@@ -136,10 +95,3 @@ def test_rank_correlations_interval_covers() -> None:
         low, high = rank_correlation(first, second).interval
         covered += low <= rho <= high
     assert 0.92 <= covered / runs <= 0.98
-
-
-def test_rank_correlation_refuses() -> None:
-    with pytest.raises(ValueError, match=r"^second must"):
-        rank_correlation([1, 2, 3, 4, 5], [1, 2, 3, 4])
-    with pytest.raises(ValueError, match=r"^first must"):
-        rank_correlation([1, 2, 3, 4], [1, 2, 3, 4])

@@ -13,19 +13,35 @@ from analysis.surfaces import (
     FEWEST_FOR_A_FIT,
     RESOLUTION,
     Slice,
-    coordinates,
+    Surface,
     effects,
     exact_grid,
-    fit,
-    fit_slice,
     observation_noise,
     plan_slice,
+    positions,
     surface,
 )
-from tests.analysis.examples import MIXED_DOMAINS, SM_DOMAINS, grid_run, scattered_run
+from tests.analysis.examples import SM_DOMAINS, SM_RANGES, grid_run, scattered_run
 from trainables.settings.space import Choices, Domain, Range
 
 Array = npt.NDArray[np.float64]
+
+
+BOTH = Slice(SM_RANGES, {})
+
+
+def rows_at(points: Array) -> list[dict[str, float]]:
+    return [dict(zip(BOTH.axes, point, strict=True)) for point in points.tolist()]
+
+
+def surface_over(points: Array, values: Array) -> Surface | None:
+    return surface(rows_at(points), values, None, SM_DOMAINS, BOTH)
+
+
+def fit_over(points: Array, values: Array, noise: Array | None = None) -> Surface:
+    fitted = surface(rows_at(points), values, noise, SM_DOMAINS, BOTH)
+    assert fitted is not None
+    return fitted
 
 
 def product(xs: list[float], ys: list[float]) -> Array:
@@ -36,19 +52,19 @@ def test_a_product_grid_is_drawn_as_measured_in_any_order() -> None:
     points = product([1.0, 1.5, 2.0], [0.05, 0.1])
     order = np.random.default_rng(0).permutation(len(points))
     values = 10 * points[:, 0] + points[:, 1]
-    found = surface(points[order], values[order])
-    assert found is not None
-    assert not found.fitted
-    assert found.x.tolist() == [1.0, 1.5, 2.0]
-    assert found.y.tolist() == [0.05, 0.1]
-    np.testing.assert_array_equal(found.mean, [[10.05, 15.05, 20.05], [10.1, 15.1, 20.1]])
+    drawn = surface_over(points[order], values[order])
+    assert drawn is not None
+    assert not drawn.fitted
+    assert drawn.x.tolist() == [1.0, 1.5, 2.0]
+    assert drawn.y.tolist() == [0.05, 0.1]
+    np.testing.assert_array_equal(drawn.mean, [[10.05, 15.05, 20.05], [10.1, 15.1, 20.1]])
 
 
 def test_a_point_beside_the_grid_does_not_hide_it_and_repeats_are_averaged() -> None:
     points = np.vstack([product([1.0, 2.0], [0.02, 0.05]), [(1.0, 0.1)], [(2.0, 0.05)]])
-    found = exact_grid(points, np.array([1.0, 2.0, 3.0, 4.0, 100.0, 6.0]))
-    assert found is not None
-    np.testing.assert_array_equal(found.mean, [[1.0, 3.0], [2.0, 5.0]])
+    drawn = exact_grid(points, np.array([1.0, 2.0, 3.0, 4.0, 100.0, 6.0]))
+    assert drawn is not None
+    np.testing.assert_array_equal(drawn.mean, [[1.0, 3.0], [2.0, 5.0]])
 
 
 def test_a_grid_with_a_hole_and_scattered_points_are_none() -> None:
@@ -62,9 +78,9 @@ def test_a_grid_with_a_hole_and_scattered_points_are_none() -> None:
 
 def test_too_few_points_or_one_level_have_no_surface() -> None:
     points = np.random.default_rng(0).uniform(size=(FEWEST_FOR_A_FIT, 2))
-    assert surface(points[1:], points[1:, 0]) is None
-    assert surface(points, points[:, 0]) is not None
-    assert surface(points * [1, 0], points[:, 0]) is None
+    assert surface_over(points[1:], points[1:, 0]) is None
+    assert surface_over(points, points[:, 0]) is not None
+    assert surface_over(points * [1, 0], points[:, 0]) is None
 
 
 def truth(points: Array) -> Array:
@@ -79,7 +95,7 @@ def sample(seed: int, n: int = 24, sd: float = 0.01) -> tuple[Array, Array, Arra
 
 def test_the_fit_spans_the_points_and_is_the_same_each_time() -> None:
     points, values, noise = sample(0)
-    first, second = fit(points, values, noise), fit(points, values, noise)
+    first, second = fit_over(points, values, noise), fit_over(points, values, noise)
     assert first.sd is not None
     np.testing.assert_array_equal(first.mean, second.mean)
     assert first.mean.shape == first.sd.shape == (RESOLUTION, RESOLUTION)
@@ -90,10 +106,10 @@ def test_the_fit_spans_the_points_and_is_the_same_each_time() -> None:
 def test_the_band_holds_the_truth_about_as_often_as_it_says() -> None:
     covered, errors = [], []
     for seed in range(12):
-        found = fit(*sample(seed))
-        assert found.sd is not None
-        error = np.abs(found.mean - truth(np.stack(np.meshgrid(found.x, found.y), axis=-1)))
-        covered.append(float(np.mean(error <= 2 * found.sd)))
+        drawn = fit_over(*sample(seed))
+        assert drawn.sd is not None
+        error = np.abs(drawn.mean - truth(np.stack(np.meshgrid(drawn.x, drawn.y), axis=-1)))
+        covered.append(float(np.mean(error <= 2 * drawn.sd)))
         errors.append(float(error.mean()))
     assert 0.93 < np.mean(covered) <= 1.0
     assert min(covered) > 0.6  # no seed at which a parameter is taken for irrelevant
@@ -102,7 +118,7 @@ def test_the_band_holds_the_truth_about_as_often_as_it_says() -> None:
 
 def test_more_noise_is_more_uncertainty() -> None:
     points, values, noise = sample(0)
-    little, much = fit(points, values, noise), fit(points, values, 16 * noise)
+    little, much = fit_over(points, values, noise), fit_over(points, values, 16 * noise)
     assert little.sd is not None
     assert much.sd is not None
     assert much.sd.mean() > 1.5 * little.sd.mean()
@@ -110,27 +126,27 @@ def test_more_noise_is_more_uncertainty() -> None:
 
 def test_equal_values_give_a_flat_surface() -> None:
     points, _, noise = sample(0)
-    found = fit(points, np.full(24, 0.97), noise)
-    assert found.sd is not None
-    np.testing.assert_allclose(found.mean, 0.97, atol=1e-6)
-    assert (found.sd > 0).all()
-    assert np.isfinite(fit(points, np.full(24, 0.97)).mean).all()
+    drawn = fit_over(points, np.full(24, 0.97), noise)
+    assert drawn.sd is not None
+    np.testing.assert_allclose(drawn.mean, 0.97, atol=1e-6)
+    assert (drawn.sd > 0).all()
+    assert np.isfinite(fit_over(points, np.full(24, 0.97)).mean).all()
 
 
 def test_units_do_not_change_the_fit() -> None:
     points, values, noise = sample(1)
-    one, other = fit(points, values, noise), fit(points * [7, 1000], 100 * values, 1e4 * noise)
-    assert one.sd is not None
-    assert other.sd is not None
-    np.testing.assert_allclose(other.mean, 100 * one.mean, rtol=1e-3)
-    np.testing.assert_allclose(other.sd, 100 * one.sd, rtol=5e-2)
+    first, second = fit_over(points, values, noise), fit_over(points * [7, 1000], 100 * values, 1e4 * noise)
+    assert first.sd is not None
+    assert second.sd is not None
+    np.testing.assert_allclose(second.mean, 100 * first.mean, rtol=1e-3)
+    np.testing.assert_allclose(second.sd, 100 * first.sd, rtol=5e-2)
 
 
 def test_noise_is_binomial_over_images_or_the_variance_over_seeds() -> None:
-    one = complete(to_frame(scattered_run()), "search")
-    noise = observation_noise(one, "robust_accuracy")
+    frame = complete(to_frame(scattered_run()), "search")
+    noise = observation_noise(frame, "robust_accuracy")
     assert noise is not None
-    p = one["robust_accuracy"].to_numpy()
+    p = frame["robust_accuracy"].to_numpy()
     np.testing.assert_allclose(noise, p * (1 - p) / 500, rtol=0.01)
 
     three = complete(to_frame(grid_run(replicates=3)), "search")
@@ -165,11 +181,11 @@ def test_no_accuracy_is_certain() -> None:
 
 
 def test_height_between_and_at_the_nodes() -> None:
-    found = exact_grid(product([1.0, 2.0, 4.0], [0.0, 0.1]), np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0]))
-    assert found is not None
-    heights = found.at(np.array([[1.0, 0.0], [4.0, 0.1], [3.0, 0.05], [1.5, 0.1]]))
+    drawn = exact_grid(product([1.0, 2.0, 4.0], [0.0, 0.1]), np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0]))
+    assert drawn is not None
+    heights = drawn.at(np.array([[1.0, 0.0], [4.0, 0.1], [3.0, 0.05], [1.5, 0.1]]))
     np.testing.assert_allclose(heights, [0.0, 5.0, 3.5, 2.0])
-    assert np.isnan(found.at(np.array([[0.9, 0.05], [2.0, 0.11]]))).all()
+    assert np.isnan(drawn.at(np.array([[0.9, 0.05], [2.0, 0.11]]))).all()
 
 
 UNIT = Range(low=0, high=1)
@@ -183,7 +199,7 @@ def settings(n: int, names: str, seed: int = 0) -> list[dict[str, Any]]:
 def test_two_parameters_are_drawn_as_they_are() -> None:
     rows = [{"s": 1.0, "m": 0.1}, {"s": 1.5, "m": 0.05}]
     plan = plan_slice(rows, rows, [np.zeros(2)], SM_DOMAINS)
-    assert plan == Slice(("s", "m"), {})
+    assert plan == BOTH
     assert isinstance(plan, Slice)
     assert plan.note() == ""
 
@@ -194,7 +210,7 @@ def test_the_two_parameters_that_matter_are_drawn_and_the_others_stand_at_the_fr
     values = [np.array([np.sin(4 * row["d"]) for row in rows]), np.array([row["b"] ** 2 for row in rows])]
     plan = plan_slice(rows, rows[:5], values, domains)
     assert isinstance(plan, Slice)
-    assert plan.axes == ("b", "d")
+    assert list(plan.axes) == ["b", "d"]
     assert plan.fixed == {name: sorted(row[name] for row in rows[:5])[2] for name in "ac"}
     assert plan.note().startswith("b and d matter most. Fixed at the front's median (most common category): a=0.")
 
@@ -210,7 +226,7 @@ def test_categories_stand_at_the_fronts_most_common_value_and_integers_stay_inte
     values = [np.array([row["a"] + row["b"] for row in rows])]
     plan = plan_slice(rows, rows[:4], values, domains)
     assert isinstance(plan, Slice)
-    assert plan.axes == ("a", "b")
+    assert list(plan.axes) == ["a", "b"]
     assert plan.fixed == {"width": 2, "name": "x"}
     assert isinstance(plan.fixed["width"], int)
 
@@ -241,16 +257,7 @@ def test_a_parameter_that_never_varies_is_no_axis() -> None:
     rows = [{**row, "a": 0.5} for row in settings(20, "bc")]
     plan = plan_slice(rows, rows, [np.array([row["b"] for row in rows])], dict.fromkeys("abc", UNIT))
     assert isinstance(plan, Slice)
-    assert (plan.axes, plan.fixed) == (("b", "c"), {"a": 0.5})
-
-
-def test_a_slice_of_two_parameters_is_the_fit_over_them() -> None:
-    points, values, noise = sample(0)
-    rows = [dict(zip("sm", point, strict=True)) for point in points.tolist()]
-    sliced, whole = fit_slice(rows, values, noise, SM_DOMAINS, Slice(("s", "m"), {})), fit(points, values, noise)
-    assert sliced is not None
-    np.testing.assert_allclose(sliced.mean, whole.mean, rtol=1e-9)
-    np.testing.assert_allclose(sliced.x, whole.x)
+    assert (list(plan.axes), plan.fixed) == (["b", "c"], {"a": 0.5})
 
 
 def test_a_slice_is_drawn_where_the_others_stand() -> None:
@@ -259,14 +266,18 @@ def test_a_slice_is_drawn_where_the_others_stand() -> None:
     values = np.array([row["a"] + 3 * row["c"] + (row["name"] == "y") for row in rows])
     heights = []
     for c, name in ((0.2, "x"), (0.8, "x"), (0.2, "y")):
-        found = fit_slice(rows, values, None, domains, Slice(("a", "b"), {"c": c, "name": name}))
-        assert found is not None
-        heights.append(float(found.at(np.array([[0.5, 0.5]]))[0]))
+        drawn = surface(rows, values, None, domains, Slice({"a": UNIT, "b": UNIT}, {"c": c, "name": name}))
+        assert drawn is not None
+        heights.append(float(drawn.at(np.array([[0.5, 0.5]]))[0]))
     np.testing.assert_allclose(heights, [0.5 + 0.6, 0.5 + 2.4, 0.5 + 0.6 + 1], atol=0.15)
-    assert fit_slice(rows[:5], values[:5], None, domains, Slice(("a", "b"), {"c": 0.5, "name": "x"})) is None
+    assert surface(rows[:5], values[:5], None, domains, Slice({"a": UNIT, "b": UNIT}, {"c": 0.5, "name": "x"})) is None
 
 
 def test_logarithmic_parameters_lie_on_their_axis_as_logarithms() -> None:
     rows = [{"train.learning_rate": 0.001, "model.width": 3}, {"train.learning_rate": 0.1, "model.width": 1}]
-    found = coordinates(rows, ("train.learning_rate", "model.width"), MIXED_DOMAINS)
-    np.testing.assert_allclose(found, [[-3, 3], [-1, 1]])
+    axes = {
+        "train.learning_rate": Range(low=1e-4, high=1e-1, log=True),
+        "model.width": Range(low=1, high=4, integer=True),
+    }
+    points = positions(rows, axes)
+    np.testing.assert_allclose(points, [[-3, 3], [-1, 1]])

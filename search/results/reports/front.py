@@ -8,8 +8,8 @@ from search.results.reports import Drawn, RunData, register
 @register("front")
 def draw(data: RunData) -> Drawn:
     """Draws every setting by its objectives, and marks the front and what is claimed only."""
-    from analysis import to_frame
-    from analysis.figures import draw_pareto
+    from analysis.figures.pareto import draw_pareto
+    from analysis.frames import to_frame
 
     config, figures = data.run.config, data.run.figures
     frame = to_frame(data.settings)

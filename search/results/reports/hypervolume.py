@@ -9,7 +9,7 @@ from search.results.reports import Drawn, RunData, register
 @register("hypervolume")
 def draw(data: RunData) -> Drawn:
     """Draws the hypervolume over the settings, in the order in which they finished."""
-    from analysis.figures import draw_hypervolume
+    from analysis.figures.curves import draw_hypervolume
 
     if data.reference is None:
         return Drawn(note="hypervolume: no picture, because a baseline has not finished")

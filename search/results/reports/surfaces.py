@@ -13,8 +13,8 @@ from trainables.metrics import AUDITED
 @register("surfaces")
 def draw(data: RunData) -> Drawn:
     """Draws the claims of all settings: a surface needs many, and few are audited."""
-    from analysis import to_frame
-    from analysis.figures import draw_surfaces
+    from analysis.figures.surfaces import draw_surfaces
+    from analysis.frames import to_frame
 
     config = data.run.config
     claims = [_claim(setting) for setting in pooled(data.units, config.bounds)]

@@ -6,10 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from analysis.figures import draw_pareto
+from analysis.figures.pareto import draw_pareto
 from analysis.frames import to_frame
 from analysis.records import TrialRecord
-from tests.analysis.examples import MIXED_DOMAINS, OBJECTIVES, SM_DOMAINS, grid_run, mixed_run, scattered_run
+from tests.analysis.examples import (
+    MIXED_DOMAINS,
+    OBJECTIVES,
+    SM_DOMAINS,
+    grid_run,
+    many_baselines,
+    mixed_run,
+    scattered_run,
+)
 from tests.analysis.figures.pages import TITLE, check
 
 
@@ -23,12 +31,12 @@ def test_pareto_shows_every_complete_trial_and_the_baselines(tmp_path: Path) -> 
 
 
 def test_pareto_of_one_trial_without_intervals(tmp_path: Path) -> None:
-    one = TrialRecord(
+    record = TrialRecord(
         number="0", loss="i-sce", parameters={"s": 1.0}, state="complete", objectives={"a": 0.5, "seconds": 3.0}
     )
     check(
         draw_pareto(
-            to_frame([one]), {"a": "maximize", "seconds": "minimize"}, {"s": SM_DOMAINS["s"]}, tmp_path, title=TITLE
+            to_frame([record]), {"a": "maximize", "seconds": "minimize"}, {"s": SM_DOMAINS["s"]}, tmp_path, title=TITLE
         )
     )
 
@@ -82,3 +90,10 @@ def test_what_has_no_front_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least two"):
         draw_pareto(frame, {"clean_accuracy": "maximize"}, SM_DOMAINS, tmp_path, title=TITLE)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_many_baselines_look_different(tmp_path: Path) -> None:
+    """With more than four, two had the same colour and marker."""
+    drawn = draw_pareto(to_frame(many_baselines()), OBJECTIVES, SM_DOMAINS, tmp_path, title=TITLE)
+    looks = re.findall(r'"marker":\{"color":"(#\w+)","line":[^}]*\},"size":12,"symbol":"([\w-]+)"\}', check(drawn))
+    assert len(looks) == len(set(looks)) == 10  # the front and nine baselines

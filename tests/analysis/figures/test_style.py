@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.figures import draw_pareto, draw_surfaces
-from analysis.figures.style import left_out, legend_columns, measure_label, replicates_note, setting_label
+from analysis.figures.pareto import draw_pareto
+from analysis.figures.style import add_legend, coverage, legend_size, measure_label, new_figure, setting_label
+from analysis.figures.surfaces import draw_surfaces
 from analysis.frames import rows_of, to_frame
 from tests.analysis.examples import MIXED_DOMAINS, OBJECTIVES, SM_DOMAINS, grid_run, mixed_run, scattered_run
 
@@ -35,9 +36,9 @@ def test_settings_for_people_leave_out_what_they_do_not_have() -> None:
 
 
 def test_pictures_say_how_many_replicates_their_numbers_rest_on(tmp_path: Path) -> None:
-    assert replicates_note(to_frame(scattered_run(replicates=3))) == ""
+    assert coverage(to_frame(grid_run(replicates=3))) == ""
     frame = to_frame([*scattered_run(replicates=1)[:10], *scattered_run(replicates=3)[10:13]])
-    assert replicates_note(frame) == "Means over 1 to 3 replicates: 3 of 13 over 3."
+    assert coverage(frame) == "Means over 1 to 3 replicates: 3 of 13 over 3."
     draw_pareto(frame, OBJECTIVES, SM_DOMAINS, tmp_path, title="x")
     draw_surfaces(frame, OBJECTIVES, SM_DOMAINS, tmp_path, title="x")
     for name in ("pareto.html", "surfaces.html"):
@@ -47,14 +48,35 @@ def test_pictures_say_how_many_replicates_their_numbers_rest_on(tmp_path: Path) 
         assert "means over 1 replicates" not in page
 
 
-def test_left_out_counts_every_state() -> None:
-    assert left_out(to_frame(grid_run(levels=2))) == ""
+def test_what_is_not_shown_is_counted_by_state() -> None:
+    assert coverage(to_frame(grid_run(levels=2))) == ""
     frame = to_frame(scattered_run()).assign(state="running")
-    assert left_out(frame) == f"Not shown: {len(frame)} running."
+    assert coverage(frame) == f"Not shown: {len(frame)} running."
 
 
-def test_long_labels_get_a_column_of_their_own() -> None:
-    assert legend_columns(["measured", "fit", "B0: cross-entropy", "B1: i-sce s=1, m=0"], 7.6, 9) == 4
-    assert legend_columns(["measured", "fit", "B0: " + "x" * 100, "B1: " + "x" * 100], 7.6, 9) == 1
-    assert legend_columns(["measured", "fit", "B0: " + "x" * 100, "B1: " + "x" * 100], 12.6, 9) == 2
-    assert legend_columns([], 7.6, 9) == 1
+@pytest.mark.parametrize(
+    ("labels", "width", "columns"),
+    [
+        (["measured", "fit", "B0: cross-entropy", "B1: i-sce s=1, m=0"], 7.6, 4),
+        (["measured", "fit", "B0: " + "x" * 100, "B1: " + "x" * 100], 7.6, 1),
+        (["measured", "fit", "B0: " + "x" * 100, "B1: " + "x" * 100], 12.6, 2),
+    ],
+)
+def test_long_labels_get_a_column_of_their_own(labels: list[str], width: float, columns: int) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], label=label) for label in labels]
+    assert legend_size(handles, width, 9)[0] == columns
+
+
+def test_a_long_legend_makes_its_figure_higher_and_leaves_the_panels_as_they_are() -> None:
+    """With eight baselines, the legend took half of the picture."""
+    from matplotlib.lines import Line2D
+
+    heights = []
+    for entries in (1, 12):
+        figure, (axes,) = new_figure(7.6, 5.2)
+        add_legend(figure, [Line2D([], [], label=f"B{i}: " + "x" * 80) for i in range(entries)], 9)
+        figure.draw_without_rendering()
+        heights.append(axes.get_position().height * figure.get_figheight())
+    assert heights[1] > 0.9 * heights[0]

@@ -4,11 +4,25 @@ import html
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from analysis.figures import Surfaces, draw_pareto, draw_surfaces
+from analysis.figures.pareto import draw_pareto
+from analysis.figures.style import complete
+from analysis.figures.surfaces import Surfaces, draw_surfaces, panel_of
 from analysis.frames import to_frame
-from tests.analysis.examples import ATTACKS, MIXED_DOMAINS, OBJECTIVES, SM_DOMAINS, grid_run, mixed_run, scattered_run
+from analysis.gaussian_process import values_at
+from analysis.surfaces import Slice
+from tests.analysis.examples import (
+    ATTACKS,
+    MIXED_DOMAINS,
+    OBJECTIVES,
+    SM_DOMAINS,
+    SM_RANGES,
+    grid_run,
+    mixed_run,
+    scattered_run,
+)
 from tests.analysis.figures.pages import TITLE, check
 from trainables.settings.space import Choices, Domain, Range
 
@@ -49,9 +63,6 @@ def test_few_settings_are_dots_alone(tmp_path: Path) -> None:
 
 def test_of_many_parameters_the_two_most_important_are_drawn(tmp_path: Path) -> None:
     drawn = draw_surfaces(to_frame(mixed_run()), OBJECTIVES, MIXED_DOMAINS, tmp_path, title=TITLE)
-    assert drawn.axes == ("s", "train.learning_rate")
-    assert set(drawn.fixed) == {"m", "model.width", "defence.name", "train.augment"}
-    assert drawn.fixed["defence.name"] == "adversarial-training"
     words = check(drawn.files)
     assert "\n" not in drawn.note
     assert drawn.note in html.unescape(words)
@@ -113,3 +124,27 @@ def test_a_further_radius_has_a_picture_of_its_own(tmp_path: Path) -> None:
     drawn = draw_surfaces(to_frame(records), OBJECTIVES, SM_DOMAINS, tmp_path, title=TITLE)
     assert f"surface-{name}.png" in [path.name for path in drawn.files]
     assert "Robust accuracy, worst case within 1.5000001" in check(drawn.files)
+
+
+def test_the_accuracies_are_drawn_where_they_were_measured() -> None:
+    """The page's dots are the table's numbers, in percent."""
+    frame = to_frame(scattered_run())
+    search = complete(frame, "search")
+    panel = panel_of(frame, search, SM_DOMAINS, Slice(SM_RANGES, {}), "robust_accuracy")
+    np.testing.assert_allclose(panel.values, 100 * search["robust_accuracy"])
+    np.testing.assert_allclose(panel.points, search[["s", "m"]])
+    assert panel.typical.all()
+    first, second = panel.beside([panel, panel]), panel.beside([panel])
+    assert first.limits == second.limits
+    assert first.limits[0] < panel.low.min()
+    assert panel.high.max() < first.limits[1]
+
+
+def test_axes_show_the_parameter_and_not_its_logarithm() -> None:
+    frame = to_frame(mixed_run())
+    search = complete(frame, "search")
+    rate = Range(low=1e-4, high=1e-1, log=True)
+    drawn = Slice({"train.learning_rate": rate, "s": SM_RANGES["s"]}, {"defence.name": "none"})
+    panel = panel_of(frame, search, MIXED_DOMAINS, drawn, "robust_accuracy")
+    np.testing.assert_allclose(values_at(panel.points[:, 0], rate), search["train.learning_rate"])
+    assert list(panel.typical) == list(search["defence.name"] == "none")

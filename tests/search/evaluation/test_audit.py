@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import trainables.audit
-from analysis.pages.audit import page
+from analysis.figures.audit import page
 from search.cli.main import DONE, WRONG_INPUT, run
 from search.results.audits import summary_of
 from search.runs.checkpoints import Checkpoint

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from analysis.pages.audit import page, write_page
+from analysis.figures.audit import page, write_page
 
 WORDS = {"sound": "holds", "suspicious": "cannot be relied on", "masked": "does not hold"}
 

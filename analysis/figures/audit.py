@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.figures import BLUE, GREY, INK, RULE, style_axes
-from analysis.pages import render
+from analysis.figures.style import BLUE, GREY, INK, RULE, render, style_axes
 from trainables import files
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ def write_page(document: Mapping[str, Any], path: Path, *, words: Mapping[str, s
 
     Args:
         document: The content of an ``audit.json``.
-        path: The file.
         words: What each verdict means, one sentence each.
         title: Which model on which data.
         axis: The label of the radius axis, with its norm.
@@ -31,7 +29,7 @@ def write_page(document: Mapping[str, Any], path: Path, *, words: Mapping[str, s
 
 
 def page(document: Mapping[str, Any], *, words: Mapping[str, str], title: str, axis: str) -> str:
-    """The page as HTML; arguments as for `write_page`."""
+    """The page as HTML; arguments as for ``write_page``."""
     return render(
         "audit.html",
         audit=document,
@@ -73,8 +71,7 @@ def _picture(replicate: Mapping[str, Any], radius: float, axis: str) -> Markup |
     axes.annotate(" audited", (radius, 97), color=GREY, fontsize=9)
     axes.set_xlabel(axis, color=INK)
     axes.set_ylabel("Accuracy (%)", color=INK)
-    axes.set_xlim(left=0)
-    axes.set_ylim(0, 101)
+    axes.set(xlim=(0, None), ylim=(0, 101))
     drawn = io.StringIO()
     figure.savefig(drawn, format="svg", metadata={"Date": None}, transparent=True)
     svg = drawn.getvalue()
