@@ -98,10 +98,11 @@ def evaluate(
             kept, distance, passes = _attack(attack, run, standing, views, radii, report)
             # A view that the attack does not see leaves what the view before it left standing.
             rows = np.cumsum(outcomes.sees[a]) - 1
-            unseen = standing.cpu().numpy(), np.where(outcomes.clean[r, : settings.images], np.inf, 0)
+            unseen = standing.cpu().numpy(), np.inf
             for v, row in enumerate(rows.tolist()):
-                found = (kept[row].cpu().numpy(), distance[row].cpu().numpy()) if row >= 0 else unseen
-                outcomes.kept[r, a, v], outcomes.distance[r, a, v] = found
+                left, nearest = (kept[row].cpu().numpy(), distance[row].cpu().numpy()) if row >= 0 else unseen
+                outcomes.kept[r, a, v] = left
+                outcomes.distance[r, a, v] = np.where(outcomes.clean[r, : settings.images], nearest, 0)
             outcomes.passes[r, a, outcomes.sees[a]] = passes
             runs += len(views)
     return outcomes
