@@ -12,7 +12,7 @@ from tests.trainables.reference_models import reference_model
 from tests.trainables.victims import CLASSES, Scaled, digits, linear, trained
 from trainables.attacks import AttackResult
 from trainables.attacks.deepfool import SLACK, DeepFool
-from trainables.attacks.engine.boundary import passes_and_copies, to_hyperplane
+from trainables.attacks.engine.margins import passes_and_copies, to_hyperplane
 from trainables.logits import normalize_logits
 from trainables.settings import View
 
@@ -147,7 +147,7 @@ def test_images_without_gradients_stay_and_harm_no_other(view: View) -> None:
 
 def test_the_scale_of_the_logits_changes_nothing() -> None:
     images, labels = digits(64)
-    assert DeepFool().unit_free
+    assert DeepFool().invariance == "global"
     plain = run(DeepFool(), trained(), images, labels).distance
     for scale in (1e-3, 10, 1000):
         scaled = run(DeepFool(), Scaled(trained(), scale), images, labels).distance

@@ -13,7 +13,7 @@ from tests.trainables.victims import CLASSES, Scaled, digits, linear, trained
 from trainables.attacks import Attack, AttackResult
 from trainables.attacks.deepfool import DeepFool
 from trainables.attacks.engine.ball import Ball
-from trainables.attacks.engine.boundary import passes_and_copies, to_hyperplane
+from trainables.attacks.engine.margins import passes_and_copies, to_hyperplane
 from trainables.attacks.fab import FAB
 from trainables.settings import Norm, View
 
@@ -140,7 +140,7 @@ def test_images_without_gradients_stay(norm: Norm, target: str, view: View) -> N
 @each_norm
 def test_the_scale_of_the_logits_changes_nothing(norm: Norm) -> None:
     images, labels = digits(48)
-    assert FAB().unit_free
+    assert FAB().invariance == "global"
     plain = run(FAB(steps=10), trained(), images, labels, norm).distance
     for scale in (1e-3, 10, 1000):
         scaled = run(FAB(steps=10), Scaled(trained(), scale), images, labels, norm).distance

@@ -12,7 +12,7 @@ import torchattacks
 from torch import Tensor, nn
 
 from tests.trainables.victims import RADIUS, digits, linear, trained
-from trainables.attacks.engine.randomness import isolated_randomness
+from trainables.attacks.engine.victim import isolated_randomness
 from trainables.attacks.torchattacks import CLASSES, Torchattacks
 
 
