@@ -178,13 +178,13 @@ def distances(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Ten
 def by_foolbox(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     attack = foolbox.attacks.L2DeepFoolAttack(steps=50, candidates=10, overshoot=0.02)
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
-    found: Tensor = attack.run(wrapped, images.contiguous(), foolbox.criteria.Misclassification(labels))
-    return found
+    adversarial: Tensor = attack.run(wrapped, images.contiguous(), foolbox.criteria.Misclassification(labels))
+    return adversarial
 
 
 def by_torchattacks(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    found: Tensor = torchattacks.DeepFool(model.eval(), steps=50, overshoot=0.02)(images.contiguous(), labels)
-    return found
+    adversarial: Tensor = torchattacks.DeepFool(model.eval(), steps=50, overshoot=0.02)(images.contiguous(), labels)
+    return adversarial
 
 
 @pytest.mark.slow
@@ -201,8 +201,8 @@ def test_norms_are_not_above_the_others_and_no_image_is_left(data, loss, view, t
     assert ours.isfinite().all()
     with torch.no_grad():
         correct = model(images).argmax(1) == labels
-    found = theirs(Normalized(model).eval() if view == "normalized" else model, images, labels)
-    other = distances(model, images, labels, found)
+    adversarial = theirs(Normalized(model).eval() if view == "normalized" else model, images, labels)
+    other = distances(model, images, labels, adversarial)
     both = correct & other.isfinite()  # theirs can leave images; no norm is known for those
     print(
         f"\n{data} {loss} {view} {theirs.__name__}: n {int(correct.sum())}, unfooled 0 and "

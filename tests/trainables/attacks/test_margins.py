@@ -202,10 +202,10 @@ def test_the_nearest_boundary_of_a_linear_model() -> None:
             assert float(boundary.distance[i]) == pytest.approx(distances[nearest], rel=1e-4)
             assert float(boundary.gap[i]) == pytest.approx(gaps[nearest], rel=1e-4, abs=1e-6)
             torch.testing.assert_close(boundary.normal[i].flatten(), normals[nearest])
-    there = nearest_boundary(model, images, labels, torch.full((40, 1), 3), "l2")
-    assert there.distance.isposinf().all()
-    assert not there.gap.any()
-    assert not there.normal.any()
+    none = nearest_boundary(model, images, labels, torch.full((40, 1), 3), "l2")
+    assert none.distance.isposinf().all()
+    assert not none.gap.any()
+    assert not none.normal.any()
 
 
 @pytest.mark.parametrize("most", [0, MOST_COPIES])
@@ -229,16 +229,16 @@ def test_passes_of_copies_find_what_a_pass_for_each_rival_finds(norm: Norm, monk
     images, labels = digits(8)
     images = images.double()
     rivals = torch.tensor([[k for k in range(CLASSES) if k != label][:3] for label in labels.tolist()])
-    found, went = [], []
+    boundaries, passed = [], []
     for cost in (0, 11, 24):
         monkeypatch.setattr(margins, "PASS_COST", cost)
         victim = Victim(model, "normalized")
-        found.append(nearest_boundary(victim, images, labels, rivals, norm))
-        went.append((victim.forward_passes, victim.backward_passes))
-    assert went == [(8, 3 * 8), (2 * 8, 2 * 2 * 8), (3 * 8, 3 * 8)]  # the second time one of the rivals twice
+        boundaries.append(nearest_boundary(victim, images, labels, rivals, norm))
+        passed.append((victim.forward_passes, victim.backward_passes))
+    assert passed == [(8, 3 * 8), (2 * 8, 2 * 2 * 8), (3 * 8, 3 * 8)]  # the second time one of the rivals twice
     for name in ("gap", "normal", "distance"):
-        for boundary in found[1:]:
-            torch.testing.assert_close(getattr(boundary, name), getattr(found[0], name))
+        for boundary in boundaries[1:]:
+            torch.testing.assert_close(getattr(boundary, name), getattr(boundaries[0], name))
 
 
 @given(images=st.integers(1, 2000), rivals=st.integers(1, 999))

@@ -175,10 +175,10 @@ def test_autoattack(data: Data, loss: Loss) -> None:
         ]
     )
     with torch.random.fork_rng(devices=()), redirect_stdout(StringIO()):
-        found = theirs(images.contiguous(), labels)
+        adversarial = theirs(images.contiguous(), labels)
     with torch.no_grad():
         correct = model(images).argmax(1) == labels
-        survived = model(found).argmax(1) == labels
+        survived = model(adversarial).argmax(1) == labels
     ours = kept(AutoAttack(), model, images, labels, 1.5, "raw")
     compare(f"{data} {loss} autoattack 1.5", ours, correct & survived)
 

@@ -243,10 +243,10 @@ class Attack(Component, ABC):
                 clean = images[index]
                 batch = Batch(clean, labels[index], clean_logits[index], images=clean, index=index, ball=ball)
                 for broken in self.run(victim, batch, seed=seed, batch_size=batch_size):
-                    found = ball.distance(broken.images, broken.clean)
-                    nearer = found < distance[broken.index]
+                    far = ball.distance(broken.images, broken.clean)
+                    nearer = far < distance[broken.index]
                     rows = broken.index[nearer]
-                    distance[rows] = found[nearer]
+                    distance[rows] = far[nearer]
                     adversarial[rows] = broken.images[nearer]
         kept = attacked & ~ball.holds(distance)
         adversarial[kept] = images[kept]
