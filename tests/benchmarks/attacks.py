@@ -38,10 +38,11 @@ from torch import Tensor, nn
 from tests.benchmarks.sweep_vs_naive import environment
 from tests.trainables.attacks.naive_simba import naive_simba
 from tests.trainables.reference_models import reference_model
-from trainables.attacks import Attack, AttackLoss, Batch
+from trainables.attacks import Attack, Batch
 from trainables.attacks.apgd import APGD
 from trainables.attacks.ddn import DDN
 from trainables.attacks.deepfool import DeepFool
+from trainables.attacks.engine.attack import AttackLoss
 from trainables.attacks.engine.ball import Ball
 from trainables.attacks.pgd import PGD, RELATIVE_STEP
 from trainables.attacks.simba import SimBA, random_orders

@@ -1,35 +1,26 @@
-"""Attacks within a ball: one file per attack, which holds its settings and its behaviour.
-
-Importing this package, or any attack, does not import torch. The base classes for new attacks are re-exported here;
-`trainables.registry` makes an attack from its name.
-"""
+"""Attacks within a ball: base classes, and one file per attack with its settings and behaviour. Imports no torch."""
 
 from trainables.attacks.engine.attack import (
     Attack,
-    AttackLoss,
     AttackResult,
-    IterativeAttack,
+    Batch,
+    ExternalAttack,
     MinimumNormAttack,
-    QueryAttack,
-    StepAttack,
     attack_seed,
+    count,
+    positive,
 )
-from trainables.attacks.engine.batch import Batch, join
-from trainables.attacks.engine.external import ExternalAttack
-from trainables.attacks.engine.limits import count, positive
+from trainables.attacks.engine.iterative import QueryAttack, StepAttack
 
 __all__ = [
     "Attack",
-    "AttackLoss",
     "AttackResult",
     "Batch",
     "ExternalAttack",
-    "IterativeAttack",
     "MinimumNormAttack",
     "QueryAttack",
     "StepAttack",
     "attack_seed",
     "count",
-    "join",
     "positive",
 ]

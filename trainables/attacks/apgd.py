@@ -4,44 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
-from trainables.attacks.engine.attack import AttackLoss, StepAttack
-from trainables.attacks.engine.limits import count
+import numpy as np
+
+from trainables.attacks.engine.attack import Batch, count
+from trainables.attacks.engine.iterative import LossAttack
 from trainables.registry import register
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
-    from trainables.attacks.engine.batch import Batch
-
-# The first step's length, in radii.
-FIRST_STEP: Final = 2.0
-
-# The step's share of a move; the rest repeats the previous move.
-STEP_SHARE: Final = 0.75
+FIRST_STEP: Final = 2.0  # in radii
+STEP_SHARE: Final = 0.75  # of a move; the rest repeats the previous move
+RISING_SHARE: Final = 0.75  # of an interval's moves; a step that lets the loss rise in no more of them is too long
 
 # The first interval between checkpoints, how much shorter each following one is, and the shortest, as shares of steps.
-FIRST_INTERVAL: Final = 0.22
-SHORTER_BY: Final = 0.03
-SHORTEST_INTERVAL: Final = 0.06
-
-# A step that lets the loss rise in no more than this share of an interval's moves is too long.
-RISING_SHARE: Final = 0.75
+INTERVALS: Final = (0.22, 0.03, 0.06)
 
 
 @register("apgd")
 @dataclass(frozen=True, kw_only=True)
-class APGD(StepAttack):
+class APGD(LossAttack):
     """Steps with momentum up each image's own loss, halved where they lead nowhere, from random starts on the surface.
 
     At a checkpoint an image's step is halved, and the image returns to its best point, if the loss has not risen often
     enough since the last checkpoint, or if its best value has not risen and the step was not halved at that checkpoint.
-
-    Cross entropy is climbed and compared as log odds: the order and directions are the same, without the underflow that
-    makes all losses of a confident model equal.
 
     The first move never counts as a rise, as in the authors' code with DLR (it compares with 0 instead of the loss at
     the start): from a random point every step length leads up. Counted as in the paper, it left more images standing
@@ -49,140 +37,89 @@ class APGD(StepAttack):
     136 against 128 with targeted DLR), and as many after 40.
 
     Args:
-        steps: Gradient steps of each run, at least 1.
-        restarts: Random starts, at least 1; with targets, for each of them.
-        loss: The loss to climb: cross entropy (``ce``), or the difference of logits ratio (``dlr``), which no scale of
-            the logits can blunt.
+        restarts: Random starts; with targets, for each of them.
         target: Away from the true class, or towards the ``likeliest`` wrong classes, one run each.
-        targets: How many classes to target, at least 1; all wrong ones if there are fewer.
+        targets: How many classes to target; all wrong ones if there are fewer.
     """
 
     source: ClassVar[str] = (
         'Croce and Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse '
         "parameter-free attacks\", algorithm 1, rounded as in the authors' code"
     )
-    shown: ClassVar[tuple[str, ...]] = ("steps", "loss")
 
     steps: int = count(100)
-    loss: AttackLoss = "ce"
     target: Literal["untargeted", "likeliest"] = "untargeted"
     targets: int = count(9)
 
-    @property
-    def unit_free(self) -> bool:
-        return self.loss == "dlr"
-
-    @property
-    def scale_free(self) -> bool:
-        return self.loss == "dlr"
-
-    def rounds(self, batch: Batch) -> int:
-        """One for each restart and target."""
-        return self.restarts * self._targets(batch)
+    def schedule(self, classes: int) -> tuple[int, int]:
+        targets = 1 if self.target == "untargeted" else min(self.targets, classes - 1)
+        return self.restarts * targets, self.steps + 1
 
     def start(self, batch: Batch, restart: int, rng: np.random.Generator) -> Tensor:
-        """Points at the radius in a random direction."""
         import torch
 
-        from trainables.attacks.engine.margins import likeliest
-        from trainables.attacks.engine.starts import noise
-
+        clean, zeros = batch.clean, torch.zeros_like(batch.labels)
+        lowest = clean.new_full((len(batch),), -torch.inf)
         if self.target == "likeliest":
-            targets = likeliest(batch.clean_logits, batch.labels, self._targets(batch))
-            batch.memory["target"] = targets[:, restart // self.restarts]
-        clean, images = batch.clean, len(batch)
+            batch.memory["target"] = batch.rivals(self.targets)[:, restart // self.restarts]
         batch.memory |= {
-            "moves": torch.zeros_like(batch.labels),
-            "length": clean.new_full((images,), FIRST_STEP * batch.radius),
+            "moves": zeros,
+            "length": torch.full_like(lowest, FIRST_STEP * batch.radius),
             "before": clean,
-            "loss": clean.new_full((images,), -torch.inf),
-            "rises": torch.zeros_like(batch.labels),
+            "loss": lowest,
+            "rises": zeros,
             "best": clean,
             "best_gradient": torch.zeros_like(clean),
-            "best_loss": clean.new_full((images,), -torch.inf),
-            "best_loss_then": clean.new_full((images,), -torch.inf),
-            "halved": torch.ones_like(batch.labels, dtype=torch.bool),
+            "best_loss": lowest,
+            "best_loss_then": lowest,
+            "halved": torch.ones_like(zeros, dtype=torch.bool),
         }
-        change = noise(batch, rng)
+        change = batch.ball.noise(clean, batch.index, rng)
         return clean + batch.radius * change / batch.ball.size(change)
 
     def step(self, batch: Batch, logits: Tensor) -> Tensor:
-        """One move."""
-        import torch
-
-        from trainables.attacks.engine.margins import objective
-
-        memory, project = batch.memory, batch.ball.project
-        losses = objective(self.loss, logits, batch.labels, memory.get("target"))
-        # Summed, never averaged: an image's gradient must not depend on how many images are in the batch.
-        (gradient,) = torch.autograd.grad(losses.sum(), batch.images)
-        images = batch.images.detach()
+        memory, images = batch.memory, batch.images.detach()
+        losses, gradient = self.climb(batch, logits, memory.get("target"))
         moves = int(memory["moves"][0])  # the same for every image of a batch
-        _remember(memory, images, gradient, losses.detach(), counts=moves > 1)
-        interval = _intervals(self.steps).get(moves)
+        better = losses > memory["best_loss"]
+        memory |= {
+            "best": images.where(_wide(better), memory["best"]),
+            "best_gradient": gradient.where(_wide(better), memory["best_gradient"]),
+            "best_loss": losses.where(better, memory["best_loss"]),
+        }
+        if moves > 1:
+            memory["rises"] = memory["rises"] + (losses > memory["loss"])
+        interval = checkpoints(self.steps).get(moves)
         if interval is not None:
-            halve = _halve(memory, interval)
-            images = torch.where(_wide(halve), memory["best"], images)
-            gradient = torch.where(_wide(halve), memory["best_gradient"], gradient)
+            oscillating = memory["rises"] <= RISING_SHARE * interval
+            stuck = ~memory["halved"] & (memory["best_loss"] <= memory["best_loss_then"])
+            halve = oscillating | stuck
+            images = memory["best"].where(_wide(halve), images)
+            gradient = memory["best_gradient"].where(_wide(halve), gradient)
+            memory |= {
+                "length": (memory["length"] / 2).where(halve, memory["length"]),
+                "halved": halve,
+                "best_loss_then": memory["best_loss"],
+                "rises": memory["rises"].new_zeros(len(halve)),
+            }
         step = _wide(memory["length"]) * batch.ball.steepest(gradient)
-        stepped = project(images + step, batch.clean)
+        stepped = batch.ball.project(images + step, batch.clean)
         share = STEP_SHARE if moves else 1.0
         moved = images + share * (stepped - images) + (1 - share) * (images - memory["before"])
-        memory |= {"moves": memory["moves"] + 1, "before": images}
+        memory |= {"moves": memory["moves"] + 1, "before": images, "loss": losses}
         return moved
-
-    def _targets(self, batch: Batch) -> int:
-        if self.target == "untargeted":
-            return 1
-        return min(self.targets, batch.clean_logits.shape[1] - 1)
-
-
-def checkpoints(steps: int) -> list[int]:
-    """The numbers of moves, ascending, after which step lengths are reviewed in a run of ``steps``."""
-    interval, shorter, shortest = (
-        max(int(share * steps), 1) for share in (FIRST_INTERVAL, SHORTER_BY, SHORTEST_INTERVAL)
-    )
-    ends = [interval]
-    while ends[-1] < steps:
-        interval = max(interval - shorter, shortest)
-        ends.append(ends[-1] + interval)
-    return [end for end in ends if end <= steps]
 
 
 @cache
-def _intervals(steps: int) -> dict[int, int]:
-    """Each checkpoint's distance from the one before it."""
-    return {end: end - begin for begin, end in pairwise([0, *checkpoints(steps)])}
-
-
-def _remember(memory: dict[str, Tensor], images: Tensor, gradient: Tensor, loss: Tensor, *, counts: bool) -> None:
-    """Records the images, their gradients (b, c, h, w) and losses (b,), and a rise of the loss if it ``counts``."""
-    import torch
-
-    better = loss > memory["best_loss"]
-    memory |= {
-        "best": torch.where(_wide(better), images, memory["best"]),
-        "best_gradient": torch.where(_wide(better), gradient, memory["best_gradient"]),
-        "best_loss": torch.where(better, loss, memory["best_loss"]),
-        "rises": memory["rises"] + (loss > memory["loss"]) if counts else memory["rises"],
-        "loss": loss,
-    }
-
-
-def _halve(memory: dict[str, Tensor], interval: int) -> Tensor:
-    """Halves the steps that proved too long over an interval of ``interval`` moves; returns which ones, bool (b,)."""
-    import torch
-
-    oscillating = memory["rises"] <= RISING_SHARE * interval
-    stuck = ~memory["halved"] & (memory["best_loss"] <= memory["best_loss_then"])
-    halve = oscillating | stuck
-    memory |= {
-        "length": torch.where(halve, memory["length"] / 2, memory["length"]),
-        "halved": halve,
-        "best_loss_then": memory["best_loss"],
-        "rises": torch.zeros_like(memory["rises"]),
-    }
-    return halve
+def checkpoints(steps: int) -> dict[int, int]:
+    """After how many moves step lengths are reviewed, each with the moves since the last time."""
+    interval, shorter, shortest = (max(int(share * steps), 1) for share in INTERVALS)
+    intervals, moves = {}, interval
+    while moves <= steps:
+        intervals[moves] = interval
+        interval = max(interval - shorter, shortest)
+        moves += interval
+    return intervals
 
 
 def _wide(values: Tensor) -> Tensor:

@@ -4,34 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from trainables.attacks.apgd import APGD
-from trainables.attacks.engine.attack import Attack, Progress, attack_seed
+from trainables.attacks.engine.attack import Attack, Batch, attack_seed, part_of
 from trainables.attacks.fab import FAB
 from trainables.attacks.square import Square
 from trainables.registry import register
 
 if TYPE_CHECKING:
-    from trainables.attacks.engine.batch import Batch
     from trainables.attacks.engine.victim import Victim
 
-# What the targeted difference of logits ratio needs.
-LEAST_CLASSES: Final = 4
+LEAST_CLASSES: Final = 4  # for the targeted difference of logits ratio
 
 
-@dataclass(frozen=True)
-class Part:
-    """One attack of the cascade.
+class Part(NamedTuple):
+    """One attack of the cascade, and the passes of an image that stands to the end, for the share of the progress."""
 
-    Args:
-        name: Its name in the cascade, from which its seed derives.
-        attack: The attack.
-        passes: What an image costs that stands to the end, forward and backward: its share of the progress.
-    """
-
-    name: str
+    name: str  # its seed derives from it
     attack: Attack
     passes: int
 
@@ -59,7 +49,6 @@ class AutoAttack(Attack):
         )
 
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
-        """Runs one part after another."""
         import torch
 
         classes = batch.clean_logits.shape[1]
@@ -68,12 +57,10 @@ class AutoAttack(Attack):
                 f"attacks must not name autoattack for fewer than {LEAST_CLASSES} classes, got {classes}; "
                 "choose apgd with the loss ce"
             )
-        report = victim.progress
-        parts = self.parts()
-        total = sum(part.passes for part in parts)
-        done = 0
-        for part in parts:
-            victim.progress = partial(_share, report, done / total, part.passes / total)
+        report, done = victim.progress, 0
+        total = sum(part.passes for part in self.parts())
+        for part in self.parts():
+            victim.progress = part_of(report, done / total, part.passes / total)
             fallen = batch.index[:0]
             for broken in part.attack.run(victim, batch, seed=attack_seed(seed, part.name), batch_size=batch_size):
                 yield broken
@@ -85,7 +72,3 @@ class AutoAttack(Attack):
             if not len(batch):
                 break
         victim.progress = report
-
-
-def _share(report: Progress, begin: float, share: float, done: float) -> None:
-    report(begin + share * done)

@@ -7,15 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from trainables.attacks.engine.attack import MinimumNormAttack
-from trainables.attacks.engine.limits import count, positive
+from trainables.attacks.engine.attack import Batch, MinimumNormAttack, count, positive
 from trainables.registry import register
 from trainables.settings.threat import Norm
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from trainables.attacks.engine.batch import Batch
     from trainables.attacks.engine.victim import Victim
 
 # The norm of the first change, and the lengths of the first and the last step, in pixel units.
@@ -29,17 +25,11 @@ LAST_STEP: Final = 0.01
 class DDN(MinimumNormAttack):
     """Steps up the loss, each followed by a projection onto a sphere whose radius the last verdict has changed.
 
-    The sphere around the clean image shrinks by ``gamma`` if the image is misclassified and grows by ``gamma`` if it is
-    not, up to the farthest corner of the pixel box. Images are not quantised. Every iterate is judged, the last one
-    included, and the nearest misclassified one counts. No image leaves before the last step, for none is known to have
-    reached its smallest norm.
-
-    Cross entropy is climbed as log odds, which have the same direction and do not underflow on confident models. An
-    image whose gradient is 0 stays where it is.
-
-    Args:
-        steps: Gradient steps, at least 1; their length falls along a cosine.
-        gamma: The share by which a sphere's radius changes, in (0, 1].
+    The sphere around the clean image shrinks by the share ``gamma`` if the image is misclassified and grows by it if
+    not, up to the farthest corner of the pixel box. The steps' length falls along a cosine. Images are not quantised.
+    Every iterate is judged, and the nearest misclassified one counts; no image leaves before the last step, for none is
+    known to have reached its smallest norm. Cross entropy is climbed as log odds, which do not underflow on confident
+    models. An image whose gradient is 0 stays where it is.
     """
 
     source: ClassVar[str] = (
@@ -53,50 +43,36 @@ class DDN(MinimumNormAttack):
     gamma: float = positive(0.05, most=1.0)
 
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
-        """Searches the parts of the batch one after the other."""
-        del seed  # nothing is drawn
-        parts = batch.split(batch_size)
-        for done, part in enumerate(parts):
-            nearest, distance = self._search(victim, part, done / len(parts), 1 / len(parts))
-            yield replace(part, images=nearest).take(distance.isfinite())
-
-    def _search(self, victim: Victim, batch: Batch, begin: float, share: float) -> tuple[Tensor, Tensor]:
-        """Each image's nearest misclassified point found, and its distance (b,), infinite where there is none.
-
-        Args:
-            victim: The model.
-            batch: The images.
-            begin: The completed share of the attack.
-            share: This batch's share of it.
-        """
         import torch
 
         from trainables.attacks.engine.margins import log_odds_against
 
-        clean, ball = batch.clean, batch.ball
-        nearest, distance = clean, torch.full_like(clean[:, 0, 0, 0], torch.inf)
-        farthest = ball.size(torch.maximum(clean, 1 - clean))
-        radius = torch.full_like(farthest, FIRST_NORM)
-        images = clean
-        for step in range(self.steps + 1):
-            move = step < self.steps
-            images = images.detach().requires_grad_(move)
-            with torch.set_grad_enabled(move):
-                raw = victim.logits(images)
+        del seed  # nothing is drawn
+        ball, parts = batch.ball, batch.split(batch_size)
+        for done, part in enumerate(parts):
+            images = nearest = clean = part.clean
+            distance = torch.full_like(clean[:, 0, 0, 0], torch.inf)
+            farthest = ball.size(torch.maximum(clean, 1 - clean))
+            radius = torch.full_like(farthest, FIRST_NORM)
+            for step in range(self.steps + 1):
+                move = step < self.steps
+                images = images.detach().requires_grad_(move)
+                with torch.set_grad_enabled(move):
+                    raw = victim.logits(images)
+                    if move:
+                        loss = log_odds_against(victim.view(raw), part.labels).sum()
+                        (gradient,) = torch.autograd.grad(loss, images)
+                images, raw = images.detach(), raw.detach()
+                wrong = ~victim.correct(images, raw, part.labels)
+                far = ball.distance(images, clean)
+                nearer = wrong & (far < distance)
+                distance = torch.where(nearer, far, distance)
+                nearest = torch.where(nearer.view(-1, 1, 1, 1), images, nearest)
+                victim.progress((done + (step + 1) / (self.steps + 1)) / len(parts))
                 if move:
-                    loss = log_odds_against(victim.view(raw), batch.labels).sum()
-                    (gradient,) = torch.autograd.grad(loss, images)
-            images, raw = images.detach(), raw.detach()
-            wrong = ~victim.correct(images, raw, batch.labels)
-            far = ball.distance(images, clean)
-            nearer = wrong & (far < distance)
-            distance = torch.where(nearer, far, distance)
-            nearest = torch.where(nearer.view(-1, 1, 1, 1), images, nearest)
-            victim.progress(begin + share * (step + 1) / (self.steps + 1))
-            if move:
-                length = LAST_STEP + (FIRST_STEP - LAST_STEP) * (1 + math.cos(math.pi * step / self.steps)) / 2
-                change = images + length * ball.steepest(gradient) - clean
-                factor = torch.where(wrong, 1 - self.gamma, 1 + self.gamma).view(-1, 1, 1, 1)
-                radius = torch.minimum(radius * factor, farthest)
-                images = (clean + radius * ball.steepest(change)).clamp(0.0, 1.0)
-        return nearest, distance
+                    length = LAST_STEP + (FIRST_STEP - LAST_STEP) * (1 + math.cos(math.pi * step / self.steps)) / 2
+                    change = images + length * ball.steepest(gradient) - clean
+                    factor = torch.where(wrong, 1 - self.gamma, 1 + self.gamma).view(-1, 1, 1, 1)
+                    radius = torch.minimum(radius * factor, farthest)
+                    images = (clean + radius * ball.steepest(change)).clamp(0.0, 1.0)
+            yield replace(part, images=nearest).take(distance.isfinite())

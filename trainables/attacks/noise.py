@@ -9,15 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.attacks.engine.attack import Attack
-from trainables.attacks.engine.batch import Batch, join
-from trainables.attacks.engine.limits import count
+from trainables.attacks.engine.attack import Attack, Batch, Invariance, count, join
 from trainables.registry import register
 from trainables.settings.threat import Norm
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from trainables.attacks.engine.victim import Victim
 
 
@@ -26,81 +22,57 @@ if TYPE_CHECKING:
 class Noise(Attack):
     """Points on the ball's surface, each drawn independently of the others and of the model's answers, then clipped.
 
-    Images that fall to it and not to an attack that follows gradients show that the gradients mislead.
-
-    Directions are uniform in L2. In Linf the signs are: of all points of the cube, its corners change a linear function
-    most, three times as much in the mean square as points drawn uniformly from it.
-
-    Each image draws from its own generator, so that a pass can hold many draws of few images.
-
-    Args:
-        queries: Draws per image, at least 1.
+    Images that fall to it and not to an attack that follows gradients show that the gradients mislead. Directions are
+    uniform in L2. In Linf the signs are: of all points of the cube, its corners change a linear function most, three
+    times as much in the mean square as points drawn uniformly from it.
     """
 
     source: ClassVar[str] = (
         'Carlini et al. 2019, "On evaluating adversarial robustness", section 5, on brute-force random search'
     )
+    invariance: ClassVar[Invariance] = "per-image"  # it asks for labels alone
     shown: ClassVar[tuple[str, ...]] = ("queries",)
 
     queries: int = count(1000)
 
-    @property
-    def unit_free(self) -> bool:
-        return True  # it asks for labels alone
-
-    @property
-    def scale_free(self) -> bool:
-        return True
-
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
-        """Asks about as many draws of each image at a time as fill a pass."""
+        # A generator for each image, so that a pass can hold many draws of few images.
         generators = {i: np.random.default_rng([seed, i]) for i in batch.index.tolist()}
         asked = 0
         while asked < self.queries:
+            # As many draws of each image as fill a pass.
             draws = min(max(batch_size // len(batch), 1), self.queries - asked)
             survivors = []
             for part in batch.split(batch_size):
                 broken, standing = _ask(victim, part, draws, generators)
-                if len(broken):
-                    yield broken
-                if len(standing):
-                    survivors.append(standing)
+                yield broken
+                survivors.append(standing)
             asked += draws
             victim.progress(asked / self.queries)
-            if not survivors:
-                return
             batch = join(survivors)
+            if not len(batch):
+                return
 
 
 def _ask(victim: Victim, batch: Batch, draws: int, generators: dict[int, np.random.Generator]) -> tuple[Batch, Batch]:
     """The images that some of the next draws break, each at the first of them, and the images that none breaks."""
     import torch
 
+    dimensions, norm = batch.clean[0].numel(), batch.ball.norm
+    noise = np.stack([random_surface(draws, dimensions, generators[i], norm) for i in batch.index.tolist()])
     with torch.no_grad():
-        candidates = _candidates(batch, draws, generators)
-        labels = batch.labels.repeat_interleave(draws)
+        # All draws of one image come before those of the next.
+        clean, labels = batch.clean.repeat_interleave(draws, 0), batch.labels.repeat_interleave(draws)
+        change = batch.radius * torch.from_numpy(noise).to(clean).view_as(clean)
+        candidates = batch.ball.project(clean + change, clean)
         correct = victim.correct(candidates, victim.logits(candidates), labels).view(len(batch), draws)
         broken = ~correct.all(1)
         first = torch.arange(len(batch), device=labels.device) * draws + correct.int().argmin(1)
         return replace(batch, images=candidates[first]).take(broken), batch.take(~broken)
 
 
-def _candidates(batch: Batch, draws: int, generators: dict[int, np.random.Generator]) -> Tensor:
-    """The next draws of each image, one image after the other, (b * draws, c, h, w)."""
-    import torch
-
-    noise = np.stack(
-        [random_surface(draws, batch.clean[0].numel(), generators[i], batch.ball.norm) for i in batch.index.tolist()]
-    )
-    clean = batch.clean.repeat_interleave(draws, 0)
-    return batch.ball.project(clean + batch.radius * torch.from_numpy(noise).to(clean).view_as(clean), clean)
-
-
 def random_surface(count: int, dimensions: int, rng: np.random.Generator, norm: Norm) -> NDArray[np.float32]:
-    """Points of norm 1, fp32 (count, dimensions), the same however many are drawn at a time.
-
-    They have a uniform direction in ``l2`` and are corners in ``linf``.
-    """
+    """Points of norm 1, in Linf corners, fp32 (count, dimensions), the same however many are drawn at a time."""
     if norm == "linf":
         return rng.integers(0, 2, (count, dimensions)).astype(np.float32) * 2 - 1
     direction = rng.standard_normal((count, dimensions), dtype=np.float32)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
-from trainables.attacks.engine.attack import AttackLoss, StepAttack
+import numpy as np
+
+from trainables.attacks.engine.attack import Batch
+from trainables.attacks.engine.iterative import LossAttack
 from trainables.registry import register
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
-
-    from trainables.attacks.engine.batch import Batch
 
 # The usual step: steps times it is 2.5 radii, enough to cross the ball and come back along its surface.
 RELATIVE_STEP: Final = 2.5
@@ -26,52 +26,27 @@ FIRST_START: Final = 0.2
 
 @register("pgd")
 @dataclass(frozen=True, kw_only=True)
-class PGD(StepAttack):
+class PGD(LossAttack):
     """Steps of constant length 2.5 radius / steps up each image's own loss, from a random start.
 
     An image whose gradient is zero stays where it is: a random step would find nothing in hundreds of dimensions, and
-    the next restart begins elsewhere anyway.
-
-    Args:
-        steps: Gradient steps of each restart, at least 1.
-        restarts: Random starts, at least 1.
-        loss: The loss to climb: cross entropy (``ce``), or the difference of logits ratio (``dlr``), which no scale of
-            the logits can blunt.
-        target: Away from the true class, or towards the one with the smallest clean logit. Success means the same for
-            both: the predicted label is no longer the true one.
+    the next restart begins elsewhere anyway. ``target`` sends images away from the true class, or towards the one with
+    the smallest clean logit. Success means the same for both: the predicted label is no longer the true one.
     """
 
     source: ClassVar[str] = (
         'Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks", section 2.1'
     )
-    shown: ClassVar[tuple[str, ...]] = ("steps", "loss")
 
-    loss: AttackLoss = "ce"
     target: Literal["untargeted", "least-likely"] = "untargeted"
-
-    @property
-    def unit_free(self) -> bool:
-        return self.loss == "dlr"
-
-    @property
-    def scale_free(self) -> bool:
-        return self.loss == "dlr"
 
     def start(self, batch: Batch, restart: int, rng: np.random.Generator) -> Tensor:
         """Points in a random direction: near the clean image at first, later anywhere up to the radius."""
-        from trainables.attacks.engine.starts import noise
-
-        return batch.clean + (batch.radius if restart else FIRST_START * batch.radius) * noise(batch, rng)
+        reach = batch.radius if restart else FIRST_START * batch.radius
+        return batch.clean + reach * batch.ball.noise(batch.clean, batch.index, rng)
 
     def step(self, batch: Batch, logits: Tensor) -> Tensor:
-        """One step up the loss."""
-        import torch
-
-        from trainables.attacks.engine.margins import objective
-
         targets = None if self.target == "untargeted" else batch.clean_logits.argmin(1)
-        # Summed, never averaged: an image's gradient must not depend on how many images are in the batch.
-        loss = objective(self.loss, logits, batch.labels, targets).sum()
-        (gradient,) = torch.autograd.grad(loss, batch.images)
+        _, gradient = self.climb(batch, logits, targets)
         length = RELATIVE_STEP * batch.radius / self.steps
-        return torch.add(batch.images.detach(), batch.ball.steepest(gradient), alpha=length)
+        return batch.images.detach().add(batch.ball.steepest(gradient), alpha=length)

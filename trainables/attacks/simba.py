@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.attacks.engine.attack import QueryAttack
-from trainables.attacks.engine.limits import count, positive
+from trainables.attacks.engine.attack import Batch, count, positive
+from trainables.attacks.engine.iterative import QueryAttack
 from trainables.registry import register
 from trainables.settings.threat import Norm
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from trainables.attacks.engine.batch import Batch
 
 Basis = Literal["pixel", "dct"]
 
@@ -29,15 +27,12 @@ class SimBA(QueryAttack):
     """One direction of an orthonormal basis after the other, each tried forwards, then backwards.
 
     A candidate becomes the image if the true class's probability has fallen. Each image goes through the directions in
-    its own order, and through the same order again if it reaches the end. Candidates that leave the ball are brought
-    back to it: the radius caps the result, whatever the step.
-
-    Probabilities are compared by their log odds, which a confident model does not saturate, and a difference within
-    rounding counts as none: max pooling hides many pixels from a network altogether.
+    its own order, again and again. Candidates that leave the ball are brought back to it. Probabilities are compared by
+    their log odds, which a confident model does not saturate, and a difference within rounding counts as none: max
+    pooling hides many pixels from a network altogether.
 
     Args:
-        queries: Candidates per image, at least 1.
-        step: Length of a step, above 0, in pixel units.
+        step: Length of a step, in pixel units.
         basis: ``pixel``: single values in random order. ``dct``: cosines of one channel, low frequencies first, in
             random order among those with the same sum of vertical and horizontal frequency.
     """
@@ -54,7 +49,6 @@ class SimBA(QueryAttack):
     basis: Basis = "pixel"
 
     def start(self, batch: Batch, restart: int, rng: np.random.Generator) -> Tensor:
-        """The clean images; each image draws its order of directions."""
         import torch
 
         del restart
@@ -64,14 +58,14 @@ class SimBA(QueryAttack):
             level = np.tile(np.add.outer(np.arange(height), np.arange(width)).ravel(), channels)
         # A direction costs at least one query, so no image gets further than this.
         orders = random_orders(int(batch.index.max()) + 1, level, rng)[batch.index.cpu().numpy(), : self.queries]
-        device = batch.clean.device
-        batch.memory["order"] = torch.from_numpy(orders).to(device)
-        batch.memory["position"] = torch.zeros(len(batch), dtype=torch.int64, device=device)
-        batch.memory["sign"] = torch.ones(len(batch), device=device)
+        batch.memory |= {
+            "order": torch.from_numpy(orders).to(batch.clean.device),
+            "position": torch.zeros_like(batch.index),
+            "sign": torch.ones(len(batch), device=batch.clean.device),
+        }
         return batch.clean
 
     def propose(self, batch: Batch, query: int, rng: np.random.Generator) -> Tensor:
-        """One step along each image's current direction."""
         import torch
 
         del query, rng
@@ -81,7 +75,7 @@ class SimBA(QueryAttack):
         direction = order[rows, batch.memory["position"] % order.shape[1]].long()
         channel, y, x = direction // (height * width), direction // width % height, direction % width
         step = self.step * batch.memory["sign"].to(batch.clean.dtype)
-        candidates = batch.images.clone(memory_format=torch.preserve_format)
+        candidates = batch.images.clone()
         if self.basis == "pixel":
             candidates[rows, channel, y, x] += step
         else:
@@ -90,47 +84,36 @@ class SimBA(QueryAttack):
         return candidates
 
     def accept(self, batch: Batch, query: int, logits: Tensor) -> Tensor:
-        """Candidates whose true class is less likely; an image whose forward step failed tries backwards next."""
         import torch
 
         from trainables.attacks.engine.margins import log_odds_against
 
+        memory = batch.memory
         if query == 0:
-            before = batch.memory["logits"]
-            batch.memory["odds"] = log_odds_against(before, batch.labels)
-            batch.memory["size"] = before.abs().amax(1)
+            memory["odds"] = log_odds_against(memory["logits"], batch.labels)
+            memory["size"] = memory["logits"].abs().amax(1)
         odds, size = log_odds_against(logits, batch.labels), logits.abs().amax(1)
-        rounding = 8 * torch.finfo(logits.dtype).eps * torch.maximum(size, batch.memory["size"])
-        accepted = odds - batch.memory["odds"] > rounding
-        batch.memory["odds"] = torch.where(accepted, odds, batch.memory["odds"])
-        batch.memory["size"] = torch.where(accepted, size, batch.memory["size"])
-        forwards = batch.memory["sign"] > 0
-        finished = accepted | ~forwards
-        batch.memory["position"] = batch.memory["position"] + finished
-        batch.memory["sign"] = torch.where(finished, 1.0, -1.0)
+        rounding = 8 * torch.finfo(logits.dtype).eps * torch.maximum(size, memory["size"])
+        accepted = odds - memory["odds"] > rounding
+        # A failed step forwards is tried backwards next.
+        finished = accepted | (memory["sign"] < 0)
+        memory |= {
+            "odds": odds.where(accepted, memory["odds"]),
+            "size": size.where(accepted, memory["size"]),
+            "position": memory["position"] + finished,
+            "sign": torch.where(finished, 1.0, -1.0),
+        }
         return accepted
 
 
 def random_orders(count: int, level: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int32]:
-    """Permutations of the directions, int32 (count, d), ascending by level, random among equals.
-
-    The first rows are the same for any count.
-
-    Args:
-        count: Number of images.
-        level: Each direction's level, whole numbers (d,).
-        rng: The generator that draws them.
-    """
+    """Permutations, int32 (count, d), by whole levels (d,), random among equals; the first never depend on count."""
     return (level + rng.random((count, len(level)))).argsort(axis=1).astype(np.int32)
 
 
 @cache
 def cosines(size: int) -> Tensor:
-    """The orthonormal cosines of a line of pixels, lowest frequency first, float64 (size, size); do not change it.
-
-    Source:
-        Ahmed, Natarajan and Rao 1974, "Discrete cosine transform" (the DCT-II, normalised).
-    """
+    """The orthonormal DCT-II of a line of pixels, lowest frequency first, float64 (size, size); do not change it."""
     import torch
 
     frequency, place = torch.arange(size, dtype=torch.float64).unsqueeze(1), torch.arange(size, dtype=torch.float64)

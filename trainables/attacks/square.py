@@ -7,22 +7,19 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from trainables.attacks.engine.attack import QueryAttack
-from trainables.attacks.engine.limits import count, positive
+import numpy as np
+
+from trainables.attacks.engine.attack import Batch, Invariance, count, positive
+from trainables.attacks.engine.iterative import QueryAttack
 from trainables.registry import register
 from trainables.settings.threat import Norm
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
-
-    from trainables.attacks.engine.batch import Batch
 
 # After these candidates the windows' area is halved again. Made for 10,000 candidates and kept whatever their number.
 HALVINGS: Final = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-
-# The smallest window in L2, which has to hold a hump and a dip.
-LEAST_WINDOW: Final = 3
+LEAST_WINDOW: Final = 3  # in L2, where it has to hold a hump and a dip
 
 
 @register("square")
@@ -33,30 +30,20 @@ class Square(QueryAttack):
     The first query asks about a highly structured start: vertical stripes of +-radius (Linf), tiles of humps and dips
     (L2). From then on a candidate becomes the image if the margin of the true logit over the best other one has
     fallen. Every image draws its own windows; they reach all four edges, as in the paper (in the reference code they
-    never touch the lower and the right one).
-
-    Args:
-        queries: Candidates per image, the start included, at least 1.
-        share: The share of the pixels that the first windows cover, in (0, 1].
+    never touch the lower and the right one). The first windows cover the given share of the pixels.
     """
 
     source: ClassVar[str] = (
         'Andriushchenko et al. 2020, "Square Attack: a query-efficient black-box adversarial attack via random '
         'search", algorithms 1 to 3; schedule and window sizes as in AutoAttack (Croce and Hein 2020)'
     )
+    invariance: ClassVar[Invariance] = "global"
     shown: ClassVar[tuple[str, ...]] = ("queries",)
 
     queries: int = count(5000)
     share: float = positive(0.8, most=1.0)
 
-    @property
-    def unit_free(self) -> bool:
-        return True
-
     def propose(self, batch: Batch, query: int, rng: np.random.Generator) -> Tensor:
-        """The start; later the images with one window changed."""
-        import torch
-
         from trainables.attacks.engine.windows import mass_moved, signs, stripes, tiles, uniform, window
 
         l2 = batch.ball.norm == "l2"
@@ -68,17 +55,13 @@ class Square(QueryAttack):
             return batch.clean + mass_moved(batch, size, rng)
         draws = uniform(batch, 2 + channels, rng)
         square = window(batch, size, draws[:, :2])
-        candidates = batch.images.clone(memory_format=torch.preserve_format)
+        candidates = batch.images.clone()
         candidates[square] = batch.clean[square] + batch.radius * signs(batch, draws[:, 2:])[:, None, None]
         return candidates
 
     def accept(self, batch: Batch, query: int, logits: Tensor) -> Tensor:
-        """The start, then every candidate whose margin is smaller."""
-        import torch
-
-        if query == 0:
-            return torch.ones_like(batch.labels, dtype=torch.bool)
-        return margin(logits, batch.labels) < margin(batch.memory["logits"], batch.labels)
+        smaller = margin(logits, batch.labels) < margin(batch.memory["logits"], batch.labels)
+        return smaller if query else smaller.new_ones(len(batch))
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
@@ -88,14 +71,9 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def window_size(candidate: int, share: float, height: int, width: int, norm: Norm) -> int:
-    """The side of a candidate's window, in pixels.
+    """The side of a candidate's window, in pixels; candidates count from 0 without the start.
 
-    Args:
-        candidate: From 0, the start not counted.
-        share: The share of the pixels that the first windows cover.
-        height: The images' height.
-        width: The images' width.
-        norm: In ``l2``, windows are odd and at least `LEAST_WINDOW` wide if the image has room for it.
+    In ``l2`` it is odd, and at least `LEAST_WINDOW` if the image has room for it.
     """
     size = round(math.sqrt(share / 2 ** bisect_left(HALVINGS, candidate) * height * width))
     room = min(height, width)

@@ -1,8 +1,4 @@
-"""Measuring robust accuracy: which images survive every attack on every view, within every radius.
-
-`evaluate` attacks models and returns `Outcomes`, from which all accuracies are computed. `Outcomes` needs no torch;
-``trainables.robustness.evaluate`` does and is therefore imported by its module.
-"""
+"""Robust accuracy: which images survive every attack on every view and within every radius. `evaluate` needs torch."""
 
 from trainables.robustness.outcomes import Outcomes
 

@@ -14,7 +14,7 @@ from trainables.logits import normalize_logits
 from trainables.settings import View
 
 
-class Found(NamedTuple):
+class NaiveOutcome(NamedTuple):
     """What became of one image.
 
     Args:
@@ -42,7 +42,7 @@ def naive_simba(
     step: float,
     basis: Basis = "pixel",
     view: View = "raw",
-) -> Found:
+) -> NaiveOutcome:
     """Algorithm 1 of Guo et al. 2019 on an image (1, c, h, w) that the model gets right, its result capped in L2."""
     image = clean
     logits = model(image)
@@ -53,7 +53,7 @@ def naive_simba(
             change = step * _direction(direction, clean, basis)
             for sign in (1, -1):
                 if asked == queries:
-                    return Found(image, False, asked, known)
+                    return NaiveOutcome(image, False, asked, known)
                 candidate = image + sign * change
                 known += torch.equal(candidate.clamp(0, 1), image)
                 candidate = clean + (candidate - clean) * min(1.0, radius / float((candidate - clean).norm()))
@@ -61,7 +61,7 @@ def naive_simba(
                 logits = model(candidate)
                 asked += 1
                 if int(logits.argmax(1)) != label:
-                    return Found(candidate, True, asked, known)
+                    return NaiveOutcome(candidate, True, asked, known)
                 fallen = _probability(logits, label, view)
                 if fallen < probability:
                     image, probability = candidate, fallen

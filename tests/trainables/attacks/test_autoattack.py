@@ -102,7 +102,7 @@ def test_progress_climbs_through_the_shares_of_the_parts() -> None:
             at_start.append(seen[-1] if seen else 0.0)
             return super().run(victim, batch, **options)
 
-    parts = [replace(part, attack=Noted(attack=part.attack)) for part in cascade()]
+    parts = [part._replace(attack=Noted(attack=part.attack)) for part in cascade()]
     result = Cascade(given=tuple(parts))(trained(), images, labels, radius=0.05, progress=seen.append)
     assert result.kept.any()
     assert all(earlier <= later for earlier, later in pairwise(seen))

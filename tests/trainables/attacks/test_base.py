@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.trainables.victims import RADIUS, digits, trained
-from trainables.attacks import Batch, StepAttack, attack_seed, join
-from trainables.attacks.engine.ball import Ball
+from trainables.attacks import Batch, StepAttack, attack_seed
+from trainables.attacks.engine.attack import join
+from trainables.attacks.engine.ball import Ball, random_starts
 from trainables.attacks.engine.victim import predict, untouched
 
 clean_images = st.integers(0, 2**32 - 1).map(
@@ -71,6 +73,31 @@ def test_split_and_join_are_inverses() -> None:
         assert torch.equal(getattr(again, name), getattr(batch, name))
     assert torch.equal(again.memory["memory"], batch.memory["memory"])
     assert again.ball == batch.ball
+
+
+def test_the_likeliest_rivals_are_in_order_and_without_the_label() -> None:
+    logits = torch.tensor([[3.0, 1.0, 2.0, 0.0], [0.0, 5.0, 5.0, 1.0]])
+    images, labels = torch.rand(2, 1, 2, 2), torch.tensor([0, 2])
+    batch = Batch(images, labels, logits, images, torch.arange(2), Ball(0.5))
+    assert batch.rivals(2).tolist() == [[2, 1], [1, 3]]
+    assert batch.rivals(9).tolist() == [[2, 1, 3], [1, 3, 0]]
+
+
+def test_starts_have_uniform_directions_and_lengths() -> None:
+    points = random_starts(4000, 5, np.random.default_rng(0))
+    length = np.linalg.norm(points, axis=1)
+    expected = (np.arange(4000) + 0.5) / 4000
+    assert np.abs(np.sort(length) - expected).max() < 1.63 / np.sqrt(4000)  # Kolmogorov-Smirnov, 1 %
+    direction = points / length[:, None]
+    assert np.abs(direction.mean(axis=0)).max() < 0.03
+    np.testing.assert_allclose(np.cov(direction.T), np.eye(5) / 5, atol=0.01)
+
+
+@settings(deadline=None)
+@given(few=st.integers(1, 20), more=st.integers(0, 20), dimensions=st.integers(1, 50))
+def test_the_first_starts_do_not_depend_on_their_number(few: int, more: int, dimensions: int) -> None:
+    short, long = (random_starts(count, dimensions, np.random.default_rng(7)) for count in (few, few + more))
+    np.testing.assert_array_equal(short, long[:few])
 
 
 @dataclass(frozen=True, kw_only=True)

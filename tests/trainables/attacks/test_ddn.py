@@ -28,12 +28,12 @@ def test_a_linear_models_images_fall_at_their_distance() -> None:
     with torch.no_grad():
         logits = model(images)
     exact = (logits[:, 0] - logits[:, 1]).abs() / (weights[0] - weights[1]).norm()
-    found = run(DDN(), model, images, logits.argmax(1)).distance
-    assert (found >= exact * (1 - 1e-4)).all()
+    norms = run(DDN(), model, images, logits.argmax(1)).distance
+    assert (norms >= exact * (1 - 1e-4)).all()
     # A sphere of norm 1 shrinks by 0.95 per step, to 0.006 at least, and then moves by 5 % about the boundary.
     far = exact > 0.02
     assert far.sum() > 100
-    assert (found[far] <= 1.06 * exact[far]).all()
+    assert (norms[far] <= 1.06 * exact[far]).all()
 
 
 def test_more_steps_find_shorter_norms_and_the_passes_are_those_of_the_steps() -> None:
@@ -66,10 +66,10 @@ def by_foolbox(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """The norms of foolbox's DDN, (n,); infinite where the label survives."""
     attack = foolbox.attacks.DDNAttack(init_epsilon=1.0, steps=100, gamma=0.05)
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
-    found: Tensor = attack.run(wrapped, images, foolbox.criteria.Misclassification(labels))
+    adversarial: Tensor = attack.run(wrapped, images, foolbox.criteria.Misclassification(labels))
     with torch.no_grad():
-        fooled = model(found).argmax(1) != labels
-    return torch.where(fooled, (found - images).flatten(1).norm(dim=1), torch.inf)
+        fooled = model(adversarial).argmax(1) != labels
+    return torch.where(fooled, (adversarial - images).flatten(1).norm(dim=1), torch.inf)
 
 
 def test_norms_are_foolboxs_on_a_trained_network() -> None:

@@ -12,7 +12,7 @@ from tests.trainables.reference_models import reference_model
 from tests.trainables.victims import CLASSES, Scaled, digits, linear, trained
 from trainables.attacks import AttackResult
 from trainables.attacks.deepfool import SLACK, DeepFool
-from trainables.attacks.engine.boundary import passes_and_copies, to_hyperplane
+from trainables.attacks.engine.margins import passes_and_copies, to_hyperplane
 from trainables.logits import normalize_logits
 from trainables.settings import View
 
@@ -147,7 +147,7 @@ def test_images_without_gradients_stay_and_harm_no_other(view: View) -> None:
 
 def test_the_scale_of_the_logits_changes_nothing() -> None:
     images, labels = digits(64)
-    assert DeepFool().unit_free
+    assert DeepFool().invariance == "global"
     plain = run(DeepFool(), trained(), images, labels).distance
     for scale in (1e-3, 10, 1000):
         scaled = run(DeepFool(), Scaled(trained(), scale), images, labels).distance
@@ -178,13 +178,13 @@ def distances(model: nn.Module, images: Tensor, labels: Tensor, adversarial: Ten
 def by_foolbox(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     attack = foolbox.attacks.L2DeepFoolAttack(steps=50, candidates=10, overshoot=0.02)
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
-    found: Tensor = attack.run(wrapped, images.contiguous(), foolbox.criteria.Misclassification(labels))
-    return found
+    adversarial: Tensor = attack.run(wrapped, images.contiguous(), foolbox.criteria.Misclassification(labels))
+    return adversarial
 
 
 def by_torchattacks(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    found: Tensor = torchattacks.DeepFool(model.eval(), steps=50, overshoot=0.02)(images.contiguous(), labels)
-    return found
+    adversarial: Tensor = torchattacks.DeepFool(model.eval(), steps=50, overshoot=0.02)(images.contiguous(), labels)
+    return adversarial
 
 
 @pytest.mark.slow
@@ -201,8 +201,8 @@ def test_norms_are_not_above_the_others_and_no_image_is_left(data, loss, view, t
     assert ours.isfinite().all()
     with torch.no_grad():
         correct = model(images).argmax(1) == labels
-    found = theirs(Normalized(model).eval() if view == "normalized" else model, images, labels)
-    other = distances(model, images, labels, found)
+    adversarial = theirs(Normalized(model).eval() if view == "normalized" else model, images, labels)
+    other = distances(model, images, labels, adversarial)
     both = correct & other.isfinite()  # theirs can leave images; no norm is known for those
     print(
         f"\n{data} {loss} {view} {theirs.__name__}: n {int(correct.sum())}, unfooled 0 and "

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tests.trainables.victims import RADIUS, digits, linear, trained
 from trainables.attacks import Attack
-from trainables.attacks.engine.victim import Expectation
+from trainables.attacks.engine.victim import Victim
 from trainables.attacks.pgd import PGD
 from trainables.attacks.simba import SimBA
 from trainables.attacks.square import Square
@@ -84,7 +84,7 @@ def test_the_gradient_is_the_mean_gradient() -> None:
     images = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(1)
-        (ours,) = torch.autograd.grad(Expectation(model, 5)(images)[:, 0].sum(), images)
+        (ours,) = torch.autograd.grad(Victim(model, "raw", draws=5)(images)[:, 0].sum(), images)
         torch.manual_seed(1)
         each = [torch.autograd.grad(model(images)[:, 0].sum(), images)[0] for _ in range(5)]
     torch.testing.assert_close(ours, torch.stack(each).mean(0))

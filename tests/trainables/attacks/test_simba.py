@@ -76,16 +76,16 @@ def test_every_image_goes_the_way_of_the_plain_version(
         clean, label = images[i : i + 1], int(labels[i])
         if logits[i].argmax() != label:
             continue
-        found = naive_simba(
+        naive = naive_simba(
             model, clean, label, order, radius=radius, queries=queries, step=0.15, basis=basis, view=view
         )
-        assert bool(result.kept[i]) is not found.broken
-        if found.broken:
-            torch.testing.assert_close(result.adversarial[i : i + 1], found.image, atol=1e-12, rtol=0)
+        assert bool(result.kept[i]) is not naive.broken
+        if naive.broken:
+            torch.testing.assert_close(result.adversarial[i : i + 1], naive.image, atol=1e-12, rtol=0)
         alone = torch.arange(16) == i
         one = attack(model, images, labels, radius=radius, view=view, seed=4, logits=logits, standing=alone)
-        assert one.forward_passes == found.queries - found.known
-        total += found.queries - found.known
+        assert one.forward_passes == naive.queries - naive.known
+        total += naive.queries - naive.known
     assert 2 <= result.kept.sum() <= 13
     assert result.forward_passes == total
     assert result.backward_passes == 0
@@ -168,8 +168,8 @@ def test_trained_networks_fall_as_to_the_plain_version(data: str, loss: str, bas
         if model(clean).argmax() != label:
             agree += not result.kept[i]
             continue
-        found = naive_simba(model, clean, label, order, radius=1.5, queries=300, step=0.2, basis=basis)
-        agree += bool(result.kept[i]) is not found.broken and (
-            not found.broken or torch.allclose(result.adversarial[i], found.image[0], atol=1e-4)
+        naive = naive_simba(model, clean, label, order, radius=1.5, queries=300, step=0.2, basis=basis)
+        agree += bool(result.kept[i]) is not naive.broken and (
+            not naive.broken or torch.allclose(result.adversarial[i], naive.image[0], atol=1e-4)
         )
     assert agree == len(images)

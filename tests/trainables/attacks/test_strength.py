@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from tests.trainables.reference_models import reference_model
 from tests.trainables.victims import Scaled, digits, trained
-from trainables.attacks import Attack, AttackLoss, Batch
+from trainables.attacks import Attack, Batch
 from trainables.attacks.apgd import APGD
 from trainables.attacks.autoattack import AutoAttack
+from trainables.attacks.engine.attack import AttackLoss
 from trainables.attacks.pgd import PGD, RELATIVE_STEP
 from trainables.attacks.torchattacks import Torchattacks
 from trainables.robustness.evaluate import evaluate
@@ -93,6 +94,27 @@ def test_from_their_starts_apgd_keeps_what_torchattacks_keeps(norm: Norm, radius
     assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "options", "radius"),
+    [
+        (PGD(steps=10), "PGDL2", {"steps": 10, "alpha": RELATIVE_STEP * 0.3 / 10}, 0.3),
+        (APGD(steps=10), "APGD", {"steps": 10}, 0.25),
+    ],
+    ids=["pgd", "apgd"],
+)
+def test_cross_entropy_is_not_blinded_by_confident_logits(
+    ours: Attack, theirs: str, options: dict[str, Any], radius: float
+) -> None:
+    images, labels = digits(96)
+    our, their = (
+        [int(attack(Scaled(trained(), scale), images, labels, radius=radius).kept.sum()) for scale in (1, 1000)]
+        for attack in (ours, Torchattacks(attack=theirs, options=options))
+    )
+    assert our[0] <= their[0] + 1  # ours keeps the best iterate and theirs the last
+    assert our[1] <= our[0] + 4
+    assert their[1] > their[0] + 15
+
+
 @on_trained_networks
 @pytest.mark.parametrize("climbed", ["ce", "dlr"])
 @pytest.mark.parametrize("view", ["normalized", "raw"])
@@ -153,10 +175,10 @@ def test_autoattack(data: Data, loss: Loss) -> None:
         ]
     )
     with torch.random.fork_rng(devices=()), redirect_stdout(StringIO()):
-        found = theirs(images.contiguous(), labels)
+        adversarial = theirs(images.contiguous(), labels)
     with torch.no_grad():
         correct = model(images).argmax(1) == labels
-        survived = model(found).argmax(1) == labels
+        survived = model(adversarial).argmax(1) == labels
     ours = kept(AutoAttack(), model, images, labels, 1.5, "raw")
     compare(f"{data} {loss} autoattack 1.5", ours, correct & survived)
 

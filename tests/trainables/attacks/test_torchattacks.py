@@ -12,7 +12,7 @@ import torchattacks
 from torch import Tensor, nn
 
 from tests.trainables.victims import RADIUS, digits, linear, trained
-from trainables.attacks.engine.randomness import isolated_randomness
+from trainables.attacks.engine.victim import isolated_randomness
 from trainables.attacks.torchattacks import CLASSES, Torchattacks
 
 
@@ -52,7 +52,7 @@ class Recorder:
     """Stands in for an attack of torchattacks and returns what the test wants."""
 
     arguments: dict[str, object]
-    found: Tensor | float
+    change: Tensor | float
 
     def __init__(
         self, model: nn.Module, norm: str = "Linf", eps: float = 0.1, n_classes: int = 10, seed: int = 0, steps: int = 5
@@ -67,7 +67,7 @@ class Recorder:
         del labels
         print("noise")
         warnings.warn("noise", stacklevel=2)
-        return images + Recorder.found
+        return images + Recorder.change
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
 
 
 def test_the_threat_model_is_passed_on_and_options_come_first(recorder: type[Recorder]) -> None:
-    recorder.found = 0.0
+    recorder.change = 0.0
     images, labels = digits(8)
     Torchattacks(attack="APGD")(trained(), images, labels, radius=0.7, seed=9)
     assert recorder.arguments == {"norm": "L2", "eps": 0.7, "n_classes": 5, "seed": 9, "steps": 5}
@@ -88,7 +88,7 @@ def test_the_threat_model_is_passed_on_and_options_come_first(recorder: type[Rec
 def test_what_the_attack_prints_and_warns_is_swallowed(
     recorder: type[Recorder], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recorder.found = 0.0
+    recorder.change = 0.0
     Torchattacks(attack="APGD")(trained(), *digits(8), radius=0.7)
     assert capsys.readouterr() == ("", "")
 
@@ -105,7 +105,7 @@ def boundary() -> tuple[nn.Sequential, Tensor, Tensor]:
 def test_an_image_counts_only_if_misclassified_and_inside_the_ball(
     recorder: type[Recorder], step: float, kept: bool
 ) -> None:
-    recorder.found = step
+    recorder.change = step
     model, image, label = boundary()
     result = Torchattacks(attack="APGD")(model, image, label, radius=0.25)
     assert bool(result.kept) is kept
@@ -113,7 +113,7 @@ def test_an_image_counts_only_if_misclassified_and_inside_the_ball(
 
 
 def test_an_image_outside_the_box_is_clipped_before_it_is_judged(recorder: type[Recorder]) -> None:
-    recorder.found = torch.tensor([[[[5.0, -0.9], [0.0, 0.0]]]])
+    recorder.change = torch.tensor([[[[5.0, -0.9], [0.0, 0.0]]]])
     model, image, label = boundary()
     result = Torchattacks(attack="APGD")(model, image, label, radius=1.0)
     assert not result.kept

@@ -108,12 +108,10 @@ def test_the_surrogate_is_left_as_it_was_found() -> None:
 
 def test_what_the_other_attack_knows_is_known() -> None:
     attack = Transfer(attack=SimBA(queries=5), surrogate=trained())
-    assert (attack.norms, attack.minimum_norm, attack.unit_free, attack.scale_free) == (("l2",), False, False, False)
-    assert Transfer(attack=PGD(steps=5, loss="dlr"), surrogate=trained()).scale_free
+    assert (attack.norms, attack.minimum_norm, attack.invariance) == (("l2",), False, "none")
+    assert Transfer(attack=PGD(steps=5, loss="dlr"), surrogate=trained()).invariance == "per-image"
 
 
-def test_the_mean_of_a_surrogate_is_not_eots_to_take() -> None:
-    with pytest.raises(ValueError, match=r"^attack.eot must be 1 in a transfer, got 2; "):
-        Transfer(attack=replace(PGD(steps=2), eot=2), surrogate=trained())
+def test_the_victims_evaluations_can_be_averaged() -> None:
     result = replace(Transfer(attack=PGD(steps=3), surrogate=trained()), eot=2)(trained(), *digits(24), radius=RADIUS)
     assert 0 < result.kept.sum() < 24

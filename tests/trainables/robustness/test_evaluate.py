@@ -7,6 +7,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from tests.trainables.victims import RADIUS, Scaled, digits, trained
 from trainables.attacks import Attack, attack_seed
@@ -14,6 +15,7 @@ from trainables.attacks.ddn import DDN
 from trainables.attacks.deepfool import DeepFool
 from trainables.attacks.fab import FAB
 from trainables.attacks.pgd import PGD
+from trainables.attacks.simba import SimBA
 from trainables.data.splits import Split
 from trainables.robustness import Outcomes
 from trainables.robustness.evaluate import evaluate
@@ -180,6 +182,24 @@ def test_an_attack_may_see_some_of_the_views_alone() -> None:
     calls: list[tuple[float, int]] = []
     evaluate([trained()], split, settings, [0], lambda done, total: calls.append((done, total)))
     assert calls[-1] == (2, 2)
+
+
+def test_what_the_clean_model_gets_wrong_has_distance_0_whatever_a_mean_of_evaluations_says() -> None:
+    class Coin(nn.Module):
+        """Wrong at first and right from then on."""
+
+        calls = 0
+
+        def forward(self, images: Tensor) -> Tensor:
+            self.calls += 1
+            return torch.tensor([[0.0, 1.0] if self.calls == 1 else [1.0, 0.0]]).repeat(len(images), 1)
+
+    split = Split(torch.full((4, 1, 2, 2), 0.5), torch.zeros(4, dtype=torch.int64))
+    settings = replace(SETTINGS, attacks=(SimBA(queries=2, eot=2),), images=4, views=("raw",))
+    outcomes = evaluate([Coin()], split, settings, [0])
+    assert not outcomes.clean.any()
+    assert not outcomes.kept.any()
+    assert not outcomes.distance.any()
 
 
 def test_an_attack_on_what_remains_gives_the_same_worst_case_for_less() -> None:

@@ -1,11 +1,13 @@
-"""The ball around each clean image that an attack must stay in, cut by the pixel box [0, 1]."""
+"""The ball around each clean image that an attack must stay in, cut by the pixel box [0, 1]; random points of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.settings.threat import Norm
@@ -16,12 +18,7 @@ TOLERANCE: Final = 1e-4
 
 @dataclass(frozen=True)
 class Ball:
-    """All images within ``radius`` of a clean one.
-
-    Args:
-        radius: Above 0, in pixel units; may be infinite.
-        norm: ``l2`` or ``linf``.
-    """
+    """All images within ``radius`` of a clean one: above 0, in pixel units; may be infinite."""
 
     radius: float
     norm: Norm = "l2"
@@ -41,14 +38,10 @@ class Ball:
         return distance <= self.radius * (1 + TOLERANCE)
 
     def project(self, images: Tensor, clean: Tensor) -> Tensor:
-        """Moves images into the ball around the clean ones, then into the pixel box.
+        """Moves images (n, c, h, w) into the ball around the clean ones in [0, 1], then into the pixel box.
 
         Clipping moves every pixel towards a clean image that lies in the box, so it never leaves the ball. An image
         that is not finite goes back to the clean one.
-
-        Args:
-            images: (n, c, h, w).
-            clean: (n, c, h, w), in [0, 1].
         """
         change = images - clean
         size = self.size(change)
@@ -62,10 +55,26 @@ class Ball:
         return change.add_(clean).clamp_(0.0, 1.0)
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """The direction of unit norm in which a linear function with this gradient climbs most, (n, c, h, w).
-
-        Where the gradient is 0, so is the direction.
-        """
+        """The unit direction in which a linear function with this gradient climbs most, (n, c, h, w); 0 where it is."""
         if self.norm == "linf":
             return gradient.sign()
         return gradient / self.size(gradient).clamp_min(torch.finfo(gradient.dtype).tiny)
+
+    def noise(self, clean: Tensor, index: Tensor, rng: np.random.Generator) -> Tensor:
+        """Random changes of norm at most 1, (b, c, h, w); each depends on ``rng`` and the image's index alone."""
+        draw = random_starts if self.norm == "l2" else uniform_starts
+        draws = draw(int(index.max()) + 1, clean[0].numel(), rng)
+        return torch.from_numpy(draws).to(clean.device)[index].view_as(clean)
+
+
+def random_starts(count: int, dimensions: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Points of uniform direction and length in [0, 1], fp32 (count, dimensions); the first never depend on count."""
+    length = rng.spawn(1)[0].random((count, 1), dtype=np.float32)
+    direction = rng.standard_normal((count, dimensions), dtype=np.float32)
+    direction *= length / np.linalg.norm(direction, axis=1, keepdims=True)
+    return direction
+
+
+def uniform_starts(count: int, dimensions: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Points uniform in the cube [-1, 1]^d, fp32 (count, dimensions); the first never depend on count."""
+    return rng.random((count, dimensions), dtype=np.float32) * 2 - 1

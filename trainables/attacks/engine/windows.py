@@ -10,12 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.attacks.engine.batch import Batch
+from trainables.attacks.engine.attack import Batch
 
-# Square tiles of a fifth of the image's height fill the L2 start.
-TILES: Final = 5
-
-Window = tuple[Tensor, slice, Tensor, Tensor]
+TILES: Final = 5  # in the image's height; such square tiles fill the L2 start
 
 
 def stripes(batch: Batch, rng: np.random.Generator) -> Tensor:
@@ -28,17 +25,19 @@ def tiles(batch: Batch, rng: np.random.Generator) -> Tensor:
     """Humps and dips side by side, of random orientation and with signs per channel, of unit norm, (b, c, h, w)."""
     _, channels, height, width = batch.clean.shape
     size = max(height // TILES, 1)
-    corners = [(y, x) for y in _corners(height, size) for x in _corners(width, size)]
+    # Centred: what is left over goes to both sides.
+    rows, columns = (range(length % size // 2, length - size + 1, size) for length in (height, width))
+    corners = [(y, x) for y in rows for x in columns]
     draws = uniform(batch, len(corners) * (1 + channels), rng).reshape(len(batch), len(corners), 1 + channels)
     change = torch.zeros_like(batch.clean)
     for k, (y, x) in enumerate(corners):
-        tile = _patterns(batch, size, draws[:, k]).permute(0, 3, 1, 2)
-        change[:, :, y : y + size, x : x + size] = tile
+        change[:, :, y : y + size, x : x + size] = _patterns(batch, size, draws[:, k]).permute(0, 3, 1, 2)
     return batch.ball.steepest(change)
 
 
+@cache
 def hump_and_dip(size: int) -> Tensor:
-    """A hump above a dip, of unit norm, fp32 (size, size); each is a heap of ever smaller slabs."""
+    """A hump above a dip, each a heap of ever smaller slabs; of unit norm, fp32 (size, size). Do not change it."""
     return _unit(torch.cat([_heap(size // 2, size), -_heap(size - size // 2, size)]))
 
 
@@ -53,9 +52,6 @@ def _heap(height: int, width: int) -> Tensor:
 def _unit(pattern: Tensor) -> Tensor:
     length: Tensor = torch.linalg.vector_norm(pattern)
     return pattern / length.clamp_min(torch.finfo(pattern.dtype).tiny)
-
-
-_pattern = cache(hump_and_dip)
 
 
 def mass_moved(batch: Batch, size: int, rng: np.random.Generator) -> Tensor:
@@ -79,33 +75,25 @@ def mass_moved(batch: Batch, size: int, rng: np.random.Generator) -> Tensor:
 
 def _patterns(batch: Batch, size: int, draws: NDArray[np.float64]) -> Tensor:
     """`hump_and_dip`, turned for half the images, times a sign for each channel, (b, size, size, c)."""
-    pattern = _pattern(size).to(batch.clean)
+    pattern = hump_and_dip(size).to(batch.clean)
     turned = torch.from_numpy(draws[:, 0] < 0.5).to(batch.clean.device).view(-1, 1, 1)
     return torch.where(turned, pattern.T, pattern).unsqueeze(3) * signs(batch, draws[:, 1:])[:, None, None]
 
 
 def uniform(batch: Batch, numbers: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Uniform draws in [0, 1) for each image, (b, numbers).
-
-    Call it once per query: draws of a second call depend on the batch.
-    """
-    draws: NDArray[np.float64] = rng.random((int(batch.index.max()) + 1, numbers))[batch.index.cpu().numpy()]
-    return draws
+    """Uniform draws in [0, 1) for each image, (b, numbers); once per query: those of a second depend on the batch."""
+    return np.asarray(rng.random((int(batch.index.max()) + 1, numbers))[batch.index.cpu().numpy()])
 
 
 def signs(batch: Batch, draws: NDArray[np.float64]) -> Tensor:
+    """-1 for a draw below one half, else 1."""
     return torch.from_numpy(np.where(draws < 0.5, -1.0, 1.0)).to(batch.clean)
 
 
-def window(batch: Batch, size: int, draws: NDArray[np.float64]) -> Window:
+def window(batch: Batch, size: int, draws: NDArray[np.float64]) -> tuple[Tensor, slice, Tensor, Tensor]:
     """The index of one random square of each image; it picks values of shape (b, size, size, c)."""
     height, width = batch.clean.shape[2:]
     corner = torch.from_numpy(draws * (height - size + 1, width - size + 1)).long().to(batch.clean.device)
     rows, side = torch.arange(len(batch), device=corner.device), torch.arange(size, device=corner.device)
     y, x = corner[:, :1] + side, corner[:, 1:] + side
     return rows.view(-1, 1, 1), slice(None), y.unsqueeze(2), x.unsqueeze(1)
-
-
-def _corners(length: int, size: int) -> range:
-    """Where tiles begin along one side, centred."""
-    return range(length % size // 2, length - size + 1, size)
