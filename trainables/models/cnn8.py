@@ -29,7 +29,6 @@ class CNN8(Model):
 
     width: int = searched(1, Range(low=1, high=16, integer=True))
 
-    channels_last: ClassVar[bool] = True
     source: ClassVar[str] = 'Song et al. 2022 name an "eight-layer CNN" without details; this is our reading'
 
     def build(self, shape: Shape, classes: int) -> nn.Sequential:

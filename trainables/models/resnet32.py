@@ -29,7 +29,6 @@ class ResNet32(Model):
 
     width: int = searched(1, Range(low=1, high=16, integer=True))
 
-    channels_last: ClassVar[bool] = True
     source: ClassVar[str] = (
         'He, Zhang, Ren and Sun 2016, "Identity mappings in deep residual networks" (blocks), 2016, "Deep residual '
         'learning for image recognition", section 4.2 (channels, shortcuts of option A), and 2015, "Delving deep into '

@@ -60,11 +60,12 @@ def test_lenet5_says_which_images_it_takes(shape: tuple[int, int, int]) -> None:
         LeNet5().check(shape, 10)
 
 
-@pytest.mark.parametrize(("name", "last"), [("lenet5", False), ("cnn8", True), ("resnet32", True)])
-def test_the_memory_format_is_the_models_own(name: str, last: bool) -> None:
-    model = build_model(make("model", name), (3, 32, 32), 10)
+@pytest.mark.parametrize("name", names("model"))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_are_last_in_memory(name: str, channels: int) -> None:
+    model = build_model(make("model", name), (channels, 32, 32), 10)
     weights = [parameter for parameter in model.parameters() if parameter.dim() == 4 and parameter.shape[1] > 1]
-    assert {weight.is_contiguous(memory_format=torch.channels_last) for weight in weights} == {last}
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
 
 
 def test_resnet32_halves_the_resolution_twice_and_pads_the_shortcut_with_zeros() -> None:
