@@ -9,12 +9,12 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainables.attacks import Attack
 from trainables.attacks.engine.ball import Ball
 from trainables.attacks.engine.victim import untouched
-from trainables.audit.paired import Images
 from trainables.settings import Norm
 
 # How many points inside the ball the readout must call harmless, and their largest distance, in radii.
@@ -33,21 +33,16 @@ RIDGE: Final = 1e-3
 
 @dataclass(frozen=True)
 class Planted:
-    """What attacks found of planted adversarial examples.
+    """What attacks broke of planted adversarial examples."""
 
-    Args:
-        planted: Images for which one could be planted.
-        found: How many of them the attacks broke.
-    """
-
-    planted: int
-    found: int
+    planted: int  # images for which one could be planted
+    broken: int  # how many of them the attacks broke
 
 
 def plant_and_search(
     model: nn.Module,
     images: Tensor,
-    usable: Images,
+    usable: NDArray[np.bool_],
     attacks: Sequence[Attack],
     *,
     radius: float,
@@ -65,16 +60,11 @@ def plant_and_search(
     linear layer, it still does.
 
     Args:
-        model: With a linear layer.
+        model: Maps images to logits.
         images: (n, c, h, w).
-        usable: Images that may be used, bool (n,).
+        usable: Images that may be used, bool (n,); the first ``count`` of them are tried.
         attacks: One of them must succeed. They see the raw logits: with two classes, no other view is of use.
-        radius: In pixel units.
-        norm: The norm of the ball.
-        count: How many images are tried.
-        seed: In [0, 2^32).
-        batch_size: Images per pass.
-        progress: Receives the completed share.
+        progress: Receives the completed share. Further arguments as for `audit`.
 
     Returns:
         The outcome, or why the test could not be run.
@@ -86,9 +76,10 @@ def plant_and_search(
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if not layers:
         return "the model has no linear layer to replace"
-    planted = found = 0
+    planted = broken = 0
     chosen = np.flatnonzero(usable)[:count]
     label = torch.zeros(1, dtype=torch.int64, device=images.device)
+    settings = {"radius": radius, "norm": norm, "seed": seed, "batch_size": batch_size}
     for done, i in enumerate(chosen):
         rng = np.random.default_rng([seed, int(i)])
         image = images[i : i + 1].contiguous()
@@ -103,28 +94,19 @@ def plant_and_search(
                 logits = model(torch.cat([image, point]))
             if logits.shape != (2, 2) or logits.argmax(1).tolist() != [0, 1]:
                 continue  # what follows the layer undoes the readout
-            results = [_breaks(attack, model, image, label, radius, norm, seed, batch_size) for attack in attacks]
-            if all(broken is None for broken in results):
+            results = [_breaks(attack, model, image, label, **settings) for attack in attacks]
+            if all(result is None for result in results):
                 return "its attacks do not run on two classes"
             planted += 1
-            found += any(results)
+            broken += any(results)
         progress((done + 1) / len(chosen))
-    return Planted(planted, found) if planted else "no adversarial example could be planted"
+    return Planted(planted, broken) if planted else "no adversarial example could be planted"
 
 
-def _breaks(
-    attack: Attack,
-    model: nn.Module,
-    image: Tensor,
-    label: Tensor,
-    radius: float,
-    norm: Norm,
-    seed: int,
-    batch_size: int,
-) -> bool | None:
+def _breaks(attack: Attack, model: nn.Module, image: Tensor, label: Tensor, **settings: Any) -> bool | None:
     """Whether an attack breaks the image; None if it cannot be run on two classes."""
     try:
-        result = attack(model, image, label, radius=radius, norm=norm, seed=seed, batch_size=batch_size)
+        result = attack(model, image, label, **settings)
     except (ValueError, IndexError):  # a loss or a target that needs more classes
         return None
     except RuntimeError as error:  # a missing gradient; torch raises the same for too few classes
