@@ -6,19 +6,20 @@ A parameter's path is its bare name if it is the loss's own (``s``). Others are 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from trainables.defences.none import NoDefence
+from trainables.losses import Loss
 from trainables.registry import Component, Kind, make
-from trainables.settings import Problem
+from trainables.settings import Problem, TrainSettings
 from trainables.settings.checks import nearest
 from trainables.settings.space import Domain, Value
 
 # The seed is the unit's, and rungs and budgets count the same epochs for every candidate.
 _FIXED: Final = ("epochs", "seed", "replicates", "optimizer")
+_TRAIN: Final = tuple(item.name for item in fields(TrainSettings) if item.name not in _FIXED)
 _SEPARATOR: Final = "."
 
 
@@ -54,11 +55,12 @@ def parameters_of(problem: Problem) -> dict[str, Domain | None]:
         By path, the loss's own parameters first: the declared domain, or None if every value of the right type is legal
         that the component itself accepts.
     """
-    parameters: dict[str, Domain | None] = {}
-    for prefix, component in _components(problem).items():
-        parameters |= {_path(prefix, name): component.domains.get(name) for name in component.parameters}
-    train = [item.name for item in dataclasses.fields(problem.train) if item.name not in _FIXED]
-    return parameters | dict.fromkeys(_path("train", name) for name in train)
+    parameters = {
+        _path(prefix, name): component.domains.get(name)
+        for prefix, component in _components(problem).items()
+        for name in component.parameters
+    }
+    return parameters | dict.fromkeys(_path("train", name) for name in _TRAIN)
 
 
 def values_of(problem: Problem) -> dict[str, Any]:
@@ -68,8 +70,7 @@ def values_of(problem: Problem) -> dict[str, Any]:
         for prefix, component in _components(problem).items()
         for name, value in component.values.items()
     }
-    train = [item.name for item in dataclasses.fields(problem.train) if item.name not in _FIXED]
-    return values | {_path("train", name): getattr(problem.train, name) for name in train}
+    return values | {_path("train", name): getattr(problem.train, name) for name in _TRAIN}
 
 
 def resolve(problem: Problem, candidate: Candidate) -> Problem:
@@ -81,21 +82,17 @@ def resolve(problem: Problem, candidate: Candidate) -> Problem:
         ValueError: There is no such loss, defence or parameter, or a value is not legal. The message starts with the
             parameter's path.
     """
-    changes: dict[str, Any] = {}
     if candidate.loss != problem.loss.name:
-        changes["loss"] = _named("loss", candidate.loss)
+        problem = replace(problem, loss=_named("loss", candidate.loss))
     if candidate.defence != problem.defence.name:
-        changes["defence"] = _named("defence", candidate.defence)
-    problem = replace(problem, **changes)
-    known = parameters_of(problem)
+        problem = replace(problem, defence=_named("defence", candidate.defence))
+    known, components = parameters_of(problem), _components(problem)
     by_component: dict[str, dict[str, Value]] = {}
     for path, value in candidate.parameters.items():
         prefix, _, name = path.rpartition(_SEPARATOR)
-        component = _components(problem).get(prefix)
-        if path not in known and not (component and component.takes_anything):
-            raise ValueError(
-                f"{path} must be a parameter of {_owner(problem, prefix)}, got {value}; {nearest(path, [*known])}"
-            )
+        if path not in known and not (prefix in components and components[prefix].takes_anything):
+            owner = "the problem" if prefix else _described(problem.loss)
+            raise ValueError(f"{path} must be a parameter of {owner}, got {value}; {nearest(path, [*known])}")
         by_component.setdefault(prefix, {})[name] = value
     for prefix, values in by_component.items():
         try:
@@ -107,9 +104,8 @@ def resolve(problem: Problem, candidate: Candidate) -> Problem:
 
 def baselines_of(problem: Problem) -> tuple[Candidate, ...]:
     """The baselines of the problem's loss. They replace the loss, and leave everything else as in the problem."""
-    return tuple(
-        Candidate(baseline.loss, baseline.parameters, problem.defence.name) for baseline in problem.loss.baselines
-    )
+    defence = problem.defence.name
+    return tuple(Candidate(baseline.loss, baseline.parameters, defence) for baseline in problem.loss.baselines)
 
 
 def baseline_at(baseline: Candidate, candidate: Candidate) -> Candidate:
@@ -142,18 +138,15 @@ def _with_values(problem: Problem, prefix: str, values: Mapping[str, Any]) -> Pr
     return replace(problem, **{name: getattr(problem, name).with_values(values)})
 
 
-def _named(kind: Kind, name: str) -> Component:
+def _named(kind: Kind, name: str) -> Any:
     try:
-        component: Component = make(kind, name)
+        return make(kind, name)
     except ValueError as error:
         raise ValueError(f"{kind}.{error}") from None
-    return component
 
 
-def _owner(problem: Problem, prefix: str) -> str:
-    if prefix:
-        return "the problem"
-    return f"the loss {problem.loss.name} ({', '.join(problem.loss.parameters) or 'it has none'})"
+def _described(loss: Loss) -> str:
+    return f"the loss {loss.name} ({', '.join(loss.parameters) or 'it has none'})"
 
 
 def _path(prefix: str, name: str) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 
-def write(path: Path, content: bytes | str) -> Path:
+def write(path: Path, content: bytes | str, last_check: Callable[[], None] = lambda: None) -> Path:
     """Replaces a file atomically: temporary file beside it, fsync, rename.
 
     Args:
         path: The file; its folder is made if it does not exist.
         content: Everything the file is to hold; text is written as UTF-8.
+        last_check: Called just before the file is replaced; if it raises, the file stays as it was.
 
     Returns:
         ``path``.
@@ -24,6 +26,7 @@ def write(path: Path, content: bytes | str) -> Path:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
+        last_check()
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -34,7 +34,6 @@ COSTS: Final = (VALIDATION_LOSS, TRAIN_SECONDS, ATTACK_SECONDS)
 _ATTACK: Final = "/"
 _RADIUS: Final = "@"
 _ACCURACY: Final = "_accuracy"
-_SECONDS: Final = "_seconds"
 _OF_SEED: Final = re.compile(r"(?P<name>.+)\[(?P<index>\d+)\]")
 
 
@@ -49,7 +48,7 @@ def under_attack(attack: str, views: Sequence[str]) -> list[str]:
 
     Args:
         attack: The attack's label, e.g. ``pgd50-ce``.
-        views: The views that it sees, in order, at least one.
+        views: The views that it sees, at least one.
     """
     return [f"{attack}{_ATTACK}{views[0]}", f"{attack}{_ATTACK}{WORST_VIEW}"][: len(views)]
 
@@ -89,11 +88,6 @@ def is_under_attack(name: str) -> bool:
 def is_of_one_attack(name: str) -> bool:
     """Whether a metric is one attack's accuracy."""
     return split_attack(name) is not None
-
-
-def is_seconds(name: str) -> bool:
-    """Whether a metric is a wall time."""
-    return name.endswith(_SECONDS)
 
 
 def direction(name: str) -> Direction:
