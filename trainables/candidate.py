@@ -25,16 +25,10 @@ _SEPARATOR: Final = "."
 
 @dataclass(frozen=True)
 class Candidate:
-    """A point of the search space. ``resolve`` checks it.
+    """A point of the search space. ``resolve`` checks it."""
 
-    Args:
-        loss: The name of its loss.
-        parameters: Values by path; all others are the problem's.
-        defence: The name of its defence.
-    """
-
-    loss: str
-    parameters: Mapping[str, Value] = field(default_factory=dict)
+    loss: str  # its name
+    parameters: Mapping[str, Value] = field(default_factory=dict)  # by path; all others are the problem's
     defence: str = NoDefence.name
 
     def __str__(self) -> str:
@@ -49,11 +43,10 @@ def candidate_of(problem: Problem, parameters: Mapping[str, Value]) -> Candidate
 
 
 def parameters_of(problem: Problem) -> dict[str, Domain | None]:
-    """What a search over a problem may vary.
+    """What a search over a problem may vary, by path, the loss's own parameters first.
 
     Returns:
-        By path, the loss's own parameters first: the declared domain, or None if every value of the right type is legal
-        that the component itself accepts.
+        The declared domains; None where every value of the right type is legal that the component itself accepts.
     """
     parameters = {
         _path(prefix, name): component.domains.get(name)
@@ -111,9 +104,7 @@ def baselines_of(problem: Problem) -> tuple[Candidate, ...]:
 def baseline_at(baseline: Candidate, candidate: Candidate) -> Candidate:
     """A baseline at a candidate's values of all that is not the loss's, so that a tuned method meets a tuned baseline.
 
-    Args:
-        baseline: One of ``baselines_of``.
-        candidate: Gives the defence, and values such as learning rate, width and radius of adversarial training.
+    These are the defence, and values such as learning rate, width and radius of adversarial training.
     """
     others = {path: value for path, value in candidate.parameters.items() if _SEPARATOR in path}
     return Candidate(baseline.loss, {**baseline.parameters, **others}, candidate.defence)

@@ -9,15 +9,12 @@ from pathlib import Path
 
 
 def write(path: Path, content: bytes | str, last_check: Callable[[], None] = lambda: None) -> Path:
-    """Replaces a file atomically: temporary file beside it, fsync, rename.
+    """Replaces a file atomically (temporary file beside it, fsync, rename) and returns its path.
 
     Args:
         path: The file; its folder is made if it does not exist.
         content: Everything the file is to hold; text is written as UTF-8.
         last_check: Called just before the file is replaced; if it raises, the file stays as it was.
-
-    Returns:
-        ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")

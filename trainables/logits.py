@@ -9,12 +9,11 @@ if TYPE_CHECKING:
 
 # Keeps the gradient of the norm finite at z = 0, where that of F.normalize explodes.
 SQUARED_NORM_FLOOR: Final = 1e-12
-_SINGLE_BYTES: Final = 4
 
 
 def at_least_single(values: Tensor) -> Tensor:
     """Half precision (autocast's) as fp32, because bf16 is too coarse for a margin; fp32 and float64 unchanged."""
-    return values.float() if values.dtype.itemsize < _SINGLE_BYTES else values
+    return values.float() if values.dtype.itemsize < 4 else values
 
 
 def normalize_logits(z: Tensor) -> Tensor:

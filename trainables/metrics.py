@@ -44,12 +44,7 @@ def at_radius(epsilon: float) -> str:
 
 
 def under_attack(attack: str, views: Sequence[str]) -> list[str]:
-    """The names of an attack's accuracies: on its first view, and at worst over its views where it has several.
-
-    Args:
-        attack: The attack's label, e.g. ``pgd50-ce``.
-        views: The views that it sees, at least one.
-    """
+    """The names of an attack's accuracies: on its first view, and at worst over its views where it has several."""
     return [f"{attack}{_ATTACK}{views[0]}", f"{attack}{_ATTACK}{WORST_VIEW}"][: len(views)]
 
 
@@ -93,8 +88,3 @@ def is_of_one_attack(name: str) -> bool:
 def direction(name: str) -> Direction:
     """Which way a metric is better."""
     return "minimize" if name in COSTS else "maximize"
-
-
-def short(name: str) -> str:
-    """A metric's name for people, e.g. ``clean`` for ``clean_accuracy``."""
-    return name.removesuffix(_ACCURACY).replace("_", " ")

@@ -43,10 +43,9 @@ def run_candidate(
     """Trains a candidate to the end, from its latest checkpoint if there is one, and attacks it.
 
     Args:
-        problem: Data, model, training and attacks.
+        problem: What the candidates of a search share.
         candidate: Loss, defence and values of parameters.
         replicates: Which replicates, counted from 0; None for the problem's own.
-        device: Where everything runs.
         checkpoints: Folder of the candidate's checkpoints, one saved per epoch; None to save none.
         owner: The owner that claims the folder; a later owner has a higher number.
         rungs: After which epochs the robustness is estimated.
@@ -58,8 +57,7 @@ def run_candidate(
 
     Raises:
         NonFiniteLoss: The training diverged.
-        DataMissing: The data set is missing.
-        ValueError: The candidate is not legal, or the checkpoints are those of another problem.
+        ValueError: The candidate is not legal, the data is missing, or the checkpoints are those of another problem.
         Superseded: A later owner has claimed the folder of the checkpoints.
     """
     problem = resolve(problem, candidate)

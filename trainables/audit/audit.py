@@ -27,8 +27,7 @@ from trainables.attacks.noise import Noise
 from trainables.attacks.pgd import PGD
 from trainables.attacks.square import Square
 from trainables.audit.checks import claim_checks, general_checks
-from trainables.audit.evidence import MARGIN_CLASSES, WHITE_BOX, Examiner, PartProgress
-from trainables.audit.profiles import QUICK, Profile
+from trainables.audit.evidence import MARGIN_CLASSES, QUICK, WHITE_BOX, Examiner, PartProgress, Profile
 from trainables.audit.verdict import Audit, Claim, judge
 from trainables.settings import Norm, View
 
@@ -68,10 +67,7 @@ def audit(
         claims: Numbers measured on the first of these images, at this radius; without any, the worst case of a cheap
             evaluation is claimed and judged.
         radius: The ball's radius, above 0, in pixel units.
-        norm: The norm of the ball.
-        profile: How much is done.
         seed: In [0, 2^32).
-        batch_size: Images per pass.
         surrogate: Another model with the same classes, whose adversarial examples are tried.
         progress: Receives the number of completed parts, their total, and the name of the part that runs.
 
@@ -136,7 +132,7 @@ def cheap_claim(
     with untouched(model), torch.no_grad():
         classes = model(images[:1]).shape[1]
     used = tuple(attack for attack in attacks if getattr(attack, "loss", None) != "dlr" or classes >= MARGIN_CLASSES)
-    kept: Tensor | None = None
+    kept = torch.ones_like(labels, dtype=torch.bool)
     for attack in used:
         for view in views:
             kept = attack(
@@ -150,7 +146,6 @@ def cheap_claim(
                 batch_size=batch_size,
                 standing=kept,
             ).kept
-    assert kept is not None
     return Claim(name, used, tuple(views), kept.cpu().numpy())
 
 

@@ -32,11 +32,8 @@ from trainables.audit.verdict import (
 # AutoAttack's flags are in ``checks.py`` of the authors' code. Beside the papers named here: Athalye et al. 2018,
 # "Obfuscated gradients give a false sense of security".
 CROCE: Final = "Croce and Hein 2020, AutoAttack's own flags"
-LOSSES: Final = "Croce and Hein 2020, section 4: cross entropy blinds attacks on confident models"
 CARLINI: Final = "Carlini et al. 2019, On evaluating adversarial robustness"
 PINTOR: Final = "Pintor et al. 2022, Indicators of attack failure"
-ZIMMERMANN: Final = "Zimmermann et al. 2022, Increasing confidence in adversarial robustness evaluations"
-OURS: Final = "this project, measured on the loss of Song et al. 2022"
 
 SQUARE_GAP: Final = 0.002  # of AutoAttack's ``check_square_sr``
 STILL_MOVING: Final = 0.05  # of Pintor et al., indicator I4, for a loss scaled to [0, 1]
@@ -180,7 +177,7 @@ _MOVING: Final = _Sign(
 # failed if that lies above the exact 95 % interval.
 _PLANTED: Final = _Sign(
     "planted adversarial examples",
-    ZIMMERMANN,
+    "Zimmermann et al. 2022, Increasing confidence in adversarial robustness evaluations",
     good="{who} find {broken} of {planted} adversarial examples that were planted.",
     bad="{who} find {broken} of {planted} adversarial examples that were planted: they overlook what is there.",
     threshold=0.95,
@@ -192,7 +189,7 @@ _PLANTED: Final = _Sign(
 # The attack must not be stronger on the other view of the logits, raw z or normalised f. Measured on I-SCE.
 _OTHER_VIEW: Final = _Sign(
     "the other logits",
-    OURS,
+    "this project, measured on the loss of Song et al. 2022",
     good="Attacks on the other scale of the logits are not stronger.",
     bad="It looked at {seen} logits alone; an attack on {unseen} ones breaks {percent:.1f} % more. Bounded logits "
     "blunt attacks that trust the loss's scale.",
@@ -200,7 +197,7 @@ _OTHER_VIEW: Final = _Sign(
 # An attack on margins must not be stronger. Croce and Hein, section 4 (cross entropy vanishes on confident models).
 _MARGINS: Final = _Sign(
     "a loss of margins",
-    LOSSES,
+    "Croce and Hein 2020, section 4: cross entropy blinds attacks on confident models",
     good="An attack that climbs margins between classes is not stronger.",
     bad="An attack that climbs margins between classes breaks {percent:.1f} % more than those behind this number.",
 )

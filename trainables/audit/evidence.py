@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -19,37 +19,70 @@ from trainables.attacks.engine.margins import objective
 from trainables.attacks.engine.transfer import Transfer
 from trainables.attacks.engine.victim import predict, rescaling, untouched
 from trainables.audit.planted import Planted, plant_and_search
-from trainables.audit.profiles import Profile
 from trainables.audit.verdict import Claim, Images
-from trainables.settings import Norm, View
+from trainables.settings import AUDITED_IMAGES, Norm, View
 
 # Steps of the attack that follows accuracy over the radius, and its radii in units of the audited one. The radius that
 # reaches plain grey comes after them.
 CURVE_STEPS: Final = 20
 CURVE: Final = (0.25, 0.5, 1.0, 1.5, 2.0, 4.0)
 
-# AutoAttack's own: how often the model is evaluated to see whether it draws at random, and how far outputs may differ
-# from probabilities.
-EVALUATIONS: Final = 5
-PROBABILITIES: Final = 1e-5
-
-# The last steps of an attack, in which its loss must not move any more (Pintor et al. 2022, indicator I4).
-LAST_STEPS: Final = 10
-
-# How far along the gradient its promise is tested, in units of the radius.
-SMALL_STEP: Final = 0.01
-
-# Evaluations whose mean stands for one if the model draws at random.
-EOT_DRAWS: Final = 10
-
-# Classes that the margin loss needs.
-MARGIN_CLASSES: Final = 4
+EVALUATIONS: Final = 5  # that show whether the model draws at random; AutoAttack's, like the next
+PROBABILITIES: Final = 1e-5  # how far outputs may differ from probabilities
+LAST_STEPS: Final = 10  # in which an attack's loss must not move any more (Pintor et al. 2022, indicator I4)
+SMALL_STEP: Final = 0.01  # how far along the gradient its promise is tested, in units of the radius
+EOT_DRAWS: Final = 10  # evaluations whose mean stands for one if the model draws at random
+MARGIN_CLASSES: Final = 4  # the fewest classes for the margin loss
 
 # The keys of an audit's white-box attacks; `audit` runs them.
 ITERATIVE: Final = ("ce raw", "ce normalized")
 WHITE_BOX: Final = (*ITERATIVE, "margin", "fab", "deepfool raw", "deepfool normalized")
 
 _TINY: Final = 1e-30  # far below any gradient or loss that counts, and a normal number in fp32
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much an audit does."""
+
+    name: str
+    images: int  # the fewest that it needs
+    steps: int  # APGD's, on each view and towards each target
+    targets: int  # how many of the likeliest wrong classes are targeted
+    queries: int  # Square's, for each image that the white-box attacks leave
+    draws: int  # random points of the ball, for each of those images
+    fab: bool  # whether FAB runs too, which completes AutoAttack
+    restarts: int  # of the longer attack, which must not find more
+    probes: int  # images on which accuracy is followed over the radius
+    planted: int  # images for which an adversarial example is planted
+
+
+QUICK: Final = Profile(
+    name="quick",
+    images=AUDITED_IMAGES["quick"],
+    steps=50,
+    targets=3,
+    queries=300,
+    draws=200,
+    fab=False,
+    restarts=1,
+    probes=100,
+    planted=32,
+)
+# AutoAttack as its authors run it: 100 steps, 9 targets, 5,000 queries. Carlini et al. 2019: 10,000 random draws.
+REFERENCE: Final = Profile(
+    name="reference",
+    images=AUDITED_IMAGES["reference"],
+    steps=100,
+    targets=9,
+    queries=5000,
+    draws=10_000,
+    fab=True,
+    restarts=5,
+    probes=500,
+    planted=128,
+)
+PROFILES: Final[Mapping[str, Profile]] = {profile.name: profile for profile in (QUICK, REFERENCE)}
 
 # Receives the number of completed parts, their total, and the name of the part that runs.
 PartProgress = Callable[[float, int, str], None]
@@ -71,21 +104,17 @@ class Run:
         return vars(self) | {"attacked": int(self.attacked.sum()), "broken": int(self.broken.sum())}
 
 
-def _no_images() -> Images:
-    return np.zeros(0, dtype=np.bool_)
-
-
 @dataclass(eq=False)
 class Evidence:
     """Everything that the checks judge by, for n images."""
 
     clean: Images  # whether the model classifies the clean image correctly, bool (n,)
+    # Whether a loss has no gradient (zero, or not finite) at a correctly classified clean image, bool (n,).
+    no_gradient: Images
+    # Whether the loss rises by less than half of what the gradient promises, over a small step, bool (n,).
+    misled: Images
     spread: float = 0.0  # the largest distance between two evaluations of one image, logits scaled to unit norm
     probabilities: bool = False  # whether the outputs are probabilities, not logits
-    # Whether a loss has no gradient (zero, or not finite) at a correctly classified clean image, bool (n,).
-    no_gradient: Images = field(default_factory=_no_images)
-    # Whether the loss rises by less than half of what the gradient promises, over a small step, bool (n,).
-    misled: Images = field(default_factory=_no_images)
     # How far the losses that the traced attack left standing moved in its last steps, as shares of their rises, (m,).
     moved: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     runs: dict[str, Run] = field(default_factory=dict)  # by the attack's key
@@ -127,7 +156,8 @@ class Examiner:
             self.logits = predict(self.model, self.images, self.batch_size)
         self.classes = self.logits.shape[1]
         self.scale = rescaling(self.logits)
-        self.evidence = Evidence((self.logits.argmax(1) == self.labels).cpu().numpy())
+        clean = (self.logits.argmax(1) == self.labels).cpu().numpy()
+        self.evidence = Evidence(clean, no_gradient=np.zeros_like(clean), misled=np.zeros_like(clean))
 
     def part(self, name: str) -> Callable[[float], None]:
         """Begins the next part; returns a function that reports its completed share."""

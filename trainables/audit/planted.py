@@ -17,18 +17,11 @@ from trainables.attacks.engine.ball import Ball
 from trainables.attacks.engine.victim import untouched
 from trainables.settings import Norm
 
-# How many points inside the ball the readout must call harmless, and their largest distance, in radii.
-INNER: Final = 256
-INNER_RADIUS: Final = 0.95
-
-# Where the decision boundary lies between the worst inner point (0) and the planted one (1).
-CLOSENESS: Final = 0.99
-
-# The harmless class's logit; the other one's is 0 at the worst inner point.
-LOGITS: Final = 10.0
-
-# The share of the features' mean variance that is added to each, which keeps the readout from fitting rounding.
-RIDGE: Final = 1e-3
+INNER: Final = 256  # points inside the ball that the readout must call harmless
+INNER_RADIUS: Final = 0.95  # their largest distance, in radii
+CLOSENESS: Final = 0.99  # where the decision boundary lies between the worst inner point (0) and the planted one (1)
+LOGIT: Final = 10.0  # the harmless class's; the other one's is 0 at the worst inner point
+RIDGE: Final = 1e-3  # the share of the features' mean variance added to each, against a readout that fits rounding
 
 
 @dataclass(frozen=True)
@@ -60,11 +53,9 @@ def plant_and_search(
     linear layer, it still does.
 
     Args:
-        model: Maps images to logits.
-        images: (n, c, h, w).
         usable: Images that may be used, bool (n,); the first ``count`` of them are tried.
         attacks: One of them must succeed. They see the raw logits: with two classes, no other view is of use.
-        progress: Receives the completed share. Further arguments as for `audit`.
+        progress: Receives the completed share.
 
     Returns:
         The outcome, or why the test could not be run.
@@ -165,9 +156,9 @@ def _readout(features: Tensor) -> tuple[Tensor, Tensor] | None:
     if not gap > 0:
         return None
     # The harmless class has a constant logit, which the other one reaches at the boundary.
-    scale = LOGITS / (CLOSENESS * gap)
+    scale = LOGIT / (CLOSENESS * gap)
     weights = torch.stack([torch.zeros_like(direction), direction]) * scale
-    bias = torch.stack([torch.full_like(worst, LOGITS), -worst * scale])
+    bias = torch.stack([torch.full_like(worst, LOGIT), -worst * scale])
     return weights.to(features.dtype), bias.to(features.dtype)
 
 

@@ -158,13 +158,9 @@ def worst(words: Iterable[Word]) -> Word:
 
 
 def judge(claim: Claim, verified: Images, checks: Sequence[Check], errors: Sequence[str]) -> Verdict:
-    """The verdict on one claim.
+    """The verdict on one claim, from what survives all that was run, bool (n,), and from the checks that concern it.
 
-    Args:
-        claim: The claim.
-        verified: Whether each image survives all that was run, bool (n,).
-        checks: Those that concern another claim are ignored.
-        errors: Why parts of the strongest evaluation could not be completed.
+    ``errors`` say why parts of the strongest evaluation could not be completed.
     """
     gap = Gap.between(claim.kept, claim.kept & verified[: len(claim.kept)])
     if gap.counts:

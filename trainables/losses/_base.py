@@ -15,17 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A reference that is trained beside every search over a loss.
+    """A reference that is trained beside every search over a loss."""
 
-    Args:
-        loss: The name of its loss.
-        parameters: Values of that loss's parameters; the others have their defaults.
-        note: What it is, for tables.
-    """
-
-    loss: str
-    parameters: Mapping[str, Value] = field(default_factory=dict)
-    note: str = ""
+    loss: str  # the name of its loss
+    parameters: Mapping[str, Value] = field(default_factory=dict)  # of that loss; the others have their defaults
+    note: str = ""  # what it is, for tables
 
 
 @dataclass(frozen=True, kw_only=True)

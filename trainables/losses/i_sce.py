@@ -45,16 +45,9 @@ class ISCE(Loss):
 
 
 def i_sce(z: Tensor, y: Tensor, s: float | Tensor, m: float | Tensor) -> Tensor:
-    """Inference-softmax cross entropy; with s = 1 and m = 0 it is cross entropy of the normalised logits.
+    """Inference-softmax cross entropy of raw logits (n, k) and labels (n,): the mean over the samples in nats.
 
-    Args:
-        z: Raw logits, shape (n, k).
-        y: Labels in [0, k), shape (n,).
-        s: Scale of the true class's logit, in [1, 2].
-        m: Added to the true class's logit, in [0, 0.1].
-
-    Returns:
-        The mean over the samples in nats.
+    With s = 1 and m = 0 it is cross entropy of the normalised logits.
 
     Source:
         Song et al. 2022, Eq. 2-4.

@@ -33,29 +33,19 @@ class Superseded(RuntimeError):
 
 
 def claim(folder: Path, owner: int) -> None:
-    """Makes ``owner`` the only writer of the folder.
-
-    Args:
-        folder: Created if it does not exist.
-        owner: At least 0; a later owner has a higher number.
+    """Makes ``owner`` the only writer of the folder, which need not exist.
 
     Raises:
-        Superseded: A later owner has claimed the folder.
+        Superseded: A later owner, with a higher number, has claimed it.
     """
     check_claim(folder, owner)
     write(folder / OWNER, str(owner))
 
 
 def check_claim(folder: Path, owner: int) -> None:
-    """Asserts that no later owner has claimed the folder.
-
-    Raises:
-        Superseded: A later owner has claimed it.
-    """
-    try:
-        claimed = int((folder / OWNER).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return
+    """Raises `Superseded` if a later owner has claimed the folder."""
+    path = folder / OWNER
+    claimed = int(path.read_text(encoding="utf-8")) if path.exists() else 0
     if claimed > owner:
         raise Superseded(f"{folder} belongs to owner {claimed} now, owner {owner} writes no more")
 
@@ -70,10 +60,10 @@ def save(folder: Path, replicates: Sequence[Replicate], candidate: Candidate, ow
         folder: Created if it does not exist.
         replicates: Models in training.
         candidate: What is trained; the file records it, so that ``load_trained`` needs no other source.
-        owner: The folder's owner; the file records it too.
+        owner: Who has claimed the folder; the file records it too.
 
     Raises:
-        Superseded: A later owner has claimed the folder; nothing has been written.
+        Superseded: A later owner has claimed the folder, which is as before.
     """
     states = [replicate.state_dict() for replicate in replicates]
     content = io.BytesIO()
@@ -86,14 +76,10 @@ def save(folder: Path, replicates: Sequence[Replicate], candidate: Candidate, ow
 
 
 def load_latest(folder: Path, replicates: Sequence[Replicate]) -> int:
-    """Puts replicates back to the newest readable checkpoint, and warns of each unreadable one.
-
-    Args:
-        folder: The folder that ``save`` writes to; it may not exist yet.
-        replicates: Made for the same problem; changed in place.
+    """Puts replicates back to the newest readable checkpoint of a folder, and warns of each unreadable one.
 
     Returns:
-        Epochs done; 0 (and nothing changed) if there is no readable checkpoint.
+        Epochs done; 0 (and nothing changed) if there is no readable checkpoint, or no folder.
 
     Raises:
         ValueError: The checkpoint is that of another model, another loss or other replicates.
@@ -162,11 +148,10 @@ def newest(checkpoint: Path) -> Path:
     Raises:
         ValueError: The folder holds no checkpoint.
     """
-    if checkpoint.is_file():
-        return checkpoint
-    for path in _newest_first(checkpoint):
-        return path
-    raise _missing(checkpoint)
+    paths = [checkpoint] if checkpoint.is_file() else _newest_first(checkpoint)
+    if not paths:
+        raise _missing(checkpoint)
+    return paths[0]
 
 
 def _restore(replicates: Sequence[Replicate], states: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -25,17 +25,14 @@ class NonFiniteLoss(ArithmeticError):
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch of all replicates. The tuples have one entry per replicate, in the order of the seeds.
-
-    ``robust_estimate`` is empty unless the epoch is a rung.
-    """
+    """One epoch of all replicates; the tuples have one entry per replicate, in the order of the seeds."""
 
     epoch: int
     train_loss: tuple[float, ...]
     validation_loss: tuple[float, ...]
     validation_accuracy: tuple[float, ...]
     seconds: float
-    robust_estimate: tuple[float, ...] = ()
+    robust_estimate: tuple[float, ...] = ()  # empty unless the epoch is a rung
 
 
 def train(replicates: Sequence[Replicate], splits: Mapping[str, Split], problem: Problem) -> Iterator[EpochResult]:
@@ -49,9 +46,7 @@ def train(replicates: Sequence[Replicate], splits: Mapping[str, Split], problem:
     Raises:
         NonFiniteLoss: A replicate's training or validation loss of an epoch is not finite.
     """
-    epochs = {replicate.epoch for replicate in replicates}
-    assert len(epochs) == 1, f"replicates at different epochs: {sorted(epochs)}"
-    for _ in range(epochs.pop(), problem.train.epochs):
+    for _ in range(replicates[0].epoch, problem.train.epochs):
         for replicate in replicates:
             with isolated_randomness(replicate.layers_seed()):
                 _train_epoch(replicate, splits, problem)
@@ -72,11 +67,7 @@ def epoch_result(replicates: Sequence[Replicate], epoch: int) -> EpochResult:
 
 
 def learning_rate(settings: TrainSettings, progress: float) -> float:
-    """The learning rate of a step.
-
-    Args:
-        settings: Schedule and initial learning rate. Cosine falls with every step of the optimizer.
-        progress: Steps done as a fraction of all steps of the training, in [0, 1).
+    """The learning rate of a step, after a fraction ``progress`` in [0, 1) of all steps of the training.
 
     Source:
         Cosine: Loshchilov and Hutter 2017, "SGDR", Eq. 5 without restarts.
@@ -115,14 +106,7 @@ def _train_epoch(replicate: Replicate, splits: Mapping[str, Split], problem: Pro
 def training_step(
     replicate: Replicate, images: Tensor, labels: Tensor, settings: TrainSettings, progress: float
 ) -> Tensor:
-    """One step of the optimizer on one batch.
-
-    Args:
-        replicate: Changed in place.
-        images: (n, c, h, w).
-        labels: (n,).
-        settings: Learning rate, schedule and precision.
-        progress: As for ``learning_rate``.
+    """One step of the optimizer on a batch of images (n, c, h, w) and labels (n,); ``progress`` as in `learning_rate`.
 
     Returns:
         The batch's mean loss before the step, a scalar on the device.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -20,6 +20,10 @@ from trainables.settings import Problem, TrainSettings
 # The streams of random numbers that derive from a replicate's seed. They are separate, so that another model or defence
 # leaves the order of the images as it was.
 _MODEL, _ORDER, _LOSS, _DEFENCE, _LAYERS = range(5)
+
+# What a checkpoint holds of a replicate, beside its seed and history.
+_STATEFUL: Final = ("model", "loss", "optimizer", "scaler")
+_GENERATORS: Final = ("generator", "defence_generator")
 
 
 class Objective(nn.Module):
@@ -79,16 +83,13 @@ class Headed(nn.Module):
 
 @dataclass(frozen=True)
 class ReplicateEpoch:
-    """One epoch of one replicate: mean losses in nats, accuracies as fractions, wall time in seconds.
-
-    The robust estimate is measured at rungs alone, and its time is part of ``seconds``.
-    """
+    """One epoch of one replicate: mean losses in nats, accuracies as fractions, wall time in seconds."""
 
     train_loss: float
     validation_loss: float
     validation_accuracy: float
     seconds: float
-    robust_estimate: float | None = None
+    robust_estimate: float | None = None  # measured at rungs alone; its time is part of ``seconds``
 
 
 @dataclass(eq=False)
@@ -126,16 +127,9 @@ class Replicate:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that ``load_state_dict`` needs, in types that ``torch.load(weights_only=True)`` admits."""
-        return {
-            "seed": self.seed,
-            "model": self.model.state_dict(),
-            "loss": self.loss.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "generator": self.generator.get_state(),
-            "defence_generator": self.defence_generator.get_state(),
-            "history": [asdict(epoch) for epoch in self.history],
-        }
+        modules = {name: getattr(self, name).state_dict() for name in _STATEFUL}
+        generators = {name: getattr(self, name).get_state() for name in _GENERATORS}
+        return {"seed": self.seed, **modules, **generators, "history": [asdict(epoch) for epoch in self.history]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes back to a saved state.
@@ -149,10 +143,10 @@ class Replicate:
                 f"the checkpoint must be that of replicate seed {self.seed}, got {state['seed']}; "
                 "restore train.seed or choose another folder"
             )
-        for name in ("model", "loss", "optimizer", "scaler"):
+        for name in _STATEFUL:
             getattr(self, name).load_state_dict(state[name])
-        self.generator.set_state(state["generator"])
-        self.defence_generator.set_state(state["defence_generator"])
+        for name in _GENERATORS:
+            getattr(self, name).set_state(state[name])
         self.history = [ReplicateEpoch(**epoch) for epoch in state["history"]]
 
     def layers_seed(self) -> int:
@@ -161,12 +155,7 @@ class Replicate:
 
 
 def replicate_seeds(settings: TrainSettings, replicates: Sequence[int] | None = None) -> tuple[int, ...]:
-    """The replicates' seeds: the same for every candidate, and replicate r's whatever their number.
-
-    Args:
-        settings: What the seeds derive from.
-        replicates: Which replicates, counted from 0; None for the first ``settings.replicates``.
-    """
+    """The seeds of replicates (by their numbers from 0, or all of the settings'), the same for every candidate."""
     indices = range(settings.replicates) if replicates is None else replicates
     return tuple(_derived(settings.seed, r) for r in indices)
 
@@ -179,7 +168,7 @@ def make_replicates(
     Args:
         problem: Model, loss, defence, and how they are trained.
         splits: The ``train`` split at least, on the device where the models are to live.
-        replicates: Which replicates, as in ``replicate_seeds``.
+        replicates: Which replicates, as for `replicate_seeds`.
 
     Raises:
         ValueError: The model cannot be built for these images, or the loss not for the model.

@@ -23,9 +23,8 @@ from trainables.attacks.pgd import PGD
 from trainables.attacks.torchattacks import Torchattacks
 from trainables.audit import Audit, Claim, Profile, audit, cheap_claim
 from trainables.audit.checks import claim_checks, general_checks
-from trainables.audit.evidence import Evidence, Run
+from trainables.audit.evidence import QUICK, Evidence, Run
 from trainables.audit.planted import Planted, plant_and_search
-from trainables.audit.profiles import QUICK
 from trainables.audit.verdict import Check, Gap, Images, exact_interval, judge, mcnemar
 from trainables.settings import View
 
