@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from trainables.attacks import Attack, AttackLoss, attack_seed
 from trainables.attacks.apgd import APGD
 from trainables.attacks.deepfool import DeepFool
+from trainables.attacks.engine.randomness import isolated_randomness
 from trainables.attacks.engine.transfer import Transfer
 from trainables.attacks.engine.victim import untouched
 from trainables.attacks.fab import FAB
@@ -86,11 +87,12 @@ def audit(
                 f"claims must be on 1 to {len(images)} images, got {len(claim.kept)} for {claim.name}; give its images"
             )
     parts = _parts(profile, norm, claims, surrogate)
-    examiner = Examiner(model, images, labels, radius, norm, profile, seed, batch_size, progress, parts)
-    if not claims:
-        examiner.part("the claim: a cheap worst case")
-        claims = [cheap_claim(model, images, labels, radius=radius, norm=norm, seed=seed, batch_size=batch_size)]
-    _examine(examiner, claims, surrogate)
+    with isolated_randomness(seed):  # the model may draw at random
+        examiner = Examiner(model, images, labels, radius, norm, profile, seed, batch_size, progress, parts)
+        if not claims:
+            examiner.part("the claim: a cheap worst case")
+            claims = [cheap_claim(model, images, labels, radius=radius, norm=norm, seed=seed, batch_size=batch_size)]
+        _examine(examiner, claims, surrogate)
     evidence = examiner.evidence
     verified = evidence.standing()
     for claim in claims:

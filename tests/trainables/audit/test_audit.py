@@ -40,6 +40,7 @@ SMALL = Profile(
     probes=60,
     planted=12,
 )
+TINY = replace(SMALL, steps=3, targets=1, queries=10, draws=5, fab=False, probes=10, planted=2)
 COUNT = 200
 
 
@@ -300,6 +301,18 @@ def test_the_same_seed_gives_the_same_audit() -> None:
     np.testing.assert_array_equal(first.verified, second.verified)
     assert first.checks == second.checks
     assert first.runs == second.runs
+
+
+def test_the_audit_of_a_random_model_depends_on_the_seed_alone() -> None:
+    model = nn.Sequential(Noisy(0.2), *trained()).eval()
+    results = []
+    for state in (0, 1):
+        torch.manual_seed(state)
+        before = torch.get_rng_state()
+        results.append(small_audit(model, profile=TINY))
+        assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(results[0].verified, results[1].verified)
+    assert results[0].checks == results[1].checks
 
 
 def test_the_verified_outcome_is_the_worst_of_everything() -> None:
