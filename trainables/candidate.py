@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from trainables.defences.none import NoDefence
-from trainables.losses import Loss
 from trainables.registry import Component, Kind, make
 from trainables.settings import Problem, TrainSettings
 from trainables.settings.checks import nearest
@@ -80,11 +79,12 @@ def resolve(problem: Problem, candidate: Candidate) -> Problem:
     if candidate.defence != problem.defence.name:
         problem = replace(problem, defence=_named("defence", candidate.defence))
     known, components = parameters_of(problem), _components(problem)
+    names = ", ".join(problem.loss.parameters) or "it has none"
     by_component: dict[str, dict[str, Value]] = {}
     for path, value in candidate.parameters.items():
         prefix, _, name = path.rpartition(_SEPARATOR)
         if path not in known and not (prefix in components and components[prefix].takes_anything):
-            owner = "the problem" if prefix else _described(problem.loss)
+            owner = "the problem" if prefix else f"the loss {problem.loss.name} ({names})"
             raise ValueError(f"{path} must be a parameter of {owner}, got {value}; {nearest(path, [*known])}")
         by_component.setdefault(prefix, {})[name] = value
     for prefix, values in by_component.items():
@@ -134,10 +134,6 @@ def _named(kind: Kind, name: str) -> Any:
         return make(kind, name)
     except ValueError as error:
         raise ValueError(f"{kind}.{error}") from None
-
-
-def _described(loss: Loss) -> str:
-    return f"the loss {loss.name} ({', '.join(loss.parameters) or 'it has none'})"
 
 
 def _path(prefix: str, name: str) -> str:

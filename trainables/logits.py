@@ -17,13 +17,7 @@ def at_least_single(values: Tensor) -> Tensor:
 
 
 def normalize_logits(z: Tensor) -> Tensor:
-    """Logits of unit L2 norm, f = z / sqrt(sum z^2 + 1e-12).
-
-    Args:
-        z: Raw logits, shape (..., k).
-
-    Returns:
-        f in fp32 (float64 for float64), shape (..., k); 0 where z is 0.
+    """Logits of unit L2 norm, f = z / sqrt(sum z^2 + 1e-12), (..., k): in fp32 (float64 for float64), 0 where z is 0.
 
     Source:
         Song et al. 2022, Eq. 2. The norm is that of each sample's logit vector: the paper's figures hold only then.

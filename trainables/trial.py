@@ -44,7 +44,6 @@ def run_candidate(
 
     Args:
         problem: What the candidates of a search share.
-        candidate: Loss, defence and values of parameters.
         replicates: Which replicates, counted from 0; None for the problem's own.
         checkpoints: Folder of the candidate's checkpoints, one saved per epoch; None to save none.
         owner: The owner that claims the folder; a later owner has a higher number.

@@ -67,7 +67,7 @@ def audit(
         labels: (n,), int64.
         claims: Numbers measured on the first of these images, at this radius; without any, the worst case of a cheap
             evaluation is claimed and judged.
-        radius: The ball's radius, above 0, in pixel units.
+        radius: Above 0, in pixel units.
         seed: In [0, 2^32).
         surrogate: Another model with the same classes, whose adversarial examples are tried.
         progress: Receives the number of completed parts, their total, and the name of the part that runs.

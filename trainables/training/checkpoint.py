@@ -58,7 +58,6 @@ def save(folder: Path, replicates: Sequence[Replicate], candidate: Candidate, ow
 
     Args:
         folder: Created if it does not exist.
-        replicates: Models in training.
         candidate: What is trained; the file records it, so that ``load_trained`` needs no other source.
         owner: Who has claimed the folder; the file records it too.
 
@@ -122,7 +121,7 @@ def load_trained(checkpoint: Path, problem: Problem, splits: Mapping[str, Split]
     Args:
         checkpoint: A file that ``save`` wrote, or its folder for the newest readable file.
         problem: What the candidates of a search share. What the file says of its own candidate is put in.
-        splits: The ``train`` split at least, on the device where the models are to live.
+        splits: As for `make_replicates`.
 
     Raises:
         ValueError: There is no readable checkpoint, or it is that of another model or loss.

@@ -41,7 +41,6 @@ def train(replicates: Sequence[Replicate], splits: Mapping[str, Split], problem:
     Args:
         replicates: Made for this problem, all at the same epoch; advanced in place.
         splits: ``train`` and ``validation``, on the models' device.
-        problem: Epochs, batch size, learning rate and precision, and whether training images are augmented.
 
     Raises:
         NonFiniteLoss: A replicate's training or validation loss of an epoch is not finite.

@@ -166,9 +166,8 @@ def make_replicates(
     """Untrained replicates of a problem, one per seed; a seed's weights are the same for every loss.
 
     Args:
-        problem: Model, loss, defence, and how they are trained.
         splits: The ``train`` split at least, on the device where the models are to live.
-        replicates: Which replicates, as for `replicate_seeds`.
+        replicates: As for `replicate_seeds`.
 
     Raises:
         ValueError: The model cannot be built for these images, or the loss not for the model.
