@@ -17,7 +17,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from trainables.attacks import Attack, AttackLoss, attack_seed
+from trainables.attacks import Attack, attack_seed
 from trainables.attacks.apgd import APGD
 from trainables.attacks.deepfool import DeepFool
 from trainables.attacks.engine.randomness import isolated_randomness
@@ -129,7 +129,6 @@ def cheap_claim(
     Args as for `audit`, and:
         attacks: The attacks to run; those on the margin loss are left out if there are too few classes for it.
         views: The logits that the attacks see.
-        name: The number's name.
     """
     with untouched(model), torch.no_grad():
         classes = model(images[:1]).shape[1]
@@ -168,8 +167,9 @@ def _examine(examiner: Examiner, claims: Sequence[Claim], surrogate: nn.Module |
     examiner.attack("ce raw", "APGD, cross entropy, raw logits", ce)
     examiner.attack("ce normalized", "APGD, cross entropy, normalised logits", ce, "normalized")
     targets = min(profile.targets, examiner.classes - 1)
-    loss: AttackLoss = "dlr" if examiner.classes >= MARGIN_CLASSES else "ce"
-    margin = replace(ce, loss=loss, target="likeliest", targets=targets)
+    margin = replace(ce, target="likeliest", targets=targets)
+    if examiner.classes >= MARGIN_CLASSES:
+        margin = replace(margin, loss="dlr")
     examiner.attack("margin", "APGD towards the likeliest classes, margins", margin)
     examiner.attack("single", "one step, cross entropy, raw logits", PGD(steps=1))
     if examiner.norm == "l2":
