@@ -6,34 +6,28 @@ A parameter's path is its bare name if it is the loss's own (``s``). Others are 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from trainables.defences.none import NoDefence
 from trainables.registry import Component, Kind, make
-from trainables.settings import Problem
+from trainables.settings import Problem, TrainSettings
 from trainables.settings.checks import nearest
 from trainables.settings.space import Domain, Value
 
 # The seed is the unit's, and rungs and budgets count the same epochs for every candidate.
 _FIXED: Final = ("epochs", "seed", "replicates", "optimizer")
+_TRAIN: Final = tuple(item.name for item in fields(TrainSettings) if item.name not in _FIXED)
 _SEPARATOR: Final = "."
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A point of the search space. ``resolve`` checks it.
+    """A point of the search space. ``resolve`` checks it."""
 
-    Args:
-        loss: The name of its loss.
-        parameters: Values by path; all others are the problem's.
-        defence: The name of its defence.
-    """
-
-    loss: str
-    parameters: Mapping[str, Value] = field(default_factory=dict)
+    loss: str  # its name
+    parameters: Mapping[str, Value] = field(default_factory=dict)  # by path; all others are the problem's
     defence: str = NoDefence.name
 
     def __str__(self) -> str:
@@ -48,17 +42,17 @@ def candidate_of(problem: Problem, parameters: Mapping[str, Value]) -> Candidate
 
 
 def parameters_of(problem: Problem) -> dict[str, Domain | None]:
-    """What a search over a problem may vary.
+    """What a search over a problem may vary, by path, the loss's own parameters first.
 
     Returns:
-        By path, the loss's own parameters first: the declared domain, or None if every value of the right type is legal
-        that the component itself accepts.
+        The declared domains; None where every value of the right type is legal that the component itself accepts.
     """
-    parameters: dict[str, Domain | None] = {}
-    for prefix, component in _components(problem).items():
-        parameters |= {_path(prefix, name): component.domains.get(name) for name in component.parameters}
-    train = [item.name for item in dataclasses.fields(problem.train) if item.name not in _FIXED]
-    return parameters | dict.fromkeys(_path("train", name) for name in train)
+    parameters = {
+        _path(prefix, name): component.domains.get(name)
+        for prefix, component in _components(problem).items()
+        for name in component.parameters
+    }
+    return parameters | dict.fromkeys(_path("train", name) for name in _TRAIN)
 
 
 def values_of(problem: Problem) -> dict[str, Any]:
@@ -68,8 +62,7 @@ def values_of(problem: Problem) -> dict[str, Any]:
         for prefix, component in _components(problem).items()
         for name, value in component.values.items()
     }
-    train = [item.name for item in dataclasses.fields(problem.train) if item.name not in _FIXED]
-    return values | {_path("train", name): getattr(problem.train, name) for name in train}
+    return values | {_path("train", name): getattr(problem.train, name) for name in _TRAIN}
 
 
 def resolve(problem: Problem, candidate: Candidate) -> Problem:
@@ -81,21 +74,18 @@ def resolve(problem: Problem, candidate: Candidate) -> Problem:
         ValueError: There is no such loss, defence or parameter, or a value is not legal. The message starts with the
             parameter's path.
     """
-    changes: dict[str, Any] = {}
     if candidate.loss != problem.loss.name:
-        changes["loss"] = _named("loss", candidate.loss)
+        problem = replace(problem, loss=_named("loss", candidate.loss))
     if candidate.defence != problem.defence.name:
-        changes["defence"] = _named("defence", candidate.defence)
-    problem = replace(problem, **changes)
-    known = parameters_of(problem)
+        problem = replace(problem, defence=_named("defence", candidate.defence))
+    known, components = parameters_of(problem), _components(problem)
+    names = ", ".join(problem.loss.parameters) or "it has none"
     by_component: dict[str, dict[str, Value]] = {}
     for path, value in candidate.parameters.items():
         prefix, _, name = path.rpartition(_SEPARATOR)
-        component = _components(problem).get(prefix)
-        if path not in known and not (component and component.takes_anything):
-            raise ValueError(
-                f"{path} must be a parameter of {_owner(problem, prefix)}, got {value}; {nearest(path, [*known])}"
-            )
+        if path not in known and not (prefix in components and components[prefix].takes_anything):
+            owner = "the problem" if prefix else f"the loss {problem.loss.name} ({names})"
+            raise ValueError(f"{path} must be a parameter of {owner}, got {value}; {nearest(path, [*known])}")
         by_component.setdefault(prefix, {})[name] = value
     for prefix, values in by_component.items():
         try:
@@ -107,17 +97,14 @@ def resolve(problem: Problem, candidate: Candidate) -> Problem:
 
 def baselines_of(problem: Problem) -> tuple[Candidate, ...]:
     """The baselines of the problem's loss. They replace the loss, and leave everything else as in the problem."""
-    return tuple(
-        Candidate(baseline.loss, baseline.parameters, problem.defence.name) for baseline in problem.loss.baselines
-    )
+    defence = problem.defence.name
+    return tuple(Candidate(baseline.loss, baseline.parameters, defence) for baseline in problem.loss.baselines)
 
 
 def baseline_at(baseline: Candidate, candidate: Candidate) -> Candidate:
     """A baseline at a candidate's values of all that is not the loss's, so that a tuned method meets a tuned baseline.
 
-    Args:
-        baseline: One of ``baselines_of``.
-        candidate: Gives the defence, and values such as learning rate, width and radius of adversarial training.
+    These are the defence, and values such as learning rate, width and radius of adversarial training.
     """
     others = {path: value for path, value in candidate.parameters.items() if _SEPARATOR in path}
     return Candidate(baseline.loss, {**baseline.parameters, **others}, candidate.defence)
@@ -142,18 +129,11 @@ def _with_values(problem: Problem, prefix: str, values: Mapping[str, Any]) -> Pr
     return replace(problem, **{name: getattr(problem, name).with_values(values)})
 
 
-def _named(kind: Kind, name: str) -> Component:
+def _named(kind: Kind, name: str) -> Any:
     try:
-        component: Component = make(kind, name)
+        return make(kind, name)
     except ValueError as error:
         raise ValueError(f"{kind}.{error}") from None
-    return component
-
-
-def _owner(problem: Problem, prefix: str) -> str:
-    if prefix:
-        return "the problem"
-    return f"the loss {problem.loss.name} ({', '.join(problem.loss.parameters) or 'it has none'})"
 
 
 def _path(prefix: str, name: str) -> str:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 
-def write(path: Path, content: bytes | str) -> Path:
-    """Replaces a file atomically: temporary file beside it, fsync, rename.
+def write(path: Path, content: bytes | str, last_check: Callable[[], None] = lambda: None) -> Path:
+    """Replaces a file atomically (temporary file beside it, fsync, rename) and returns its path.
 
     Args:
         path: The file; its folder is made if it does not exist.
         content: Everything the file is to hold; text is written as UTF-8.
-
-    Returns:
-        ``path``.
+        last_check: Called just before the file is replaced; if it raises, the file stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
@@ -24,6 +23,7 @@ def write(path: Path, content: bytes | str) -> Path:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
+        last_check()
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -9,22 +9,15 @@ if TYPE_CHECKING:
 
 # Keeps the gradient of the norm finite at z = 0, where that of F.normalize explodes.
 SQUARED_NORM_FLOOR: Final = 1e-12
-_SINGLE_BYTES: Final = 4
 
 
 def at_least_single(values: Tensor) -> Tensor:
     """Half precision (autocast's) as fp32, because bf16 is too coarse for a margin; fp32 and float64 unchanged."""
-    return values.float() if values.dtype.itemsize < _SINGLE_BYTES else values
+    return values.float() if values.dtype.itemsize < 4 else values
 
 
 def normalize_logits(z: Tensor) -> Tensor:
-    """Logits of unit L2 norm, f = z / sqrt(sum z^2 + 1e-12).
-
-    Args:
-        z: Raw logits, shape (..., k).
-
-    Returns:
-        f in fp32 (float64 for float64), shape (..., k); 0 where z is 0.
+    """Logits of unit L2 norm, f = z / sqrt(sum z^2 + 1e-12), (..., k): in fp32 (float64 for float64), 0 where z is 0.
 
     Source:
         Song et al. 2022, Eq. 2. The norm is that of each sample's logit vector: the paper's figures hold only then.

@@ -34,7 +34,6 @@ COSTS: Final = (VALIDATION_LOSS, TRAIN_SECONDS, ATTACK_SECONDS)
 _ATTACK: Final = "/"
 _RADIUS: Final = "@"
 _ACCURACY: Final = "_accuracy"
-_SECONDS: Final = "_seconds"
 _OF_SEED: Final = re.compile(r"(?P<name>.+)\[(?P<index>\d+)\]")
 
 
@@ -45,12 +44,7 @@ def at_radius(epsilon: float) -> str:
 
 
 def under_attack(attack: str, views: Sequence[str]) -> list[str]:
-    """The names of an attack's accuracies: on its first view, and at worst over its views where it has several.
-
-    Args:
-        attack: The attack's label, e.g. ``pgd50-ce``.
-        views: The views that it sees, in order, at least one.
-    """
+    """The names of an attack's accuracies: on its first view, and at worst over its views where it has several."""
     return [f"{attack}{_ATTACK}{views[0]}", f"{attack}{_ATTACK}{WORST_VIEW}"][: len(views)]
 
 
@@ -91,16 +85,6 @@ def is_of_one_attack(name: str) -> bool:
     return split_attack(name) is not None
 
 
-def is_seconds(name: str) -> bool:
-    """Whether a metric is a wall time."""
-    return name.endswith(_SECONDS)
-
-
 def direction(name: str) -> Direction:
     """Which way a metric is better."""
     return "minimize" if name in COSTS else "maximize"
-
-
-def short(name: str) -> str:
-    """A metric's name for people, e.g. ``clean`` for ``clean_accuracy``."""
-    return name.removesuffix(_ACCURACY).replace("_", " ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,19 +21,12 @@ from trainables.training.replicate import Replicate, make_replicates
 
 @dataclass(frozen=True)
 class CandidateResult:
-    """What the training and the attacks of a candidate gave.
-
-    Args:
-        outcomes: Per image: label kept?
-        validation_losses: Of the last epoch, in nats, by replicate.
-        train_seconds: Wall time of all epochs, those before an interruption included, by replicate.
-        attack_seconds: Wall time of the robust evaluation of all replicates.
-    """
+    """What the training and the attacks of a candidate gave; the tuples have one entry per replicate."""
 
     outcomes: Outcomes
-    validation_losses: tuple[float, ...]
-    train_seconds: tuple[float, ...]
-    attack_seconds: float
+    validation_losses: tuple[float, ...]  # of the last epoch, in nats
+    train_seconds: tuple[float, ...]  # wall time of all epochs, those before an interruption included
+    attack_seconds: float  # wall time of the robust evaluation of all replicates
 
 
 def run_candidate(
@@ -46,20 +39,16 @@ def run_candidate(
     owner: int = 0,
     rungs: Rungs | None = None,
     splits: Mapping[str, Split] | None = None,
-    progress: Callable[[float, int], None] | None = None,
 ) -> Iterator[EpochResult | CandidateResult]:
     """Trains a candidate to the end, from its latest checkpoint if there is one, and attacks it.
 
     Args:
-        problem: Data, model, training and attacks.
-        candidate: Loss, defence and values of parameters.
+        problem: What the candidates of a search share.
         replicates: Which replicates, counted from 0; None for the problem's own.
-        device: Where everything runs.
         checkpoints: Folder of the candidate's checkpoints, one saved per epoch; None to save none.
         owner: The owner that claims the folder; a later owner has a higher number.
-        rungs: Where the robustness is estimated during the training.
+        rungs: After which epochs the robustness is estimated.
         splits: ``train`` and ``validation`` if they are loaded already.
-        progress: Called with the number of finished runs of an attack and their total.
 
     Yields:
         An ``EpochResult`` per epoch, then one ``CandidateResult``. A resumed training first yields the epochs that its
@@ -67,8 +56,7 @@ def run_candidate(
 
     Raises:
         NonFiniteLoss: The training diverged.
-        DataMissing: The data set is missing.
-        ValueError: The candidate is not legal, or the checkpoints are those of another problem.
+        ValueError: The candidate is not legal, the data is missing, or the checkpoints are those of another problem.
         Superseded: A later owner has claimed the folder of the checkpoints.
     """
     problem = resolve(problem, candidate)
@@ -80,19 +68,13 @@ def run_candidate(
             yield epoch_result(trained, epoch + 1)
     for result in train(trained, splits, problem):
         if rungs is not None and result.epoch in rungs.epochs:
-            estimate_robustness(trained, splits["validation"], rungs.robustness)
+            _estimate_robustness(trained, splits["validation"], rungs.robustness)
         if checkpoints:
-            save(checkpoints, trained, result.epoch, owner, candidate)
+            save(checkpoints, trained, candidate, owner)
         yield epoch_result(trained, result.epoch)
 
     start = time.perf_counter()
-    outcomes = evaluate(
-        [replicate.predictor for replicate in trained],
-        splits["validation"],
-        problem.robustness,
-        [replicate.seed for replicate in trained],
-        progress,
-    )
+    outcomes = _attacked(trained, splits["validation"], problem.robustness)
     yield CandidateResult(
         outcomes=outcomes,
         validation_losses=tuple(replicate.history[-1].validation_loss for replicate in trained),
@@ -101,11 +83,15 @@ def run_candidate(
     )
 
 
-def estimate_robustness(replicates: Sequence[Replicate], validation: Split, settings: RobustnessSettings) -> None:
+def _attacked(replicates: Sequence[Replicate], validation: Split, settings: RobustnessSettings) -> Outcomes:
+    predictors = [replicate.predictor for replicate in replicates]
+    return evaluate(predictors, validation, settings, [replicate.seed for replicate in replicates])
+
+
+def _estimate_robustness(replicates: Sequence[Replicate], validation: Split, settings: RobustnessSettings) -> None:
     """Writes the robust accuracy under a cheap attack into the last epoch of each replicate's history."""
     start = time.perf_counter()
-    predictors = [replicate.predictor for replicate in replicates]
-    robust = evaluate(predictors, validation, settings, [replicate.seed for replicate in replicates]).robust_accuracy()
+    robust = _attacked(replicates, validation, settings).robust_accuracy()
     seconds = (time.perf_counter() - start) / len(replicates)
     for replicate, estimate in zip(replicates, robust.tolist(), strict=True):
         last = replicate.history[-1]

@@ -43,4 +43,3 @@ def test_what_a_name_says() -> None:
     }
     assert {name: (metrics.is_accuracy(name), metrics.is_under_attack(name)) for name in kinds} == kinds
     assert metrics.direction("train_seconds") == "minimize"
-    assert metrics.short("clean_accuracy") == "clean"

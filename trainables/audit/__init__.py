@@ -5,21 +5,7 @@ can be trusted, and returns a verdict on each claim together with the verified a
 """
 
 from trainables.audit.audit import audit, cheap_claim
-from trainables.audit.profiles import PROFILES, QUICK, Profile
-from trainables.audit.verdict import WORDS, Audit, Check, Claim, Gap, Verdict, Word, worst
+from trainables.audit.evidence import PROFILES, Profile
+from trainables.audit.verdict import WORDS, Audit, Claim, Verdict, worst
 
-__all__ = [
-    "PROFILES",
-    "QUICK",
-    "WORDS",
-    "Audit",
-    "Check",
-    "Claim",
-    "Gap",
-    "Profile",
-    "Verdict",
-    "Word",
-    "audit",
-    "cheap_claim",
-    "worst",
-]
+__all__ = ["PROFILES", "WORDS", "Audit", "Claim", "Profile", "Verdict", "audit", "cheap_claim", "worst"]

@@ -1,7 +1,7 @@
 """Running an audit.
 
 A verdict is on a pair: a claimed number and the evaluation behind it (`Claim`). ``masked``: a stronger evaluation
-lowers it by more than chance and `profiles.TOLERANCE`; ``suspicious``: a check of it, or of the model, fails, or the
+lowers it by more than chance and `verdict.TOLERANCE`; ``suspicious``: a check of it, or of the model, fails, or the
 strongest evaluation could not be completed; ``sound``: neither. A gap between two weak attacks says something about
 these attacks: it counts against the evaluation that used the weaker one, never against the model. The verified accuracy
 is the per-image worst case over everything that was run.
@@ -14,39 +14,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from trainables.attacks import Attack, attack_seed
 from trainables.attacks.apgd import APGD
 from trainables.attacks.deepfool import DeepFool
-from trainables.attacks.engine.ball import Ball
+from trainables.attacks.engine.randomness import isolated_randomness
 from trainables.attacks.engine.transfer import Transfer
 from trainables.attacks.engine.victim import untouched
 from trainables.attacks.fab import FAB
 from trainables.attacks.noise import Noise
 from trainables.attacks.pgd import PGD
 from trainables.attacks.square import Square
-from trainables.audit.checks import general_checks
-from trainables.audit.claim_checks import claim_checks
-from trainables.audit.evidence import MARGIN_CLASSES, WHITE_BOX, Examiner, Progress
-from trainables.audit.paired import Images
-from trainables.audit.profiles import QUICK, Profile
+from trainables.audit.checks import claim_checks, general_checks
+from trainables.audit.evidence import MARGIN_CLASSES, QUICK, WHITE_BOX, Examiner, PartProgress, Profile
 from trainables.audit.verdict import Audit, Claim, judge
 from trainables.settings import Norm, View
-
-# Steps of the cheap worst case, and how many wrong classes it targets.
-CHEAP_STEPS: Final = 50
-CHEAP_TARGETS: Final = 3
 
 # What is claimed if the caller claims nothing. Weaker attacks are masked: of 500 images of a LeNet-5 trained with SCE,
 # PGD with both losses left 151 standing where an audit left 133; of an adversarially trained one, APGD with both losses
 # but without targets left 320 against 308.
-CHEAP: Final = (
-    APGD(steps=CHEAP_STEPS),
-    APGD(loss="dlr", target="likeliest", targets=CHEAP_TARGETS, steps=CHEAP_STEPS, remaining=True),
-)
+CHEAP: Final = (APGD(steps=50), APGD(loss="dlr", target="likeliest", targets=3, steps=50, remaining=True))
 CHEAP_VIEWS: Final[tuple[View, ...]] = ("normalized", "raw")
 
 # Runs without which a claim cannot be called sound.
@@ -65,7 +54,7 @@ def audit(
     seed: int = 0,
     batch_size: int = 128,
     surrogate: nn.Module | None = None,
-    progress: Progress | None = None,
+    progress: PartProgress | None = None,
 ) -> Audit:
     """Attacks a model as strongly as the profile allows, checks these attacks, and judges what was claimed.
 
@@ -78,11 +67,8 @@ def audit(
         labels: (n,), int64.
         claims: Numbers measured on the first of these images, at this radius; without any, the worst case of a cheap
             evaluation is claimed and judged.
-        radius: The ball's radius, above 0, in pixel units.
-        norm: The norm of the ball.
-        profile: How much is done.
+        radius: Above 0, in pixel units.
         seed: In [0, 2^32).
-        batch_size: Images per pass.
         surrogate: Another model with the same classes, whose adversarial examples are tried.
         progress: Receives the number of completed parts, their total, and the name of the part that runs.
 
@@ -100,50 +86,25 @@ def audit(
             raise ValueError(
                 f"claims must be on 1 to {len(images)} images, got {len(claim.kept)} for {claim.name}; give its images"
             )
-    examiner = Examiner(
-        model,
-        images,
-        labels,
-        radius=radius,
-        norm=norm,
-        profile=profile,
-        seed=seed,
-        batch_size=batch_size,
-        progress=progress,
-        parts=_parts(profile, norm, claims, surrogate),
-    )
-    if not claims:
-        examiner.part("the claim: a cheap worst case")
-        claims = [cheap_claim(model, images, labels, radius=radius, norm=norm, seed=seed, batch_size=batch_size)]
-    _examine(examiner, claims, surrogate)
+    parts = _parts(profile, norm, claims, surrogate)
+    with isolated_randomness(seed):  # the model may draw at random
+        examiner = Examiner(model, images, labels, radius, norm, profile, seed, batch_size, progress, parts)
+        if not claims:
+            examiner.part("the claim: a cheap worst case")
+            claims = [cheap_claim(model, images, labels, radius=radius, norm=norm, seed=seed, batch_size=batch_size)]
+        _examine(examiner, claims, surrogate)
     evidence = examiner.evidence
     verified = evidence.standing()
     for claim in claims:
         verified[: len(claim.kept)] &= claim.kept
-    checks = general_checks(evidence)
-    for claim in claims:
-        checks += claim_checks(evidence, claim)
+    checks = general_checks(evidence) + [check for claim in claims for check in claim_checks(evidence, claim)]
     errors = [f"{run.name}: {run.error}" for key in _NEEDED if (run := evidence.runs[key]).error]
     return Audit(
-        profile=profile.name,
-        radius=radius,
-        norm=norm,
-        seed=seed,
         clean=evidence.clean,
         verified=verified,
         verdicts=tuple(judge(claim, verified, checks, errors) for claim in claims),
         checks=tuple(checks),
-        runs=tuple(
-            {
-                "name": run.name,
-                "attack": run.attack,
-                "view": run.view,
-                "attacked": int(run.attacked.sum()),
-                "broken": int(run.broken.sum()),
-                "error": run.error,
-            }
-            for run in evidence.runs.values()
-        ),
+        runs=tuple(run.to_json() for run in evidence.runs.values()),
         curve=tuple(evidence.curve),
         randomised=examiner.randomised,
         seconds=time.monotonic() - began,
@@ -165,22 +126,14 @@ def cheap_claim(
 ) -> Claim:
     """The worst case of an evaluation as a claim; each attack sees what earlier ones have left.
 
-    Args:
-        model: Maps images to logits.
-        images: (n, c, h, w).
-        labels: (n,).
-        radius: The ball's radius, in pixel units.
-        norm: The norm of the ball.
-        seed: In [0, 2^32).
-        batch_size: Images per pass.
+    Args as for `audit`, and:
         attacks: The attacks to run; those on the margin loss are left out if there are too few classes for it.
         views: The logits that the attacks see.
-        name: The number's name.
     """
     with untouched(model), torch.no_grad():
         classes = model(images[:1]).shape[1]
     used = tuple(attack for attack in attacks if getattr(attack, "loss", None) != "dlr" or classes >= MARGIN_CLASSES)
-    kept: Tensor | None = None
+    kept = torch.ones_like(labels, dtype=torch.bool)
     for attack in used:
         for view in views:
             kept = attack(
@@ -194,7 +147,6 @@ def cheap_claim(
                 batch_size=batch_size,
                 standing=kept,
             ).kept
-    assert kept is not None
     return Claim(name, used, tuple(views), kept.cpu().numpy())
 
 
@@ -202,7 +154,7 @@ def _parts(profile: Profile, norm: Norm, claims: Sequence[Claim], surrogate: nn.
     """The number of parts of `_examine`, including the cheap claim's."""
     runs = 7 + profile.fab + 2 * (norm == "l2") + (surrogate is not None)
     probes = 5
-    return runs + probes + sum(1 + _silently(claim) for claim in claims) + (0 if claims else 2)
+    return runs + probes + sum(1 + claim.may_miss for claim in claims) + (0 if claims else 2)
 
 
 def _examine(examiner: Examiner, claims: Sequence[Claim], surrogate: nn.Module | None) -> None:
@@ -212,100 +164,35 @@ def _examine(examiner: Examiner, claims: Sequence[Claim], surrogate: nn.Module |
     examiner.look_at_gradients()
 
     ce = APGD(steps=profile.steps)
-    examiner.attack("ce raw", "APGD, cross entropy, raw logits", ce, "raw")
+    examiner.attack("ce raw", "APGD, cross entropy, raw logits", ce)
     examiner.attack("ce normalized", "APGD, cross entropy, normalised logits", ce, "normalized")
     targets = min(profile.targets, examiner.classes - 1)
-    margin = APGD(
-        loss="dlr" if examiner.classes >= MARGIN_CLASSES else "ce",
-        target="likeliest",
-        targets=targets,
-        steps=profile.steps,
-    )
-    examiner.attack("margin", "APGD towards the likeliest classes, margins", margin, "raw")
-    examiner.attack("single", "one step, cross entropy, raw logits", PGD(steps=1), "raw")
+    margin = replace(ce, target="likeliest", targets=targets)
+    if examiner.classes >= MARGIN_CLASSES:
+        margin = replace(margin, loss="dlr")
+    examiner.attack("margin", "APGD towards the likeliest classes, margins", margin)
+    examiner.attack("single", "one step, cross entropy, raw logits", PGD(steps=1))
     if examiner.norm == "l2":
-        for view in ("raw", "normalized"):
-            examiner.attack(f"deepfool {view}", f"DeepFool, {view} logits", DeepFool(), view)
+        examiner.attack("deepfool raw", "DeepFool, raw logits", DeepFool())
+        examiner.attack("deepfool normalized", "DeepFool, normalized logits", DeepFool(), "normalized")
     if profile.fab:
         fab = FAB(target="likeliest", targets=targets)
-        examiner.attack("fab", "FAB towards the likeliest classes", fab, "raw", evidence.standing(*WHITE_BOX))
+        examiner.attack("fab", "FAB towards the likeliest classes", fab, on=evidence.standing(*WHITE_BOX))
 
-    longer = replace(ce, steps=2 * profile.steps, restarts=profile.restarts)
     left = evidence.standing(*WHITE_BOX)
-    examiner.attack("longer", "APGD, cross entropy, twice the steps", longer, "raw", left)
-    square = Square(queries=profile.queries)
-    examiner.attack("square", "Square, without gradients", square, "raw", left)
-    noise = Noise(queries=profile.draws)
-    examiner.attack("noise", "random points of the ball", noise, "raw", left)
+    longer = replace(ce, steps=2 * profile.steps, restarts=profile.restarts)
+    examiner.attack("longer", "APGD, cross entropy, twice the steps", longer, on=left)
+    examiner.attack("square", "Square, without gradients", Square(queries=profile.queries), on=left)
+    examiner.attack("noise", "random points of the ball", Noise(queries=profile.draws), on=left)
     if surrogate is not None:
         transfer = Transfer(attack=ce, surrogate=surrogate)
-        examiner.run("transfer", "APGD on another model", f"transfer-{ce.label}", transfer, "raw", left)
+        examiner.attack("transfer", "APGD on another model", transfer, on=left, label=f"transfer-{ce.label}")
 
     examiner.trace()
     examiner.follow_radius()
     evidence.planted = examiner.plant("planted adversarial examples", [examiner.averaged(ce)])
     for claim in claims:
-        if claim.attacks:
-            result = examiner.plant(f"planted adversarial examples, {claim.name}", claim.attacks)
-            evidence.claims_planted[claim.name] = result
-        if _silently(claim):
-            evidence.silent[claim.name] = _met_on_the_way(examiner, claim)
-
-
-def _silently(claim: Claim) -> bool:
-    """Whether attacks behind a claim may pass over adversarial examples that they meet."""
-    return any(attack.judged_at_end for attack in claim.attacks)
-
-
-def _met_on_the_way(examiner: Examiner, claim: Claim) -> Images:
-    """Probes that survive the claim's attacks judged at their end although one saw a wrong answer, bool (p,)."""
-    examiner.part(f"what its attacks pass over, {claim.name}")
-    count = min(examiner.profile.probes, examiner.batch_size)
-    rows = torch.from_numpy(np.flatnonzero(examiner.evidence.clean)[:count]).to(examiner.images.device)
-    images, labels = examiner.images[rows], examiner.labels[rows]
-    ball = Ball(examiner.radius, examiner.norm)
-    kept = torch.ones_like(labels, dtype=torch.bool)
-    seen = ~kept
-    for attack in claim.attacks:
-        if not attack.judged_at_end:
-            continue
-        for view in claim.views:
-            witness = _Witness(examiner.model, images, labels, ball)
-            try:
-                result = attack(
-                    witness,
-                    images,
-                    labels,
-                    radius=examiner.radius,
-                    norm=examiner.norm,
-                    view=view,
-                    seed=attack_seed(examiner.seed, attack.label),
-                    batch_size=count,
-                    logits=examiner.logits[rows],
-                )
-            except (RuntimeError, ValueError, IndexError):
-                continue
-            kept &= result.kept
-            seen |= witness.seen
-    silent: Images = (kept & seen).cpu().numpy()
-    return silent
-
-
-class _Witness(nn.Module):
-    """A model that records for which images it has seen a misclassified point inside the ball.
-
-    Passes of other numbers of images are ignored, because it is unknown which images they hold.
-    """
-
-    def __init__(self, model: nn.Module, images: Tensor, labels: Tensor, ball: Ball) -> None:
-        super().__init__()
-        self.model = model
-        self._images, self._labels, self._ball = images, labels, ball
-        self.seen = torch.zeros_like(labels, dtype=torch.bool)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(images)
-        if len(images) == len(self._labels):
-            inside = self._ball.holds(self._ball.distance(images.detach(), self._images))
-            self.seen |= inside & (logits.detach().argmax(1) != self._labels)
-        return logits
+        result = examiner.plant(f"planted adversarial examples, {claim.name}", claim.attacks)
+        evidence.claims_planted[claim.name] = result
+        if claim.may_miss:
+            evidence.silent[claim.name] = examiner.silent(claim)

@@ -9,45 +9,33 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainables.attacks import Attack
 from trainables.attacks.engine.ball import Ball
 from trainables.attacks.engine.victim import untouched
-from trainables.audit.paired import Images
 from trainables.settings import Norm
 
-# How many points inside the ball the readout must call harmless, and their largest distance, in radii.
-INNER: Final = 256
-INNER_RADIUS: Final = 0.95
-
-# Where the decision boundary lies between the worst inner point (0) and the planted one (1).
-CLOSENESS: Final = 0.99
-
-# The harmless class's logit; the other one's is 0 at the worst inner point.
-LOGITS: Final = 10.0
-
-# The share of the features' mean variance that is added to each, which keeps the readout from fitting rounding.
-RIDGE: Final = 1e-3
+INNER: Final = 256  # points inside the ball that the readout must call harmless
+INNER_RADIUS: Final = 0.95  # their largest distance, in radii
+CLOSENESS: Final = 0.99  # where the decision boundary lies between the worst inner point (0) and the planted one (1)
+LOGIT: Final = 10.0  # the harmless class's; the other one's is 0 at the worst inner point
+RIDGE: Final = 1e-3  # the share of the features' mean variance added to each, against a readout that fits rounding
 
 
 @dataclass(frozen=True)
 class Planted:
-    """What attacks found of planted adversarial examples.
+    """What attacks broke of planted adversarial examples."""
 
-    Args:
-        planted: Images for which one could be planted.
-        found: How many of them the attacks broke.
-    """
-
-    planted: int
-    found: int
+    planted: int  # images for which one could be planted
+    broken: int  # how many of them the attacks broke
 
 
 def plant_and_search(
     model: nn.Module,
     images: Tensor,
-    usable: Images,
+    usable: NDArray[np.bool_],
     attacks: Sequence[Attack],
     *,
     radius: float,
@@ -65,15 +53,8 @@ def plant_and_search(
     linear layer, it still does.
 
     Args:
-        model: With a linear layer.
-        images: (n, c, h, w).
-        usable: Images that may be used, bool (n,).
+        usable: Images that may be used, bool (n,); the first ``count`` of them are tried.
         attacks: One of them must succeed. They see the raw logits: with two classes, no other view is of use.
-        radius: In pixel units.
-        norm: The norm of the ball.
-        count: How many images are tried.
-        seed: In [0, 2^32).
-        batch_size: Images per pass.
         progress: Receives the completed share.
 
     Returns:
@@ -86,9 +67,10 @@ def plant_and_search(
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if not layers:
         return "the model has no linear layer to replace"
-    planted = found = 0
+    planted = broken = 0
     chosen = np.flatnonzero(usable)[:count]
     label = torch.zeros(1, dtype=torch.int64, device=images.device)
+    settings = {"radius": radius, "norm": norm, "seed": seed, "batch_size": batch_size}
     for done, i in enumerate(chosen):
         rng = np.random.default_rng([seed, int(i)])
         image = images[i : i + 1].contiguous()
@@ -103,28 +85,19 @@ def plant_and_search(
                 logits = model(torch.cat([image, point]))
             if logits.shape != (2, 2) or logits.argmax(1).tolist() != [0, 1]:
                 continue  # what follows the layer undoes the readout
-            results = [_breaks(attack, model, image, label, radius, norm, seed, batch_size) for attack in attacks]
-            if all(broken is None for broken in results):
+            results = [_breaks(attack, model, image, label, **settings) for attack in attacks]
+            if all(result is None for result in results):
                 return "its attacks do not run on two classes"
             planted += 1
-            found += any(results)
+            broken += any(results)
         progress((done + 1) / len(chosen))
-    return Planted(planted, found) if planted else "no adversarial example could be planted"
+    return Planted(planted, broken) if planted else "no adversarial example could be planted"
 
 
-def _breaks(
-    attack: Attack,
-    model: nn.Module,
-    image: Tensor,
-    label: Tensor,
-    radius: float,
-    norm: Norm,
-    seed: int,
-    batch_size: int,
-) -> bool | None:
+def _breaks(attack: Attack, model: nn.Module, image: Tensor, label: Tensor, **settings: Any) -> bool | None:
     """Whether an attack breaks the image; None if it cannot be run on two classes."""
     try:
-        result = attack(model, image, label, radius=radius, norm=norm, seed=seed, batch_size=batch_size)
+        result = attack(model, image, label, **settings)
     except (ValueError, IndexError):  # a loss or a target that needs more classes
         return None
     except RuntimeError as error:  # a missing gradient; torch raises the same for too few classes
@@ -183,9 +156,9 @@ def _readout(features: Tensor) -> tuple[Tensor, Tensor] | None:
     if not gap > 0:
         return None
     # The harmless class has a constant logit, which the other one reaches at the boundary.
-    scale = LOGITS / (CLOSENESS * gap)
+    scale = LOGIT / (CLOSENESS * gap)
     weights = torch.stack([torch.zeros_like(direction), direction]) * scale
-    bias = torch.stack([torch.full_like(worst, LOGITS), -worst * scale])
+    bias = torch.stack([torch.full_like(worst, LOGIT), -worst * scale])
     return weights.to(features.dtype), bias.to(features.dtype)
 
 

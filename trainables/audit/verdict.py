@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from trainables.attacks import Attack
-from trainables.audit.paired import Images, at_least, mcnemar
-from trainables.audit.profiles import SIGNIFICANCE, TOLERANCE
-from trainables.settings import Norm, View
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
 
+from trainables.attacks import Attack
+from trainables.settings import View
+
+# How far a number may lie above a stronger evaluation's. A gap counts if the lower end of its exact 95 % interval is
+# larger, and if it is more than chance between pairs (McNemar, 5 %). The tolerance is ours: every further attack breaks
+# an image or two, and without a tolerance enough images would condemn every number.
+TOLERANCE: Final = 0.01
+SIGNIFICANCE: Final = 0.05
+
+Images = NDArray[np.bool_]
 Word = Literal["sound", "suspicious", "masked"]
 State = Literal["passed", "failed", "not done"]
 
@@ -22,22 +31,36 @@ WORDS: Final[Mapping[Word, str]] = {
 }
 
 
+def exact_interval(successes: int, n: int) -> tuple[float, float]:
+    """The exact two-sided 95 % interval of a share of ``n``, in [0, 1].
+
+    Source:
+        Clopper and Pearson 1934, "The use of confidence or fiducial limits illustrated in the case of the binomial".
+    """
+    interval = binomtest(successes, n).proportion_ci(0.95, method="exact")
+    return float(interval.low), float(interval.high)
+
+
+def mcnemar(first: Images, second: Images) -> float:
+    """Two-sided exact p-value of the discordant pairs of two outcomes on the same images, bool (n,) each.
+
+    Source:
+        McNemar 1947, "Note on the sampling error of the difference between correlated proportions or percentages", with
+        the binomial distribution in place of its chi-squared approximation.
+    """
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    discordant = only_first + only_second
+    return float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
+
+
 @dataclass(frozen=True, eq=False)
 class Claim:
-    """A number and the evaluation behind it, at the audit's radius.
+    """A number and the evaluation behind it: the per-image worst case over attacks and views, at the audit's radius."""
 
-    Args:
-        name: The number's name, e.g. ``robust_accuracy``.
-        attacks: The attacks that were run; the number is the per-image worst case over them and the views. Empty if
-            unknown.
-        views: The logits that the attacks saw.
-        kept: Whether each image's label survived, bool (m,), for the first m of the audit's images.
-    """
-
-    name: str
+    name: str  # e.g. robust_accuracy
     attacks: tuple[Attack, ...]
-    views: tuple[View, ...]
-    kept: Images
+    views: tuple[View, ...]  # the logits that the attacks saw
+    kept: Images  # whether each image's label survived, bool (m,), for the first m of the audit's images
 
     @property
     def accuracy(self) -> float:
@@ -45,35 +68,32 @@ class Claim:
         return float(self.kept.mean())
 
     @property
+    def may_miss(self) -> bool:
+        """Whether its attacks may pass over adversarial examples that they meet."""
+        return any(attack.judged_at_end for attack in self.attacks)
+
+    @property
     def evaluation(self) -> str:
         """A description of the evaluation for people."""
-        attacks = ", ".join(attack.label for attack in self.attacks) or "unknown attacks"
-        return f"{attacks} on {' and '.join(self.views) or 'unknown'} logits"
+        return f"{', '.join(attack.label for attack in self.attacks)} on {' and '.join(self.views)} logits"
 
 
 @dataclass(frozen=True)
 class Gap:
-    """How far an outcome lies above a stronger one on the same images.
+    """How far an outcome lies above a stronger one on the same images."""
 
-    Args:
-        images: Images that both were measured on.
-        lost: Images that the first keeps and the second loses.
-        gained: Images that the second keeps and the first loses.
-        low: Lower end of the exact 95 % interval of the share lost, in [0, 1].
-        p_value: The two-sided p-value of the exact McNemar test.
-    """
-
-    images: int
-    lost: int
-    gained: int
-    low: float
-    p_value: float
+    images: int  # that both were measured on
+    lost: int  # images that the first keeps and the second loses
+    gained: int  # images that the second keeps and the first loses
+    low: float  # the lower end of the exact 95 % interval of the share lost, in [0, 1]
+    p_value: float  # of the exact McNemar test
 
     @classmethod
     def between(cls, first: Images, second: Images) -> Gap:
         """The gap between two outcomes, bool (n,) each."""
-        lost = int((first & ~second).sum())
-        return cls(len(first), lost, int((second & ~first).sum()), at_least(lost, len(first)), mcnemar(first, second))
+        lost, gained = int((first & ~second).sum()), int((second & ~first).sum())
+        low, _ = exact_interval(lost, len(first))
+        return cls(len(first), lost, gained, low, mcnemar(first, second))
 
     @property
     def share(self) -> float:
@@ -90,26 +110,17 @@ class Gap:
 class Check:
     """One published sign that an evaluation is not to be trusted.
 
-    Args:
-        name: Short, unique together with ``claim``.
-        source: Who published it.
-        claim: The claim whose evaluation it concerns; None if it concerns the model and the audit's own evaluation,
-            and so every claim.
-        value: The measured value; None if it could not be measured.
-        threshold: The largest value that passes, or the smallest with ``at_least``.
-        at_least: Whether large values are good.
-        state: ``passed``, ``failed`` or ``not done``.
-        sentence: What it means, for people who have not read the source; or why it was not done.
+    It concerns the evaluation behind one claim, or the model and the audit's own evaluation, and so every claim.
     """
 
-    name: str
-    source: str
-    claim: str | None
-    value: float | None
-    threshold: float
-    at_least: bool
+    name: str  # unique together with ``claim``
+    source: str  # who published it
+    claim: str | None  # the name of the claim that it concerns; None for all
+    value: float | None  # None if it could not be measured
+    threshold: float  # the largest value that passes, or the smallest with ``at_least``
+    at_least: bool  # whether large values are good
     state: State
-    sentence: str
+    sentence: str  # what it means, for people who have not read the source; or why it was not done
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain values."""
@@ -118,96 +129,52 @@ class Check:
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """The verdict on one claim.
-
-    Args:
-        claim: The claim.
-        word: ``sound``, ``suspicious`` or ``masked``.
-        gap: The gap between the claim and the verified outcome.
-        sentence: Why, for people.
-    """
+    """The verdict on one claim."""
 
     claim: Claim
     word: Word
-    gap: Gap
-    sentence: str
+    gap: Gap  # between the claim and the verified outcome
+    sentence: str  # why, for people
 
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """The outcome of an audit on n images.
+    """The outcome of an audit on n images."""
 
-    Args:
-        profile: How much was done; a verdict holds for its profile.
-        radius: The ball's radius, in pixel units.
-        norm: The norm of the ball.
-        seed: The seed of everything that was drawn.
-        clean: Whether the clean image is classified correctly, bool (n,).
-        verified: Whether the label survives everything that was run, the claims' evaluations included, bool (n,).
-        verdicts: One per claim.
-        checks: General checks first.
-        runs: The attacks that were run: name, attack, view, images attacked and broken, error.
-        curve: Radii, ascending, and whether each of the first p images survives within them, bool (p,).
-        randomised: Whether the model draws at random.
-        seconds: Wall time.
-    """
-
-    profile: str
-    radius: float
-    norm: Norm
-    seed: int
-    clean: Images
-    verified: Images
-    verdicts: tuple[Verdict, ...]
-    checks: tuple[Check, ...]
-    runs: tuple[dict[str, Any], ...]
-    curve: tuple[tuple[float, Images], ...]
-    randomised: bool
-    seconds: float
-
-    @property
-    def word(self) -> Word:
-        """The worst verdict."""
-        return worst(verdict.word for verdict in self.verdicts)
-
-    @property
-    def audited_accuracy(self) -> float:
-        """The share of images that survive everything, in [0, 1]."""
-        return float(self.verified.mean())
+    clean: Images  # whether the clean image is classified correctly, bool (n,)
+    verified: Images  # whether the label survives everything that was run, the claims' evaluations included, bool (n,)
+    verdicts: tuple[Verdict, ...]  # one per claim
+    checks: tuple[Check, ...]  # those that concern every claim first
+    runs: tuple[dict[str, Any], ...]  # name, attack, view, images attacked and broken, error
+    curve: tuple[tuple[float, Images], ...]  # radii, ascending; whether each of the first p images survives, bool (p,)
+    randomised: bool  # whether the model draws at random
+    seconds: float  # wall time
 
 
-def worst(words: Any) -> Word:
-    """The worst of several verdicts."""
+def worst(words: Iterable[Word]) -> Word:
+    """The worst of several verdicts, at least one."""
     given = set(words)
     return next(word for word in WORDS if word in given)
 
 
 def judge(claim: Claim, verified: Images, checks: Sequence[Check], errors: Sequence[str]) -> Verdict:
-    """The verdict on one claim.
+    """The verdict on one claim, from what survives all that was run, bool (n,), and from the checks that concern it.
 
-    Args:
-        claim: The claim.
-        verified: Whether each image survives all that was run, bool (n,).
-        checks: All checks; those that concern another claim are ignored.
-        errors: Why parts of the strongest evaluation could not be completed.
+    ``errors`` say why parts of the strongest evaluation could not be completed.
     """
     gap = Gap.between(claim.kept, claim.kept & verified[: len(claim.kept)])
-    failed = [check for check in checks if check.state == "failed" and check.claim in (None, claim.name)]
     if gap.counts:
-        holds = 100 * (claim.accuracy - gap.share)
         sentence = (
             f"{gap.lost} of the {gap.images} images that it counts on fall to a stronger evaluation: "
-            f"{100 * claim.accuracy:.1f} % is claimed, {holds:.1f} % holds"
+            f"{100 * claim.accuracy:.1f} % is claimed, {100 * (claim.accuracy - gap.share):.1f} % holds"
         )
         return Verdict(claim, "masked", gap, sentence)
     if errors:
         return Verdict(claim, "suspicious", gap, f"the strongest evaluation could not be completed: {errors[0]}")
+    failed = [check.name for check in checks if check.state == "failed" and check.claim in (None, claim.name)]
     if failed:
-        sentence = "fails: " + ", ".join(check.name for check in failed)
-        return Verdict(claim, "suspicious", gap, sentence)
-    lowered = (
-        f"lowers it by {100 * gap.share:.1f} points, no more than chance and tolerance allow"
-        if gap.lost
-        else ("does not lower it")
-    )
+        return Verdict(claim, "suspicious", gap, f"fails: {', '.join(failed)}")
+    lowered = "does not lower it"
+    if gap.lost:
+        lowered = f"lowers it by {100 * gap.share:.1f} points, no more than chance and tolerance allow"
     return Verdict(claim, "sound", gap, f"the strongest evaluation {lowered}, and no check fails")

@@ -21,7 +21,7 @@ class Defence(Component):
     def training_images(
         self, model: nn.Module, loss: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """What a training step sees in place of its images. The default changes nothing.
+        """What a training step sees in place of its images: by default the images themselves.
 
         Model and loss are in training mode. Afterwards their parameters, gradients and buffers must be as before.
 
@@ -41,11 +41,7 @@ class Defence(Component):
     def training_loss(
         self, model: nn.Module, loss: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """The loss that a training step descends: by default that of ``training_images``. Arguments as there.
-
-        Returns:
-            A scalar.
-        """
+        """The loss that a training step descends: by default that of ``training_images``; arguments as there."""
         value: Tensor = loss(self.training_images(model, loss, images, labels, generator), labels)
         return value
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar
 
 from trainables.registry import Component, External, Kind, external, keywords, load
 from trainables.settings.space import Value
@@ -12,23 +12,14 @@ from trainables.settings.space import Value
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_FEATURES: Final = "features"
-_LABELS: Final = "labels"
-
 
 @dataclass(frozen=True)
 class Baseline:
-    """A reference that is trained beside every search over a loss.
+    """A reference that is trained beside every search over a loss."""
 
-    Args:
-        loss: The name of its loss.
-        parameters: Values of that loss's parameters; the others have their defaults.
-        note: What it is, for tables.
-    """
-
-    loss: str
-    parameters: Mapping[str, Value] = field(default_factory=dict)
-    note: str = ""
+    loss: str  # the name of its loss
+    parameters: Mapping[str, Value] = field(default_factory=dict)  # of that loss; the others have their defaults
+    note: str = ""  # what it is, for tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +43,6 @@ class Loss(Component):
             features: Input of the model's last linear layer, fp32 (n, d); None unless ``uses_features``.
             logits: Output of the model, fp32 (n, k).
             labels: Classes in [0, k), (n,).
-
-        Returns:
-            A scalar.
         """
         raise NotImplementedError(f"{type(self).__name__} must define value or build")
 
@@ -74,7 +62,7 @@ class Loss(Component):
             The module, on the CPU. Its random initial values come from torch's default generator.
         """
         del features, classes
-        from trainables.losses.modules.stateless import Stateless
+        from trainables.losses._stateless import Stateless
 
         return Stateless(self.value)
 
@@ -89,18 +77,18 @@ class ExternalLoss(Loss, External):
     takes them. Either reads features only if it has an argument of that name.
     """
 
-    offered: ClassVar[tuple[str, ...]] = ("num_classes", _FEATURES, "logits", _LABELS)
+    offered: ClassVar[tuple[str, ...]] = ("num_classes", "features", "logits", "labels")
 
     @property
     def uses_features(self) -> bool:  # type: ignore[override]  # a class attribute elsewhere
-        return _FEATURES in (keywords(load(self.path)) or ())
+        return self._has_argument("features")
 
     def value(self, features: Tensor | None, logits: Tensor, labels: Tensor) -> Tensor:
         value: Tensor = self.call(features=features, logits=logits, labels=labels)
         return value
 
     def build(self, features: int | None, classes: int) -> nn.Module:
-        if _LABELS in (keywords(load(self.path)) or ()):
+        if self._has_argument("labels"):
             return super().build(features, classes)
         from torch import nn
 
@@ -111,3 +99,6 @@ class ExternalLoss(Loss, External):
                 "name another"
             )
         return module
+
+    def _has_argument(self, name: str) -> bool:
+        return name in (keywords(load(self.path)) or ())

@@ -26,14 +26,7 @@ class CrossEntropy(Loss):
 
 
 def cross_entropy(z: Tensor, y: Tensor) -> Tensor:
-    """Softmax cross entropy.
-
-    Args:
-        z: Logits, shape (..., n, k); leading axes number models that go through one pass.
-        y: Labels in [0, k), shape (..., n).
-
-    Returns:
-        The mean over the samples in nats, shape (...).
+    """Softmax cross entropy of logits (n, k) and labels (n,) in [0, k): the mean over the samples in nats.
 
     Source:
         Song et al. 2022, Eq. 1.

@@ -45,48 +45,13 @@ class ISCE(Loss):
 
 
 def i_sce(z: Tensor, y: Tensor, s: float | Tensor, m: float | Tensor) -> Tensor:
-    """Inference-softmax cross entropy.
+    """Inference-softmax cross entropy of raw logits (n, k) and labels (n,): the mean over the samples in nats.
 
-    Args:
-        z: Raw logits, shape (..., n, k); leading axes number models that go through one pass.
-        y: Labels in [0, k), shape (..., n).
-        s: Scale of the true class's logit, in [1, 2]; a number, or one entry per model, shape (...).
-        m: Added to the true class's logit, in [0, 0.1]; a number, or one entry per model, shape (...).
-
-    Returns:
-        The mean over the samples in nats, shape (...).
+    With s = 1 and m = 0 it is cross entropy of the normalised logits.
 
     Source:
-        Song et al. 2022, Eq. 2-4. With s = 1 and m = 0 it is cross entropy of the normalised logits.
+        Song et al. 2022, Eq. 2-4.
     """
     f = normalize_logits(z)
     index = y.unsqueeze(-1)
-    true = f.gather(-1, index)
-    return cross_entropy(f.scatter(-1, index, _per_sample(s) * true + _per_sample(m)), y)
-
-
-def inference_logits(f: Tensor, s: float | Tensor, m: float | Tensor) -> Tensor:
-    """The logits whose softmax the paper reports at inference, u = f + onehot(argmax f) ((s - 1) f + m).
-
-    Use them for probabilities, and decide by argmax f. The paper says that the rule never changes the decision. That is
-    false if (s - 1) max f + m < 0: with f proportional to (-.5, -.55, -.6), s = 2 and m = .1 the decision changes from
-    the first class to the second.
-
-    Args:
-        f: Normalised logits, shape (..., n, k).
-        s: Scale, in [1, 2]; a number, or one entry per model, shape (...).
-        m: Margin, in [0, 0.1]; a number, or one entry per model, shape (...).
-
-    Returns:
-        u, shape (..., n, k).
-
-    Source:
-        Song et al. 2022, end of section 3.2.
-    """
-    top, index = f.max(-1, keepdim=True)
-    return f.scatter(-1, index, _per_sample(s) * top + _per_sample(m))
-
-
-def _per_sample(value: float | Tensor) -> float | Tensor:
-    """A parameter of shape (...) as (..., 1, 1), so that it meets one logit of each sample."""
-    return value if isinstance(value, (int, float)) else value[..., None, None]
+    return cross_entropy(f.scatter(-1, index, s * f.gather(-1, index) + m), y)

@@ -1,5 +1,4 @@
-"""Training of replicates, epoch by epoch, with checkpoints from which it resumes bit for bit.
+"""Training of replicates (``replicate``) epoch by epoch (``loop``), resumed bit for bit from files (``checkpoint``).
 
-Its modules import torch, so their users import them where they train: ``replicate`` (a model in training), ``loop``
-(epochs and steps) and ``checkpoint`` (files).
+These modules import torch, so their users import them where they train.
 """

@@ -6,9 +6,8 @@ outlives its driver) finds that it has been superseded, and writes no more.
 
 from __future__ import annotations
 
+import io
 import logging
-import os
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -34,124 +33,86 @@ class Superseded(RuntimeError):
 
 
 def claim(folder: Path, owner: int) -> None:
-    """Makes ``owner`` the only writer of the folder.
-
-    Args:
-        folder: Created if it does not exist.
-        owner: At least 0; a later owner has a higher number.
+    """Makes ``owner`` the only writer of the folder, which need not exist.
 
     Raises:
-        Superseded: A later owner has claimed the folder.
+        Superseded: A later owner, with a higher number, has claimed it.
     """
     check_claim(folder, owner)
-    folder.mkdir(parents=True, exist_ok=True)
     write(folder / OWNER, str(owner))
 
 
 def check_claim(folder: Path, owner: int) -> None:
-    """Asserts that no later owner has claimed the folder.
-
-    Raises:
-        Superseded: A later owner has claimed it.
-    """
-    try:
-        claimed = int((folder / OWNER).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return
+    """Raises `Superseded` if a later owner has claimed the folder."""
+    path = folder / OWNER
+    claimed = int(path.read_text(encoding="utf-8")) if path.exists() else 0
     if claimed > owner:
         raise Superseded(f"{folder} belongs to owner {claimed} now, owner {owner} writes no more")
 
 
-def save(
-    folder: Path, replicates: Sequence[Replicate], epoch: int, owner: int = 0, candidate: Candidate | None = None
-) -> Path:
-    """Writes ``epoch-00007.pt``, and removes all but the last two.
+def save(folder: Path, replicates: Sequence[Replicate], candidate: Candidate, owner: int = 0) -> None:
+    """Writes ``epoch-00007.pt`` after seven epochs, and removes all but the last two files.
 
     The file appears whole or not at all, whenever the process or the machine stops. The previous file stays, in case
     the disk damages the newest.
 
     Args:
         folder: Created if it does not exist.
-        replicates: Models in training.
-        epoch: Epochs done, the number in the file's name.
-        owner: The folder's owner; the file records it too.
         candidate: What is trained; the file records it, so that ``load_trained`` needs no other source.
-
-    Returns:
-        The file.
+        owner: Who has claimed the folder; the file records it too.
 
     Raises:
-        Superseded: A later owner has claimed the folder; nothing has been written.
+        Superseded: A later owner has claimed the folder, which is as before.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    check_claim(folder, owner)
-    path = folder / f"epoch-{epoch:05d}.pt"
-    # Two writers of one folder (the worker of a node that was cut off, its successor) may be on two machines.
-    temporary = folder / f".{path.name}.{uuid.uuid4().hex}.tmp"
-    try:
-        with temporary.open("wb") as file:
-            trained = None if candidate is None else asdict(candidate)
-            states = [replicate.state_dict() for replicate in replicates]
-            torch.save({"owner": owner, "candidate": trained, "replicates": states}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        check_claim(folder, owner)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    states = [replicate.state_dict() for replicate in replicates]
+    content = io.BytesIO()
+    torch.save({"owner": owner, "candidate": asdict(candidate), "replicates": states}, content)
+    # The worker of a node that was cut off, and its successor, may write to one folder from two machines.
+    path = folder / f"epoch-{replicates[0].epoch:05d}.pt"
+    write(path, content.getvalue(), last_check=lambda: check_claim(folder, owner))
     for old in _newest_first(folder)[KEPT:]:
         old.unlink(missing_ok=True)
-    return path
 
 
 def load_latest(folder: Path, replicates: Sequence[Replicate]) -> int:
-    """Puts replicates back to the newest readable checkpoint, and warns of each unreadable one.
-
-    Files are loaded with ``weights_only=True``, so that a checkpoint from elsewhere cannot run code.
-
-    Args:
-        folder: The folder that ``save`` writes to; it may not exist yet.
-        replicates: Made for the same problem; changed in place.
+    """Puts replicates back to the newest readable checkpoint of a folder, and warns of each unreadable one.
 
     Returns:
-        Epochs done; 0 (and nothing changed) if there is no readable checkpoint.
+        Epochs done; 0 (and nothing changed) if there is no readable checkpoint, or no folder.
 
     Raises:
         ValueError: The checkpoint is that of another model, another loss or other replicates.
     """
     for path in _newest_first(folder):
         try:
-            _, state = read(path)
+            _, states = read(path)
         except ValueError as error:
             logger.warning("%s", error)
             continue
-        if len(state) != len(replicates):
+        if len(states) != len(replicates):
             raise ValueError(
-                f"train.replicates must be {len(state)} as in {path}, got {len(replicates)}; choose another folder"
+                f"train.replicates must be {len(states)} as in {path}, got {len(replicates)}; choose another folder"
             )
-        _load(replicates, state, path)
+        _restore(replicates, states, path)
         return replicates[0].epoch
     return 0
 
 
-def read(path: Path) -> tuple[Candidate | None, list[dict[str, Any]]]:
-    """What was trained, if the file records it, and the saved state of each replicate, its tensors on the CPU.
+def read(path: Path) -> tuple[Candidate, list[dict[str, Any]]]:
+    """What was trained, and the saved state of each replicate, its tensors on the CPU.
 
-    Args:
-        path: A file that ``save`` wrote.
+    The file is loaded with ``weights_only=True``, so that a checkpoint from elsewhere cannot run code.
 
     Raises:
         ValueError: The file is damaged, or holds more than tensors and plain values.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        candidate = None if content["candidate"] is None else Candidate(**content["candidate"])
-        states: list[dict[str, Any]] = content["replicates"]
+        return Candidate(**content["candidate"]), content["replicates"]
     except Exception as error:  # damaged bytes surface as any error of zip, pickle or torch
         raise ValueError(
             f"the checkpoint must be readable, got {path} ({type(error).__name__}); use the previous file"
         ) from error
-    return candidate, states
 
 
 def load_trained(checkpoint: Path, problem: Problem, splits: Mapping[str, Split]) -> list[Replicate]:
@@ -160,7 +121,7 @@ def load_trained(checkpoint: Path, problem: Problem, splits: Mapping[str, Split]
     Args:
         checkpoint: A file that ``save`` wrote, or its folder for the newest readable file.
         problem: What the candidates of a search share. What the file says of its own candidate is put in.
-        splits: The ``train`` split at least, on the device where the models are to live.
+        splits: As for `make_replicates`.
 
     Raises:
         ValueError: There is no readable checkpoint, or it is that of another model or loss.
@@ -173,11 +134,11 @@ def load_trained(checkpoint: Path, problem: Problem, splits: Mapping[str, Split]
             if path == paths[-1]:
                 raise
             continue
-        trained = problem if candidate is None else resolve(problem, candidate)
+        trained = resolve(problem, candidate)
         replicates = [make_replicate(trained, splits["train"], state["seed"]) for state in states]
-        _load(replicates, states, path)
+        _restore(replicates, states, path)
         return replicates
-    raise ValueError(_missing(checkpoint))
+    raise _missing(checkpoint)
 
 
 def newest(checkpoint: Path) -> Path:
@@ -186,14 +147,13 @@ def newest(checkpoint: Path) -> Path:
     Raises:
         ValueError: The folder holds no checkpoint.
     """
-    if checkpoint.is_file():
-        return checkpoint
-    for path in _newest_first(checkpoint):
-        return path
-    raise ValueError(_missing(checkpoint))
+    paths = [checkpoint] if checkpoint.is_file() else _newest_first(checkpoint)
+    if not paths:
+        raise _missing(checkpoint)
+    return paths[0]
 
 
-def _load(replicates: Sequence[Replicate], states: Sequence[Mapping[str, Any]], path: Path) -> None:
+def _restore(replicates: Sequence[Replicate], states: Sequence[Mapping[str, Any]], path: Path) -> None:
     try:
         for replicate, state in zip(replicates, states, strict=True):
             replicate.load_state_dict(state)
@@ -203,8 +163,8 @@ def _load(replicates: Sequence[Replicate], states: Sequence[Mapping[str, Any]], 
         ) from error
 
 
-def _missing(checkpoint: Path) -> str:
-    return f"the checkpoint must be a file or folder of {PATTERN}, got {checkpoint}; train one first"
+def _missing(checkpoint: Path) -> ValueError:
+    return ValueError(f"the checkpoint must be a file or folder of {PATTERN}, got {checkpoint}; train one first")
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -5,69 +5,49 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from trainables.attacks.engine.randomness import isolated_randomness
 from trainables.data.splits import Split, shift_and_flip
 from trainables.settings import Problem, TrainSettings
-from trainables.training.objective import Objective
-from trainables.training.replicate import Replicate, ReplicateEpoch
+from trainables.training.replicate import Objective, Replicate, ReplicateEpoch
 
 EVALUATION_BATCH = 1024
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class NonFiniteLoss(ArithmeticError):
-    """A loss is not finite any more, so the trial has failed.
-
-    Args:
-        which: ``training`` or ``validation``.
-        loss: The epoch's mean loss.
-        epoch: The epoch, from 1.
-        seed: The replicate's seed.
-    """
-
-    def __init__(self, which: str, loss: float, epoch: int, seed: int) -> None:
-        super().__init__(f"the {which} loss became {loss} in epoch {epoch} (replicate seed {seed})")
+    """A loss is not finite any more, so the trial has failed."""
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch of all replicates. The tuples have one entry per replicate, in the order of the seeds.
-
-    ``robust_estimate`` is empty unless the epoch is a rung.
-    """
+    """One epoch of all replicates; the tuples have one entry per replicate, in the order of the seeds."""
 
     epoch: int
     train_loss: tuple[float, ...]
     validation_loss: tuple[float, ...]
     validation_accuracy: tuple[float, ...]
     seconds: float
-    robust_estimate: tuple[float, ...] = ()
+    robust_estimate: tuple[float, ...] = ()  # empty unless the epoch is a rung
 
 
 def train(replicates: Sequence[Replicate], splits: Mapping[str, Split], problem: Problem) -> Iterator[EpochResult]:
-    """Trains the replicates to ``problem.train.epochs``, from wherever they are.
+    """Trains the replicates to ``problem.train.epochs``, from wherever they are; yields once all have done an epoch.
 
     Args:
         replicates: Made for this problem, all at the same epoch; advanced in place.
         splits: ``train`` and ``validation``, on the models' device.
-        problem: Epochs, batch size, learning rate and precision, and whether training images are augmented.
-
-    Yields:
-        One result per epoch, once every replicate has done it.
 
     Raises:
         NonFiniteLoss: A replicate's training or validation loss of an epoch is not finite.
     """
-    epochs = {replicate.epoch for replicate in replicates}
-    assert len(epochs) == 1, f"replicates at different epochs: {sorted(epochs)}"
-    for _ in range(epochs.pop(), problem.train.epochs):
+    for _ in range(replicates[0].epoch, problem.train.epochs):
         for replicate in replicates:
-            with _global_generators(replicate.layers_seed(), splits["train"].images.device):
+            with isolated_randomness(replicate.layers_seed()):
                 _train_epoch(replicate, splits, problem)
         yield epoch_result(replicates, replicates[0].epoch)
 
@@ -86,14 +66,7 @@ def epoch_result(replicates: Sequence[Replicate], epoch: int) -> EpochResult:
 
 
 def learning_rate(settings: TrainSettings, progress: float) -> float:
-    """The learning rate of a step.
-
-    Args:
-        settings: Schedule and initial learning rate. Cosine falls with every step of the optimizer.
-        progress: Steps done as a fraction of all steps of the training, in [0, 1).
-
-    Returns:
-        The step size.
+    """The learning rate of a step, after a fraction ``progress`` in [0, 1) of all steps of the training.
 
     Source:
         Cosine: Loshchilov and Hutter 2017, "SGDR", Eq. 5 without restarts.
@@ -124,21 +97,15 @@ def _train_epoch(replicate: Replicate, splits: Mapping[str, Split], problem: Pro
     train_loss, validation_loss, accuracy = torch.stack([total / n, *evaluation]).tolist()
     for which, value in (("training", train_loss), ("validation", validation_loss)):
         if not math.isfinite(value):
-            raise NonFiniteLoss(which, value, replicate.epoch + 1, replicate.seed)
+            epoch = replicate.epoch + 1
+            raise NonFiniteLoss(f"the {which} loss became {value} in epoch {epoch} (replicate seed {replicate.seed})")
     replicate.history.append(ReplicateEpoch(train_loss, validation_loss, accuracy, time.perf_counter() - start))
 
 
 def training_step(
     replicate: Replicate, images: Tensor, labels: Tensor, settings: TrainSettings, progress: float
 ) -> Tensor:
-    """One step of the optimizer on one batch.
-
-    Args:
-        replicate: Changed in place.
-        images: Shape (n, c, h, w).
-        labels: Shape (n,).
-        settings: Learning rate, schedule and precision.
-        progress: Steps done as a fraction of all steps of the training, in [0, 1).
+    """One step of the optimizer on a batch of images (n, c, h, w) and labels (n,); ``progress`` as in `learning_rate`.
 
     Returns:
         The batch's mean loss before the step, a scalar on the device.
@@ -171,19 +138,6 @@ def evaluate_split(objective: Objective, split: Split, settings: TrainSettings) 
     return objective.value(features, logits, split.labels), (predicted == split.labels).float().mean()
 
 
-def _autocast(device: torch.device, settings: TrainSettings) -> AbstractContextManager[object]:
-    if settings.precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, AUTOCAST_DTYPES[settings.precision])
-
-
-@contextmanager
-def _global_generators(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds torch's global generators, and puts them back afterwards."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed)
-        for each in devices:
-            with torch.cuda.device(each):
-                torch.cuda.manual_seed(seed)
-        yield
+def _autocast(device: torch.device, settings: TrainSettings) -> torch.autocast:
+    dtype = AUTOCAST_DTYPES.get(settings.precision)
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)

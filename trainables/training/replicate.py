@@ -2,38 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainables.data.splits import Split
 from trainables.defences import Defence
+from trainables.logits import at_least_single
 from trainables.models import build_model
 from trainables.models.layers.features import Features, features_of
 from trainables.settings import Problem, TrainSettings
-from trainables.training.objective import Headed, Objective, head_of
 
 # The streams of random numbers that derive from a replicate's seed. They are separate, so that another model or defence
 # leaves the order of the images as it was.
 _MODEL, _ORDER, _LOSS, _DEFENCE, _LAYERS = range(5)
 
+# What a checkpoint holds of a replicate, beside its seed and history.
+_STATEFUL: Final = ("model", "loss", "optimizer", "scaler")
+_GENERATORS: Final = ("generator", "defence_generator")
+
+
+class Objective(nn.Module):
+    """From images and labels to the training loss; ``features`` is None for a loss that does not use them."""
+
+    def __init__(self, model: nn.Module, loss: nn.Module, features: Features | None) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.features = features
+
+    @property
+    def head(self) -> Callable[[Tensor | None], Tensor] | None:
+        """What computes the deciding logits from the features, if the loss does so."""
+        head: Callable[[Tensor | None], Tensor] | None = getattr(self.loss, "head", None)
+        return head
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The mean loss of images (n, c, h, w) and labels (n,)."""
+        return self.value(*self.outputs(images), labels)
+
+    def outputs(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Features (n, d), if the loss uses them, and the model's logits (n, k)."""
+        return (None, self.model(images)) if self.features is None else self.features.pass_through(images)
+
+    def value(self, features: Tensor | None, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean loss of a batch's outputs, in fp32 outside autocast.
+
+        Raises:
+            ValueError: The loss returned more than one number.
+        """
+        with torch.autocast(logits.device.type, enabled=False):
+            value: Tensor = self.loss(_single(features), at_least_single(logits), labels)
+        if value.dim() > 0:
+            raise ValueError(f"loss must return one number, got a tensor of shape {tuple(value.shape)}; take its mean")
+        return value
+
+    def decisive(self, features: Tensor | None, logits: Tensor) -> Tensor:
+        """The logits that decide: those of the loss's head if it has one, otherwise the model's."""
+        if self.head is None:
+            return logits
+        with torch.autocast(logits.device.type, enabled=False):
+            return self.head(_single(features))
+
+
+class Headed(nn.Module):
+    """A model whose classifier is replaced by the loss's head."""
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (n, k) of images (n, c, h, w)."""
+        return self.objective.decisive(*self.objective.outputs(images))
+
 
 @dataclass(frozen=True)
 class ReplicateEpoch:
-    """One epoch of one replicate: mean losses in nats, accuracies as fractions, wall time in seconds.
-
-    The robust estimate is measured at rungs alone, and its time is part of ``seconds``.
-    """
+    """One epoch of one replicate: mean losses in nats, accuracies as fractions, wall time in seconds."""
 
     train_loss: float
     validation_loss: float
     validation_accuracy: float
     seconds: float
-    robust_estimate: float | None = None
+    robust_estimate: float | None = None  # measured at rungs alone; its time is part of ``seconds``
 
 
 @dataclass(eq=False)
@@ -42,42 +98,26 @@ class Replicate:
 
     The learning rate is a function of the epochs done, so the schedule has no state of its own.
 
-    Args:
-        seed: Its initial weights, its order of images and its defence's random numbers derive from it.
-        model: From images to logits.
-        loss: The loss's own module, from features, logits and labels to the mean over a batch.
-        defence: What happens to a training step.
-        features: Where the model's features are; None for a loss that does not use them.
-        optimizer: Moves the parameters of model and loss.
-        scaler: Scales the loss for fp16, whose gradients would underflow; disabled otherwise.
-        generator: Draws permutations and augmentations, on the device.
-        defence_generator: Draws what the defence needs, on the device.
-        history: The epochs done.
-
     Attributes:
         objective: The training loss as a function of images and labels.
         network: From images to the logits that decide: the model, with the loss's head if it has one.
         predictor: What predictions and attacks see: the network as the defence wraps it.
     """
 
-    seed: int
+    seed: int  # initial weights, the order of images and the defence's random numbers derive from it
     model: nn.Module
-    loss: nn.Module
+    loss: nn.Module  # the loss's own module
     defence: Defence
-    features: Features | None
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    generator: torch.Generator
-    defence_generator: torch.Generator
+    features: Features | None  # where the model's features are; None for a loss that does not use them
+    optimizer: torch.optim.Optimizer  # of the parameters of model and loss
+    scaler: torch.amp.GradScaler  # for fp16, whose gradients would underflow; disabled otherwise
+    generator: torch.Generator  # of permutations and augmentations, on the device
+    defence_generator: torch.Generator  # of what the defence draws, on the device
     history: list[ReplicateEpoch] = field(default_factory=list)
-
-    objective: Objective = field(init=False)
-    network: nn.Module = field(init=False)
-    predictor: nn.Module = field(init=False)
 
     def __post_init__(self) -> None:
         self.objective = Objective(self.model, self.loss, self.features)
-        self.network = self.model if head_of(self.loss) is None else Headed(self.objective)
+        self.network = self.model if self.objective.head is None else Headed(self.objective)
         self.predictor = self.defence.wrap(self.network)
 
     @property
@@ -87,16 +127,9 @@ class Replicate:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that ``load_state_dict`` needs, in types that ``torch.load(weights_only=True)`` admits."""
-        return {
-            "seed": self.seed,
-            "model": self.model.state_dict(),
-            "loss": self.loss.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "generator": self.generator.get_state(),
-            "defence_generator": self.defence_generator.get_state(),
-            "history": [asdict(epoch) for epoch in self.history],
-        }
+        modules = {name: getattr(self, name).state_dict() for name in _STATEFUL}
+        generators = {name: getattr(self, name).get_state() for name in _GENERATORS}
+        return {"seed": self.seed, **modules, **generators, "history": [asdict(epoch) for epoch in self.history]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes back to a saved state.
@@ -110,12 +143,10 @@ class Replicate:
                 f"the checkpoint must be that of replicate seed {self.seed}, got {state['seed']}; "
                 "restore train.seed or choose another folder"
             )
-        self.model.load_state_dict(state["model"])
-        self.loss.load_state_dict(state["loss"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.generator.set_state(state["generator"])
-        self.defence_generator.set_state(state["defence_generator"])
+        for name in _STATEFUL:
+            getattr(self, name).load_state_dict(state[name])
+        for name in _GENERATORS:
+            getattr(self, name).set_state(state[name])
         self.history = [ReplicateEpoch(**epoch) for epoch in state["history"]]
 
     def layers_seed(self) -> int:
@@ -124,12 +155,7 @@ class Replicate:
 
 
 def replicate_seeds(settings: TrainSettings, replicates: Sequence[int] | None = None) -> tuple[int, ...]:
-    """The replicates' seeds: the same for every candidate, and replicate r's whatever their number.
-
-    Args:
-        settings: What the seeds derive from.
-        replicates: Which replicates, counted from 0; None for the first ``settings.replicates``.
-    """
+    """The seeds of replicates (by their numbers from 0, or all of the settings'), the same for every candidate."""
     indices = range(settings.replicates) if replicates is None else replicates
     return tuple(_derived(settings.seed, r) for r in indices)
 
@@ -137,16 +163,11 @@ def replicate_seeds(settings: TrainSettings, replicates: Sequence[int] | None = 
 def make_replicates(
     problem: Problem, splits: Mapping[str, Split], replicates: Sequence[int] | None = None
 ) -> list[Replicate]:
-    """Untrained replicates of a problem. Random numbers are common: a seed's weights are the same for every loss.
+    """Untrained replicates of a problem, one per seed; a seed's weights are the same for every loss.
 
     Args:
-        problem: Model, loss, defence, and how they are trained.
-        splits: The ``train`` split at least. It gives the images' shape, the number of classes, the colour statistics,
-            and the device where the models live.
-        replicates: Which replicates, as in ``replicate_seeds``.
-
-    Returns:
-        One replicate per seed.
+        splits: The ``train`` split at least, on the device where the models are to live.
+        replicates: As for `replicate_seeds`.
 
     Raises:
         ValueError: The model cannot be built for these images, or the loss not for the model.
@@ -157,16 +178,7 @@ def make_replicates(
 
 
 def make_replicate(problem: Problem, split: Split, seed: int) -> Replicate:
-    """One untrained replicate.
-
-    Args:
-        problem: Model, loss, defence, and how they are trained.
-        split: The training images; the model lives on their device.
-        seed: The replicate's, one of ``replicate_seeds``.
-
-    Raises:
-        ValueError: The model cannot be built for these images, or the loss not for the model.
-    """
+    """One untrained replicate, as ``make_replicates`` makes them for the training images ``split``."""
     device, shape, classes = split.images.device, _shape(split), classes_of(split)
     # Digits are used as they are; colour images are standardised inside the model.
     statistics = None
@@ -181,16 +193,14 @@ def make_replicate(problem: Problem, split: Split, seed: int) -> Replicate:
         loss = problem.loss.build(None if features is None else features.width, classes)
     model.to(device)
     loss.to(device)
-    groups = [{"params": list(module.parameters())} for module in (model, loss)]
+    groups = [{"params": parameters} for module in (model, loss) if (parameters := list(module.parameters()))]
     return Replicate(
         seed=seed,
         model=model,
         loss=loss,
         defence=problem.defence,
         features=features,
-        optimizer=problem.train.optimizer.build(
-            [group for group in groups if group["params"]], problem.train.learning_rate
-        ),
+        optimizer=problem.train.optimizer.build(groups, problem.train.learning_rate),
         scaler=torch.amp.GradScaler(device.type, enabled=problem.train.precision == "fp16"),
         generator=torch.Generator(device).manual_seed(_derived(seed, _ORDER)),
         defence_generator=torch.Generator(device).manual_seed(_derived(seed, _DEFENCE)),
@@ -201,6 +211,10 @@ def classes_of(split: Split) -> int:
     """The number of classes: what the data set says, otherwise one more than the highest label."""
     classes: int | None = getattr(split, "classes", None)
     return int(split.labels.max()) + 1 if classes is None else classes
+
+
+def _single(features: Tensor | None) -> Tensor | None:
+    return None if features is None else at_least_single(features)
 
 
 def _shape(split: Split) -> tuple[int, int, int]:

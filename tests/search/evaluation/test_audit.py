@@ -173,10 +173,6 @@ def test_a_masked_attack_leaves_a_sound_worst_case_sound(
     def audited(*_: object, **__: object) -> Audit:
         claims = [Claim("robust_accuracy", (), (), broken), Claim("pgd2-ce/normalized", (), (), ~broken)]
         return Audit(
-            profile="quick",
-            radius=0.5,
-            norm="l2",
-            seed=0,
             clean=~broken,
             verified=broken,
             verdicts=tuple(judge(claim, broken, [], []) for claim in claims),

@@ -167,12 +167,11 @@ def _tuned(name: str, data: Data, seed: int) -> nn.Module:
     adversary = PGD(steps=4)
     for epoch in range(4):
         for step, rows in enumerate(torch.randperm(len(images), generator=generator).split(64)):
-            batch, wanted = images[rows], labels[rows]
+            batch, true = images[rows], labels[rows]
             if name == "adversarially trained":
-                found = adversary(model, batch, wanted, radius=RADII[data], seed=1000 * epoch + step)
-                batch = found.adversarial
+                batch = adversary(model, batch, true, radius=RADII[data], seed=1000 * epoch + step).adversarial
             logits = model(batch)
-            loss = cross_entropy(logits, wanted)
+            loss = cross_entropy(logits, true)
             if name == "label smoothing":
                 loss = 0.9 * loss - 0.1 * logits.log_softmax(1).mean()
             gradients = torch.autograd.grad(loss, list(model.parameters()))

@@ -1,10 +1,12 @@
-"""The audit on networks and evidence small enough to see through."""
+"""The audit on networks and evidence small enough to see through, and its exact tests in rational numbers."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
+from math import comb
 
 import numpy as np
 import pytest
@@ -19,13 +21,11 @@ from trainables.attacks.deepfool import DeepFool
 from trainables.attacks.engine.victim import Victim
 from trainables.attacks.pgd import PGD
 from trainables.attacks.torchattacks import Torchattacks
-from trainables.audit import QUICK, Audit, Check, Claim, Gap, Profile, audit, cheap_claim
-from trainables.audit.checks import general_checks
-from trainables.audit.claim_checks import claim_checks
-from trainables.audit.evidence import Evidence, Run
-from trainables.audit.paired import Images
+from trainables.audit import Audit, Claim, Profile, audit, cheap_claim
+from trainables.audit.checks import claim_checks, general_checks
+from trainables.audit.evidence import QUICK, Evidence, Run
 from trainables.audit.planted import Planted, plant_and_search
-from trainables.audit.verdict import judge
+from trainables.audit.verdict import Check, Gap, Images, exact_interval, judge, mcnemar
 from trainables.settings import View
 
 SMALL = Profile(
@@ -40,6 +40,7 @@ SMALL = Profile(
     probes=60,
     planted=12,
 )
+TINY = replace(SMALL, steps=3, targets=1, queries=10, draws=5, fab=False, probes=10, planted=2)
 COUNT = 200
 
 
@@ -108,6 +109,41 @@ def test_a_gap_counts_beyond_chance_and_tolerance() -> None:
     assert not Gap.between(np.arange(2000) < 1000, np.arange(2000) >= 1000).counts
 
 
+# The exact tests.
+
+
+def tail(successes: int, n: int, probability: Fraction) -> Fraction:
+    """P(X >= successes) of a binomial X over ``n`` trials."""
+    return sum(
+        (comb(n, k) * probability**k * (1 - probability) ** (n - k) for k in range(successes, n + 1)), Fraction(0)
+    )
+
+
+def lower_end(successes: int, n: int) -> float:
+    """The share at which as many successes or more have a chance of 2.5 %, by bisection."""
+    low, high = Fraction(0), Fraction(successes, n)
+    for _ in range(36):
+        middle = (low + high) / 2
+        low, high = (middle, high) if tail(successes, n, middle) < Fraction(25, 1000) else (low, middle)
+    return float(low)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 30), (1, 30), (17, 30), (29, 30), (30, 30), (7, 90)])
+def test_the_interval_is_clopper_and_pearsons(successes: int, n: int) -> None:
+    low, high = exact_interval(successes, n)
+    assert low == pytest.approx(lower_end(successes, n) if successes else 0, abs=1e-9)
+    others = n - successes
+    assert high == pytest.approx(1 - lower_end(others, n) if others else 1, abs=1e-9)
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(0, 0), (1, 0), (0, 5), (7, 7), (3, 12), (12, 3), (40, 21)])
+def test_mcnemars_p_value_is_the_binomial_tail(lost: int, gained: int) -> None:
+    first = np.array([True] * lost + [False] * gained + [True, False])
+    second = np.array([False] * lost + [True] * gained + [True, False])
+    expected = min(Fraction(1), 2 * tail(max(lost, gained), lost + gained, Fraction(1, 2))) if lost + gained else 1
+    assert mcnemar(first, second) == pytest.approx(float(expected), abs=1e-9)
+
+
 # Checks, on evidence by hand.
 
 
@@ -123,8 +159,6 @@ def evidence(n: int = 500) -> Evidence:
     runs |= {"single": run("single", np.arange(n) < 50)}
     runs |= {key: run(key, none, left) for key in ("longer", "square", "noise", "transfer")}
     return Evidence(
-        radius=1.0,
-        norm="l2",
         clean=everything,
         no_gradient=none,
         misled=none,
@@ -136,10 +170,10 @@ def evidence(n: int = 500) -> Evidence:
     )
 
 
-def broken_by(found: Evidence, key: str, images: slice) -> Evidence:
-    broken = found.runs[key].broken.copy()
+def broken_by(evidence: Evidence, key: str, images: slice) -> Evidence:
+    broken = evidence.runs[key].broken.copy()
     broken[images] = True
-    return replace(found, runs=found.runs | {key: replace(found.runs[key], broken=broken)})
+    return replace(evidence, runs=evidence.runs | {key: replace(evidence.runs[key], broken=broken)})
 
 
 def first(count: int, n: int = 500) -> Images:
@@ -186,7 +220,7 @@ def test_every_check_of_the_model_has_a_failure_here() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "found", "kept"),
+    ("name", "evidence", "kept"),
     [
         # The first 300 images are lost to the claim's attacks, which see raw logits alone.
         ("the other logits", broken_by(SOUND, "ce normalized", slice(300, 400)), np.arange(500) >= 300),
@@ -196,9 +230,9 @@ def test_every_check_of_the_model_has_a_failure_here() -> None:
         ("planted adversarial examples", replace(SOUND, claims_planted={"claim": Planted(32, 20)}), ~first(300)),
     ],
 )
-def test_each_check_of_a_claim_fails(name: str, found: Evidence, kept: Images) -> None:
+def test_each_check_of_a_claim_fails(name: str, evidence: Evidence, kept: Images) -> None:
     claim = Claim("claim", (PGD(),), ("raw",), kept)
-    checks = claim_checks(found, claim)
+    checks = claim_checks(evidence, claim)
     assert name in [check.name for check in checks if check.state == "failed"]
     assert {check.claim for check in checks} == {"claim"}
 
@@ -216,9 +250,9 @@ def test_silent_success_concerns_attacks_that_may_return_less_than_they_found() 
 
 def test_gaps_between_a_claims_own_parts_are_not_held_against_it() -> None:
     # Cross entropy on f breaks 100 images more than on z; the claim is the worst case of both.
-    found = broken_by(SOUND, "ce normalized", slice(300, 400))
+    stronger = broken_by(SOUND, "ce normalized", slice(300, 400))
     worst = Claim("claim", (APGD(),), ("normalized", "raw"), np.arange(500) >= 400)
-    assert {check.state for check in claim_checks(found, worst)} == {"passed"}
+    assert {check.state for check in claim_checks(stronger, worst)} == {"passed"}
 
 
 def test_what_was_not_run_is_not_done_and_says_why() -> None:
@@ -249,11 +283,11 @@ def test_a_sound_pair_is_sound_and_nothing_is_changed() -> None:
         surrogate=trained("i-sce"),
         progress=lambda done, total, _: reported.append((done, total)),
     )
-    assert result.word == "sound"
-    assert failed(result) == set()
     [verdict] = result.verdicts
-    assert verdict.claim.accuracy >= result.audited_accuracy
-    assert result.audited_accuracy < result.clean.mean()
+    assert verdict.word == "sound"
+    assert failed(result) == set()
+    assert verdict.claim.accuracy >= result.verified.mean()
+    assert result.verified.mean() < result.clean.mean()
     assert {check.state for check in result.checks} == {"passed"}
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -267,6 +301,18 @@ def test_the_same_seed_gives_the_same_audit() -> None:
     np.testing.assert_array_equal(first.verified, second.verified)
     assert first.checks == second.checks
     assert first.runs == second.runs
+
+
+def test_the_audit_of_a_random_model_depends_on_the_seed_alone() -> None:
+    model = nn.Sequential(Noisy(0.2), *trained()).eval()
+    results = []
+    for state in (0, 1):
+        torch.manual_seed(state)
+        before = torch.get_rng_state()
+        results.append(small_audit(model, profile=TINY))
+        assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(results[0].verified, results[1].verified)
+    assert results[0].checks == results[1].checks
 
 
 def test_the_verified_outcome_is_the_worst_of_everything() -> None:
@@ -293,7 +339,7 @@ def test_masked_pairs_are_caught(name: str) -> None:
     make, attack, view = MASKED[name]
     model = make().eval()
     result = small_audit(model, claimed(model, attack, views=(view,)))  # type: ignore[arg-type]
-    assert result.word != "sound"
+    assert result.verdicts[0].word != "sound"
     assert result.randomised == (name == "noise at inference")
 
 
@@ -303,7 +349,6 @@ def test_what_is_held_against_one_evaluation_is_not_held_against_another() -> No
     strong = replace(claimed(model, APGD(), views=("normalized", "raw")), name="worst case")
     result = small_audit(model, weak, strong)
     assert [verdict.word for verdict in result.verdicts] == ["masked", "sound"]
-    assert result.word == "masked"
 
 
 class NoGradient(nn.Module):
@@ -322,7 +367,7 @@ class NoGradient(nn.Module):
 def test_an_evaluation_that_cannot_be_completed_is_suspicious() -> None:
     model = NoGradient(trained())
     kept = np.zeros(COUNT, dtype=np.bool_)  # a claim that nothing can lower
-    result = small_audit(model, Claim("claim", (), (), kept))
+    result = small_audit(model, Claim("claim", (PGD(steps=2),), ("raw",), kept))
     [verdict] = result.verdicts
     assert verdict.word == "suspicious"
     assert "could not be completed" in verdict.sentence
@@ -336,8 +381,9 @@ def test_few_classes_have_no_margin_loss_and_are_audited_all_the_same() -> None:
     model = linear(weights, -(weights @ torch.full((64,), 0.5)))
     labels = model(images).argmax(1)
     result = audit(model, images, labels, radius=0.1, profile=SMALL)
-    assert result.word == "sound"
-    assert [attack.loss for attack in result.verdicts[0].claim.attacks] == ["ce"]
+    [verdict] = result.verdicts
+    assert verdict.word == "sound"
+    assert [attack.loss for attack in verdict.claim.attacks] == ["ce"]
 
 
 @pytest.mark.parametrize(
@@ -384,18 +430,18 @@ def test_planted_examples_are_found_by_an_attack_and_missed_without_one(norm: st
             progress=lambda _: None,
         )
 
-    found, missed = search(APGD(steps=50)), search(Idle())
-    assert isinstance(found, Planted)
+    hit, missed = search(APGD(steps=50)), search(Idle())
+    assert isinstance(hit, Planted)
     assert isinstance(missed, Planted)
-    assert found.planted == missed.planted >= 8
-    assert found.found == found.planted
-    assert missed.found == 0
+    assert hit.planted == missed.planted >= 8
+    assert hit.broken == hit.planted
+    assert missed.broken == 0
 
 
 def test_nothing_can_be_planted_without_a_linear_layer() -> None:
     images, _ = digits(4)
     model = nn.Sequential(nn.Conv2d(1, 5, 8), nn.Flatten())
-    found = plant_and_search(
+    outcome = plant_and_search(
         model,
         images,
         np.ones(4, dtype=np.bool_),
@@ -407,4 +453,4 @@ def test_nothing_can_be_planted_without_a_linear_layer() -> None:
         batch_size=16,
         progress=lambda _: None,
     )
-    assert found == "the model has no linear layer to replace"
+    assert outcome == "the model has no linear layer to replace"

@@ -6,13 +6,13 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from trainables.logits import normalize_logits
 from trainables.losses.cross_entropy import CrossEntropy, cross_entropy
-from trainables.losses.i_sce import ISCE, i_sce, inference_logits
+from trainables.losses.i_sce import ISCE, i_sce
 
 scales = st.floats(1, 2)
 margins = st.floats(0, 0.1)
@@ -110,18 +110,6 @@ def test_without_scale_and_margin_it_is_cross_entropy_of_unit_logits() -> None:
     torch.testing.assert_close(cross_entropy(z, y), F.cross_entropy(z, y))
 
 
-def test_one_entry_a_model_equals_one_model_at_a_time() -> None:
-    z = torch.stack([sample(seed)[0] for seed in range(3)])
-    y = torch.stack([sample(seed)[1] for seed in range(3)])
-    s, m = torch.tensor([1.0, 1.5, 2.0]), torch.tensor([0.0, 0.05, 0.1])
-    together = i_sce(z, y, s, m)
-    assert together.shape == (3,)
-    torch.testing.assert_close(together, torch.stack([i_sce(*case) for case in zip(z, y, s, m, strict=True)]))
-    torch.testing.assert_close(cross_entropy(z, y), torch.stack([cross_entropy(*c) for c in zip(z, y, strict=True)]))
-    probabilities = inference_logits(normalize_logits(z), s, m)
-    torch.testing.assert_close(probabilities[2], inference_logits(normalize_logits(z[2]), 2.0, 0.1), check_dtype=False)
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_logits_give_a_single_precision_loss(dtype: torch.dtype) -> None:
     z, y = sample(2)
@@ -129,23 +117,6 @@ def test_half_precision_logits_give_a_single_precision_loss(dtype: torch.dtype) 
     for loss in (cross_entropy, partial(i_sce, s=1.5, m=0.01)):
         assert loss(half, y).dtype == torch.float32
         assert loss(half, y).item() == loss(half.float(), y).item()
-
-
-@settings(max_examples=50)
-@given(seed=seeds, s=scales, m=margins)
-def test_the_inference_rule_keeps_the_decision_where_it_raises_the_top(seed: int, s: float, m: float) -> None:
-    f = normalize_logits(sample(seed)[0])
-    top = f.max(-1).values
-    raised = (s - 1) * top + m >= 0
-    u = inference_logits(f, s, m)
-    assert (u.argmax(-1) == f.argmax(-1))[raised].all()
-    torch.testing.assert_close(u.max(-1).values[raised], (s * top + m)[raised])
-
-
-def test_the_inference_rule_flips_a_decision_against_the_paper() -> None:
-    f = normalize_logits(torch.tensor([-0.5, -0.55, -0.6]))
-    assert f.argmax() == 0
-    assert inference_logits(f[None], 2.0, 0.1).argmax() == 1
 
 
 def test_the_modules_are_the_functions() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from trainables.candidate import Candidate, candidate_of
 from trainables.data.splits import Split, load_splits
 from trainables.defences.adversarial_training import AdversarialTraining
 from trainables.losses.cross_entropy import CrossEntropy
@@ -27,30 +28,30 @@ from trainables.training.replicate import Replicate, make_replicates
 
 
 def advance(problem: Problem, splits: dict[str, Split], folder: Path, epochs: int) -> list[Any]:
-    """A process of its own, so to speak: makes, resumes, trains some epochs, saves each, and stops."""
+    """Stands for a process: makes replicates, resumes them, trains some epochs, saves each, and stops."""
     replicates = make_replicates(problem, splits)
     done = load_latest(folder, replicates)
     generator = train(replicates, splits, problem)
     for epoch, _ in zip(range(done + 1, done + epochs + 1), generator, strict=False):
-        save(folder, replicates, epoch)
+        save(folder, replicates, candidate_of(problem, {}))
+        assert replicates[0].epoch == epoch
     return [replicate.state_dict() for replicate in replicates]
 
 
-def assert_same(one: Any, other: Any) -> None:
+def assert_same(actual: Any, expected: Any) -> None:
     """Bit for bit, but for the seconds that an epoch took."""
-    assert type(one) is type(other)
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one.keys() - {"seconds"}:
-            assert_same(one[key], other[key])
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(other)
-        for left, right in zip(one, other, strict=True):
+    assert type(actual) is type(expected)
+    if isinstance(actual, torch.Tensor):
+        assert torch.equal(actual, expected)
+    elif isinstance(actual, dict):
+        assert actual.keys() == expected.keys()
+        for key in actual.keys() - {"seconds"}:
+            assert_same(actual[key], expected[key])
+    elif isinstance(actual, (list, tuple)):
+        for left, right in zip(actual, expected, strict=True):
             assert_same(left, right)
     else:
-        assert one == other
+        assert actual == expected
 
 
 def test_resumed_equals_uninterrupted_bit_for_bit(problem: Problem, tmp_path: Path) -> None:
@@ -184,7 +185,7 @@ def test_a_write_that_is_cut_off_leaves_the_file_before(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="no space"):
-        save(folder, replicates, 3)
+        save(folder, replicates, Candidate("cross-entropy"))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
 
 

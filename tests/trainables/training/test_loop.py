@@ -16,8 +16,7 @@ from trainables.models.cnn8 import CNN8
 from trainables.registry import make
 from trainables.settings import DataSettings, Problem, TrainSettings
 from trainables.training.loop import EpochResult, NonFiniteLoss, evaluate_split, learning_rate, train
-from trainables.training.objective import Objective
-from trainables.training.replicate import Replicate, classes_of, make_replicates, replicate_seeds
+from trainables.training.replicate import Objective, Replicate, classes_of, make_replicates, replicate_seeds
 
 
 def run(problem: Problem, splits: dict[str, Split], **changes: Any) -> tuple[list[EpochResult], list[Replicate]]:
