@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from trainables.attacks import Attack, attack_seed
 from trainables.attacks.apgd import APGD
 from trainables.attacks.deepfool import DeepFool
-from trainables.attacks.engine.randomness import isolated_randomness
 from trainables.attacks.engine.transfer import Transfer
-from trainables.attacks.engine.victim import untouched
+from trainables.attacks.engine.victim import isolated_randomness, untouched
 from trainables.attacks.fab import FAB
 from trainables.attacks.noise import Noise
 from trainables.attacks.pgd import PGD

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainables.attacks.engine.randomness import isolated_randomness
+from trainables.attacks.engine.victim import isolated_randomness
 from trainables.data.splits import Split, shift_and_flip
 from trainables.settings import Problem, TrainSettings
 from trainables.training.replicate import Objective, Replicate, ReplicateEpoch
