@@ -1,4 +1,7 @@
-"""Clusters started by Ray's own launcher: one YAML file per cluster, with templates in ``configs/cluster``."""
+"""Clusters started by Ray's own launcher: one YAML file per cluster, with templates in ``configs/cluster``.
+
+Functions that call the launcher raise ``SweepFailed`` if it fails.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,8 @@ from ruamel.yaml.error import YAMLError
 from search.cluster.token import auth_environment, make_token, token_file
 from search.errors import SweepFailed, UserError, first_line
 
-JOBS_PORT: Final = 8265
+_JOBS_PORT: Final = 8265
+_JOBS_ADDRESS: Final = re.compile(r"((?P<scheme>https?)://)?(?P<host>[^/\s:]+)(:(?P<port>\d+))?/?")
 _FILL_IN: Final = re.compile(r"FILL_IN\w*")
 _TUNNEL_SECONDS: Final = 60.0
 # Filesystems that outlive the machine that mounts them, by their names in `stat -f`.
@@ -75,7 +79,6 @@ def up(path: Path) -> None:
 
     Raises:
         UserError: The file is wrong, or does not copy the token to the nodes.
-        SweepFailed: Ray's launcher failed; its output has been shown.
     """
     values = read_launcher_file(path)
     _check_token(path, values)
@@ -86,11 +89,7 @@ def up(path: Path) -> None:
 
 
 def down(path: Path) -> None:
-    """Takes the cluster down.
-
-    Raises:
-        SweepFailed: Ray's launcher failed.
-    """
+    """Takes the cluster down."""
     values = read_launcher_file(path)
     if values["provider"]["type"] == "local":
         _stop_ray(path, values)
@@ -109,27 +108,19 @@ def _stop_ray(path: Path, values: Mapping[str, Any]) -> None:
     _ray("exec", str(path), halt["head"], quiet=True)
     hop = "ssh -n -i ~/ray_bootstrap_key.pem -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
     for address in values["provider"].get("worker_ips", []):
-        there = shlex.quote(f"bash -lc {shlex.quote(halt['worker'])}")
-        _ray("exec", str(path), f"{hop} {values['auth']['ssh_user']}@{address} {there}", quiet=True)
+        remote = shlex.quote(f"bash -lc {shlex.quote(halt['worker'])}")
+        _ray("exec", str(path), f"{hop} {values['auth']['ssh_user']}@{address} {remote}", quiet=True)
 
 
 def fetch(path: Path, folder: str, target: Path) -> bool:
     """Copies a folder from the head to this machine, unless it is on a disk that outlives the head.
 
-    Args:
-        path: The launcher file.
-        folder: On the head.
-        target: Folder on this machine; made if it does not exist.
-
     Returns:
         Whether it was copied.
-
-    Raises:
-        SweepFailed: Copying failed.
     """
-    kind = _ray("exec", str(path), f"stat -f -c kind=%T {_quoted(folder)} || echo kind=none", quiet=True)
-    found = re.findall(r"kind=([\w/-]+)", kind)
-    if found and (found[-1] in _LASTING or found[-1] == "none"):
+    answer = _ray("exec", str(path), f"stat -f -c kind=%T {_quoted(folder)} || echo kind=none", quiet=True)
+    kinds = re.findall(r"kind=([\w/-]+)", answer)
+    if kinds and kinds[-1] in (*_LASTING, "none"):
         return False
     target.mkdir(parents=True, exist_ok=True)
     _ray("rsync-down", str(path), f"{folder.rstrip('/')}/", f"{target}/", quiet=True)
@@ -138,10 +129,7 @@ def fetch(path: Path, folder: str, target: Path) -> bool:
 
 @contextmanager
 def jobs_url(cluster: str) -> Iterator[str]:
-    """The address of a cluster's Jobs API.
-
-    Args:
-        cluster: A launcher file, whose head is reached through ssh; or the API's own address.
+    """The address of a cluster's Jobs API, from itself or from a launcher file, whose head is reached through ssh.
 
     Raises:
         UserError: It is neither.
@@ -149,20 +137,19 @@ def jobs_url(cluster: str) -> Iterator[str]:
     """
     path = Path(cluster)
     if path.suffix not in (".yaml", ".yml"):
-        url = cluster if "://" in cluster else f"http://{cluster}"
-        host = url.partition("://")[2].rstrip("/")
-        if not re.fullmatch(r"https?://[^/\s:]+(:\d+)?/?", url):
+        match = _JOBS_ADDRESS.fullmatch(cluster)
+        if match is None:
             raise UserError(
                 f"--cluster must be a launcher file (.yaml) or HOST:PORT of the Jobs API, got {cluster}; "
-                f"its port is {JOBS_PORT} by default"
+                f"its port is {_JOBS_PORT} by default"
             )
-        yield f"{url.partition('://')[0]}://{host if ':' in host else f'{host}:{JOBS_PORT}'}"
+        yield f"{match['scheme'] or 'http'}://{match['host']}:{match['port'] or _JOBS_PORT}"
         return
     read_launcher_file(path)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [_program(), "dashboard", str(path), "--port", str(port), "--remote-port", str(JOBS_PORT)]
+    command = [_program(), "dashboard", str(path), "--port", str(port), "--remote-port", str(_JOBS_PORT)]
     tunnel = subprocess.Popen(
         command,
         env=_environment(),
@@ -218,8 +205,8 @@ def _ray(*arguments: str, quiet: bool = False, environment: Mapping[str, str] | 
         stderr=subprocess.STDOUT if quiet else None,
     )
     if done.returncode != 0:
-        said = (done.stdout or "").strip().splitlines()
-        reason = f" ({said[-1]})" if said else ""
+        lines = (done.stdout or "").strip().splitlines()
+        reason = f" ({lines[-1]})" if lines else ""
         raise SweepFailed(f"`ray {arguments[0]}` failed{reason}; fix that and run the same command again")
     return done.stdout or ""
 

@@ -10,26 +10,18 @@ from typing import Any, Final
 from search.config.schema import SweepConfig
 from search.config.space import canonical
 
-# Keys of ``data`` that the manifest tells better.
+# Keys of ``data`` that the manifest describes better: a size that is left out depends on the data set.
 _SPLIT: Final = ("root", "train_size", "validation_size", "test_size")
 
 
 def problem_settings(config: SweepConfig, data: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings by their paths in the configuration, and the data set's contents.
-
-    Where the files lie, how the search goes, what it seeks and what it varies are left out. The split is described by
-    its sizes, for a size that is left out depends on the data set.
-
-    Args:
-        config: The sweep.
-        data: The manifest's entry of the data set.
-    """
-    document = config.to_document()
-    document["data"] = {name: value for name, value in document["data"].items() if name not in _SPLIT}
+    """The settings of the problem by their paths, apart from what is searched, and the manifest's ``data``."""
     settings = {
         "data.sha256": data["sha256"],
         **{f"data.{name}_size": size for name, size in sorted(data["sizes"].items())},
     }
+    document = config.to_document()
+    document["data"] = {name: value for name, value in document["data"].items() if name not in _SPLIT}
     for section in ("data", "model", "loss", "defence", "train", "robustness"):
         settings |= _flat(section, document[section])
     searched = config.domains
@@ -43,18 +35,10 @@ def _flat(path: str, value: Any) -> dict[str, Any]:
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
-    """SHA-256 of the settings' canonical JSON, in hexadecimal.
-
-    Args:
-        settings: As from ``problem_settings``.
-    """
-    return hashlib.sha256(_canonical(settings).encode()).hexdigest()
+    """SHA-256 of ``problem_settings`` as canonical JSON, in hexadecimal."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
-    """The first setting in which two problems differ; None if they are one."""
+    """The first setting in which two problems differ; None if they are the same."""
     return next((name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)), None)
-
-
-def _canonical(settings: Mapping[str, Any]) -> str:
-    return json.dumps(settings, sort_keys=True, separators=(",", ":"))

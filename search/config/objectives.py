@@ -11,8 +11,6 @@ from trainables import metrics
 from trainables.metrics import Direction
 from trainables.settings import RobustnessSettings
 
-Relation = Literal[">=", "<="]
-
 ACCURACIES: Final = (metrics.CLEAN, metrics.ROBUST)  # the objectives unless a configuration names others
 
 _CONSTRAINT: Final = re.compile(r"\s*(>=|<=)\s*(\S+)\s*")
@@ -31,16 +29,10 @@ def directions(robustness: RobustnessSettings) -> dict[str, Direction]:
 
 @dataclass(frozen=True)
 class Constraint:
-    """A bound that a setting must keep.
-
-    Args:
-        name: What is bounded.
-        relation: On which side of the bound it must be.
-        bound: In the unit of what is bounded.
-    """
+    """A bound that a setting must keep, in the unit of the metric ``name``."""
 
     name: str
-    relation: Relation
+    relation: Literal[">=", "<="]
     bound: float
 
     @classmethod

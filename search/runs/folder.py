@@ -8,18 +8,23 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from search.config import SweepConfig, load
 from search.errors import UserError
+from search.runs.layout import (
+    ARTIFACTS,
+    CHECKPOINTS,
+    FIGURES,
+    LEDGER_FILE,
+    MANIFEST_FILE,
+    RUNS_DIR,
+    SWEEP_FILE,
+    TRACKING_DATABASE,
+)
 from search.runs.provenance import make_manifest
-from search.runs.store import CHECKPOINTS, Store, is_url, located, no_ledger, store_of
+from search.runs.store import Store, is_url, located, no_ledger, store_of
 from trainables.settings import nearest
-
-RUNS_DIR: Final = Path("runs")
-ARTIFACTS: Final = "mlartifacts"
-SWEEP_FILE: Final = "sweep.yaml"
-MANIFEST_FILE: Final = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -76,10 +81,7 @@ class Run:
         return next((folder for folder in (runs_dir / run, Path(run)) if (folder / SWEEP_FILE).is_file()), None)
 
     def create(self, data: Mapping[str, Any]) -> None:
-        """Makes the folder with ``sweep.yaml`` and ``manifest.json``, atomically.
-
-        Args:
-            data: As from ``prepare_dataset``.
+        """Makes the folder with ``sweep.yaml`` and ``manifest.json``, atomically; ``data`` is of ``prepare_dataset``.
 
         Raises:
             UserError: The folder cannot be written.
@@ -108,9 +110,6 @@ class Run:
         """Copies files and folders of the run to the store, if there is one.
 
         Give only what this process has written: the copies of other machines' files here may be outdated.
-
-        Raises:
-            Halted: The store does not answer.
         """
         store = self.store
         if store is None:
@@ -122,8 +121,7 @@ class Run:
     def fetched(self, path: str) -> Path:
         """A file or folder of a trial as a path on this machine, copied from the store if there is one.
 
-        Args:
-            path: Relative to the run's folder, as in a record. It may lead to another run.
+        ``path`` is relative to the run's folder, as in a record. It may lead to another run.
         """
         within = os.path.normpath(f"{self.name}/{path}")
         if self.store is not None and not within.startswith(os.pardir):
@@ -131,11 +129,7 @@ class Run:
         return (self.folder / path).resolve()
 
     def trial_files(self, path: str) -> str:
-        """A path or URL by which ``Checkpoint.find`` finds a trial's checkpoints on any node.
-
-        Args:
-            path: As for ``fetched``.
-        """
+        """The path or URL by which ``Checkpoint.find`` finds a trial's checkpoints on any node; as for ``fetched``."""
         within = os.path.normpath(f"{self.name}/{path}")
         if self.store is None or within.startswith(os.pardir):
             return str((self.folder / path).resolve())
@@ -155,7 +149,7 @@ class Run:
     @property
     def storage_url(self) -> str:
         """The ledger's URL: the configured database, or ``study.db`` in the folder."""
-        return self.config.storage.url or f"sqlite:///{self.folder / 'study.db'}"
+        return self.config.storage.url or f"sqlite:///{self.folder / LEDGER_FILE}"
 
     @property
     def tracking_uri(self) -> str:
@@ -179,7 +173,7 @@ class Run:
 
     @property
     def figures(self) -> Path:
-        return self.folder / "figures"
+        return self.folder / FIGURES
 
 
 def runs_folder(text: str | Path) -> Path:
@@ -189,7 +183,7 @@ def runs_folder(text: str | Path) -> Path:
 
 def default_tracking_uri(runs_dir: Path) -> str:
     """Where MLflow records unless a configuration says otherwise: MLFLOW_TRACKING_URI, or a SQLite file of the runs."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs_dir.absolute() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs_dir.absolute() / TRACKING_DATABASE}"
 
 
 def relative(path: Path) -> Path:

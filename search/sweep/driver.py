@@ -22,7 +22,8 @@ from search.config import AuditConfig, SweepConfig
 from search.errors import Halted, Interrupted, SweepFailed, UserError
 from search.results.writing import Results, preload_drawing, write_results, write_tables
 from search.runs.dataset import prepare_dataset
-from search.runs.folder import MANIFEST_FILE, Run, command
+from search.runs.folder import Run, command
+from search.runs.layout import MANIFEST_FILE
 from search.study import (
     STORAGE_ERRORS,
     Holder,
@@ -379,6 +380,7 @@ def _parent(run: Run) -> ParentInfo:
             "data": config.data.name,
             "model": config.model.name,
             "epochs_planned": config.train.epochs,
+            **{f"defence.{name}": value for name, value in config.defence.settings.items()},
             **{
                 name: getattr(config.train, name)
                 for name in ("batch_size", "learning_rate")

@@ -40,10 +40,10 @@ _ENVIRONMENT: Final = {
 
 def preload_mlflow() -> None:
     """Starts to import MLflow in the background, for a sweep that waits for something else (Ray's start)."""
-    threading.Thread(target=import_mlflow, name="mlflow-import", daemon=True).start()
+    threading.Thread(target=_import_mlflow, name="mlflow-import", daemon=True).start()
 
 
-def import_mlflow() -> None:
+def _import_mlflow() -> None:
     """Imports MLflow's client without its telemetry, log lines and retries."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -52,12 +52,8 @@ def import_mlflow() -> None:
 
 
 def client_of(uri: str) -> MlflowClient:
-    """A client for a store that exists.
-
-    Args:
-        uri: MLflow's tracking URI.
-    """
-    import_mlflow()
+    """A client for a store that exists."""
+    _import_mlflow()
     from mlflow import MlflowClient
 
     # MLflow would look for the registry in a default place otherwise.
@@ -65,11 +61,7 @@ def client_of(uri: str) -> MlflowClient:
 
 
 def open_client(uri: str) -> MlflowClient:
-    """A client for a store; a missing SQLite file is created.
-
-    Args:
-        uri: MLflow's tracking URI.
-    """
+    """A client for a store; a missing SQLite file is created."""
     database = sqlite_file(uri)
     if database is not None and not database.exists():
         _create_database(database)
@@ -95,13 +87,7 @@ def _create_database(database: Path) -> None:
 
 
 def runs_of(client: MlflowClient, experiment_id: str, identity: str) -> Iterator[Run]:
-    """All runs of a sweep, oldest first.
-
-    Args:
-        client: MLflow's client.
-        experiment_id: MLflow's id of the experiment.
-        identity: The sweep's ``ParentInfo.identity``.
-    """
+    """All runs of the sweep with this ``ParentInfo.identity``, oldest first."""
     token: str | None = None
     while True:
         page = client.search_runs(
@@ -118,11 +104,7 @@ def runs_of(client: MlflowClient, experiment_id: str, identity: str) -> Iterator
 
 
 def obstacle(uri: str) -> str | None:
-    """Why a sweep could not record into MLflow now; None if it could. Waits for MLflow and for its import.
-
-    Args:
-        uri: MLflow's tracking URI; a missing database is created.
-    """
+    """Why a sweep could not record into MLflow now; None if it could. Waits for MLflow and for its import."""
     try:
         open_client(uri).search_experiments(max_results=1)
     except Exception as error:  # whatever MLflow or a database driver raises

@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 SweepStatus = Literal["FINISHED", "KILLED", "FAILED"]
 _RunStatus = Literal["RUNNING", "FINISHED", "KILLED", "FAILED"]
 
-_STATUS: Final[Mapping[str, _RunStatus]] = {
+# How MLflow shows a trial, by the state of its record.
+STATUS: Final[Mapping[str, _RunStatus]] = {
     "running": "RUNNING",
     "complete": "FINISHED",
     "pruned": "KILLED",
@@ -52,14 +54,7 @@ _ILLEGAL: Final = re.compile(r"[^/\w.\- ]")
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetInfo:
-    """The data set of all trials.
-
-    Args:
-        name: Its name.
-        digest: Hash of its content.
-        source: Where it comes from, for people.
-        sizes: Number of images in each split.
-    """
+    """The data set of all trials: its name, a hash of its content, where it comes from, and the sizes of its splits."""
 
     name: str
     digest: str
@@ -121,41 +116,41 @@ class _TrackedRun:
 class SweepRuns:
     """A sweep's runs in MLflow. Every method may raise; calling it again with the same arguments changes nothing.
 
+    Call ``connect`` before any other method.
+
     Args:
         uri: MLflow's tracking URI.
         experiment: Name of the experiment; created if missing.
         artifact_root: Where a new experiment keeps its artifacts; None leaves that to the server.
         sweep: The sweep's name.
-        parent: What MLflow shows of the sweep itself.
+        info: What MLflow shows of the sweep itself.
     """
 
-    def __init__(self, uri: str, experiment: str, artifact_root: Path | None, sweep: str, parent: ParentInfo) -> None:
-        assert "'" not in parent.identity, parent.identity
-        self._uri = uri
-        self._experiment = experiment
-        self._artifact_root = artifact_root
-        self._sweep = sweep
-        self._info = parent
-        self._started = time.time()
-        self._client: MlflowClient | None = None
-        self._experiment_id: str | None = None
-        self._has_view = False
-        self._parent: _TrackedRun | None = None
-        self._children: dict[str, _TrackedRun] = {}
+    _parent: _TrackedRun
+    _children: dict[str, _TrackedRun]
+
+    def __init__(self, uri: str, experiment: str, artifact_root: Path | None, sweep: str, info: ParentInfo) -> None:
+        assert "'" not in info.identity, info.identity
+        self._uri, self._experiment, self._artifact_root = uri, experiment, artifact_root
+        self._sweep, self._info, self._started = sweep, info, time.time()
+        self._experiment_id = ""
+        self._has_view = self._connected = False
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        return open_client(self._uri)
 
     @property
     def url(self) -> str | None:
         """The sweep's page on the server, once known."""
-        if not is_server(self._uri) or self._experiment_id is None:
+        if not is_server(self._uri) or not self._experiment_id:
             return None
         return sweep_url(shown(self._uri), self._experiment_id, self._sweep, self._info.objectives, view=self._has_view)
 
     def connect(self) -> None:
         """Finds all runs of the sweep with one search, and creates its parent run if there is none."""
-        if self._parent is not None:
+        if self._connected:
             return
-        if self._client is None:
-            self._client = open_client(self._uri)
         self._experiment_id = self._find_experiment()
         parent, self._children = None, {}
         for run in runs_of(self._client, self._experiment_id, self._info.identity):
@@ -167,21 +162,20 @@ class SweepRuns:
                 parent = _TrackedRun.of(run)
             else:
                 self._children[number] = _TrackedRun.of(run)
-        if parent is None:
-            parent = self._create(self._sweep, self._started, {KIND_TAG: SWEEP_KIND})
-        self._set_status(parent, "RUNNING")
-        self._log(parent, parameters=self._info.parameters, tags={**self._info.tags, _NOTE_TAG: self._note()})
-        self._parent = parent
+        self._parent = parent or self._create(self._sweep, self._started, {KIND_TAG: SWEEP_KIND})
+        self._set_status(self._parent, "RUNNING")
+        note = f"Folder: `{self._info.run_dir}`\n\n```yaml\n{self._info.config.strip()}\n```\n"
+        self._log(self._parent, parameters=self._info.parameters, tags={**self._info.tags, _NOTE_TAG: note})
+        self._connected = True
 
     def disconnect(self) -> None:
         """Forgets what MLflow has, so that ``connect`` looks again."""
-        self._parent = None
+        self._connected = False
 
     def trial(self, record: TrialRecord, history: Sequence[Mapping[str, float]]) -> None:
         """Brings a trial's child run up to date."""
-        assert self._parent is not None
         revision = _revision(record, history)
-        status = _STATUS[record.state]
+        status = STATUS[record.state]
         run = self._children.get(record.number)
         if run is None:
             tags = {_PARENT_TAG: self._parent.id, NUMBER_TAG: record.number}
@@ -203,7 +197,6 @@ class SweepRuns:
 
     def summary(self, metrics: Mapping[str, float], step: int, when: float) -> None:
         """Adds a point to the parent run's curves. Steps must be written in ascending order."""
-        assert self._parent is not None
         if step <= self._parent.epochs:
             return
         self._log(self._parent, metrics=_as_metrics(metrics, when, step), tags={EPOCHS_TAG: str(step)})
@@ -211,15 +204,12 @@ class SweepRuns:
 
     def artifact(self, path: Path) -> None:
         """Copies a file to the parent run; figures keep their folder."""
-        assert self._parent is not None
-        assert self._client is not None
         inside = path.is_relative_to(self._info.run_dir) and path.parent != self._info.run_dir
         folder = path.parent.relative_to(self._info.run_dir).as_posix() if inside else None
         self._client.log_artifact(self._parent.id, str(path), folder)
 
     def end(self, status: SweepStatus) -> None:
         """Ends the parent run and every child that is still running."""
-        assert self._parent is not None
         for child in self._children.values():
             if child.status == "RUNNING":
                 self._set_status(child, "KILLED")
@@ -232,19 +222,16 @@ class SweepRuns:
             connection.close()
 
     def _find_experiment(self) -> str:
-        assert self._client is not None
         experiment = self._client.get_experiment_by_name(self._experiment)
         if experiment is None:
             location = self._artifact_root.absolute().as_uri() if self._artifact_root is not None else None
             experiment_id = str(self._client.create_experiment(self._experiment, artifact_location=location))
-            tags: Mapping[str, str] = {}
         else:
-            experiment_id, tags = str(experiment.experiment_id), experiment.tags
-        self._attach_view(experiment_id, tags)
+            experiment_id = str(experiment.experiment_id)
+        self._attach_view(experiment_id, {} if experiment is None else experiment.tags)
         return experiment_id
 
     def _attach_view(self, experiment_id: str, tags: Mapping[str, str]) -> None:
-        assert self._client is not None
         tag, view = view_tag(self._sweep), saved_view(self._sweep, self._info.searched, self._info.objectives)
         if tags.get(tag) != view:
             from mlflow import MlflowException
@@ -256,8 +243,6 @@ class SweepRuns:
         self._has_view = True
 
     def _create(self, name: str, started: float, tags: Mapping[str, str]) -> _TrackedRun:
-        assert self._client is not None
-        assert self._experiment_id is not None
         common = {SWEEP_TAG: self._sweep, IDENTITY_TAG: self._info.identity, "mlflow.source.name": "robustfront"}
         run = self._client.create_run(
             self._experiment_id, start_time=_milliseconds(started), tags={**common, **tags}, run_name=name
@@ -265,7 +250,6 @@ class SweepRuns:
         return _TrackedRun.of(run)
 
     def _set_status(self, run: _TrackedRun, status: _RunStatus, ended: float | None = None) -> None:
-        assert self._client is not None
         if run.status == status:
             return
         if status == "RUNNING":
@@ -284,18 +268,18 @@ class SweepRuns:
     ) -> None:
         from mlflow.entities import Param, RunTag
 
-        assert self._client is not None
         if self._info.dataset is not None and not run.has_dataset:
             self._log_dataset(run, self._info.dataset)
         for first in range(0, len(metrics) - _MOST_METRICS, _MOST_METRICS):
             self._client.log_batch(run.id, metrics=metrics[first : first + _MOST_METRICS])
         rest = metrics[(len(metrics) - 1) // _MOST_METRICS * _MOST_METRICS :] if metrics else ()
         # MLflow's parameters cannot change: a later driver keeps the old values.
-        fresh = {name: value for name, value in (parameters or {}).items() if name not in run.parameters}
+        texts = {_legal(name): parameter_text(value) for name, value in (parameters or {}).items()}
+        fresh = {name: text for name, text in texts.items() if name not in run.parameters}
         self._client.log_batch(
             run.id,
             metrics=rest,
-            params=[Param(_legal(name), parameter_text(value)) for name, value in fresh.items()],
+            params=[Param(name, text) for name, text in fresh.items()],
             tags=[RunTag(name, value[:_LONGEST_TAG]) for name, value in tags.items()],
         )
         run.parameters.update(fresh)
@@ -303,7 +287,6 @@ class SweepRuns:
     def _log_dataset(self, run: _TrackedRun, info: DatasetInfo) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        assert self._client is not None
         dataset = Dataset(
             name=info.name,
             digest=info.digest[:_LONGEST_DIGEST],
@@ -314,9 +297,6 @@ class SweepRuns:
         inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", "train, validation")])]
         self._client.log_inputs(run.id, datasets=inputs)
         run.has_dataset = True
-
-    def _note(self) -> str:
-        return f"Folder: `{self._info.run_dir}`\n\n```yaml\n{self._info.config.strip()}\n```\n"
 
 
 def _title(record: TrialRecord) -> str:
@@ -329,8 +309,9 @@ def _title(record: TrialRecord) -> str:
 
 
 def _own_parameters(record: TrialRecord) -> dict[str, object]:
-    own: dict[str, object] = {"number": record.number, "loss": record.loss, **record.parameters}
-    return own | ({"seeds": " ".join(map(str, record.seeds))} if record.seeds else {})
+    own = {"number": record.number, "loss": record.loss, "defence": record.defence}
+    seeds = {"seeds": " ".join(map(str, record.seeds))} if record.seeds else {}
+    return {**own, **record.parameters, **seeds}
 
 
 def _trial_tags(record: TrialRecord, run_dir: Path) -> dict[str, str]:
@@ -397,12 +378,3 @@ def _revision(record: TrialRecord, history: Sequence[Mapping[str, float]]) -> st
     """A hash of everything that a child run shows."""
     content: list[Any] = [getattr(record, item.name) for item in fields(record)] + [len(history)]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=dict).encode()).hexdigest()[:16]
-
-
-def tracked_status(state: str) -> str:
-    """How MLflow shows a trial.
-
-    Args:
-        state: The record's state.
-    """
-    return _STATUS[state]

@@ -47,11 +47,7 @@ class TrackingReport:
     error: str | None = None
 
     def message(self, resume: str) -> str | None:
-        """One line that says what MLflow lacks and how to write it; None if it has everything.
-
-        Args:
-            resume: The command that resumes the sweep.
-        """
+        """One line that says what MLflow lacks and that the command ``resume`` writes it; None if it has everything."""
         if self.complete:
             return None
         trials = f"{len(self.pending)} trial{'s' if len(self.pending) > 1 else ''}"
@@ -70,15 +66,12 @@ class Tracker:
     """
 
     def __init__(self, uri: str, experiment: str, sweep: str, *, artifact_root: Path | None = None) -> None:
-        self._uri = uri
-        self._experiment = experiment
-        self._sweep = sweep
+        self._uri, self._experiment, self._sweep = uri, experiment, sweep
         # A server knows where its artifacts belong; it cannot use a local folder.
         self._artifact_root = None if is_server(uri) else artifact_root
         self._changed = threading.Condition()
         self._pending: dict[tuple[str, str], Callable[[SweepRuns], None]] = {}
-        self._closing = False
-        self._abandoned = False
+        self._closing = self._abandoned = False
         self._error: str | None = None
         self._runs: SweepRuns | None = None
         self._thread: threading.Thread | None = None
@@ -89,11 +82,7 @@ class Tracker:
         return self._error
 
     def start(self, parent: ParentInfo) -> None:
-        """Starts the thread, which creates the sweep's run or finds it again.
-
-        Args:
-            parent: What MLflow shows of the sweep itself.
-        """
+        """Starts the thread, which creates the sweep's run or finds it again."""
         assert self._thread is None, "a tracker starts once"
         self._runs = SweepRuns(self._uri, self._experiment, self._artifact_root, self._sweep, parent)
         self._put((_SWEEP, self._sweep), lambda _: None)  # connecting does it
@@ -118,8 +107,7 @@ class Tracker:
             step: The x axis; never lower than in an earlier call.
             when: Unix time. It must always be the same for a step, so that writing a step again does not double it.
         """
-        write = partial(SweepRuns.summary, metrics=dict(metrics), step=step, when=when)
-        self._put((_SUMMARY, str(step)), write)
+        self._put((_SUMMARY, str(step)), partial(SweepRuns.summary, metrics=dict(metrics), step=step, when=when))
 
     def artifact(self, path: Path) -> None:
         """Copies a file of the run's folder to the sweep's run and replaces an earlier copy."""

@@ -74,12 +74,7 @@ def serve_ui(
 
 
 def link(server: str, experiment: str, sweep: str | None) -> str:
-    """The direct link to a sweep, or to all runs of the experiment.
-
-    Args:
-        server: A running MLflow server's address.
-        experiment: The experiment's name.
-        sweep: The sweep's name; None for all runs.
+    """The direct link to a sweep at a running MLflow server, or to all runs of the experiment if ``sweep`` is None.
 
     Raises:
         UserError: The server does not answer, or has no such experiment.
@@ -109,13 +104,7 @@ def link(server: str, experiment: str, sweep: str | None) -> str:
 def running_server(
     uri: str, artifact_root: Path, host: str = "127.0.0.1", port: int = 5000
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Runs MLflow's server as a process; it and its children end with the ``with`` block.
-
-    Args:
-        uri: The database, as MLflow's backend store URI.
-        artifact_root: Where artifacts of new experiments go.
-        host: Address to listen on.
-        port: TCP port.
+    """Runs MLflow's server as a process; it and its children end with the ``with`` block. Arguments as of ``serve_ui``.
 
     Yields:
         The server's address once it answers, and its process.

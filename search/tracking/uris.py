@@ -32,14 +32,7 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def credentials(uri: str) -> tuple[str, str] | None:
-    """User and password for a server, from its URI or from where MLflow's own client takes them.
-
-    Args:
-        uri: The server's URI.
-
-    Returns:
-        User and password; None if there are none.
-    """
+    """User and password for a server, from its URI or from where MLflow's own client takes them; None without both."""
     parts = urlsplit(uri)
     if parts.username and parts.password:
         return unquote(parts.username), unquote(parts.password)
@@ -62,11 +55,9 @@ def shown(uri: str) -> str:
 
 
 def explain(uri: str, error: Exception) -> str:
-    """One line for the user. MLflow's own messages nest several exceptions and may contain a password.
+    """What MLflow or a database driver raised, in one line for the user.
 
-    Args:
-        uri: The tracking URI.
-        error: Whatever MLflow or a database driver raised.
+    MLflow's own messages nest several exceptions and may contain a password.
     """
     text = redact(" ".join(str(error).split()).replace(uri, shown(uri)), uri)
     errno = _ERRNO.search(text)

@@ -29,15 +29,12 @@ def view_tag(sweep: str) -> str:
 
 
 def saved_view(sweep: str, parameters: Sequence[str], objectives: Sequence[str]) -> str:
-    """A view of a sweep's trials, as MLflow's UI saves one.
+    """A view of a sweep's trials, as MLflow's UI saves one: the content of the tag ``view_tag(sweep)``.
 
     Args:
         sweep: The sweep's name.
         parameters: The searched parameters; the charts use the first two.
         objectives: The objectives; the table is sorted by the last one, highest first.
-
-    Returns:
-        The content of the tag ``view_tag(sweep)``.
     """
     columns = [*(f"params.`{name}`" for name in parameters), *(f"metrics.`{name}`" for name in objectives)]
     columns += [f"metrics.`{CURVES[-1]}`", f"tags.`{STATE_TAG}`"]
@@ -60,12 +57,7 @@ def saved_view(sweep: str, parameters: Sequence[str], objectives: Sequence[str])
 def sweep_url(server: str, experiment_id: str, sweep: str, objectives: Sequence[str] = (), *, view: bool) -> str:
     """The page that lists a sweep's trials and nothing else.
 
-    Args:
-        server: The server's address.
-        experiment_id: MLflow's id of the experiment.
-        sweep: The sweep's name.
-        objectives: The objectives; without a view, the table is sorted by the last one.
-        view: Whether the experiment holds the sweep's view.
+    ``view`` says whether the experiment holds the sweep's view; without it, the last objective sorts the table.
     """
     facets = {"viewStateShareKey": _view_key(sweep)} if view else _facets(sweep, objectives)
     return f"{experiment_url(server, experiment_id)}&{urlencode(facets)}"

@@ -32,6 +32,7 @@ def test_trial_is_a_nested_child_with_everything(store: str, tmp_path: Path) -> 
     assert run.data.params == {
         "number": "7",
         "loss": "i-sce",
+        "defence": "none",
         "s": "1.25",
         "m": repr(0.1 / 3),
         "seeds": "11",
