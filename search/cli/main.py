@@ -275,7 +275,7 @@ def ui(
     from search.config import TrackingConfig
     from search.runs.folder import default_tracking_uri
     from search.runs.layout import ARTIFACTS
-    from search.tracking import serve_ui
+    from search.tracking.ui import serve_ui
 
     opened = Run.open(run, runs_dir) if run is not None else None
     serve_ui(

@@ -140,7 +140,7 @@ class Nodes:
         """Call this often; it looks for changes every two seconds.
 
         Raises:
-            Halted: A node has joined that would give other numbers, or cannot write to the run's folder.
+            Halted: A node has joined that is not fit for the sweep.
         """
         if time.monotonic() - self._looked < _LOOK_SECONDS:
             return

@@ -4,7 +4,7 @@ A mistake is one line that names the setting, the value and the remedy.
 """
 
 from search.config.loading import load, parse, parse_value, replaced
-from search.config.objectives import Constraint, directions
+from search.config.objectives import Constraint
 from search.config.rules import BASELINES_SUFFIX, REPLICATES_SUFFIX
 from search.config.schema import (
     AuditConfig,
@@ -29,7 +29,6 @@ __all__ = [
     "TrackingConfig",
     "available_cpus",
     "check_reduction_factor",
-    "directions",
     "load",
     "parse",
     "parse_value",

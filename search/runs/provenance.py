@@ -1,9 +1,10 @@
-"""What a run's numbers depend on: code, the user's own modules, versions, data, seeds and hardware."""
+"""What a run's numbers depend on: the problem's settings, code, the user's own modules, versions, data and hardware."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import platform
 import re
 import site
@@ -18,10 +19,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from search.config import SweepConfig, available_cpus
-from search.config.fingerprint import fingerprint, problem_settings
+from search.config.space import canonical
 
 _OWN_PACKAGES: Final = ("search", "trainables", "analysis")
 _NUMERIC: Final = ("ray", "torch", "torchvision", "optuna", "torchattacks", "mlflow", "numpy")
+# Keys of ``data`` that the manifest describes better: a size that is left out depends on the data set.
+_SPLIT: Final = ("root", "train_size", "validation_size", "test_size")
 _IMPORT_PATH: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -40,6 +43,39 @@ def make_manifest(config: SweepConfig, data: Mapping[str, Any]) -> dict[str, Any
         "seeds": {"data": config.data.seed, "train": config.train.seed, "search": config.search.seed},
         "hardware": {"machine": platform.machine(), "system": platform.platform(), "cpus": available_cpus()},
     }
+
+
+def problem_settings(config: SweepConfig, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The problem's settings by their paths, apart from what is searched; ``data`` is the manifest's.
+
+    Runs that agree in them can share their trials.
+    """
+    settings = {
+        "data.sha256": data["sha256"],
+        **{f"data.{name}_size": size for name, size in sorted(data["sizes"].items())},
+    }
+    document = config.to_document()
+    document["data"] = {name: value for name, value in document["data"].items() if name not in _SPLIT}
+    for section in ("data", "model", "loss", "defence", "train", "robustness"):
+        settings |= _flat(section, document[section])
+    searched = config.domains
+    return {path: value for path, value in settings.items() if canonical(path) not in searched}
+
+
+def _flat(path: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {path: value}
+    return {key: inner for name, item in value.items() for key, inner in _flat(f"{path}.{name}", item).items()}
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """SHA-256 of ``problem_settings`` as canonical JSON, in hexadecimal."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
+    """The first setting in which two problems differ; None if they are the same."""
+    return next((name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)), None)
 
 
 def versions() -> dict[str, str]:

@@ -73,11 +73,7 @@ class Store:
         return cls(f"{above}{mark}{query}"), name
 
     def check(self) -> None:
-        """Writes to the store, reads that back, and removes it.
-
-        Raises:
-            UserError: The URL is wrong, or the store cannot be written to.
-        """
+        """Writes to the store, reads that back, and removes it; a ``UserError`` says what does not work."""
         probe = f".robustfront-{uuid.uuid4().hex}"
         try:
             self._write(probe, probe.encode())
@@ -99,12 +95,7 @@ class Store:
             return None
 
     def pull(self, path: str, without: Sequence[str] = ()) -> None:
-        """Copies a file or folder here: what this machine lacks, or has an older version of.
-
-        Args:
-            path: What to copy.
-            without: Names directly below it to leave out.
-        """
+        """Copies a file or folder here as far as it is newer, ``without`` these names directly below it."""
         copy = self.copy
         for name, info in self._patiently(lambda: list(self._listed(path))):
             local = copy / name
@@ -219,12 +210,9 @@ def retrying(
 ) -> Retrying:
     """Calls a function until it returns, with pauses from 0.5 s that double up to 8 s: ``retrying(...)(function)``.
 
-    A call that has failed is repeated, so one that is half done must do no harm. The last error is raised.
-
-    Args:
-        seconds: How long to try. A pause that would take longer is not begun.
-        passing: Whether an error may be gone the next time. Any other is raised at once.
-        waiting: Called with the error before each pause.
+    A call that has failed is repeated, so one that is half done must do no harm. ``passing`` tells whether an error may
+    be gone the next time. Any other is raised at once, as is the last one when the next pause would not fit into
+    ``seconds``. ``waiting`` is called with the error before each pause.
     """
 
     def before_pause(state: RetryCallState) -> None:

@@ -12,19 +12,27 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from analysis.records import value_text
-from search.tracking.client import EPOCHS_TAG, IDENTITY_TAG, NUMBER_TAG, REVISION_TAG, open_client, runs_of
-from search.tracking.uris import is_server, shown, sqlite_file
-from search.tracking.view import KIND_TAG, STATE_TAG, SWEEP_KIND, SWEEP_TAG, saved_view, sweep_url, view_tag
+from search.tracking.client import (
+    EPOCHS_TAG,
+    IDENTITY_TAG,
+    NUMBER_TAG,
+    REVISION_TAG,
+    open_client,
+    runs_of,
+    sqlite_file,
+)
+from search.tracking.view import KIND_TAG, STATE_TAG, SWEEP_KIND, SWEEP_TAG, saved_view, view_tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import DatasetInput, Metric, Run
 
     from analysis.records import TrialRecord
 
@@ -53,39 +61,17 @@ _ILLEGAL: Final = re.compile(r"[^/\w.\- ]")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetInfo:
-    """The data set of all trials: its name, a hash of its content, where it comes from, and the sizes of its splits."""
-
-    name: str
-    digest: str
-    source: str
-    sizes: Mapping[str, int]
-
-
-@dataclass(frozen=True, kw_only=True)
 class ParentInfo:
-    """What MLflow shows of the sweep itself.
+    """What MLflow shows of the sweep itself."""
 
-    Args:
-        identity: Distinguishes this sweep from an earlier one of the same name whose folder is gone. Resuming keeps it.
-        run_dir: The run's folder.
-        config: The resolved configuration, as YAML.
-        searched: Names of the searched parameters.
-        objectives: Names of the objectives.
-        parameters: Parameters of the parent run.
-        trial_parameters: Parameters of every trial besides its own.
-        dataset: The data set.
-        tags: Versions, commit and whatever else helps a reader.
-    """
-
-    identity: str
+    identity: str  # tells this sweep from an earlier one of the same name whose folder is gone; resuming keeps it
     run_dir: Path
-    config: str
-    searched: tuple[str, ...] = ()
-    objectives: tuple[str, ...] = ()
-    parameters: Mapping[str, object] = field(default_factory=dict)
-    trial_parameters: Mapping[str, object] = field(default_factory=dict)
-    dataset: DatasetInfo | None = None
+    config: str  # as YAML
+    searched: tuple[str, ...]  # names of the searched parameters
+    objectives: tuple[str, ...]  # their names in MLflow
+    parameters: Mapping[str, object] = field(default_factory=dict)  # of the parent run
+    trial_parameters: Mapping[str, object] = field(default_factory=dict)  # of every trial, besides its own
+    dataset: Mapping[str, Any] | None = None  # the manifest's ``data``
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -114,18 +100,12 @@ class _TrackedRun:
 
 
 class SweepRuns:
-    """A sweep's runs in MLflow. Every method may raise; calling it again with the same arguments changes nothing.
+    """A sweep's runs in MLflow; arguments are as of ``Tracker``. Call ``connect`` before any other method.
 
-    Call ``connect`` before any other method.
-
-    Args:
-        uri: MLflow's tracking URI.
-        experiment: Name of the experiment; created if missing.
-        artifact_root: Where a new experiment keeps its artifacts; None leaves that to the server.
-        sweep: The sweep's name.
-        info: What MLflow shows of the sweep itself.
+    Every method may raise; calling it again with the same arguments changes nothing.
     """
 
+    _experiment_id: str
     _parent: _TrackedRun
     _children: dict[str, _TrackedRun]
 
@@ -133,19 +113,11 @@ class SweepRuns:
         assert "'" not in info.identity, info.identity
         self._uri, self._experiment, self._artifact_root = uri, experiment, artifact_root
         self._sweep, self._info, self._started = sweep, info, time.time()
-        self._experiment_id = ""
-        self._has_view = self._connected = False
+        self._connected = False
 
     @cached_property
     def _client(self) -> MlflowClient:
         return open_client(self._uri)
-
-    @property
-    def url(self) -> str | None:
-        """The sweep's page on the server, once known."""
-        if not is_server(self._uri) or not self._experiment_id:
-            return None
-        return sweep_url(shown(self._uri), self._experiment_id, self._sweep, self._info.objectives, view=self._has_view)
 
     def connect(self) -> None:
         """Finds all runs of the sweep with one search, and creates its parent run if there is none."""
@@ -222,25 +194,21 @@ class SweepRuns:
             connection.close()
 
     def _find_experiment(self) -> str:
+        """The experiment's id. The sweep's view is saved in the experiment, if the server takes it."""
         experiment = self._client.get_experiment_by_name(self._experiment)
+        tags: Mapping[str, str] = {} if experiment is None else experiment.tags
         if experiment is None:
             location = self._artifact_root.absolute().as_uri() if self._artifact_root is not None else None
             experiment_id = str(self._client.create_experiment(self._experiment, artifact_location=location))
         else:
             experiment_id = str(experiment.experiment_id)
-        self._attach_view(experiment_id, {} if experiment is None else experiment.tags)
-        return experiment_id
-
-    def _attach_view(self, experiment_id: str, tags: Mapping[str, str]) -> None:
         tag, view = view_tag(self._sweep), saved_view(self._sweep, self._info.searched, self._info.objectives)
         if tags.get(tag) != view:
             from mlflow import MlflowException
 
-            try:
+            with suppress(MlflowException):  # too long for some older servers; the links work without it
                 self._client.set_experiment_tag(experiment_id, tag, view)
-            except MlflowException:  # too long for some older servers; the links work without it
-                return
-        self._has_view = True
+        return experiment_id
 
     def _create(self, name: str, started: float, tags: Mapping[str, str]) -> _TrackedRun:
         common = {SWEEP_TAG: self._sweep, IDENTITY_TAG: self._info.identity, "mlflow.source.name": "robustfront"}
@@ -269,7 +237,8 @@ class SweepRuns:
         from mlflow.entities import Param, RunTag
 
         if self._info.dataset is not None and not run.has_dataset:
-            self._log_dataset(run, self._info.dataset)
+            self._client.log_inputs(run.id, datasets=[_dataset_input(self._info.dataset)])
+            run.has_dataset = True
         for first in range(0, len(metrics) - _MOST_METRICS, _MOST_METRICS):
             self._client.log_batch(run.id, metrics=metrics[first : first + _MOST_METRICS])
         rest = metrics[(len(metrics) - 1) // _MOST_METRICS * _MOST_METRICS :] if metrics else ()
@@ -284,19 +253,18 @@ class SweepRuns:
         )
         run.parameters.update(fresh)
 
-    def _log_dataset(self, run: _TrackedRun, info: DatasetInfo) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        dataset = Dataset(
-            name=info.name,
-            digest=info.digest[:_LONGEST_DIGEST],
-            source_type="local",
-            source=json.dumps({"uri": info.source}),
-            profile=json.dumps(dict(info.sizes)),
-        )
-        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", "train, validation")])]
-        self._client.log_inputs(run.id, datasets=inputs)
-        run.has_dataset = True
+def _dataset_input(data: Mapping[str, Any]) -> DatasetInput:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    dataset = Dataset(
+        name=data["name"],
+        digest=data["sha256"][:_LONGEST_DIGEST],
+        source_type="local",
+        source=json.dumps({"uri": data["location"]}),
+        profile=json.dumps(data["sizes"]),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "train, validation")])
 
 
 def _title(record: TrialRecord) -> str:
@@ -315,17 +283,17 @@ def _own_parameters(record: TrialRecord) -> dict[str, object]:
 
 
 def _trial_tags(record: TrialRecord, run_dir: Path) -> dict[str, str]:
+    optional = {
+        "checkpoint": record.checkpoint and str(run_dir / record.checkpoint),
+        "outcomes": record.outcomes and str(run_dir / record.outcomes),
+        "feasible": str(record.feasible).lower() if record.constraints else None,
+        "origin": record.origin,
+        "extends": record.extends,
+        "verdict": record.verdict,
+        "failure": record.failure,
+    }
     tags = {STATE_TAG: record.state, EPOCHS_TAG: str(record.epochs)}
-    for name in ("checkpoint", "outcomes"):
-        path = getattr(record, name)
-        if path is not None:
-            tags[f"robustfront.{name}"] = str(run_dir / path)
-    if record.constraints:
-        tags["robustfront.feasible"] = str(record.feasible).lower()
-    for name in ("origin", "extends", "verdict"):
-        if getattr(record, name) is not None:
-            tags[f"robustfront.{name}"] = getattr(record, name)
-    return tags | ({"robustfront.failure": record.failure} if record.failure else {})
+    return tags | {f"robustfront.{name}": value for name, value in optional.items() if value}
 
 
 def _epoch_metrics(history: Iterable[Mapping[str, float]], after: int) -> Iterator[Metric]:

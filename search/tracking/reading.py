@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from analysis.frames import to_frame
 from analysis.records import TrialRecord
 from search.runs.folder import Run
-from search.tracking.client import NUMBER_TAG, client_of, runs_of
+from search.tracking.client import NUMBER_TAG, client_of, explain, runs_of, shown, sqlite_file
 from search.tracking.mirror import STATUS, metric_name, parameter_text
-from search.tracking.uris import explain, shown, sqlite_file
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,20 +12,19 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
 from search.errors import SweepFailed, UserError
-from search.tracking.uris import credentials, is_server, shown, sqlite_file
+from search.tracking.client import credentials, is_server, shown, sqlite_file
 from search.tracking.view import experiment_url, sweep_url, view_tag
 
 _START_SECONDS: Final = 120.0
@@ -48,10 +47,10 @@ def serve_ui(
 
     Args:
         uri: MLflow's tracking URI.
-        artifact_root: Folder of the artifacts.
+        artifact_root: Where artifacts of new experiments go.
         experiment: The experiment's name.
         sweep: The sweep to link to; None for all runs of the experiment.
-        host: Address to listen on; the default is reachable from this machine only.
+        host: Address to listen on.
         port: TCP port.
         say: Prints a line.
 
@@ -81,15 +80,11 @@ def link(server: str, experiment: str, sweep: str | None) -> str:
     """
     try:
         answer = _ask(server, "experiments/get-by-name", {"experiment_name": experiment})
-    except HTTPError as error:
-        if error.code != 404:
+    except (OSError, ValueError) as error:  # URLError is an OSError
+        if isinstance(error, HTTPError) and error.code == 404:
             raise UserError(
-                f"tracking.uri must be a server that answers, got {shown(server)} ({error}); open it in a browser"
+                f"tracking.experiment must exist at {shown(server)}, got {experiment}; run a sweep first"
             ) from None
-        raise UserError(
-            f"tracking.experiment must exist at {shown(server)}, got {experiment}; run a sweep first"
-        ) from None
-    except (URLError, OSError, ValueError) as error:
         raise UserError(
             f"tracking.uri must be a server that answers, got {shown(server)} ({error}); start it or correct the URI"
         ) from None
@@ -159,21 +154,17 @@ def _wait_until_healthy(server: str, process: subprocess.Popen[bytes], log: Any)
         try:
             with _open(f"{server}/health"):
                 return
-        except (URLError, OSError):
+        except OSError:
             time.sleep(_POLL_SECONDS)
     raise SweepFailed(f"MLflow's server did not answer within {_START_SECONDS:.0f} s; try again on a less busy machine")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            break
-        try:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
             process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
+        os.killpg(process.pid, signal.SIGKILL)  # whatever is left of its children
     process.wait()
 
 
@@ -214,9 +205,6 @@ def _signals_as_interrupt() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield

@@ -39,7 +39,10 @@ def saved_view(sweep: str, parameters: Sequence[str], objectives: Sequence[str])
     columns = [*(f"params.`{name}`" for name in parameters), *(f"metrics.`{name}`" for name in objectives)]
     columns += [f"metrics.`{CURVES[-1]}`", f"tags.`{STATE_TAG}`"]
     state = {
-        **_facets(sweep, objectives),
+        "searchFilter": _trials_of(sweep),
+        # MLflow lists children flat, not folded into their parent, only when they are sorted by a metric.
+        "orderByKey": f"metrics.`{objectives[-1]}`",
+        "orderByAsc": "false",
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "modelVersionFilter": "All Runs",
@@ -54,12 +57,9 @@ def saved_view(sweep: str, parameters: Sequence[str], objectives: Sequence[str])
     return json.dumps(view)
 
 
-def sweep_url(server: str, experiment_id: str, sweep: str, objectives: Sequence[str] = (), *, view: bool) -> str:
-    """The page that lists a sweep's trials and nothing else.
-
-    ``view`` says whether the experiment holds the sweep's view; without it, the last objective sorts the table.
-    """
-    facets = {"viewStateShareKey": _view_key(sweep)} if view else _facets(sweep, objectives)
+def sweep_url(server: str, experiment_id: str, sweep: str, *, view: bool) -> str:
+    """The page that lists a sweep's trials and nothing else; ``view`` says whether the experiment holds their view."""
+    facets = {"viewStateShareKey": _view_key(sweep)} if view else {"searchFilter": _trials_of(sweep)}
     return f"{experiment_url(server, experiment_id)}&{urlencode(facets)}"
 
 
@@ -72,10 +72,8 @@ def _view_key(sweep: str) -> str:
     return f"robustfront-{sweep}"
 
 
-def _facets(sweep: str, objectives: Sequence[str]) -> dict[str, Any]:
-    facets = {"searchFilter": f"tags.`{SWEEP_TAG}` = '{sweep}' AND tags.`{KIND_TAG}` != '{SWEEP_KIND}'"}
-    # MLflow lists children flat, not folded into their parent, only when they are sorted by a metric.
-    return facets | ({"orderByKey": f"metrics.`{objectives[-1]}`", "orderByAsc": "false"} if objectives else {})
+def _trials_of(sweep: str) -> str:
+    return f"tags.`{SWEEP_TAG}` = '{sweep}' AND tags.`{KIND_TAG}` != '{SWEEP_KIND}'"
 
 
 def _charts(parameters: Sequence[str], objectives: Sequence[str]) -> list[dict[str, Any]]:

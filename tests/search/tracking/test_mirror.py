@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.tracking import Tracker, TrackingReport, metric_name
+from search.tracking.mirror import metric_name
+from search.tracking.queue import Tracker, TrackingReport
 from search.tracking.view import view_tag
 from tests.search.tracking.examples import EXPERIMENT, START, Shown, mirror, parent, trial, wait_for
 
