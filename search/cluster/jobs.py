@@ -57,11 +57,7 @@ class NodeState(NamedTuple):
 
 @contextmanager
 def client(cluster: str) -> Iterator[JobSubmissionClient]:
-    """A client of a cluster's Jobs API (``launcher.jobs_url``) that sends the token.
-
-    Raises:
-        UserError: The cluster does not answer, or refuses the token.
-    """
+    """A client of a cluster's Jobs API (``launcher.jobs_url``) that sends the token."""
     with jobs_url(cluster) as url:
         os.environ |= auth_environment()  # Ray reads these when it is imported
         from ray.job_submission import JobSubmissionClient
@@ -85,18 +81,11 @@ def client(cluster: str) -> Iterator[JobSubmissionClient]:
 
 
 def submit(client: JobSubmissionClient, work: SweepConfig | str, runs_dir: str) -> Job:
-    """Submits a sweep together with the source of this installation.
+    """Submits a new sweep, or the name of a run to resume, together with the source of this installation.
 
     The modules of a user's own components go with a new sweep. With a run to be resumed they do not, since only the
-    cluster has its configuration: the cluster must be able to import them.
-
-    Args:
-        client: Of the cluster.
-        work: A new sweep, or the name of a run on the cluster to resume.
-        runs_dir: A folder on the cluster: one that all nodes share, or a local one if the head is alone.
-
-    Raises:
-        UserError: A driver of that run is at work there.
+    cluster has its configuration: the cluster must be able to import them. All nodes share ``runs_dir``, unless the
+    head is alone.
     """
     name = work if isinstance(work, str) else work.name
     if any(job.runs and job.name == name for job in jobs(client)):
@@ -152,11 +141,7 @@ def nodes(client: JobSubmissionClient) -> list[NodeState]:
 
 
 def find(client: JobSubmissionClient, name: str | None) -> Job:
-    """The latest sweep of a name, or of any name.
-
-    Raises:
-        UserError: There is none.
-    """
+    """The latest sweep of a name, or of any name; a ``UserError`` says if there is none."""
     every = jobs(client)
     for job in every:
         if name in (None, job.name):
@@ -187,11 +172,7 @@ def logs(client: JobSubmissionClient, job: Job, *, follow: bool) -> Iterator[str
 
 
 def stop(client: JobSubmissionClient, running: Sequence[Job]) -> None:
-    """Stops sweeps as Ctrl-C does, and waits until their drivers have saved everything.
-
-    Raises:
-        SweepFailed: One of them does not end.
-    """
+    """Stops sweeps as Ctrl-C does, and waits until their drivers have saved everything."""
     for job in running:
         client.stop_job(job.identity)
     deadline = time.monotonic() + _STOP_SECONDS

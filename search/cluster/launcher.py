@@ -1,6 +1,6 @@
 """Clusters started by Ray's own launcher: one YAML file per cluster, with templates in ``configs/cluster``.
 
-Functions that call the launcher raise ``SweepFailed`` if it fails.
+A file or address that is wrong is a ``UserError``, a failure of the launcher or of ssh ``SweepFailed``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,11 +35,7 @@ _LASTING: Final = ("nfs", "nfs4", "smb2", "cifs", "lustre", "ceph", "gpfs", "fus
 
 
 def read_launcher_file(path: Path) -> dict[str, Any]:
-    """A launcher file, checked against the schema that Ray ships.
-
-    Raises:
-        UserError: It is missing, is not YAML, is not filled in, or has settings unknown to Ray.
-    """
+    """A launcher file, filled in and checked against the schema that Ray ships."""
     import jsonschema
 
     try:
@@ -51,9 +47,10 @@ def read_launcher_file(path: Path) -> dict[str, Any]:
             f"the cluster's file must be YAML for Ray's launcher, got {path} ({reason}); "
             "copy one of configs/cluster and fill it in"
         ) from None
-    schema = json.loads(_schema().read_text(encoding="utf-8"))
+    # Found without importing Ray, which reads its settings for authentication when it is imported.
+    schema = Path(str(distribution("ray").locate_file("ray/autoscaler/ray-schema.json")))
     try:
-        jsonschema.validate(values, schema)
+        jsonschema.validate(values, json.loads(schema.read_text(encoding="utf-8")))
     except jsonschema.ValidationError as error:
         where = ".".join(map(str, error.absolute_path)) or "the file"
         raise UserError(f"{where} must be valid for Ray's launcher, got {path} ({error.message}); correct it") from None
@@ -66,20 +63,8 @@ def read_launcher_file(path: Path) -> dict[str, Any]:
     return dict(values)
 
 
-def _schema() -> Path:
-    """Found without importing Ray, which reads its settings for authentication when it is imported."""
-    spec = find_spec("ray")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    return Path(spec.submodule_search_locations[0]) / "autoscaler" / "ray-schema.json"
-
-
 def up(path: Path) -> None:
-    """Makes the token if there is none, and starts or updates the cluster.
-
-    Raises:
-        UserError: The file is wrong, or does not copy the token to the nodes.
-    """
+    """Makes the token if there is none, and starts or updates the cluster."""
     values = read_launcher_file(path)
     _check_token(path, values)
     make_token()
@@ -113,12 +98,9 @@ def _stop_ray(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def fetch(path: Path, folder: str, target: Path) -> bool:
-    """Copies a folder from the head to this machine, unless it is on a disk that outlives the head.
-
-    Returns:
-        Whether it was copied.
-    """
-    answer = _ray("exec", str(path), f"stat -f -c kind=%T {_quoted(folder)} || echo kind=none", quiet=True)
+    """Copies a folder from the head to this machine, and tells whether it had to: not if its disk outlives the head."""
+    quoted = re.sub(r"([^A-Za-z0-9_./~-])", r"\\\1", folder)  # for the head's shell, which expands ``~``
+    answer = _ray("exec", str(path), f"stat -f -c kind=%T {quoted} || echo kind=none", quiet=True)
     kinds = re.findall(r"kind=([\w/-]+)", answer)
     if kinds and kinds[-1] in (*_LASTING, "none"):
         return False
@@ -129,12 +111,7 @@ def fetch(path: Path, folder: str, target: Path) -> bool:
 
 @contextmanager
 def jobs_url(cluster: str) -> Iterator[str]:
-    """The address of a cluster's Jobs API, from itself or from a launcher file, whose head is reached through ssh.
-
-    Raises:
-        UserError: It is neither.
-        SweepFailed: The head cannot be reached.
-    """
+    """The address of a cluster's Jobs API, from itself or from a launcher file, whose head is reached through ssh."""
     path = Path(cluster)
     if path.suffix not in (".yaml", ".yml"):
         match = _JOBS_ADDRESS.fullmatch(cluster)
@@ -218,8 +195,3 @@ def _environment() -> dict[str, str]:
 def _program() -> str:
     beside = Path(sys.executable).with_name("ray")
     return str(beside) if beside.exists() else shutil.which("ray") or "ray"
-
-
-def _quoted(folder: str) -> str:
-    """Quotes a path for the head's shell, but leaves ``~`` to it."""
-    return re.sub(r"([^A-Za-z0-9_./~-])", r"\\\1", folder)

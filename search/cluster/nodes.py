@@ -137,11 +137,7 @@ class Nodes:
         self._looked = time.monotonic()
 
     def turn(self) -> None:
-        """Call this often; it looks for changes every two seconds.
-
-        Raises:
-            Halted: A node has joined that is not fit for the sweep.
-        """
+        """Looks for changes, at most every two seconds; raises ``Halted`` if a node has joined that is not fit."""
         if time.monotonic() - self._looked < _LOOK_SECONDS:
             return
         self._looked = time.monotonic()
@@ -172,11 +168,7 @@ class Nodes:
 
 
 def check_nodes(expected: Expected, examine: Examine) -> dict[Node, Examined]:
-    """Examines all nodes at once, and returns what each one has.
-
-    Raises:
-        UserError: Some are not fit for the sweep; one line has all that is wrong.
-    """
+    """Examines all nodes at once; a ``UserError`` has all that is wrong with them in one line."""
     results = dict(examined(expected, examine, alive()))
     problems = [f"node {node.address}: {'; '.join(each.problems)}" for node, each in results.items() if each.problems]
     if problems:

@@ -1,4 +1,7 @@
-"""Reading configurations: YAML and ``--set`` in, a checked `SweepConfig` or one line on the first mistake out."""
+"""Reading configurations: YAML and ``--set`` in, a checked `SweepConfig` or one line on the first mistake out.
+
+Every public function raises ``UserError`` for a file or value that is not legal.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,7 @@ from trainables.settings import nearest
 def load(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> SweepConfig:
     """Reads a configuration file.
 
-    Args:
-        path: The YAML file.
-        overrides: ``KEY=VALUE`` pairs; a key is a dotted path (``search.trials``), a value is YAML.
-        name: Replaces the file's.
-
-    Raises:
-        UserError: The file is missing, does not parse or holds a value that is not legal.
+    Overrides are ``KEY=VALUE``: a dotted path (``search.trials``) and YAML. A ``name`` replaces the file's.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -48,7 +45,7 @@ def load(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> 
 
 
 def replaced(config: SweepConfig, values: Mapping[str, Any], overrides: Sequence[str] = ()) -> SweepConfig:
-    """A copy of a configuration with other values by dotted path; None for a setting's default. Raises as ``load``."""
+    """A copy of a configuration with other values by dotted path; None for a setting's default."""
     document = config.to_document()
     for key, value in values.items():
         *parents, last = key.split(".")
@@ -64,11 +61,7 @@ def replaced(config: SweepConfig, values: Mapping[str, Any], overrides: Sequence
 
 
 def parse(document: Mapping[str, Any]) -> SweepConfig:
-    """Checks a configuration that is already a mapping.
-
-    Raises:
-        UserError: With one line on the first mistake.
-    """
+    """Checks a configuration that is already a mapping."""
     try:
         # As JSON, because strict validation takes a list for a tuple and a mapping for a dataclass only there.
         return SweepConfig.model_validate_json(json.dumps(completed(document), default=str))
@@ -77,11 +70,7 @@ def parse(document: Mapping[str, Any]) -> SweepConfig:
 
 
 def parse_value(source: str, text: str) -> Any:
-    """The value of a text in YAML, which comes from a file or option.
-
-    Raises:
-        UserError: It does not parse, or a key stands twice.
-    """
+    """The value of a text in YAML, which comes from a file or an option, the ``source``."""
     try:
         # YAML 1.2: `no` is a word and 1e-3 a number; nothing is ever executed.
         return YAML(typ="safe", pure=True).load(text)
@@ -138,7 +127,8 @@ def _one_line(error: ValidationError) -> str:
         ),
     )
     path, kind, context = _path(mistake["loc"]), mistake["type"], mistake.get("ctx", {})
-    value, got = mistake["input"], _short(mistake["input"])
+    value, got = mistake["input"], without_passwords(str(mistake["input"]))
+    got = got if len(got) <= 60 else f"{got[:57]}..."
     if kind in _UNKNOWN_KEY:
         known = _known_keys(mistake["loc"][:-1])
         return f"{path} must be a known setting, got {got}; {nearest(str(mistake['loc'][-1]), known)}"
@@ -185,8 +175,3 @@ def _annotations(section: Any) -> dict[str, Any]:
     if issubclass(section, BaseModel):
         return {name: field.annotation for name, field in section.model_fields.items()}
     return get_type_hints(section)  # the training core's sections are dataclasses
-
-
-def _short(value: Any) -> str:
-    text = without_passwords(str(value))
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -37,11 +37,7 @@ class Constraint:
 
     @classmethod
     def parse(cls, name: str, text: str) -> Self:
-        """Reads a constraint from its text, e.g. ``>= 0.97``.
-
-        Raises:
-            ValueError: The text is no ``>= NUMBER`` or ``<= NUMBER``, or no value could lie on both sides of the bound.
-        """
+        """Reads ``>= NUMBER`` or ``<= NUMBER``; a ``ValueError`` says if it is neither, or no bound for the metric."""
         match = _CONSTRAINT.fullmatch(text)
         try:
             bound = float(match[2]) if match else math.nan

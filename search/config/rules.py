@@ -25,11 +25,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def check(config: SweepConfig) -> None:
-    """Asserts that the sections fit each other.
-
-    Raises:
-        ValueError: With one line on the first mistake; it begins with the setting's path.
-    """
+    """Asserts that the sections fit each other; a ``ValueError`` begins with the setting's path."""
     _check_name(config.name)
     config.problem  # noqa: B018 (it checks itself when it is built)
     _check_space(config)

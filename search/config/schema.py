@@ -6,6 +6,7 @@ between sections is in ``rules``, reading and writing files in ``loading``.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from ruamel.yaml import YAML
 
 from search.config import rules
 from search.config.objectives import ACCURACIES, Constraint
-from search.config.space import SpaceDomain, canonical, grid_points, typed
+from search.config.space import SpaceDomain, canonical, typed
 from search.config.urls import without_password
 from trainables.attacks.pgd import PGD
 from trainables.candidate import Candidate, baseline_at, baselines_of, candidate_of, resolve, values_of
@@ -257,15 +258,12 @@ class SweepConfig(_Section):
         settings = [reference] if usual else []
         settings += [{name: setting[name] for name in domains} for setting in self.enqueued]
         if self.search.sampler == "grid":
-            settings += grid_points(domains, self.search.grid)
+            grids = [domain.grid(self.search.grid.get(name, 0)) for name, domain in domains.items()]
+            settings += [dict(zip(domains, point, strict=True)) for point in itertools.product(*grids)]
         return [setting for index, setting in enumerate(settings) if setting not in settings[:index]]
 
     def candidate(self, parameters: Mapping[str, Value]) -> Candidate:
-        """The setting with these values, by any of the parameters' names.
-
-        Raises:
-            ValueError: A parameter of the space is missing, another is unknown, or a value is not legal.
-        """
+        """The setting with these values, by any of the parameters' names; a ``ValueError`` says if it is not legal."""
         values = self._typed(parameters)
         candidate = candidate_of(self.problem, values)
         resolve(self.problem, candidate)

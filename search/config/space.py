@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Final, get_type_hints
@@ -26,11 +25,7 @@ def canonical(name: str) -> str:
 
 
 def parse_domain(value: Any) -> Domain:
-    """A domain from its YAML: ``{low, high, log: true}``, ``{low, high, low_exclusive: true}`` or ``{choices: [...]}``.
-
-    Raises:
-        ValueError: It is neither, or leaves no value.
-    """
+    """A domain from its YAML: a mapping of ``low``, ``high`` and ``Range``'s flags, or of ``choices``."""
     if isinstance(value, Range | Choices):
         return value
     if not isinstance(value, Mapping):
@@ -89,10 +84,9 @@ def completed(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def typed(domain: Domain, value: Any) -> Domain:
-    """A domain of the type that its parameter has, as its present ``value`` tells; None if it has none.
+    """A domain of its parameter's type, which the present value tells, if there is one.
 
-    Raises:
-        ValueError: Whole numbers are needed and an end is none. The message begins with the end's name.
+    A ``ValueError`` says that an end is no whole number and must be one; it begins with the end's name.
     """
     if isinstance(domain, Range):
         whole = isinstance(value, int) and not isinstance(value, bool)
@@ -101,11 +95,7 @@ def typed(domain: Domain, value: Any) -> Domain:
 
 
 def check_domain(problem: Problem, name: str, domain: Domain) -> None:
-    """Asserts that a search tries nothing that is not legal, within a domain as it was written.
-
-    Raises:
-        ValueError: There is no such parameter, its domain is of another kind, or some of its values are not legal.
-    """
+    """Asserts that a search tries nothing that is not legal, within a domain as it was written."""
     path, known = f"space.{name}", parameters_of(problem)
     limits, value = known.get(name), values_of(problem).get(name)
     if isinstance(domain, Range) and (isinstance(limits, Choices) or isinstance(value, str | bool)):
@@ -143,9 +133,3 @@ def _check_limits(path: str, domain: Range, limits: Range) -> None:
         raise ValueError(
             f"{path}.low must be above {limits.low:g}, got {domain.low:g}; raise it or set low_exclusive: true"
         )
-
-
-def grid_points(domains: Mapping[str, Domain], counts: Mapping[str, int]) -> list[dict[str, Value]]:
-    """The exact grid, its last parameter fastest. ``counts`` has the points of each range; all choices are taken."""
-    values = [domain.grid(counts.get(name, 0)) for name, domain in domains.items()]
-    return [dict(zip(domains, point, strict=True)) for point in itertools.product(*values)]

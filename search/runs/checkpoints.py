@@ -28,11 +28,8 @@ class Checkpoint:
     def find(cls, checkpoint: str, runs_dir: Path) -> Checkpoint:
         """Finds a model by its path, or a run's trial by ``RUN/NUMBER``.
 
-        From an object store its checkpoints are copied, and those of the first baseline.
-
-        Raises:
-            UserError: There is none, or its configuration is neither beside it nor above.
-            Halted: The store does not answer.
+        From an object store its checkpoints are copied, and those of the first baseline. A ``UserError`` says if there
+        is no model, or no configuration beside it or above.
         """
         run, _, number = checkpoint.rpartition("/")
         if is_url(checkpoint):

@@ -12,16 +12,8 @@ from typing import Any
 
 from search.config import SweepConfig, load
 from search.errors import UserError
-from search.runs.layout import (
-    ARTIFACTS,
-    CHECKPOINTS,
-    FIGURES,
-    LEDGER_FILE,
-    MANIFEST_FILE,
-    RUNS_DIR,
-    SWEEP_FILE,
-    TRACKING_DATABASE,
-)
+from search.runs import layout
+from search.runs.layout import CHECKPOINTS, MANIFEST_FILE, SWEEP_FILE
 from search.runs.provenance import make_manifest
 from search.runs.store import Store, is_url, located, no_ledger, store_of
 from trainables.settings import nearest
@@ -29,18 +21,19 @@ from trainables.settings import nearest
 
 @dataclass(frozen=True)
 class Run:
-    """One sweep's folder and its resolved configuration."""
+    """One sweep's folder and its resolved configuration.
+
+    Whatever reads or writes an object store raises ``Halted`` if that does not answer.
+    """
 
     folder: Path
     config: SweepConfig
 
     @classmethod
     def plan(cls, config: SweepConfig, runs_dir: Path) -> Run:
-        """A run that does not exist yet. Writes nothing.
+        """A run that does not exist yet, in a folder that can be written. Writes nothing.
 
-        Raises:
-            UserError: A run of this name exists, its folder cannot be written, or the folder is in an object store but
-                the ledger would not outlive this machine.
+        A run in an object store needs a ledger that outlives this machine.
         """
         folder, store = runs_dir.absolute() / config.name, store_of(runs_dir)
         if store is not None:
@@ -60,11 +53,7 @@ class Run:
 
     @classmethod
     def open(cls, run: str, runs_dir: Path) -> Run:
-        """An existing run, by its name under ``runs_dir``, its path or its URL. Checkpoints stay in an object store.
-
-        Raises:
-            UserError: There is none.
-        """
+        """An existing run, by its name under ``runs_dir``, its path or its URL. Checkpoints stay in an object store."""
         folder = cls.find(run, runs_dir)
         if folder is not None:
             return cls(folder.absolute(), load(folder / SWEEP_FILE))
@@ -81,11 +70,7 @@ class Run:
         return next((folder for folder in (runs_dir / run, Path(run)) if (folder / SWEEP_FILE).is_file()), None)
 
     def create(self, data: Mapping[str, Any]) -> None:
-        """Makes the folder with ``sweep.yaml`` and ``manifest.json``, atomically; ``data`` is of ``prepare_dataset``.
-
-        Raises:
-            UserError: The folder cannot be written.
-        """
+        """Makes the folder with its first two files, atomically; ``data`` is as from ``prepare_dataset``."""
         staging = self.folder.with_name(f".{self.folder.name}.{os.getpid()}")
         try:
             staging.mkdir(parents=True)
@@ -144,12 +129,12 @@ class Run:
         """The run as an argument on the command line: its name if it is under ``runs``, else its path or URL."""
         if self.store is not None:
             return self.store.path_url(self.name)
-        return self.name if self.folder.parent == RUNS_DIR.absolute() else str(relative(self.folder))
+        return self.name if self.folder.parent == layout.RUNS_DIR.absolute() else str(relative(self.folder))
 
     @property
     def storage_url(self) -> str:
         """The ledger's URL: the configured database, or ``study.db`` in the folder."""
-        return self.config.storage.url or f"sqlite:///{self.folder / LEDGER_FILE}"
+        return self.config.storage.url or f"sqlite:///{self.folder / layout.LEDGER_FILE}"
 
     @property
     def tracking_uri(self) -> str:
@@ -159,7 +144,7 @@ class Run:
     @property
     def artifacts(self) -> Path:
         """Where MLflow keeps artifacts when it records into a SQLite file."""
-        return self.folder.parent / ARTIFACTS
+        return self.folder.parent / layout.ARTIFACTS
 
     @property
     def has_manifest(self) -> bool:
@@ -173,7 +158,7 @@ class Run:
 
     @property
     def figures(self) -> Path:
-        return self.folder / FIGURES
+        return self.folder / layout.FIGURES
 
 
 def runs_folder(text: str | Path) -> Path:
@@ -183,7 +168,7 @@ def runs_folder(text: str | Path) -> Path:
 
 def default_tracking_uri(runs_dir: Path) -> str:
     """Where MLflow records unless a configuration says otherwise: MLFLOW_TRACKING_URI, or a SQLite file of the runs."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs_dir.absolute() / TRACKING_DATABASE}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs_dir.absolute() / layout.TRACKING_DATABASE}"
 
 
 def relative(path: Path) -> Path:

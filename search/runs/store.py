@@ -1,8 +1,7 @@
 """Runs in an object store, or in any other place that pyarrow reaches by a URL (s3://bucket/sweeps).
 
 Every machine works on its own copy, in robustfront's cache, and pushes what it has written: a worker the checkpoint of
-each epoch, the driver the tables. Other machines pull what they need. An object is written atomically, so a checkpoint
-in the store is as good as one on a shared disk.
+each epoch, the driver the tables. Other machines pull what they need. Objects are written atomically.
 """
 
 from __future__ import annotations
@@ -37,12 +36,9 @@ T = TypeVar("T")
 class Store:
     """The runs at a URL, and this machine's working copy of them.
 
-    Paths are relative to both: ``quickstart/checkpoints/7``. A store that does not answer is retried for a minute; then
-    every method but ``check`` raises ``Halted``.
-
-    Args:
-        url: The runs' folder, as ``pyarrow.fs.FileSystem.from_uri`` takes it. Credentials are found where the store's
-            own tools find them.
+    Paths are relative to both: ``quickstart/checkpoints/7``. ``pyarrow.fs.FileSystem.from_uri`` opens the URL and finds
+    credentials where the store's own tools do. A store that does not answer is retried for a minute; then every method
+    but ``check`` raises ``Halted``.
     """
 
     def __init__(self, url: str) -> None:
@@ -251,10 +247,7 @@ def no_ledger(store: Store) -> str:
 
 
 def located(name: str, runs_dir: Path) -> tuple[Store | None, Path, str]:
-    """The store of a run if it has one, the runs folder on this machine, and the run's name in it.
-
-    ``name`` is that of a run under ``runs_dir``, or its URL.
-    """
+    """The store (if there is one), the runs folder on this machine, and the name of a run given by name or URL."""
     if not is_url(name):
         return store_of(runs_dir), runs_dir, name
     store, name = Store.split(name)

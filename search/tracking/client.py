@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 NUMBER_TAG: Final = "robustfront.number"
 IDENTITY_TAG: Final = "robustfront.identity"
-EPOCHS_TAG: Final = "robustfront.epochs"
-REVISION_TAG: Final = "robustfront.revision"
 
 _ERRNO: Final = re.compile(r"\[Errno -?\d+\] ([^'\")\]]+)")
 _CREDENTIALS: Final = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"

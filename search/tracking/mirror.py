@@ -19,15 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from analysis.records import value_text
-from search.tracking.client import (
-    EPOCHS_TAG,
-    IDENTITY_TAG,
-    NUMBER_TAG,
-    REVISION_TAG,
-    open_client,
-    runs_of,
-    sqlite_file,
-)
+from search.tracking.client import IDENTITY_TAG, NUMBER_TAG, open_client, runs_of, sqlite_file
 from search.tracking.view import KIND_TAG, STATE_TAG, SWEEP_KIND, SWEEP_TAG, saved_view, view_tag
 
 if TYPE_CHECKING:
@@ -47,13 +39,13 @@ STATUS: Final[Mapping[str, _RunStatus]] = {
     "failed": "FAILED",
 }
 
+_EPOCHS_TAG: Final = "robustfront.epochs"
+_REVISION_TAG: Final = "robustfront.revision"
 _PARENT_TAG: Final = "mlflow.parentRunId"
 _NOTE_TAG: Final = "mlflow.note.content"
 
-# Limits of the MLflow servers of the last years; newer ones accept more.
-_LONGEST_PARAM: Final = 500
-_LONGEST_TAG: Final = 5000
-_LONGEST_DIGEST: Final = 36
+# Limits of the MLflow servers of the last years, in characters; newer ones accept more.
+_LONGEST_PARAM, _LONGEST_TAG, _LONGEST_DIGEST = 500, 5000, 36
 _MOST_METRICS: Final = 900  # of the 1,000 entities allowed in one log_batch
 
 _REPLICATE: Final = re.compile(r"(?P<name>.+)\[(?P<index>\d+)\]")
@@ -93,8 +85,8 @@ class _TrackedRun:
             id=run.info.run_id,
             status=run.info.status,
             parameters=set(run.data.params),
-            epochs=int(tags.get(EPOCHS_TAG, 0)),
-            revision=tags.get(REVISION_TAG, ""),
+            epochs=int(tags.get(_EPOCHS_TAG, 0)),
+            revision=tags.get(_REVISION_TAG, ""),
             has_dataset=bool(run.inputs and run.inputs.dataset_inputs),
         )
 
@@ -162,7 +154,7 @@ class SweepRuns:
             metrics=[*_epoch_metrics(history, after=run.epochs), *_final_metrics(record, history)],
             parameters={**self._info.trial_parameters, **_own_parameters(record)},
             # Tags are written last: if this revision is there, so is all the rest.
-            tags=_trial_tags(record, self._info.run_dir) | {REVISION_TAG: revision},
+            tags=_trial_tags(record, self._info.run_dir) | {_REVISION_TAG: revision},
         )
         run.revision = revision
         run.epochs = max([run.epochs, *(int(row["epoch"]) for row in history)])
@@ -171,7 +163,7 @@ class SweepRuns:
         """Adds a point to the parent run's curves. Steps must be written in ascending order."""
         if step <= self._parent.epochs:
             return
-        self._log(self._parent, metrics=_as_metrics(metrics, when, step), tags={EPOCHS_TAG: str(step)})
+        self._log(self._parent, metrics=_as_metrics(metrics, when, step), tags={_EPOCHS_TAG: str(step)})
         self._parent.epochs = step
 
     def artifact(self, path: Path) -> None:
@@ -292,7 +284,7 @@ def _trial_tags(record: TrialRecord, run_dir: Path) -> dict[str, str]:
         "verdict": record.verdict,
         "failure": record.failure,
     }
-    tags = {STATE_TAG: record.state, EPOCHS_TAG: str(record.epochs)}
+    tags = {STATE_TAG: record.state, _EPOCHS_TAG: str(record.epochs)}
     return tags | {f"robustfront.{name}": value for name, value in optional.items() if value}
 
 
@@ -304,7 +296,7 @@ def _epoch_metrics(history: Iterable[Mapping[str, float]], after: int) -> Iterat
 
 
 def _final_metrics(record: TrialRecord, history: Sequence[Mapping[str, float]]) -> list[Metric]:
-    """Objectives and accuracies at the last epoch. The ledger's time makes a second write equal to the first."""
+    """Objectives and accuracies at the last epoch, at the ledger's time: a second write equals the first."""
     if record.state != "complete":
         return []
     when = record.finished or (history[-1]["time"] if history else record.started or 0.0)

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from analysis.records import TrialRecord
 
 _ROUND_SECONDS: Final = 1.0  # between two rounds of writing, so that epochs that end meanwhile are sent together
-_FIRST_RETRY_SECONDS: Final = 1.0
-_LAST_RETRY_SECONDS: Final = 30.0
+_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 1.0, 30.0
 _CLOSING_ROUNDS: Final = 2
 _CLOSE_SECONDS: Final = 20.0
 
@@ -49,11 +48,7 @@ class TrackingReport:
 class Tracker:
     """Mirrors a sweep into MLflow. No method but ``close`` waits, and none raises.
 
-    Args:
-        uri: MLflow's tracking URI.
-        experiment: Name of the experiment; created if missing.
-        sweep: The sweep's name.
-        artifact_root: Where a new experiment keeps its artifacts; None leaves that to the server.
+    An experiment that is missing is created, and keeps its artifacts in ``artifact_root``.
     """
 
     def __init__(self, uri: str, experiment: str, sweep: str, *, artifact_root: Path | None = None) -> None:

@@ -31,10 +31,9 @@ class TrackedTrial(NamedTuple):
 
 
 def read_tracked(uri: str, experiment: str, identity: str) -> tuple[list[str], list[TrackedTrial]]:
-    """What MLflow has of a sweep. Waits for MLflow and for its import; raises whatever either raises.
+    """The status of each run of the sweep itself in MLflow (one, if all is well), and the trials.
 
-    Returns:
-        The status of each run of the sweep itself (one, if all is well), and the trials.
+    Waits for MLflow and for its import; raises whatever either raises.
     """
     database = sqlite_file(uri)
     if database is not None and not database.exists():
@@ -126,25 +125,20 @@ def _child_differences(record: TrialRecord, history: Sequence[Mapping[str, float
         lines.append(f"epochs {', '.join(map(str, doubled))} are recorded more than once")
     elif sorted(child.epochs) != epochs:
         lines.append(f"{len(child.epochs)} epochs instead of {len(epochs)}")
-    for name, value in record.parameters.items():
-        if child.parameters.get(name) != parameter_text(value):
-            lines.append(f"{name} differs")
-    for name, value in {**record.objectives, **record.accuracies}.items():
-        if child.metrics.get(metric_name(name)) != value:
-            lines.append(f"{name} differs")
-    return lines
+    parameters, accuracies = record.parameters, {**record.objectives, **record.accuracies}
+    different = [name for name in parameters if child.parameters.get(name) != parameter_text(parameters[name])]
+    different += [name for name in accuracies if child.metrics.get(metric_name(name)) != accuracies[name]]
+    return lines + [f"{name} differs" for name in different]
 
 
 def _presence(where: str, expected: Sequence[str], present: Sequence[str]) -> list[str]:
     """Which trials are missing, unknown or doubled."""
-    lines = []
     missing = [number for number in expected if number not in set(present)]
-    if missing:
-        lines.append(f"{where} lacks trial {', '.join(missing)}")
     unknown = [number for number in dict.fromkeys(present) if number not in set(expected)]
-    if unknown:
-        lines.append(f"{where} has trial {', '.join(unknown)}, which the ledger does not have")
     doubled = [number for number, count in Counter(present).items() if count > 1]
-    if doubled:
-        lines.append(f"{where} has trial {', '.join(doubled)} more than once")
-    return lines
+    lines = {
+        f"{where} lacks trial {', '.join(missing)}": missing,
+        f"{where} has trial {', '.join(unknown)}, which the ledger does not have": unknown,
+        f"{where} has trial {', '.join(doubled)} more than once": doubled,
+    }
+    return [line for line, numbers in lines.items() if numbers]

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
@@ -27,10 +27,7 @@ from search.errors import SweepFailed, UserError
 from search.tracking.client import credentials, is_server, shown, sqlite_file
 from search.tracking.view import experiment_url, sweep_url, view_tag
 
-_START_SECONDS: Final = 120.0
-_STOP_SECONDS: Final = 5.0
-_REQUEST_SECONDS: Final = 10.0
-_POLL_SECONDS: Final = 0.2
+_START_SECONDS, _STOP_SECONDS, _REQUEST_SECONDS, _POLL_SECONDS = 120.0, 5.0, 10.0, 0.2
 
 
 def serve_ui(
@@ -43,20 +40,9 @@ def serve_ui(
     port: int = 5000,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Prints the link to the recorded runs; unless the tracking URI is a server, serves them until Ctrl-C.
+    """Prints the link to a sweep, or to all runs of the experiment if ``sweep`` is None.
 
-    Args:
-        uri: MLflow's tracking URI.
-        artifact_root: Where artifacts of new experiments go.
-        experiment: The experiment's name.
-        sweep: The sweep to link to; None for all runs of the experiment.
-        host: Address to listen on.
-        port: TCP port.
-        say: Prints a line.
-
-    Raises:
-        UserError: The port is in use, nothing has been recorded yet, or the tracking server does not answer.
-        SweepFailed: MLflow's server did not start, or stopped.
+    Unless the tracking URI is a server, one is started on this machine, at ``host`` and ``port``, until Ctrl-C.
     """
     if is_server(uri):
         say(link(uri, experiment, sweep))
@@ -73,11 +59,7 @@ def serve_ui(
 
 
 def link(server: str, experiment: str, sweep: str | None) -> str:
-    """The direct link to a sweep at a running MLflow server, or to all runs of the experiment if ``sweep`` is None.
-
-    Raises:
-        UserError: The server does not answer, or has no such experiment.
-    """
+    """The direct link to a sweep, or to all runs of the experiment, at a running MLflow server."""
     try:
         answer = _ask(server, "experiments/get-by-name", {"experiment_name": experiment})
     except (OSError, ValueError) as error:  # URLError is an OSError
@@ -99,14 +81,9 @@ def link(server: str, experiment: str, sweep: str | None) -> str:
 def running_server(
     uri: str, artifact_root: Path, host: str = "127.0.0.1", port: int = 5000
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Runs MLflow's server as a process; it and its children end with the ``with`` block. Arguments as of ``serve_ui``.
+    """Runs MLflow's server as a process until the ``with`` block ends; gives its address once it answers.
 
-    Yields:
-        The server's address once it answers, and its process.
-
-    Raises:
-        UserError: The port is in use, or there is no database yet.
-        SweepFailed: The server did not start.
+    A port in use or a missing database is a ``UserError``, a server that does not start ``SweepFailed``.
     """
     database = sqlite_file(uri)
     if database is not None and not database.is_file():

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from search.cli.main import WRONG_INPUT, run
+from search.cli.main import run
 from search.config import available_cpus
+from search.errors import WRONG_INPUT
 
 QUICKSTART = Path(__file__).parents[3] / "configs" / "quickstart.yaml"
 

@@ -123,3 +123,30 @@ def test_a_searched_parameter_is_not_called_like_a_column_of_the_records() -> No
             "search": {"trials": 2},
         }
     )
+
+
+def space(domain: dict[str, object], name: str, **sections: object) -> None:
+    parse({"name": "small", "space": {name: domain}, "search": {"trials": 1}, **sections})
+
+
+def test_an_end_that_is_no_whole_number_is_named_though_it_lies_within_the_limits() -> None:
+    with pytest.raises(
+        UserError, match=r"^space\.model\.width\.low and high must be whole numbers, got \[1\.5, 3\]; round"
+    ):
+        space({"low": 1.5, "high": 3}, "model.width")
+
+
+def test_an_open_end_that_is_not_legal_itself_is_not_tried() -> None:
+    space({"low": 0, "high": 0.1, "low_exclusive": True}, "train.learning_rate")
+    with pytest.raises(
+        UserError, match=r"^space\.train\.learning_rate\.low must be above 0, got 0; 0\.001 is usual for Adam$"
+    ):
+        space({"low": 0, "high": 0.1}, "train.learning_rate")
+
+
+def test_a_value_that_another_setting_rules_out_is_told_with_that_setting() -> None:
+    message = r"^space\.train\.optimizer\.nesterov\.choices must go with .*, got True: train\.optimizer\.momentum must be"
+    with pytest.raises(UserError, match=message):
+        space(
+            {"choices": [True, False]}, "train.optimizer.nesterov", train={"optimizer": {"name": "sgd", "momentum": 0}}
+        )

@@ -47,8 +47,14 @@ def driven(folder: Path, audits: dict[str, float]) -> tuple[Run, Progress, Resul
     ledger = Ledger(open_storage(run.storage_url), config, "new")
     ledger.adopt()
     tracker = Tracker(run.tracking_uri, config.tracking.experiment, run.name, artifact_root=run.artifacts)
-    names = {"searched": tuple(config.domains), "objectives": tuple(config.objectives)}
-    tracker.start(ParentInfo(identity=run.manifest()["id"], run_dir=run.folder, config=config.to_yaml(), **names))
+    info = ParentInfo(
+        identity=run.manifest()["id"],
+        run_dir=run.folder,
+        config=config.to_yaml(),
+        searched=tuple(config.domains),
+        objectives=tuple(config.objectives),
+    )
+    tracker.start(info)
     progress, mirror = Progress(config, Console(quiet=True), quiet=True), MLflowObserver(ledger, tracker, config)
     progress.begin(ledger.records(), ledger.extensions, lambda: ledger.reference)
     while (unit := ledger.ask()) is not None:
