@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import distribution
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Any, Final
 
 from ruamel.yaml import YAML
@@ -127,13 +128,9 @@ def jobs_url(cluster: str) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [_program(), "dashboard", str(path), "--port", str(port), "--remote-port", str(_JOBS_PORT)]
+    # With our own input, ssh would read what the user types for us.
     tunnel = subprocess.Popen(
-        command,
-        env=_environment(),
-        stdin=subprocess.DEVNULL,  # ssh would read what the user types for us
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        command, env=_environment(), stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True
     )
     try:
         _wait_for(port, tunnel, path)
@@ -178,8 +175,8 @@ def _ray(*arguments: str, quiet: bool = False, environment: Mapping[str, str] | 
         [_program(), *arguments],
         env={**_environment(), **(environment or {})},
         text=True,
-        stdout=subprocess.PIPE if quiet else None,
-        stderr=subprocess.STDOUT if quiet else None,
+        stdout=PIPE if quiet else None,
+        stderr=STDOUT if quiet else None,
     )
     if done.returncode != 0:
         lines = (done.stdout or "").strip().splitlines()

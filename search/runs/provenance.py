@@ -13,7 +13,7 @@ import sys
 import sysconfig
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -114,17 +114,13 @@ def source_modules(paths: Sequence[str]) -> list[SourceModule]:
 
 def import_paths(document: Any) -> list[str]:
     """The import paths (``package.module:factory``) that a configuration's document has as ``name``, sorted."""
-    return sorted(set(_import_paths(document)))
-
-
-def _import_paths(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        name = value.get("name")
-        if isinstance(name, str) and _IMPORT_PATH.fullmatch(name):
-            yield name
-    children = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    for child in children:
-        yield from _import_paths(child)
+    if isinstance(document, list | tuple):
+        return sorted({path for item in document for path in import_paths(item)})
+    if not isinstance(document, Mapping):
+        return []
+    name, paths = document.get("name"), import_paths(list(document.values()))
+    own = [name] if isinstance(name, str) and _IMPORT_PATH.fullmatch(name) else []
+    return sorted({*own, *paths})
 
 
 def user_modules(paths: Sequence[str]) -> list[SourceModule]:

@@ -17,7 +17,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
+from subprocess import DEVNULL, STDOUT
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
@@ -104,12 +104,7 @@ def running_server(
     with tempfile.TemporaryFile() as log:
         # In a session of its own, Ctrl-C does not reach it, and one signal to its group ends all its processes.
         process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env=environment,
-            start_new_session=True,
+            command, env=environment, stdin=DEVNULL, stdout=log, stderr=STDOUT, start_new_session=True
         )
         try:
             server = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -178,11 +173,8 @@ def _ask(server: str, path: str, query: dict[str, str]) -> dict[str, Any]:
 @contextmanager
 def _signals_as_interrupt() -> Iterator[None]:
     """Turns Ctrl-C (even if a shell ignored it for a background job), SIGTERM and a closed terminal into one error."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         yield
     finally:
