@@ -119,9 +119,10 @@ def check_domain(problem: Problem, name: str, domain: Domain) -> None:
         except ValueError as error:
             where, given = (f"{path}.{key}", written) if name in known else (path, domain_document(domain))
             rule, _, rest = str(error).removeprefix(name).partition(", got ")
+            remedy = rest.partition("; ")[2] or "choose another value"
             if not rule.startswith(" must"):  # it names another setting, which does not go with this value
                 raise ValueError(f"{where} must go with the other settings, got {given}: {error}") from None
-            raise ValueError(f"{where}{rule}, got {given}; {rest.partition('; ')[2]}") from None
+            raise ValueError(f"{where}{rule}, got {given}; {remedy}") from None
 
 
 def _check_limits(path: str, domain: Range, limits: Range) -> None:
