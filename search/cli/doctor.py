@@ -20,7 +20,7 @@ from search.errors import RobustfrontError, UserError
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import default_tracking_uri
 from search.runs.store import Store, no_ledger, store_of
-from search.tracking import is_server, obstacle, shown
+from search.tracking.client import is_server, obstacle, shown
 from trainables.settings import DataSettings
 
 Level = Literal["ok", "note", "problem"]

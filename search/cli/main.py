@@ -19,7 +19,8 @@ from rich.console import Console
 
 from search.cli.cluster import app as cluster_app
 from search.errors import DONE, FAILED, INTERRUPTED, WRONG_INPUT, Interrupted, RobustfrontError, UserError
-from search.runs.folder import RUNS_DIR, SWEEP_FILE, Run, command, relative, runs_folder
+from search.runs.folder import Run, command, relative, runs_folder
+from search.runs.layout import RUNS_DIR, SWEEP_FILE
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -273,8 +274,9 @@ def ui(
 ) -> None:
     """Browse the runs in MLflow."""
     from search.config import TrackingConfig
-    from search.runs.folder import ARTIFACTS, default_tracking_uri
-    from search.tracking import serve_ui
+    from search.runs.folder import default_tracking_uri
+    from search.runs.layout import ARTIFACTS
+    from search.tracking.ui import serve_ui
 
     opened = Run.open(run, runs_dir) if run is not None else None
     serve_ui(

@@ -15,7 +15,7 @@ from search.results.tables import stop_note
 from search.results.text import describe, short, value_text
 from search.runs.folder import Run, command
 from search.study import Counts, Ledger, holder, open_ledger
-from search.tracking import Agreement, reconcile
+from search.tracking.reading import Agreement, reconcile
 
 State = Literal["running", "interrupted", "complete", "failed"]
 

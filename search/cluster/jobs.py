@@ -9,21 +9,19 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from search.cluster.launcher import jobs_url
-from search.cluster.nodes import shipped_paths
 from search.cluster.ray_patches import TALKATIVE_LOGGERS
 from search.cluster.token import auth_environment, token_file
 from search.config import SweepConfig
 from search.errors import SweepFailed, UserError
-from search.runs.folder import SWEEP_FILE
-from search.runs.folder import command as run_command
-from search.runs.user_code import import_paths
+from search.runs.folder import command
+from search.runs.layout import SWEEP_FILE
+from search.runs.provenance import import_paths, source_modules
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -33,17 +31,8 @@ _STOP_SECONDS: Final = 120.0
 _ENDED: Final = ("SUCCEEDED", "STOPPED", "FAILED")
 
 
-@dataclass(frozen=True)
-class Job:
-    """A sweep's driver on a cluster.
-
-    Args:
-        identity: The job's ID.
-        name: The run's name.
-        runs_dir: Folder of the runs, on the cluster.
-        state: Ray's state: PENDING, RUNNING, SUCCEEDED, STOPPED or FAILED.
-        started: Unix time.
-    """
+class Job(NamedTuple):
+    """A sweep's driver on a cluster: the job's ID, the run, Ray's state of the job, and when it started (Unix)."""
 
     identity: str
     name: str
@@ -56,8 +45,7 @@ class Job:
         return self.state not in _ENDED
 
 
-@dataclass(frozen=True)
-class NodeState:
+class NodeState(NamedTuple):
     """A node as the cluster reports it. ``memory`` is in bytes."""
 
     address: str
@@ -69,14 +57,7 @@ class NodeState:
 
 @contextmanager
 def client(cluster: str) -> Iterator[JobSubmissionClient]:
-    """A client of a cluster's Jobs API that sends the token.
-
-    Args:
-        cluster: As for ``launcher.jobs_url``.
-
-    Raises:
-        UserError: It does not answer, or refuses the token.
-    """
+    """A client of a cluster's Jobs API (``launcher.jobs_url``) that sends the token."""
     with jobs_url(cluster) as url:
         os.environ |= auth_environment()  # Ray reads these when it is imported
         from ray.job_submission import JobSubmissionClient
@@ -100,29 +81,22 @@ def client(cluster: str) -> Iterator[JobSubmissionClient]:
 
 
 def submit(client: JobSubmissionClient, work: SweepConfig | str, runs_dir: str) -> Job:
-    """Submits a sweep together with the source of this installation.
+    """Submits a new sweep, or the name of a run to resume, together with the source of this installation.
 
     The modules of a user's own components go with a new sweep. With a run to be resumed they do not, since only the
-    cluster has its configuration: the cluster must be able to import them.
-
-    Args:
-        client: The cluster's client.
-        work: A new sweep, or the name of a run on the cluster to resume.
-        runs_dir: Folder of the runs on the cluster: one that all nodes share, or a local one if the head is alone.
-
-    Raises:
-        UserError: A driver of that run is at work there.
+    cluster has its configuration: the cluster must be able to import them. All nodes share ``runs_dir``, unless the
+    head is alone.
     """
     name = work if isinstance(work, str) else work.name
     if any(job.runs and job.name == name for job in jobs(client)):
         raise UserError(
             f"run {name} must have one driver at a time, got a second; "
-            f"watch it with `{run_command('cluster', 'logs', name, '--cluster', 'FILE')}`"
+            f"watch it with `{command('cluster', 'logs', name, '--cluster', 'FILE')}`"
         )
-    command = ["resume", name] if isinstance(work, str) else ["sweep", SWEEP_FILE]
-    command += ["--address", "auto", "--runs-dir", runs_dir]
+    arguments = ["resume", name] if isinstance(work, str) else ["sweep", SWEEP_FILE]
+    arguments += ["--address", "auto", "--runs-dir", runs_dir]
     with tempfile.TemporaryDirectory(prefix="robustfront-") as folder:
-        for source in shipped_paths([] if isinstance(work, str) else import_paths(work.to_document())):
+        for _, source in source_modules([] if isinstance(work, str) else import_paths(work.to_document())):
             if source.is_file():
                 shutil.copy(source, folder)
             else:
@@ -130,7 +104,7 @@ def submit(client: JobSubmissionClient, work: SweepConfig | str, runs_dir: str) 
         if not isinstance(work, str):
             (Path(folder) / SWEEP_FILE).write_text(work.to_yaml(), encoding="utf-8")
         identity = client.submit_job(
-            entrypoint=shlex.join(["python", "-m", "search", *command]),
+            entrypoint=shlex.join(["python", "-m", "search", *arguments]),
             submission_id=f"robustfront-{name}-{time.strftime('%Y%m%d-%H%M%S')}",
             runtime_env={"working_dir": folder},
             metadata={_NAME: name, _RUNS_DIR: runs_dir},
@@ -140,43 +114,34 @@ def submit(client: JobSubmissionClient, work: SweepConfig | str, runs_dir: str) 
 
 def jobs(client: JobSubmissionClient) -> list[Job]:
     """The sweeps that were submitted to a cluster, latest first."""
-    found = [
+    sweeps = [
         Job(
             details.submission_id or "",
             details.metadata[_NAME],
-            details.metadata.get(_RUNS_DIR, ""),
-            str(getattr(details.status, "value", details.status)),
+            details.metadata[_RUNS_DIR],
+            str(details.status),
             (details.start_time or 0) / 1000,
         )
         for details in client.list_jobs()
         if details.metadata and _NAME in details.metadata
     ]
-    return sorted(found, key=lambda job: job.started, reverse=True)
+    return sorted(sweeps, key=lambda job: job.started, reverse=True)
 
 
 def nodes(client: JobSubmissionClient) -> list[NodeState]:
     """The cluster's nodes, including dead ones."""
     from ray.util.state import list_nodes
 
-    found = [
-        NodeState(
-            node.node_ip,
-            str(node.state).lower(),
-            (node.resources_total or {}).get("CPU", 0),
-            (node.resources_total or {}).get("GPU", 0),
-            (node.resources_total or {}).get("memory", 0),
-        )
-        for node in list_nodes(address=client.get_address())
-    ]
-    return sorted(found, key=lambda node: (node.state, node.address))
+    states = []
+    for node in list_nodes(address=client.get_address()):
+        total = node.resources_total or {}
+        resources = total.get("CPU", 0), total.get("GPU", 0), total.get("memory", 0)
+        states.append(NodeState(node.node_ip, str(node.state).lower(), *resources))
+    return sorted(states, key=lambda node: (node.state, node.address))
 
 
 def find(client: JobSubmissionClient, name: str | None) -> Job:
-    """The latest sweep of a name, or of any name.
-
-    Raises:
-        UserError: There is none.
-    """
+    """The latest sweep of a name, or of any name; a ``UserError`` says if there is none."""
     every = jobs(client)
     for job in every:
         if name in (None, job.name):
@@ -196,27 +161,23 @@ def logs(client: JobSubmissionClient, job: Job, *, follow: bool) -> Iterator[str
     if not follow:
         yield client.get_job_logs(job.identity)
         return
+
+    async def next_text() -> str | None:
+        return await anext(stream, None)
+
     stream = aiter(client.tail_job_logs(job.identity))
     with asyncio.Runner() as runner:
-        while (text := runner.run(_next(stream))) is not None:
+        while (text := runner.run(next_text())) is not None:
             yield text
 
 
-async def _next(stream: AsyncIterator[str]) -> str | None:
-    return await anext(stream, None)
-
-
-def stop(client: JobSubmissionClient, found: Sequence[Job]) -> None:
-    """Stops sweeps as Ctrl-C does, and waits until their drivers have saved everything.
-
-    Raises:
-        SweepFailed: One of them does not end.
-    """
-    for job in found:
+def stop(client: JobSubmissionClient, running: Sequence[Job]) -> None:
+    """Stops sweeps as Ctrl-C does, and waits until their drivers have saved everything."""
+    for job in running:
         client.stop_job(job.identity)
     deadline = time.monotonic() + _STOP_SECONDS
-    for job in found:
-        while str(getattr(client.get_job_status(job.identity), "value", "")) not in _ENDED:
+    for job in running:
+        while not client.get_job_status(job.identity).is_terminal():
             if time.monotonic() > deadline:
                 raise SweepFailed(f"the driver of {job.name} does not end; nothing has been taken down")
             time.sleep(0.5)

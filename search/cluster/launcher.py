@@ -1,4 +1,7 @@
-"""Clusters started by Ray's own launcher: one YAML file per cluster, with templates in ``configs/cluster``."""
+"""Clusters started by Ray's own launcher: one YAML file per cluster, with templates in ``configs/cluster``.
+
+A file or address that is wrong is a ``UserError``, a failure of the launcher or of ssh ``SweepFailed``.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
+from importlib.metadata import distribution
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Any, Final
 
 from ruamel.yaml import YAML
@@ -23,7 +27,8 @@ from ruamel.yaml.error import YAMLError
 from search.cluster.token import auth_environment, make_token, token_file
 from search.errors import SweepFailed, UserError, first_line
 
-JOBS_PORT: Final = 8265
+_JOBS_PORT: Final = 8265
+_JOBS_ADDRESS: Final = re.compile(r"((?P<scheme>https?)://)?(?P<host>[^/\s:]+)(:(?P<port>\d+))?/?")
 _FILL_IN: Final = re.compile(r"FILL_IN\w*")
 _TUNNEL_SECONDS: Final = 60.0
 # Filesystems that outlive the machine that mounts them, by their names in `stat -f`.
@@ -31,11 +36,7 @@ _LASTING: Final = ("nfs", "nfs4", "smb2", "cifs", "lustre", "ceph", "gpfs", "fus
 
 
 def read_launcher_file(path: Path) -> dict[str, Any]:
-    """A launcher file, checked against the schema that Ray ships.
-
-    Raises:
-        UserError: It is missing, is not YAML, is not filled in, or has settings unknown to Ray.
-    """
+    """A launcher file, filled in and checked against the schema that Ray ships."""
     import jsonschema
 
     try:
@@ -47,9 +48,10 @@ def read_launcher_file(path: Path) -> dict[str, Any]:
             f"the cluster's file must be YAML for Ray's launcher, got {path} ({reason}); "
             "copy one of configs/cluster and fill it in"
         ) from None
-    schema = json.loads(_schema().read_text(encoding="utf-8"))
+    # Found without importing Ray, which reads its settings for authentication when it is imported.
+    schema = Path(str(distribution("ray").locate_file("ray/autoscaler/ray-schema.json")))
     try:
-        jsonschema.validate(values, schema)
+        jsonschema.validate(values, json.loads(schema.read_text(encoding="utf-8")))
     except jsonschema.ValidationError as error:
         where = ".".join(map(str, error.absolute_path)) or "the file"
         raise UserError(f"{where} must be valid for Ray's launcher, got {path} ({error.message}); correct it") from None
@@ -62,21 +64,8 @@ def read_launcher_file(path: Path) -> dict[str, Any]:
     return dict(values)
 
 
-def _schema() -> Path:
-    """Found without importing Ray, which reads its settings for authentication when it is imported."""
-    spec = find_spec("ray")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    return Path(spec.submodule_search_locations[0]) / "autoscaler" / "ray-schema.json"
-
-
 def up(path: Path) -> None:
-    """Makes the token if there is none, and starts or updates the cluster.
-
-    Raises:
-        UserError: The file is wrong, or does not copy the token to the nodes.
-        SweepFailed: Ray's launcher failed; its output has been shown.
-    """
+    """Makes the token if there is none, and starts or updates the cluster."""
     values = read_launcher_file(path)
     _check_token(path, values)
     make_token()
@@ -86,11 +75,7 @@ def up(path: Path) -> None:
 
 
 def down(path: Path) -> None:
-    """Takes the cluster down.
-
-    Raises:
-        SweepFailed: Ray's launcher failed.
-    """
+    """Takes the cluster down."""
     values = read_launcher_file(path)
     if values["provider"]["type"] == "local":
         _stop_ray(path, values)
@@ -109,27 +94,16 @@ def _stop_ray(path: Path, values: Mapping[str, Any]) -> None:
     _ray("exec", str(path), halt["head"], quiet=True)
     hop = "ssh -n -i ~/ray_bootstrap_key.pem -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
     for address in values["provider"].get("worker_ips", []):
-        there = shlex.quote(f"bash -lc {shlex.quote(halt['worker'])}")
-        _ray("exec", str(path), f"{hop} {values['auth']['ssh_user']}@{address} {there}", quiet=True)
+        remote = shlex.quote(f"bash -lc {shlex.quote(halt['worker'])}")
+        _ray("exec", str(path), f"{hop} {values['auth']['ssh_user']}@{address} {remote}", quiet=True)
 
 
 def fetch(path: Path, folder: str, target: Path) -> bool:
-    """Copies a folder from the head to this machine, unless it is on a disk that outlives the head.
-
-    Args:
-        path: The launcher file.
-        folder: On the head.
-        target: Folder on this machine; made if it does not exist.
-
-    Returns:
-        Whether it was copied.
-
-    Raises:
-        SweepFailed: Copying failed.
-    """
-    kind = _ray("exec", str(path), f"stat -f -c kind=%T {_quoted(folder)} || echo kind=none", quiet=True)
-    found = re.findall(r"kind=([\w/-]+)", kind)
-    if found and (found[-1] in _LASTING or found[-1] == "none"):
+    """Copies a folder from the head to this machine, and tells whether it had to: not if its disk outlives the head."""
+    quoted = re.sub(r"([^A-Za-z0-9_./~-])", r"\\\1", folder)  # for the head's shell, which expands ``~``
+    answer = _ray("exec", str(path), f"stat -f -c kind=%T {quoted} || echo kind=none", quiet=True)
+    kinds = re.findall(r"kind=([\w/-]+)", answer)
+    if kinds and kinds[-1] in (*_LASTING, "none"):
         return False
     target.mkdir(parents=True, exist_ok=True)
     _ray("rsync-down", str(path), f"{folder.rstrip('/')}/", f"{target}/", quiet=True)
@@ -138,38 +112,25 @@ def fetch(path: Path, folder: str, target: Path) -> bool:
 
 @contextmanager
 def jobs_url(cluster: str) -> Iterator[str]:
-    """The address of a cluster's Jobs API.
-
-    Args:
-        cluster: A launcher file, whose head is reached through ssh; or the API's own address.
-
-    Raises:
-        UserError: It is neither.
-        SweepFailed: The head cannot be reached.
-    """
+    """The address of a cluster's Jobs API, from itself or from a launcher file, whose head is reached through ssh."""
     path = Path(cluster)
     if path.suffix not in (".yaml", ".yml"):
-        url = cluster if "://" in cluster else f"http://{cluster}"
-        host = url.partition("://")[2].rstrip("/")
-        if not re.fullmatch(r"https?://[^/\s:]+(:\d+)?/?", url):
+        match = _JOBS_ADDRESS.fullmatch(cluster)
+        if match is None:
             raise UserError(
                 f"--cluster must be a launcher file (.yaml) or HOST:PORT of the Jobs API, got {cluster}; "
-                f"its port is {JOBS_PORT} by default"
+                f"its port is {_JOBS_PORT} by default"
             )
-        yield f"{url.partition('://')[0]}://{host if ':' in host else f'{host}:{JOBS_PORT}'}"
+        yield f"{match['scheme'] or 'http'}://{match['host']}:{match['port'] or _JOBS_PORT}"
         return
     read_launcher_file(path)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [_program(), "dashboard", str(path), "--port", str(port), "--remote-port", str(JOBS_PORT)]
+    command = [_program(), "dashboard", str(path), "--port", str(port), "--remote-port", str(_JOBS_PORT)]
+    # With our own input, ssh would read what the user types for us.
     tunnel = subprocess.Popen(
-        command,
-        env=_environment(),
-        stdin=subprocess.DEVNULL,  # ssh would read what the user types for us
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        command, env=_environment(), stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True
     )
     try:
         _wait_for(port, tunnel, path)
@@ -214,12 +175,12 @@ def _ray(*arguments: str, quiet: bool = False, environment: Mapping[str, str] | 
         [_program(), *arguments],
         env={**_environment(), **(environment or {})},
         text=True,
-        stdout=subprocess.PIPE if quiet else None,
-        stderr=subprocess.STDOUT if quiet else None,
+        stdout=PIPE if quiet else None,
+        stderr=STDOUT if quiet else None,
     )
     if done.returncode != 0:
-        said = (done.stdout or "").strip().splitlines()
-        reason = f" ({said[-1]})" if said else ""
+        lines = (done.stdout or "").strip().splitlines()
+        reason = f" ({lines[-1]})" if lines else ""
         raise SweepFailed(f"`ray {arguments[0]}` failed{reason}; fix that and run the same command again")
     return done.stdout or ""
 
@@ -231,8 +192,3 @@ def _environment() -> dict[str, str]:
 def _program() -> str:
     beside = Path(sys.executable).with_name("ray")
     return str(beside) if beside.exists() else shutil.which("ray") or "ray"
-
-
-def _quoted(folder: str) -> str:
-    """Quotes a path for the head's shell, but leaves ``~`` to it."""
-    return re.sub(r"([^A-Za-z0-9_./~-])", r"\\\1", folder)

@@ -8,7 +8,6 @@ node before its first trial, since a node that has just joined may get a trial b
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import time
 import uuid
@@ -16,13 +15,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from search.config import SweepConfig
 from search.errors import Halted, UserError, cause_on_worker
-from search.runs.provenance import OWN_PACKAGES, source_digest, versions
+from search.runs.provenance import import_paths, source_digest, source_modules, versions
 from search.runs.store import Store, store_of
-from search.runs.user_code import import_paths, user_modules
 from trainables.settings import DataSettings
 
 _EXAMINE_SECONDS: Final = 180.0  # a node may have to import Ray from a slow disk and parse the data set
@@ -32,50 +30,31 @@ _CLOCK_SECONDS: Final = 10.0  # a lease lasts 60 s: if clocks differ by a good p
 
 @dataclass(frozen=True)
 class Expected:
-    """What every node must have as the driver has it.
-
-    Args:
-        versions: Versions of Python and of the packages that numbers depend on.
-        source: ``source_digest(user_code)``.
-        user_code: Import paths of the user's own components.
-        data: The data set and its splits.
-        digest: SHA-256 of the validation and training images.
-        marker: Path of a file that the driver has written into the run's folder or beside it.
-        marker_digest: SHA-256 of its contents.
-        authentication: Ray's, ``token`` or ``disabled``: a driver that requires the token ignores workers without it.
-        store: URL of the runs if they are in an object store; ``marker`` is then relative to it.
-        inspect_gpu: Whether to ask torch for the GPUs, which takes seconds, as torch has to be imported.
-        tracking: An MLflow server that must answer; None if only the driver's own files are written.
-    """
+    """What every node must have as the driver has it. Digests are SHA-256."""
 
     versions: Mapping[str, str]
-    source: str
-    user_code: tuple[str, ...]
+    source: str  # the digest of the source, with that at ``user_code``
+    user_code: tuple[str, ...]  # import paths of the user's own components
     data: DataSettings
-    digest: str
-    marker: str
+    digest: str  # of the validation and training images
+    marker: str  # path of a file that the driver has written into the run's folder or beside it
     marker_digest: str
-    authentication: str
-    store: str | None = None
-    inspect_gpu: bool = False
-    tracking: str | None = None
+    authentication: str  # Ray's: a driver that requires the token ignores workers without it
+    store: str | None = None  # URL of the runs if they are in an object store; ``marker`` is then relative to it
+    inspect_gpu: bool = False  # whether to ask torch for the GPUs; importing it takes seconds
+    tracking: str | None = None  # an MLflow server that must answer; None if only the driver's own files are written
 
 
-@dataclass(frozen=True)
-class Examined:
-    """What one node has.
+class Examined(NamedTuple):
+    """What one node has."""
 
-    Args:
-        problems: What is wrong, one line each.
-        location: Where its data is.
-        gpus: Torch's names of its GPUs.
-        clock: Its Unix time.
-    """
+    problems: tuple[str, ...]  # what is wrong, one line each
+    location: str  # of its data
+    gpus: tuple[str, ...]  # torch's names of them
+    clock: float  # Unix time
 
-    problems: tuple[str, ...]
-    location: str
-    gpus: tuple[str, ...]
-    clock: float
+
+Examine = Callable[[Expected], Examined]
 
 
 @dataclass(frozen=True)
@@ -105,19 +84,8 @@ def alive() -> list[Node]:
     return sorted(nodes, key=lambda node: (node.address, node.identity))
 
 
-Examine = Callable[[Expected], Examined]
-
-
 def expected(config: SweepConfig, digest: str, marker: Path, store: Store | None = None) -> Expected:
-    """What the driver's own node has.
-
-    Args:
-        config: The sweep's configuration.
-        digest: The manifest's ``data.sha256``.
-        marker: An existing file.
-        store: The object store, if ``marker`` is in the working copy of one.
-    """
-    path, url = (str(marker), None) if store is None else (marker.relative_to(store.copy).as_posix(), store.url)
+    """What the driver's own node has. ``digest`` is the manifest's ``data.sha256``, and ``marker`` an existing file."""
     paths = tuple(import_paths(config.to_document()))
     return Expected(
         versions=versions(),
@@ -125,30 +93,16 @@ def expected(config: SweepConfig, digest: str, marker: Path, store: Store | None
         user_code=paths,
         data=config.data,
         digest=digest,
-        marker=path,
+        marker=str(marker) if store is None else marker.relative_to(store.copy).as_posix(),
         marker_digest=sha256(marker.read_bytes()),
         authentication=authentication(),
-        store=url,
+        store=None if store is None else store.url,
     )
 
 
 def shipped(paths: Sequence[str]) -> dict[str, Any]:
-    """A runtime environment that brings this source, and the user's own, to every worker.
-
-    Args:
-        paths: Import paths of the user's own components.
-    """
-    return {"py_modules": [str(path) for path in shipped_paths(paths)], "excludes": ["**/__pycache__"]}
-
-
-def shipped_paths(paths: Sequence[str]) -> list[Path]:
-    """The packages' folders and modules' files to ship.
-
-    Args:
-        paths: As for ``shipped``.
-    """
-    own = [Path(importlib.import_module(name).__path__[0]) for name in OWN_PACKAGES]
-    return own + [module.path for module in user_modules(paths)]
+    """A runtime environment that brings this source, and the user's own at these import paths, to every worker."""
+    return {"py_modules": [str(module.path) for module in source_modules(paths)], "excludes": ["**/__pycache__"]}
 
 
 @contextmanager
@@ -169,13 +123,9 @@ def marker_beside(folder: Path) -> Iterator[Path]:
 
 
 class Nodes:
-    """Watches the nodes of a cluster during a sweep.
+    """Watches the nodes of a cluster during a sweep, and examines those that join.
 
-    Args:
-        expected: What each of them must have.
-        examine: Runs on a node that joins.
-        say: Called with a line about each node that joins or leaves.
-        changed: Called whenever nodes have joined or left.
+    ``say`` gets a line about each node that joins or leaves; ``changed`` is called whenever some have.
     """
 
     def __init__(
@@ -187,27 +137,25 @@ class Nodes:
         self._looked = time.monotonic()
 
     def turn(self) -> None:
-        """Call this often; it looks for changes every two seconds.
-
-        Raises:
-            Halted: A node has joined that would give other numbers, or cannot write to the run's folder.
-        """
-        import ray
-
+        """Looks for changes, at most every two seconds; raises ``Halted`` if a node has joined that is not fit."""
         if time.monotonic() - self._looked < _LOOK_SECONDS:
             return
         self._looked = time.monotonic()
-        now = {node.identity: node for node in alive()}
-        for identity in self._known.keys() - now.keys():
+        present = {node.identity: node for node in alive()}
+        for identity in self._known.keys() - present.keys():
             self._say(f"node {self._known[identity]} is gone; its trials continue on other nodes")
-        for identity in now.keys() - self._known.keys():
-            self._examined[_start(now[identity], self._expected, self._examine)] = now[identity]
-        if now.keys() != self._known.keys():
-            self._known = now
+        for identity in present.keys() - self._known.keys():
+            self._examined[_start(present[identity], self._expected, self._examine)] = present[identity]
+        if present.keys() != self._known.keys():
+            self._known = present
             self._changed()
-        ready, _ = (
-            ray.wait(list(self._examined), num_returns=len(self._examined), timeout=0) if self._examined else ([], [])
-        )
+        self._judge()
+
+    def _judge(self) -> None:
+        import ray
+
+        references = list(self._examined)
+        ready, _ = ray.wait(references, num_returns=len(references), timeout=0) if references else ([], [])
         for reference in ready:
             node = self._examined.pop(reference)
             try:
@@ -220,14 +168,7 @@ class Nodes:
 
 
 def check_nodes(expected: Expected, examine: Examine) -> dict[Node, Examined]:
-    """Examines all nodes at once.
-
-    Returns:
-        What each one has.
-
-    Raises:
-        UserError: Some are not fit for the sweep; one line has all that is wrong.
-    """
+    """Examines all nodes at once; a ``UserError`` has all that is wrong with them in one line."""
     results = dict(examined(expected, examine, alive()))
     problems = [f"node {node.address}: {'; '.join(each.problems)}" for node, each in results.items() if each.problems]
     if problems:
@@ -259,7 +200,7 @@ def examined(expected: Expected, examine: Examine, nodes: Sequence[Node]) -> Ite
             problems.append(f"its clock is {result.clock - time.time():+.0f} s off the driver's")
         if expected.inspect_gpu and node.gpus and not result.gpus:
             problems.append(f"Ray counts {node.gpus:g} GPUs there, but torch can use none")
-        yield node, Examined(tuple(problems), result.location, result.gpus, result.clock)
+        yield node, result._replace(problems=tuple(problems))
 
 
 def _start(node: Node, expected: Expected, examine: Examine) -> Any:
@@ -267,8 +208,8 @@ def _start(node: Node, expected: Expected, examine: Examine) -> Any:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = NodeAffinitySchedulingStrategy(node_id=node.identity, soft=False)
-    return ray.remote(num_cpus=0, max_retries=0)(examine).options(scheduling_strategy=here).remote(expected)
+    affinity = NodeAffinitySchedulingStrategy(node_id=node.identity, soft=False)
+    return ray.remote(num_cpus=0, max_retries=0)(examine).options(scheduling_strategy=affinity).remote(expected)
 
 
 def authentication() -> str:
@@ -277,5 +218,4 @@ def authentication() -> str:
 
 
 def sha256(content: bytes) -> str:
-    """In hexadecimal."""
     return hashlib.sha256(content).hexdigest()

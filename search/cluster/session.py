@@ -20,10 +20,11 @@ from search.cluster.ray_patches import JOB_VARIABLE, print_less, raylet, without
 from search.cluster.token import auth_environment
 from search.config import SweepConfig, available_cpus
 from search.errors import Halted, SweepFailed, UserError
-from search.runs.user_code import import_paths, user_modules
+from search.runs.provenance import import_paths, user_modules
 
 _OBJECT_STORE_BYTES: Final = 200_000_000  # nothing large travels: every worker reads the data itself
 _CONNECT_SECONDS: Final = 5.0
+_FEWER_GPUS: Final = "lower it, or set it to 0 to use no GPU"
 
 _ENVIRONMENT: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -42,15 +43,7 @@ _ENVIRONMENT: Final = {
 
 @contextmanager
 def connected(config: SweepConfig, address: str | None, *, trains: bool = True) -> Iterator[Connection]:
-    """Starts Ray on this machine, or joins the cluster at ``address``.
-
-    Args:
-        config: Must fit the machine or the cluster.
-        address: The cluster's; None to start Ray on this machine.
-        trains: Whether trials will run, and not audits only.
-
-    Yields:
-        The connection.
+    """Starts Ray on this machine, or joins the cluster at ``address``; ``trains`` is False if only audits will run.
 
     Raises:
         UserError: The cluster does not answer, or is too small for the configuration.
@@ -76,7 +69,7 @@ def connected(config: SweepConfig, address: str | None, *, trains: bool = True) 
             _start(address, options)
             print_less()
             logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it would report, the ledger does
-            _check_capacity(config, alive(), address, trains=trains)
+            check_capacity(config, alive(), address, trains=trains)
             connection = Connection(address)
             try:
                 yield connection
@@ -106,14 +99,7 @@ def _start(address: str | None, options: dict[str, Any]) -> None:
 
 
 class Connection:
-    """Ray while it is needed. Make it once Ray runs.
-
-    Args:
-        address: The cluster's; None if Ray was started for this sweep.
-
-    Raises:
-        Halted: Ray is not running.
-    """
+    """Ray while it is needed; ``address`` is the cluster's, or None if Ray was started for this sweep."""
 
     def __init__(self, address: str | None) -> None:
         self.address = address
@@ -124,11 +110,7 @@ class Connection:
         self._ending: threading.Thread | None = None
 
     def check(self) -> None:
-        """Call this often: otherwise Ray's death ends this process without a word about the sweep.
-
-        Raises:
-            Halted: Ray has died on this machine.
-        """
+        """Raises ``Halted`` if Ray has died on this machine, which would end this process without a word later."""
         if not self._raylet.is_running() or self._raylet.status() == psutil.STATUS_ZOMBIE:
             raise Halted("Ray died on this machine: its raylet was killed, or the memory ran out")
 
@@ -207,47 +189,52 @@ def _check_address(address: str) -> None:
 
 
 def check_machine(config: SweepConfig, address: str | None) -> None:
-    """Checks this machine's processors before Ray starts."""
+    """Checks this machine's processors before Ray starts, which counts its GPUs."""
     if address is None:
-        _check_cpus(config, available_cpus(), "this machine has")
-        if config.audit is not None:
-            _check_audit_cpus(config, available_cpus(), "this machine has")
+        check_capacity(config, [Node("", "", available_cpus(), sys.maxsize)], None)
 
 
-def _check_cpus(config: SweepConfig, cpus: int, where: str) -> None:
-    each, concurrency = config.resources.cpus_per_trial, config.search.concurrency
-    if each > cpus:
-        raise UserError(f"resources.cpus_per_trial must be at most {cpus} ({where} that many), got {each}; lower it")
-    if concurrency is not None and concurrency * each > cpus:
+def check_capacity(config: SweepConfig, nodes: Sequence[Node], address: str | None, *, trains: bool = True) -> None:
+    """Checks that trials (unless only audits will run) and audits fit the nodes; a ``UserError`` says what does not.
+
+    Without an address, the one node is this machine. It must also hold as many trials as are configured.
+    """
+    most = max(node.cpus for node in nodes)
+    where = "this machine has" if address is None else "the largest node has"
+    cpus, gpus = config.audit_resources
+    needed = [("resources.cpus_per_trial", config.resources.cpus_per_trial)] if trains else []
+    needed += [("audit.cpus", cpus)] if config.audit is not None else []
+    for setting, each in needed:
+        if each > most:
+            raise UserError(f"{setting} must be at most {most:g} ({where} that many), got {each}; lower it")
+    if trains:
+        _check_trials(config, nodes, here=address is None)
+    if config.audit is not None and not _room(nodes, cpus, gpus):
         raise UserError(
-            f"search.concurrency must be at most {cpus // each} ({where} {cpus} processors, "
-            f"a trial takes {each}), got {concurrency}; lower it or leave it out"
+            f"audit.gpus must fit a node beside audit.cpus {cpus}, got {gpus:g} ({_kinds(nodes)}); {_FEWER_GPUS}"
         )
 
 
-def _check_audit_cpus(config: SweepConfig, cpus: float, where: str) -> None:
-    each, _ = config.audit_resources
-    if each > cpus:
-        raise UserError(f"audit.cpus must be at most {cpus:g} ({where} that many), got {each}; lower it")
-
-
-def _check_capacity(config: SweepConfig, nodes: Sequence[Node], address: str | None, *, trains: bool) -> None:
-    """Checks that trials and audits fit the nodes."""
-    if trains:
-        _check_trials(config, nodes, address)
-    if config.audit is not None:
-        _check_audits(config, nodes, address)
-
-
-def _check_audits(config: SweepConfig, nodes: Sequence[Node], address: str | None) -> None:
-    """Checks that an audit fits a node."""
-    cpus, gpus = config.audit_resources
-    where = "this machine has" if address is None else "the largest node has"
-    _check_audit_cpus(config, max(node.cpus for node in nodes), where)
-    if not _room(nodes, cpus, gpus):
+def _check_trials(config: SweepConfig, nodes: Sequence[Node], *, here: bool) -> None:
+    each, gpus = config.resources.cpus_per_trial, config.resources.gpus_per_trial
+    concurrency = config.search.concurrency
+    if not here:
+        if capacity(config, nodes) < 1:
+            raise UserError(
+                f"resources.gpus_per_trial must fit a node beside cpus_per_trial {each}, got {gpus:g} "
+                f"({_kinds(nodes)}); {_FEWER_GPUS}"
+            )
+        return
+    (machine,) = nodes
+    if concurrency is not None and concurrency * each > machine.cpus:
         raise UserError(
-            f"audit.gpus must fit a node beside audit.cpus {cpus}, got {gpus:g} ({_kinds(nodes)}); "
-            "lower it, or set it to 0 to use no GPU"
+            f"search.concurrency must be at most {machine.cpus // each:g} (this machine has {machine.cpus:g} "
+            f"processors, a trial takes {each}), got {concurrency}; lower it or leave it out"
+        )
+    if capacity(config, nodes) < (concurrency or 1):
+        raise UserError(
+            f"resources.gpus_per_trial must leave room for search.concurrency {concurrency or 1} (this machine has "
+            f"{machine.gpus:g} GPUs), got {gpus:g}; {_FEWER_GPUS}"
         )
 
 
@@ -255,32 +242,6 @@ def _kinds(nodes: Sequence[Node]) -> str:
     """Describes the nodes, each kind once."""
     kinds = dict.fromkeys(f"{node.cpus:g} processors and {node.gpus:g} GPUs" for node in nodes)
     return f"there {'is a node' if len(nodes) == 1 else 'are nodes'} with {', or '.join(kinds)}"
-
-
-def _check_trials(config: SweepConfig, nodes: Sequence[Node], address: str | None) -> None:
-    """Checks that a trial fits a node and, without a cluster, that as many as configured fit this machine."""
-    resources = config.resources
-    if address is None:
-        _check_cpus(config, int(sum(node.cpus for node in nodes)), "this machine has")
-    elif not any(node.cpus >= resources.cpus_per_trial for node in nodes):
-        most = max(node.cpus for node in nodes)
-        raise UserError(
-            f"resources.cpus_per_trial must be at most {most:g} (the largest node has that many), got "
-            f"{resources.cpus_per_trial}; lower it"
-        )
-    wanted = (config.search.concurrency or 1) if address is None else 1
-    fit = capacity(config, nodes)
-    if fit < wanted:
-        if address is not None:
-            raise UserError(
-                f"resources.gpus_per_trial must fit a node beside cpus_per_trial {resources.cpus_per_trial}, got "
-                f"{resources.gpus_per_trial:g} ({_kinds(nodes)}); lower it, or set it to 0 to use no GPU"
-            )
-        gpus = sum(node.gpus for node in nodes)
-        raise UserError(
-            f"resources.gpus_per_trial must leave room for search.concurrency {wanted} (this machine has {gpus:g} "
-            f"GPUs), got {resources.gpus_per_trial:g}; lower it, or set it to 0 to use no GPU"
-        )
 
 
 def capacity(config: SweepConfig, nodes: Sequence[Node]) -> int:

@@ -19,11 +19,7 @@ def token_file() -> Path:
 
 
 def make_token() -> Path:
-    """Makes the token unless there is one. Only its owner can read it.
-
-    Returns:
-        Its file.
-    """
+    """Makes the token's file unless there is one. Only its owner can read it."""
     path = token_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

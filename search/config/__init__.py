@@ -4,36 +4,31 @@ A mistake is one line that names the setting, the value and the remedy.
 """
 
 from search.config.loading import load, parse, parse_value, replaced
-from search.config.objectives import ACCURACIES, Constraint, directions
+from search.config.objectives import Constraint
 from search.config.rules import BASELINES_SUFFIX, REPLICATES_SUFFIX
-from search.config.rungs import check_reduction_factor, rungs_of
 from search.config.schema import (
     AuditConfig,
-    HalvingConfig,
     PlateauConfig,
-    SearchConfig,
     StopConfig,
     SweepConfig,
     TrackingConfig,
     available_cpus,
+    check_reduction_factor,
+    rungs_of,
 )
 from search.config.urls import redact, without_password, without_passwords
 
 __all__ = [
-    "ACCURACIES",
     "BASELINES_SUFFIX",
     "REPLICATES_SUFFIX",
     "AuditConfig",
     "Constraint",
-    "HalvingConfig",
     "PlateauConfig",
-    "SearchConfig",
     "StopConfig",
     "SweepConfig",
     "TrackingConfig",
     "available_cpus",
     "check_reduction_factor",
-    "directions",
     "load",
     "parse",
     "parse_value",

@@ -11,8 +11,6 @@ from trainables import metrics
 from trainables.metrics import Direction
 from trainables.settings import RobustnessSettings
 
-Relation = Literal[">=", "<="]
-
 ACCURACIES: Final = (metrics.CLEAN, metrics.ROBUST)  # the objectives unless a configuration names others
 
 _CONSTRAINT: Final = re.compile(r"\s*(>=|<=)\s*(\S+)\s*")
@@ -31,25 +29,15 @@ def directions(robustness: RobustnessSettings) -> dict[str, Direction]:
 
 @dataclass(frozen=True)
 class Constraint:
-    """A bound that a setting must keep.
-
-    Args:
-        name: What is bounded.
-        relation: On which side of the bound it must be.
-        bound: In the unit of what is bounded.
-    """
+    """A bound that a setting must keep, in the unit of the metric ``name``."""
 
     name: str
-    relation: Relation
+    relation: Literal[">=", "<="]
     bound: float
 
     @classmethod
     def parse(cls, name: str, text: str) -> Self:
-        """Reads a constraint from its text, e.g. ``>= 0.97``.
-
-        Raises:
-            ValueError: The text is no ``>= NUMBER`` or ``<= NUMBER``, or no value could lie on both sides of the bound.
-        """
+        """Reads ``>= NUMBER`` or ``<= NUMBER``; a ``ValueError`` says if it is neither, or no bound for the metric."""
         match = _CONSTRAINT.fullmatch(text)
         try:
             bound = float(match[2]) if match else math.nan

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from analysis.frames import is_column
 from search.config.objectives import ACCURACIES, Constraint, directions
-from search.config.space import LOSS_PREFIX, canonical, check_domain, typed
-from trainables.candidate import candidate_of, resolve, values_of
+from search.config.space import LOSS_PREFIX, canonical, check_domain
+from trainables.candidate import candidate_of, resolve
 from trainables.settings import AUDITED_IMAGES
 from trainables.settings.checks import check_choice, nearest
 from trainables.settings.space import Choices, Range
@@ -26,19 +26,19 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def check(config: SweepConfig) -> None:
-    """Asserts that the sections fit each other.
-
-    Raises:
-        ValueError: With one line on the first mistake; it begins with the setting's path.
-    """
+    """Asserts that the sections fit each other; a ``ValueError`` begins with the setting's path."""
     _check_name(config.name)
-    config.problem  # noqa: B018  (it checks itself when it is built)
+    config.problem  # noqa: B018 (it checks itself when it is built)
     _check_space(config)
     _check_objectives(config)
     _check_enqueued(config)
     _check_halving(config)
     _check_replicates(config)
-    _check_grid(config)
+    check_choice("search.sampler", config.search.sampler, SAMPLERS)
+    if config.search.sampler == "grid":
+        _check_grid(config)
+    else:
+        _check_trials(config)
     _check_audit(config)
     _check_gpus(config)
 
@@ -59,7 +59,6 @@ def _check_space(config: SweepConfig) -> None:
             f"space must name a parameter to search, got none (the loss {config.loss.name} declares none); write for "
             "example train.learning_rate: {low: 0.001, high: 0.01, log: true}"
         )
-    problem, legal, values = config.problem, config.legal, values_of(config.problem)
     names = [canonical(name) for name in config.space]
     for name, domain in zip(names, config.space.values(), strict=True):
         if names.count(name) > 1:
@@ -69,17 +68,7 @@ def _check_space(config: SweepConfig) -> None:
                 f"space.{name} must not have the name of a column of trials.csv, got {name}; "
                 f"rename the setting of the loss {config.loss.name}"
             )
-        try:
-            domain = typed(domain, values.get(name))
-            ends = domain.choices if isinstance(domain, Choices) else (domain.low, domain.high)
-            tried = [resolve(problem, candidate_of(problem, {name: domain.cast(end)})) for end in ends]
-        except ValueError as error:
-            tried = []
-            if name not in legal or legal[name] is None:
-                separator = "" if str(error).startswith(name) else f"{name}."
-                raise ValueError(f"space.{separator}{error}") from None
-        check_domain(name, domain, legal.get(name), values.get(name))
-        assert tried, f"{name} is in its limits and was refused"
+        check_domain(config.problem, name, domain)
 
 
 def _check_objectives(config: SweepConfig) -> None:
@@ -106,21 +95,22 @@ def _check_objectives(config: SweepConfig) -> None:
 
 
 def _check_enqueued(config: SweepConfig) -> None:
+    domains = config.domains
     for position, parameters in enumerate(config.enqueued):
         path = f"search.enqueue[{position}]"
         try:
             resolve(config.problem, candidate_of(config.problem, parameters))
         except ValueError as error:
             raise ValueError(f"{path}.{error}") from None
-        for name in config.domains:
+        for name in domains:
             if name not in parameters:
                 raise ValueError(f"{path}.{name} must be given, got nothing; add {name}: VALUE")
         for name, value in parameters.items():
-            if name not in config.domains:
-                raise ValueError(f"{path}.{name} must be in the space; {nearest(name, list(config.domains))}")
-            if not config.domains[name].contains(value):
+            if name not in domains:
+                raise ValueError(f"{path}.{name} must be in the space; {nearest(name, list(domains))}")
+            if not domains[name].contains(value):
                 raise ValueError(
-                    f"{path}.{name} must lie in the space {config.domains[name]}, got {value}; "
+                    f"{path}.{name} must lie in the space {domains[name]}, got {value}; "
                     "widen the space or drop the setting"
                 )
 
@@ -143,41 +133,39 @@ def _check_halving(config: SweepConfig) -> None:
 
 
 def _check_replicates(config: SweepConfig) -> None:
-    asked = config.search.replicates_for_front
-    if asked is not None and asked < config.train.replicates:
+    replicates = config.search.replicates_for_front
+    if replicates is not None and replicates < config.train.replicates:
         raise ValueError(
             f"search.replicates_for_front must be at least train.replicates ({config.train.replicates}), "
-            f"got {asked}; raise it or leave it out"
+            f"got {replicates}; raise it or leave it out"
+        )
+
+
+def _check_trials(config: SweepConfig) -> None:
+    search, replicates = config.search, config.train.replicates
+    if search.grid:
+        raise ValueError(
+            f"search.grid must be left out for the sampler {search.sampler}, got {search.grid}; "
+            "set search.sampler: grid"
+        )
+    if search.trials is None:
+        raise ValueError(f"search.trials must be given for the sampler {search.sampler}, got nothing; 24 is a start")
+    if search.trials % replicates:
+        lower = search.trials // replicates * replicates
+        raise ValueError(
+            f"search.trials must be a multiple of train.replicates ({replicates}), got {search.trials}; it counts "
+            f"units, each a setting with one seed: write {lower or replicates} or {lower + replicates}"
+        )
+    size = _points(config)
+    if size is not None and search.trials > size * replicates:
+        raise ValueError(
+            f"search.trials must be at most {size * replicates}, as the space has {size} settings, got "
+            f"{search.trials}; lower it or widen the space"
         )
 
 
 def _check_grid(config: SweepConfig) -> None:
     search = config.search
-    check_choice("search.sampler", search.sampler, SAMPLERS)
-    if search.sampler != "grid":
-        if search.grid:
-            raise ValueError(
-                f"search.grid must be left out for the sampler {search.sampler}, got {search.grid}; "
-                "set search.sampler: grid"
-            )
-        replicates = config.train.replicates
-        if search.trials is not None and search.trials % replicates:
-            lower = search.trials // replicates * replicates
-            raise ValueError(
-                f"search.trials must be a multiple of train.replicates ({replicates}), got {search.trials}; it counts "
-                f"units, each a setting with one seed: write {lower or replicates} or {lower + replicates}"
-            )
-        size = _points(config)
-        if search.trials is not None and size is not None and search.trials > size * replicates:
-            raise ValueError(
-                f"search.trials must be at most {size * replicates}, as the space has {size} settings, got "
-                f"{search.trials}; lower it or widen the space"
-            )
-        if search.trials is None:
-            raise ValueError(
-                f"search.trials must be given for the sampler {search.sampler}, got nothing; 24 is a start"
-            )
-        return
     if search.warm_start:
         raise ValueError(
             f"search.warm_start must be left out for the sampler grid, got {search.warm_start}; "
@@ -209,9 +197,9 @@ def _points(config: SweepConfig) -> int | None:
 
 
 def _check_audit(config: SweepConfig) -> None:
-    asked = [(f"audit.profile {config.audit.profile}", config.audit.profile)] if config.audit is not None else []
-    asked += [("robustness.gate audit", "quick")] if config.robustness.gate is not None else []
-    for setting, profile in asked:
+    profiles = [(f"audit.profile {config.audit.profile}", config.audit.profile)] if config.audit is not None else []
+    profiles += [("robustness.gate audit", "quick")] if config.robustness.gate is not None else []
+    for setting, profile in profiles:
         if config.data.validation_size < AUDITED_IMAGES[profile]:
             raise ValueError(
                 f"data.validation_size must be at least {AUDITED_IMAGES[profile]} for {setting}, "
@@ -220,8 +208,8 @@ def _check_audit(config: SweepConfig) -> None:
 
 
 def _check_gpus(config: SweepConfig) -> None:
-    asked = [("resources.gpus_per_trial", config.resources.gpus_per_trial)]
-    asked += [("audit.gpus", config.audit.gpus or 0.0)] if config.audit is not None else []
-    for setting, gpus in asked:
+    shares = [("resources.gpus_per_trial", config.resources.gpus_per_trial)]
+    shares += [("audit.gpus", config.audit.gpus or 0.0)] if config.audit is not None else []
+    for setting, gpus in shares:
         if gpus > 1 and gpus % 1:
             raise ValueError(f"{setting} must be a whole number or at most 1, got {gpus:g}; choose {gpus // 1:g}")

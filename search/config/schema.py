@@ -1,4 +1,4 @@
-"""The sections of a sweep's configuration.
+"""The sections of a sweep's configuration; ``configs/README.md`` explains every key.
 
 The settings of a component stand beside the component (``trainables``); those of the search stand here. What must hold
 between sections is in ``rules``, reading and writing files in ``loading``.
@@ -6,44 +6,49 @@ between sections is in ``rules``, reading and writing files in ``loading``.
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import replace
 from io import StringIO
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, model_validator
+from pydantic_core import PydanticCustomError, core_schema
 from ruamel.yaml import YAML
 
 from search.config import rules
-from search.config.data import DataField
 from search.config.objectives import ACCURACIES, Constraint
-from search.config.rungs import rungs_of
-from search.config.space import SpaceDomain, canonical, grid_points, typed
+from search.config.space import SpaceDomain, canonical, typed
 from search.config.urls import without_password
 from trainables.attacks.pgd import PGD
-from trainables.candidate import (
-    Candidate,
-    baseline_at,
-    baselines_of,
-    candidate_of,
-    parameters_of,
-    resolve,
-    values_of,
-)
+from trainables.candidate import Candidate, baseline_at, baselines_of, candidate_of, resolve, values_of
 from trainables.defences import Defence
 from trainables.defences.none import NoDefence
 from trainables.losses import Loss
 from trainables.losses.i_sce import ISCE
-from trainables.metrics import Direction
+from trainables.metrics import Direction, direction
 from trainables.models import Model
 from trainables.models.lenet5 import LeNet5
 from trainables.settings import DataSettings, Problem, RobustnessSettings, Rungs, TrainSettings
 from trainables.settings.space import Domain, Value
 
 
-def _maximize_accuracies() -> dict[str, Direction]:
-    return dict.fromkeys(ACCURACIES, "maximize")
+def _read_data(value: Any) -> DataSettings:
+    if isinstance(value, DataSettings):
+        return value
+    if not isinstance(value, dict):
+        raise PydanticCustomError("dataclass_type", "not a mapping")
+    return DataSettings.from_document(value)
+
+
+# In the section ``data``, the split's settings and the data set's own form one flat mapping. Pydantic would look into
+# the class, and at the annotation of its data set, if it were left to make the schema.
+_DATA_SCHEMA: Final = core_schema.no_info_plain_validator_function(
+    _read_data, serialization=core_schema.plain_serializer_function_ser_schema(DataSettings.to_document)
+)
+DataField = Annotated[DataSettings, GetPydanticSchema(lambda _, __: _DATA_SCHEMA)]
 
 
 class _Section(BaseModel):
@@ -51,12 +56,7 @@ class _Section(BaseModel):
 
 
 class PlateauConfig(_Section):
-    """A front that no longer grows.
-
-    Args:
-        trials: Number of finished settings to look back over.
-        relative: The smallest gain in hypervolume over them, as a fraction of it, that keeps the search running.
-    """
+    """A front that no longer grows: the last ``trials`` settings gained less than ``relative`` of the hypervolume."""
 
     trials: int = Field(default=10, ge=1)
     relative: float = Field(default=0.001, ge=0.0)
@@ -65,11 +65,7 @@ class PlateauConfig(_Section):
 class StopConfig(_Section):
     """What ends a search before its budget is spent. Running units, baselines and further seeds are still finished.
 
-    Args:
-        hours: Hours in which a driver worked on the sweep, including those before an interruption.
-        device_hours: Hours of all units, baselines included, times the GPUs that each holds, or its processors if it
-            has no GPU.
-        plateau: Ends the search once the front no longer grows.
+    Device-hours are those of all units, baselines included, times what each holds (``devices_per_trial``).
     """
 
     hours: float | None = Field(default=None, gt=0.0)
@@ -80,13 +76,8 @@ class StopConfig(_Section):
 class AuditConfig(_Section):
     """The audit of the Pareto-optimal settings and the baselines at the end of a sweep.
 
-    Args:
-        profile: How thorough it is (``trainables.audit``).
-        minutes: The time limit; ``robustfront audit RUN`` audits the rest.
-        random: Further settings to audit, drawn at random. The contenders alone cannot show whether the sweep's own
-            attacks rank settings as the audits do.
-        cpus: Processors per audit, with one torch thread each; None for as many as a trial has.
-        gpus: GPUs per audit, or a fraction of one; 0 to use processors only; None for as many as a trial has.
+    Settings drawn at ``random`` are audited too: the contenders alone cannot show whether the sweep's own attacks rank
+    settings as the audits do.
     """
 
     profile: Literal["quick", "reference"] = "quick"
@@ -100,13 +91,6 @@ class HalvingConfig(_Section):
     """Early stopping: at each rung about one of ``reduction_factor`` settings continues, judged by all objectives.
 
     Robust accuracy at a rung is an estimate: PGD on cross entropy, in the first of ``robustness.views``.
-
-    Args:
-        first_epoch: The first rung; each further rung is later by the factor. None for a ninth of ``train.epochs``:
-            later curves cross less often (tests/benchmarks/halving.py).
-        reduction_factor: The ratio of rungs, above 1.
-        steps: PGD steps.
-        images: Number of validation images attacked at a rung.
     """
 
     first_epoch: int | None = Field(default=None, ge=1)
@@ -115,29 +99,35 @@ class HalvingConfig(_Section):
     images: int = Field(default=200, ge=1)
 
     def first_rung(self, epochs: int) -> int:
-        """The first rung of a training of ``epochs`` epochs."""
+        """The first rung: as configured, or a ninth of ``epochs``, as later curves cross less often."""
         return self.first_epoch or max(1, round(epochs / 9))
 
 
-class SearchConfig(_Section):
-    """How settings are chosen.
+def rungs_of(epochs: int, first: int, reduction_factor: float) -> tuple[int, ...]:
+    """The epochs after which trials are compared, ascending; none where ``first`` is not below ``epochs``.
 
-    Args:
-        sampler: ``tpe``, ``nsga2``, ``nsga3``, ``gp`` (costs the driver 600 MB for torch and about a second per
-            setting), ``qmc`` (a Sobol' sequence), ``random``, or ``grid`` (every point of ``grid``, in order).
-        trials: Units (a setting trained with one seed) to finish, baselines not counted; None for a grid's own size.
-        seed: Each suggestion is drawn from (seed, trial number).
-        concurrency: Trials that run at the same time; None for as many as the resources allow.
-        enqueue: Settings to try first, after the authors' own.
-        warm_start: Earlier runs of the same problem, by name or path. The search learns from their finished trials,
-            which count for its front but not for its budget.
-        warm_start_force: Whether runs of another problem are allowed too.
-        grid: Number of points of each range, for the sampler ``grid``; all choices are taken.
-        stop: What ends the search before ``trials`` are finished.
-        halving: Stops settings early that fall behind; ``{}`` for its defaults.
-        replicates_for_front: Number of seeds that the front's settings and the baselines have at the end. The seeds
-            beyond ``train.replicates`` are trained once the search is over and do not change it.
+    They are geometric and rounded, so that each rung takes about as much work. The end of the training is no rung:
+    there is nothing left to save.
+
+    Source:
+        Li et al. 2020, section 3.1: r * eta^k.
     """
+    if first < 1:
+        raise ValueError(f"first must be at least 1, got {first}; 1 compares trials after their first epoch")
+    check_reduction_factor(reduction_factor)
+    count = max(0, math.ceil(math.log(epochs / first, reduction_factor))) + 1
+    rungs = {round(first * reduction_factor**k) for k in range(count)}
+    return tuple(sorted(rung for rung in rungs if rung < epochs))
+
+
+def check_reduction_factor(reduction_factor: float) -> None:
+    """Asserts that a ratio between rungs is legal."""
+    if not (math.isfinite(reduction_factor) and reduction_factor > 1):
+        raise ValueError(f"reduction_factor must be above 1, got {reduction_factor:g}; 3 is usual")
+
+
+class SearchConfig(_Section):
+    """How settings are chosen."""
 
     sampler: str = "tpe"
     trials: int | None = Field(default=None, ge=1)
@@ -153,13 +143,7 @@ class SearchConfig(_Section):
 
 
 class ResourcesConfig(_Section):
-    """What one trial occupies, and how many failed units are replaced.
-
-    Args:
-        cpus_per_trial: Processors per trial, with one torch thread each.
-        gpus_per_trial: GPUs per trial, or a fraction of one.
-        max_failures: Failed units to replace before the sweep gives up.
-    """
+    """What one trial occupies, and how many failed units are replaced before the sweep gives up."""
 
     cpus_per_trial: int = Field(default=1, ge=1)
     gpus_per_trial: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
@@ -185,12 +169,7 @@ class StorageConfig(_Section):
 
 
 class SweepConfig(_Section):
-    """A whole sweep, checked. ``configs/README.md`` explains every key.
-
-    Args:
-        objectives: Two or more metrics of a unit with their directions.
-        constraints: Bounds on such metrics, e.g. ``clean_accuracy: ">= 0.97"``.
-    """
+    """A whole sweep, checked."""
 
     name: str
     data: DataField = Field(default_factory=DataSettings)
@@ -199,7 +178,7 @@ class SweepConfig(_Section):
     defence: Defence = Field(default_factory=NoDefence)
     train: TrainSettings = Field(default_factory=TrainSettings)
     space: dict[str, SpaceDomain] = Field(default_factory=dict)
-    objectives: dict[str, Direction] = Field(default_factory=_maximize_accuracies)
+    objectives: dict[str, Direction] = Field(default_factory=lambda: {name: direction(name) for name in ACCURACIES})
     constraints: dict[str, str] = Field(default_factory=dict)
     robustness: RobustnessSettings = Field(default_factory=RobustnessSettings)
     search: SearchConfig = Field(default_factory=SearchConfig)
@@ -231,12 +210,11 @@ class SweepConfig(_Section):
         halving = self.search.halving
         if halving is None:
             return None
-        attack = PGD(steps=halving.steps)
         return Rungs(
             epochs=rungs_of(self.train.epochs, halving.first_rung(self.train.epochs), halving.reduction_factor),
             robustness=replace(
                 self.robustness,
-                attacks=(attack,),
+                attacks=(PGD(steps=halving.steps),),
                 epsilon=self.robustness.epsilons[0],
                 views=self.robustness.views[:1],
                 images=halving.images,
@@ -262,11 +240,6 @@ class SweepConfig(_Section):
         return {canonical(name): typed(domain, values.get(canonical(name))) for name, domain in self.space.items()}
 
     @property
-    def legal(self) -> dict[str, Domain | None]:
-        """What a space may name: each parameter with its component's limits, if it declares any."""
-        return parameters_of(self.problem)
-
-    @property
     def baselines(self) -> tuple[Candidate, ...]:
         """The reference settings B0, B1, ... that are trained beside the search."""
         return baselines_of(self.problem)
@@ -285,25 +258,16 @@ class SweepConfig(_Section):
         settings = [reference] if usual else []
         settings += [{name: setting[name] for name in domains} for setting in self.enqueued]
         if self.search.sampler == "grid":
-            settings += grid_points(domains, self.search.grid)
-        distinct: list[dict[str, Value]] = []
-        for setting in settings:
-            if setting not in distinct:
-                distinct.append(setting)
-        return distinct
+            grids = [domain.grid(self.search.grid.get(name, 0)) for name, domain in domains.items()]
+            settings += [dict(zip(domains, point, strict=True)) for point in itertools.product(*grids)]
+        return [setting for index, setting in enumerate(settings) if setting not in settings[:index]]
 
     def candidate(self, parameters: Mapping[str, Value]) -> Candidate:
-        """The setting with these values, by any of the parameters' names.
-
-        Raises:
-            ValueError: A parameter of the space is missing, another is unknown, or a value is not legal.
-        """
-        domains = self.domains
-        values = {canonical(name): value for name, value in parameters.items()}
-        values = {name: domains[name].cast(value) if name in domains else value for name, value in values.items()}
+        """The setting with these values, by any of the parameters' names; a ``ValueError`` says if it is not legal."""
+        values = self._typed(parameters)
         candidate = candidate_of(self.problem, values)
         resolve(self.problem, candidate)
-        for name in domains:
+        for name in self.domains:
             if name not in values:
                 raise ValueError(f"{name} must be given, got nothing; add {name}=VALUE")
         return candidate
@@ -311,12 +275,12 @@ class SweepConfig(_Section):
     @property
     def enqueued(self) -> list[dict[str, Value]]:
         """``search.enqueue`` by the parameters' canonical names, each value of its parameter's type."""
+        return [self._typed(setting) for setting in self.search.enqueue]
+
+    def _typed(self, setting: Mapping[str, Value]) -> dict[str, Value]:
         domains = self.domains
-        settings = [{canonical(name): value for name, value in setting.items()} for setting in self.search.enqueue]
-        return [
-            {name: domains[name].cast(value) if name in domains else value for name, value in setting.items()}
-            for setting in settings
-        ]
+        values = {canonical(name): value for name, value in setting.items()}
+        return {name: domains[name].cast(value) if name in domains else value for name, value in values.items()}
 
     @property
     def budget(self) -> int:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_type_hints
 
 from pydantic import PlainSerializer, PlainValidator
 
+from trainables.candidate import candidate_of, parameters_of, resolve, values_of
 from trainables.losses.i_sce import ISCE
-from trainables.registry import parse
+from trainables.registry import check_type, parse
+from trainables.settings import Problem
 from trainables.settings.checks import nearest
 from trainables.settings.space import Choices, Domain, Range, Value
 
 LOSS_PREFIX: Final = "loss."
-_RANGE_KEYS: Final = ("low", "high", "low_exclusive", "log", "integer")
+_RANGE_KEYS: Final = get_type_hints(Range)
 _CHOICES_KEY: Final = "choices"
 
 
@@ -25,42 +26,44 @@ def canonical(name: str) -> str:
 
 
 def parse_domain(value: Any) -> Domain:
-    """A domain from its YAML: ``{low, high, log: true}``, ``{low, high, low_exclusive: true}`` or ``{choices: [...]}``.
-
-    Raises:
-        ValueError: It is neither, or leaves no value.
-    """
+    """A domain from its YAML: a mapping of ``low``, ``high`` and ``Range``'s flags, or of ``choices``."""
     if isinstance(value, Range | Choices):
         return value
     if not isinstance(value, Mapping):
         raise ValueError(f"must be a mapping, got {value}; write {{low: 1.0, high: 2.0}} or {{choices: [1, 2]}}")
-    known = (_CHOICES_KEY,) if _CHOICES_KEY in value else _RANGE_KEYS
+    known = [_CHOICES_KEY] if _CHOICES_KEY in value else list(_RANGE_KEYS)
     for key, given in value.items():
         if key not in known:
-            raise ValueError(f".{key} must be a known setting, got {given}; {nearest(str(key), list(known))}")
-    if _CHOICES_KEY in value:
-        return _choices(value[_CHOICES_KEY])
-    for key in ("low", "high"):
-        if key not in value:
-            raise ValueError(f".{key} must be given, got nothing; add it to the configuration")
-        if isinstance(value[key], bool) or not isinstance(value[key], int | float):
-            raise ValueError(f".{key} must be a number, got {value[key]}; correct its type")
-    for key in ("low_exclusive", "log", "integer"):
-        if not isinstance(value.get(key, False), bool):
-            raise ValueError(f".{key} must be true or false, got {value[key]}; correct its type")
+            raise ValueError(f".{key} must be a known setting, got {given}; {nearest(str(key), known)}")
     try:
-        return Range(**value)
+        return _choices(value[_CHOICES_KEY]) if _CHOICES_KEY in value else _range(value)
     except ValueError as error:
         raise ValueError(f".{error}") from None
+
+
+def _range(values: Mapping[str, Any]) -> Range:
+    for key, kind in _RANGE_KEYS.items():
+        if key in values:
+            check_type(key, values[key], kind)
+        elif kind is float:
+            raise ValueError(f"{key} must be given, got nothing; add it to the configuration")
+    return Range(**values)
 
 
 def _choices(values: Any) -> Choices:
-    if not isinstance(values, list | tuple) or any(not isinstance(one, int | float | str | bool) for one in values):
-        raise ValueError(f".choices must be a list of numbers, words or true and false, got {values}; correct it")
-    try:
-        return Choices(choices=tuple(values))
-    except ValueError as error:
-        raise ValueError(f".{error}") from None
+    if not isinstance(values, list | tuple) or not all(isinstance(value, int | float | str | bool) for value in values):
+        raise ValueError(f"choices must be a list of numbers, words or true and false, got {values}; correct it")
+    return Choices(choices=tuple(values))
+
+
+def domain_document(domain: Domain) -> dict[str, Any]:
+    """A domain as a configuration writes it."""
+    if isinstance(domain, Choices):
+        return {_CHOICES_KEY: list(domain.choices)}
+    return {key: value for key, value in vars(domain).items() if value is not False}
+
+
+SpaceDomain = Annotated[Domain, PlainValidator(parse_domain), PlainSerializer(domain_document)]
 
 
 def completed(document: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -82,14 +85,9 @@ def completed(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def typed(domain: Domain, value: Any) -> Domain:
-    """A domain of the type that its parameter has.
+    """A domain of its parameter's type, which the present value tells, if there is one.
 
-    Args:
-        domain: As it was written: ``{low: 1, high: 4}`` may be one of whole numbers or of any.
-        value: The parameter's present value, which tells its type; None if there is none.
-
-    Raises:
-        ValueError: Whole numbers are needed and an end is none. The message begins with the end's name.
+    A ``ValueError`` says that an end is no whole number and must be one; it begins with the end's name.
     """
     if isinstance(domain, Range):
         whole = isinstance(value, int) and not isinstance(value, bool)
@@ -97,55 +95,43 @@ def typed(domain: Domain, value: Any) -> Domain:
     return Choices(choices=tuple(map(float, domain.choices))) if isinstance(value, float) else domain
 
 
-def domain_document(domain: Domain) -> dict[str, Any]:
-    """A domain as a configuration writes it."""
-    if isinstance(domain, Choices):
-        return {_CHOICES_KEY: list(domain.choices)}
-    flags = {key: True for key in ("low_exclusive", "log", "integer") if getattr(domain, key)}
-    return {"low": domain.low, "high": domain.high, **flags}
+def check_domain(problem: Problem, name: str, domain: Domain) -> None:
+    """Asserts that a search tries nothing that is not legal, within a domain as it was written."""
+    path, known = f"space.{name}", parameters_of(problem)
+    limits, value = known.get(name), values_of(problem).get(name)
+    if isinstance(domain, Range) and (isinstance(limits, Choices) or isinstance(value, str | bool)):
+        raise ValueError(f"{path} must be choices, got {domain_document(domain)}; write {{choices: [...]}}")
+    try:
+        searched = typed(domain, value)
+    except ValueError as error:
+        raise ValueError(f"{path}.{error}") from None
+    if isinstance(searched, Range) and isinstance(limits, Range):
+        _check_limits(path, searched, limits)
+    tried: list[tuple[str, Value, Value]] = []  # the key, the value as it was written, and as the search uses it
+    if isinstance(domain, Range) and isinstance(searched, Range):
+        tried = [("low", domain.low, searched.lowest), ("high", domain.high, searched.high)]
+    elif isinstance(domain, Choices):
+        tried = [(_CHOICES_KEY, choice, choice) for choice in domain.choices]
+    for key, written, used in tried:
+        if key == _CHOICES_KEY and limits is not None and not limits.contains(searched.cast(used)):
+            raise ValueError(f"{path}.{key} must lie in {limits}, got {written}; remove it")
+        try:
+            resolve(problem, candidate_of(problem, {name: searched.cast(used)}))
+        except ValueError as error:
+            where, given = (f"{path}.{key}", written) if name in known else (path, domain_document(domain))
+            rule, _, rest = str(error).removeprefix(name).partition(", got ")
+            remedy = rest.partition("; ")[2] or "choose another value"
+            if not rule.startswith(" must"):  # it names another setting, which does not go with this value
+                raise ValueError(f"{where} must go with the other settings, got {given}: {error}") from None
+            raise ValueError(f"{where}{rule}, got {given}; {remedy}") from None
 
 
-SpaceDomain = Annotated[Domain, PlainValidator(parse_domain), PlainSerializer(domain_document)]
-
-
-def check_domain(name: str, domain: Domain, legal: Domain | None, value: Any) -> None:
-    """Asserts that a search tries nothing that is not legal.
-
-    Args:
-        name: The parameter's.
-        domain: Where the search looks.
-        legal: The component's own limits; None where it declares none.
-        value: The parameter's present value; None if there is none.
-
-    Raises:
-        ValueError: The domain is of another kind than the parameter, or reaches beyond the limits.
-    """
-    path = f"space.{name}"
-    if isinstance(domain, Choices):
-        for choice in domain.choices:
-            if legal is not None and not legal.contains(choice):
-                raise ValueError(f"{path}.choices must lie in {legal}, got {choice}; remove it")
-        return
-    if isinstance(legal, Choices) or isinstance(value, str | bool):
-        raise ValueError(f"{path} must be choices, got {domain}; write {{choices: [...]}}")
-    if legal is None:
-        return
-    if domain.low < legal.low or domain.high > legal.high:
+def _check_limits(path: str, domain: Range, limits: Range) -> None:
+    if domain.low < limits.low or domain.high > limits.high:
         raise ValueError(
-            f"{path} must lie in {legal}, got low {domain.low:g} and high {domain.high:g}; narrow the range"
+            f"{path} must lie in {limits}, got low {domain.low:g} and high {domain.high:g}; narrow the range"
         )
-    if not domain.within(legal):
+    if not domain.within(limits):
         raise ValueError(
-            f"{path}.low must be above {legal.low:g}, got {domain.low:g}; raise it or set low_exclusive: true"
+            f"{path}.low must be above {limits.low:g}, got {domain.low:g}; raise it or set low_exclusive: true"
         )
-
-
-def grid_points(domains: Mapping[str, Domain], counts: Mapping[str, int]) -> list[dict[str, Value]]:
-    """The exact grid, its last parameter fastest.
-
-    Args:
-        domains: Of each parameter.
-        counts: Points of each range; of choices, all are taken.
-    """
-    values = [domain.grid(counts.get(name, 0)) for name, domain in domains.items()]
-    return [dict(zip(domains, point, strict=True)) for point in itertools.product(*values)]

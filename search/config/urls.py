@@ -18,14 +18,7 @@ _HIDDEN: Final = "***"
 def without_password(url: str) -> str:
     """A URL without its password and other secrets; unchanged if it has none.
 
-    Clients find what is missing elsewhere: PGPASSWORD or ``~/.pgpass``, MLFLOW_TRACKING_USERNAME and
-    MLFLOW_TRACKING_PASSWORD.
-
-    Args:
-        url: A URL of a database or an MLflow server, a path, or malformed text.
-
-    Returns:
-        The URL. Of a malformed one, whatever may be a part of a password is missing too.
+    Of a malformed URL, whatever may be a part of a password is left out too. Text that is no URL stays as it is.
     """
     if not _secrets(url):
         return url
@@ -54,12 +47,7 @@ def without_passwords(value: str) -> str:
 
 
 def redact(text: str, url: str) -> str:
-    """A text, such as a driver's error message, without the secrets of a URL.
-
-    Args:
-        text: The text.
-        url: As for ``without_password``.
-    """
+    """A text, such as a driver's error message, with the secrets of a URL replaced by ``***``."""
     # The longest first: one secret may be a part of another.
     for secret in sorted(_secrets(url), key=len, reverse=True):
         text = text.replace(secret, _HIDDEN)
@@ -74,14 +62,14 @@ def _secrets(url: str) -> set[str]:
     parsed = _parsed(url)
     if parsed is None:
         userinfo, at, tail = rest.rpartition("@")
-        found = {(userinfo if at else tail).partition(":")[2]}
+        secrets = {(userinfo if at else tail).partition(":")[2]}
     else:
-        found = {str(parsed.password or "")}
+        secrets = {str(parsed.password or "")}
     for item in rest.partition("?")[2].split("&"):
         key, _, value = item.partition("=")
         if _SECRET_KEY.search(key):
-            found |= {value, unquote_plus(value)}
-    return {form for secret in found for form in (secret, quote(secret), quote_plus(secret)) if secret}
+            secrets |= {value, unquote_plus(value)}
+    return {form for secret in secrets for form in (secret, quote(secret), quote_plus(secret)) if secret}
 
 
 def _parsed(url: str) -> URL | None:
@@ -89,9 +77,8 @@ def _parsed(url: str) -> URL | None:
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
-    rest = url.partition("://")[2]
-    authority, _, query = rest.partition("?")
-    if not rest.startswith("/"):  # else a file, which may have any name
+    authority, _, query = url.partition("://")[2].partition("?")
+    if not authority.startswith("/"):  # else a file, which may have any name
         names = [item.partition("=")[0] for item in query.split("&")]
         if authority.count("@") > 1 or any("@" in name for name in names):
             return None

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 
 from search.errors import UserError
-from search.runs.checkpoints import RESULT_FILE, Checkpoint
+from search.runs.checkpoints import Checkpoint
 from search.runs.folder import Run, relative
+from search.runs.layout import RESULT_FILE
 from search.study.reading import read_records
 from trainables.data.partition.test_openings import OPENINGS_FILE as OPENINGS_FILE
 from trainables.data.partition.test_openings import Frozen as Frozen

@@ -14,9 +14,9 @@ from search.config import SweepConfig, available_cpus, parse_value
 from search.errors import UserError
 from search.results.metrics import epoch_metrics, unit_results
 from search.results.text import value_text
-from search.runs.checkpoints import RESULT_FILE, TRAIN_FILE
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import relative
+from search.runs.layout import RESULT_FILE, TRAIN_FILE
 from trainables import files as atomic
 from trainables.candidate import Candidate
 

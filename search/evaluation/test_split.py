@@ -18,7 +18,6 @@ from analysis.export import Verification
 from analysis.pareto import pareto_front
 from analysis.records import TrialRecord
 from search.config import SweepConfig, available_cpus
-from search.config.fingerprint import fingerprint, problem_settings
 from search.errors import Interrupted, UserError
 from search.evaluation.evaluate import AttackProgress, attack_names
 from search.evaluation.openings import (
@@ -34,6 +33,7 @@ from search.results.pooling import pooled
 from search.results.text import describe
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run, command, relative
+from search.runs.provenance import fingerprint, problem_settings
 from search.study import holder, open_ledger
 from trainables import files as atomic
 

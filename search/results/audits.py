@@ -56,8 +56,9 @@ from analysis.statistics import wilson_interval
 from search.config import SweepConfig, available_cpus
 from search.errors import UserError
 from search.results.titles import radius_title
-from search.runs.checkpoints import SURROGATE, Checkpoint
+from search.runs.checkpoints import Checkpoint
 from search.runs.folder import relative
+from search.runs.layout import SURROGATE
 from trainables import files as atomic
 from trainables.metrics import ROBUST
 

@@ -18,7 +18,8 @@ from search.config import SweepConfig
 from search.results.standing import Standing
 from search.results.text import clock, parameter_text, short, value_text
 from search.results.writing import Results
-from search.runs.folder import SWEEP_FILE, Run, command, relative
+from search.runs.folder import Run, command, relative
+from search.runs.layout import SWEEP_FILE
 from trainables.metrics import CLAIMED, ROBUST, is_accuracy
 
 _WIDEST: Final = 10_000

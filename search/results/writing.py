@@ -18,7 +18,8 @@ from analysis.records import TrialRecord
 from search.results import reports
 from search.results.final import settings_of
 from search.results.standing import Standing
-from search.runs.folder import SWEEP_FILE, Run
+from search.runs.folder import Run
+from search.runs.layout import SWEEP_FILE
 from trainables import files
 
 _DRAWING: Final = (

@@ -8,40 +8,28 @@ from typing import Final
 
 from search.config import SweepConfig, load
 from search.errors import UserError
-from search.runs.folder import SWEEP_FILE, Run, command
-from search.runs.store import CHECKPOINTS, Store, is_url, located
+from search.runs.folder import Run, command
+from search.runs.layout import CHECKPOINTS, OUTCOMES, OUTCOMES_FILE, SURROGATE, SWEEP_FILE, TRAIN_FILE
+from search.runs.store import Store, is_url, located
 
-TRAIN_FILE: Final = "train.yaml"
-RESULT_FILE: Final = "result.json"
-SURROGATE: Final = "B0"  # the run's first baseline, from which an audit borrows adversarial examples
 _LEVELS: Final = 2  # from a trial's checkpoints up to its run's folder
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model on disk and the configuration that it was trained with.
+    """A trained model on disk and the configuration that it was trained with."""
 
-    Args:
-        path: A folder of checkpoints, or one of them.
-        config: The configuration of the run, or of ``robustfront train``.
-        home: The folder of the run, or of the training.
-        number: The trial's number; None for a model from ``robustfront train``.
-    """
-
-    path: Path
+    path: Path  # a folder of checkpoints, or one of them
     config: SweepConfig
-    home: Path
-    number: str | None
+    home: Path  # the folder of the run, or of the training by ``robustfront train``
+    number: str | None  # of the trial; None for a model from ``robustfront train``
 
     @classmethod
     def find(cls, checkpoint: str, runs_dir: Path) -> Checkpoint:
         """Finds a model by its path, or a run's trial by ``RUN/NUMBER``.
 
-        From an object store its checkpoints are copied, and those of the first baseline.
-
-        Raises:
-            UserError: There is none, or its configuration is neither beside it nor above.
-            Halted: The store does not answer.
+        From an object store its checkpoints are copied, and those of the first baseline. A ``UserError`` says if there
+        is no model, or no configuration beside it or above.
         """
         run, _, number = checkpoint.rpartition("/")
         if is_url(checkpoint):
@@ -61,12 +49,12 @@ class Checkpoint:
                 f"CHECKPOINT must be a folder of checkpoints, one of them, or RUN/NUMBER, got {checkpoint}; "
                 f"train one with `{command('train', 'configs/quickstart.yaml', '--param s=1.0 --param m=0.1')}`"
             )
-        folder = (path if path.is_dir() else path.parent).absolute()
-        for above in (folder, *folder.parents[:_LEVELS]):
-            if (above / SWEEP_FILE).is_file():
-                return cls(path, load(above / SWEEP_FILE), above, folder.name)
-            if (above / TRAIN_FILE).is_file():
-                return cls(path, load(above / TRAIN_FILE), above, None)
+        folder = _folder(path)
+        for home in (folder, *folder.parents[:_LEVELS]):
+            if (home / SWEEP_FILE).is_file():
+                return cls(path, load(home / SWEEP_FILE), home, folder.name)
+            if (home / TRAIN_FILE).is_file():
+                return cls(path, load(home / TRAIN_FILE), home, None)
         raise UserError(
             f"CHECKPOINT must lie below the {SWEEP_FILE} or beside the {TRAIN_FILE} that it was trained with, "
             f"got {checkpoint}; put that file back"
@@ -75,15 +63,11 @@ class Checkpoint:
     @property
     def folder(self) -> Path:
         """Where the checkpoints are."""
-        return (self.path if self.path.is_dir() else self.path.parent).absolute()
+        return _folder(self.path)
 
     @property
     def newest(self) -> Path:
-        """The file with the model.
-
-        Raises:
-            UserError: There is none.
-        """
+        """The file with the model; a ``UserError`` says if there is none."""
         files = sorted(self.path.glob("epoch-*.pt")) if self.path.is_dir() else [self.path]
         if not files:
             raise UserError(f"CHECKPOINT must hold a checkpoint, got {self.path}; train one first")
@@ -92,7 +76,7 @@ class Checkpoint:
     @property
     def outcomes(self) -> Path:
         """The file of the training's per-image outcomes, which exists once it has finished."""
-        return self.home / "outcomes.npz" if self.number is None else self.home / "outcomes" / f"{self.number}.npz"
+        return self.home / OUTCOMES_FILE if self.number is None else self.home / OUTCOMES / f"{self.number}.npz"
 
     def share(self, *paths: Path) -> None:
         """As ``Run.share``."""
@@ -101,3 +85,7 @@ class Checkpoint:
     def place(self, kind: str) -> Path:
         """The folder for its ``evaluations`` or ``audits``."""
         return self.home / kind.removesuffix("s") if self.number is None else self.home / kind / self.number
+
+
+def _folder(path: Path) -> Path:
+    return (path if path.is_dir() else path.parent).absolute()

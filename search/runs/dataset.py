@@ -11,20 +11,14 @@ from trainables.settings import DataSettings
 
 
 def prepare_dataset(settings: DataSettings, *, test: bool = True, model: Model | None = None) -> dict[str, Any]:
-    """Makes sure that the data set exists, is large enough for its splits, and fits the model.
+    """Makes sure that the data set exists, is large enough for its splits, and fits the model; else a ``UserError``.
 
-    Args:
-        settings: Data set, sizes and the seed of the split.
-        test: Whether the test images are hashed too, which means reading them. Only the driver of a new run does, and
-            whoever is about to open the test split.
-        model: What must take its images, if that is to be checked.
+    With ``test``, the test images are read for their digest. Only the driver of a new run does that, and whoever is
+    about to open the test split.
 
     Returns:
         The manifest's ``data``: ``name``, ``sha256`` (of the validation and training images), ``location``, ``sizes``,
         ``classes``, and with ``test`` also ``test_sha256``.
-
-    Raises:
-        UserError: It is missing, broken or too small, or the model does not take its images.
     """
     try:
         prepared = prepare(settings, test=test)

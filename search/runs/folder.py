@@ -8,34 +8,32 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from search.config import SweepConfig, load
 from search.errors import UserError
+from search.runs import layout
+from search.runs.layout import CHECKPOINTS, MANIFEST_FILE, SWEEP_FILE
 from search.runs.provenance import make_manifest
-from search.runs.store import CHECKPOINTS, Store, is_url, located, no_ledger, store_of
+from search.runs.store import Store, is_url, located, no_ledger, store_of
 from trainables.settings.checks import nearest
-
-RUNS_DIR: Final = Path("runs")
-ARTIFACTS: Final = "mlartifacts"
-SWEEP_FILE: Final = "sweep.yaml"
-MANIFEST_FILE: Final = "manifest.json"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One sweep's folder and its resolved configuration."""
+    """One sweep's folder and its resolved configuration.
+
+    Whatever reads or writes an object store raises ``Halted`` if that does not answer.
+    """
 
     folder: Path
     config: SweepConfig
 
     @classmethod
     def plan(cls, config: SweepConfig, runs_dir: Path) -> Run:
-        """A run that does not exist yet. Writes nothing.
+        """A run that does not exist yet, in a folder that can be written. Writes nothing.
 
-        Raises:
-            UserError: A run of this name exists, its folder cannot be written, or the folder is in an object store but
-                the ledger would not outlive this machine.
+        A run in an object store needs a ledger that outlives this machine.
         """
         folder, store = runs_dir.absolute() / config.name, store_of(runs_dir)
         if store is not None:
@@ -55,11 +53,7 @@ class Run:
 
     @classmethod
     def open(cls, run: str, runs_dir: Path) -> Run:
-        """An existing run, by its name under ``runs_dir``, its path or its URL. Checkpoints stay in an object store.
-
-        Raises:
-            UserError: There is none.
-        """
+        """An existing run, by its name under ``runs_dir``, its path or its URL. Checkpoints stay in an object store."""
         folder = cls.find(run, runs_dir)
         if folder is not None:
             return cls(folder.absolute(), load(folder / SWEEP_FILE))
@@ -76,14 +70,7 @@ class Run:
         return next((folder for folder in (runs_dir / run, Path(run)) if (folder / SWEEP_FILE).is_file()), None)
 
     def create(self, data: Mapping[str, Any]) -> None:
-        """Makes the folder with ``sweep.yaml`` and ``manifest.json``, atomically.
-
-        Args:
-            data: As from ``prepare_dataset``.
-
-        Raises:
-            UserError: The folder cannot be written.
-        """
+        """Makes the folder with its first two files, atomically; ``data`` is as from ``prepare_dataset``."""
         staging = self.folder.with_name(f".{self.folder.name}.{os.getpid()}")
         try:
             staging.mkdir(parents=True)
@@ -108,9 +95,6 @@ class Run:
         """Copies files and folders of the run to the store, if there is one.
 
         Give only what this process has written: the copies of other machines' files here may be outdated.
-
-        Raises:
-            Halted: The store does not answer.
         """
         store = self.store
         if store is None:
@@ -122,8 +106,7 @@ class Run:
     def fetched(self, path: str) -> Path:
         """A file or folder of a trial as a path on this machine, copied from the store if there is one.
 
-        Args:
-            path: Relative to the run's folder, as in a record. It may lead to another run.
+        ``path`` is relative to the run's folder, as in a record. It may lead to another run.
         """
         within = os.path.normpath(f"{self.name}/{path}")
         if self.store is not None and not within.startswith(os.pardir):
@@ -131,11 +114,7 @@ class Run:
         return (self.folder / path).resolve()
 
     def trial_files(self, path: str) -> str:
-        """A path or URL by which ``Checkpoint.find`` finds a trial's checkpoints on any node.
-
-        Args:
-            path: As for ``fetched``.
-        """
+        """The path or URL by which ``Checkpoint.find`` finds a trial's checkpoints on any node; as for ``fetched``."""
         within = os.path.normpath(f"{self.name}/{path}")
         if self.store is None or within.startswith(os.pardir):
             return str((self.folder / path).resolve())
@@ -150,12 +129,12 @@ class Run:
         """The run as an argument on the command line: its name if it is under ``runs``, else its path or URL."""
         if self.store is not None:
             return self.store.path_url(self.name)
-        return self.name if self.folder.parent == RUNS_DIR.absolute() else str(relative(self.folder))
+        return self.name if self.folder.parent == layout.RUNS_DIR.absolute() else str(relative(self.folder))
 
     @property
     def storage_url(self) -> str:
         """The ledger's URL: the configured database, or ``study.db`` in the folder."""
-        return self.config.storage.url or f"sqlite:///{self.folder / 'study.db'}"
+        return self.config.storage.url or f"sqlite:///{self.folder / layout.LEDGER_FILE}"
 
     @property
     def tracking_uri(self) -> str:
@@ -165,7 +144,7 @@ class Run:
     @property
     def artifacts(self) -> Path:
         """Where MLflow keeps artifacts when it records into a SQLite file."""
-        return self.folder.parent / ARTIFACTS
+        return self.folder.parent / layout.ARTIFACTS
 
     @property
     def has_manifest(self) -> bool:
@@ -179,7 +158,7 @@ class Run:
 
     @property
     def figures(self) -> Path:
-        return self.folder / "figures"
+        return self.folder / layout.FIGURES
 
 
 def runs_folder(text: str | Path) -> Path:
@@ -189,7 +168,7 @@ def runs_folder(text: str | Path) -> Path:
 
 def default_tracking_uri(runs_dir: Path) -> str:
     """Where MLflow records unless a configuration says otherwise: MLFLOW_TRACKING_URI, or a SQLite file of the runs."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs_dir.absolute() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs_dir.absolute() / layout.TRACKING_DATABASE}"
 
 
 def relative(path: Path) -> Path:

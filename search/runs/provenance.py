@@ -1,33 +1,35 @@
-"""What a run's numbers depend on: code, versions, data, seeds and hardware."""
+"""What a run's numbers depend on: the problem's settings, code, the user's own modules, versions, data and hardware."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
+import importlib.util
+import json
 import platform
+import re
+import site
 import subprocess
+import sys
+import sysconfig
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from search.config import SweepConfig, available_cpus
-from search.config.fingerprint import fingerprint, problem_settings
-from search.runs.user_code import import_paths, user_modules
+from search.config.space import canonical
 
-OWN_PACKAGES: Final = ("search", "trainables", "analysis")
+_OWN_PACKAGES: Final = ("search", "trainables", "analysis")
 _NUMERIC: Final = ("ray", "torch", "torchvision", "optuna", "torchattacks", "mlflow", "numpy")
+# Keys of ``data`` that the manifest describes better: a size that is left out depends on the data set.
+_SPLIT: Final = ("root", "train_size", "validation_size", "test_size")
+_IMPORT_PATH: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def make_manifest(config: SweepConfig, data: Mapping[str, Any]) -> dict[str, Any]:
-    """The contents of a new run's ``manifest.json``.
-
-    Args:
-        config: The run's configuration.
-        data: As from ``prepare_dataset``.
-    """
+    """The contents of a new run's ``manifest.json``; ``data`` is as from ``prepare_dataset``."""
     return {
         "name": config.name,
         "id": uuid.uuid4().hex,
@@ -43,38 +45,115 @@ def make_manifest(config: SweepConfig, data: Mapping[str, Any]) -> dict[str, Any
     }
 
 
+def problem_settings(config: SweepConfig, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The problem's settings by their paths, apart from what is searched; ``data`` is the manifest's.
+
+    Runs that agree in them can share their trials.
+    """
+    settings = {
+        "data.sha256": data["sha256"],
+        **{f"data.{name}_size": size for name, size in sorted(data["sizes"].items())},
+    }
+    document = config.to_document()
+    document["data"] = {name: value for name, value in document["data"].items() if name not in _SPLIT}
+    for section in ("data", "model", "loss", "defence", "train", "robustness"):
+        settings |= _flat(section, document[section])
+    searched = config.domains
+    return {path: value for path, value in settings.items() if canonical(path) not in searched}
+
+
+def _flat(path: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {path: value}
+    return {key: inner for name, item in value.items() for key, inner in _flat(f"{path}.{name}", item).items()}
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """SHA-256 of ``problem_settings`` as canonical JSON, in hexadecimal."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def first_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
+    """The first setting in which two problems differ; None if they are the same."""
+    return next((name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)), None)
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers depend on."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in _NUMERIC:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "missing"
-    return found
+            installed[name] = "missing"
+    return installed
+
+
+class SourceModule(NamedTuple):
+    """A top-level module: its name, and the folder of a package or the ``.py`` file of a module."""
+
+    name: str
+    path: Path
 
 
 def source_digest(paths: Sequence[str] = ()) -> str:
-    """SHA-256 of the Python source that numbers come from, wherever it is installed.
-
-    Args:
-        paths: Import paths of the user's own components. The modules or packages that they are in count too.
-    """
-    roots = [(name, Path(importlib.import_module(name).__path__[0])) for name in OWN_PACKAGES]
-    roots += [(module.name, module.path) for module in user_modules(paths)]
+    """SHA-256 of the Python source that numbers come from, the user's own at these import paths included."""
     digest = hashlib.sha256()
-    for name, root in roots:
+    for name, root in source_modules(paths):
         for path in [root] if root.is_file() else sorted(root.rglob("*.py")):
             digest.update(f"{name}/{path.relative_to(root).as_posix()}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
+def source_modules(paths: Sequence[str]) -> list[SourceModule]:
+    """robustfront's packages and the ``user_modules``."""
+    own = [SourceModule(name, Path(importlib.import_module(name).__path__[0])) for name in _OWN_PACKAGES]
+    return own + user_modules(paths)
+
+
+def import_paths(document: Any) -> list[str]:
+    """The import paths (``package.module:factory``) that a configuration's document has as ``name``, sorted."""
+    if isinstance(document, list | tuple):
+        return sorted({path for item in document for path in import_paths(item)})
+    if not isinstance(document, Mapping):
+        return []
+    name, paths = document.get("name"), import_paths(list(document.values()))
+    own = [name] if isinstance(name, str) and _IMPORT_PATH.fullmatch(name) else []
+    return sorted({*own, *paths})
+
+
+def user_modules(paths: Sequence[str]) -> list[SourceModule]:
+    """The top-level modules or packages of import paths, as far as they are the user's, sorted by name.
+
+    Code in site-packages is installed on every node, or it is missing there as any other package would be. What lies
+    elsewhere exists on the driver's machine alone and has to be shipped. The standard library and robustfront are left
+    out. So is what cannot be found: whoever imports it says so.
+    """
+    installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), site.getusersitepackages()}
+    folders = {Path(folder).resolve() for folder in (*installed, *site.getsitepackages())}
+    modules = []
+    for name in sorted({path.partition(":")[0].partition(".")[0] for path in paths}):
+        location = None if name in sys.stdlib_module_names or name in _OWN_PACKAGES else _location(name)
+        if location is not None and not any(location.is_relative_to(folder) for folder in folders):
+            modules.append(SourceModule(name, location))
+    return modules
+
+
+def _location(name: str) -> Path | None:
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        return None
+    if spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations))).resolve()
+    return Path(spec.origin).resolve() if spec.origin is not None and spec.origin.endswith(".py") else None
+
+
 def _git_revision() -> str | None:
     """The commit of the source tree, marked if it has changes; None outside a git checkout."""
-    here = Path(__file__).parent
+    describe = ["git", "-C", str(Path(__file__).parent)]
+    describe += ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        describe = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

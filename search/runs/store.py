@@ -1,8 +1,7 @@
 """Runs in an object store, or in any other place that pyarrow reaches by a URL (s3://bucket/sweeps).
 
 Every machine works on its own copy, in robustfront's cache, and pushes what it has written: a worker the checkpoint of
-each epoch, the driver the tables. Other machines pull what they need. An object is written atomically, so a checkpoint
-in the store is as good as one on a shared disk.
+each epoch, the driver the tables. Other machines pull what they need. Objects are written atomically.
 """
 
 from __future__ import annotations
@@ -21,13 +20,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_delay, wait_exponential
 
 from search.errors import Halted, UserError, first_line
+from search.runs.layout import REMOTE_FILE
 from trainables import files as atomic
 
 if TYPE_CHECKING:
     from pyarrow import fs
 
-CHECKPOINTS: Final = "checkpoints"  # a run's largest folder, pulled trial by trial
-_REMOTE: Final = ".remote"  # a file in a working copy: the URL of the original
 _AWAY_SECONDS: Final = 60.0
 _FIRST_PAUSE, _LAST_PAUSE = 0.5, 8.0  # seconds
 _WHOLE: Final = ("s3", "gcs")  # stores that write objects atomically
@@ -38,11 +36,9 @@ T = TypeVar("T")
 class Store:
     """The runs at a URL, and this machine's working copy of them.
 
-    Paths are relative to both: ``quickstart/checkpoints/7``. A store that does not answer is retried for a minute.
-
-    Args:
-        url: The runs' folder, as ``pyarrow.fs.FileSystem.from_uri`` takes it. Credentials are found where the store's
-            own tools find them.
+    Paths are relative to both: ``quickstart/checkpoints/7``. ``pyarrow.fs.FileSystem.from_uri`` opens the URL and finds
+    credentials where the store's own tools do. A store that does not answer is retried for a minute; then every method
+    but ``check`` raises ``Halted``.
     """
 
     def __init__(self, url: str) -> None:
@@ -55,9 +51,9 @@ class Store:
 
         readable = re.sub(r"[^A-Za-z0-9._-]+", "-", self.url.split("?")[0]).strip("-")
         folder = cache_folder() / "runs" / f"{readable}-{hashlib.sha256(self.url.encode()).hexdigest()[:8]}"
-        if not (folder / _REMOTE).is_file():
+        if not (folder / REMOTE_FILE).is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            atomic.write(folder / _REMOTE, self.url)
+            atomic.write(folder / REMOTE_FILE, self.url)
         return folder
 
     def path_url(self, path: str) -> str:
@@ -73,49 +69,35 @@ class Store:
         return cls(f"{above}{mark}{query}"), name
 
     def check(self) -> None:
-        """Writes to the store, reads that back, and removes it.
-
-        Raises:
-            UserError: The URL is wrong, or the store cannot be written to.
-        """
+        """Writes to the store, reads that back, and removes it; a ``UserError`` says what does not work."""
         probe = f".robustfront-{uuid.uuid4().hex}"
         try:
             self._write(probe, probe.encode())
-            found = self._read(probe)
+            content = self._read(probe)
             self._files.delete_file(self._at(probe))
         except Exception as error:  # pyarrow's are of many kinds: of the URL, the network, the rights
             raise UserError(
                 f"--runs-dir must be a folder or a URL that can be written to, got {self.url} ({first_line(error)}); "
                 "check the URL, the network and the credentials"
             ) from None
-        if found != probe.encode():
+        if content != probe.encode():
             raise UserError(f"--runs-dir must give back what was written, got {self.url} which does not")
 
     def read(self, path: str) -> bytes | None:
-        """A file's contents; None where there is none.
-
-        Raises:
-            Halted: The store does not answer.
-        """
+        """A file's contents; None if there is none."""
         try:
             return self._patiently(lambda: self._read(path))
         except FileNotFoundError:
             return None
 
     def pull(self, path: str, without: Sequence[str] = ()) -> None:
-        """Copies a file or a folder here: what this machine lacks, or has an older version of.
-
-        Args:
-            path: What to copy.
-            without: Names below it to leave out.
-
-        Raises:
-            Halted: The store does not answer.
-        """
+        """Copies a file or folder here as far as it is newer, ``without`` these names directly below it."""
         copy = self.copy
         for name, info in self._patiently(lambda: list(self._listed(path))):
             local = copy / name
-            if _is_below(name, path, without) or (local.is_file() and local.stat().st_mtime_ns >= info.mtime_ns):
+            if name.removeprefix(f"{path}/").partition("/")[0] in without:
+                continue
+            if local.is_file() and local.stat().st_mtime_ns >= info.mtime_ns:
                 continue
             content = self.read(name)
             if content is None:  # replaced by a newer one meanwhile
@@ -127,11 +109,7 @@ class Store:
             temporary.replace(local)
 
     def push(self, path: str) -> None:
-        """Copies a file or a folder to the store, as far as this machine's copy differs.
-
-        Raises:
-            Halted: The store does not answer.
-        """
+        """Copies a file or folder to the store, as far as this machine's copy differs."""
         local_files = dict(self._local(path))
         stored = dict(self._patiently(lambda: list(self._listed(path))))
         for name, local in sorted(local_files.items()):
@@ -145,22 +123,15 @@ class Store:
                 os.utime(local, ns=(written, written))
 
     def thin(self, path: str, pattern: str, kept: int) -> None:
-        """Removes a folder's files that match a pattern from the store, except the last ``kept`` by name.
-
-        Raises:
-            Halted: The store does not answer.
-        """
+        """Removes a folder's files that match a pattern from the store, except the last ``kept`` by name."""
         names = [name for name, _ in self._patiently(lambda: list(self._listed(path))) if fnmatch(name, pattern)]
         for name in sorted(names)[:-kept]:
             self.delete(name)
 
     def delete(self, path: str) -> None:
-        """Removes a file from the store if it exists.
-
-        Raises:
-            Halted: The store does not answer.
-        """
-        self._patiently(lambda: self._delete(path))
+        """Removes a file from the store if it exists."""
+        with suppress(FileNotFoundError):
+            self._patiently(lambda: self._files.delete_file(self._at(path)))
 
     def _local(self, path: str) -> Iterator[tuple[str, Path]]:
         copy = self.copy
@@ -179,9 +150,9 @@ class Store:
             yield path, info
             return
         everything = fs.FileSelector(self._at(path), allow_not_found=True, recursive=True)
-        for found in self._files.get_file_info(everything):
-            if found.type == fs.FileType.File and not found.base_name.startswith("."):
-                yield found.path[len(self._root) + 1 :], found
+        for info in self._files.get_file_info(everything):
+            if info.type == fs.FileType.File and not info.base_name.startswith("."):
+                yield info.path[len(self._root) + 1 :], info
 
     def _read(self, path: str) -> bytes:
         with self._files.open_input_stream(self._at(path)) as stream:
@@ -202,10 +173,6 @@ class Store:
             self._files.move(written, target)
         changed: int = self._files.get_file_info(target).mtime_ns
         return changed
-
-    def _delete(self, path: str) -> None:
-        with suppress(FileNotFoundError):
-            self._files.delete_file(self._at(path))
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"
@@ -237,16 +204,11 @@ class Store:
 def retrying(
     seconds: float, passing: Callable[[BaseException], bool], waiting: Callable[[BaseException], None] | None = None
 ) -> Retrying:
-    """What calls a function until it returns, with pauses from 0.5 s that double up to 8 s.
+    """Calls a function until it returns, with pauses from 0.5 s that double up to 8 s: ``retrying(...)(function)``.
 
-    Args:
-        seconds: How long to try. A pause that would take longer is not begun.
-        passing: Whether an error may be gone the next time. Any other is raised at once. A call that has failed is
-            repeated, so one that is half done must do no harm.
-        waiting: Called with the error before each pause.
-
-    Returns:
-        Call it with the function; it raises the function's own error.
+    A call that has failed is repeated, so one that is half done must do no harm. ``passing`` tells whether an error may
+    be gone the next time. Any other is raised at once, as is the last one when the next pause would not fit into
+    ``seconds``. ``waiting`` is called with the error before each pause.
     """
 
     def before_pause(state: RetryCallState) -> None:
@@ -271,7 +233,7 @@ def is_url(text: str) -> bool:
 def store_of(runs_dir: Path) -> Store | None:
     """The store of which a runs folder is a working copy; None for an ordinary folder."""
     try:
-        return Store((runs_dir / _REMOTE).read_text(encoding="utf-8"))
+        return Store((runs_dir / REMOTE_FILE).read_text(encoding="utf-8"))
     except OSError:
         return None
 
@@ -285,20 +247,11 @@ def no_ledger(store: Store) -> str:
 
 
 def located(name: str, runs_dir: Path) -> tuple[Store | None, Path, str]:
-    """The store of a run if it has one, the runs folder on this machine, and the run's name in it.
-
-    Args:
-        name: Of a run under ``runs_dir``, or its URL.
-        runs_dir: Folder of the runs.
-    """
+    """The store (if there is one), the runs folder on this machine, and the name of a run given by name or URL."""
     if not is_url(name):
         return store_of(runs_dir), runs_dir, name
     store, name = Store.split(name)
     return store, store.copy, name
-
-
-def _is_below(name: str, path: str, without: Sequence[str]) -> bool:
-    return any(name == f"{path}/{part}" or name.startswith(f"{path}/{part}/") for part in without)
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -14,9 +14,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from analysis.records import kind_of
 from search.config import SweepConfig
-from search.config.fingerprint import first_difference, problem_settings
 from search.errors import UserError
-from search.runs.folder import SWEEP_FILE, Run
+from search.runs.folder import Run
+from search.runs.layout import SWEEP_FILE
+from search.runs.provenance import first_difference, problem_settings
 from search.study.ledger import Ledger
 from search.study.reading import open_ledger
 from search.study.trials import EarlierTrial, Origin, extension_of

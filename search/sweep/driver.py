@@ -22,7 +22,8 @@ from search.config import AuditConfig, SweepConfig
 from search.errors import Halted, Interrupted, SweepFailed, UserError
 from search.results.writing import Results, preload_drawing, write_results, write_tables
 from search.runs.dataset import prepare_dataset
-from search.runs.folder import MANIFEST_FILE, Run, command
+from search.runs.folder import Run, command
+from search.runs.layout import MANIFEST_FILE
 from search.study import (
     STORAGE_ERRORS,
     Holder,
@@ -39,15 +40,9 @@ from search.sweep.front_audit import audit_front, due, order_kept
 from search.sweep.observers import MLflowObserver
 from search.sweep.progress import Progress
 from search.sweep.signals import Signals, handled_signals
-from search.tracking import (
-    DatasetInfo,
-    ParentInfo,
-    SweepStatus,
-    Tracker,
-    TrackingReport,
-    metric_name,
-    preload_mlflow,
-)
+from search.tracking.client import preload_mlflow
+from search.tracking.mirror import ParentInfo, SweepStatus, metric_name
+from search.tracking.queue import Tracker, TrackingReport
 from search.worker.node_check import examine
 from trainables.settings import AUDITED_IMAGES
 
@@ -358,7 +353,6 @@ def _expected(run: Run) -> Expected:
 
 def _parent(run: Run) -> ParentInfo:
     config, manifest = run.config, run.manifest()
-    data = manifest["data"]
     return ParentInfo(
         identity=manifest["id"],
         run_dir=run.folder,
@@ -379,6 +373,7 @@ def _parent(run: Run) -> ParentInfo:
             "data": config.data.name,
             "model": config.model.name,
             "epochs_planned": config.train.epochs,
+            **{f"defence.{name}": value for name, value in config.defence.settings.items()},
             **{
                 name: getattr(config.train, name)
                 for name in ("batch_size", "learning_rate")
@@ -387,6 +382,6 @@ def _parent(run: Run) -> ParentInfo:
             "norm": config.robustness.norm,
             "epsilon": ", ".join(f"{epsilon:g}" for epsilon in config.robustness.epsilons),
         },
-        dataset=DatasetInfo(name=data["name"], digest=data["sha256"], source=data["location"], sizes=data["sizes"]),
+        dataset=manifest["data"],
         tags={"code": manifest["code"] or "unknown", **manifest["versions"]},
     )

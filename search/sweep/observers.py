@@ -6,7 +6,7 @@ from analysis.records import TrialRecord
 from search.config import SweepConfig
 from search.results.standing import Standing
 from search.study import Ledger, Unit
-from search.tracking import Tracker
+from search.tracking.queue import Tracker
 
 
 class MLflowObserver:

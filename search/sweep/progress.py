@@ -22,7 +22,7 @@ from search.results.standing import Standing
 from search.results.text import clock, describe, parameters_text, short, title, value_text
 from search.runs.folder import Run, command
 from search.study import Counts, Unit
-from search.tracking import TrackingReport
+from search.tracking.queue import TrackingReport
 
 _REFRESH_SECONDS: Final = 0.5
 

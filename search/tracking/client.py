@@ -1,19 +1,22 @@
-"""MLflow's client, imported late and opened quietly, and the tags by which a sweep's runs are found again.
+"""MLflow's client, imported late and opened quietly: tracking URIs, and the tags that mark a sweep's runs.
 
 Importing MLflow takes seconds and hundreds of megabytes, so only functions do it.
 """
 
 from __future__ import annotations
 
+import configparser
 import logging
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit, urlunsplit
 
-from search.tracking.uris import explain, sqlite_file
+from search.config import redact, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,9 +24,10 @@ if TYPE_CHECKING:
 
 NUMBER_TAG: Final = "robustfront.number"
 IDENTITY_TAG: Final = "robustfront.identity"
-EPOCHS_TAG: Final = "robustfront.epochs"
-REVISION_TAG: Final = "robustfront.revision"
 
+_ERRNO: Final = re.compile(r"\[Errno -?\d+\] ([^'\")\]]+)")
+_CREDENTIALS: Final = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+_LONGEST_REASON: Final = 200  # characters
 _PAGE: Final = 1000  # runs per request
 
 _ENVIRONMENT: Final = {
@@ -40,10 +44,10 @@ _ENVIRONMENT: Final = {
 
 def preload_mlflow() -> None:
     """Starts to import MLflow in the background, for a sweep that waits for something else (Ray's start)."""
-    threading.Thread(target=import_mlflow, name="mlflow-import", daemon=True).start()
+    threading.Thread(target=_import_mlflow, name="mlflow-import", daemon=True).start()
 
 
-def import_mlflow() -> None:
+def _import_mlflow() -> None:
     """Imports MLflow's client without its telemetry, log lines and retries."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -52,12 +56,8 @@ def import_mlflow() -> None:
 
 
 def client_of(uri: str) -> MlflowClient:
-    """A client for a store that exists.
-
-    Args:
-        uri: MLflow's tracking URI.
-    """
-    import_mlflow()
+    """A client for a store that exists."""
+    _import_mlflow()
     from mlflow import MlflowClient
 
     # MLflow would look for the registry in a default place otherwise.
@@ -65,11 +65,7 @@ def client_of(uri: str) -> MlflowClient:
 
 
 def open_client(uri: str) -> MlflowClient:
-    """A client for a store; a missing SQLite file is created.
-
-    Args:
-        uri: MLflow's tracking URI.
-    """
+    """A client for a store; a missing SQLite file is created."""
     database = sqlite_file(uri)
     if database is not None and not database.exists():
         _create_database(database)
@@ -95,13 +91,7 @@ def _create_database(database: Path) -> None:
 
 
 def runs_of(client: MlflowClient, experiment_id: str, identity: str) -> Iterator[Run]:
-    """All runs of a sweep, oldest first.
-
-    Args:
-        client: MLflow's client.
-        experiment_id: MLflow's id of the experiment.
-        identity: The sweep's ``ParentInfo.identity``.
-    """
+    """All runs of the sweep with this ``ParentInfo.identity``, oldest first."""
     token: str | None = None
     while True:
         page = client.search_runs(
@@ -118,13 +108,64 @@ def runs_of(client: MlflowClient, experiment_id: str, identity: str) -> Iterator
 
 
 def obstacle(uri: str) -> str | None:
-    """Why a sweep could not record into MLflow now; None if it could. Waits for MLflow and for its import.
-
-    Args:
-        uri: MLflow's tracking URI; a missing database is created.
-    """
+    """Why a sweep could not record into MLflow now; None if it could. Waits for MLflow and for its import."""
     try:
         open_client(uri).search_experiments(max_results=1)
     except Exception as error:  # whatever MLflow or a database driver raises
         return explain(uri, error)
     return None
+
+
+def is_server(uri: str) -> bool:
+    """Whether the URI is that of a tracking server."""
+    return urlsplit(uri).scheme in ("http", "https")
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The database's file if the URI is that of an SQLite database in a file."""
+    if not uri.startswith("sqlite:"):
+        return None
+    from sqlalchemy import make_url
+
+    database = make_url(uri).database
+    return Path(database) if database and database != ":memory:" else None
+
+
+def credentials(uri: str) -> tuple[str, str] | None:
+    """User and password for a server, from its URI or from where MLflow's own client takes them; None without both."""
+    parts = urlsplit(uri)
+    if parts.username and parts.password:
+        return unquote(parts.username), unquote(parts.password)
+    file = configparser.ConfigParser()
+    file.read(Path.home() / ".mlflow" / "credentials")
+    user, password = (
+        os.environ.get(name.upper()) or file.get("mlflow", name, fallback=None)
+        for name in ("mlflow_tracking_username", "mlflow_tracking_password")
+    )
+    return (user, password) if user and password else None
+
+
+def shown(uri: str) -> str:
+    """The URI without secrets; that of a server without its user too, as a browser needs it."""
+    bare = without_password(uri)
+    if not is_server(bare):
+        return bare
+    parts = urlsplit(bare)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def explain(uri: str, error: Exception) -> str:
+    """What MLflow or a database driver raised, in one line for the user.
+
+    MLflow's own messages nest several exceptions and may contain a password.
+    """
+    text = redact(" ".join(str(error).split()).replace(uri, shown(uri)), uri)
+    errno = _ERRNO.search(text)
+    if errno or "timed out" in text or "Max retries exceeded" in text:
+        reason = errno[1].strip().lower() if errno else "timed out" if "timed out" in text else "no answer"
+        return f"cannot reach {shown(uri)}: {reason}"
+    if "error code 401" in text:
+        return f"{shown(uri)} rejects the user and password in {_CREDENTIALS}"
+    if "Invalid Host header" in text:
+        return f"{shown(uri)} rejects this host name: add it to the server's --allowed-hosts"
+    return f"{shown(uri)}: {text[:_LONGEST_REASON] or type(error).__name__}"

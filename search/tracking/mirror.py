@@ -12,38 +12,40 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from analysis.records import value_text
-from search.tracking.client import EPOCHS_TAG, IDENTITY_TAG, NUMBER_TAG, REVISION_TAG, open_client, runs_of
-from search.tracking.uris import is_server, shown, sqlite_file
-from search.tracking.view import KIND_TAG, STATE_TAG, SWEEP_KIND, SWEEP_TAG, saved_view, sweep_url, view_tag
+from search.tracking.client import IDENTITY_TAG, NUMBER_TAG, open_client, runs_of, sqlite_file
+from search.tracking.view import KIND_TAG, STATE_TAG, SWEEP_KIND, SWEEP_TAG, saved_view, view_tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import DatasetInput, Metric, Run
 
     from analysis.records import TrialRecord
 
 SweepStatus = Literal["FINISHED", "KILLED", "FAILED"]
 _RunStatus = Literal["RUNNING", "FINISHED", "KILLED", "FAILED"]
 
-_STATUS: Final[Mapping[str, _RunStatus]] = {
+# How MLflow shows a trial, by the state of its record.
+STATUS: Final[Mapping[str, _RunStatus]] = {
     "running": "RUNNING",
     "complete": "FINISHED",
     "pruned": "KILLED",
     "failed": "FAILED",
 }
 
+_EPOCHS_TAG: Final = "robustfront.epochs"
+_REVISION_TAG: Final = "robustfront.revision"
 _PARENT_TAG: Final = "mlflow.parentRunId"
 _NOTE_TAG: Final = "mlflow.note.content"
 
-# Limits of the MLflow servers of the last years; newer ones accept more.
-_LONGEST_PARAM: Final = 500
-_LONGEST_TAG: Final = 5000
-_LONGEST_DIGEST: Final = 36
+# Limits of the MLflow servers of the last years, in characters; newer ones accept more.
+_LONGEST_PARAM, _LONGEST_TAG, _LONGEST_DIGEST = 500, 5000, 36
 _MOST_METRICS: Final = 900  # of the 1,000 entities allowed in one log_batch
 
 _REPLICATE: Final = re.compile(r"(?P<name>.+)\[(?P<index>\d+)\]")
@@ -51,46 +53,17 @@ _ILLEGAL: Final = re.compile(r"[^/\w.\- ]")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetInfo:
-    """The data set of all trials.
-
-    Args:
-        name: Its name.
-        digest: Hash of its content.
-        source: Where it comes from, for people.
-        sizes: Number of images in each split.
-    """
-
-    name: str
-    digest: str
-    source: str
-    sizes: Mapping[str, int]
-
-
-@dataclass(frozen=True, kw_only=True)
 class ParentInfo:
-    """What MLflow shows of the sweep itself.
+    """What MLflow shows of the sweep itself."""
 
-    Args:
-        identity: Distinguishes this sweep from an earlier one of the same name whose folder is gone. Resuming keeps it.
-        run_dir: The run's folder.
-        config: The resolved configuration, as YAML.
-        searched: Names of the searched parameters.
-        objectives: Names of the objectives.
-        parameters: Parameters of the parent run.
-        trial_parameters: Parameters of every trial besides its own.
-        dataset: The data set.
-        tags: Versions, commit and whatever else helps a reader.
-    """
-
-    identity: str
+    identity: str  # tells this sweep from an earlier one of the same name whose folder is gone; resuming keeps it
     run_dir: Path
-    config: str
-    searched: tuple[str, ...] = ()
-    objectives: tuple[str, ...] = ()
-    parameters: Mapping[str, object] = field(default_factory=dict)
-    trial_parameters: Mapping[str, object] = field(default_factory=dict)
-    dataset: DatasetInfo | None = None
+    config: str  # as YAML
+    searched: tuple[str, ...]  # names of the searched parameters
+    objectives: tuple[str, ...]  # their names in MLflow
+    parameters: Mapping[str, object] = field(default_factory=dict)  # of the parent run
+    trial_parameters: Mapping[str, object] = field(default_factory=dict)  # of every trial, besides its own
+    dataset: Mapping[str, Any] | None = None  # the manifest's ``data``
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -112,50 +85,36 @@ class _TrackedRun:
             id=run.info.run_id,
             status=run.info.status,
             parameters=set(run.data.params),
-            epochs=int(tags.get(EPOCHS_TAG, 0)),
-            revision=tags.get(REVISION_TAG, ""),
+            epochs=int(tags.get(_EPOCHS_TAG, 0)),
+            revision=tags.get(_REVISION_TAG, ""),
             has_dataset=bool(run.inputs and run.inputs.dataset_inputs),
         )
 
 
 class SweepRuns:
-    """A sweep's runs in MLflow. Every method may raise; calling it again with the same arguments changes nothing.
+    """A sweep's runs in MLflow; arguments are as of ``Tracker``. Call ``connect`` before any other method.
 
-    Args:
-        uri: MLflow's tracking URI.
-        experiment: Name of the experiment; created if missing.
-        artifact_root: Where a new experiment keeps its artifacts; None leaves that to the server.
-        sweep: The sweep's name.
-        parent: What MLflow shows of the sweep itself.
+    Every method may raise; calling it again with the same arguments changes nothing.
     """
 
-    def __init__(self, uri: str, experiment: str, artifact_root: Path | None, sweep: str, parent: ParentInfo) -> None:
-        assert "'" not in parent.identity, parent.identity
-        self._uri = uri
-        self._experiment = experiment
-        self._artifact_root = artifact_root
-        self._sweep = sweep
-        self._info = parent
-        self._started = time.time()
-        self._client: MlflowClient | None = None
-        self._experiment_id: str | None = None
-        self._has_view = False
-        self._parent: _TrackedRun | None = None
-        self._children: dict[str, _TrackedRun] = {}
+    _experiment_id: str
+    _parent: _TrackedRun
+    _children: dict[str, _TrackedRun]
 
-    @property
-    def url(self) -> str | None:
-        """The sweep's page on the server, once known."""
-        if not is_server(self._uri) or self._experiment_id is None:
-            return None
-        return sweep_url(shown(self._uri), self._experiment_id, self._sweep, self._info.objectives, view=self._has_view)
+    def __init__(self, uri: str, experiment: str, artifact_root: Path | None, sweep: str, info: ParentInfo) -> None:
+        assert "'" not in info.identity, info.identity
+        self._uri, self._experiment, self._artifact_root = uri, experiment, artifact_root
+        self._sweep, self._info, self._started = sweep, info, time.time()
+        self._connected = False
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        return open_client(self._uri)
 
     def connect(self) -> None:
         """Finds all runs of the sweep with one search, and creates its parent run if there is none."""
-        if self._parent is not None:
+        if self._connected:
             return
-        if self._client is None:
-            self._client = open_client(self._uri)
         self._experiment_id = self._find_experiment()
         parent, self._children = None, {}
         for run in runs_of(self._client, self._experiment_id, self._info.identity):
@@ -167,21 +126,20 @@ class SweepRuns:
                 parent = _TrackedRun.of(run)
             else:
                 self._children[number] = _TrackedRun.of(run)
-        if parent is None:
-            parent = self._create(self._sweep, self._started, {KIND_TAG: SWEEP_KIND})
-        self._set_status(parent, "RUNNING")
-        self._log(parent, parameters=self._info.parameters, tags={**self._info.tags, _NOTE_TAG: self._note()})
-        self._parent = parent
+        self._parent = parent or self._create(self._sweep, self._started, {KIND_TAG: SWEEP_KIND})
+        self._set_status(self._parent, "RUNNING")
+        note = f"Folder: `{self._info.run_dir}`\n\n```yaml\n{self._info.config.strip()}\n```\n"
+        self._log(self._parent, parameters=self._info.parameters, tags={**self._info.tags, _NOTE_TAG: note})
+        self._connected = True
 
     def disconnect(self) -> None:
         """Forgets what MLflow has, so that ``connect`` looks again."""
-        self._parent = None
+        self._connected = False
 
     def trial(self, record: TrialRecord, history: Sequence[Mapping[str, float]]) -> None:
         """Brings a trial's child run up to date."""
-        assert self._parent is not None
         revision = _revision(record, history)
-        status = _STATUS[record.state]
+        status = STATUS[record.state]
         run = self._children.get(record.number)
         if run is None:
             tags = {_PARENT_TAG: self._parent.id, NUMBER_TAG: record.number}
@@ -196,30 +154,26 @@ class SweepRuns:
             metrics=[*_epoch_metrics(history, after=run.epochs), *_final_metrics(record, history)],
             parameters={**self._info.trial_parameters, **_own_parameters(record)},
             # Tags are written last: if this revision is there, so is all the rest.
-            tags=_trial_tags(record, self._info.run_dir) | {REVISION_TAG: revision},
+            tags=_trial_tags(record, self._info.run_dir) | {_REVISION_TAG: revision},
         )
         run.revision = revision
         run.epochs = max([run.epochs, *(int(row["epoch"]) for row in history)])
 
     def summary(self, metrics: Mapping[str, float], step: int, when: float) -> None:
         """Adds a point to the parent run's curves. Steps must be written in ascending order."""
-        assert self._parent is not None
         if step <= self._parent.epochs:
             return
-        self._log(self._parent, metrics=_as_metrics(metrics, when, step), tags={EPOCHS_TAG: str(step)})
+        self._log(self._parent, metrics=_as_metrics(metrics, when, step), tags={_EPOCHS_TAG: str(step)})
         self._parent.epochs = step
 
     def artifact(self, path: Path) -> None:
         """Copies a file to the parent run; figures keep their folder."""
-        assert self._parent is not None
-        assert self._client is not None
         inside = path.is_relative_to(self._info.run_dir) and path.parent != self._info.run_dir
         folder = path.parent.relative_to(self._info.run_dir).as_posix() if inside else None
         self._client.log_artifact(self._parent.id, str(path), folder)
 
     def end(self, status: SweepStatus) -> None:
         """Ends the parent run and every child that is still running."""
-        assert self._parent is not None
         for child in self._children.values():
             if child.status == "RUNNING":
                 self._set_status(child, "KILLED")
@@ -232,32 +186,23 @@ class SweepRuns:
             connection.close()
 
     def _find_experiment(self) -> str:
-        assert self._client is not None
+        """The experiment's id. The sweep's view is saved in the experiment, if the server takes it."""
         experiment = self._client.get_experiment_by_name(self._experiment)
+        tags: Mapping[str, str] = {} if experiment is None else experiment.tags
         if experiment is None:
             location = self._artifact_root.absolute().as_uri() if self._artifact_root is not None else None
             experiment_id = str(self._client.create_experiment(self._experiment, artifact_location=location))
-            tags: Mapping[str, str] = {}
         else:
-            experiment_id, tags = str(experiment.experiment_id), experiment.tags
-        self._attach_view(experiment_id, tags)
-        return experiment_id
-
-    def _attach_view(self, experiment_id: str, tags: Mapping[str, str]) -> None:
-        assert self._client is not None
+            experiment_id = str(experiment.experiment_id)
         tag, view = view_tag(self._sweep), saved_view(self._sweep, self._info.searched, self._info.objectives)
         if tags.get(tag) != view:
             from mlflow import MlflowException
 
-            try:
+            with suppress(MlflowException):  # too long for some older servers; the links work without it
                 self._client.set_experiment_tag(experiment_id, tag, view)
-            except MlflowException:  # too long for some older servers; the links work without it
-                return
-        self._has_view = True
+        return experiment_id
 
     def _create(self, name: str, started: float, tags: Mapping[str, str]) -> _TrackedRun:
-        assert self._client is not None
-        assert self._experiment_id is not None
         common = {SWEEP_TAG: self._sweep, IDENTITY_TAG: self._info.identity, "mlflow.source.name": "robustfront"}
         run = self._client.create_run(
             self._experiment_id, start_time=_milliseconds(started), tags={**common, **tags}, run_name=name
@@ -265,7 +210,6 @@ class SweepRuns:
         return _TrackedRun.of(run)
 
     def _set_status(self, run: _TrackedRun, status: _RunStatus, ended: float | None = None) -> None:
-        assert self._client is not None
         if run.status == status:
             return
         if status == "RUNNING":
@@ -284,39 +228,35 @@ class SweepRuns:
     ) -> None:
         from mlflow.entities import Param, RunTag
 
-        assert self._client is not None
         if self._info.dataset is not None and not run.has_dataset:
-            self._log_dataset(run, self._info.dataset)
+            self._client.log_inputs(run.id, datasets=[_dataset_input(self._info.dataset)])
+            run.has_dataset = True
         for first in range(0, len(metrics) - _MOST_METRICS, _MOST_METRICS):
             self._client.log_batch(run.id, metrics=metrics[first : first + _MOST_METRICS])
         rest = metrics[(len(metrics) - 1) // _MOST_METRICS * _MOST_METRICS :] if metrics else ()
         # MLflow's parameters cannot change: a later driver keeps the old values.
-        fresh = {name: value for name, value in (parameters or {}).items() if name not in run.parameters}
+        texts = {_legal(name): parameter_text(value) for name, value in (parameters or {}).items()}
+        fresh = {name: text for name, text in texts.items() if name not in run.parameters}
         self._client.log_batch(
             run.id,
             metrics=rest,
-            params=[Param(_legal(name), parameter_text(value)) for name, value in fresh.items()],
+            params=[Param(name, text) for name, text in fresh.items()],
             tags=[RunTag(name, value[:_LONGEST_TAG]) for name, value in tags.items()],
         )
         run.parameters.update(fresh)
 
-    def _log_dataset(self, run: _TrackedRun, info: DatasetInfo) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        assert self._client is not None
-        dataset = Dataset(
-            name=info.name,
-            digest=info.digest[:_LONGEST_DIGEST],
-            source_type="local",
-            source=json.dumps({"uri": info.source}),
-            profile=json.dumps(dict(info.sizes)),
-        )
-        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", "train, validation")])]
-        self._client.log_inputs(run.id, datasets=inputs)
-        run.has_dataset = True
+def _dataset_input(data: Mapping[str, Any]) -> DatasetInput:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    def _note(self) -> str:
-        return f"Folder: `{self._info.run_dir}`\n\n```yaml\n{self._info.config.strip()}\n```\n"
+    dataset = Dataset(
+        name=data["name"],
+        digest=data["sha256"][:_LONGEST_DIGEST],
+        source_type="local",
+        source=json.dumps({"uri": data["location"]}),
+        profile=json.dumps(data["sizes"]),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "train, validation")])
 
 
 def _title(record: TrialRecord) -> str:
@@ -329,22 +269,23 @@ def _title(record: TrialRecord) -> str:
 
 
 def _own_parameters(record: TrialRecord) -> dict[str, object]:
-    own: dict[str, object] = {"number": record.number, "loss": record.loss, **record.parameters}
-    return own | ({"seeds": " ".join(map(str, record.seeds))} if record.seeds else {})
+    own = {"number": record.number, "loss": record.loss, "defence": record.defence}
+    seeds = {"seeds": " ".join(map(str, record.seeds))} if record.seeds else {}
+    return {**own, **record.parameters, **seeds}
 
 
 def _trial_tags(record: TrialRecord, run_dir: Path) -> dict[str, str]:
-    tags = {STATE_TAG: record.state, EPOCHS_TAG: str(record.epochs)}
-    for name in ("checkpoint", "outcomes"):
-        path = getattr(record, name)
-        if path is not None:
-            tags[f"robustfront.{name}"] = str(run_dir / path)
-    if record.constraints:
-        tags["robustfront.feasible"] = str(record.feasible).lower()
-    for name in ("origin", "extends", "verdict"):
-        if getattr(record, name) is not None:
-            tags[f"robustfront.{name}"] = getattr(record, name)
-    return tags | ({"robustfront.failure": record.failure} if record.failure else {})
+    optional = {
+        "checkpoint": record.checkpoint and str(run_dir / record.checkpoint),
+        "outcomes": record.outcomes and str(run_dir / record.outcomes),
+        "feasible": str(record.feasible).lower() if record.constraints else None,
+        "origin": record.origin,
+        "extends": record.extends,
+        "verdict": record.verdict,
+        "failure": record.failure,
+    }
+    tags = {STATE_TAG: record.state, _EPOCHS_TAG: str(record.epochs)}
+    return tags | {f"robustfront.{name}": value for name, value in optional.items() if value}
 
 
 def _epoch_metrics(history: Iterable[Mapping[str, float]], after: int) -> Iterator[Metric]:
@@ -355,7 +296,7 @@ def _epoch_metrics(history: Iterable[Mapping[str, float]], after: int) -> Iterat
 
 
 def _final_metrics(record: TrialRecord, history: Sequence[Mapping[str, float]]) -> list[Metric]:
-    """Objectives and accuracies at the last epoch. The ledger's time makes a second write equal to the first."""
+    """Objectives and accuracies at the last epoch, at the ledger's time: a second write equals the first."""
     if record.state != "complete":
         return []
     when = record.finished or (history[-1]["time"] if history else record.started or 0.0)
@@ -397,12 +338,3 @@ def _revision(record: TrialRecord, history: Sequence[Mapping[str, float]]) -> st
     """A hash of everything that a child run shows."""
     content: list[Any] = [getattr(record, item.name) for item in fields(record)] + [len(history)]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=dict).encode()).hexdigest()[:16]
-
-
-def tracked_status(state: str) -> str:
-    """How MLflow shows a trial.
-
-    Args:
-        state: The record's state.
-    """
-    return _STATUS[state]

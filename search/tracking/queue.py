@@ -12,15 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from search.tracking.client import explain, is_server, shown
 from search.tracking.mirror import ParentInfo, SweepRuns, SweepStatus
-from search.tracking.uris import explain, is_server, shown
 
 if TYPE_CHECKING:
     from analysis.records import TrialRecord
 
 _ROUND_SECONDS: Final = 1.0  # between two rounds of writing, so that epochs that end meanwhile are sent together
-_FIRST_RETRY_SECONDS: Final = 1.0
-_LAST_RETRY_SECONDS: Final = 30.0
+_FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 1.0, 30.0
 _CLOSING_ROUNDS: Final = 2
 _CLOSE_SECONDS: Final = 20.0
 
@@ -30,28 +29,15 @@ _SWEEP, _TRIAL, _SUMMARY, _ARTIFACT, _END = "sweep", "trial", "summary", "artifa
 
 @dataclass(frozen=True)
 class TrackingReport:
-    """Whether MLflow has everything at the end of a driver.
+    """Whether MLflow has everything at the end of a driver: trials, the sweep's own numbers, artifacts and status."""
 
-    Args:
-        uri: The tracking URI, without secrets.
-        url: The sweep's page; None unless the URI is that of a server that was reached.
-        pending: Numbers of the trials whose last state was not written.
-        complete: Whether everything was written: trials, the sweep's own numbers, artifacts and status.
-        error: Why not.
-    """
-
-    uri: str
-    url: str | None = None
-    pending: tuple[str, ...] = ()
+    uri: str  # without secrets
+    pending: tuple[str, ...] = ()  # numbers of the trials whose last state was not written
     complete: bool = True
-    error: str | None = None
+    error: str | None = None  # why not
 
     def message(self, resume: str) -> str | None:
-        """One line that says what MLflow lacks and how to write it; None if it has everything.
-
-        Args:
-            resume: The command that resumes the sweep.
-        """
+        """One line that says what MLflow lacks and that the command ``resume`` writes it; None if it has everything."""
         if self.complete:
             return None
         trials = f"{len(self.pending)} trial{'s' if len(self.pending) > 1 else ''}"
@@ -62,25 +48,17 @@ class TrackingReport:
 class Tracker:
     """Mirrors a sweep into MLflow. No method but ``close`` waits, and none raises.
 
-    Args:
-        uri: MLflow's tracking URI.
-        experiment: Name of the experiment; created if missing.
-        sweep: The sweep's name.
-        artifact_root: Where a new experiment keeps its artifacts; None leaves that to the server.
+    An experiment that is missing is created, and keeps its artifacts in ``artifact_root``.
     """
 
     def __init__(self, uri: str, experiment: str, sweep: str, *, artifact_root: Path | None = None) -> None:
-        self._uri = uri
-        self._experiment = experiment
-        self._sweep = sweep
+        self._uri, self._experiment, self._sweep = uri, experiment, sweep
         # A server knows where its artifacts belong; it cannot use a local folder.
         self._artifact_root = None if is_server(uri) else artifact_root
         self._changed = threading.Condition()
         self._pending: dict[tuple[str, str], Callable[[SweepRuns], None]] = {}
-        self._closing = False
-        self._abandoned = False
+        self._closing = self._abandoned = False
         self._error: str | None = None
-        self._runs: SweepRuns | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -89,49 +67,34 @@ class Tracker:
         return self._error
 
     def start(self, parent: ParentInfo) -> None:
-        """Starts the thread, which creates the sweep's run or finds it again.
-
-        Args:
-            parent: What MLflow shows of the sweep itself.
-        """
+        """Starts the thread, which creates the sweep's run or finds it again."""
         assert self._thread is None, "a tracker starts once"
-        self._runs = SweepRuns(self._uri, self._experiment, self._artifact_root, self._sweep, parent)
+        runs = SweepRuns(self._uri, self._experiment, self._artifact_root, self._sweep, parent)
         self._put((_SWEEP, self._sweep), lambda _: None)  # connecting does it
-        self._thread = threading.Thread(target=self._work, args=(self._runs,), name="mlflow", daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(runs,), name="mlflow", daemon=True)
         self._thread.start()
 
     def update(self, record: TrialRecord, history: Sequence[Mapping[str, float]]) -> None:
         """Writes the current state of a trial; what MLflow has already is not sent again.
 
-        Args:
-            record: The trial.
-            history: One mapping per finished epoch: ``epoch``, ``time`` (when it ended, Unix) and its metrics. A
-                replicate's own metric is called ``NAME[r]``.
+        ``history`` has one mapping per finished epoch: ``epoch``, ``time`` (when it ended, Unix) and its metrics. A
+        replicate's own metric is called ``NAME[r]``.
         """
         self._put((_TRIAL, record.number), partial(SweepRuns.trial, record=record, history=tuple(history)))
 
     def summary(self, metrics: Mapping[str, float], step: int, when: float) -> None:
-        """Adds a point to the curves of the whole sweep.
+        """Adds a point to the curves of the whole sweep. Steps never fall.
 
-        Args:
-            metrics: Trials done, hypervolume, and so on.
-            step: The x axis; never lower than in an earlier call.
-            when: Unix time. It must always be the same for a step, so that writing a step again does not double it.
+        ``when`` (Unix time) must always be the same for a step, so that writing a step again does not double it.
         """
-        write = partial(SweepRuns.summary, metrics=dict(metrics), step=step, when=when)
-        self._put((_SUMMARY, str(step)), write)
+        self._put((_SUMMARY, str(step)), partial(SweepRuns.summary, metrics=dict(metrics), step=step, when=when))
 
     def artifact(self, path: Path) -> None:
         """Copies a file of the run's folder to the sweep's run and replaces an earlier copy."""
         self._put((_ARTIFACT, str(path)), partial(SweepRuns.artifact, path=path))
 
     def close(self, status: SweepStatus, timeout: float = _CLOSE_SECONDS) -> TrackingReport:
-        """Writes what is pending and the sweep's end.
-
-        Args:
-            status: How the sweep ended. Trials that are still running are marked as killed until the sweep is resumed.
-            timeout: Longest wait in seconds.
-        """
+        """Writes what is pending and the sweep's end; running trials are marked as killed until it is resumed."""
         if self._thread is None:
             return TrackingReport(shown(self._uri))
         self._put((_END, self._sweep), partial(SweepRuns.end, status=status))
@@ -143,8 +106,7 @@ class Tracker:
             self._abandoned = True
             pending = tuple(number for kind, number in self._pending if kind == _TRIAL)
             complete = not self._pending
-        assert self._runs is not None
-        return TrackingReport(shown(self._uri), self._runs.url, pending, complete, None if complete else self._error)
+        return TrackingReport(shown(self._uri), pending, complete, None if complete else self._error)
 
     def _put(self, key: tuple[str, str], write: Callable[[SweepRuns], None]) -> None:
         with self._changed:

@@ -5,30 +5,22 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from analysis.frames import to_frame
 from analysis.records import TrialRecord
 from search.runs.folder import Run
-from search.tracking.client import NUMBER_TAG, client_of, runs_of
-from search.tracking.mirror import metric_name, parameter_text, tracked_status
-from search.tracking.uris import explain, shown, sqlite_file
+from search.tracking.client import NUMBER_TAG, client_of, explain, runs_of, shown, sqlite_file
+from search.tracking.mirror import STATUS, metric_name, parameter_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
-class TrackedTrial:
-    """A trial as MLflow shows it.
+class TrackedTrial(NamedTuple):
+    """A trial as MLflow shows it: metrics by their MLflow names, and parameters as text.
 
-    Args:
-        number: The trial's number in the ledger.
-        status: Its status in MLflow.
-        epochs: The step of every point of the training loss; a doubled point is listed twice.
-        metrics: Objectives and accuracies, by their MLflow names (``metric_name``).
-        parameters: Its parameters as text.
+    ``epochs`` has the step of every point of the training loss; a doubled point is listed twice.
     """
 
     number: str
@@ -39,27 +31,18 @@ class TrackedTrial:
 
 
 def read_tracked(uri: str, experiment: str, identity: str) -> tuple[list[str], list[TrackedTrial]]:
-    """What MLflow has of a sweep. Waits for MLflow and for its import.
+    """The status of each run of the sweep itself in MLflow (one, if all is well), and the trials.
 
-    Args:
-        uri: MLflow's tracking URI.
-        experiment: Name of the experiment.
-        identity: The sweep's ``ParentInfo.identity``.
-
-    Returns:
-        The status of each run of the sweep itself (one, if all is well), and the trials.
-
-    Raises:
-        Exception: Whatever MLflow or a database driver raises.
+    Waits for MLflow and for its import; raises whatever either raises.
     """
     database = sqlite_file(uri)
     if database is not None and not database.exists():
         raise FileNotFoundError(f"{database} does not exist")
     client = client_of(uri)
-    found = client.get_experiment_by_name(experiment)
+    known = client.get_experiment_by_name(experiment)
     parents: list[str] = []
     trials: list[TrackedTrial] = []
-    for run in runs_of(client, str(found.experiment_id), identity) if found is not None else ():
+    for run in runs_of(client, str(known.experiment_id), identity) if known is not None else ():
         number = run.data.tags.get(NUMBER_TAG)
         if number is None:
             parents.append(run.info.status)
@@ -70,14 +53,8 @@ def read_tracked(uri: str, experiment: str, identity: str) -> tuple[list[str], l
     return parents, trials
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """How the ledger compares with its table and MLflow.
-
-    Args:
-        trials: Number of trials in the ledger, baselines included.
-        differences: One line per difference.
-    """
+class Agreement(NamedTuple):
+    """How the ledger compares with its table and MLflow: its number of trials, and one line per difference."""
 
     trials: int
     differences: list[str]
@@ -88,10 +65,7 @@ def reconcile(
 ) -> Agreement:
     """Compares the ledger of a run that has no driver with its table and with MLflow.
 
-    Args:
-        run: The run.
-        records: The trials of its ledger.
-        history: The finished epochs of each trial, by number.
+    ``history`` has the finished epochs of each trial, by number.
     """
     return Agreement(len(records), [*_table_differences(run, records), *_tracking_differences(run, records, history)])
 
@@ -142,7 +116,7 @@ def _tracking_differences(
 def _child_differences(record: TrialRecord, history: Sequence[Mapping[str, float]], child: TrackedTrial) -> list[str]:
     lines = []
     # Without a driver, MLflow shows a running trial as killed.
-    expected = "KILLED" if record.state == "running" else tracked_status(record.state)
+    expected = "KILLED" if record.state == "running" else STATUS[record.state]
     if child.status != expected:
         lines.append(f"status {child.status} for a trial that is {record.state}")
     epochs = [int(epoch["epoch"]) for epoch in history]
@@ -151,25 +125,20 @@ def _child_differences(record: TrialRecord, history: Sequence[Mapping[str, float
         lines.append(f"epochs {', '.join(map(str, doubled))} are recorded more than once")
     elif sorted(child.epochs) != epochs:
         lines.append(f"{len(child.epochs)} epochs instead of {len(epochs)}")
-    for name, value in record.parameters.items():
-        if child.parameters.get(name) != parameter_text(value):
-            lines.append(f"{name} differs")
-    for name, value in {**record.objectives, **record.accuracies}.items():
-        if child.metrics.get(metric_name(name)) != value:
-            lines.append(f"{name} differs")
-    return lines
+    parameters, accuracies = record.parameters, {**record.objectives, **record.accuracies}
+    different = [name for name in parameters if child.parameters.get(name) != parameter_text(parameters[name])]
+    different += [name for name in accuracies if child.metrics.get(metric_name(name)) != accuracies[name]]
+    return lines + [f"{name} differs" for name in different]
 
 
 def _presence(where: str, expected: Sequence[str], present: Sequence[str]) -> list[str]:
     """Which trials are missing, unknown or doubled."""
-    lines = []
     missing = [number for number in expected if number not in set(present)]
-    if missing:
-        lines.append(f"{where} lacks trial {', '.join(missing)}")
     unknown = [number for number in dict.fromkeys(present) if number not in set(expected)]
-    if unknown:
-        lines.append(f"{where} has trial {', '.join(unknown)}, which the ledger does not have")
     doubled = [number for number, count in Counter(present).items() if count > 1]
-    if doubled:
-        lines.append(f"{where} has trial {', '.join(doubled)} more than once")
-    return lines
+    lines = {
+        f"{where} lacks trial {', '.join(missing)}": missing,
+        f"{where} has trial {', '.join(unknown)}, which the ledger does not have": unknown,
+        f"{where} has trial {', '.join(doubled)} more than once": doubled,
+    }
+    return [line for line, numbers in lines.items() if numbers]

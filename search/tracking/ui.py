@@ -12,26 +12,22 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
-from typing import Any, Final
-from urllib.error import HTTPError, URLError
+from subprocess import DEVNULL, STDOUT
+from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
 from search.errors import SweepFailed, UserError
-from search.tracking.uris import credentials, is_server, shown, sqlite_file
+from search.tracking.client import credentials, is_server, shown, sqlite_file
 from search.tracking.view import experiment_url, sweep_url, view_tag
 
-_START_SECONDS: Final = 120.0
-_STOP_SECONDS: Final = 5.0
-_REQUEST_SECONDS: Final = 10.0
-_POLL_SECONDS: Final = 0.2
+_START_SECONDS, _STOP_SECONDS, _REQUEST_SECONDS, _POLL_SECONDS = 120.0, 5.0, 10.0, 0.2
 
 
 def serve_ui(
@@ -44,20 +40,9 @@ def serve_ui(
     port: int = 5000,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Prints the link to the recorded runs; unless the tracking URI is a server, serves them until Ctrl-C.
+    """Prints the link to a sweep, or to all runs of the experiment if ``sweep`` is None.
 
-    Args:
-        uri: MLflow's tracking URI.
-        artifact_root: Folder of the artifacts.
-        experiment: The experiment's name.
-        sweep: The sweep to link to; None for all runs of the experiment.
-        host: Address to listen on; the default is reachable from this machine only.
-        port: TCP port.
-        say: Prints a line.
-
-    Raises:
-        UserError: The port is in use, nothing has been recorded yet, or the tracking server does not answer.
-        SweepFailed: MLflow's server did not start, or stopped.
+    Unless the tracking URI is a server, one is started on this machine, at ``host`` and ``port``, until Ctrl-C.
     """
     if is_server(uri):
         say(link(uri, experiment, sweep))
@@ -74,27 +59,14 @@ def serve_ui(
 
 
 def link(server: str, experiment: str, sweep: str | None) -> str:
-    """The direct link to a sweep, or to all runs of the experiment.
-
-    Args:
-        server: A running MLflow server's address.
-        experiment: The experiment's name.
-        sweep: The sweep's name; None for all runs.
-
-    Raises:
-        UserError: The server does not answer, or has no such experiment.
-    """
+    """The direct link to a sweep, or to all runs of the experiment, at a running MLflow server."""
     try:
         answer = _ask(server, "experiments/get-by-name", {"experiment_name": experiment})
-    except HTTPError as error:
-        if error.code != 404:
+    except (OSError, ValueError) as error:  # URLError is an OSError
+        if isinstance(error, HTTPError) and error.code == 404:
             raise UserError(
-                f"tracking.uri must be a server that answers, got {shown(server)} ({error}); open it in a browser"
+                f"tracking.experiment must exist at {shown(server)}, got {experiment}; run a sweep first"
             ) from None
-        raise UserError(
-            f"tracking.experiment must exist at {shown(server)}, got {experiment}; run a sweep first"
-        ) from None
-    except (URLError, OSError, ValueError) as error:
         raise UserError(
             f"tracking.uri must be a server that answers, got {shown(server)} ({error}); start it or correct the URI"
         ) from None
@@ -109,20 +81,9 @@ def link(server: str, experiment: str, sweep: str | None) -> str:
 def running_server(
     uri: str, artifact_root: Path, host: str = "127.0.0.1", port: int = 5000
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Runs MLflow's server as a process; it and its children end with the ``with`` block.
+    """Runs MLflow's server as a process until the ``with`` block ends; gives its address once it answers.
 
-    Args:
-        uri: The database, as MLflow's backend store URI.
-        artifact_root: Where artifacts of new experiments go.
-        host: Address to listen on.
-        port: TCP port.
-
-    Yields:
-        The server's address once it answers, and its process.
-
-    Raises:
-        UserError: The port is in use, or there is no database yet.
-        SweepFailed: The server did not start.
+    A port in use or a missing database is a ``UserError``, a server that does not start ``SweepFailed``.
     """
     database = sqlite_file(uri)
     if database is not None and not database.is_file():
@@ -143,12 +104,7 @@ def running_server(
     with tempfile.TemporaryFile() as log:
         # In a session of its own, Ctrl-C does not reach it, and one signal to its group ends all its processes.
         process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env=environment,
-            start_new_session=True,
+            command, env=environment, stdin=DEVNULL, stdout=log, stderr=STDOUT, start_new_session=True
         )
         try:
             server = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -170,21 +126,17 @@ def _wait_until_healthy(server: str, process: subprocess.Popen[bytes], log: Any)
         try:
             with _open(f"{server}/health"):
                 return
-        except (URLError, OSError):
+        except OSError:
             time.sleep(_POLL_SECONDS)
     raise SweepFailed(f"MLflow's server did not answer within {_START_SECONDS:.0f} s; try again on a less busy machine")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            break
-        try:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
             process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
+        os.killpg(process.pid, signal.SIGKILL)  # whatever is left of its children
     process.wait()
 
 
@@ -221,14 +173,8 @@ def _ask(server: str, path: str, query: dict[str, str]) -> dict[str, Any]:
 @contextmanager
 def _signals_as_interrupt() -> Iterator[None]:
     """Turns Ctrl-C (even if a shell ignored it for a background job), SIGTERM and a closed terminal into one error."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         yield
     finally:

@@ -16,33 +16,29 @@ SWEEP_TAG: Final = "robustfront.sweep"
 KIND_TAG: Final = "robustfront.kind"
 STATE_TAG: Final = "robustfront.state"
 SWEEP_KIND: Final = "sweep"
-CURVES: Final = ("validation_loss", "validation_accuracy")
 
-_VIEW_TAG_PREFIX: Final = "mlflow.sharedViewState."
+_CURVES: Final = ("validation_loss", "validation_accuracy")
 _SECTION: Final = "sweep"
 _CREATED: Final = 0  # a fixed time, so that saving the same view again changes nothing
 
 
 def view_tag(sweep: str) -> str:
     """The experiment's tag that holds the sweep's view."""
-    return _VIEW_TAG_PREFIX + _view_key(sweep)
+    return f"mlflow.sharedViewState.{_view_key(sweep)}"
 
 
 def saved_view(sweep: str, parameters: Sequence[str], objectives: Sequence[str]) -> str:
-    """A view of a sweep's trials, as MLflow's UI saves one.
+    """A view of a sweep's trials, as MLflow's UI saves one: the content of the tag ``view_tag(sweep)``.
 
-    Args:
-        sweep: The sweep's name.
-        parameters: The searched parameters; the charts use the first two.
-        objectives: The objectives; the table is sorted by the last one, highest first.
-
-    Returns:
-        The content of the tag ``view_tag(sweep)``.
+    The charts use the first two searched parameters. The last objective sorts the table, highest first.
     """
     columns = [*(f"params.`{name}`" for name in parameters), *(f"metrics.`{name}`" for name in objectives)]
-    columns += [f"metrics.`{CURVES[-1]}`", f"tags.`{STATE_TAG}`"]
+    columns += [f"metrics.`{_CURVES[-1]}`", f"tags.`{STATE_TAG}`"]
     state = {
-        **_facets(sweep, objectives),
+        "searchFilter": _trials_of(sweep),
+        # MLflow lists children flat, not folded into their parent, only when they are sorted by a metric.
+        "orderByKey": f"metrics.`{objectives[-1]}`",
+        "orderByAsc": "false",
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "modelVersionFilter": "All Runs",
@@ -57,17 +53,9 @@ def saved_view(sweep: str, parameters: Sequence[str], objectives: Sequence[str])
     return json.dumps(view)
 
 
-def sweep_url(server: str, experiment_id: str, sweep: str, objectives: Sequence[str] = (), *, view: bool) -> str:
-    """The page that lists a sweep's trials and nothing else.
-
-    Args:
-        server: The server's address.
-        experiment_id: MLflow's id of the experiment.
-        sweep: The sweep's name.
-        objectives: The objectives; without a view, the table is sorted by the last one.
-        view: Whether the experiment holds the sweep's view.
-    """
-    facets = {"viewStateShareKey": _view_key(sweep)} if view else _facets(sweep, objectives)
+def sweep_url(server: str, experiment_id: str, sweep: str, *, view: bool) -> str:
+    """The page that lists a sweep's trials and nothing else; ``view`` says whether the experiment holds their view."""
+    facets = {"viewStateShareKey": _view_key(sweep)} if view else {"searchFilter": _trials_of(sweep)}
     return f"{experiment_url(server, experiment_id)}&{urlencode(facets)}"
 
 
@@ -80,10 +68,8 @@ def _view_key(sweep: str) -> str:
     return f"robustfront-{sweep}"
 
 
-def _facets(sweep: str, objectives: Sequence[str]) -> dict[str, Any]:
-    facets = {"searchFilter": f"tags.`{SWEEP_TAG}` = '{sweep}' AND tags.`{KIND_TAG}` != '{SWEEP_KIND}'"}
-    # MLflow lists children flat, not folded into their parent, only when they are sorted by a metric.
-    return facets | ({"orderByKey": f"metrics.`{objectives[-1]}`", "orderByAsc": "false"} if objectives else {})
+def _trials_of(sweep: str) -> str:
+    return f"tags.`{SWEEP_TAG}` = '{sweep}' AND tags.`{KIND_TAG}` != '{SWEEP_KIND}'"
 
 
 def _charts(parameters: Sequence[str], objectives: Sequence[str]) -> list[dict[str, Any]]:
@@ -95,6 +81,6 @@ def _charts(parameters: Sequence[str], objectives: Sequence[str]) -> list[dict[s
     if len(axes) >= 2:
         charts += [{"type": "CONTOUR", "xaxis": axes[0], "yaxis": axes[1], "zaxis": metric} for metric in metrics]
     charts.append({"type": "PARALLEL", "selectedParams": list(parameters), "selectedMetrics": list(objectives)})
-    charts += [{"type": "LINE", "metricKey": name, "selectedMetricKeys": [name]} for name in CURVES]
+    charts += [{"type": "LINE", "metricKey": name, "selectedMetricKeys": [name]} for name in _CURVES]
     common = {"runsCountToCompare": 100, "metricSectionId": _SECTION, "deleted": False, "isGenerated": False}
     return [{"uuid": f"{_SECTION}-{index}", **common, **chart} for index, chart in enumerate(charts)]

@@ -17,7 +17,8 @@ from analysis.records import kind_of
 from search.cluster.nodes import Expected
 from search.errors import Halted
 from search.results.metrics import Role, epoch_metrics, unit_results
-from search.runs.store import CHECKPOINTS, Store
+from search.runs.layout import CHECKPOINTS
+from search.runs.store import Store
 from search.worker.node_check import examine
 from trainables.candidate import Candidate
 from trainables.settings import Problem, Rungs

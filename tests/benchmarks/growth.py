@@ -44,7 +44,7 @@ from search.runs.folder import Run
 from search.study import Lease, Ledger, open_storage
 from search.sweep.progress import Progress
 from search.sweep.tune import LedgerSearcher
-from search.tracking import Tracker
+from search.tracking.queue import Tracker
 from search.worker.trial import CANDIDATE, EPOCH, NUMBER, OWNER, RESULT, UNITS
 
 CONCURRENCY: Final = 2

@@ -37,7 +37,7 @@ from search.config import parse
 from search.runs.folder import Run
 from search.study import Lease, Ledger, open_storage
 from search.sweep.progress import Progress
-from search.tracking import Tracker
+from search.tracking.queue import Tracker
 from search.worker.trial import EPOCH
 from tests.benchmarks.growth import Clock, TrivialTrial
 

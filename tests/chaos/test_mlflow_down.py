@@ -18,7 +18,9 @@ import pytest
 
 from search.runs.folder import Run
 from search.study.reading import read_records
-from search.tracking import preload_mlflow, read_tracked, running_server
+from search.tracking.client import preload_mlflow
+from search.tracking.reading import read_tracked
+from search.tracking.ui import running_server
 from tests.chaos.sweep import AGENTS, BASELINES, Sweep
 from tests.search.sweep.test_driver import PATIENCE, arguments
 

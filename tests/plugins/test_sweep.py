@@ -17,7 +17,7 @@ import torch
 
 from analysis.frames import read_frame
 from search.config import load
-from search.runs.user_code import import_paths, user_modules
+from search.runs.provenance import import_paths, user_modules
 from trainables.training.checkpoint import read
 
 HERE = Path(__file__).parent

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from search.cluster.nodes import Node
-from search.cluster.session import _check_capacity, capacity, connected
+from search.cluster.session import capacity, check_capacity, connected
 from search.errors import SweepFailed, UserError
 from tests.search.examples import small_config
 
@@ -75,7 +75,7 @@ def test_trials_and_audits_may_fit_different_nodes(
     trial: dict[str, Any], audit: dict[str, Any], at_a_time: int
 ) -> None:
     config = small_config(resources=trial, data={"validation_size": 500}, audit=audit)
-    _check_capacity(config, [GPU_NODE, CPU_NODE], "auto", trains=True)
+    check_capacity(config, [GPU_NODE, CPU_NODE], "auto", trains=True)
     assert capacity(config, [GPU_NODE, CPU_NODE]) == at_a_time
 
 
@@ -91,15 +91,15 @@ def test_trials_and_audits_may_fit_different_nodes(
 def test_what_fits_no_node_is_one_line(trial: dict[str, Any], audit: dict[str, Any], message: str) -> None:
     config = small_config(resources=trial, data={"validation_size": 500}, audit=audit)
     with pytest.raises(UserError, match=message):
-        _check_capacity(config, [GPU_NODE, CPU_NODE], "auto", trains=True)
+        check_capacity(config, [GPU_NODE, CPU_NODE], "auto", trains=True)
 
 
 def test_audits_alone_need_no_room_for_trials() -> None:
     trial, audit = {"cpus_per_trial": 32, "gpus_per_trial": 8}, {"cpus": 1, "gpus": 0}
     config = small_config(resources=trial, data={"validation_size": 500}, audit=audit)
-    _check_capacity(config, [CPU_NODE], None, trains=False)
+    check_capacity(config, [CPU_NODE], None, trains=False)
     with pytest.raises(UserError, match=r"^resources.cpus_per_trial"):
-        _check_capacity(config, [CPU_NODE], None, trains=True)
+        check_capacity(config, [CPU_NODE], None, trains=True)
 
 
 # Cycles with references of Ray's, such as Tune leaves, that the garbage collector would find while Ray is closed.

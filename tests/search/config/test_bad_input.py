@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from search.cli.main import WRONG_INPUT, run
+from search.cli.main import run
 from search.config import available_cpus
+from search.errors import WRONG_INPUT
 
 QUICKSTART = Path(__file__).parents[3] / "configs" / "quickstart.yaml"
 
@@ -43,7 +44,7 @@ SETTINGS = [
     ("train=3", "train must be a mapping of settings, got 3"),
     ("space.s.low=0.5", "space.s must lie in [1, 2], got low 0.5"),
     ("space.s.high=2.5", "space.s must lie in [1, 2], got low 1 and high 2.5"),
-    ("space.s.low=.nan", "space.s.low and high must be finite"),
+    ("space.s.low=.nan", "space.s.low must be finite, got nan"),
     ("space.m.low_exclusive=false", "space.m.low must be above 0, got 0"),
     ("space.m.high=0.2", "space.m must lie in (0, 0.1], got low 0 and high 0.2"),
     (
@@ -60,15 +61,31 @@ SETTINGS = [
     ("space.s={low: one, high: 2}", "space.s.low must be a number, got one"),
     ("space.s={low: 1, high: 2, log: 3}", "space.s.log must be true or false, got 3"),
     ("space.s={choices: []}", "space.s.choices must name at least one value"),
-    ("space.s={choices: [1.0, 3.0]}", "space.s.choices must lie in [1, 2], got 3.0"),
+    ("space.s={choices: [1.0, 3]}", "space.s.choices must lie in [1, 2], got 3; remove it"),
     ("space.s={choices: [1.0, 1.0]}", "space.s.choices must differ from each other"),
     ("space.s={choices: 3}", "space.s.choices must be a list of numbers, words or true and false, got 3"),
     ("space.s=3", "space.s must be a mapping, got 3"),
-    ("space.q={low: 1.0, high: 2.0}", "space.q must be a parameter of the loss i-sce (s, m)"),
+    (
+        "space.q={low: 1.0, high: 2.0}",
+        "space.q must be a parameter of the loss i-sce (s, m), got {'low': 1.0, 'high': 2.0}; ",
+    ),
     ("space={loss.s: {low: 1, high: 1.5}, s: {low: 1, high: 2}}", "space.s must stand once, got s and loss.s"),
     ("space={s: {choices: [1.0, 2.0]}, m: {choices: [0.1]}}", "search.trials must be at most 2, as the space has 2"),
     ("space={train.batch_size: {low: 16, high: 32.5}}", "space.train.batch_size.low and high must be whole numbers"),
-    ("space={train.schedule: {low: 1, high: 2}}", "space.train.schedule must be one of constant, cosine, step"),
+    (
+        "space={train.schedule: {low: 1, high: 2}}",
+        "space.train.schedule must be choices, got {'low': 1, 'high': 2}; write",
+    ),
+    (
+        "space={train.schedule: {choices: [linear]}}",
+        "space.train.schedule.choices must be one of constant, cosine, step",
+    ),
+    (
+        "space={train.learning_rate: {low: 0, high: 1}}",
+        "space.train.learning_rate.low must be above 0, got 0; 0.001 is",
+    ),
+    ("space={model.width: {choices: [1, -2]}}", "space.model.width.choices must lie in [1, 16], got -2"),
+    ("space={defence.epsilon: {low: 0, high: 2}}", "space.defence.epsilon must be .*, got {'low': 0, 'high': 2}; "),
     ("space={model.widht: {choices: [1, 2]}}", "space.model.widht must be a parameter .*did you mean model.width?"),
     ("space={train.optimizer.momentum: {low: 0, high: 0.9}}", "space.train.optimizer.momentum must be a parameter"),
     ("train.optimizer={name: sgd, momentun: 0.9}", "train.optimizer.momentun must be .*did you mean momentum?"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from search.config import load, parse
 from search.errors import UserError
 from tests.search.examples import small_config
+from trainables.losses import Loss
 from trainables.settings.space import Range
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -79,6 +81,7 @@ def test_the_open_end_of_a_range_is_left_out_in_single_precision_too(low: float,
 
 def test_m_is_half_open_by_default() -> None:
     m = small_config().domains["m"]
+    assert isinstance(m, Range)
     assert m.lowest > 0
     assert m.high == 0.1
 
@@ -123,3 +126,47 @@ def test_a_searched_parameter_is_not_called_like_a_column_of_the_records() -> No
             "search": {"trials": 2},
         }
     )
+
+
+def space(domain: dict[str, object], name: str, **sections: object) -> None:
+    parse({"name": "small", "space": {name: domain}, "search": {"trials": 1}, **sections})
+
+
+def test_an_end_that_is_no_whole_number_is_named_though_it_lies_within_the_limits() -> None:
+    with pytest.raises(
+        UserError, match=r"^space\.model\.width\.low and high must be whole numbers, got \[1\.5, 3\]; round"
+    ):
+        space({"low": 1.5, "high": 3}, "model.width")
+
+
+def test_an_open_end_that_is_not_legal_itself_is_not_tried() -> None:
+    space({"low": 0, "high": 0.1, "low_exclusive": True}, "train.learning_rate")
+    with pytest.raises(
+        UserError, match=r"^space\.train\.learning_rate\.low must be above 0, got 0; 0\.001 is usual for Adam$"
+    ):
+        space({"low": 0, "high": 0.1}, "train.learning_rate")
+
+
+def test_a_value_that_another_setting_rules_out_is_told_with_that_setting() -> None:
+    message = r"^space\.train\.optimizer\.nesterov\.choices must go with .*True: train\.optimizer\.momentum must"
+    with pytest.raises(UserError, match=message):
+        space(
+            {"choices": [True, False]}, "train.optimizer.nesterov", train={"optimizer": {"name": "sgd", "momentum": 0}}
+        )
+
+
+def test_a_refusal_by_a_component_of_the_users_own_gets_the_value_and_a_remedy() -> None:
+    with pytest.raises(UserError, match=r"^space\.rate\.low must be positive, got 0; choose another value$"):
+        space({"low": 0, "high": 1}, "rate", loss={"name": "tests.search.config.test_loading:Picky"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picky(Loss):
+    """A loss whose messages name no value."""
+
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rate <= 0:
+            raise ValueError("rate must be positive")

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.config import Constraint, directions, load
+from search.config import Constraint, load
+from search.config.objectives import directions
 from search.results.standing import reference_of
 from search.study import Ledger, open_storage
 from tests.search.examples import result, small_config, unit_result

@@ -15,10 +15,10 @@ from analysis.frames import to_frame
 from analysis.pareto import pareto_front
 from analysis.records import TrialRecord
 from search.config import SweepConfig, load, parse
-from search.config.fingerprint import fingerprint, first_difference, problem_settings
 from search.errors import UserError
 from search.results.standing import Standing, reference_of
 from search.runs.folder import Run
+from search.runs.provenance import fingerprint, first_difference, problem_settings
 from search.study import Ledger, open_storage, read_warm_start, with_lasting_paths
 from search.study.stopping import Effort
 from tests.search.examples import result, small_config

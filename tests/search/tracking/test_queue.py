@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from analysis.records import TrialRecord
-from search.tracking import Tracker, queue
+from search.tracking import queue
 from search.tracking.mirror import SweepRuns
+from search.tracking.queue import Tracker
 from tests.search.tracking.examples import EXPERIMENT, Shown, mirror, parent, trial, wait_for
 
 # What MLflow itself calls is not ours to change.

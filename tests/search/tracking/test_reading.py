@@ -12,7 +12,7 @@ from analysis.frames import write_frame
 from analysis.records import TrialRecord
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run
-from search.tracking import reconcile
+from search.tracking.reading import reconcile
 from tests.search.examples import small_config
 from tests.search.tracking.examples import EXPERIMENT, History, mirror, trial
 

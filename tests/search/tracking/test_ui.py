@@ -21,7 +21,9 @@ import pytest
 
 from analysis.records import TrialRecord
 from search.errors import SweepFailed, UserError
-from search.tracking import ParentInfo, Tracker, queue
+from search.tracking import queue
+from search.tracking.mirror import ParentInfo
+from search.tracking.queue import Tracker
 from search.tracking.ui import link, running_server, serve_ui
 from tests.search.tracking.examples import EXPERIMENT, free_port, wait_for
 
@@ -81,15 +83,14 @@ def test_link_leads_to_the_sweep(server: Server, tmp_path: Path) -> None:
     tracker = start(server.address, "linked", tmp_path)
     for number in ("0", "1"):
         tracker.update(*record(number, 3, done=True))
-    report = tracker.close("FINISHED", 60)
-    assert report.complete
+    assert tracker.close("FINISHED", 60).complete
 
     said: list[str] = []
     serve_ui(server.address, tmp_path, experiment=EXPERIMENT, sweep="linked", say=said.append)
-    assert said == [report.url]
-    with urlopen(said[0], timeout=30) as page:
+    (url,) = said
+    with urlopen(url, timeout=30) as page:
         assert page.status == 200
-    path, _, query = urlsplit(said[0]).fragment.partition("?")
+    path, _, query = urlsplit(url).fragment.partition("?")
     experiment_id = path.split("/")[2]
     (key,) = parse_qs(query)["viewStateShareKey"]
     with urlopen(

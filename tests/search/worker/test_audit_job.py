@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import trainables.audit
-from search.runs.checkpoints import TRAIN_FILE
+from search.runs.layout import TRAIN_FILE
 from search.worker.audit_job import audit_trial
 from tests.search.evaluation.test_audit import IMAGES, SMALL
 from tests.search.examples import small_config

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from search.runs.provenance import source_digest
-from search.runs.user_code import UserModule, import_paths, user_modules
+from search.runs.provenance import SourceModule, import_paths, source_digest, user_modules
 from tests.search.examples import small_config
 
 
@@ -35,8 +34,8 @@ def test_import_paths_are_found_wherever_they_are(document: Any, paths: list[str
 
 
 def test_a_configuration_keeps_its_import_paths() -> None:
-    config = small_config(data={"name": "tests.search.runs.test_user_code:factory"})
-    assert import_paths(config.to_document()) == ["tests.search.runs.test_user_code:factory"]
+    config = small_config(data={"name": "tests.search.runs.test_provenance:factory"})
+    assert import_paths(config.to_document()) == ["tests.search.runs.test_provenance:factory"]
     assert import_paths(small_config().to_document()) == []
 
 
@@ -55,9 +54,9 @@ def test_top_level_modules_outside_installed_packages_are_the_users(folder: Path
     ]
     paths += ["trainables.losses:loss_function", "no_such_module:f", "sys:exit"]
     assert user_modules(paths) == [
-        UserModule("mine_a", folder / "mine_a"),
-        UserModule("mine_b", folder / "mine_b.py"),
-        UserModule("mine_c", folder / "mine_c"),
+        SourceModule("mine_a", folder / "mine_a"),
+        SourceModule("mine_b", folder / "mine_b.py"),
+        SourceModule("mine_c", folder / "mine_c"),
     ]
 
 

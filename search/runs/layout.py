@@ -1,0 +1,29 @@
+"""The names of a run's files and folders, apart from its results', which are named where they are written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+RUNS_DIR: Final = Path("runs")
+
+# In the runs folder, shared by all runs.
+TRACKING_DATABASE: Final = "mlflow.db"
+ARTIFACTS: Final = "mlartifacts"
+
+# In a run's folder. Folders hold one entry per trial, named after its number.
+SWEEP_FILE: Final = "sweep.yaml"
+MANIFEST_FILE: Final = "manifest.json"
+LEDGER_FILE: Final = "study.db"
+FIGURES: Final = "figures"
+CHECKPOINTS: Final = "checkpoints"  # the largest folder: an object store's is copied trial by trial
+OUTCOMES: Final = "outcomes"
+SURROGATE: Final = "B0"  # the number of the first baseline, from which an audit borrows adversarial examples
+
+# In the folder of a training by ``robustfront train``.
+TRAIN_FILE: Final = "train.yaml"
+RESULT_FILE: Final = "result.json"
+OUTCOMES_FILE: Final = "outcomes.npz"
+
+# In a folder that is a copy of an object store's: the URL of the original.
+REMOTE_FILE: Final = ".remote"
