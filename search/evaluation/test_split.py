@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -20,22 +19,14 @@ from analysis.records import TrialRecord
 from search.config import SweepConfig, available_cpus
 from search.config.fingerprint import fingerprint, problem_settings
 from search.errors import Interrupted, UserError
-from search.evaluation.evaluate import AttackProgress, attack_names
-from search.evaluation.openings import (
-    OPENINGS_FILE,
-    Frozen,
-    check_same_data,
-    fitted,
-    freeze,
-    open_and_announce,
-    openings,
-)
-from search.results.pooling import pooled
+from search.evaluation.openings import Frozen, check_data, freeze, open_and_announce, read_openings, setting_of
+from search.evaluation.progress import attack_names, attack_progress
+from search.results.final import pooled
 from search.results.text import describe
-from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run, command, relative
 from search.study import holder, open_ledger
-from trainables import files as atomic
+from trainables import files
+from trainables.metrics import CLEAN, ROBUST
 
 if TYPE_CHECKING:
     from trainables.data.splits import Split
@@ -82,7 +73,7 @@ def read_test_results(run: Run, settings: Iterable[TrialRecord]) -> Verification
                 replicates=replicates,
                 images=entries[0]["images"],
             )
-    return Verification(tested, openings(run.folder))
+    return Verification(tested, len(read_openings(run.folder)))
 
 
 def evaluate_on_test(run: Run, typed: str, console: Console) -> None:
@@ -95,12 +86,11 @@ def evaluate_on_test(run: Run, typed: str, console: Console) -> None:
 
     Raises:
         UserError: A driver is alive, nothing is complete, the data has changed, or a checkpoint is missing or broken.
-            The test split stays closed.
+            The test split stays closed, unless it is its own images that have changed.
         Interrupted: Ctrl-C; finished evaluations are kept.
     """
     records = _frozen_records(run)
-    data = prepare_dataset(run.config.data)
-    check_same_data(data, run.manifest()["data"])
+    check_data(run, run.config.data, test=False)
     settings = pooled(records, run.config.bounds)
     chosen = pareto_front(settings, run.config.objectives)
     if not chosen:
@@ -118,7 +108,7 @@ def evaluate_on_test(run: Run, typed: str, console: Console) -> None:
         console.print(f"All {len(chosen)} settings have been evaluated on the test split", highlight=False)
         return
     try:
-        _evaluate(run, pending, stored, data["sizes"]["test"], typed, console)
+        _evaluate(run, pending, stored, problem, typed, console)
     except KeyboardInterrupt:
         again = command("pareto", run.argument, "--test")
         raise Interrupted(f"interrupted; finished evaluations are kept; continue with `{again}`") from None
@@ -146,12 +136,13 @@ def _frozen(run: Run, record: TrialRecord) -> _Part:
             f"the checkpoints of trial {record.number} must exist for --test, got none in {relative(folder)}; "
             "restore them"
         ) from None
-    return _Part(record, path, freeze(path, {"loss": record.loss, **record.parameters}, run.folder))
+    return _Part(record, path, freeze(path, setting_of(record), run.folder))
 
 
 def _evaluate(
-    run: Run, parts: Sequence[_Part], stored: dict[str, dict[str, Any]], images: int, typed: str, console: Console
+    run: Run, parts: Sequence[_Part], stored: dict[str, dict[str, Any]], problem: str, typed: str, console: Console
 ) -> None:
+    """Opens the split and evaluates part by part; ``stored`` gets their results."""
     import torch
 
     from trainables.data.splits import load_splits
@@ -159,26 +150,17 @@ def _evaluate(
 
     torch.set_num_threads(available_cpus())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    config, problem = run.config, _problem(run)
-    robustness = fitted(config.robustness, images)
-    splits = load_splits(config.data, device)
-    loaded = [_load(part, config, splits) for part in parts]  # all of them, before the split is opened
+    splits = load_splits(run.config.data, device)
+    loaded = [_load(part, run.config, splits) for part in parts]  # all of them, before the split is opened
     frozen = [part.frozen for part in parts]
-    opened = open_and_announce(config.data, frozen, robustness, run.folder, device, typed, console)
-    run.share(run.folder / OPENINGS_FILE)
+    opened = open_and_announce(run, run.config.data, frozen, run.config.robustness, device, typed, console)
     for position, (part, replicates) in enumerate(zip(parts, loaded, strict=True), 1):
         began, count = time.monotonic(), f"[{position}/{len(parts)}] "
-        names = attack_names(robustness, len(replicates))
-        with AttackProgress(console, [f"{count}{name}" for name in names], lines=False) as progress:
-            outcomes = evaluate(
-                [replicate.predictor for replicate in replicates],
-                opened.split,
-                robustness,
-                part.record.seeds,
-                progress.report,
-            )
+        names = [f"{count}{name}" for name in attack_names(opened.robustness, len(replicates))]
+        models = [replicate.predictor for replicate in replicates]
+        with attack_progress(console, names, lines=False) as report:
+            outcomes = evaluate(models, opened.split, opened.robustness, part.record.seeds, report)
         path = run.folder / OUTCOMES / f"{part.record.number}.npz"
-        path.parent.mkdir(exist_ok=True)
         outcomes.save(path)
         stored[part.record.number] = {
             **_entry(part, outcomes),
@@ -186,7 +168,7 @@ def _evaluate(
             "opened": opened.when,
             "seconds": time.monotonic() - began,
         }
-        atomic.write(run.folder / RESULTS_FILE, json.dumps(list(stored.values()), indent=2) + os.linesep)
+        files.write(run.folder / RESULTS_FILE, json.dumps(list(stored.values()), indent=2) + "\n")
         run.share(path, run.folder / RESULTS_FILE)
         clean, robust = outcomes.clean_accuracy().mean(), outcomes.robust_accuracy().mean()
         console.print(
@@ -221,8 +203,8 @@ def _load(part: _Part, config: SweepConfig, splits: Mapping[str, Split]) -> list
 
 def _entry(part: _Part, outcomes: Outcomes) -> dict[str, Any]:
     accuracies = {
-        "clean_accuracy": outcomes.clean_accuracy(),
-        "robust_accuracy": outcomes.robust_accuracy(),
+        CLEAN: outcomes.clean_accuracy(),
+        ROBUST: outcomes.robust_accuracy(),
         **outcomes.attack_accuracy(),
         **outcomes.further_accuracy(),
     }
@@ -232,7 +214,7 @@ def _entry(part: _Part, outcomes: Outcomes) -> dict[str, Any]:
         "checkpoint": part.frozen.checkpoint,
         "sha256": part.frozen.sha256,
         "seeds": list(outcomes.seeds),
-        "images": {"clean_accuracy": outcomes.clean.shape[-1], "robust_accuracy": outcomes.kept.shape[-1]},
+        "images": {CLEAN: outcomes.clean.shape[-1], ROBUST: outcomes.kept.shape[-1]},
         "replicates": [
             {name: float(values[r]) for name, values in accuracies.items()} for r in range(len(outcomes.seeds))
         ],

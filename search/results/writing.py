@@ -39,7 +39,7 @@ class Results:
         settings: One record per setting, by ``final.settings_of``.
         front: The Pareto-optimal ones.
         standing: Counts and hypervolume of the same numbers.
-        files: What was written.
+        files: The files written.
         notes: Lines for people on what could not be drawn.
         stopped: The criterion that ended the search before its budget, if one did.
     """
@@ -49,7 +49,7 @@ class Results:
     standing: Standing
     files: list[Path]
     notes: list[str]
-    stopped: str | None = None
+    stopped: str | None
 
 
 def write_tables(run: Run, units: Sequence[TrialRecord]) -> list[Path]:
@@ -77,18 +77,18 @@ def write_results(
         units: Its units.
         history: Gives the metrics of each finished epoch of a unit.
         reference: What the hypervolume is measured from.
-        stopped: The criterion that ended the search before its budget, if one did.
+        stopped: As in ``Results``.
     """
-    config, data = run.config, reports.RunData(run, units, history, reference)
+    data = reports.RunData(run, units, history, reference)
     drawn = [reports.draw(name, data) for name in reports.names()]
-    written = write_tables(run, units) + [path for each in drawn for path in each.files]
-    run.share(*written)
+    figures = [path for each in drawn for path in each.files]
+    run.share(*figures)
     return Results(
         settings=data.settings,
-        front=pareto_front(data.settings, config.objectives),
-        standing=Standing.of(units, config, lambda: reference),
-        files=written,
-        notes=[each.note for each in drawn if each.note is not None],
+        front=pareto_front(data.settings, run.config.objectives),
+        standing=Standing.of(units, run.config, lambda: reference),
+        files=[*write_tables(run, units), *figures],
+        notes=[each.note for each in drawn if each.note],
         stopped=stopped,
     )
 

@@ -1,4 +1,4 @@
-"""The pictures of a run, one report per file. Each file registers its report, and every report is drawn."""
+"""The pictures of a run. Each file of this folder is one report: its ``draw`` takes a ``RunData``, gives ``Drawn``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
 
 from analysis.hypervolume import Reference
 from analysis.records import TrialRecord
 from search.results.final import settings_of
-from search.results.titles import radius_title
+from search.results.text import radius_title
 from search.runs.folder import Run
 
 
@@ -49,32 +48,18 @@ class RunData:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a report has drawn: its files, and a line for people if it could not draw everything."""
+    """The files that a report has drawn, and a line for people if it could not draw everything."""
 
-    files: tuple[Path, ...] = ()
-    note: str | None = None
-
-
-Report = Callable[[RunData], Drawn]
-_REPORTS: Final[dict[str, Report]] = {}
+    files: Sequence[Path] = ()
+    note: str = ""
 
 
-def register(name: str) -> Callable[[Report], Report]:
-    """Registers a report under the name of its file."""
-
-    def decorate(report: Report) -> Report:
-        _REPORTS[name] = report
-        return report
-
-    return decorate
-
-
-def names() -> tuple[str, ...]:
+def names() -> list[str]:
     """The names of the reports, in alphabetical order."""
-    return tuple(sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py")))
+    return sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
 
 
 def draw(name: str, data: RunData) -> Drawn:
     """Draws one report into the run's ``figures``."""
-    importlib.import_module(f"{__name__}.{name}")
-    return _REPORTS[name](data)
+    drawn: Drawn = importlib.import_module(f"{__name__}.{name}").draw(data)
+    return drawn

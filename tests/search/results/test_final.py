@@ -21,8 +21,7 @@ from analysis.pareto import pareto_front
 from analysis.records import TrialRecord
 from search.cli.status import read_status
 from search.config import Constraint, SweepConfig
-from search.results.contenders import contenders
-from search.results.pooling import pooled
+from search.results.final import contenders, pooled
 from search.results.standing import Standing, reference_of
 from search.runs.folder import Run
 from search.study import EarlierTrial, Ledger, Origin, Unit, open_ledger, open_storage
