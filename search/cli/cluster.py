@@ -70,20 +70,21 @@ def status(cluster: Cluster) -> None:
     """Show a cluster's nodes, their resources, and its sweeps."""
     from search.cluster import jobs
 
-    console = Console()
+    console = Console(highlight=False)
     with jobs.client(cluster) as client:
-        nodes = _table("Nodes", "address", "state", "processors", "GPUs", "memory, GB")
+        nodes = folded_table("Nodes", "address", "state", "processors", "GPUs", "memory, GB")
         for node in jobs.nodes(client):
             nodes.add_row(node.address, node.state, f"{node.cpus:g}", f"{node.gpus:g}", f"{node.memory / 1e9:.0f}")
         console.print(nodes)
-        sweeps = _table("Sweeps", "run", "state", "since", "last line")
+        sweeps = folded_table("Sweeps", "run", "state", "since", "last line")
         for job in jobs.jobs(client):
             since = datetime.fromtimestamp(job.started).strftime("%Y-%m-%d %H:%M")
             sweeps.add_row(job.name, job.state.lower(), since, jobs.last_line(client, job))
         console.print(sweeps if sweeps.row_count else "No sweep has been submitted.")
 
 
-def _table(title: str, *columns: str) -> Table:
+def folded_table(title: str | None, *columns: str) -> Table:
+    """An empty table that folds long cells."""
     table = Table(header_style="bold", title=title, title_justify="left")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -127,7 +128,7 @@ def down(
     """Stop the sweeps, copy runs here that would be lost, and take the cluster down."""
     from search.cluster import jobs, launcher
 
-    values, console = launcher.read_launcher_file(file), Console()
+    values, console = launcher.read_launcher_file(file), Console(highlight=False)
     target = Path(f"runs-{values['cluster_name']}")
     folders: list[str] = []
     try:
@@ -137,16 +138,16 @@ def down(
             folders = sorted({job.runs_dir for job in every if not is_url(job.runs_dir)})
             names = ", ".join(job.name for job in running)
             note = f"{names} will be stopped; resume it later." if running else "No sweep is running."
-            console.print(note, highlight=False)
+            console.print(note)
             if not yes:
                 typer.confirm(f"Take {values['cluster_name']} down?", abort=True)
             jobs.stop(client, running)
     except (SweepFailed, UserError) as error:
-        console.print(f"Could not list its sweeps ({error}).", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"Could not list its sweeps ({error}).", markup=False, soft_wrap=True)
         if not yes:
             typer.confirm(f"Take {values['cluster_name']} down anyway, and lose what is on its disks?", abort=True)
     for index, folder in enumerate(folders):
         local = target if len(folders) == 1 else target / str(index)
         if launcher.fetch(file, folder, local):
-            console.print(f"{folder} was on the head's own disk; it is now in {local}", highlight=False)
+            console.print(f"{folder} was on the head's own disk; it is now in {local}")
     launcher.down(file)

@@ -45,13 +45,7 @@ class _Note(UserError):
 
 
 def diagnose(config: Path | None, address: str | None, runs_dir: Path) -> Iterator[Finding]:
-    """Runs every check and yields its finding at once.
-
-    Args:
-        config: A configuration whose data, storage, tracking and resources are also checked.
-        address: A cluster to connect to; None starts Ray on this machine.
-        runs_dir: Folder of the runs, checked for disk space and permissions.
-    """
+    """Runs every check, with a configuration of what it needs too, and yields its finding at once."""
     settings = load(config) if config is not None else parse({"name": "doctor", "search": {"trials": 1}})
     store = store_of(runs_dir)
     # A check returns what it finds if all is well, and raises ``UserError("TEXT; REMEDY")`` otherwise.
@@ -62,7 +56,7 @@ def diagnose(config: Path | None, address: str | None, runs_dir: Path) -> Iterat
         ("memory", lambda: _memory(settings)),
         ("disk", lambda: _disk(runs_dir)),
         ("data", lambda: _data(settings)),
-        *([("runs", lambda: _writable(store))] if store is not None else []),
+        *([("runs", partial(_writable, store))] if store is not None else []),
         *([("storage", lambda: _storage(settings, runs_dir))] if store is None or config is not None else []),
         ("tracking", lambda: _tracking(_tracking_uri(settings, runs_dir))),
         *([("ray", lambda: _ray(settings))] if address is None else []),
@@ -92,10 +86,10 @@ def print_findings(console: Console, findings: Iterable[Finding]) -> bool:
     """Prints findings as they come, and returns whether none is a problem."""
     ready = True
     for finding in findings:
-        console.print(f"{_MARKS[finding.level]}  {finding.name:<24}", end="", highlight=False)
-        console.print(finding.text, highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{_MARKS[finding.level]}  {finding.name:<24}", end="")
+        console.print(finding.text, markup=False, soft_wrap=True)
         if finding.remedy:
-            console.print(f"{'':<33}-> {finding.remedy}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"{'':<33}-> {finding.remedy}", markup=False, soft_wrap=True)
         ready &= finding.level != "problem"
     return ready
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,17 +22,10 @@ State = Literal["running", "interrupted", "complete", "failed"]
 
 @dataclass(frozen=True)
 class Status:
-    """A run's state, counts and best so far.
+    """A run's state and counts: of the search's trials, and of the contenders' further replicates (``extensions``).
 
-    Args:
-        run: The run.
-        state: ``running`` while a driver is alive.
-        counts: Trials of the search by state.
-        extensions: The contenders' further replicates by state.
-        standing: Counts and best values so far.
-        running: The trials in state ``running``.
-        stopped: The criterion that ended the search early; None if none did.
-        agreement: Whether ``trials.csv`` and MLflow agree with the ledger; None while a driver is alive.
+    ``stopped`` is the criterion that ended the search early. ``agreement`` of ``trials.csv`` and MLflow with the ledger
+    is None while a driver is alive.
     """
 
     run: Run
@@ -72,13 +64,7 @@ class Status:
 
 
 def read_status(name: str, runs_dir: Path, *, reconciled: bool = False) -> Status:
-    """Reads how far a run is.
-
-    Args:
-        name: A run under ``runs_dir``, or its path.
-        runs_dir: Folder of the runs.
-        reconciled: Whether to compare its table and MLflow with the ledger, unless a driver is alive; takes seconds.
-    """
+    """Reads how far a run is. ``reconciled`` compares its table and MLflow with the ledger, which takes seconds."""
     run = Run.open(name, runs_dir)
     with closing(open_ledger(run)) as ledger:
         records = ledger.records()
@@ -109,7 +95,7 @@ def print_status(console: Console, status: Status) -> None:
     """Prints the status for people."""
     run, counts, extensions, standing = status.run, status.counts, status.extensions, status.standing
     config, resume = run.config, command("resume", run.argument)
-    say = partial(console.print, highlight=False)
+    say = console.print
     failed = f", {counts.failed} failed" if counts.failed else ""
     say(
         f"[bold]{run.name}[/bold]: {status.state}, {counts.finished} of {counts.budget} settings and "

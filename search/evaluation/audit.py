@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.config import SweepConfig
-from search.evaluation.progress import audit_progress
+from search.evaluation.progress import progress
 from search.results.audits import audit_model
 from search.results.tables import VERDICT_STYLES
 from search.runs.checkpoints import Checkpoint
@@ -33,17 +33,8 @@ def audit_checkpoint(
 ) -> None:
     """Audits a model and shows the result; one that has been audited before is shown again.
 
-    Args:
-        checkpoint: The model.
-        config: As for ``audit_model``, as are ``profile``, ``images`` and ``seed``.
-        profile: ``quick`` or ``reference``.
-        images: How many validation images; None for the usual number.
-        seed: In [0, 2^32).
-        output: Folder to write the audit to; None for one beside the checkpoint.
-        console: Where progress and tables are shown.
-
-    Raises:
-        UserError: As ``audit_model``.
+    The result is written to ``output``, by default beside the checkpoint. The other arguments and the errors are those
+    of ``audit_model``.
     """
     folder = output or checkpoint.place("audits")
     document = audit_model(
@@ -53,12 +44,12 @@ def audit_checkpoint(
         profile_name=profile,
         images=images,
         seed=seed,
-        say=partial(console.print, highlight=False, soft_wrap=True),
-        watch=partial(audit_progress, console),
+        say=partial(console.print, soft_wrap=True),
+        watch=partial(progress, console),
     )
     _print_audit(console, document)
     checkpoint.share(folder)
-    console.print(f"Written to {relative(folder.absolute())}", highlight=False, soft_wrap=True)
+    console.print(f"Written to {relative(folder.absolute())}", soft_wrap=True)
 
 
 def _print_audit(console: Console, document: Mapping[str, Any]) -> None:
@@ -72,14 +63,13 @@ def _print_audit(console: Console, document: Mapping[str, Any]) -> None:
         f"Verified accuracy within {document['radius']:.4g}: {100 * verified['accuracy']:.1f} % "
         f"({100 * verified['low']:.1f} to {100 * verified['high']:.1f}) of {document['images']} images, "
         f"the worst case over everything that was run.",
-        highlight=False,
     )
     for number, replicate in enumerate(document["replicates"]):
         if len(document["replicates"]) > 1:
-            console.print(f"\n[bold]Replicate {number}, seed {replicate['seed']}[/bold]", highlight=False)
+            console.print(f"\n[bold]Replicate {number}, seed {replicate['seed']}[/bold]")
         _print_claims(console, "what is claimed", [replicate["claim"]])
         if replicate["attack_claims"]:
-            console.print("Single attacks, which do not count for the verdict:", highlight=False)
+            console.print("Single attacks, which do not count for the verdict:")
             _print_claims(console, "attack", replicate["attack_claims"])
         _print_checks(console, replicate["checks"])
 
@@ -102,7 +92,7 @@ def _print_claims(console: Console, heading: str, claims: Sequence[Mapping[str, 
         )
     console.print(table)
     for claim in claims:
-        console.print(f"  {claim['name']}: {claim['sentence']}.", highlight=False, markup=False)
+        console.print(f"  {claim['name']}: {claim['sentence']}.", markup=False)
     console.print()
 
 
@@ -121,7 +111,7 @@ def _print_checks(console: Console, checks: Sequence[Mapping[str, Any]]) -> None
                 f"{check['sentence']} ",
                 (f"[{check['source']}]", "dim"),
             )
-            console.print(line, highlight=False)
+            console.print(line)
     passed = [check["name"] for check in checks if check["state"] == "passed"]
     names = ", ".join(dict.fromkeys(passed))
-    console.print(f"  {_MARKS['passed']} [dim]{len(passed)} checks passed: {names}[/dim]", highlight=False)
+    console.print(f"  {_MARKS['passed']} [dim]{len(passed)} checks passed: {names}[/dim]")

@@ -16,11 +16,13 @@ from rich.table import Table
 from analysis.statistics import Interval, student_interval, wilson_interval
 from search.config import SweepConfig, available_cpus, parse_value, replaced
 from search.errors import UserError
-from search.evaluation.openings import check_data, freeze, open_and_announce, setting_of_checkpoint
-from search.evaluation.progress import attack_names, attack_progress
+from search.evaluation.progress import attack
+from search.evaluation.test_split import Frozen, check_data, freeze, open_and_announce, setting_of
+from search.results.audits import load_model
 from search.results.text import radius_title
-from search.runs.checkpoints import Checkpoint
+from search.runs.checkpoints import RESULT_FILE, Checkpoint
 from search.runs.folder import Run, relative
+from search.study import read_records
 from trainables import files
 from trainables.metrics import ROBUST
 
@@ -28,11 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pandas as pd
-    import torch
 
-    from trainables.data.splits import Split
     from trainables.robustness import Outcomes
-    from trainables.training.replicate import Replicate
 
 SplitName = Literal["validation", "test"]
 
@@ -42,11 +41,8 @@ def configured(
 ) -> SweepConfig:
     """The configuration with other attacks and radii. The search's objectives no longer matter.
 
-    Args:
-        config: The configuration that the model was trained with.
-        attacks: Names (``autoattack``) or mappings (``{name: apgd, loss: dlr}``); empty for the configuration's own.
-        epsilons: ``0.5,1,1.5``; None for the configuration's own.
-        overrides: ``KEY=VALUE``, as for a sweep.
+    Attacks are names (``autoattack``) or mappings (``{name: apgd, loss: dlr}``), radii ``0.5,1,1.5``; without them the
+    configuration's own stay. The overrides are ``KEY=VALUE``, as for a sweep.
 
     Raises:
         UserError: A value is not legal.
@@ -65,13 +61,8 @@ def evaluate_checkpoint(
 ) -> None:
     """Attacks the model, prints the table, and writes the table, the curves and the outcomes.
 
-    Args:
-        checkpoint: The model.
-        config: Attacks, radii, views and images; data and model as in its training.
-        split: Which images. Opening the test split is recorded in the checkpoint's home.
-        output: Folder to write to; None for a folder next to the checkpoint.
-        typed: The command line.
-        console: Where progress and the table are printed.
+    They are written to ``output``, by default next to the checkpoint. Opening the test split is recorded in the
+    checkpoint's home, with the command line as ``typed``.
 
     Raises:
         UserError: The data is missing, or the checkpoint is unreadable or of another model. For the test split also:
@@ -84,35 +75,34 @@ def evaluate_checkpoint(
 
     import torch
 
-    from trainables.robustness.evaluate import evaluate
-
     torch.set_num_threads(available_cpus())
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    path, replicates, attacked = _load(checkpoint, config, split, device)
-    robustness, counted = config.robustness, {}
+    # Exactly one file is tested: the one whose hash is recorded.
+    path = checkpoint.newest if split == "test" else checkpoint.path
+    splits, replicates = load_model(path, config)
+    attacked, robustness, counted = splits["validation"], config.robustness, {}
+    device, epoch = attacked.images.device, replicates[0].epoch
     if split == "test":
-        frozen = freeze(path, setting_of_checkpoint(checkpoint), checkpoint.home)
-        opened = open_and_announce(run, config.data, [frozen], robustness, device, typed, console)
+        frozen = _frozen(checkpoint, path, epoch, config.train.epochs)
+        opened = open_and_announce(run, config, [frozen], device, typed, console)
         attacked, robustness, counted = opened.split, opened.robustness, {"openings": opened.times}
     model = f"{relative(checkpoint.path.absolute())}: {config.model.title} on {config.data.dataset.title}"
     title = f"{model}, {robustness.images} {split} images"
-    console.print(f"{title}, {device}", highlight=False, soft_wrap=True)
-    began, seeds = time.monotonic(), [replicate.seed for replicate in replicates]
-    with attack_progress(console, attack_names(robustness, len(replicates))) as report:
-        try:
-            outcomes = evaluate([each.predictor for each in replicates], attacked, robustness, seeds, report)
-        except ValueError as error:
-            raise UserError(f"robustness.{error}") from None
+    console.print(f"{title}, {device.type}", soft_wrap=True)
+    began = time.monotonic()
+    try:
+        outcomes = attack(replicates, attacked, robustness, console)
+    except ValueError as error:
+        raise UserError(f"robustness.{error}") from None
     about = {
         "checkpoint": str(checkpoint.path),
-        "epoch": replicates[0].epoch,
+        "epoch": epoch,
         "split": split,
         **counted,
         "images": robustness.images,
         "norm": robustness.norm,
         "eps_convention": robustness.eps_convention,
         "views": list(robustness.views),
-        "seeds": seeds,
+        "seeds": list(outcomes.seeds),
         "seconds": time.monotonic() - began,
     }
     place = checkpoint.place("evaluations")
@@ -121,7 +111,7 @@ def evaluate_checkpoint(
     _write(folder, outcomes, about, frame, title, axis)
     checkpoint.share(folder)
     console.print(accuracy_table(frame, axis))
-    console.print(f"Written to {relative(folder.absolute())}", highlight=False, soft_wrap=True)
+    console.print(f"Written to {relative(folder.absolute())}", soft_wrap=True)
 
 
 def _check_settings(checkpoint: Checkpoint, config: SweepConfig) -> None:
@@ -134,29 +124,20 @@ def _check_settings(checkpoint: Checkpoint, config: SweepConfig) -> None:
             )
 
 
-def _load(
-    checkpoint: Checkpoint, config: SweepConfig, split: SplitName, device: torch.device
-) -> tuple[Path, list[Replicate], Split]:
-    """The file of the model, its replicates, and the validation images."""
-    from trainables.data.splits import load_splits
-    from trainables.training.checkpoint import load_trained, newest
-
-    try:
-        splits = load_splits(config.data, device)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    try:
-        # Exactly one file is tested: the one whose hash is recorded.
-        path = newest(checkpoint.path) if split == "test" else checkpoint.path
-        replicates = load_trained(path, config.problem, splits)
-    except ValueError as error:
-        raise UserError(f"CHECKPOINT: {error}") from None
-    if split == "test" and replicates[0].epoch < config.train.epochs:
+def _frozen(checkpoint: Checkpoint, path: Path, epoch: int, epochs: int) -> Frozen:
+    """The file to be tested, with its setting if a run's ledger or ``result.json`` has it."""
+    if epoch < epochs:
         raise UserError(
-            f"CHECKPOINT must be of a finished training ({config.train.epochs} epochs) for the test split, "
-            f"got epoch {replicates[0].epoch} in {relative(path.absolute())}; train it to the end first"
+            f"CHECKPOINT must be of a finished training ({epochs} epochs) for the test split, "
+            f"got epoch {epoch} in {relative(path.absolute())}; train it to the end first"
         )
-    return path, replicates, splits["validation"]
+    setting, result = None, checkpoint.home / RESULT_FILE
+    if checkpoint.number is not None:
+        records = read_records(Run(checkpoint.home, checkpoint.config))
+        setting = next((setting_of(record) for record in records if record.number == checkpoint.number), None)
+    elif result.is_file():
+        setting = json.loads(result.read_text(encoding="utf-8"))["setting"]
+    return freeze(path, setting, checkpoint.home)
 
 
 def _write(
@@ -206,24 +187,24 @@ def _interval(right: npt.NDArray[np.bool_]) -> Interval:
 
 def accuracy_table(frame: pd.DataFrame, axis: str) -> Table:
     """Accuracies in percent: one row per measure, one column per radius; the worst case last, with its interval."""
-    from analysis.figures import measure_label
+    from analysis.figures.style import measure_label
 
     table = Table(title=f"Accuracy in % by {axis}", box=SIMPLE_HEAD, min_width=48, title_justify="left")
     table.add_column("attack, logits it sees", no_wrap=True)
     for epsilon in frame["epsilon"].unique():
         table.add_column("clean" if epsilon == 0 else f"{epsilon:g}", justify="right", no_wrap=True)
+
+    def percents(accuracies: pd.Series[float]) -> list[str]:
+        return [f"{100 * accuracy:.1f}" for accuracy in accuracies]
+
     is_worst = frame["measure"] == ROBUST
     for measure, rows in frame[~is_worst].groupby("measure", sort=False):
-        table.add_row(measure_label(str(measure)), *_percents(rows["accuracy"]))
+        table.add_row(measure_label(str(measure)), *percents(rows["accuracy"]))
     table.add_section()
     for label, column, style in (
         ("worst case", "accuracy", "bold"),
         ("  from", "low", "dim"),
         ("  to (95 %)", "high", "dim"),
     ):
-        table.add_row(label, *_percents(frame[is_worst][column]), style=style)
+        table.add_row(label, *percents(frame[is_worst][column]), style=style)
     return table
-
-
-def _percents(accuracies: pd.Series[float]) -> list[str]:
-    return [f"{100 * accuracy:.1f}" for accuracy in accuracies]

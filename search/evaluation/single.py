@@ -51,16 +51,11 @@ def train_setting(
 ) -> None:
     """Trains and attacks one setting and writes checkpoint, ``outcomes.npz``, ``result.json`` and ``train.yaml``.
 
-    Args:
-        config: Data, model, training and attacks; its search is ignored.
-        parameters: ``NAME=VALUE`` of each parameter of the loss.
-        output: Folder to write to; None for one under ``runs_dir`` named after the setting. An interrupted training
-            there is continued.
-        runs_dir: Folder of the runs.
-        console: Where epochs and results are printed.
+    The folder is ``output``, by default one under ``runs_dir`` named after the setting. An interrupted training there
+    is continued. The configuration's search is ignored.
 
     Raises:
-        UserError: The setting is not legal, the data is missing, or the folder holds another training.
+        UserError: The setting is not legal, or the data is missing.
     """
     setting = parse_parameters(config, parameters)
     prepare_dataset(config.data, test=False, model=config.model)
@@ -76,7 +71,7 @@ def train_setting(
     torch.set_num_threads(min(config.resources.cpus_per_trial, available_cpus()))
     device = torch.device("cuda" if config.resources.gpus_per_trial > 0 and torch.cuda.is_available() else "cpu")
     files.write(folder / TRAIN_FILE, config.to_yaml())
-    console.print(f"{setting} on {config.data.dataset.title}, {config.model.title}, {device}", highlight=False)
+    console.print(f"{setting} on {config.data.dataset.title}, {config.model.title}, {device}")
     for result in run_candidate(config.problem, setting, device=device, checkpoints=folder):
         if isinstance(result, CandidateResult):
             _finish(config, setting, result, folder, console)
@@ -86,7 +81,6 @@ def train_setting(
                 f"epoch {result.epoch:>3}/{config.train.epochs}  loss {metrics['train_loss']:.4f}  "
                 f"validation loss {metrics['validation_loss']:.4f}  "
                 f"accuracy {100 * metrics['validation_accuracy']:.1f} %  {result.seconds:.1f} s",
-                highlight=False,
             )
 
 
@@ -100,5 +94,5 @@ def _finish(config: SweepConfig, setting: Candidate, result: CandidateResult, fo
     means = {name: fmean(unit.values[name] for unit in units) for name in units[0].values}
     for name in sorted(means, key=lambda name: name not in config.objectives):
         label = name if name in config.objectives else f"  {name}"
-        console.print(f"{label:<24}{value_text(name, means[name], digits=2)}", highlight=False)
-    console.print(f"Written to {relative(folder.absolute())}", highlight=False, soft_wrap=True)
+        console.print(f"{label:<24}{value_text(name, means[name], digits=2)}")
+    console.print(f"Written to {relative(folder.absolute())}", soft_wrap=True)

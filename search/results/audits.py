@@ -2,22 +2,13 @@
 
 ``audit.json`` (``schema`` 2) holds one object:
 
-    schema               2
-    checkpoint           path of what was audited
-    checkpoint_sha256    of the file with the model
-    epoch                epoch of the checkpoint
-    split                always "validation"
-    images               number of images audited
-    norm, epsilon, eps_convention    as configured
-    radius               the radius in pixel units
-    profile, seed        of the audit
-    seconds              wall time
+    checkpoint, checkpoint_sha256, epoch    path, file hash and epoch of what was audited
+    split, images        always "validation", and how many of its images
+    norm, epsilon, eps_convention, radius   as configured, and the radius in pixel units
+    profile, seed, seconds                  of the audit
     verdict              "sound", "suspicious" or "masked": the worst, over the replicates, of the verdicts on ``claim``
     clean, verified      {accuracy, low, high}: the mean over the replicates, with its 95 % interval over the images
-    replicates           a list, one object per replicate:
-        seed             seed of its training
-        verdict          the verdict on ``claim``
-        clean, verified  as above, of this replicate
+    replicates           a list: seed (of its training), verdict (on ``claim``), clean, verified, seconds, and
         randomised       whether the model draws random numbers
         claim            the claim on the number that the sweep uses: the worst case over its attacks (a cheap worst
                          case where the training left no outcomes at this radius)
@@ -28,7 +19,6 @@
         runs             a list: name, attack, view, attacked, broken, error
         curve            a list: radius, images, accuracy, low, high
         curve_clean      clean accuracy on the images of the curve, or null
-        seconds          wall time
     asked                all that the audit depends on: SHA-256 of ``checkpoint`` and claimed ``outcomes`` (or null),
                          ``settings``, ``profile``, ``images``, ``seed``, ``versions``; an equal audit is not run again
 
@@ -64,7 +54,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import nn
 
-    from trainables.audit import Audit, Claim, Profile, Verdict
+    from trainables.audit import Audit, Claim, Verdict
     from trainables.data.splits import Split
     from trainables.robustness import Outcomes
     from trainables.settings import RobustnessSettings
@@ -113,41 +103,49 @@ def audit_model(
     Raises:
         UserError: There are too few images, the data is missing, or a checkpoint cannot be read.
     """
+    asked = _asked(checkpoint, config, profile_name, images, seed)
+    title = f"{relative(checkpoint.path.absolute())}: {config.model.title} on {config.data.dataset.title}"
+    before = _read(folder / AUDIT_FILE)
+    if (before.get("schema"), before.get("asked")) == (SCHEMA, json.loads(json.dumps(asked))):
+        say(f"{title}: audited before, with the same checkpoint, settings and seed")
+        return before
+    say(f"{title}, {asked['images']} validation images, profile {profile_name}")
+    splits, replicates = load_model(checkpoint.path, config, cuda, splits)
+    began = time.monotonic()
+    [radius, *_] = config.robustness.radii(splits["validation"].images[0].numel())
+    audits = _audits(checkpoint, config, asked, splits, replicates, radius, watch)
+    document = _document(checkpoint, config, asked, replicates, radius, audits, time.monotonic() - began)
+    _write(folder, document, audits, title, axis=f"{radius_title(config.robustness)}, pixel units")
+    return document
+
+
+def _asked(
+    checkpoint: Checkpoint, config: SweepConfig, profile_name: str, images: int | None, seed: int
+) -> dict[str, Any]:
+    """All that an audit depends on."""
     # The profiles are in a module that imports torch, which an audit needs anyway.
     from trainables.audit import PROFILES
 
-    profile, robustness = PROFILES[profile_name], config.robustness
-    count = max(profile.images, robustness.images) if images is None else images
-    if not profile.images <= count <= config.data.validation_size:
+    least, most = PROFILES[profile_name].images, config.data.validation_size
+    count = max(least, config.robustness.images) if images is None else images
+    if not least <= count <= most:
         raise UserError(
-            f"--images must be from {profile.images} (profile {profile_name}) to data.validation_size "
-            f"({config.data.validation_size}), got {count}; the checkpoint's own validation images are attacked"
+            f"--images must be from {least} (profile {profile_name}) to data.validation_size ({most}), got {count}; "
+            "the checkpoint's own validation images are attacked"
         )
-    asked = {
+    return {
         "checkpoint": _digest(checkpoint.newest),
         "outcomes": _digest(checkpoint.outcomes) if checkpoint.outcomes.is_file() else None,
         "settings": {
             "data": config.data.to_document(),
             "model": config.model.to_document(),
-            "radius": list(_ball(robustness)),
+            "radius": list(_ball(config.robustness)),
         },
         "profile": profile_name,
         "images": count,
         "seed": seed,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
     }
-    title = f"{relative(checkpoint.path.absolute())}: {config.model.title} on {config.data.dataset.title}"
-    before = _read(folder / AUDIT_FILE)
-    if (before.get("schema"), before.get("asked")) == (SCHEMA, json.loads(json.dumps(asked))):
-        say(f"{title}: audited before, with the same checkpoint, settings and seed")
-        return before
-    say(f"{title}, {count} validation images, profile {profile_name}")
-    splits, replicates = _load(checkpoint, config, cuda, splits)
-    began = time.monotonic()
-    audits = _audits(checkpoint, config, profile, count, seed, splits, replicates, watch)
-    document = _document(checkpoint, config, asked, replicates, audits, time.monotonic() - began)
-    _write(folder, document, audits, title, axis=f"{radius_title(robustness)}, pixel units")
-    return document
 
 
 def summary_of(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,9 +167,14 @@ def summary_of(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _load(
-    checkpoint: Checkpoint, config: SweepConfig, cuda: bool | None, splits: Mapping[str, Split] | None
+def load_model(
+    path: Path, config: SweepConfig, cuda: bool | None = None, splits: Mapping[str, Split] | None = None
 ) -> tuple[Mapping[str, Split], list[Replicate]]:
+    """The splits that a search sees, loaded unless they are given, and a checkpoint's replicates on the same device.
+
+    Raises:
+        UserError: The data is missing, or the checkpoint cannot be read or is of another model.
+    """
     import torch
 
     from trainables.data.splits import load_splits
@@ -185,7 +188,7 @@ def _load(
         except ValueError as error:
             raise UserError(str(error)) from None
     try:
-        return splits, load_trained(checkpoint.path, config.problem, splits)
+        return splits, load_trained(path, config.problem, splits)
     except ValueError as error:
         raise UserError(f"CHECKPOINT: {error}") from None
 
@@ -193,21 +196,22 @@ def _load(
 def _audits(
     checkpoint: Checkpoint,
     config: SweepConfig,
-    profile: Profile,
-    count: int,
-    seed: int,
+    asked: Mapping[str, Any],
     splits: Mapping[str, Split],
     replicates: Sequence[Replicate],
+    radius: float,
     watch: Callable[[str], AbstractContextManager[Report | None]],
 ) -> list[Audit]:
-    """The audit of each replicate on the first ``count`` validation images."""
+    """The audit of each replicate on the first validation images."""
     from trainables.attacks import attack_seed
-    from trainables.audit import audit
+    from trainables.audit import PROFILES, audit
 
     robustness, several = config.robustness, len(replicates) > 1
     outcomes = _outcomes(checkpoint, robustness, replicates)
     surrogate = None if several else _baseline(checkpoint, config, splits)
-    images, labels = splits["validation"].images[:count], splits["validation"].labels[:count]
+    images, labels = (
+        values[: asked["images"]] for values in (splits["validation"].images, splits["validation"].labels)
+    )
     audits = []
     for r, replicate in enumerate(replicates):
         with watch(f"replicate {r}: " if several else "") as report:
@@ -217,10 +221,10 @@ def _audits(
                     images,
                     labels,
                     _claims(outcomes, r, checkpoint.config.robustness) if outcomes else (),
-                    radius=robustness.radii(images[0].numel())[0],
+                    radius=radius,
                     norm=robustness.norm,
-                    profile=profile,
-                    seed=attack_seed(seed, f"audit/{replicate.seed}"),
+                    profile=PROFILES[asked["profile"]],
+                    seed=attack_seed(asked["seed"], f"audit/{replicate.seed}"),
                     batch_size=robustness.batch_size,
                     surrogate=replicates[r - 1].predictor if several else surrogate,
                     progress=report,
@@ -285,6 +289,7 @@ def _document(
     config: SweepConfig,
     asked: Mapping[str, Any],
     replicates: Sequence[Replicate],
+    radius: float,
     audits: Sequence[Audit],
     seconds: float,
 ) -> dict[str, Any]:
@@ -302,7 +307,7 @@ def _document(
         "norm": norm,
         "epsilon": epsilon,
         "eps_convention": convention,
-        "radius": audits[0].radius,
+        "radius": radius,
         "profile": asked["profile"],
         "seed": asked["seed"],
         "seconds": seconds,

@@ -24,12 +24,8 @@ from trainables.metrics import AUDITED, CLAIMED, ROBUST, Direction
 def settings_of(units: Iterable[TrialRecord], bounds: Sequence[Constraint]) -> list[TrialRecord]:
     """One record per setting, with the numbers to use, in the order of the settings' first units.
 
-    Args:
-        units: A run's units.
-        bounds: The constraints; they are judged by the same numbers.
-
-    Returns:
-        The settings. An audited one has its claim as ``claimed_accuracy`` among the accuracies.
+    The constraints ``bounds`` are judged by the same numbers. An audited setting has its claim as ``claimed_accuracy``
+    among the accuracies.
     """
     return [
         _audited(setting, bounds) if AUDITED in setting.accuracies else setting for setting in pooled(units, bounds)
@@ -43,11 +39,10 @@ def unit_values(result: UnitResult) -> dict[str, float]:
 
 
 def pooled(units: Iterable[TrialRecord], bounds: Sequence[Constraint]) -> list[TrialRecord]:
-    """One record per setting, with the means of its complete units' claims.
+    """One record per setting, with the means of its complete units' claims, in the order of the first units.
 
-    Returns:
-        The settings in the order of their first units. A number that some units lack (an audit of one of three) is left
-        out. ``train_seconds`` and ``attack_seconds`` of the record itself are sums over its units.
+    A number that some units lack (an audit of one of three) is left out. ``train_seconds`` and ``attack_seconds`` of
+    the record itself are sums over its units.
     """
     settings: list[TrialRecord] = []
     extensions = defaultdict[str, list[TrialRecord]](list)
@@ -67,9 +62,8 @@ def contenders(
 ) -> list[TrialRecord]:
     """The complete settings that deserve further seeds, as the records of their first units.
 
-    Returns:
-        The baselines; the front of the first seeds; then what has come to the front of all seeds since. Settings that
-        miss a constraint are left out, baselines are not.
+    These are the baselines, the front of the first seeds, then what has come to the front of all seeds since. Settings
+    that miss a constraint are left out, baselines are not.
     """
     units = list(units)
     first = {unit.number: unit for unit in units if unit.extends is None}

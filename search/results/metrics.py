@@ -20,12 +20,7 @@ _AUDIT: Final = "audit"
 
 @dataclass(frozen=True)
 class Score:
-    """One number of one unit.
-
-    Args:
-        value: A share of images in [0, 1], or a cost in its unit.
-        images: The range of validation images, [first, stop), of which it is a share; None for a cost.
-    """
+    """One number of one unit: a share of the validation images [first, stop), or a cost in its unit, without images."""
 
     value: float
     images: tuple[int, int] | None = None
@@ -35,27 +30,16 @@ class Score:
         """The number of images; None for a cost."""
         return None if self.images is None else self.images[1] - self.images[0]
 
-    def to_json(self) -> dict[str, Any]:
-        """As it is stored."""
-        return {"value": self.value} | ({} if self.images is None else {"images": list(self.images)})
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """Reads what ``to_json`` wrote."""
-        return cls(document["value"], tuple(document["images"]) if "images" in document else None)
-
 
 @dataclass(frozen=True)
 class UnitResult:
     """All results of a unit, as they travel from the worker into the ledger.
 
     Args:
-        seed: Index of its seed.
-        seed_value: The seed itself.
+        seed: Index of its seed; ``seed_value`` is the seed itself.
         role: What it was trained for.
         scores: By the names of ``trainables.metrics``, as measured by the sweep's own attacks.
-        audit: The summary of an audit in the same worker (``robustness.gate: audit``): ``verdict``, ``profile``,
-            ``images`` (how many) and ``accuracy``, the robust accuracy that holds on them.
+        audit: ``audits.summary_of`` an audit in the same worker (``robustness.gate: audit``).
     """
 
     seed: int
@@ -75,45 +59,44 @@ class UnitResult:
             "seed": self.seed,
             "seed_value": self.seed_value,
             "role": self.role,
-            "scores": {name: score.to_json() for name, score in self.scores.items()},
+            "scores": {
+                name: {"value": score.value} | ({"images": list(score.images)} if score.images else {})
+                for name, score in self.scores.items()
+            },
         }
         return document if self.audit is None else {**document, _AUDIT: dict(self.audit)}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Reads what ``to_json`` wrote."""
-        scores = {name: Score.from_json(score) for name, score in document["scores"].items()}
+        scores = {
+            name: Score(score["value"], tuple(score["images"]) if "images" in score else None)
+            for name, score in document["scores"].items()
+        }
         return cls(document["seed"], document["seed_value"], document["role"], scores, document.get(_AUDIT))
 
 
 def unit_results(result: CandidateResult, seeds: Sequence[int], role: Role = "search") -> list[UnitResult]:
-    """The scores of a trained and attacked candidate, one unit per seed.
-
-    Args:
-        result: From the training core.
-        seeds: The indices of the seeds, in the result's order.
-        role: What the units were trained for.
-    """
+    """The scores of a trained and attacked candidate: one unit for each index in ``seeds``, in the result's order."""
     outcomes = result.outcomes
     clean, attacked = (0, outcomes.clean.shape[-1]), (0, outcomes.kept.shape[-1])
-    under_attack = {
-        metrics.ROBUST: outcomes.robust_accuracy(),
-        **outcomes.further_accuracy(),
-        **outcomes.attack_accuracy(),
+    shares = {
+        metrics.CLEAN: (outcomes.clean_accuracy(), clean),
+        metrics.ROBUST: (outcomes.robust_accuracy(), attacked),
+        **{name: (values, attacked) for name, values in outcomes.further_accuracy().items()},
+        **{name: (values, attacked) for name, values in outcomes.attack_accuracy().items()},
     }
     costs = {
         metrics.VALIDATION_LOSS: result.validation_losses,
         metrics.TRAIN_SECONDS: result.train_seconds,
         metrics.ATTACK_SECONDS: [result.attack_seconds / len(seeds)] * len(seeds),
     }
-    clean_accuracy = outcomes.clean_accuracy()
     return [
         UnitResult(
             seed,
             outcomes.seeds[r],
             role,
-            {metrics.CLEAN: Score(float(clean_accuracy[r]), clean)}
-            | {name: Score(float(values[r]), attacked) for name, values in under_attack.items()}
+            {name: Score(float(values[r]), images) for name, (values, images) in shares.items()}
             | {name: Score(float(values[r])) for name, values in costs.items()},
         )
         for r, seed in enumerate(seeds)

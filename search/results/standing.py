@@ -16,7 +16,8 @@ from search.results.final import settings_of
 class Standing:
     """Where a sweep stands, unit by unit: what the panel, ``status`` and MLflow's parent run all show.
 
-    All numbers are those of ``final.settings_of``.
+    All numbers are those of ``final.settings_of``. ``reference`` gives the hypervolume's reference; None until the
+    baselines' first seeds have finished.
 
     Attributes:
         finished: Units of the search that are complete or pruned.
@@ -25,10 +26,6 @@ class Standing:
         extensions: Complete units that confirm contenders, and further seeds of baselines.
         infeasible: Complete settings that miss a constraint.
         best: The best setting of each objective among those that miss none.
-
-    Args:
-        config: The sweep.
-        reference: Gives the hypervolume's reference; None until the baselines' first seeds have finished.
     """
 
     def __init__(self, config: SweepConfig, reference: Callable[[], Reference | None]) -> None:

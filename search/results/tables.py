@@ -33,12 +33,12 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
     pruned = f" ({standing.pruned} stopped early)" if standing.pruned else ""
     further = f", {standing.extensions} of them with further replicates" if standing.extensions else ""
     missed = f", {standing.infeasible} miss a constraint" if standing.infeasible else ""
-    console.print(f"\n[bold]{run.name}[/bold]: {counts}{pruned}{further}{missed}{failed}", highlight=False)
+    console.print(f"\n[bold]{run.name}[/bold]: {counts}{pruned}{further}{missed}{failed}")
     print_table(console, front_table(run, results.settings, results.front))
     intervals = f"Intervals are 95 %: {_interval_kind(results)}."
-    console.print(f"Hypervolume {_hypervolume(standing)}. {intervals}", highlight=False)
+    console.print(f"Hypervolume {_hypervolume(standing)}. {intervals}")
     for note in [*results.notes, *([stop_note(run, results.stopped)] if results.stopped is not None else [])]:
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        console.print(note, markup=False, soft_wrap=True)
     console.print()
     folder = relative(run.folder)
     overview = ", ".join(name for name in ("surfaces.png", "pareto.png") if (run.figures / name).is_file())
@@ -49,7 +49,7 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
         ("MLflow", command("ui", run.argument)),
         ("Train the first", command(*train)),
     ):
-        console.print(f"{what:<16}{text}", highlight=False, soft_wrap=True)
+        console.print(f"{what:<16}{text}", soft_wrap=True)
 
 
 def print_table(console: Console, table: Table) -> None:
@@ -74,14 +74,7 @@ def front_table(
     front: Sequence[TrialRecord],
     verification: Verification | None = None,
 ) -> Table:
-    """The Pareto-optimal settings, then the baselines, each accuracy with its interval; what misses a constraint.
-
-    Args:
-        run: Where they are from.
-        settings: All its settings.
-        front: The Pareto-optimal ones.
-        verification: Results on the test split, shown below each setting.
-    """
+    """The Pareto-optimal settings, then the baselines: accuracies with intervals, on the test split too if known."""
     config, verification = run.config, verification or Verification()
     baselines = [record for record in settings if record.is_baseline and record.state == "complete"]
     lost = _lost_their_place(settings, front, config)
@@ -192,7 +185,7 @@ def _hypervolume(standing: Standing) -> str:
     """The hypervolume, and what it is measured from."""
     reference = standing.reference
     if reference is None:
-        return f"{standing.hypervolume:.4f}, for want of a baseline"
+        return f"{standing.hypervolume:.4f}, because a baseline is missing"
     point, scale = (", ".join(f"{value:.4g}" for value in axis.values()) for axis in (reference.point, reference.scale))
     return f"{standing.hypervolume:.4f} over the reference point ({point}), in units of ({scale})"
 

@@ -42,13 +42,7 @@ def short(objective: str) -> str:
 
 
 def value_text(measure: str, value: float, digits: int = 1) -> str:
-    """A measured value: an accuracy (a fraction) in percent, a wall time in seconds, a loss with four decimals.
-
-    Args:
-        measure: What was measured.
-        value: The value.
-        digits: Decimals of percents and seconds.
-    """
+    """A measured value: an accuracy (a fraction) in percent or a wall time, with ``digits`` decimals, or a loss."""
     if is_accuracy(measure):
         return f"{100 * value:.{digits}f} %"
     return f"{value:.{digits}f} s" if measure.endswith("_seconds") else f"{value:.4f}"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from search.results.reports import Drawn, RunData
+from search.results.writing import Drawn, RunData
 
 
 def draw(data: RunData) -> Drawn:
     """Draws loss and accuracy over the epochs of each setting's first unit."""
     import pandas as pd
 
-    from analysis import to_frame
-    from analysis.figures import draw_learning_curves
+    from analysis.figures.curves import draw_learning_curves
+    from analysis.frames import to_frame
 
     epochs = pd.DataFrame(
         [{"number": setting.number, **epoch} for setting in data.settings for epoch in data.history(setting.number)]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from analysis.hypervolume import hypervolume_trace
-from search.results.reports import Drawn, RunData
+from search.results.writing import Drawn, RunData
 
 
 def draw(data: RunData) -> Drawn:
     """Draws the hypervolume over the settings, in the order in which they finished."""
-    from analysis.figures import draw_hypervolume
+    from analysis.figures.hypervolume import draw_hypervolume
 
     if data.reference is None:
         return Drawn(note="hypervolume: no picture, because a baseline has not finished")

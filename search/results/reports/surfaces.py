@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from search.results.final import pooled
-from search.results.reports import Drawn, RunData
+from search.results.writing import Drawn, RunData
 from trainables.metrics import AUDITED
 
 
 def draw(data: RunData) -> Drawn:
     """Draws the claims of all settings: a surface needs many, and few are audited."""
-    from analysis import to_frame
-    from analysis.figures import draw_surfaces
+    from analysis.figures.surfaces import draw_surfaces
+    from analysis.frames import to_frame
 
     config = data.run.config
     claims = [

@@ -19,8 +19,7 @@ from analysis.export import Verification, flattered
 from analysis.records import TrialRecord
 from search.cli.main import DONE, INTERRUPTED, WRONG_INPUT, run
 from search.config import SweepConfig
-from search.evaluation.openings import ordinal
-from search.evaluation.test_split import RESULTS_FILE
+from search.evaluation.test_split import RESULTS_FILE, ordinal
 from search.results.metrics import unit_results
 from search.results.tables import front_table
 from search.runs.dataset import prepare_dataset
@@ -85,8 +84,8 @@ def copied(finished: Path, tmp_path: Path) -> Path:
 
 def entries(folder: Path, *words: str) -> list[dict[str, Any]]:
     assert run(["pareto", str(folder), *words, "--format", "json", "--output", str(folder / "front.json")]) == DONE
-    found: list[dict[str, Any]] = json.loads((folder / "front.json").read_text(encoding="utf-8"))
-    return found
+    front: list[dict[str, Any]] = json.loads((folder / "front.json").read_text(encoding="utf-8"))
+    return front
 
 
 def by_hand(folder: Path, number: str) -> tuple[float, float]:
