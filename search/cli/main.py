@@ -129,7 +129,7 @@ def evaluate(
     attack: Attacks = None,
     epsilon: Annotated[str | None, Option(help="Radii, e.g. 0.5,1,1.5. Default: the run's own.")] = None,
     overrides: Overrides = None,
-    split: Annotated[SplitName, Option(help="Each opening of the test split is recorded and counted.")] = "validation",
+    split: Annotated[SplitName, Option(help="Which images; each opening of test is recorded.")] = "validation",
     output: Annotated[Path | None, Option(help="Folder for the table, curves and outcomes.")] = None,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
@@ -148,7 +148,7 @@ def audit(
     profile: Annotated[Profile, Option(help="quick (minutes) or reference (with AutoAttack).")] = "quick",
     images: Annotated[int | None, Option(min=1, help="Number of validation images; at least the profile's.")] = None,
     seed: Annotated[int, Option(min=0, max=2**32 - 1, help="Seed of the audit.")] = 0,
-    at_random: Annotated[int, Option("--random", min=0, help="For a run: how many random settings to add.")] = 0,
+    at_random: Annotated[int, Option("--random", min=0, help="For a run: also audit this many random settings.")] = 0,
     overrides: Overrides = None,
     output: Annotated[Path | None, Option(help="Folder for audit.json, audit.npz and audit.html.")] = None,
     runs_dir: RunsDir = RUNS_DIR,
