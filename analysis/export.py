@@ -19,7 +19,7 @@ Format = Literal["json", "yaml", "csv"]
 
 
 @dataclass(frozen=True)
-class Verification:
+class ResultsOnTest:
     """Results on the test split."""
 
     trials: Mapping[str, TrialRecord]  # by number: each setting evaluated on it, its accuracies there as objectives
@@ -71,7 +71,7 @@ def train_command(record: TrialRecord, config: str) -> str:
 
 
 def pareto_entries(
-    front: Sequence[TrialRecord], objectives: Iterable[str], config: str, verification: Verification | None = None
+    front: Sequence[TrialRecord], objectives: Iterable[str], config: str, on_test: ResultsOnTest | None = None
 ) -> list[dict[str, Any]]:
     """The front for programs: the content of the JSON and YAML files.
 
@@ -98,8 +98,8 @@ def pareto_entries(
             entry |= _measured(name, record.objectives[name], record.interval(name))
         if record.verdict is not None:
             entry |= {CLAIMED: record.accuracies[CLAIMED], "verdict": record.verdict}
-        if verification is not None and verification.openings:
-            entry |= _test_entry(record, names, verification)
+        if on_test is not None and on_test.openings:
+            entry |= _test_entry(record, names, on_test)
         if record.constraints:
             entry |= {"feasible": record.feasible, "violation": record.violation}
         if record.origin is not None:
@@ -115,14 +115,14 @@ def export_front(
     objectives: Iterable[str],
     style: Format,
     config: str,
-    verification: Verification | None = None,
+    on_test: ResultsOnTest | None = None,
 ) -> str:
     """The front as the text of a file.
 
     JSON and YAML hold ``pareto_entries``, whose arguments these are. CSV has one column per parameter, and NAME_low and
     NAME_high for each objective.
     """
-    entries = pareto_entries(front, objectives, config, verification)
+    entries = pareto_entries(front, objectives, config, on_test)
     if style == "json":
         return json.dumps(entries, indent=2) + "\n"
     text = io.StringIO()
@@ -143,9 +143,9 @@ def export_front(
     return text.getvalue()
 
 
-def _test_entry(record: TrialRecord, objectives: Iterable[str], verification: Verification) -> dict[str, Any]:
-    entry: dict[str, Any] = {"test_openings": verification.openings}
-    tested = verification.trials.get(record.number)
+def _test_entry(record: TrialRecord, objectives: Iterable[str], on_test: ResultsOnTest) -> dict[str, Any]:
+    entry: dict[str, Any] = {"test_openings": on_test.openings}
+    tested = on_test.trials.get(record.number)
     if tested is not None:
         for name in objectives:
             if name in tested.objectives:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer import Argument, Option
 
 from search.errors import SweepFailed, UserError
 from search.runs.folder import command
@@ -17,13 +18,13 @@ from search.runs.store import is_url
 app = typer.Typer(no_args_is_help=True, help="Start a cluster, submit sweeps, watch them, and take it down.")
 
 LauncherFile = Annotated[
-    Path,
-    typer.Argument(metavar="FILE", help="File for Ray's launcher, e.g. a copy of configs/cluster/onprem.yaml."),
+    Path, Argument(metavar="FILE", help="File for Ray's launcher, e.g. a copy of configs/cluster/onprem.yaml.")
 ]
-Cluster = Annotated[
-    str,
-    typer.Option("--cluster", metavar="FILE|ADDRESS", help="Launcher file, or HOST:PORT of its Jobs API."),
+Cluster = Annotated[str, Option(metavar="FILE|ADDRESS", help="Launcher file, or HOST:PORT of its Jobs API.")]
+Overrides = Annotated[
+    list[str] | None, Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. search.trials=6.")
 ]
+NewName = Annotated[str | None, Option(help="Name of the run. Default: the configuration's.")]
 
 
 @app.command()
@@ -32,27 +33,19 @@ def up(file: LauncherFile) -> None:
     from search.cluster.launcher import up as launch
 
     launch(file)
-    Console().print(
-        "\nThe cluster is up. Submit a sweep: "
-        + command("cluster", "submit", "CONFIG", "--cluster", str(file), "--runs-dir", "FOLDER"),
-        highlight=False,
-        soft_wrap=True,
-    )
+    submission = command("cluster", "submit", "CONFIG", "--cluster", str(file), "--runs-dir", "FOLDER")
+    print(f"\nThe cluster is up. Submit a sweep: {submission}")
 
 
 @app.command()
 def submit(
     work: Annotated[
-        str, typer.Argument(metavar="CONFIG|RUN", help="A configuration to start, or a run on the cluster to resume.")
+        str, Argument(metavar="CONFIG|RUN", help="A configuration to start, or a run on the cluster to resume.")
     ],
     cluster: Cluster,
-    runs_dir: Annotated[
-        str, typer.Option("--runs-dir", help="Folder of the runs on the cluster, shared by all nodes, or a URL.")
-    ],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. search.trials=6.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run. Default: the configuration's.")] = None,
+    runs_dir: Annotated[str, Option(help="Folder of the runs on the cluster, shared by all nodes, or a URL.")],
+    overrides: Overrides = None,
+    name: NewName = None,
 ) -> None:
     """Submit a sweep to a cluster. Its driver runs there, so this machine can be switched off."""
     from search.cluster import jobs
@@ -68,10 +61,8 @@ def submit(
     sent = load(Path(work), overrides or [], name) if is_config else work
     with jobs.client(cluster) as client:
         job = jobs.submit(client, sent, runs_dir)
-    console = Console()
-    console.print(f"Submitted {job.name} as job {job.identity}", highlight=False, soft_wrap=True)
     watch = command("cluster", "logs", job.name, "--cluster", cluster, "--follow")
-    console.print(f"Watch it: {watch}", highlight=False, soft_wrap=True)
+    print(f"Submitted {job.name} as job {job.identity}\nWatch it: {watch}")
 
 
 @app.command()
@@ -79,28 +70,32 @@ def status(cluster: Cluster) -> None:
     """Show a cluster's nodes, their resources, and its sweeps."""
     from search.cluster import jobs
 
-    console = Console()
+    console = Console(highlight=False)
     with jobs.client(cluster) as client:
-        nodes = Table(header_style="bold", title="Nodes", title_justify="left")
-        for column in ("address", "state", "processors", "GPUs", "memory, GB"):
-            nodes.add_column(column, overflow="fold")
+        nodes = folded_table("Nodes", "address", "state", "processors", "GPUs", "memory, GB")
         for node in jobs.nodes(client):
             nodes.add_row(node.address, node.state, f"{node.cpus:g}", f"{node.gpus:g}", f"{node.memory / 1e9:.0f}")
         console.print(nodes)
-        sweeps = Table(header_style="bold", title="Sweeps", title_justify="left")
-        for column in ("run", "state", "since", "last line"):
-            sweeps.add_column(column, overflow="fold")
+        sweeps = folded_table("Sweeps", "run", "state", "since", "last line")
         for job in jobs.jobs(client):
             since = datetime.fromtimestamp(job.started).strftime("%Y-%m-%d %H:%M")
             sweeps.add_row(job.name, job.state.lower(), since, jobs.last_line(client, job))
         console.print(sweeps if sweeps.row_count else "No sweep has been submitted.")
 
 
+def folded_table(title: str | None, *columns: str) -> Table:
+    """An empty table that folds long cells."""
+    table = Table(header_style="bold", title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
 @app.command()
 def logs(
     cluster: Cluster,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of a run; the last by default.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Follow until it ends; Ctrl-C only stops watching.")] = False,
+    name: Annotated[str | None, Argument(metavar="[NAME]", help="Name of a run; the last by default.")] = None,
+    follow: Annotated[bool, Option("--follow", help="Follow until it ends; Ctrl-C only stops watching.")] = False,
 ) -> None:
     """Show the output of a sweep's driver."""
     from search.cluster import jobs
@@ -111,10 +106,7 @@ def logs(
 
 
 @app.command()
-def stop(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the run.")],
-    cluster: Cluster,
-) -> None:
+def stop(name: Annotated[str, Argument(metavar="NAME", help="Name of the run.")], cluster: Cluster) -> None:
     """Stop a sweep as Ctrl-C does: everything is kept, and `cluster submit NAME` resumes it."""
     from search.cluster import jobs
 
@@ -131,13 +123,12 @@ def stop(
 
 @app.command()
 def down(
-    file: LauncherFile,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    file: LauncherFile, yes: Annotated[bool, Option("--yes", help="Do not ask for confirmation.")] = False
 ) -> None:
     """Stop the sweeps, copy runs here that would be lost, and take the cluster down."""
     from search.cluster import jobs, launcher
 
-    values, console = launcher.read_launcher_file(file), Console()
+    values, console = launcher.read_launcher_file(file), Console(highlight=False)
     target = Path(f"runs-{values['cluster_name']}")
     folders: list[str] = []
     try:
@@ -147,16 +138,16 @@ def down(
             folders = sorted({job.runs_dir for job in every if not is_url(job.runs_dir)})
             names = ", ".join(job.name for job in running)
             note = f"{names} will be stopped; resume it later." if running else "No sweep is running."
-            console.print(note, highlight=False)
+            console.print(note)
             if not yes:
                 typer.confirm(f"Take {values['cluster_name']} down?", abort=True)
             jobs.stop(client, running)
     except (SweepFailed, UserError) as error:
-        console.print(f"Could not list its sweeps ({error}).", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"Could not list its sweeps ({error}).", markup=False, soft_wrap=True)
         if not yes:
             typer.confirm(f"Take {values['cluster_name']} down anyway, and lose what is on its disks?", abort=True)
     for index, folder in enumerate(folders):
         local = target if len(folders) == 1 else target / str(index)
         if launcher.fetch(file, folder, local):
-            console.print(f"{folder} was on the head's own disk; it is now in {local}", highlight=False)
+            console.print(f"{folder} was on the head's own disk; it is now in {local}")
     launcher.down(file)

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Final, Literal
@@ -21,25 +22,17 @@ from search.runs.dataset import prepare_dataset
 from search.runs.folder import default_tracking_uri
 from search.runs.store import Store, no_ledger, store_of
 from search.tracking.client import is_server, obstacle, shown
-from trainables.settings import DataSettings
 
 Level = Literal["ok", "note", "problem"]
 
-_OLDEST_PYTHON: Final = (3, 11)
 _DISK_NEEDED: Final = 2_000_000_000  # bytes: checkpoints and pictures of a few sweeps
 _MEMORY_PER_TRIAL: Final = 1_000_000_000  # bytes: a worker with torch and a small data set
+_MARKS: Final = {"ok": "[green]ok[/green]     ", "note": "[yellow]note[/yellow]   ", "problem": "[red]problem[/red]"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check.
-
-    Args:
-        name: What was checked.
-        level: ``ok``, ``note`` (sweeps run anyway) or ``problem``.
-        text: What the check found.
-        remedy: What to do about it; empty for ``ok``.
-    """
+    """The result of one check: ``ok``, or a ``note`` (sweeps run anyway) or ``problem`` with its remedy."""
 
     name: str
     level: Level
@@ -47,178 +40,153 @@ class Finding:
     remedy: str = ""
 
 
-def diagnose(config: Path | None, address: str | None, runs_dir: Path) -> Iterator[Finding]:
-    """Runs every check and yields its finding at once.
+class _Note(UserError):
+    """A check found something that does not keep sweeps from running."""
 
-    Args:
-        config: A configuration whose data, storage, tracking and resources are also checked.
-        address: A cluster to connect to; None starts Ray on this machine.
-        runs_dir: Folder of the runs, checked for disk space and permissions.
-    """
-    settings, store = load(config) if config is not None else None, store_of(runs_dir)
-    checks: list[tuple[str, Callable[[], Finding]]] = [
-        ("python", _python),
-        *((f"version of {name}", lambda name=name, pin=pin: _version(name, pin)) for name, pin in _pins().items()),
-        ("torch", _torch),
+
+def diagnose(config: Path | None, address: str | None, runs_dir: Path) -> Iterator[Finding]:
+    """Runs every check, with a configuration of what it needs too, and yields its finding at once."""
+    settings = load(config) if config is not None else parse({"name": "doctor", "search": {"trials": 1}})
+    store = store_of(runs_dir)
+    # A check returns what it finds if all is well, and raises ``UserError("TEXT; REMEDY")`` otherwise.
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("python", lambda: f"{platform.python_version()} at {sys.executable}"),
+        *((name, partial(_version, name, pin)) for name, pin in _pins().items()),
+        ("gpu", _gpu),
         ("memory", lambda: _memory(settings)),
         ("disk", lambda: _disk(runs_dir)),
         ("data", lambda: _data(settings)),
-        *([("runs", lambda: _store(store))] if store is not None else []),
-        ("storage", lambda: _storage(settings, runs_dir)),
-        ("tracking", lambda: _tracking(settings, runs_dir)),
+        *([("runs", partial(_writable, store))] if store is not None else []),
+        *([("storage", lambda: _storage(settings, runs_dir))] if store is None or config is not None else []),
+        ("tracking", lambda: _tracking(_tracking_uri(settings, runs_dir))),
         *([("ray", lambda: _ray(settings))] if address is None else []),
     ]
     for name, check in checks:
         try:
-            yield check()
+            yield Finding(name, "ok", check())
         except Exception as error:  # a check that fails is a finding too
-            yield _broken(name, error)
+            yield _failed(name, error)
     if address is not None:
         try:
-            yield from _nodes(settings or _any_sweep(), address, runs_dir)
+            yield from _nodes(settings, address, runs_dir)
         except Exception as error:
-            yield _broken("ray", error)
+            yield _failed("ray", error)
 
 
-def _broken(name: str, error: Exception) -> Finding:
+def _failed(name: str, error: Exception) -> Finding:
     if isinstance(error, UserError):
         text, _, remedy = str(error).rpartition("; ")
-        return Finding(name, "problem", text, remedy)
+        return Finding(name, "note" if isinstance(error, _Note) else "problem", text, remedy)
     if isinstance(error, RobustfrontError):
         return Finding(name, "problem", str(error), "correct this and run `robustfront doctor` again")
     return Finding(name, "problem", f"{type(error).__name__}: {error}", "reinstall with `uv sync --reinstall`")
 
 
 def print_findings(console: Console, findings: Iterable[Finding]) -> bool:
-    """Prints findings as they come.
-
-    Args:
-        console: Where to print.
-        findings: As from ``diagnose``.
-
-    Returns:
-        Whether none is a problem.
-    """
-    marks = {"ok": "[green]ok[/green]     ", "note": "[yellow]note[/yellow]   ", "problem": "[red]problem[/red]"}
+    """Prints findings as they come, and returns whether none is a problem."""
     ready = True
     for finding in findings:
-        console.print(f"{marks[finding.level]}  {finding.name:<24}", end="", highlight=False)
-        console.print(finding.text, highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{_MARKS[finding.level]}  {finding.name:<24}", end="")
+        console.print(finding.text, markup=False, soft_wrap=True)
         if finding.remedy:
-            console.print(f"{'':<9}{'':<24}-> {finding.remedy}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"{'':<33}-> {finding.remedy}", markup=False, soft_wrap=True)
         ready &= finding.level != "problem"
     return ready
 
 
-def _python() -> Finding:
-    text = f"{platform.python_version()} at {sys.executable}"
-    if sys.version_info < _OLDEST_PYTHON:
-        return Finding("python", "problem", text, "install Python 3.11 or newer")
-    return Finding("python", "ok", text)
-
-
 def _pins() -> dict[str, str]:
     """The exact versions that this project requires; the attacks of another version may behave differently."""
-    pins = {}
-    for text in requires("robustfront") or []:
-        requirement = Requirement(text)
-        exact = [specifier.version for specifier in requirement.specifier if specifier.operator == "=="]
-        if exact:
-            pins[requirement.name] = exact[0]
-    return pins
+    return {
+        requirement.name: specifier.version
+        for requirement in map(Requirement, requires("robustfront") or [])
+        for specifier in requirement.specifier
+        if specifier.operator == "=="
+    }
 
 
-def _version(name: str, pin: str) -> Finding:
+def _version(name: str, pin: str) -> str:
     try:
         installed = version(name)
     except PackageNotFoundError:
-        return Finding(name, "problem", "not installed", "install with `uv sync`")
+        raise UserError("not installed; install with `uv sync`") from None
     if installed.partition("+")[0] != pin:
-        return Finding(name, "note", f"{installed}, tested with {pin}", "install the tested version with `uv sync`")
-    return Finding(name, "ok", installed)
+        raise _Note(f"{installed}, tested with {pin}; install the tested version with `uv sync`")
+    return installed
 
 
-def _torch() -> Finding:
+def _gpu() -> str:
     import torch
 
-    if torch.cuda.is_available():
-        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-        return Finding("gpu", "ok", f"{', '.join(names)} (CUDA {torch.version.cuda})")
-    return Finding(
-        "gpu",
-        "note",
-        "torch can use none; small networks train on processors",
-        "for a GPU, check `nvidia-smi` and that its driver fits torch's CUDA "
-        f"{torch.version.cuda or '(this torch has none: install the CUDA build)'}",
-    )
+    if not torch.cuda.is_available():
+        raise _Note(
+            "torch can use none, small networks train on processors; "
+            "for a GPU, check `nvidia-smi` and that its driver fits torch's CUDA "
+            f"{torch.version.cuda or '(this torch has none: install the CUDA build)'}"
+        )
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return f"{', '.join(names)} (CUDA {torch.version.cuda})"
 
 
-def _memory(settings: SweepConfig | None) -> Finding:
+def _memory(settings: SweepConfig) -> str:
     available = psutil.virtual_memory().available
-    each = settings.resources.cpus_per_trial if settings else 1
-    trials = (settings.search.concurrency if settings else None) or max(1, available_cpus() // each)
+    trials = settings.search.concurrency or max(1, available_cpus() // settings.resources.cpus_per_trial)
     text = f"{available / 1e9:.1f} GB free for {trials} trials at a time on {available_cpus()} processors"
     if available < trials * _MEMORY_PER_TRIAL:
-        return Finding("memory", "problem", text, "close other programs or lower search.concurrency")
-    return Finding("memory", "ok", text)
+        raise UserError(f"{text}; close other programs or lower search.concurrency")
+    return text
 
 
-def _disk(runs_dir: Path) -> Finding:
-    folder = runs_dir.absolute()
-    while not folder.exists():
-        folder = folder.parent
+def _disk(runs_dir: Path) -> str:
+    folder = next(folder for folder in (runs_dir.absolute(), *runs_dir.absolute().parents) if folder.exists())
     free = shutil.disk_usage(folder).free
     text = f"{free / 1e9:.1f} GB free at {folder}"
     if free < _DISK_NEEDED:
-        return Finding("disk", "problem", text, "free some space or choose another --runs-dir")
-    return Finding("disk", "ok", text)
+        raise UserError(f"{text}; free some space or choose another --runs-dir")
+    return text
 
 
-def _data(settings: SweepConfig | None) -> Finding:
-    data = prepare_dataset(settings.data if settings else DataSettings(), test=False)
-    return Finding("data", "ok", f"{data['name']} from {data['location']}: {data['sizes']}")
+def _data(settings: SweepConfig) -> str:
+    data = prepare_dataset(settings.data, test=False)
+    return f"{data['name']} from {data['location']}: {data['sizes']}"
 
 
-def _store(store: Store) -> Finding:
+def _writable(store: Store) -> str:
     store.check()
-    return Finding("runs", "ok", f"{store.url} is writable")
+    return f"{store.url} is writable"
 
 
-def _storage(settings: SweepConfig | None, runs_dir: Path) -> Finding:
-    if settings is None or settings.storage.url is None:
+def _storage(settings: SweepConfig, runs_dir: Path) -> str:
+    if settings.storage.url is None:
         store = store_of(runs_dir)
-        if store is not None and settings is not None:
+        if store is not None:
             raise UserError(no_ledger(store))
-        return Finding("storage", "ok", f"SQLite, one file per run under {runs_dir}")
+        return f"SQLite, one file per run under {runs_dir}"
     from search.study import open_storage
 
     open_storage(settings.storage.url).engine.dispose()
-    return Finding("storage", "ok", "the database at storage.url answers")
+    return "the database at storage.url answers"
 
 
-def _tracking(settings: SweepConfig | None, runs_dir: Path) -> Finding:
-    uri = _tracking_uri(settings, runs_dir)
+def _tracking_uri(settings: SweepConfig, runs_dir: Path) -> str:
+    return settings.tracking.uri or default_tracking_uri(runs_dir)
+
+
+def _tracking(uri: str) -> str:
     if not is_server(uri):
-        return Finding("tracking", "ok", f"MLflow in {shown(uri)}")
+        return f"MLflow in {shown(uri)}"
     problem = obstacle(uri)
-    if problem is None:
-        return Finding("tracking", "ok", f"MLflow at {shown(uri)} answers")
-    return Finding(
-        "tracking", "problem", problem, "correct this; sweeps run meanwhile, and `resume` writes what MLflow lacks"
-    )
+    if problem is not None:
+        raise UserError(f"{problem}; correct this (sweeps run meanwhile, and `resume` writes what MLflow lacks)")
+    return f"MLflow at {shown(uri)} answers"
 
 
-def _tracking_uri(settings: SweepConfig | None, runs_dir: Path) -> str:
-    return (settings.tracking.uri if settings else None) or default_tracking_uri(runs_dir)
-
-
-def _ray(settings: SweepConfig | None) -> Finding:
+def _ray(settings: SweepConfig) -> str:
     from search.cluster.nodes import alive
     from search.cluster.session import connected
 
-    with connected(settings or _any_sweep(), None):
+    with connected(settings, None):
         (node,) = alive()
-    return Finding("ray", "ok", f"{node.cpus:g} processors, {node.gpus:g} GPUs on this machine")
+    return f"{node.cpus:g} processors, {node.gpus:g} GPUs on this machine"
 
 
 def _nodes(settings: SweepConfig, address: str, runs_dir: Path) -> Iterator[Finding]:
@@ -231,23 +199,18 @@ def _nodes(settings: SweepConfig, address: str, runs_dir: Path) -> Iterator[Find
     digest = prepare_dataset(settings.data, test=False)["sha256"]
     with connected(settings, address), marker_beside(runs_dir / settings.name) as marker:
         nodes = alive()
-        yield Finding(
-            "ray", "ok", f"{len(nodes)} nodes at {address} with room for {capacity(settings, nodes)} trials at a time"
-        )
+        room = f"room for {capacity(settings, nodes)} trials at a time"
+        yield Finding("ray", "ok", f"{len(nodes)} nodes at {address} with {room}")
         required = replace(
             expected(settings, digest, marker, store_of(runs_dir)),
             inspect_gpu=True,
             tracking=uri if is_server(uri) else None,
         )
         for node, examination in examined(required, examine, nodes):
-            gpus = f", torch sees {', '.join(examination.gpus)}" if examination.gpus else ""
-            data = f"{settings.data.name} from {examination.location}"
-            text = f"{node.cpus:g} processors, {node.gpus:g} GPUs{gpus}, {data}"
+            name = f"node {node.address}"
             for problem in examination.problems:
-                yield Finding(f"node {node.address}", "problem", problem, "correct this, or remove the node")
+                yield Finding(name, "problem", problem, "correct this, or remove the node")
             if not examination.problems:
-                yield Finding(f"node {node.address}", "ok", text)
-
-
-def _any_sweep() -> SweepConfig:
-    return parse({"name": "doctor", "search": {"trials": 1}})
+                gpus = f", torch sees {', '.join(examination.gpus)}" if examination.gpus else ""
+                data = f"{settings.data.name} from {examination.location}"
+                yield Finding(name, "ok", f"{node.cpus:g} processors, {node.gpus:g} GPUs{gpus}, {data}")

@@ -9,14 +9,18 @@ import json
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.text import Text
+from typer import Argument, Option
 
+from search.cli.cluster import NewName, Overrides, folded_table
 from search.cli.cluster import app as cluster_app
 from search.errors import DONE, FAILED, INTERRUPTED, WRONG_INPUT, Interrupted, RobustfrontError, UserError
 from search.runs.folder import Run, command, relative, runs_folder
@@ -38,32 +42,28 @@ data_app = typer.Typer(no_args_is_help=True, help="List and prepare data sets.")
 app.add_typer(data_app, name="data")
 app.add_typer(cluster_app, name="cluster")
 
-RunsDir = Annotated[
-    Path,
-    typer.Option(
-        "--runs-dir",
-        metavar="FOLDER|URL",
-        parser=runs_folder,
-        help="Folder of the runs, or a URL such as s3://BUCKET/FOLDER.",
-    ),
+_RUNS_HELP = "Folder of the runs, or a URL such as s3://BUCKET/FOLDER."
+RunsDir = Annotated[Path, Option("--runs-dir", metavar="FOLDER|URL", parser=runs_folder, help=_RUNS_HELP)]
+Config = Annotated[Path, Argument(help="Configuration, e.g. configs/quickstart.yaml.")]
+RunName = Annotated[str, Argument(metavar="RUN", help="Name of a run under the runs folder, its path, or its URL.")]
+Address = Annotated[str | None, Option(help="HOST:PORT of a Ray cluster, or auto. Default: this machine.")]
+Quiet = Annotated[bool, Option("--quiet", help="Print only errors and the result's folder.")]
+Attacks = Annotated[
+    list[str] | None,
+    Option(help="E.g. autoattack, or '{name: apgd, loss: dlr}'; repeatable. Default: the run's own."),
 ]
-Config = Annotated[Path, typer.Argument(help="Configuration, e.g. configs/quickstart.yaml.")]
-RunName = Annotated[
-    str, typer.Argument(metavar="RUN", help="Name of a run under the runs folder, its path, or its URL.")
-]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. search.trials=6.")
-]
-Address = Annotated[str | None, typer.Option(help="HOST:PORT of a Ray cluster, or auto. Default: this machine.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print only errors and the result's folder.")]
-Output = Annotated[Path | None, typer.Option(help="Write to this file instead of the terminal.")]
+DataRoot = Annotated[str | None, Option(metavar="FOLDER", help="Folder of the files.")]
+Profile = Literal["quick", "reference"]
+SplitName = Literal["validation", "test"]
+
+_console = partial(Console, highlight=False)
 
 
 @app.command()
 def sweep(
     config: Config,
     overrides: Overrides = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run. Default: the configuration's.")] = None,
+    name: NewName = None,
     address: Address = None,
     runs_dir: RunsDir = RUNS_DIR,
     quiet: Quiet = False,
@@ -72,7 +72,7 @@ def sweep(
     from search.config import load
     from search.sweep.driver import start
 
-    resolved, console = load(config, overrides or [], name), Console()
+    resolved, console = load(config, overrides or [], name), _console()
     with _resumable(Run(runs_dir.absolute() / resolved.name, resolved)):
         run, outcome = start(resolved, runs_dir, address, console, quiet)
     _print_end(console, run, outcome, quiet)
@@ -83,7 +83,7 @@ def resume(run: RunName, address: Address = None, runs_dir: RunsDir = RUNS_DIR, 
     """Resume a run that was interrupted or whose machine died; nothing that was finished is repeated."""
     from search.sweep.driver import resume as resume_run
 
-    opened, console = Run.open(run, runs_dir), Console()
+    opened, console = Run.open(run, runs_dir), _console()
     with _resumable(opened):
         outcome = resume_run(opened, address, console, quiet)
     _print_end(console, opened, outcome, quiet)
@@ -92,11 +92,8 @@ def resume(run: RunName, address: Address = None, runs_dir: RunsDir = RUNS_DIR, 
 @app.command()
 def status(
     run: RunName,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    reconcile: Annotated[
-        bool,
-        typer.Option(help="Compare trials.csv and MLflow with the ledger, row by row, unless a driver is alive."),
-    ] = True,
+    as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
+    reconcile: Annotated[bool, Option(help="Compare trials.csv and MLflow with the ledger, if no driver runs.")] = True,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Show how far a run is, also from another terminal, and whether its records agree."""
@@ -106,78 +103,55 @@ def status(
     if as_json:
         print(json.dumps(current.to_json(), indent=2))
     else:
-        print_status(Console(), current)
+        print_status(_console(), current)
 
 
 @app.command()
 def train(
     config: Config,
-    param: Annotated[
-        list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="A parameter of the loss, e.g. s=1.0.")
-    ] = None,
+    param: Annotated[list[str] | None, Option(metavar="NAME=VALUE", help="A parameter, e.g. s=1.0.")] = None,
     overrides: Overrides = None,
-    output: Annotated[Path | None, typer.Option(help="Folder for the checkpoint, outcomes and result.")] = None,
+    output: Annotated[Path | None, Option(help="Folder for the checkpoint, outcomes and result.")] = None,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Train and attack one setting without Ray; a trial with the same configuration has the same numbers."""
     from search.config import load
     from search.evaluation.single import train_setting
 
-    train_setting(load(config, overrides or []), param or [], output, runs_dir, Console())
+    train_setting(load(config, overrides or []), param or [], output, runs_dir, _console())
 
 
 @app.command()
 def evaluate(
     context: typer.Context,
     checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="Folder of checkpoints, one of them, or RUN/NUMBER.")
+        str, Argument(metavar="CHECKPOINT", help="Folder of checkpoints, one of them, or RUN/NUMBER.")
     ],
-    attack: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--attack", help="E.g. autoattack, or '{name: apgd, loss: dlr}'; repeatable. Default: the run's own."
-        ),
-    ] = None,
-    epsilon: Annotated[str | None, typer.Option(help="Radii, e.g. 0.5,1,1.5. Default: the run's own.")] = None,
+    attack: Attacks = None,
+    epsilon: Annotated[str | None, Option(help="Radii, e.g. 0.5,1,1.5. Default: the run's own.")] = None,
     overrides: Overrides = None,
-    split: Annotated[
-        Literal["validation", "test"],
-        typer.Option(help="Which images. Each opening of the test split is recorded and counted."),
-    ] = "validation",
-    output: Annotated[Path | None, typer.Option(help="Folder for the table, curves and outcomes.")] = None,
+    split: Annotated[SplitName, Option(help="Which images; each opening of test is recorded.")] = "validation",
+    output: Annotated[Path | None, Option(help="Folder for the table, curves and outcomes.")] = None,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Attack a trained model again: accuracy by attack and radius, as a table and as curves."""
     from search.evaluation.evaluate import configured, evaluate_checkpoint
     from search.runs.checkpoints import Checkpoint
 
-    found = Checkpoint.find(checkpoint, runs_dir)
-    config = configured(found.config, attack or [], epsilon, overrides or [])
-    evaluate_checkpoint(found, config, split, output, context.obj, Console())
+    model = Checkpoint.find(checkpoint, runs_dir)
+    config = configured(model.config, attack or [], epsilon, overrides or [])
+    evaluate_checkpoint(model, config, split, output, context.obj, _console())
 
 
 @app.command()
 def audit(
-    subject: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN|CHECKPOINT", help="A finished run, a folder of checkpoints, one of them, or RUN/NUMBER."
-        ),
-    ],
-    profile: Annotated[
-        Literal["quick", "reference"],
-        typer.Option(help="quick (minutes) or reference (AutoAttack, 10,000 random draws)."),
-    ] = "quick",
-    images: Annotated[
-        int | None, typer.Option(min=1, help="Number of validation images; at least the profile's.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the audit.")] = 0,
-    at_random: Annotated[
-        int,
-        typer.Option("--random", min=0, help="For a run: number of random settings to audit besides the contenders."),
-    ] = 0,
+    subject: Annotated[str, Argument(metavar="RUN|CHECKPOINT", help="A finished run, or a model as for evaluate.")],
+    profile: Annotated[Profile, Option(help="quick (minutes) or reference (with AutoAttack).")] = "quick",
+    images: Annotated[int | None, Option(min=1, help="Number of validation images; at least the profile's.")] = None,
+    seed: Annotated[int, Option(min=0, max=2**32 - 1, help="Seed of the audit.")] = 0,
+    at_random: Annotated[int, Option("--random", min=0, help="For a run: also audit this many random settings.")] = 0,
     overrides: Overrides = None,
-    output: Annotated[Path | None, typer.Option(help="Folder for audit.json, audit.npz and audit.html.")] = None,
+    output: Annotated[Path | None, Option(help="Folder for audit.json, audit.npz and audit.html.")] = None,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Attack a model, or a run's contenders, harder, and say whether the robust accuracy can be believed."""
@@ -186,23 +160,25 @@ def audit(
     from search.runs.checkpoints import Checkpoint
 
     if Run.find(subject, runs_dir) is not None:
-        given = {"--images": images, "--seed": seed, "--set": overrides, "--output": output}
-        _audit_run(Run.open(subject, runs_dir), profile, at_random, given)
+        run = Run.open(subject, runs_dir)
+        for name, value in {"images": images, "seed": seed, "set": overrides, "output": output}.items():
+            if value:
+                raise UserError(
+                    f"--{name} must be left out for a run, got it for {run.name}; audit one trial as RUN/NUMBER"
+                )
+        _audit_run(run, profile, at_random)
         return
     if at_random:
         raise UserError(f"--random must be left out for a checkpoint, got it for {subject}; give a run")
-    found = Checkpoint.find(subject, runs_dir)
-    config = configured(found.config, [], None, overrides or [])
-    audit_checkpoint(found, config, profile, images, seed, output, Console())
+    model = Checkpoint.find(subject, runs_dir)
+    config = configured(model.config, [], None, overrides or [])
+    audit_checkpoint(model, config, profile, images, seed, output, _console())
 
 
-def _audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, given: Mapping[str, object]) -> None:
+def _audit_run(run: Run, profile: Profile, at_random: int) -> None:
     from search.sweep.driver import audit_run
 
-    for name, value in given.items():
-        if value:
-            raise UserError(f"{name} must be left out for a run, got it for {run.name}; audit one trial as RUN/NUMBER")
-    console = Console()
+    console = _console()
     with _resumable(run, "audit"):
         outcome = audit_run(run, profile, at_random, console)
     _print_end(console, run, outcome, quiet=False)
@@ -212,13 +188,9 @@ def _audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int,
 def pareto(
     context: typer.Context,
     run: RunName,
-    format_: Annotated[
-        Literal["table", "json", "yaml", "csv"], typer.Option("--format", help="How to print it.")
-    ] = "table",
-    test: Annotated[
-        bool, typer.Option("--test", help="First evaluate them and the baselines on the test split, once each.")
-    ] = False,
-    output: Output = None,
+    format_: Annotated[Literal["table", "json", "yaml", "csv"], Option("--format", help="How to print it.")] = "table",
+    test: Annotated[bool, Option("--test", help="First evaluate them and the baselines on the test split.")] = False,
+    output: Annotated[Path | None, Option(help="Write to this file instead of the terminal.")] = None,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Print or export the Pareto-optimal settings. Exported commands are to be run in the run's folder."""
@@ -226,50 +198,38 @@ def pareto(
     from analysis.pareto import pareto_front
     from search.evaluation.test_split import evaluate_on_test, read_test_results
     from search.results.final import settings_of
-    from search.results.tables import front_table, print_table
-    from search.study.reading import read_records
+    from search.results.tables import front_table
+    from search.study import read_records
 
     opened = Run.open(run, runs_dir)
     if test:
-        evaluate_on_test(opened, context.obj, Console(stderr=True))
-    records = settings_of(read_records(opened), opened.config.bounds)
-    front = pareto_front(records, opened.config.objectives)
-    tested = read_test_results(opened, records)
-    content = (
-        front_table(opened, records, front, tested)
-        if format_ == "table"
-        else export_front(front, opened.config.objectives, format_, SWEEP_FILE, tested)
-    )
-    if output is not None:
-        _write(output, content)
-    elif isinstance(content, str):
-        print(content, end="")
+        evaluate_on_test(opened, context.obj, _console(stderr=True))
+    settings, objectives = settings_of(read_records(opened), opened.config.bounds), opened.config.objectives
+    front, tested = pareto_front(settings, objectives), read_test_results(opened, settings)
+    if format_ == "table":
+        _write(front_table(opened, settings, front, tested), output)
     else:
-        print_table(Console(), content)
+        _write(export_front(front, objectives, format_, SWEEP_FILE, tested), output)
 
 
 @app.command()
 def surfaces(run: RunName, runs_dir: RunsDir = RUNS_DIR) -> None:
     """Draw accuracy over the loss's parameters, as in the paper's Figure 4: clean, worst case and each attack."""
-    from search.results import reports
-    from search.study.reading import read_records
+    from search.results.writing import RunData, draw
+    from search.study import read_records
 
     opened = Run.open(run, runs_dir)
-    units = read_records(opened)
-    drawn = reports.draw("surfaces", reports.RunData(opened, units))
+    drawn = draw("surfaces", RunData(opened, read_records(opened)))
     if not drawn.files:
         raise UserError(drawn.note)
     opened.share(*drawn.files)
-    for path in drawn.files:
-        print(relative(path))
-    if drawn.note:
-        print(drawn.note)
+    print(*map(relative, drawn.files), *([drawn.note] if drawn.note else []), sep="\n")
 
 
 @app.command()
 def ui(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Link straight to this run.")] = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port on this machine.")] = 5000,
+    run: Annotated[str | None, Argument(metavar="[RUN]", help="Link straight to this run.")] = None,
+    port: Annotated[int, Option(min=1, max=65535, help="TCP port on this machine.")] = 5000,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Browse the runs in MLflow."""
@@ -290,47 +250,42 @@ def ui(
 
 @app.command()
 def doctor(
-    config: Annotated[Path | None, typer.Option(help="Also check what this configuration needs.")] = None,
+    config: Annotated[Path | None, Option(help="Also check what this configuration needs.")] = None,
     address: Address = None,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Check Python, torch, GPU, Ray, data, disk and versions, and name a remedy for each problem."""
     from search.cli.doctor import diagnose, print_findings
 
-    if not print_findings(Console(), diagnose(config, address, runs_dir)):
+    if not print_findings(_console(), diagnose(config, address, runs_dir)):
         raise typer.Exit(FAILED)
 
 
 @data_app.command("list")
-def data_list(root: Annotated[Path | None, typer.Option(help="Folder of the files.")] = None) -> None:
+def data_list(root: DataRoot = None) -> None:
     """List the data sets, where they are, and how to get the missing ones."""
-    from rich.table import Table
-
     from trainables.data import Dataset
     from trainables.registry import make, names
 
-    table = Table(header_style="bold")
-    for column in ("name", "what", "where, or the command that gets it"):
-        table.add_column(column, overflow="fold")
-    place = None if root is None else str(root)
+    table = folded_table(None, "name", "what", "where, or the command that gets it")
     for name in names("data"):
         dataset = make("data", name)
         assert isinstance(dataset, Dataset)
-        table.add_row(name, dataset.summary, dataset.locate(place) or f"[yellow]{dataset.remedy(place)}[/yellow]")
-    Console().print(table)
+        table.add_row(name, dataset.summary, dataset.locate(root) or f"[yellow]{dataset.remedy(root)}[/yellow]")
+    _console().print(table)
 
 
 @data_app.command("prepare")
 def data_prepare(
-    name: Annotated[str, typer.Argument(help="A name from `data list`, or package.module:factory.")],
-    root: Annotated[Path | None, typer.Option(help="Folder of the files.")] = None,
+    name: Annotated[str, Argument(help="A name from `data list`, or package.module:factory.")],
+    root: DataRoot = None,
 ) -> None:
     """Find, download or parse a data set, so that sweeps start at once."""
     from trainables.data.partition.digests import prepare
     from trainables.settings import DataSettings
 
     try:
-        settings = DataSettings.from_document({"name": name, "root": None if root is None else str(root)})
+        settings = DataSettings.from_document({"name": name, "root": root})
         prepared = prepare(settings, test=True)
     except ValueError as error:
         raise UserError(str(error)) from None
@@ -338,23 +293,19 @@ def data_prepare(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs one command and returns its exit code. Every error becomes one line on standard error here.
-
-    Args:
-        arguments: What the user typed after ``robustfront``.
-    """
+    """Runs what was typed after ``robustfront`` and returns the exit code; an error becomes one line on stderr."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # the libraries' warnings are for their developers
     try:
         # Commands that record what the user typed find it in the context.
-        code = typer.main.get_command(app).main(
-            list(arguments), prog_name="robustfront", standalone_mode=False, obj=_typed(arguments)
-        )
+        program = typer.main.get_command(app)
+        code = program.main(list(arguments), "robustfront", standalone_mode=False, obj=_typed(arguments))
     except RobustfrontError as error:
         _print_error(str(error))
         return error.exit_code
     except typer.TyperException as error:
-        return _wrong_arguments(error)
+        _print_wrong_arguments(error)
+        return WRONG_INPUT
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     return code if isinstance(code, int) else DONE
@@ -372,22 +323,19 @@ def _typed(arguments: Sequence[str]) -> str:
     return shlex.join(["robustfront", *map(without_passwords, arguments)])
 
 
-def _wrong_arguments(error: typer.TyperException) -> int:
+def _print_wrong_arguments(error: typer.TyperException) -> None:
     """Prints what Typer finds wrong with the arguments; if there are none, the help."""
     context = getattr(error, "ctx", None)
     if context is not None and not getattr(error, "message", ""):
         print(context.get_help())
-        return WRONG_INPUT
+        return
     message = getattr(error, "format_message", error.__str__)().rstrip(".").replace("Value error, ", "")
-    remedy = f"; see `{context.command_path} --help`" if context is not None else ""
-    _print_error(f"{message}{remedy}")
-    return WRONG_INPUT
+    _print_error(message + (f"; see `{context.command_path} --help`" if context is not None else ""))
 
 
 def _print_error(message: str) -> None:
     if message:
-        text = message.replace("[", chr(92) + "[")  # no markup
-        Console(stderr=True).print(f"[red]robustfront:[/red] {text}", highlight=False, soft_wrap=True)
+        _console(stderr=True).print(Text.assemble(("robustfront:", "red"), f" {message}"), soft_wrap=True)
 
 
 @contextmanager
@@ -403,20 +351,27 @@ def _print_end(console: Console, run: Run, outcome: Outcome, quiet: bool) -> Non
     from search.results.tables import print_summary
 
     if quiet:
-        console.print(str(relative(run.folder)), highlight=False, soft_wrap=True)
+        console.print(str(relative(run.folder)), soft_wrap=True)
     else:
         print_summary(console, run, outcome.results, outcome.seconds)
 
 
-def _write(path: Path, content: str | Table) -> None:
-    """Writes text, or a table without colours."""
-    from search.results.tables import print_table
-
+def _write(content: str | Table, path: Path | None) -> None:
+    """Writes text, or a table without colours, into a file, or prints it."""
+    if path is None:
+        _print(content, sys.stdout)
+        return
     try:
         with path.open("w", encoding="utf-8") as file:
-            if isinstance(content, str):
-                file.write(content)
-            else:
-                print_table(Console(file=file), content)
+            _print(content, file)
     except OSError as error:
         raise UserError(f"--output must be writable, got {path} ({error.strerror}); choose another") from None
+
+
+def _print(content: str | Table, file: IO[str]) -> None:
+    from search.results.tables import print_table
+
+    if isinstance(content, str):
+        print(content, end="", file=file)
+    else:
+        print_table(Console(file=file), content)

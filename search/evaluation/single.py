@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -17,8 +17,11 @@ from search.results.text import value_text
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import relative
 from search.runs.layout import RESULT_FILE, TRAIN_FILE
-from trainables import files as atomic
+from trainables import files
 from trainables.candidate import Candidate
+
+if TYPE_CHECKING:
+    from trainables.trial import CandidateResult
 
 
 def parse_parameters(config: SweepConfig, parameters: Sequence[str]) -> Candidate:
@@ -48,24 +51,18 @@ def train_setting(
 ) -> None:
     """Trains and attacks one setting and writes checkpoint, ``outcomes.npz``, ``result.json`` and ``train.yaml``.
 
-    Args:
-        config: Data, model, training and attacks; its search is ignored.
-        parameters: ``NAME=VALUE`` of each parameter of the loss.
-        output: Folder to write to; None for one under ``runs_dir`` named after the setting. An interrupted training
-            there is continued.
-        runs_dir: Folder of the runs.
-        console: Where epochs and results are printed.
+    The folder is ``output``, by default one under ``runs_dir`` named after the setting. An interrupted training there
+    is continued. The configuration's search is ignored.
 
     Raises:
-        UserError: The setting is not legal, the data is missing, or the folder holds another training.
+        UserError: The setting is not legal, or the data is missing.
     """
     setting = parse_parameters(config, parameters)
     prepare_dataset(config.data, test=False, model=config.model)
     values = (
         f"{key}{value:g}" if isinstance(value, float) else f"{key}{value}" for key, value in setting.parameters.items()
     )
-    name = "-".join([config.name, config.loss.title, *values])
-    folder = output or runs_dir / "trained" / name
+    folder = output or runs_dir / "trained" / "-".join([config.name, config.loss.title, *values])
 
     import torch
 
@@ -73,28 +70,29 @@ def train_setting(
 
     torch.set_num_threads(min(config.resources.cpus_per_trial, available_cpus()))
     device = torch.device("cuda" if config.resources.gpus_per_trial > 0 and torch.cuda.is_available() else "cpu")
-    folder.mkdir(parents=True, exist_ok=True)
-    atomic.write(folder / TRAIN_FILE, config.to_yaml())
-    console.print(f"{setting} on {config.data.dataset.title}, {config.model.title}, {device}", highlight=False)
+    files.write(folder / TRAIN_FILE, config.to_yaml())
+    console.print(f"{setting} on {config.data.dataset.title}, {config.model.title}, {device}")
     for result in run_candidate(config.problem, setting, device=device, checkpoints=folder):
         if isinstance(result, CandidateResult):
-            result.outcomes.save(folder / "outcomes.npz")
-            units = unit_results(result, range(config.train.replicates))
-            about = {"loss": setting.loss, "defence": setting.defence, **setting.parameters}
-            document = {"setting": about, "units": [unit.to_json() for unit in units]}
-            atomic.write(folder / RESULT_FILE, json.dumps(document, indent=2) + os.linesep)
-            means = {name: fmean(unit.values[name] for unit in units) for name in units[0].values}
-            for name in sorted(means, key=lambda name: name not in config.objectives):
-                width = 24 if name in config.objectives else 22
-                indent = "" if name in config.objectives else "  "
-                text = f"{indent}{name:<{width}}{value_text(name, means[name], digits=2)}"
-                console.print(text, highlight=False)
-            console.print(f"Written to {relative(folder.absolute())}", highlight=False, soft_wrap=True)
+            _finish(config, setting, result, folder, console)
         else:
             metrics = epoch_metrics(result)
             console.print(
                 f"epoch {result.epoch:>3}/{config.train.epochs}  loss {metrics['train_loss']:.4f}  "
                 f"validation loss {metrics['validation_loss']:.4f}  "
                 f"accuracy {100 * metrics['validation_accuracy']:.1f} %  {result.seconds:.1f} s",
-                highlight=False,
             )
+
+
+def _finish(config: SweepConfig, setting: Candidate, result: CandidateResult, folder: Path, console: Console) -> None:
+    """Writes and prints the numbers, the objectives first."""
+    result.outcomes.save(folder / "outcomes.npz")
+    units = unit_results(result, range(config.train.replicates))
+    about = {"loss": setting.loss, "defence": setting.defence, **setting.parameters}
+    document = {"setting": about, "units": [unit.to_json() for unit in units]}
+    files.write(folder / RESULT_FILE, json.dumps(document, indent=2) + "\n")
+    means = {name: fmean(unit.values[name] for unit in units) for name in units[0].values}
+    for name in sorted(means, key=lambda name: name not in config.objectives):
+        label = name if name in config.objectives else f"  {name}"
+        console.print(f"{label:<24}{value_text(name, means[name], digits=2)}")
+    console.print(f"Written to {relative(folder.absolute())}", soft_wrap=True)

@@ -1,7 +1,13 @@
-"""A run's chosen settings on the test split, once each: ``robustfront pareto RUN --test``."""
+"""The test split: how commands open it, and a run's chosen settings on it, once each (``pareto RUN --test``).
+
+Every opening is recorded in the run's folder first, then announced. The data set must be that of the training: the
+validation and training images are compared before the opening, the test images after it, because they must not even be
+hashed before.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -9,41 +15,114 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from rich.console import Console
 
-from analysis.export import Verification
+from analysis.export import ResultsOnTest
 from analysis.pareto import pareto_front
 from analysis.records import TrialRecord
 from search.config import SweepConfig, available_cpus
 from search.errors import Interrupted, UserError
-from search.evaluation.evaluate import AttackProgress, attack_names
-from search.evaluation.openings import (
-    OPENINGS_FILE,
-    Frozen,
-    check_same_data,
-    fitted,
-    freeze,
-    open_and_announce,
-    openings,
-)
-from search.results.pooling import pooled
+from search.evaluation.progress import attack
+from search.results.final import pooled
 from search.results.text import describe
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run, command, relative
 from search.runs.provenance import fingerprint, problem_settings
 from search.study import holder, open_ledger
-from trainables import files as atomic
+from trainables import files
+from trainables.data.partition.test_openings import OPENINGS_FILE, Opening, open_test_split, read_openings
+from trainables.data.partition.test_openings import Frozen as Frozen
+from trainables.metrics import CLEAN, ROBUST
+from trainables.settings import DataSettings, RobustnessSettings
 
 if TYPE_CHECKING:
+    import torch
+
     from trainables.data.splits import Split
     from trainables.robustness import Outcomes
     from trainables.training.replicate import Replicate
 
 RESULTS_FILE: Final = "test-results.json"
 OUTCOMES: Final = "test-outcomes"
+
+
+class Opened(NamedTuple):
+    """The opened test split, and the attacks on no more images than it has."""
+
+    split: Split
+    robustness: RobustnessSettings
+    when: str  # ISO 8601, UTC
+    times: int  # how often it has been opened for its folder, this time included
+
+
+def open_and_announce(
+    run: Run, config: SweepConfig, models: Sequence[Frozen], device: torch.device, typed: str, console: Console
+) -> Opened:
+    """Opens the test split: records the opening, reads the images, prints one line, and compares the images.
+
+    The opening is recorded in the folder of the run or single training, with the command line as ``typed``.
+
+    Raises:
+        UserError: The opening cannot be recorded, and the split stays closed; or the split is not that of the training.
+    """
+    opening, path = Opening(command=typed, models=models, robustness=config.robustness), run.folder / OPENINGS_FILE
+    try:
+        split = open_test_split(config.data, opening, run.folder, device)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"{relative(path)} must be writable before the test split is opened, got {reason}; change that"
+        ) from None
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    times = len(read_openings(run.folder))
+    line = f"The test split is opened for the {ordinal(times)} time (recorded in {relative(path)})"
+    console.print(line, soft_wrap=True)
+    run.share(path)
+    check_data(run, config.data, test=True)
+    images = min(config.robustness.images, len(split.images))
+    return Opened(split, replace(config.robustness, images=images), opening.when, times)
+
+
+def check_data(run: Run, data: DataSettings, *, test: bool) -> None:
+    """Refuses a data set that has changed since the training: its test images may have been training images.
+
+    They are read and compared too with ``test``. A single training has no manifest, and nothing to compare with.
+
+    Raises:
+        UserError: Images or sizes differ, or the data is missing.
+    """
+    if not run.has_manifest:
+        return
+    now, then = prepare_dataset(data, test=test), run.manifest()["data"]
+    known = {**then, "sizes": {split: then["sizes"][split] for split in now["sizes"]}}
+    for name in ("name", "sha256", "test_sha256", "sizes"):
+        if name in now and now[name] != known[name]:
+            raise UserError(
+                f"data must be that of the training for the test split, got another {name} ({now[name]}, "
+                f"then {known[name]}); restore it"
+            )
+
+
+def freeze(checkpoint: Path, setting: Mapping[str, Any] | None, folder: Path) -> Frozen:
+    """A checkpoint's file, named by its path from the folder of the opening, with its current hash and its setting."""
+    with checkpoint.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Frozen(checkpoint=os.path.relpath(checkpoint, folder), sha256=digest, setting=setting)
+
+
+def setting_of(record: TrialRecord) -> dict[str, Any]:
+    """Loss, defence and parameters, as they are recorded with an opening."""
+    return {"loss": record.loss, "defence": record.defence, **record.parameters}
+
+
+def ordinal(number: int) -> str:
+    """1st, 2nd, 3rd, 4th, 11th, ..."""
+    teens = 10 <= number % 100 < 20
+    return f"{number}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
 
 
 @dataclass(frozen=True)
@@ -55,15 +134,10 @@ class _Part:
     frozen: Frozen
 
 
-def read_test_results(run: Run, settings: Iterable[TrialRecord]) -> Verification:
-    """The results on the test split so far; opens nothing.
+def read_test_results(run: Run, settings: Iterable[TrialRecord]) -> ResultsOnTest:
+    """The results so far of those settings of which every replicate was evaluated as ``sweep.yaml`` says now.
 
-    Args:
-        run: The run.
-        settings: Its settings with all their replicates, as from ``pooled``.
-
-    Returns:
-        The settings of which every replicate was evaluated with the attacks that ``sweep.yaml`` names now.
+    Opens nothing. The settings have all their replicates, as from ``pooled``.
     """
     stored, tested = _stored(run), dict[str, TrialRecord]()
     problem = _problem(run) if stored else None
@@ -82,25 +156,20 @@ def read_test_results(run: Run, settings: Iterable[TrialRecord]) -> Verification
                 replicates=replicates,
                 images=entries[0]["images"],
             )
-    return Verification(tested, openings(run.folder))
+    return ResultsOnTest(tested, len(read_openings(run.folder)))
 
 
 def evaluate_on_test(run: Run, typed: str, console: Console) -> None:
     """Evaluates the Pareto-optimal settings and the baselines on the test split, unless they have been already.
 
-    Args:
-        run: The run. It must have no driver: while the search runs, its settings are not frozen.
-        typed: The command line.
-        console: Where progress is printed.
-
     Raises:
-        UserError: A driver is alive, nothing is complete, the data has changed, or a checkpoint is missing or broken.
-            The test split stays closed.
+        UserError: A driver is alive (while the search runs, its settings are not frozen), nothing is complete, the data
+            has changed, or a checkpoint is missing or broken. The test split stays closed, unless it is its own images
+            that have changed.
         Interrupted: Ctrl-C; finished evaluations are kept.
     """
     records = _frozen_records(run)
-    data = prepare_dataset(run.config.data)
-    check_same_data(data, run.manifest()["data"])
+    check_data(run, run.config.data, test=False)
     settings = pooled(records, run.config.bounds)
     chosen = pareto_front(settings, run.config.objectives)
     if not chosen:
@@ -115,10 +184,10 @@ def evaluate_on_test(run: Run, typed: str, console: Console) -> None:
     done = {(number, entry["sha256"]) for number, entry in stored.items() if entry["fingerprint"] == problem}
     pending = [part for part in parts if (part.record.number, part.frozen.sha256) not in done]
     if not pending:
-        console.print(f"All {len(chosen)} settings have been evaluated on the test split", highlight=False)
+        console.print(f"All {len(chosen)} settings have been evaluated on the test split")
         return
     try:
-        _evaluate(run, pending, stored, data["sizes"]["test"], typed, console)
+        _evaluate(run, pending, stored, problem, typed, console)
     except KeyboardInterrupt:
         again = command("pareto", run.argument, "--test")
         raise Interrupted(f"interrupted; finished evaluations are kept; continue with `{again}`") from None
@@ -146,39 +215,27 @@ def _frozen(run: Run, record: TrialRecord) -> _Part:
             f"the checkpoints of trial {record.number} must exist for --test, got none in {relative(folder)}; "
             "restore them"
         ) from None
-    return _Part(record, path, freeze(path, {"loss": record.loss, **record.parameters}, run.folder))
+    return _Part(record, path, freeze(path, setting_of(record), run.folder))
 
 
 def _evaluate(
-    run: Run, parts: Sequence[_Part], stored: dict[str, dict[str, Any]], images: int, typed: str, console: Console
+    run: Run, parts: Sequence[_Part], stored: dict[str, dict[str, Any]], problem: str, typed: str, console: Console
 ) -> None:
+    """Opens the split and evaluates part by part; ``stored`` gets their results."""
     import torch
 
     from trainables.data.splits import load_splits
-    from trainables.robustness.evaluate import evaluate
 
     torch.set_num_threads(available_cpus())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    config, problem = run.config, _problem(run)
-    robustness = fitted(config.robustness, images)
-    splits = load_splits(config.data, device)
-    loaded = [_load(part, config, splits) for part in parts]  # all of them, before the split is opened
+    splits = load_splits(run.config.data, device)
+    loaded = [_load(part, run.config, splits) for part in parts]  # all of them, before the split is opened
     frozen = [part.frozen for part in parts]
-    opened = open_and_announce(config.data, frozen, robustness, run.folder, device, typed, console)
-    run.share(run.folder / OPENINGS_FILE)
+    opened = open_and_announce(run, run.config, frozen, device, typed, console)
     for position, (part, replicates) in enumerate(zip(parts, loaded, strict=True), 1):
         began, count = time.monotonic(), f"[{position}/{len(parts)}] "
-        names = attack_names(robustness, len(replicates))
-        with AttackProgress(console, [f"{count}{name}" for name in names], lines=False) as progress:
-            outcomes = evaluate(
-                [replicate.predictor for replicate in replicates],
-                opened.split,
-                robustness,
-                part.record.seeds,
-                progress.report,
-            )
+        outcomes = attack(replicates, opened.split, opened.robustness, console, prefix=count)
         path = run.folder / OUTCOMES / f"{part.record.number}.npz"
-        path.parent.mkdir(exist_ok=True)
         outcomes.save(path)
         stored[part.record.number] = {
             **_entry(part, outcomes),
@@ -186,12 +243,11 @@ def _evaluate(
             "opened": opened.when,
             "seconds": time.monotonic() - began,
         }
-        atomic.write(run.folder / RESULTS_FILE, json.dumps(list(stored.values()), indent=2) + os.linesep)
+        files.write(run.folder / RESULTS_FILE, json.dumps(list(stored.values()), indent=2) + "\n")
         run.share(path, run.folder / RESULTS_FILE)
         clean, robust = outcomes.clean_accuracy().mean(), outcomes.robust_accuracy().mean()
         console.print(
             f"{count}{describe(part.record)}clean {100 * clean:.1f} %, robust {100 * robust:.1f} % of the test images",
-            highlight=False,
             markup=False,
         )
 
@@ -221,8 +277,8 @@ def _load(part: _Part, config: SweepConfig, splits: Mapping[str, Split]) -> list
 
 def _entry(part: _Part, outcomes: Outcomes) -> dict[str, Any]:
     accuracies = {
-        "clean_accuracy": outcomes.clean_accuracy(),
-        "robust_accuracy": outcomes.robust_accuracy(),
+        CLEAN: outcomes.clean_accuracy(),
+        ROBUST: outcomes.robust_accuracy(),
         **outcomes.attack_accuracy(),
         **outcomes.further_accuracy(),
     }
@@ -232,7 +288,7 @@ def _entry(part: _Part, outcomes: Outcomes) -> dict[str, Any]:
         "checkpoint": part.frozen.checkpoint,
         "sha256": part.frozen.sha256,
         "seeds": list(outcomes.seeds),
-        "images": {"clean_accuracy": outcomes.clean.shape[-1], "robust_accuracy": outcomes.kept.shape[-1]},
+        "images": {CLEAN: outcomes.clean.shape[-1], ROBUST: outcomes.kept.shape[-1]},
         "replicates": [
             {name: float(values[r]) for name, values in accuracies.items()} for r in range(len(outcomes.seeds))
         ],

@@ -2,133 +2,73 @@
 
 ``audit.json`` (``schema`` 2) holds one object:
 
-    schema               2
-    checkpoint           path of what was audited
-    checkpoint_sha256    of the file with the model
-    epoch                epoch of the checkpoint
-    split                always "validation"
-    images               number of images audited
-    norm, epsilon, eps_convention    as configured
-    radius               the radius in pixel units
-    profile, seed        of the audit
-    seconds              wall time
-    verdict              the verdict on the number that the sweep uses: the worst, over the replicates, of the verdicts
-                         on ``claim``; "sound", "suspicious" or "masked"
+    checkpoint, checkpoint_sha256, epoch    path, file hash and epoch of what was audited
+    split, images        always "validation", and how many of its images
+    norm, epsilon, eps_convention, radius   as configured, and the radius in pixel units
+    profile, seed, seconds                  of the audit
+    verdict              "sound", "suspicious" or "masked": the worst, over the replicates, of the verdicts on ``claim``
     clean, verified      {accuracy, low, high}: the mean over the replicates, with its 95 % interval over the images
-    replicates           a list, one object per replicate:
-        seed             seed of its training
-        verdict          the verdict on ``claim``
-        clean, verified  as above, of this replicate
+    replicates           a list: seed (of its training), verdict (on ``claim``), clean, verified, seconds, and
         randomised       whether the model draws random numbers
         claim            the claim on the number that the sweep uses: the worst case over its attacks (a cheap worst
                          case where the training left no outcomes at this radius)
-        attack_claims    a list: the claims of the sweep's single attacks; empty where there are no outcomes. They do
-                         not count for any ``verdict`` above
+        attack_claims    a list: the claims of the sweep's single attacks; empty where there are no outcomes. They count
+                         for no ``verdict`` above
         checks           a list: name, source, claim (the name of the claim that it concerns, or null for all), value,
                          threshold, at_least, state ("passed", "failed", "not done"), sentence
         runs             a list: name, attack, view, attacked, broken, error
         curve            a list: radius, images, accuracy, low, high
         curve_clean      clean accuracy on the images of the curve, or null
-        seconds          wall time
-    asked                what the audit depends on; an audit with an equal value is not run again
+    asked                all that the audit depends on: SHA-256 of ``checkpoint`` and claimed ``outcomes`` (or null),
+                         ``settings``, ``profile``, ``images``, ``seed``, ``versions``; an equal audit is not run again
 
 A claim is {name, evaluation, attacks, views, images, claimed, verified, verified_low, verified_high, lost,
-lost_share_low, p_value, verdict, sentence}. A check that concerns an entry of ``attack_claims`` has that entry's name.
+lost_share_low, p_value, verdict, sentence}.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from analysis.statistics import wilson_interval
 from search.config import SweepConfig, available_cpus
 from search.errors import UserError
-from search.results.titles import radius_title
+from search.results.text import radius_title
 from search.runs.checkpoints import Checkpoint
 from search.runs.folder import relative
 from search.runs.layout import SURROGATE
-from trainables import files as atomic
+from trainables import files
 from trainables.metrics import ROBUST
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from torch import nn
 
-    from trainables.audit import Audit, Claim, Profile, Verdict
+    from trainables.audit import Audit, Claim, Verdict
     from trainables.data.splits import Split
     from trainables.robustness import Outcomes
     from trainables.settings import RobustnessSettings
     from trainables.training.replicate import Replicate
 
 AUDIT_FILE: Final = "audit.json"
-PAGE_FILE: Final = "audit.html"
 SCHEMA: Final = 2
 
 # Another version of these may find something else.
 _PACKAGES: Final = ("robustfront", "torch", "torchattacks")
 
-
-def _ignore(done: float, total: int, name: str, /) -> None:
-    """Takes progress that nobody follows."""
-    del done, total, name
-
-
-class Report(Protocol):
-    """Takes progress."""
-
-    def __call__(self, done: float, total: int, name: str, /) -> None:
-        """How many parts of how many are done, and which one runs."""
-
-
-class Audience:
-    """Who follows an audit; this one ignores it all."""
-
-    def say(self, text: str) -> None:
-        """A line about the whole audit."""
-
-    def watch(self, where: str) -> AbstractContextManager[Report]:
-        """Follows the audit of one replicate; ``where`` says which, if there are several."""
-        del where
-        return nullcontext(_ignore)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is audited and how: all that a result depends on.
-
-    Args:
-        checkpoint: SHA-256 of the checkpoint's file.
-        outcomes: SHA-256 of the file with the claimed outcomes; None without one.
-        settings: Data, model and robustness as configured.
-        profile: Name of the profile.
-        images: How many validation images.
-        seed: Of all random numbers.
-        versions: Of the packages involved.
-    """
-
-    checkpoint: str
-    outcomes: str | None
-    settings: Mapping[str, Any]
-    profile: str
-    images: int
-    seed: int
-    versions: Mapping[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        """As it is written to the file."""
-        loaded: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return loaded
+# Takes how many parts of how many are done, and the name of the one that runs.
+Report = Callable[[float, int, str], None]
 
 
 def audit_model(
@@ -141,20 +81,22 @@ def audit_model(
     seed: int = 0,
     cuda: bool | None = None,
     splits: Mapping[str, Split] | None = None,
-    audience: Audience | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    watch: Callable[[str], AbstractContextManager[Report | None]] = lambda _: nullcontext(),
 ) -> dict[str, Any]:
     """Audits a model and writes the result; a model that has been audited in the same way is not audited again.
 
     Args:
         checkpoint: The model.
         config: Data and model as it was trained; the radius and norm to audit at.
-        folder: Where the result is written, or has been.
+        folder: The folder of the result.
         profile_name: ``quick`` or ``reference``.
         images: How many validation images; if None, the profile's minimum or as many as the claim is on.
         seed: In [0, 2^32).
         cuda: Whether to use a GPU; None to use one if there is one.
         splits: ``train`` and ``validation``, if they are loaded already.
-        audience: Who follows it.
+        say: Takes a line about the whole audit.
+        watch: Follows the audit of one replicate; gets a prefix that says which, if there are several.
 
     Returns:
         The contents of ``audit.json``.
@@ -162,55 +104,53 @@ def audit_model(
     Raises:
         UserError: There are too few images, the data is missing, or a checkpoint cannot be read.
     """
-    # The profiles are in a module that imports torch, which an audit needs anyway.
-    from trainables.audit import PROFILES, WORDS
-
-    audience = audience or Audience()
-    profile, robustness = PROFILES[profile_name], config.robustness
-    count = max(profile.images, robustness.images) if images is None else images
-    if not profile.images <= count <= config.data.validation_size:
-        raise UserError(
-            f"--images must be from {profile.images} (profile {profile_name}) to data.validation_size "
-            f"({config.data.validation_size}), got {count}; the checkpoint's own validation images are attacked"
-        )
-    asked = Asked(
-        checkpoint=_digest(checkpoint.newest),
-        outcomes=_digest(checkpoint.outcomes) if checkpoint.outcomes.is_file() else None,
-        settings={
-            "data": config.data.to_document(),
-            "model": config.model.to_document(),
-            "radius": [robustness.norm, robustness.epsilons[0], robustness.eps_convention],
-        },
-        profile=profile_name,
-        images=count,
-        seed=seed,
-        versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
-    )
+    asked = _asked(checkpoint, config, profile_name, images, seed)
     title = f"{relative(checkpoint.path.absolute())}: {config.model.title} on {config.data.dataset.title}"
     before = _read(folder / AUDIT_FILE)
-    if before is not None and (before.get("schema"), before.get("asked")) == (SCHEMA, asked.to_json()):
-        audience.say(f"{title}: audited before, with the same checkpoint, settings and seed")
+    if (before.get("schema"), before.get("asked")) == (SCHEMA, json.loads(json.dumps(asked))):
+        say(f"{title}: audited before, with the same checkpoint, settings and seed")
         return before
-    audience.say(f"{title}, {count} validation images, profile {profile_name}")
-    document, arrays = _run(checkpoint, config, profile, asked, audience, cuda, splits)
-    folder.mkdir(parents=True, exist_ok=True)
-    _save_arrays(folder / "audit.npz", arrays)
-    atomic.write(folder / AUDIT_FILE, json.dumps(document, indent=2) + os.linesep)
-
-    from analysis.figures.audit import write_page
-
-    write_page(
-        document,
-        folder / PAGE_FILE,
-        words={str(word): text for word, text in WORDS.items()},
-        title=title,
-        axis=f"{radius_title(robustness)}, pixel units",
-    )
+    say(f"{title}, {asked['images']} validation images, profile {profile_name}")
+    splits, replicates = load_model(checkpoint.path, config, cuda, splits)
+    began = time.monotonic()
+    [radius, *_] = config.robustness.radii(splits["validation"].images[0].numel())
+    audits = _audits(checkpoint, config, asked, splits, replicates, radius, watch)
+    document = _document(checkpoint, config, asked, replicates, radius, audits, time.monotonic() - began)
+    _write(folder, document, audits, title, axis=f"{radius_title(config.robustness)}, pixel units")
     return document
 
 
+def _asked(
+    checkpoint: Checkpoint, config: SweepConfig, profile_name: str, images: int | None, seed: int
+) -> dict[str, Any]:
+    """All that an audit depends on."""
+    # The profiles are in a module that imports torch, which an audit needs anyway.
+    from trainables.audit import PROFILES
+
+    least, most = PROFILES[profile_name].images, config.data.validation_size
+    count = max(least, config.robustness.images) if images is None else images
+    if not least <= count <= most:
+        raise UserError(
+            f"--images must be from {least} (profile {profile_name}) to data.validation_size ({most}), got {count}; "
+            "the checkpoint's own validation images are attacked"
+        )
+    return {
+        "checkpoint": _digest(checkpoint.newest),
+        "outcomes": _digest(checkpoint.outcomes) if checkpoint.outcomes.is_file() else None,
+        "settings": {
+            "data": config.data.to_document(),
+            "model": config.model.to_document(),
+            "radius": list(_ball(config.robustness)),
+        },
+        "profile": profile_name,
+        "images": count,
+        "seed": seed,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+    }
+
+
 def summary_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What an ``audit.json`` says of the worst case over the attacks: verdict, profile, images and accuracy.
+    """The verdict, profile, images and accuracy of an ``audit.json``, on the worst case over the attacks.
 
     Where the training's own outcomes are lost, nothing was claimed: then of everything that was run.
     """
@@ -228,20 +168,16 @@ def summary_of(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _run(
-    checkpoint: Checkpoint,
-    config: SweepConfig,
-    profile: Profile,
-    asked: Asked,
-    audience: Audience,
-    cuda: bool | None,
-    splits: Mapping[str, Split] | None,
-) -> tuple[dict[str, Any], dict[str, npt.NDArray[np.bool_]]]:
-    """The audit itself: the contents of ``audit.json`` and ``audit.npz``."""
+def load_model(
+    path: Path, config: SweepConfig, cuda: bool | None = None, splits: Mapping[str, Split] | None = None
+) -> tuple[Mapping[str, Split], list[Replicate]]:
+    """The splits that a search sees, loaded unless they are given, and a checkpoint's replicates on the same device.
+
+    Raises:
+        UserError: The data is missing, or the checkpoint cannot be read or is of another model.
+    """
     import torch
 
-    from trainables.attacks import attack_seed
-    from trainables.audit import audit, worst
     from trainables.data.splits import load_splits
     from trainables.training.checkpoint import load_trained
 
@@ -253,69 +189,55 @@ def _run(
         except ValueError as error:
             raise UserError(str(error)) from None
     try:
-        replicates = load_trained(checkpoint.path, config.problem, splits)
+        return splits, load_trained(path, config.problem, splits)
     except ValueError as error:
         raise UserError(f"CHECKPOINT: {error}") from None
-    outcomes = _outcomes(checkpoint, config.robustness, replicates)
-    surrogate = _surrogate(checkpoint, config, splits, replicates)
-    images, labels = (values[: asked.images] for values in (splits["validation"].images, splits["validation"].labels))
-    [radius, *_] = config.robustness.radii(images[0].numel())
-    began, audits = time.monotonic(), []
+
+
+def _audits(
+    checkpoint: Checkpoint,
+    config: SweepConfig,
+    asked: Mapping[str, Any],
+    splits: Mapping[str, Split],
+    replicates: Sequence[Replicate],
+    radius: float,
+    watch: Callable[[str], AbstractContextManager[Report | None]],
+) -> list[Audit]:
+    """The audit of each replicate on the first validation images."""
+    from trainables.attacks import attack_seed
+    from trainables.audit import PROFILES, audit
+
+    robustness, several = config.robustness, len(replicates) > 1
+    outcomes = _outcomes(checkpoint, robustness, replicates)
+    surrogate = None if several else _baseline(checkpoint, config, splits)
+    images, labels = (
+        values[: asked["images"]] for values in (splits["validation"].images, splits["validation"].labels)
+    )
+    audits = []
     for r, replicate in enumerate(replicates):
-        where = f"replicate {r}: " if len(replicates) > 1 else ""
-        with audience.watch(where) as report:
+        with watch(f"replicate {r}: " if several else "") as report:
             try:
                 result = audit(
                     replicate.predictor,
                     images,
                     labels,
-                    claims_of(outcomes, r, checkpoint.config.robustness) if outcomes else (),
+                    _claims(outcomes, r, checkpoint.config.robustness) if outcomes else (),
                     radius=radius,
-                    norm=config.robustness.norm,
-                    profile=profile,
-                    seed=attack_seed(asked.seed, f"audit/{replicate.seed}"),
-                    batch_size=config.robustness.batch_size,
-                    surrogate=replicates[r - 1].predictor if len(replicates) > 1 else surrogate,
+                    norm=robustness.norm,
+                    profile=PROFILES[asked["profile"]],
+                    seed=attack_seed(asked["seed"], f"audit/{replicate.seed}"),
+                    batch_size=robustness.batch_size,
+                    surrogate=replicates[r - 1].predictor if several else surrogate,
                     progress=report,
                 )
             except ValueError as error:
                 raise UserError(f"audit: {error}") from None
         audits.append(result)
-    arrays = {
-        "clean": np.stack([result.clean for result in audits]),
-        "verified": np.stack([result.verified for result in audits]),
-    }
-    document = {
-        "schema": SCHEMA,
-        "checkpoint": str(checkpoint.path),
-        "checkpoint_sha256": asked.checkpoint,
-        "epoch": replicates[0].epoch,
-        "split": "validation",
-        "images": asked.images,
-        "norm": config.robustness.norm,
-        "epsilon": config.robustness.epsilons[0],
-        "eps_convention": config.robustness.eps_convention,
-        "radius": radius,
-        "profile": asked.profile,
-        "seed": asked.seed,
-        "seconds": time.monotonic() - began,
-        "verdict": worst(result.verdicts[0].word for result in audits),
-        "clean": _share(arrays["clean"]),
-        "verified": _share(arrays["verified"]),
-        "replicates": [_replicate(result, replicate) for result, replicate in zip(audits, replicates, strict=True)],
-        "asked": asked.to_json(),
-    }
-    return document, arrays
+    return audits
 
 
-def claims_of(outcomes: Outcomes, replicate: int, robustness: RobustnessSettings) -> list[Claim]:
-    """What a finished training claims of one replicate: its robust accuracy, and each attack's on its first view.
-
-    Args:
-        outcomes: Of the training.
-        replicate: Its position.
-        robustness: The settings that the outcomes were measured with.
-    """
+def _claims(outcomes: Outcomes, replicate: int, robustness: RobustnessSettings) -> list[Claim]:
+    """What a finished training claims of one replicate: its robust accuracy, and each attack's on its first view."""
     from trainables.audit import Claim
 
     kept = outcomes.kept[replicate, :, :, 0]
@@ -326,6 +248,10 @@ def claims_of(outcomes: Outcomes, replicate: int, robustness: RobustnessSettings
     return claims
 
 
+def _ball(robustness: RobustnessSettings) -> tuple[str, float, str]:
+    return robustness.norm, robustness.epsilons[0], robustness.eps_convention
+
+
 def _outcomes(
     checkpoint: Checkpoint, robustness: RobustnessSettings, replicates: Sequence[Replicate]
 ) -> Outcomes | None:
@@ -333,11 +259,10 @@ def _outcomes(
     from trainables.robustness import Outcomes
 
     measured = checkpoint.config.robustness
-    ball = (robustness.norm, robustness.epsilons[0], robustness.eps_convention)
     if (
         not checkpoint.outcomes.is_file()
         or replicates[0].epoch < checkpoint.config.train.epochs
-        or ball != (measured.norm, measured.epsilons[0], measured.eps_convention)
+        or _ball(robustness) != _ball(measured)
     ):
         return None
     outcomes = Outcomes.load(checkpoint.outcomes)
@@ -347,23 +272,56 @@ def _outcomes(
     return outcomes if known else None
 
 
-def _surrogate(
-    checkpoint: Checkpoint, config: SweepConfig, splits: Mapping[str, Any], replicates: Sequence[Replicate]
-) -> Any:
+def _baseline(checkpoint: Checkpoint, config: SweepConfig, splits: Mapping[str, Split]) -> nn.Module | None:
     """A model to borrow adversarial examples from: the run's first baseline; None where there is none beside it."""
     from trainables.training.checkpoint import load_trained
 
-    baseline = checkpoint.folder.parent / SURROGATE
-    if len(replicates) > 1 or checkpoint.number is None or checkpoint.number == SURROGATE or not baseline.is_dir():
+    folder = checkpoint.folder.parent / SURROGATE
+    if checkpoint.number in (None, SURROGATE) or not folder.is_dir():
         return None
     try:
-        return load_trained(baseline, config.problem, splits)[0].predictor
+        return load_trained(folder, config.problem, splits)[0].predictor
     except ValueError:  # not trained yet
         return None
 
 
+def _document(
+    checkpoint: Checkpoint,
+    config: SweepConfig,
+    asked: Mapping[str, Any],
+    replicates: Sequence[Replicate],
+    radius: float,
+    audits: Sequence[Audit],
+    seconds: float,
+) -> dict[str, Any]:
+    """The contents of ``audit.json``."""
+    from trainables.audit import worst
+
+    norm, epsilon, convention = _ball(config.robustness)
+    return {
+        "schema": SCHEMA,
+        "checkpoint": str(checkpoint.path),
+        "checkpoint_sha256": asked["checkpoint"],
+        "epoch": replicates[0].epoch,
+        "split": "validation",
+        "images": asked["images"],
+        "norm": norm,
+        "epsilon": epsilon,
+        "eps_convention": convention,
+        "radius": radius,
+        "profile": asked["profile"],
+        "seed": asked["seed"],
+        "seconds": seconds,
+        "verdict": worst(result.verdicts[0].word for result in audits),
+        "clean": _share(np.stack([result.clean for result in audits])),
+        "verified": _share(np.stack([result.verified for result in audits])),
+        "replicates": [_replicate(result, replicate) for result, replicate in zip(audits, replicates, strict=True)],
+        "asked": asked,
+    }
+
+
 def _replicate(result: Audit, replicate: Replicate) -> dict[str, Any]:
-    main, *single = result.verdicts  # in the order of claims_of: the worst case first
+    main, *single = result.verdicts  # in the order of _claims: the worst case first
     probes = len(result.curve[0][1]) if result.curve else 0
     return {
         "seed": replicate.seed,
@@ -410,21 +368,30 @@ def _share(kept: npt.NDArray[np.bool_]) -> dict[str, float]:
     return {"accuracy": accuracy, "low": min(low, accuracy), "high": max(high, accuracy)}
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _write(folder: Path, document: Mapping[str, Any], audits: Sequence[Audit], title: str, axis: str) -> None:
+    """Writes ``audit.npz``, ``audit.json`` and the page ``audit.html``."""
+    from analysis.figures.audit import write_page
+    from trainables.audit import WORDS
+
+    arrays = io.BytesIO()
+    clean, verified = ([getattr(result, name) for result in audits] for name in ("clean", "verified"))
+    np.savez_compressed(arrays, allow_pickle=False, clean=np.stack(clean), verified=np.stack(verified))
+    files.write(folder / "audit.npz", arrays.getvalue())
+    files.write(folder / AUDIT_FILE, json.dumps(document, indent=2) + "\n")
+    write_page(
+        document, folder / "audit.html", words={str(word): text for word, text in WORDS.items()}, title=title, axis=axis
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """An earlier ``audit.json``; empty if there is none that can be read."""
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
+        return {}
     return document
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[np.bool_]]) -> None:
-    import io
-
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    atomic.write(path, buffer.getvalue())
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""What the training core gives, as typed scores: made once by the worker, and carried by one codec."""
+"""The results of a unit as scores: made once by the worker, and carried into the ledger by one codec."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-from analysis.records import NO_INTERVAL
-from analysis.statistics import Interval, wilson_interval
 from trainables import metrics
 from trainables.metrics import Direction
 
@@ -22,44 +20,26 @@ _AUDIT: Final = "audit"
 
 @dataclass(frozen=True)
 class Score:
-    """One number of one unit.
-
-    Args:
-        value: A share of images in [0, 1], or a cost in its unit.
-        seed: Index of the unit's seed.
-        role: What the unit was trained for.
-        images: The range of validation images, [first, stop), of which it is a share; None of a cost.
-        audited: Whether it is what an audit left, and not what the sweep's own attacks claim.
-    """
+    """One number of one unit: a share of the validation images [first, stop), or a cost in its unit, without images."""
 
     value: float
-    seed: int = 0
-    role: Role = "search"
     images: tuple[int, int] | None = None
-    audited: bool = False
 
     @property
     def count(self) -> int | None:
-        """The number of images; None of a cost."""
+        """The number of images; None for a cost."""
         return None if self.images is None else self.images[1] - self.images[0]
-
-    @property
-    def interval(self) -> Interval:
-        """The 95 % interval over the images, of this one network (Wilson 1927); NaN on both sides of a cost."""
-        return NO_INTERVAL if not self.count else wilson_interval(round(self.value * self.count), self.count)
 
 
 @dataclass(frozen=True)
 class UnitResult:
-    """All that a unit gave, as it travels from the worker into the ledger.
+    """All results of a unit, as they travel from the worker into the ledger.
 
     Args:
-        seed: Index of its seed.
-        seed_value: The seed itself.
+        seed: Index of its seed; ``seed_value`` is the seed itself.
         role: What it was trained for.
-        scores: By the names of ``trainables.metrics``, by the sweep's own attacks.
-        audit: What an audit in the same worker says (``robustness.gate: audit``): ``verdict``, ``profile``, ``images``
-            (how many) and ``accuracy``, the robust accuracy that holds on them.
+        scores: By the names of ``trainables.metrics``, as measured by the sweep's own attacks.
+        audit: ``audits.summary_of`` an audit in the same worker (``robustness.gate: audit``).
     """
 
     seed: int
@@ -80,7 +60,7 @@ class UnitResult:
             "seed_value": self.seed_value,
             "role": self.role,
             "scores": {
-                name: {"value": score.value} | ({} if score.images is None else {"images": list(score.images)})
+                name: {"value": score.value} | ({"images": list(score.images)} if score.images else {})
                 for name, score in self.scores.items()
             },
         }
@@ -89,22 +69,15 @@ class UnitResult:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Reads what ``to_json`` wrote."""
-        seed, role = document["seed"], document["role"]
         scores = {
-            name: Score(score["value"], seed, role, tuple(score["images"]) if "images" in score else None)
+            name: Score(score["value"], tuple(score["images"]) if "images" in score else None)
             for name, score in document["scores"].items()
         }
-        return cls(seed, document["seed_value"], role, scores, document.get(_AUDIT))
+        return cls(document["seed"], document["seed_value"], document["role"], scores, document.get(_AUDIT))
 
 
 def unit_results(result: CandidateResult, seeds: Sequence[int], role: Role = "search") -> list[UnitResult]:
-    """The scores of a trained and attacked candidate, one unit per seed.
-
-    Args:
-        result: What the training core gave.
-        seeds: The indices of the seeds, in its order.
-        role: What they were trained for.
-    """
+    """The scores of a trained and attacked candidate: one unit for each index in ``seeds``, in the result's order."""
     outcomes = result.outcomes
     clean, attacked = (0, outcomes.clean.shape[-1]), (0, outcomes.kept.shape[-1])
     shares = {
@@ -123,8 +96,8 @@ def unit_results(result: CandidateResult, seeds: Sequence[int], role: Role = "se
             seed,
             outcomes.seeds[r],
             role,
-            {name: Score(float(values[r]), seed, role, images) for name, (values, images) in shares.items()}
-            | {name: Score(float(values[r]), seed, role) for name, values in costs.items()},
+            {name: Score(float(values[r]), images) for name, (values, images) in shares.items()}
+            | {name: Score(float(values[r])) for name, values in costs.items()},
         )
         for r, seed in enumerate(seeds)
     ]
@@ -135,19 +108,17 @@ def epoch_metrics(result: EpochResult) -> dict[str, float]:
     values: dict[str, float] = {"epoch": result.epoch, "seconds": result.seconds}
     for name in ("train_loss", "validation_loss", "validation_accuracy", "robust_estimate"):
         each = getattr(result, name)
-        if not each:
-            continue
-        values[name] = sum(each) / len(each)
+        if each:
+            values[name] = sum(each) / len(each)
         if len(each) > 1:
             values |= {metrics.of_seed(name, r): value for r, value in enumerate(each)}
     return values
 
 
 def rung_values(epoch: Mapping[str, float]) -> dict[str, float] | None:
-    """What an epoch's metrics say of possible objectives, for a comparison at a rung.
+    """The values of possible objectives after an epoch, for a comparison at a rung; None if the epoch is no rung.
 
-    Returns:
-        One estimate, ``robust_accuracy``, stands for every accuracy under attack. None if the epoch is no rung.
+    One estimate, ``robust_accuracy``, stands for every accuracy under attack.
     """
     if "robust_estimate" not in epoch:
         return None
@@ -161,10 +132,8 @@ def rung_values(epoch: Mapping[str, float]) -> dict[str, float] | None:
 
 def rung_objectives(objectives: Mapping[str, Direction]) -> dict[str, Direction]:
     """Which of ``rung_values`` are compared at the rungs of a search for ``objectives``, each with its direction."""
-    compared: dict[str, Direction] = {}
-    for name, direction in objectives.items():
-        if metrics.is_under_attack(name):
-            compared[metrics.ROBUST] = direction
-        elif name != metrics.ATTACK_SECONDS:  # unknown at a rung
-            compared[name] = direction
-    return compared
+    return {
+        metrics.ROBUST if metrics.is_under_attack(name) else name: direction
+        for name, direction in objectives.items()
+        if name != metrics.ATTACK_SECONDS  # unknown at a rung
+    }

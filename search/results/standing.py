@@ -16,20 +16,16 @@ from search.results.final import settings_of
 class Standing:
     """Where a sweep stands, unit by unit: what the panel, ``status`` and MLflow's parent run all show.
 
-    All numbers are those of ``final.settings_of``.
+    All numbers are those of ``final.settings_of``. ``reference`` gives the hypervolume's reference; None until the
+    baselines' first seeds have finished.
 
     Attributes:
         finished: Units of the search that are complete or pruned.
         pruned: Those that were stopped early.
         failed: Failed units, baselines included.
         extensions: Complete units that confirm contenders, and further seeds of baselines.
-        audits: Audited units.
         infeasible: Complete settings that miss a constraint.
         best: The best setting of each objective among those that miss none.
-
-    Args:
-        config: The sweep.
-        reference: Gives the hypervolume's reference; None until the baselines' first seeds have finished.
     """
 
     def __init__(self, config: SweepConfig, reference: Callable[[], Reference | None]) -> None:
@@ -102,16 +98,14 @@ class Standing:
 
     def _judge(self, settings: Iterable[TrialRecord]) -> None:
         for setting in complete_search_trials(settings):
+            if not setting.feasible:
+                self.infeasible += 1
+                continue
             self._front.take(setting)
-            self.infeasible += not setting.feasible
-            if setting.feasible:
-                self._compare(setting)
-
-    def _compare(self, setting: TrialRecord) -> None:
-        for name, direction in self._config.objectives.items():
-            best, better = self.best.get(name), gt if direction == "maximize" else lt
-            if best is None or better(setting.objectives[name], best.objectives[name]):
-                self.best[name] = setting
+            for name, direction in self._config.objectives.items():
+                best, better = self.best.get(name), gt if direction == "maximize" else lt
+                if best is None or better(setting.objectives[name], best.objectives[name]):
+                    self.best[name] = setting
 
 
 def _is_of_search(record: TrialRecord) -> bool:
@@ -122,15 +116,7 @@ def _is_of_search(record: TrialRecord) -> bool:
 
 
 def reference_of(records: Iterable[TrialRecord], config: SweepConfig) -> Reference | None:
-    """The reference that a run's hypervolume gets once the baselines' first seeds have finished.
-
-    Args:
-        records: The run's units.
-        config: The sweep.
-
-    Returns:
-        The reference by the baselines' present numbers; None until all of them are there.
-    """
+    """The reference of a run's hypervolume, by the baselines' numbers; None until their first seeds have finished."""
     first = [record for record in records if record.is_baseline and record.state == "complete"]
     baselines = settings_of(first[: len(config.baselines)], config.bounds)  # those at a contender's values come later
     if len(baselines) < max(len(config.baselines), 1):

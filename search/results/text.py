@@ -1,4 +1,4 @@
-"""Trials, values and times as text for people, the same in every table, panel and message."""
+"""Trials, values, times and axes as text for people, the same in every table, panel and message."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Final
 from analysis.records import TrialRecord
 from analysis.records import value_text as plain_text
 from trainables.metrics import is_accuracy
+from trainables.settings import RobustnessSettings
 from trainables.settings.space import Value
 
 _SMALL: Final = 0.001
@@ -15,8 +16,7 @@ _SMALL: Final = 0.001
 
 def describe(record: TrialRecord) -> str:
     """A trial in a few words, e.g. ``trial 7   s=1.2341 m=0.0456`` or ``baseline B0  cross-entropy``."""
-    what = parameters_text(record.parameters) or record.loss
-    return f"{title(record):<11} {what:<24}"
+    return f"{title(record):<11} {parameters_text(record.parameters) or record.loss:<24}"
 
 
 def title(record: TrialRecord) -> str:
@@ -42,13 +42,7 @@ def short(objective: str) -> str:
 
 
 def value_text(measure: str, value: float, digits: int = 1) -> str:
-    """A measured value: an accuracy in percent, a wall time in seconds, a loss with four decimals.
-
-    Args:
-        measure: What was measured.
-        value: The value; an accuracy is a fraction in [0, 1].
-        digits: Decimals of percents and seconds.
-    """
+    """A measured value: an accuracy (a fraction) in percent or a wall time, with ``digits`` decimals, or a loss."""
     if is_accuracy(measure):
         return f"{100 * value:.{digits}f} %"
     return f"{value:.{digits}f} s" if measure.endswith("_seconds") else f"{value:.4f}"
@@ -59,3 +53,10 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def radius_title(robustness: RobustnessSettings) -> str:
+    """What an epsilon is, e.g. ``L2 epsilon (rms)`` with the Greek letter."""
+    norm = {"l2": "L2", "linf": "L\N{INFINITY}"}[robustness.norm]
+    unit = " (rms)" if robustness.eps_convention == "rms" else ""
+    return f"{norm} \N{GREEK SMALL LETTER EPSILON}{unit}"

@@ -1,12 +1,14 @@
-"""Writes what a run gives back: tables, the Pareto-optimal settings and pictures."""
+"""Writes what a run gives back: tables, the Pareto-optimal settings and the pictures of every report."""
 
 from __future__ import annotations
 
 import functools
 import importlib
+import pkgutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +20,7 @@ from analysis.records import TrialRecord
 from search.results import reports
 from search.results.final import settings_of
 from search.results.standing import Standing
+from search.results.text import radius_title
 from search.runs.folder import Run
 from search.runs.layout import SWEEP_FILE
 from trainables import files
@@ -33,24 +36,50 @@ _DRAWING: Final = (
 
 
 @dataclass(frozen=True)
-class Results:
-    """A run's results on disk and in memory.
+class RunData:
+    """What a report draws from: a run's units, and the metrics of each finished epoch of a unit by its number.
 
-    Args:
-        settings: One record per setting, by ``final.settings_of``.
-        front: The Pareto-optimal ones.
-        standing: Counts and hypervolume of the same numbers.
-        files: What was written.
-        notes: Lines for people on what could not be drawn.
-        stopped: The criterion that ended the search before its budget, if one did.
+    The hypervolume is measured from ``reference``; None while a baseline is missing.
     """
 
-    settings: list[TrialRecord]
+    run: Run
+    units: Sequence[TrialRecord]
+    history: Callable[[str], Sequence[Mapping[str, float]]] = lambda _: ()
+    reference: Reference | None = None
+
+    @cached_property
+    def settings(self) -> list[TrialRecord]:
+        """One record per setting, with the numbers to use."""
+        return settings_of(self.units, self.run.config.bounds)
+
+    @property
+    def title(self) -> str:
+        """What was measured, e.g. ``quickstart: lenet5 on mnist5k, 6 epochs; L2 epsilon = 1.5, 500 images``."""
+        config, robustness = self.run.config, self.run.config.robustness
+        return (
+            f"{config.name}: {config.model.title} on {config.data.dataset.title}, {config.train.epochs} epochs; "
+            f"{radius_title(robustness)} = {robustness.epsilons[0]:g}, {robustness.images} images"
+        )
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The files that a report has drawn, and a line for people if it could not draw everything."""
+
+    files: Sequence[Path] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Results:
+    """A run's results on disk and in memory."""
+
+    settings: list[TrialRecord]  # one record per setting, by ``final.settings_of``
     front: list[TrialRecord]
     standing: Standing
     files: list[Path]
-    notes: list[str]
-    stopped: str | None = None
+    notes: list[str]  # for people, on what could not be drawn
+    stopped: str | None  # the criterion that ended the search before its budget, if one did
 
 
 def write_tables(run: Run, units: Sequence[TrialRecord]) -> list[Path]:
@@ -64,6 +93,12 @@ def write_tables(run: Run, units: Sequence[TrialRecord]) -> list[Path]:
     return written
 
 
+def draw(report: str, data: RunData) -> Drawn:
+    """Draws one report into the run's ``figures``."""
+    drawn: Drawn = importlib.import_module(f"{reports.__name__}.{report}").draw(data)
+    return drawn
+
+
 def write_results(
     run: Run,
     units: Sequence[TrialRecord],
@@ -71,25 +106,17 @@ def write_results(
     reference: Reference | None,
     stopped: str | None = None,
 ) -> Results:
-    """Writes the tables and draws every report.
-
-    Args:
-        run: The run.
-        units: Its units.
-        history: Gives the metrics of each finished epoch of a unit.
-        reference: What the hypervolume is measured from.
-        stopped: The criterion that ended the search before its budget, if one did.
-    """
-    config, data = run.config, reports.RunData(run, units, history, reference)
-    drawn = [reports.draw(name, data) for name in reports.names()]
-    written = write_tables(run, units) + [path for each in drawn for path in each.files]
-    run.share(*written)
+    """Writes the tables and draws every report; arguments as in ``RunData`` and ``Results``."""
+    data = RunData(run, units, history, reference)
+    drawn = [draw(module.name, data) for module in pkgutil.iter_modules(reports.__path__)]  # by name
+    figures = [path for each in drawn for path in each.files]
+    run.share(*figures)
     return Results(
         settings=data.settings,
-        front=pareto_front(data.settings, config.objectives),
-        standing=Standing.of(units, config, lambda: reference),
-        files=written,
-        notes=[each.note for each in drawn if each.note is not None],
+        front=pareto_front(data.settings, run.config.objectives),
+        standing=Standing.of(units, run.config, lambda: reference),
+        files=[*write_tables(run, units), *figures],
+        notes=[each.note for each in drawn if each.note],
         stopped=stopped,
     )
 

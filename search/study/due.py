@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from analysis.records import BASELINE_PREFIX, Kind, TrialRecord, kind_of, split_number
 from search.config import SweepConfig
-from search.results.contenders import contenders
+from search.results.final import contenders
 from search.results.metrics import Role
 from search.study.trials import ORIGIN, Extension, Trials, candidate_of, extension_of
 from trainables.candidate import Candidate

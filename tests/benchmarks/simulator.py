@@ -254,7 +254,7 @@ def simulate(
             assert curve.objectives is not None
             objectives = dict(curve.objectives)
             numbers = {**objectives, "attack_seconds": curve.evaluation_seconds}
-            scores = {name: Score(value, unit.seed, unit.role) for name, value in numbers.items()}
+            scores = {name: Score(value) for name, value in numbers.items()}
             result = UnitResult(unit.seed, unit.seed, unit.role, scores).to_json()
             ledger.finish(number, result)
             ends.append(End(clock, number, spent, curve.objectives))

@@ -52,7 +52,7 @@ def unit_result(values: Mapping[str, float], *, seed: int = 0, audit: dict[str, 
     images = {"clean_accuracy": (0, 60)}
     costs = {"validation_loss": 0.1, "train_seconds": 1.0, "attack_seconds": 2.0}
     scores = {
-        name: Score(value, seed, images=images.get(name, (0, 20)) if is_accuracy(name) else None)
+        name: Score(value, images=images.get(name, (0, 20)) if is_accuracy(name) else None)
         for name, value in {**costs, **values}.items()
     }
     return UnitResult(seed, 123 + seed, "search", scores, audit).to_json()

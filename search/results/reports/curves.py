@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from search.results.reports import Drawn, RunData, register
+from search.results.writing import Drawn, RunData
 
 
-@register("curves")
 def draw(data: RunData) -> Drawn:
     """Draws loss and accuracy over the epochs of each setting's first unit."""
     import pandas as pd
@@ -18,6 +17,5 @@ def draw(data: RunData) -> Drawn:
     )
     if epochs.empty:
         return Drawn()
-    frame, config = to_frame(data.settings), data.run.config
-    curves = epochs.drop(columns=["time", "seconds"])
-    return Drawn(tuple(draw_learning_curves(curves, frame, config.domains, data.run.figures, title=data.title)))
+    frame, curves = to_frame(data.settings), epochs.drop(columns=["time", "seconds"])
+    return Drawn(draw_learning_curves(curves, frame, data.run.config.domains, data.run.figures, title=data.title))

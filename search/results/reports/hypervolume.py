@@ -1,12 +1,11 @@
-"""How the front's hypervolume grew."""
+"""The growth of the front's hypervolume."""
 
 from __future__ import annotations
 
 from analysis.hypervolume import hypervolume_trace
-from search.results.reports import Drawn, RunData, register
+from search.results.writing import Drawn, RunData
 
 
-@register("hypervolume")
 def draw(data: RunData) -> Drawn:
     """Draws the hypervolume over the settings, in the order in which they finished."""
     from analysis.figures.curves import draw_hypervolume
@@ -14,4 +13,4 @@ def draw(data: RunData) -> Drawn:
     if data.reference is None:
         return Drawn(note="hypervolume: no picture, because a baseline has not finished")
     trace = hypervolume_trace(data.settings, data.run.config.objectives, data.reference)
-    return Drawn(tuple(draw_hypervolume(trace, data.run.figures, title=data.title, reference=data.reference)))
+    return Drawn(draw_hypervolume(trace, data.run.figures, title=data.title, reference=data.reference))

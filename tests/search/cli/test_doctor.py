@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from search.cli import doctor
-from search.cli.doctor import Finding, diagnose, print_findings
+from search.cli.doctor import diagnose, print_findings
 
 QUICKSTART = Path(__file__).parents[3] / "configs" / "quickstart.yaml"
 
@@ -29,7 +29,7 @@ def test_the_pins_are_those_of_the_project() -> None:
 def test_what_is_wrong_is_a_problem_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_pins", lambda: {"torchattacks": "3.3.0", "no-such-package": "1.0"})
     monkeypatch.setattr(doctor, "_DISK_NEEDED", 10**18)
-    monkeypatch.setattr(doctor, "_ray", lambda *_: Finding("ray", "ok", ""))
+    monkeypatch.setattr(doctor, "_ray", lambda _: "")
     findings = {finding.name: finding for finding in diagnose(None, None, tmp_path)}
     assert findings["torchattacks"].level == "note"
     assert findings["no-such-package"].level == "problem"
@@ -50,5 +50,6 @@ def test_an_unreachable_cluster_is_a_finding_not_a_crash(tmp_path: Path) -> None
 
 def test_an_mlflow_server_that_does_not_answer_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
-    found = doctor._tracking(None, tmp_path)
-    assert (found.level, found.text) == ("problem", "cannot reach http://127.0.0.1:9: connection refused")
+    monkeypatch.setattr(doctor, "_ray", lambda _: "")
+    (tracking,) = (finding for finding in diagnose(None, None, tmp_path) if finding.name == "tracking")
+    assert (tracking.level, tracking.text) == ("problem", "cannot reach http://127.0.0.1:9: connection refused")

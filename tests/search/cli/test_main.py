@@ -14,7 +14,8 @@ import pytest
 import typer
 from ruamel.yaml import YAML
 
-from search.cli import main, run
+from search.cli import main
+from search.cli.main import run
 from search.config import load
 from search.errors import (
     DONE,

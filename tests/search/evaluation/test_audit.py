@@ -76,11 +76,16 @@ def document(folder: Path) -> dict[str, Any]:
 
 def test_an_audit_judges_what_the_training_claims(trained: Path, audited: tuple[Path, str]) -> None:
     folder, printed = audited[0], " ".join(audited[1].split())
-    found = document(folder)
-    [replicate] = found["replicates"]
+    written = document(folder)
+    [replicate] = written["replicates"]
     outcomes = Outcomes.load(trained / "outcomes.npz")
-    assert (found["images"], found["profile"], found["split"], found["schema"]) == (60, "quick", "validation", 2)
-    assert re.fullmatch(r"[0-9a-f]{64}", found["checkpoint_sha256"])
+    assert (written["images"], written["profile"], written["split"], written["schema"]) == (
+        60,
+        "quick",
+        "validation",
+        2,
+    )
+    assert re.fullmatch(r"[0-9a-f]{64}", written["checkpoint_sha256"])
     claims = {claim["name"]: claim for claim in [replicate["claim"], *replicate["attack_claims"]]}
     assert list(claims) == ["robust_accuracy", "pgd2-ce/normalized", "pgd2-dlr/normalized"]
     assert claims["robust_accuracy"]["claimed"] == pytest.approx(outcomes.robust_accuracy()[0])
@@ -89,10 +94,10 @@ def test_an_audit_judges_what_the_training_claims(trained: Path, audited: tuple[
         assert claim["verified"] == pytest.approx(claim["claimed"] - claim["lost"] / claim["images"])
         assert claim["verified_low"] <= claim["verified"] <= claim["verified_high"]
         assert f"{claim['name']}: {claim['sentence']}." in printed
-    assert found["verdict"] in printed
+    assert written["verdict"] in printed
     with np.load(folder / "audit.npz", allow_pickle=False) as arrays:
         assert arrays["verified"].shape == arrays["clean"].shape == (1, 60)
-        assert arrays["verified"].mean() == pytest.approx(found["verified"]["accuracy"])
+        assert arrays["verified"].mean() == pytest.approx(written["verified"]["accuracy"])
     for check in replicate["checks"]:
         assert check["name"] in printed
         assert check["sentence"]
@@ -101,7 +106,7 @@ def test_an_audit_judges_what_the_training_claims(trained: Path, audited: tuple[
 
 def test_the_page_stands_alone_and_says_the_same(audited: tuple[Path, str]) -> None:
     text = (audited[0] / "audit.html").read_text(encoding="utf-8")
-    found = document(audited[0])
+    written = document(audited[0])
 
     class Reader(HTMLParser):
         def __init__(self) -> None:
@@ -123,11 +128,11 @@ def test_the_page_stands_alone_and_says_the_same(audited: tuple[Path, str]) -> N
     assert not [link for link in reader.links if not link.startswith("#")]
     assert not {"script", "link", "iframe", "img"} & set(reader.tags)
     shown = " ".join(" ".join(reader.words).split())
-    for check in found["replicates"][0]["checks"]:
+    for check in written["replicates"][0]["checks"]:
         assert " ".join(check["sentence"].split()) in shown
         assert check["source"] in shown
-    hostile = {**found, "split": "<script>alert(1)</script>"}
-    assert "<script>" not in page(hostile, words={found["verdict"]: "word"}, title="<script>", axis="radius")
+    hostile = {**written, "split": "<script>alert(1)</script>"}
+    assert "<script>" not in page(hostile, words={written["verdict"]: "word"}, title="<script>", axis="radius")
 
 
 def test_the_same_audit_is_shown_again_without_running(
@@ -185,11 +190,11 @@ def test_a_masked_attack_leaves_a_sound_worst_case_sound(
 
     monkeypatch.setattr(trainables.audit, "audit", audited)
     assert run(["audit", str(trained), "--output", str(tmp_path)]) == DONE
-    found = document(tmp_path)
-    [replicate] = found["replicates"]
-    assert (found["verdict"], replicate["verdict"], replicate["claim"]["verdict"]) == ("sound", "sound", "sound")
+    written = document(tmp_path)
+    [replicate] = written["replicates"]
+    assert (written["verdict"], replicate["verdict"], replicate["claim"]["verdict"]) == ("sound", "sound", "sound")
     assert [claim["verdict"] for claim in replicate["attack_claims"]] == ["masked"]
-    assert summary_of(found)["verdict"] == "sound"
+    assert summary_of(written)["verdict"] == "sound"
     assert "Verdict (quick audit): sound." in capsys.readouterr().out
     text = (tmp_path / "audit.html").read_text(encoding="utf-8")
     body = text[text.index("<body") :].casefold()
@@ -197,9 +202,9 @@ def test_a_masked_attack_leaves_a_sound_worst_case_sound(
 
 
 @pytest.mark.parametrize("given", [True, False])
-@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("available", [True, False])
 def test_a_runs_audit_uses_a_gpu_exactly_if_it_was_given_one(
-    trained: Path, monkeypatch: pytest.MonkeyPatch, there: bool, given: bool
+    trained: Path, monkeypatch: pytest.MonkeyPatch, available: bool, given: bool
 ) -> None:
     class Loaded(Exception):
         pass
@@ -207,7 +212,7 @@ def test_a_runs_audit_uses_a_gpu_exactly_if_it_was_given_one(
     def load(_: object, device: torch.device) -> None:
         raise Loaded(device.type)
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
     monkeypatch.setattr("trainables.data.splits.load_splits", load)
     with pytest.raises(Loaded, match="cuda" if given else "cpu"):
         audit_trial(str(trained), "quick", 1, given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,19 +15,18 @@ import numpy as np
 import pytest
 
 import trainables.robustness.evaluate
-from analysis.export import Verification, flattered
+from analysis.export import ResultsOnTest, flattered
 from analysis.records import TrialRecord
 from search.cli.main import DONE, INTERRUPTED, WRONG_INPUT, run
 from search.config import SweepConfig
-from search.evaluation.openings import ordinal
-from search.evaluation.test_split import RESULTS_FILE
+from search.evaluation.test_split import RESULTS_FILE, ordinal
 from search.results.metrics import unit_results
 from search.results.tables import front_table
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run
 from search.study import Lease, Ledger, open_ledger, open_storage
 from tests.search.examples import small_config
-from trainables.data.partition import test_images
+from trainables.data.partition import digests, test_images
 from trainables.data.partition.test_images import read_test
 from trainables.data.partition.test_openings import OPENINGS_FILE, read_openings
 from trainables.data.splits import load_splits, to_device
@@ -84,8 +84,8 @@ def copied(finished: Path, tmp_path: Path) -> Path:
 
 def entries(folder: Path, *words: str) -> list[dict[str, Any]]:
     assert run(["pareto", str(folder), *words, "--format", "json", "--output", str(folder / "front.json")]) == DONE
-    found: list[dict[str, Any]] = json.loads((folder / "front.json").read_text(encoding="utf-8"))
-    return found
+    front: list[dict[str, Any]] = json.loads((folder / "front.json").read_text(encoding="utf-8"))
+    return front
 
 
 def by_hand(folder: Path, number: str) -> tuple[float, float]:
@@ -114,6 +114,7 @@ def test_the_front_and_the_baselines_are_evaluated_with_every_seed(tested: Path)
     assert {"B0", "B1", *(str(entry["number"]) for entry in front)} <= set(evaluated)
     assert len(evaluated) == 2 * (len(front) + 2)
     assert all(model["setting"]["loss"] in ("i-sce", "cross-entropy") for model in opening["models"])
+    assert {model["setting"]["defence"] for model in opening["models"]} == {"none"}
     assert opening["robustness"]["images"] == 20
 
 
@@ -132,10 +133,45 @@ def test_the_table_and_csv_show_validation_and_test_together(tested: Path) -> No
     assert float(row["test_clean_accuracy_low"]) == front[0]["test_clean_accuracy_interval"][0]
 
 
+def replace_read_test(monkeypatch: pytest.MonkeyPatch, read: Callable[..., Any]) -> None:
+    """Replaces what reads test images, for an evaluation and for a digest."""
+    monkeypatch.setattr(test_images, "read_test", read)
+    monkeypatch.setattr(digests, "read_test", read)
+
+
+@pytest.mark.parametrize("words", [["pareto", ".", "--test"], ["evaluate", "checkpoints/B0", "--split", "test"]])
+def test_the_opening_is_on_disk_before_a_test_image_is_read_or_hashed(
+    copied: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openings_at_reads = []
+
+    def read(*arguments: Any) -> Any:
+        openings_at_reads.append(len(read_openings(copied)))
+        return read_test(*arguments)
+
+    replace_read_test(monkeypatch, read)
+    monkeypatch.chdir(copied)
+    assert run(words) == DONE
+    assert openings_at_reads
+    assert set(openings_at_reads) == {1}
+
+
+def test_other_test_images_than_before_the_training_are_refused_once_the_opening_is_recorded(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = json.loads((copied / "manifest.json").read_text(encoding="utf-8"))
+    manifest["data"]["test_sha256"] = "0" * 64
+    (copied / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert run(["pareto", str(copied), "--test"]) == WRONG_INPUT
+    assert "data must be that of the training for the test split, got another test_sha256" in capsys.readouterr().err
+    assert len(read_openings(copied)) == 1
+    assert not (copied / RESULTS_FILE).exists()
+
+
 def test_what_is_stored_is_shown_and_tested_again_without_opening(
     tested: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(test_images, "read_test", lambda _: pytest.fail("test images were read"))
+    replace_read_test(monkeypatch, lambda *_: pytest.fail("test images were read"))
     first = entries(tested)
     assert entries(tested, "--test") == first
     assert "have been evaluated on the test split" in capsys.readouterr().err
@@ -272,7 +308,7 @@ def spoil_results(folder: Path) -> None:
 def test_it_refuses_in_one_line_and_opens_nothing(
     copied: Path, change: Any, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(test_images, "read_test", lambda _: pytest.fail("test images were read"))
+    replace_read_test(monkeypatch, lambda *_: pytest.fail("test images were read"))
     change(copied)
     assert run(["pareto", str(copied), "--test"]) == WRONG_INPUT
     errors = capsys.readouterr().err
@@ -317,12 +353,12 @@ def test_a_fall_beyond_chance_is_marked_and_a_smaller_one_or_a_rise_is_not(tmp_p
     assert flattered(record, measured(0.99, 0.6, 500)) == []
     assert flattered(record, measured(0.98, 0.4, 50)) == [], "fifty images say little"
     opened = Run(tmp_path, small_config())
-    verification = Verification({"3": measured(0.97, 0.4, 500)}, openings=3)
-    table = front_table(opened, [record], [record], verification)
+    on_test = ResultsOnTest({"3": measured(0.97, 0.4, 500)}, openings=3)
+    table = front_table(opened, [record], [record], on_test)
     assert [str(cell) for cell in table.columns[-1]._cells] == ["50.0 (45.6 to 54.4)", "40.0* (35.8 to 44.4)"]
     assert "opened 3 times so far" in str(table.caption)
     assert "*: below validation by more than chance; selection flatters" in str(table.caption)
-    calm = front_table(opened, [record], [record], replace(verification, trials={"3": record}))
+    calm = front_table(opened, [record], [record], replace(on_test, trials={"3": record}))
     assert "*" not in str(calm.caption)
 
 

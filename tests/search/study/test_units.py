@@ -11,8 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 from search.config import SweepConfig
-from search.results.contenders import contenders
-from search.results.final import settings_of
+from search.results.final import contenders, settings_of
 from search.results.standing import Standing, reference_of
 from search.runs.folder import Run
 from search.study import Ledger, Unit, open_storage, read_warm_start

@@ -21,8 +21,7 @@ from analysis.records import TrialRecord
 from search.cli.status import read_status
 from search.config import AuditConfig, Constraint, SweepConfig
 from search.errors import UserError
-from search.results.final import settings_of
-from search.results.pooling import worst_verdict
+from search.results.final import settings_of, worst_verdict
 from search.results.tables import front_table
 from search.runs.folder import Run
 from search.study import Ledger, read_records

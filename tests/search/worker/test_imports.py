@@ -20,7 +20,7 @@ def graph() -> grimp.ImportGraph:
 def test_only_digests_and_openings_read_test_images(graph: grimp.ImportGraph) -> None:
     importers = graph.find_modules_that_directly_import
     assert importers(TEST_IMAGES) == {"trainables.data.partition.digests", OPENINGS}
-    assert importers(OPENINGS) == {"search.evaluation.openings"}
+    assert importers(OPENINGS) == {"search.evaluation.test_split"}
 
 
 @pytest.mark.parametrize("target", [TEST_IMAGES, OPENINGS, "rich", "typer", "optuna", "mlflow"])

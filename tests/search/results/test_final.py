@@ -21,8 +21,7 @@ from analysis.pareto import pareto_front
 from analysis.records import TrialRecord
 from search.cli.status import read_status
 from search.config import Constraint, SweepConfig
-from search.results.contenders import contenders
-from search.results.pooling import pooled
+from search.results.final import contenders, pooled
 from search.results.standing import Standing, reference_of
 from search.runs.folder import Run
 from search.study import EarlierTrial, Ledger, Origin, Unit, open_ledger, open_storage
@@ -72,21 +71,23 @@ def own(records: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 
 def brute_force_front(values: dict[str, Values]) -> set[str]:
-    def beaten(one: Values) -> bool:
-        return any(other != one and all(a >= b for a, b in zip(other, one, strict=True)) for other in values.values())
+    def beaten(point: Values) -> bool:
+        return any(
+            other != point and all(a >= b for a, b in zip(other, point, strict=True)) for other in values.values()
+        )
 
     return {number for number, value in values.items() if not beaten(value)}
 
 
 def means(records: Iterable[TrialRecord], replicates: dict[str, set[int]]) -> dict[str, Values]:
     """Each search trial's mean over given replicates."""
-    found = {}
+    by_number = {}
     for record in records:
         if record.kind == "search":
             setting = Candidate("i-sce", record.parameters)
             clean, robust = np.mean([luck(setting, r) for r in sorted(replicates[record.number])], axis=0)
-            found[record.number] = (float(clean), float(robust))
-    return found
+            by_number[record.number] = (float(clean), float(robust))
+    return by_number
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
@@ -151,17 +152,17 @@ def test_the_search_is_what_it_is_without_them(tmp_path: Path) -> None:
 
     search = {"sampler": "tpe", "grid": {}, "trials": 14}
     ledgers = []
-    for name, wanted in (("with", 2), ("without", None)):
+    for name, count in (("with", 2), ("without", None)):
         (tmp_path / name).mkdir()
-        ledger = new_ledger(tmp_path / name, config(search={**search, "replicates_for_front": wanted}))
+        ledger = new_ledger(tmp_path / name, config(search={**search, "replicates_for_front": count}))
         drive(ledger)
         ledgers.append(ledger)
-    there, without = (ledger.records() for ledger in ledgers)
-    assert timeless(there) == timeless(without)
-    assert len(there) > len(without)
+    extended, plain = (ledger.records() for ledger in ledgers)
+    assert timeless(extended) == timeless(plain)
+    assert len(extended) > len(plain)
     counts = ledgers[0].counts()
     assert (counts.complete, counts.budget) == (14, 14)
-    assert not any(record.extends for record in without)
+    assert not any(record.extends for record in plain)
 
 
 def test_a_new_driver_for_every_extension_goes_on_with_it_and_begins_the_same_next(tmp_path: Path) -> None:
@@ -237,8 +238,8 @@ def test_more_of_them_may_be_wanted_later_and_none_is_forgotten_when_none_is_wan
     for record in pareto_front(pooled(more.records(), ()), BOTH):
         assert len(record.replicates) == 5
 
-    for wanted in (2, None):
-        fewer = reopened(tmp_path, config(search={"replicates_for_front": wanted}))
+    for count in (2, None):
+        fewer = reopened(tmp_path, config(search={"replicates_for_front": count}))
         assert fewer.complete
         assert fewer.ask() is None
         assert {record.number: record for record in fewer.records()} == before
@@ -353,9 +354,9 @@ def test_whoever_comes_to_the_front_of_the_pooled_numbers_is_a_contender_and_so_
     records = [complete("0", (0.9, 0.4)), complete("1", (0.89, 0.39)), complete("B0", (0.99, 0.9))]
     assert [record.number for record in contenders(records, BOTH, ())] == ["B0", "0"]
     records.append(complete("R0", (0.8, 0.3), extends="0"))
-    found = contenders(records, BOTH, ())
-    assert [record.number for record in found] == ["B0", "0", "1"]
-    assert found[1] is records[0]
+    due = contenders(records, BOTH, ())
+    assert [record.number for record in due] == ["B0", "0", "1"]
+    assert due[1] is records[0]
 
 
 def test_the_standing_falls_to_the_pooled_numbers_and_does_not_depend_on_the_order() -> None:
@@ -480,6 +481,6 @@ def test_a_sweep_killed_among_its_extensions_goes_on_to_the_numbers_of_one_that_
     trained = robustfront(folder, "train", *command.split(), "--output", "again")
     assert trained.returncode == 0, trained.stderr
     result = json.loads((folder / "again" / "result.json").read_text())
-    assert result["seeds"] == front[0]["seeds"]
+    assert [unit["seed_value"] for unit in result["units"]] == front[0]["seeds"]
     for name in BOTH:
-        assert result["objectives"][name] == front[0][name]
+        assert np.mean([unit["scores"][name]["value"] for unit in result["units"]]) == pytest.approx(front[0][name])
