@@ -225,7 +225,7 @@ def pareto(
     from search.evaluation.test_split import evaluate_on_test, read_test_results
     from search.results.final import settings_of
     from search.results.tables import front_table, print_table
-    from search.study.reading import read_records
+    from search.study import read_records
 
     opened = Run.open(run, runs_dir)
     if test:
@@ -250,7 +250,7 @@ def pareto(
 def surfaces(run: RunName, runs_dir: RunsDir = RUNS_DIR) -> None:
     """Draw accuracy over the loss's parameters, as in the paper's Figure 4: clean, worst case and each attack."""
     from search.results import reports
-    from search.study.reading import read_records
+    from search.study import read_records
 
     opened = Run.open(run, runs_dir)
     units = read_records(opened)

@@ -15,7 +15,7 @@ from rich.console import Console
 from search.errors import UserError
 from search.runs.checkpoints import RESULT_FILE, Checkpoint
 from search.runs.folder import Run, relative
-from search.study.reading import read_records
+from search.study import read_records
 from trainables.data.partition.test_openings import OPENINGS_FILE as OPENINGS_FILE
 from trainables.data.partition.test_openings import Frozen as Frozen
 from trainables.data.partition.test_openings import Opening, open_test_split, read_openings

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from search.config import SweepConfig, check_reduction_factor
+from search.config import SweepConfig
 from search.results.metrics import rung_objectives
 from trainables.metrics import Direction
 
@@ -31,20 +31,12 @@ class Halving:
         rungs: Epochs after which trials are compared, ascending, at least 1.
         reduction_factor: About one in this many trials continues at each rung; above 1.
 
-    Raises:
-        ValueError: An argument is outside its range.
-
     Source:
         Li et al. 2020, algorithm 2, stopping in place of promoting as in Klein et al. 2020; ranked by fronts as in
         Schmucker et al. 2021.
     """
 
     def __init__(self, directions: Mapping[str, Direction], rungs: Sequence[int], reduction_factor: float) -> None:
-        if not directions:
-            raise ValueError("directions must name at least one objective, got none; add one")
-        if list(rungs) != sorted(set(rungs)) or any(rung < 1 for rung in rungs):
-            raise ValueError(f"rungs must be ascending epochs from 1, got {list(rungs)}; sort them")
-        check_reduction_factor(reduction_factor)
         self._signs = {name: -1.0 if direction == "maximize" else 1.0 for name, direction in directions.items()}
         self._rungs = {epoch: _Rung(len(directions)) for epoch in rungs}
         self._reduction_factor = reduction_factor
@@ -63,8 +55,8 @@ class Halving:
             values: A finite value for each objective; others are ignored.
 
         Returns:
-            Whether the trial continues. The answer for a trial at a rung never changes, whatever it reports later,
-            because a trial that resumes from a checkpoint repeats epochs.
+            Whether it continues. The answer for a trial at a rung never changes, whatever it reports later, because a
+            trial that resumes from a checkpoint repeats epochs.
 
         Raises:
             ValueError: An objective is missing or not finite.
@@ -128,8 +120,7 @@ def _crowding_distance(front: npt.NDArray[np.float64]) -> npt.NDArray[np.float64
     400 ms where this takes 1.
 
     Args:
-        front: Results, none of which dominates another. Shape (n, objectives). Units do not matter: each objective is
-            scaled by its spread in the front.
+        front: Results, none of which dominates another. Shape (n, objectives). Each objective is scaled by its spread.
 
     Returns:
         The distances: infinite for the best in an objective, 0 for a result that equals an earlier one. Shape (n,).

@@ -122,21 +122,16 @@ class Effort:
 def reason_to_stop(
     stop: StopConfig, wall_seconds: float, device_seconds: float, volumes: Sequence[float]
 ) -> str | None:
-    """Why the search tries no new settings.
+    """Which criterion is met, by its name in the configuration, and how; None if none is.
 
     Args:
-        stop: The criteria; meeting one is enough.
-        wall_seconds: How long drivers have been at work, as ``wall_seconds`` counts it.
+        stop: The criteria.
+        wall_seconds: How long drivers have been at work.
         device_seconds: Seconds of all trials, times the devices that a trial holds.
         volumes: As in ``Effort``.
-
-    Returns:
-        The criterion by its name in the configuration, and how it was met; None if none is met.
     """
-    for name, limit, seconds in (
-        ("hours", stop.hours, wall_seconds),
-        ("device_hours", stop.device_hours, device_seconds),
-    ):
+    for name, seconds in (("hours", wall_seconds), ("device_hours", device_seconds)):
+        limit = getattr(stop, name)
         if limit is not None and seconds >= limit * _HOUR:
             return f"search.stop.{name}: {seconds / _HOUR:.3g} of {limit:g} h spent"
     plateau = stop.plateau
@@ -157,9 +152,6 @@ def wall_seconds(starts: Sequence[float], events: Iterable[float], now: float) -
         starts: When each driver began, ascending; the last is the one at work now. Unix time, as all times here.
         events: When anything was written down, in any order. An earlier driver's life ends with its last event.
         now: The time now.
-
-    Returns:
-        Seconds.
     """
     if not starts:
         return 0.0

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from analysis.hypervolume import GrowingFront
 from analysis.records import State, TrialRecord
 from search.config import Constraint, SweepConfig
 from search.results.final import unit_values
 from search.results.metrics import Role, UnitResult
+from search.study.space import distributions
 from trainables.candidate import Candidate
-from trainables.metrics import ATTACK_SECONDS, AUDITED, CLEAN, ROBUST, TRAIN_SECONDS, Direction, is_accuracy
+from trainables.metrics import ATTACK_SECONDS, AUDITED, CLEAN, ROBUST, TRAIN_SECONDS, is_accuracy
 from trainables.settings.space import Value
 
 # User attributes of a row.
@@ -31,7 +30,6 @@ EXTENDS: Final = "extends"  # of another seed of a setting: the setting's number
 EPOCH: Final = "epoch:"
 _STATES: Final[Mapping[TrialState, State]] = {
     TrialState.RUNNING: "running",
-    TrialState.WAITING: "running",
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
@@ -40,14 +38,14 @@ _STATES: Final[Mapping[TrialState, State]] = {
 
 @dataclass(frozen=True)
 class Unit:
-    """A setting to be trained with one seed, under a number.
+    """A setting to be trained with one seed.
 
     Args:
-        number: The unit's number in the records: ``7``, ``B0`` (a baseline), ``R0`` (another seed of one of these).
+        number: Its number in the records: ``7``, ``B0`` (a baseline), ``R0`` (another seed of one of these).
         candidate: What to train.
-        seed: Index of the seed. 0 for a setting's first unit.
-        role: What the unit's result is for: the search, or the confirmation of its contenders.
-        orphan: Whether an earlier driver began it; its checkpoint says how far.
+        seed: Index of the seed, 0 for a setting's first unit.
+        role: What its result is for: the search, or the confirmation of its contenders.
+        orphan: Whether an earlier driver began it.
     """
 
     number: str
@@ -59,13 +57,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Extension:
-    """Another seed of a setting, as its row holds it.
-
-    Args:
-        number: The setting's own number.
-        seed: Index of the seed, from 1.
-        role: As for ``Unit``.
-    """
+    """Another seed (1 or more) of the setting ``number``, as its row holds it."""
 
     number: str
     seed: int
@@ -98,21 +90,16 @@ class Origin:
 
 @dataclass(frozen=True)
 class EarlierTrial:
-    """A complete trial of an earlier run: all that its ledger holds of it, and where it comes from.
+    """A complete trial of an earlier run: where it comes from, the user attributes of its row, its times.
 
-    Args:
-        origin: Where it comes from.
-        attributes: The user attributes of its row.
-        started: Its start.
-        finished: Its end.
-        extensions: The setting's other complete units.
+    ``extensions`` are the setting's other complete units.
     """
 
     origin: Origin
     attributes: Mapping[str, Any]
     started: datetime | None
     finished: datetime | None
-    extensions: tuple[EarlierTrial, ...] = field(default=())
+    extensions: tuple[EarlierTrial, ...] = ()
 
     @classmethod
     def of(
@@ -123,9 +110,9 @@ class EarlierTrial:
         extensions: Sequence[EarlierTrial] = (),
     ) -> EarlierTrial:
         """Takes a row of the earlier ledger; one that was taken over there keeps its first origin."""
-        first = trial.user_attrs.get(ORIGIN)
-        if first is not None:
-            origin = replace(origin, run=first["run"], identity=first["identity"], number=first["number"])
+        if ORIGIN in trial.user_attrs:
+            first = origin_of(trial)
+            origin = replace(first, checkpoint=origin.checkpoint, outcomes=origin.outcomes)
         attributes = dict(trial.user_attrs)
         if audit is not None and audit != own_audit(trial):
             attributes[EARLIER_AUDIT] = dict(audit)
@@ -149,47 +136,29 @@ class EarlierTrial:
         )
         return inside and sought <= self.measured.keys()
 
-    def row(
-        self,
-        config: SweepConfig,
-        space: Mapping[str, BaseDistribution],
-        marks: Mapping[str, int],
-        attributes: Mapping[str, Any],
-    ) -> FrozenTrial:
-        """The trial as a row of the new ledger.
-
-        Args:
-            config: The new sweep.
-            space: The distribution of each parameter.
-            marks: System attributes that the new sweep's sampler looks for.
-            attributes: User attributes in place of the earlier row's.
-        """
+    def row(self, config: SweepConfig, marks: Mapping[str, int]) -> FrozenTrial:
+        """The trial as a row of the new sweep's ledger, with the system attributes that its sampler looks for."""
         values = self.measured
         trial = create_trial(
             values=[float(values[name]) for name in config.objectives],
             params=self.parameters,
-            distributions=dict(space),
+            distributions=distributions(config.domains),
             constraints=excesses(config.bounds, values),
             system_attrs=dict(marks),
-            user_attrs={**self.attributes, ORIGIN: asdict(self.origin), **attributes},
+            user_attrs={**self.attributes, ORIGIN: asdict(self.origin)},
         )
         trial.datetime_start, trial.datetime_complete = self.started, self.finished
         return trial
 
 
 class Trials:
-    """One study's trials: every row that has a setting.
+    """One study's trials (every row that has a setting), by number.
 
-    Args:
-        study: The study.
-        storage: Where it is.
-        writer: Whether this is the study's only writer. A writer reads each trial once and then knows what it writes; a
-            reader reads everything again each time.
+    Each trial is read once. A writer, of which there is one at a time, then knows what it writes.
     """
 
-    def __init__(self, study: Study, storage: BaseStorage, *, writer: bool) -> None:
+    def __init__(self, study: Study, storage: BaseStorage) -> None:
         self.study, self._storage = study, storage
-        self._writer = writer
         self.read()
 
     def read(self) -> None:
@@ -200,16 +169,10 @@ class Trials:
         self._half_made = next(
             (trial for trial in rows if trial.number not in self._trials and not trial.state.is_finished()), None
         )
-        self._unfinished = {number: trial for number, trial in self._trials.items() if not trial.state.is_finished()}
-        finished = (trial for trial in self._trials.values() if trial.state.is_finished())
-        self.ended = sorted(finished, key=lambda trial: (trial.datetime_complete, trial.number))
         self._states = Counter(trial.state for trial in self._trials.values() if ORIGIN not in trial.user_attrs)
-        self.imported = sum(ORIGIN in trial.user_attrs for trial in self._trials.values())
-        self._tried = Counter(_point(trial) for trial in self._trials.values() if trial.state != TrialState.FAIL)
-        self.front: GrowingFront[FrozenTrial] = new_front(self.study)
-        for trial in self._trials.values():
-            add_to_front(self.front, trial)
-        self._stale = not self._writer
+        finished = (trial for trial in self._trials.values() if trial.state.is_finished())
+        self._ended = sorted(finished, key=lambda trial: (trial.datetime_complete, trial.number))
+        self._stale = False
 
     @contextmanager
     def changing(self) -> Iterator[None]:
@@ -234,19 +197,12 @@ class Trials:
 
     def keep(self, trial: FrozenTrial) -> None:
         """Takes a trial that has just begun or ended."""
-        old = self._trials.get(trial.number)
-        if old is not None:
-            self._states[old.state] -= 1
-            self._tried[_point(old)] -= old.state != TrialState.FAIL
+        if trial.number in self._trials:
+            self._states[self._trials[trial.number].state] -= 1
         self._trials[trial.number] = trial
-        if trial.state.is_finished():
-            self.ended.append(trial)
-            self._unfinished.pop(trial.number, None)
-        else:
-            self._unfinished[trial.number] = trial
         self._states[trial.state] += 1
-        self._tried[_point(trial)] += trial.state != TrialState.FAIL
-        add_to_front(self.front, trial)
+        if trial.state.is_finished():
+            self._ended.append(trial)
         self._next_number = max(self._next_number, trial.number + 1)
         if self._half_made is not None and self._half_made.number == trial.number:
             self._half_made = None
@@ -258,10 +214,15 @@ class Trials:
         return self._states
 
     @property
+    def ended(self) -> list[FrozenTrial]:
+        """Those that have ended, in the order of their ends."""
+        self._look_again()
+        return self._ended
+
+    @property
     def unfinished(self) -> list[FrozenTrial]:
         """Those that still run."""
-        self._look_again()
-        return list(self._unfinished.values())
+        return [trial for trial in self if not trial.state.is_finished()]
 
     @property
     def half_made(self) -> FrozenTrial | None:
@@ -275,13 +236,7 @@ class Trials:
         self._look_again()
         return self._next_number
 
-    def tried(self, parameters: Mapping[str, Value]) -> bool:
-        """Whether a trial with these parameters exists that has not failed."""
-        self._look_again()
-        return self._tried[tuple(sorted(parameters.items()))] > 0
-
     def __iter__(self) -> Iterator[FrozenTrial]:
-        """By number."""
         self._look_again()
         return iter(self._trials.values())
 
@@ -292,25 +247,6 @@ class Trials:
     def _look_again(self) -> None:
         if self._stale:
             self.read()
-
-
-def new_front(study: Study) -> GrowingFront[FrozenTrial]:
-    """An empty front with a study's directions."""
-    directions: list[Direction] = [
-        "maximize" if direction == StudyDirection.MAXIMIZE else "minimize" for direction in study.directions
-    ]
-    return GrowingFront(directions)
-
-
-def add_to_front(front: GrowingFront[FrozenTrial], trial: FrozenTrial) -> None:
-    """Adds a trial to a front if it is complete and meets every constraint."""
-    if trial.state == TrialState.COMPLETE and all(excess <= 0 for excess in trial.constraints.values()):
-        front.add(trial.values, trial)
-
-
-def _point(trial: FrozenTrial) -> tuple[tuple[str, Value], ...]:
-    """A trial's parameters as a key."""
-    return tuple(sorted(trial.params.items()))
 
 
 def candidate_of(trial: FrozenTrial) -> Candidate:
@@ -331,9 +267,8 @@ def origin_of(trial: FrozenTrial) -> Origin:
 def unit_of(number: str, trial: FrozenTrial, *, orphan: bool = False) -> Unit:
     """A row as the unit to be trained."""
     extension = extension_of(trial)
-    if extension is None:
-        return Unit(number, candidate_of(trial), orphan=orphan)
-    return Unit(number, candidate_of(trial), extension.seed, extension.role, orphan)
+    seed, role = (extension.seed, extension.role) if extension else (0, "search")
+    return Unit(number, candidate_of(trial), seed, role, orphan)
 
 
 def epochs_of(trial: FrozenTrial) -> list[dict[str, float]]:
@@ -355,20 +290,15 @@ def excesses(bounds: Sequence[Constraint], values: Mapping[str, float]) -> dict[
 
 
 def record_of(number: str, trial: FrozenTrial, audit: Mapping[str, Any] | None, config: SweepConfig) -> TrialRecord:
-    """A row as a record.
-
-    Args:
-        number: The unit's number.
-        trial: The row.
-        audit: What an audit says of it, if there was one.
-        config: The sweep.
-    """
+    """A row as a record, with what an audit says of it, if there was one."""
     unit, extension, epochs = unit_of(number, trial), extension_of(trial), epochs_of(trial)
     result = UnitResult.from_json(trial.user_attrs[RESULT]) if RESULT in trial.user_attrs else None
     origin = origin_of(trial) if ORIGIN in trial.user_attrs else None
     complete = trial.state == TrialState.COMPLETE
-    values = result.values if result else {}
-    record = TrialRecord(
+    values, images = (result.values, _images(result)) if result else ({}, {})
+    if audit is not None and complete:
+        values[AUDITED], images[AUDITED] = audit["accuracy"], audit["images"]
+    return TrialRecord(
         number=number,
         loss=unit.candidate.loss,
         defence=unit.candidate.defence,
@@ -383,7 +313,7 @@ def record_of(number: str, trial: FrozenTrial, audit: Mapping[str, Any] | None, 
         seeds=(result.seed_value,) if result else (),
         seed_index=unit.seed,
         role=unit.role,
-        images=_images(result) if result else {},
+        images=images,
         epochs=len(epochs),
         train_seconds=values.get(TRAIN_SECONDS, sum(epoch["seconds"] for epoch in epochs)),
         attack_seconds=values.get(ATTACK_SECONDS, 0.0),
@@ -394,26 +324,11 @@ def record_of(number: str, trial: FrozenTrial, audit: Mapping[str, Any] | None, 
         outcomes=origin.outcomes if origin else f"outcomes/{number}.npz" if complete else None,
         origin=f"{origin.run}/{origin.number}" if origin else None,
         extends=extension.number if extension else None,
+        verdict=audit["verdict"] if audit is not None and complete else None,
     )
-    return record if audit is None or not complete else _with_audit(record, audit)
 
 
 def _images(result: UnitResult) -> dict[str, int]:
     """How many images the clean and the robust accuracy rest on; each attack's rests on those of the robust one."""
     counts = {name: result.scores[name].count for name in (CLEAN, ROBUST) if name in result.scores}
     return {name: count for name, count in counts.items() if count is not None}
-
-
-def _with_audit(record: TrialRecord, audit: Mapping[str, Any]) -> TrialRecord:
-    return replace(
-        record,
-        accuracies={**record.accuracies, AUDITED: audit["accuracy"]},
-        replicates=tuple({**replicate, AUDITED: audit["accuracy"]} for replicate in record.replicates),
-        images={**record.images, AUDITED: audit["images"]},
-        verdict=audit["verdict"],
-    )
-
-
-def attributes_of(candidate: Candidate) -> dict[str, Any]:
-    """A candidate as its row holds it; ``candidate_of`` reads it back."""
-    return asdict(candidate)

@@ -17,8 +17,7 @@ from search.config import SweepConfig
 from search.config.fingerprint import first_difference, problem_settings
 from search.errors import UserError
 from search.runs.folder import SWEEP_FILE, Run
-from search.study.ledger import Ledger
-from search.study.reading import open_ledger
+from search.study.ledger import Ledger, open_ledger
 from search.study.trials import EarlierTrial, Origin, extension_of
 
 
@@ -70,6 +69,8 @@ def read_warm_start(run: Run, data: Mapping[str, Any]) -> WarmStart:
             ledger = open_ledger(earlier)
         except UserError as error:
             raise UserError(str(error).replace("RUN", path, 1)) from None
+        with closing(ledger):
+            trials = _finished(ledger, earlier, run.folder)
         theirs = problem_settings(earlier.config, earlier.manifest()["data"])
         different = first_difference(ours, theirs)
         if different is not None and not config.search.warm_start_force:
@@ -77,8 +78,6 @@ def read_warm_start(run: Run, data: Mapping[str, Any]) -> WarmStart:
                 f"{path} must be a run of the same problem, got {name} with {different} {theirs.get(different)} "
                 f"(here {ours.get(different)}); leave it out, or set search.warm_start_force: true"
             )
-        with closing(ledger):
-            trials = _finished(ledger, earlier, run.folder)
         for trial in trials:
             point = tuple(sorted(trial.parameters.items()))
             if not trial.fits(config):
@@ -96,11 +95,12 @@ def _finished(ledger: Ledger, earlier: Run, folder: Path) -> list[EarlierTrial]:
 
     def taken(number: str, trial: FrozenTrial, extensions: Sequence[EarlierTrial] = ()) -> EarlierTrial:
         record = ledger.record(number)
-        paths = {
-            name: None if path is None else os.path.relpath(earlier.folder / path, folder)
-            for name, path in (("checkpoint", record.checkpoint), ("outcomes", record.outcomes))
-        }
-        return EarlierTrial.of(trial, Origin(earlier.name, identity, number, **paths), audits.get(number), extensions)
+        checkpoint, outcomes = (
+            None if path is None else os.path.relpath(earlier.folder / path, folder)
+            for path in (record.checkpoint, record.outcomes)
+        )
+        origin = Origin(earlier.name, identity, number, checkpoint, outcomes)
+        return EarlierTrial.of(trial, origin, audits.get(number), extensions)
 
     further = defaultdict[str, list[EarlierTrial]](list)
     for number, trial in complete:

@@ -6,11 +6,11 @@ import errno
 import math
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from rich.console import Console
 
@@ -50,6 +50,11 @@ from search.tracking import (
 )
 from search.worker.node_check import examine
 from trainables.settings import AUDITED_IMAGES
+
+if TYPE_CHECKING:  # Ray is imported once it has been set up
+    from ray import tune
+
+    from search.sweep.tune import LedgerSearcher
 
 _STARTING_RAY: Final = "starting Ray"
 # A dead worker is replaced, and its trial continues from its checkpoint. On a cluster the cause is usually a lost node:
@@ -118,7 +123,7 @@ def audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, 
 
     Args:
         run: The run.
-        profile: How much an audit does.
+        profile: How thorough an audit is.
         at_random: How many other settings are audited too.
         console: Where progress is shown.
 
@@ -127,10 +132,10 @@ def audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, 
             validation images for the profile.
     """
     began = time.monotonic()
-    held, needed = run.config.data.validation_size, AUDITED_IMAGES[profile]
-    if held < needed:
+    images, needed = run.config.data.validation_size, AUDITED_IMAGES[profile]
+    if images < needed:
         raise UserError(
-            f"RUN must have at least {needed} validation images for --profile {profile}, got {run.name} with {held}; "
+            f"RUN must have at least {needed} validation images for --profile {profile}, got {run.name} with {images}; "
             "start a sweep with a larger data.validation_size"
         )
     prepare_dataset(run.config.data, test=False)
@@ -162,6 +167,19 @@ def _continue(run: Run, ledger: Ledger, progress: Progress, address: str | None,
         return _drive(run, ledger, progress, signals, connection, began)
 
 
+@dataclass(frozen=True)
+class Driver:
+    """A driver at work: the run, its ledger and lease, what follows it, and Ray, if anything is left to do with it."""
+
+    run: Run
+    ledger: Ledger
+    lease: Lease
+    mirror: MLflowObserver
+    progress: Progress
+    signals: Signals
+    connection: Connection | None
+
+
 def _drive(
     run: Run, ledger: Ledger, progress: Progress, signals: Signals, connection: Connection | None, began: float
 ) -> Outcome:
@@ -181,21 +199,7 @@ def _drive(
         progress.begin(ledger.records(), ledger.extensions, lambda: ledger.reference)
         mirror = MLflowObserver(ledger, tracker, run.config)
         mirror.catch_up()
-        if connection is not None and not ledger.complete:
-            _run_trials(run, ledger, lease, mirror, progress, signals, connection)
-        if run.config.audit is not None and ledger.complete:
-            _audit(run, ledger, run.config.audit, lease, mirror, progress, signals, connection)
-        if connection is not None:
-            connection.close()
-        if not ledger.complete:
-            counts = ledger.counts()
-            raise SweepFailed(
-                f"{ledger.failures()} trials failed (resources.max_failures is {run.config.resources.max_failures}) "
-                f"with {counts.finished} of {counts.budget} settings finished; the reasons are in "
-                f"{run.folder / 'trials.csv'}; resume with `{command('resume', run.argument)}`"
-            )
-        progress.stage("drawing the results")
-        results = write_results(run, ledger.records(), ledger.history, ledger.reference, ledger.stopped)
+        results = _finish(Driver(run, ledger, lease, mirror, progress, signals, connection))
         for path in results.files:
             tracker.artifact(path)
         status = "FINISHED"
@@ -223,106 +227,124 @@ def _take_over(run: Run, ledger: Ledger, progress: Progress) -> None:
         )
 
 
-def _run_trials(
-    run: Run,
-    ledger: Ledger,
-    lease: Lease,
-    mirror: MLflowObserver,
-    progress: Progress,
-    signals: Signals,
-    connection: Connection,
-) -> None:
-    """Hands the ledger to Ray Tune until the budget is spent or too much has failed."""
-    from ray import tune
+def _finish(driver: Driver) -> Results:
+    """Trains what is left of the budget, audits, and writes the results."""
+    run, ledger, connection = driver.run, driver.ledger, driver.connection
+    if connection is not None and not ledger.complete:
+        _run_trials(driver)
+    if run.config.audit is not None and ledger.complete:
+        _audit(driver, run.config.audit)
+    if connection is not None:
+        connection.close()
+    if not ledger.complete:
+        counts = ledger.counts()
+        raise SweepFailed(
+            f"{ledger.failures()} trials failed (resources.max_failures is {run.config.resources.max_failures}) "
+            f"with {counts.finished} of {counts.budget} settings finished; the reasons are in "
+            f"{run.folder / 'trials.csv'}; resume with `{command('resume', run.argument)}`"
+        )
+    driver.progress.stage("drawing the results")
+    return write_results(run, ledger.records(), ledger.history, ledger.reference, ledger.stopped)
 
-    from search.sweep.tune import EveryTurn, LedgerSearcher, Stopping, rebuilt
-    from search.worker.trial import SettingTrial
+
+def _run_trials(driver: Driver) -> None:
+    """Hands the ledger to Ray Tune until the budget is spent or too much has failed."""
+    from search.sweep.tune import LedgerSearcher, rebuilt
 
     use_waiting_processes()
-    config, resources = run.config, run.config.resources
+    config, ledger, progress, connection = driver.run.config, driver.ledger, driver.progress, driver.connection
+    assert connection is not None
     progress.concurrency = concurrency(config)
 
     def waiting(reason: str) -> None:
         progress.waiting(reason)
         if reason:  # while the storage answers, the sweep stops at the end of Tune's turn instead
-            signals.check()
+            driver.signals.check()
 
     halving = make_halving(config)
     if halving is not None:
         rebuilt(halving, ledger)
-    searcher = LedgerSearcher(ledger, lease.epoch, progress.concurrency, [progress, mirror], waiting, halving)
+    observers = (progress, driver.mirror)
+    searcher = LedgerSearcher(ledger, driver.lease.epoch, progress.concurrency, observers, waiting, halving)
 
     def changed() -> None:
         progress.concurrency = searcher.concurrency = concurrency(config)
 
-    wanted = _expected(run) if connection.address is not None else None
+    node = _expected(driver.run) if connection.address is not None else None
     turn = [
-        *([Nodes(wanted, examine, progress.say, changed).turn] if wanted is not None else []),
+        *([Nodes(node, examine, progress.say, changed).turn] if node is not None else []),
         progress.tick,
         lambda: progress.stopping(ledger.stopped),
-        lambda: progress.lagging(mirror.problem),
+        lambda: progress.lagging(driver.mirror.problem),
         connection.check,
         searcher.check,
-        signals.check,
-        lease.check,
+        driver.signals.check,
+        driver.lease.check,
         lambda: preload_drawing() if searcher.winding_down else None,
     ]
-    trainable = tune.with_parameters(
-        SettingTrial,
-        problem=config.problem,
-        rungs=config.rungs,
-        folder=str(run.folder),
-        owner=lease.epoch,
-        threads=resources.cpus_per_trial,
-        cuda=resources.gpus_per_trial > 0,
-        expected=wanted,
-        store=None if run.store is None else run.store.url,
-    )
     # The ledger has everything that Tune would write, so Tune gets a folder that is deleted afterwards.
     with tempfile.TemporaryDirectory(prefix="robustfront-", ignore_cleanup_errors=True) as scratch:
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=Stopping(searcher),
-                num_samples=-1,
-                reuse_actors=True,
-                trial_name_creator=lambda trial: trial.trial_id,
-                trial_dirname_creator=lambda trial: trial.trial_id,
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=scratch,
-                verbose=0,
-                # Trials keep checkpoints under their own numbers; Tune's would be deleted with the scratch folder.
-                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(
-                    max_failures=_RESTARTS_HERE if wanted is None else _RESTARTS_ON_A_CLUSTER
-                ),
-                callbacks=[EveryTurn(turn)],
-            ),
-        )
+        tuner = _tuner(driver, node, searcher, turn, scratch)
         progress.stage("starting the workers")
-        with signals.polled():
+        with driver.signals.polled():
             tuner.fit()
 
 
-def _audit(
-    run: Run,
-    ledger: Ledger,
-    settings: AuditConfig,
-    lease: Lease,
-    mirror: MLflowObserver,
-    progress: Progress,
-    signals: Signals,
-    connection: Connection | None,
-) -> None:
+def _tuner(
+    driver: Driver,
+    node: Expected | None,
+    searcher: LedgerSearcher,
+    turn: Sequence[Callable[[], None]],
+    scratch: str,
+) -> tune.Tuner:
+    """Tune, set up to train what the searcher suggests; on a cluster, ``node`` is what each node must have."""
+    from ray import tune
+
+    from search.sweep.tune import EveryTurn, Stopping
+    from search.worker.trial import SettingTrial
+
+    run, resources = driver.run, driver.run.config.resources
+    trainable = tune.with_parameters(
+        SettingTrial,
+        problem=run.config.problem,
+        rungs=run.config.rungs,
+        folder=str(run.folder),
+        owner=driver.lease.epoch,
+        threads=resources.cpus_per_trial,
+        cuda=resources.gpus_per_trial > 0,
+        expected=node,
+        store=None if run.store is None else run.store.url,
+    )
+    return tune.Tuner(
+        tune.with_resources(trainable, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=Stopping(searcher),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: trial.trial_id,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=scratch,
+            verbose=0,
+            # Trials keep checkpoints under their own numbers; Tune's would be deleted with the scratch folder.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=_RESTARTS_HERE if node is None else _RESTARTS_ON_A_CLUSTER),
+            callbacks=[EveryTurn(turn)],
+        ),
+    )
+
+
+def _audit(driver: Driver, settings: AuditConfig) -> None:
     """Audits what is due and reports what is left; audits nothing without a connection."""
+    run, ledger, progress, connection = driver.run, driver.ledger, driver.progress, driver.connection
     left = 0
     if connection is not None:
-        turn = (progress.tick, connection.check, signals.check, lease.check)
-        with signals.polled():
-            left = audit_front(run, ledger, settings, progress, turn, [progress.audited, mirror.audited])
+        turn = (progress.tick, connection.check, driver.signals.check, driver.lease.check)
+        with driver.signals.polled():
+            left = audit_front(run, ledger, settings, progress, turn, (progress, driver.mirror))
     order = order_kept(run, ledger, settings.random)
     if order is not None:
         progress.say(order)

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from analysis.records import TrialRecord
 from search.config import SweepConfig
 from search.results.standing import Standing
-from search.study import Ledger, Unit
+from search.study import Ledger
 from search.tracking import Tracker
+
+
+class Observer(Protocol):
+    """Something that follows a sweep: the terminal's progress, MLflow. Called after the ledger has been written."""
+
+    def started(self, record: TrialRecord) -> None:
+        """A unit begins, or continues after its driver's or worker's death."""
+
+    def epoch_finished(self, number: str, metrics: dict[str, float]) -> None:
+        """A unit has finished an epoch."""
+
+    def ended(self, record: TrialRecord) -> None:
+        """A unit has ended, completely or not."""
+
+    def audited(self, record: TrialRecord) -> None:
+        """A unit has been audited."""
 
 
 class MLflowObserver:
@@ -25,28 +43,25 @@ class MLflowObserver:
         """Mirrors the whole ledger; what MLflow already has is not written again."""
         records = self._ledger.records()
         for record in records:
-            self.show(record)
+            self._show(record)
         for record in sorted((record for record in records if record.finished is not None), key=_order_of_ends):
             self._summarize(record)
 
-    def started(self, unit: Unit, record: TrialRecord) -> None:
-        del unit
-        self.show(record)
+    def started(self, record: TrialRecord) -> None:
+        self._show(record)
 
     def epoch_finished(self, number: str, metrics: dict[str, float]) -> None:
         del metrics
-        self.show(self._ledger.record(number))
+        self._show(self._ledger.record(number))
 
     def ended(self, record: TrialRecord) -> None:
-        self.show(record)
+        self._show(record)
         self._summarize(record)
 
-    def audited(self, record: TrialRecord) -> None:
-        """Takes a unit's record with its audit."""
-        self.ended(record)
+    audited = ended
 
-    def show(self, record: TrialRecord) -> None:
-        """Updates a trial's MLflow run."""
+    def _show(self, record: TrialRecord) -> None:
+        """Updates a unit's MLflow run."""
         self._tracker.update(record, self._ledger.history(record.number))
 
     def _summarize(self, record: TrialRecord) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final, Self
 
 from rich.console import Console, Group, RenderableType
@@ -21,7 +20,7 @@ from search.config import SweepConfig
 from search.results.standing import Standing
 from search.results.text import clock, describe, parameters_text, short, title, value_text
 from search.runs.folder import Run, command
-from search.study import Counts, Unit
+from search.study import Counts
 from search.tracking import TrackingReport
 
 _REFRESH_SECONDS: Final = 0.5
@@ -29,14 +28,9 @@ _REFRESH_SECONDS: Final = 0.5
 
 @dataclass
 class _Running:
-    unit: Unit
-    title: str
+    record: TrialRecord
     began: float
-    epoch: int = 0
-
-
-def _no_extensions() -> Counts:
-    return Counts(complete=0, pruned=0, failed=0, running=0, budget=0)
+    epoch: int
 
 
 class Progress:
@@ -51,17 +45,16 @@ class Progress:
     def __init__(self, config: SweepConfig, console: Console, quiet: bool) -> None:
         self._config, self._console, self._quiet = config, console, quiet
         self.concurrency = 1
-        self._standing = Standing(config, lambda: None)
-        self._count_extensions = _no_extensions
-        self._extensions = _no_extensions()
+        self.standing = Standing(config, lambda: None)
+        self._count_extensions: Callable[[], Counts] = Counts
+        self._extensions = Counts()
         self._running: dict[str, _Running] = {}
         self._durations: list[float] = []
         self._began = time.monotonic()
         self._shown = 0.0
         self._stage = "starting"
-        self._stopping = False
+        self._stopping = self._lags = False
         self._waiting_for = ""
-        self._lags = False
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -71,15 +64,9 @@ class Progress:
             self._refresh()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
-
-    @property
-    def standing(self) -> Standing:
-        return self._standing
 
     def begin(
         self,
@@ -94,12 +81,12 @@ class Progress:
             extensions: Counts the further seeds; called whenever a trial begins or ends.
             reference: Gives the hypervolume's reference once it is known.
         """
-        self._standing = Standing.of(records, self._config, reference)
+        self.standing = Standing.of(records, self._config, reference)
         self._count_extensions = extensions
         self._extensions = extensions()
 
     def missed(self, report: TrackingReport, run: Run) -> None:
-        """Says what did not reach MLflow and which command writes it."""
+        """Says what did not reach MLflow and which command writes it, even where the rest is quiet."""
         message = report.message(command("resume", run.argument))
         if message is not None:
             self._console.print(message, style="yellow", highlight=False, markup=False, soft_wrap=True)
@@ -109,8 +96,8 @@ class Progress:
         self._stage = name
         if self._live is not None:
             self._refresh()
-        elif not self._quiet and name:
-            self._console.print(f"{name} ...", highlight=False)
+        elif name:
+            self.say(f"{name} ...")
 
     def waiting(self, reason: str) -> None:
         """Shows why the storage does not answer; an empty reason once it answers."""
@@ -140,9 +127,9 @@ class Progress:
         if self._live is not None and time.monotonic() - self._shown > _REFRESH_SECONDS:
             self._refresh()
 
-    def started(self, unit: Unit, record: TrialRecord) -> None:
+    def started(self, record: TrialRecord) -> None:
         self._stage = ""
-        self._running[unit.number] = _Running(unit, title(record), time.monotonic(), record.epochs)
+        self._running[record.number] = _Running(record, time.monotonic(), record.epochs)
         self._extensions = self._count_extensions()
 
     def epoch_finished(self, number: str, metrics: Mapping[str, float]) -> None:
@@ -152,18 +139,16 @@ class Progress:
         running = self._running.pop(record.number)
         if record.state == "complete":
             self._durations.append(time.monotonic() - running.began)
-        self._standing.add(record)
+        self.standing.add(record)
         self._extensions = self._count_extensions()
+        if self._live is None or record.state == "failed":
+            self.say(self._line(record))
         if self._live is not None:
-            if record.state == "failed":
-                self._live.console.print(self._line(record), highlight=False, markup=False, soft_wrap=True)
             self._refresh()
-        elif not self._quiet:
-            self._console.print(self._line(record), highlight=False, markup=False, soft_wrap=True)
 
     def audited(self, record: TrialRecord) -> None:
         """Takes a unit's record with its audit."""
-        self._standing.add(record)
+        self.standing.add(record)
 
     def seconds_left(self) -> float | None:
         """Estimates the rest from the trials that this driver has finished; None before the first."""
@@ -171,40 +156,39 @@ class Progress:
             return None
         baselines = len(self._config.baselines) * self._config.train.replicates
         total = self._config.budget + baselines + self._extensions.budget
-        done = self._standing.finished + self._standing.baselines + self._standing.extensions
+        done = self.standing.finished + self.standing.baselines + self.standing.extensions
         mean = sum(self._durations) / len(self._durations)
         now = time.monotonic()
         under_way = sum(min((now - running.began) / mean, 0.95) for running in self._running.values())
         return max(total - done - under_way, 0.0) * mean / self.concurrency
 
     def _line(self, record: TrialRecord) -> str:
-        left, extensions = self.seconds_left(), self._extensions
-        count = f"{self._standing.finished}/{self._config.budget}"
+        left, config = self.seconds_left(), self._config
+        count = f"{self.standing.finished}/{config.budget}"
         if record.role == "confirmation":
-            count = f"replicates {extensions.complete}/{extensions.budget}"
+            count = f"replicates {self._extensions.complete}/{self._extensions.budget}"
         head = f"[{count}] {describe(record)}"
         if record.state == "failed":
             return f"{head}  failed: {record.failure}"
         if record.state == "pruned":
-            return f"{head}  stopped after epoch {record.epochs} of {self._config.train.epochs}"
+            return f"{head}  stopped after epoch {record.epochs} of {config.train.epochs}"
         values = "  ".join(
-            f"{short(name)} {value_text(name, record.objectives[name]):>7}" for name in self._config.objectives
+            f"{short(name)} {value_text(name, record.objectives[name]):>7}" for name in config.objectives
         )
         if record.constraints:
             values += f"  constraints {constraints_text(record)}"
         seconds = record.train_seconds + record.attack_seconds
         rest = f"  left {clock(left)}" if left is not None else ""
-        return f"{head}  {values}  {seconds:.0f} s  hypervolume {self._standing.hypervolume:.4f}{rest}"
+        return f"{head}  {values}  {seconds:.0f} s  hypervolume {self.standing.hypervolume:.4f}{rest}"
 
     def _refresh(self) -> None:
         assert self._live is not None
         self._shown = time.monotonic()
-        self._live.update(self._panel(), refresh=True)
+        self._live.update(Group(self._head(), self._body(), self._foot()), refresh=True)
 
-    def _panel(self) -> RenderableType:
-        config, standing, extensions = self._config, self._standing, self._extensions
+    def _head(self) -> RenderableType:
+        config, standing, extensions, left = self._config, self.standing, self._extensions, self.seconds_left()
         head = Table.grid(padding=(0, 2))
-        left = self.seconds_left()
         head.add_row(
             Text(config.name, style="bold"),
             ProgressBar(total=config.budget, completed=standing.finished, width=32),
@@ -214,17 +198,24 @@ class Progress:
             f"elapsed {clock(time.monotonic() - self._began)}",
             f"left {clock(left)}" if left is not None else "",
         )
+        return head
+
+    def _body(self) -> RenderableType:
         body = Table.grid(padding=(0, 2))
         if self._stage:
             body.add_row(Text(f"{self._stage} ...", style="dim"))
         for running in self._running.values():
-            attacking = running.epoch >= config.train.epochs
+            record, epochs = running.record, self._config.train.epochs
             body.add_row(
-                Text(running.title, style="cyan"),
-                parameters_text(running.unit.candidate.parameters) or running.unit.candidate.loss,
-                "attacking" if attacking else f"epoch {running.epoch + 1}/{config.train.epochs}",
+                Text(title(record), style="cyan"),
+                parameters_text(record.parameters) or record.loss,
+                "attacking" if running.epoch >= epochs else f"epoch {running.epoch + 1}/{epochs}",
                 clock(time.monotonic() - running.began),
             )
+        return body
+
+    def _foot(self) -> RenderableType:
+        standing = self.standing
         foot = Table.grid(padding=(0, 2))
         if standing.best:
             cells = [
@@ -236,7 +227,7 @@ class Progress:
             foot.add_row(Text(f"{standing.infeasible} miss a constraint", style="yellow"))
         if standing.failed:
             foot.add_row(Text(f"{standing.failed} failed", style="red"))
-        return Group(head, body, foot)
+        return foot
 
 
 def _seeds(record: TrialRecord) -> str:

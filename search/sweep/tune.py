@@ -5,35 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from analysis.records import TrialRecord
 from search.errors import Halted
 from search.results.metrics import rung_values
 from search.runs.store import retrying
 from search.study import Halving, Ledger, Unit, may_pass, storage_reason
+from search.sweep.observers import Observer
 from search.worker.trial import CANDIDATE, EPOCH, FAILURE, HALT, NUMBER, OWNER, RESULT, ROLE, SEED, UNITS
 
 STORAGE_SECONDS: Final = 60.0  # how long to wait for a storage that does not answer
 
 T = TypeVar("T")
-
-
-class Observer(Protocol):
-    """Something that follows a sweep: the terminal's progress, MLflow. Called after the ledger has been written."""
-
-    def started(self, unit: Unit, record: TrialRecord) -> None:
-        """A unit begins, or continues after its driver's or worker's death."""
-
-    def epoch_finished(self, number: str, metrics: dict[str, float]) -> None:
-        """A unit has finished an epoch."""
-
-    def ended(self, record: TrialRecord) -> None:
-        """A unit has ended, completely or not."""
 
 
 class LedgerSearcher(Searcher):
@@ -65,13 +52,8 @@ class LedgerSearcher(Searcher):
         self.concurrency = concurrency
         self._waiting, self._halving = waiting, halving
         self._running: dict[str, list[Unit]] = {}  # by Tune's id of the trial
-        self._exhausted = False  # until a running trial ends, the ledger has nothing to start
+        self.winding_down = False  # nothing is left to start while the last trials run, unless one of them fails
         self._error: Exception | None = None
-
-    @property
-    def winding_down(self) -> bool:
-        """Whether nothing is left to start while the last trials run, unless one of them fails."""
-        return self._exhausted
 
     def check(self) -> None:
         """Raises what has gone wrong. To be called outside Tune's own error handling."""
@@ -88,25 +70,29 @@ class LedgerSearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Writes a trial's end into the ledger."""
-        if self._guarded(lambda: self._end(trial_id, result, error)):
-            self._exhausted = False
+        self._guarded(lambda: self._end(trial_id, None if error else result))
 
     def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         units = self._running.get(trial_id)  # set already if the storage went away just after the ask
         if units is None:
-            if self._exhausted or len(self._running) >= self.concurrency:
+            if self.winding_down or len(self._running) >= self.concurrency:
                 return None
             unit = self._ledger.ask()
             if unit is None:
                 # A running trial may still fail and need a replacement: until it has ended, the search is not finished.
-                self._exhausted = bool(self._running)
-                return None if self._exhausted else Searcher.FINISHED
+                self.winding_down = bool(self._running)
+                return None if self.winding_down else Searcher.FINISHED
             self._running[trial_id] = units = [unit]
         for unit in units:
             record = self._ledger.record(unit.number)
             for observer in self._observers:
-                observer.started(unit, record)
-        return {UNITS: [_document(unit) for unit in units]}
+                observer.started(record)
+        return {
+            UNITS: [
+                {NUMBER: unit.number, CANDIDATE: asdict(unit.candidate), SEED: unit.seed, ROLE: unit.role}
+                for unit in units
+            ]
+        }
 
     def _epoch(self, trial_id: str, result: dict[str, Any]) -> bool:
         if trial_id not in self._running or EPOCH not in result or result[OWNER] != self._owner:
@@ -121,21 +107,21 @@ class LedgerSearcher(Searcher):
                 goes_on = self._halving.report(number, int(metrics["epoch"]), values)
         return goes_on
 
-    def _end(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> bool:
-        """Whether a trial of ours has ended."""
+    def _end(self, trial_id: str, result: dict[str, Any] | None) -> None:
+        """Takes a trial's last result, or None if its worker died."""
         units = self._running.get(trial_id)
-        if units is None or (result is not None and not error and result[OWNER] != self._owner):
-            return False
-        if result is not None and HALT in result and not error:
+        if units is None or (result is not None and result[OWNER] != self._owner):
+            return
+        if result is not None and HALT in result:
             raise Halted(result[HALT])
         for unit in units:
-            self._write_end(unit.number, None if error else result)
+            self._write_end(unit.number, result)
         records = [self._ledger.record(unit.number) for unit in units]
         del self._running[trial_id]
+        self.winding_down = False
         for record in records:
             for observer in self._observers:
                 observer.ended(record)
-        return True
 
     def _write_end(self, number: str, result: dict[str, Any] | None) -> None:
         if result is None:
@@ -145,8 +131,7 @@ class LedgerSearcher(Searcher):
         elif EPOCH in result:
             self._ledger.prune(number)
         else:
-            reasons = json.loads(result.get(FAILURE, "{}"))
-            self._ledger.fail(number, reasons.get(number, "it ended without a result"))
+            self._ledger.fail(number, json.loads(result[FAILURE])[number])
 
     def _guarded(self, call: Callable[[], T]) -> T | None:
         """Calls with patience for the storage. An error is kept for ``check``; after one, nothing more is done."""
@@ -204,6 +189,24 @@ class Stopping(FIFOScheduler):
         return {}
 
 
+class EveryTurn(tune.Callback):
+    """Calls functions, in order, in every turn of Tune's loop; an exception ends Tune's run and reaches its caller.
+
+    Between two turns is where a sweep can stop cleanly.
+    """
+
+    def __init__(self, functions: Sequence[Callable[[], None]]) -> None:
+        self._functions = functions
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002
+        for function in self._functions:
+            function()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Empty: see ``LedgerSearcher``."""
+        return {}
+
+
 def rebuilt(halving: Halving, ledger: Ledger) -> Halving:
     """Fills the rungs with the results in the ledger, in the order in which they came.
 
@@ -220,27 +223,3 @@ def rebuilt(halving: Halving, ledger: Ledger) -> Halving:
         if values is not None and not halving.report(number, int(epoch["epoch"]), values):
             ledger.prune(number)
     return halving
-
-
-def _document(unit: Unit) -> dict[str, Any]:
-    """A unit as it travels to the worker."""
-    return {NUMBER: unit.number, CANDIDATE: asdict(unit.candidate), SEED: unit.seed, ROLE: unit.role}
-
-
-class EveryTurn(tune.Callback):
-    """Calls functions in every turn of Tune's loop. Between two turns is where a sweep can stop cleanly.
-
-    Args:
-        functions: Called in order; an exception ends Tune's run and reaches its caller.
-    """
-
-    def __init__(self, functions: Sequence[Callable[[], None]]) -> None:
-        self._functions = functions
-
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002
-        for function in self._functions:
-            function()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Empty: see ``LedgerSearcher``."""
-        return {}

@@ -19,7 +19,7 @@ def audit_trial(
     """Audits a trial's newest checkpoint in this process, unless that has been done before.
 
     Args:
-        checkpoint: As for ``Checkpoint.find``: the path of the trial's folder of checkpoints, or its URL.
+        checkpoint: The path of the trial's folder of checkpoints, or its URL.
         profile: ``quick`` or ``reference``.
         threads: Number of torch threads.
         cuda: Whether to use a GPU. Ray leaves GPUs visible to a task that it has given none.
@@ -27,10 +27,6 @@ def audit_trial(
 
     Returns:
         A summary as ``Ledger.audited`` takes it.
-
-    Raises:
-        UserError: The data is missing, or the checkpoint cannot be read.
-        Halted: The run's store does not answer.
     """
     import torch
 

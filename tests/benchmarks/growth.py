@@ -151,7 +151,8 @@ def measure(sampler: str, trials: int, direct: bool) -> Cost:
             with connected(config, None) as connection, search.sweep.signals.handled_signals() as signals:
                 lease = Lease(ledger.engine, config.name)
                 assert lease.epoch == _OWNER
-                search.sweep.driver._run_trials(run, ledger, lease, mirror, progress, signals, connection)
+                driver = search.sweep.driver.Driver(run, ledger, lease, mirror, progress, signals, connection)
+                search.sweep.driver._run_trials(driver)
                 lease.release()
     assert ledger.complete
     count = len(clock.ends)

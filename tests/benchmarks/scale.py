@@ -102,7 +102,8 @@ def run(trials: int, slots: int, seconds: float, start: float) -> SlotClock:
             search.sweep.signals.handled_signals() as signals,
         ):
             lease = Lease(ledger.engine, config.name)
-            search.sweep.driver._run_trials(run, ledger, lease, mirror, progress, signals, connection)
+            driver = search.sweep.driver.Driver(run, ledger, lease, mirror, progress, signals, connection)
+            search.sweep.driver._run_trials(driver)
             lease.release()
         assert ledger.complete
     return clock

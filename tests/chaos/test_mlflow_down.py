@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from search.runs.folder import Run
-from search.study.reading import read_records
+from search.study import read_records
 from search.tracking import preload_mlflow, read_tracked, running_server
 from tests.chaos.sweep import AGENTS, BASELINES, Sweep
 from tests.search.sweep.test_driver import PATIENCE, arguments

@@ -6,20 +6,62 @@ study. A resumed search therefore gets the suggestions of an uninterrupted one. 
 
 from __future__ import annotations
 
+import importlib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, PartialFixedSampler
 
 from search.config import SweepConfig
-from search.study.samplers._base import Sampler, find, names, sampler
 from search.study.samplers._distinct import DistinctSampler
 from search.study.space import distributions
 from trainables.settings.space import Value
 
-__all__ = ["DistinctSampler", "Sampler", "find", "make_sampler", "names", "sampler"]
+# Makes the sampler for one ask, from the sweep, the number of the trial to suggest, and a seed drawn from that number.
+# It must suggest the same for the same arguments and history.
+Make = Callable[[SweepConfig, int, int], BaseSampler]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """A registered sampler.
+
+    Args:
+        make: Makes it for one ask.
+        source: The paper that it follows.
+        most_modelled: The most finished trials that it can model in reasonable time; None for no limit.
+        marks: System attributes of a trial that it did not suggest itself, so that it learns from that one too.
+    """
+
+    make: Make
+    source: str
+    most_modelled: int | None = None
+    marks: Mapping[str, int] = field(default_factory=dict)
+
+
+_REGISTERED: Final[dict[str, Sampler]] = {}
+
+
+def sampler(
+    name: str, *, source: str, most_modelled: int | None = None, marks: Mapping[str, int] | None = None
+) -> Callable[[Make], Make]:
+    """Registers a function under a name, which must be that of its file. The arguments are those of ``Sampler``."""
+
+    def decorate(make: Make) -> Make:
+        _REGISTERED[name] = Sampler(make=make, source=source, most_modelled=most_modelled, marks=marks or {})
+        return make
+
+    return decorate
+
+
+def find(name: str) -> Sampler:
+    """A sampler by its name, which is one of ``search.config.rules.SAMPLERS``."""
+    importlib.import_module(f"{__package__}.{name}")
+    return _REGISTERED[name]
 
 
 def make_sampler(

@@ -6,8 +6,8 @@ from optuna import samplers
 from optuna.samplers import BaseSampler
 
 from search.config import SweepConfig
-from search.study.samplers._base import sampler
-from search.study.samplers._population import SameParents, planned_settings, population_size
+from search.study.samplers import sampler
+from search.study.samplers._population import SameParents, population_size
 
 
 class NSGAIISampler(SameParents, samplers.NSGAIISampler):
@@ -23,4 +23,4 @@ class NSGAIISampler(SameParents, samplers.NSGAIISampler):
 def nsga2(config: SweepConfig, number: int, seed: int) -> BaseSampler:
     """Breeds from complete trials of the generation before, and respects constraints."""
     del number
-    return NSGAIISampler(seed=seed, population_size=population_size(planned_settings(config)))
+    return NSGAIISampler(seed=seed, population_size=population_size(config))

@@ -12,7 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from search.config import SweepConfig
-from search.study.samplers._base import sampler
+from search.study.samplers import sampler
 from trainables.settings.space import Value
 
 
@@ -24,14 +24,10 @@ def qmc(config: SweepConfig, number: int, seed: int) -> BaseSampler:
 
 
 class SobolSampler(BaseSampler):
-    """One point of a scrambled Sobol' sequence.
+    """The point at an index (from 0) of a Sobol' sequence with one dimension per parameter.
 
     Optuna's own sampler counts its asks in the study, so an ask that its driver's death cut off would lose a point.
-
-    Args:
-        names: The parameters, one dimension each.
-        seed: Seed of the scrambling, the same for all points of a search.
-        position: Index of the point, from 0.
+    ``seed`` is that of the scrambling, the same for all points of a search.
 
     Source:
         Matousek 1998 (the scrambling); computed by SciPy.
@@ -63,12 +59,10 @@ class SobolSampler(BaseSampler):
 
 
 def scaled(coordinate: float, distribution: BaseDistribution) -> Value:
-    """The value at a coordinate of a distribution.
+    """The value at a coordinate in [0, 1] of a distribution.
 
-    Args:
-        coordinate: In [0, 1].
-        distribution: Whole numbers and choices each get an equal share of [0, 1]; with ``log``, a share of the
-            logarithm. A real number is never below the low end, which may be open.
+    Whole numbers and choices each get an equal share of [0, 1]; with ``log``, a share of the logarithm. A real number
+    is never below the low end, which may be open.
     """
     if isinstance(distribution, CategoricalDistribution):
         choices: tuple[Any, ...] = distribution.choices

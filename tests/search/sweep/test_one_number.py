@@ -51,7 +51,7 @@ def driven(folder: Path, audits: dict[str, float]) -> tuple[Run, Progress, Resul
     progress.begin(ledger.records(), ledger.extensions, lambda: ledger.reference)
     while (unit := ledger.ask()) is not None:
         for observer in (progress, mirror):
-            observer.started(unit, ledger.record(unit.number))
+            observer.started(ledger.record(unit.number))
         value = robust(unit.number, ledger.record(unit.number).extends)
         ledger.finish(unit.number, result(0.95, value, seed=unit.seed))
         for observer in (progress, mirror):
