@@ -9,7 +9,7 @@ from search.study.halving import Halving, make_halving
 from search.study.lease import Holder, Lease, holder
 from search.study.ledger import Ledger, open_ledger, read_records
 from search.study.storage import STORAGE_ERRORS, check_free, may_pass, open_storage, storage_reason
-from search.study.trials import EarlierTrial, Origin, Unit
+from search.study.trials import EarlierTrial, Unit
 from search.study.warm_start import read_warm_start, with_lasting_paths
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "Holder",
     "Lease",
     "Ledger",
-    "Origin",
     "Unit",
     "check_free",
     "holder",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -34,15 +35,17 @@ class Counts:
     def finished(self) -> int:
         return self.complete + self.pruned
 
+    @classmethod
+    def of(cls, states: Mapping[TrialState, int], budget: int, imported: int = 0) -> Self:
+        """The counts of units by their states in Optuna."""
+        order = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
+        return cls(*(states[state] for state in order), budget, imported)
+
 
 class Due:
     """What is due, worked out from the rows alone, so that a resumed sweep finds the same.
 
-    Args:
-        config: The sweep.
-        search: The search's study: each setting's first unit.
-        baselines: The same of the baselines.
-        extensions: The further seeds of both.
+    ``search`` and ``baselines`` hold each setting's first unit, ``extensions`` the further seeds of both.
     """
 
     def __init__(self, config: SweepConfig, search: Trials, baselines: Trials, extensions: Trials) -> None:
@@ -66,10 +69,7 @@ class Due:
         """The seeds that contenders and baselines lack, in the order of ``contenders``.
 
         As results come in, other settings may come to the front, and a setting that came late may leave it again before
-        it has all its seeds. No seed is trained twice, so this ends.
-
-        Args:
-            records: All units.
+        it has all its seeds. No seed is trained twice, so this ends. ``records`` are those of all units.
         """
         most = self._config.search.replicates_for_front
         if most is None:
@@ -83,11 +83,7 @@ class Due:
         ]
 
     def contenders_baselines(self, records: Sequence[TrialRecord]) -> list[Candidate]:
-        """The baselines at the contenders' own values (a learning rate, a width) that no unit has begun.
-
-        Args:
-            records: All units.
-        """
+        """The baselines at the contenders' own values (a learning rate, a width) that no unit has begun."""
         due: list[Candidate] = []
         for record in self._contenders(records):
             if not record.is_baseline:

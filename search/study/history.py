@@ -40,10 +40,7 @@ class History(Study):
 class Lookback:
     """The search's settings as a sampler sees them: one entry each, worth what its finished units are worth together.
 
-    Args:
-        config: The sweep.
-        search: The search's study: each setting's first unit.
-        extensions: The study of their other seeds.
+    ``search`` holds each setting's first unit, ``extensions`` the other seeds.
     """
 
     def __init__(self, config: SweepConfig, search: Trials, extensions: Trials) -> None:
@@ -90,8 +87,7 @@ class Lookback:
         records += [self._record(f"{REPLICATES_PREFIX}{row.number}", row) for row in rows]
         (setting,) = settings_of(records, self._config.bounds)
         pooled = create_trial(
-            values=[setting.objectives[name] for name in self._config.objectives],
-            constraints=dict(setting.constraints),
+            values=[setting.objectives[name] for name in self._config.objectives], constraints=dict(setting.constraints)
         )
         entry = copy.copy(trial)
         entry.values, entry.system_attrs = pooled.values, {**trial.system_attrs, **pooled.system_attrs}
@@ -103,19 +99,11 @@ class Lookback:
 
 
 def recent_and_best(trials: Sequence[FrozenTrial], front: Sequence[FrozenTrial], most: int) -> list[FrozenTrial]:
-    """The part of a history that a model needs.
+    """The part of a history (by number) that a model needs, with at most ``most`` finished trials.
 
     TPE needs good settings, which are on the front, and others to tell them from. The latest ones lie where it is
-    looking now.
-
-    Args:
-        trials: All trials by number.
-        front: The Pareto-optimal ones.
-        most: How many finished trials to keep at most.
-
-    Returns:
-        By number: every unfinished trial; of the finished ones, at most half of ``most`` from the front, evenly spaced
-        along its first objective, and as many of the latest as there is room for.
+    looking now. So these are every unfinished trial, up to half of ``most`` from the front, evenly spaced along its
+    first objective, and as many of the latest as there is room for.
     """
     seen = {trial.number: trial for trial in trials if not trial.state.is_finished()}
     along = sorted(front, key=lambda trial: (trial.values, trial.number))

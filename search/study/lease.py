@@ -115,11 +115,7 @@ class Lease:
             )
 
     def still_held(self) -> None:
-        """Asserts that the lease is still ours, by asking the database. Called before every write to the study.
-
-        Raises:
-            SweepFailed: As ``check``.
-        """
+        """As ``check``, but asks the database. Called before every write to the study."""
         if not self.lost.is_set():
             with self._engine.connect() as connection:
                 if connection.execute(select(_TABLE.c.epoch).where(self._mine)).one_or_none() is None:
@@ -148,8 +144,8 @@ class Lease:
         with suppress(IntegrityError), self._engine.begin() as connection:  # an earlier driver may have made the row
             connection.execute(insert(_TABLE).values(study=self._study, epoch=0))
         with self._engine.connect() as connection:
-            before = connection.execute(select(_TABLE).where(_TABLE.c.study == self._study)).one()
-        current = _holder(before)
+            epoch = connection.execute(select(_TABLE.c.epoch).where(_TABLE.c.study == self._study)).scalar_one()
+        current = holder(self._engine, self._study)
         if current is not None and current.alive:
             raise UserError(
                 f"run {self._study} must have one driver at a time, got a second: process {current.pid} on "
@@ -157,8 +153,8 @@ class Lease:
             )
         process = psutil.Process()
         won = self._update(
-            (_TABLE.c.study == self._study) & (_TABLE.c.epoch == before.epoch),
-            epoch=before.epoch + 1,
+            (_TABLE.c.study == self._study) & (_TABLE.c.epoch == epoch),
+            epoch=epoch + 1,
             owner=self._owner,
             host=socket.gethostname(),
             pid=process.pid,
@@ -170,7 +166,7 @@ class Lease:
                 f"run {self._study} must have one driver at a time, got another that has just started; "
                 f"watch it with `robustfront status {self._study}`"
             )
-        return int(before.epoch) + 1
+        return int(epoch) + 1
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_SECONDS):
@@ -191,9 +187,6 @@ def holder(engine: Engine, study: str) -> Holder | None:
         return None
     with engine.connect() as connection:
         row = connection.execute(select(_TABLE).where(_TABLE.c.study == study)).one_or_none()
-    return None if row is None else _holder(row)
-
-
-def _holder(row: Any) -> Holder | None:
-    values = {name: value for name, value in row._asdict().items() if name != "study"}
-    return None if values["owner"] is None else Holder(**values)
+    if row is None or row.owner is None:
+        return None
+    return Holder(row.epoch, row.owner, row.host, row.pid, row.pid_started, row.expires)

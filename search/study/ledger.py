@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any, Final
 
 from optuna.storages import BaseStorage, RDBStorage
@@ -22,8 +22,6 @@ from sqlalchemy import Engine
 from analysis.hypervolume import Reference
 from analysis.records import BASELINE_PREFIX, REPLICATES_PREFIX, TrialRecord, split_number
 from search.config import SweepConfig
-from search.results.final import unit_values
-from search.results.metrics import UnitResult
 from search.results.standing import reference_of
 from search.runs.folder import Run
 from search.study.due import Counts, Due
@@ -46,6 +44,7 @@ from search.study.trials import (
     candidate_of,
     epochs_of,
     excesses,
+    measured,
     origin_of,
     own_audit,
     record_of,
@@ -133,15 +132,8 @@ class Ledger:
 
     def counts(self) -> Counts:
         """Where the search stands, in units of role ``search``; baselines do not count."""
-        states = self._search.states + self._due.states("search")
-        return Counts(
-            complete=states[TrialState.COMPLETE],
-            pruned=states[TrialState.PRUNED],
-            failed=states[TrialState.FAIL],
-            running=states[TrialState.RUNNING],
-            budget=self._config.budget,
-            imported=sum(ORIGIN in trial.user_attrs for trial in self._search),
-        )
+        imported = sum(ORIGIN in trial.user_attrs for trial in self._search)
+        return Counts.of(self._search.states + self._due.states("search"), self._config.budget, imported)
 
     def extensions(self) -> Counts:
         """Where the confirmation of contenders and baselines stands, in units. None is due before the search is over.
@@ -149,11 +141,8 @@ class Ledger:
         The budget may grow, because confirmation changes the front.
         """
         states = self._due.states("confirmation")
-        complete, running = states[TrialState.COMPLETE], states[TrialState.RUNNING]
         due = len(self._due.confirmations(self.records())) if self._searched else 0
-        return Counts(
-            complete=complete, failed=states[TrialState.FAIL], running=running, budget=complete + running + due
-        )
+        return Counts.of(states, states[TrialState.COMPLETE] + states[TrialState.RUNNING] + due)
 
     def failures(self) -> int:
         """Failed units of every kind since the ledger was adopted."""
@@ -190,9 +179,7 @@ class Ledger:
         """Takes over what an earlier driver left: its unfinished units are handed out again first.
 
         Failures under earlier drivers no longer count towards ``resources.max_failures``: the user has seen them.
-
-        Args:
-            check: Called before every write from now on; raises when the right to write is lost.
+        ``check`` is called before every write from now on; it raises when the right to write is lost.
         """
         self._check = check or _never_lost
         self._check()
@@ -204,6 +191,13 @@ class Ledger:
         self._fix_reference()  # a driver may have died before it did
         self._failed_before = self._count_failures()
 
+    def _begin_write(self) -> None:
+        """Makes sure that this driver may write, and knows what came of a write that raised."""
+        self._check()
+        for trials in self._studies.values():
+            if trials.stale:
+                trials.read()
+
     @property
     def warm_started(self) -> bool:
         """Whether everything to be taken over from earlier runs is here."""
@@ -211,29 +205,25 @@ class Ledger:
         return taken_over == self._config.search.warm_start
 
     def take_over(self, earlier: Sequence[EarlierTrial]) -> None:
-        """Adds complete trials of earlier runs, each in one transaction. Those already here stay as they are.
-
-        Args:
-            earlier: The trials of ``search.warm_start``, which must fit the search.
-        """
-        self._check()
-        self._add(self._search, earlier)
+        """Adds the trials of ``search.warm_start``, each in one transaction. Those already here stay as they are."""
+        self._begin_write()
+        self._add(self._search, [trial.row for trial in earlier])
         numbers = {origin_of(row).key: str(row.number) for row in self._search if ORIGIN in row.user_attrs}
         seeds = []
         for trial in earlier:
             for seed in trial.extensions:
-                extends = {**seed.attributes[EXTENDS], "number": numbers[trial.origin.key]}
-                seeds.append(replace(seed, attributes={**seed.attributes, EXTENDS: extends}))
+                number = numbers[origin_of(trial.row).key]
+                seed.user_attrs[EXTENDS] = {**seed.user_attrs[EXTENDS], "number": number}
+                seeds.append(seed)
         self._add(self._extensions, seeds)
         self._search.study.set_user_attr(_TAKEN_OVER, self._config.search.warm_start)
 
-    def _add(self, trials: Trials, earlier: Sequence[EarlierTrial]) -> None:
+    def _add(self, trials: Trials, rows: Sequence[FrozenTrial]) -> None:
         present = {origin_of(row).key for row in trials if ORIGIN in row.user_attrs}
-        marks = find(self._config.search.sampler).marks
-        for trial in earlier:
-            if trial.origin.key not in present:
+        for row in rows:
+            if origin_of(row).key not in present:
                 with trials.changing():
-                    trials.study.add_trial(trial.row(self._config, marks))
+                    trials.study.add_trial(row)
         trials.read()
 
     def ask(self) -> Unit | None:
@@ -247,7 +237,7 @@ class Ledger:
         Returns:
             None if nothing may be started now: the whole budget is finished or running, or too much has failed.
         """
-        self._check()
+        self._begin_write()
         if self._asking:  # the last ask raised, so its row may exist or not
             self._find_orphans()
         self._asking = True
@@ -258,13 +248,8 @@ class Ledger:
         return unit
 
     def report(self, number: str, metrics: Mapping[str, float]) -> None:
-        """Records one epoch's metrics, with the time. Reporting an epoch again (a resumed unit does) changes nothing.
-
-        Args:
-            number: The unit.
-            metrics: The epoch's numbers, among them ``epoch`` (from 1).
-        """
-        self._check()
+        """Records an epoch's metrics with the time. Reporting an epoch again (a resumed unit does) changes nothing."""
+        self._begin_write()
         trials, trial = self._find(number)
         key = f"{EPOCH}{int(metrics['epoch']):05d}"
         if key not in trial.user_attrs:
@@ -275,17 +260,17 @@ class Ledger:
 
         An audit in the result is stored with it, in one write, so that no death of the driver can part the two.
         """
-        self._check()
+        self._begin_write()
         trials, trial = self._find(number)
         if not trial.state.is_finished():
             trials.set(trial, RESULT, dict(result))
-            self._tell(trials, trial, result)
+            self._tell(trials, trial)
             if number.startswith(BASELINE_PREFIX):
                 self._fix_reference()
 
     def fail(self, number: str, reason: str) -> None:
         """Records that a unit failed, and why."""
-        self._check()
+        self._begin_write()
         trials, trial = self._find(number)
         if not trial.state.is_finished():
             trials.set(trial, FAILURE, reason)
@@ -293,7 +278,7 @@ class Ledger:
 
     def prune(self, number: str) -> None:
         """Records that a unit was stopped early; it is not handed out again."""
-        self._check()
+        self._begin_write()
         self._orphans = [unit for unit in self._orphans if unit.number != number]
         trials, trial = self._find(number)
         if not trial.state.is_finished():
@@ -301,7 +286,7 @@ class Ledger:
 
     def audited(self, number: str, audit: Mapping[str, Any]) -> None:
         """Records an audit (as in ``UnitResult``) of a complete unit. It takes precedence over earlier ones."""
-        self._check()
+        self._begin_write()
         self._audits = None
         self._search.study.set_user_attr(f"{_AUDIT}{number}", dict(audit))
 
@@ -319,7 +304,7 @@ class Ledger:
             if trial.state.is_finished() or number in self._handed_out:
                 continue
             if RESULT in trial.user_attrs:  # its driver died between the result and its tell
-                self._tell(self._find(number)[0], trial, trial.user_attrs[RESULT])
+                self._tell(self._find(number)[0], trial)
             else:
                 self._orphans.append(unit_of(number, trial, orphan=True))
 
@@ -410,8 +395,8 @@ class Ledger:
         trials = self._studies[prefix]
         return trials, trials[count]
 
-    def _tell(self, trials: Trials, trial: FrozenTrial, result: Mapping[str, Any]) -> None:
-        values = unit_values(UnitResult.from_json(result))
+    def _tell(self, trials: Trials, trial: FrozenTrial) -> None:
+        values = measured(trial)
         with trials.changing():
             for key, excess in excesses(self._config.bounds, values).items():
                 if key not in trial.constraints:  # else a driver wrote it that died before its tell

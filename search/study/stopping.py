@@ -24,11 +24,7 @@ _STARTS, _STOPPED = "starts", "stopped"
 class SearchEnd:
     """Whether a criterion of ``search.stop`` has ended the search. Once one has, it stays so until the criteria change.
 
-    ``reason`` is the criterion and how it was met; None while the search continues.
-
-    Args:
-        config: The sweep.
-        study: The search's study, which keeps the reason.
+    ``reason`` is the criterion and how it was met; None while the search continues. The search's study keeps it.
     """
 
     def __init__(self, config: SweepConfig, study: Study) -> None:
@@ -87,9 +83,6 @@ class Effort:
 
     ``seconds`` are those of training and attack, baselines included. ``volumes`` are the front's hypervolume before the
     search's first trial, and after each finished setting. Nothing is added until the reference point is known.
-
-    Args:
-        config: The sweep.
     """
 
     def __init__(self, config: SweepConfig) -> None:
@@ -124,11 +117,7 @@ def reason_to_stop(
 ) -> str | None:
     """Which criterion is met, by its name in the configuration, and how; None if none is.
 
-    Args:
-        stop: The criteria.
-        wall_seconds: How long drivers have been at work.
-        device_seconds: Seconds of all trials, times the devices that a trial holds.
-        volumes: As in ``Effort``.
+    ``device_seconds`` are those of all trials, times the devices that a trial holds; ``volumes`` are those of `Effort`.
     """
     for name, seconds in (("hours", wall_seconds), ("device_hours", device_seconds)):
         limit = getattr(stop, name)
@@ -148,10 +137,8 @@ def reason_to_stop(
 def wall_seconds(starts: Sequence[float], events: Iterable[float], now: float) -> float:
     """How long drivers have been at work: the time between one's death and the next one's start does not count.
 
-    Args:
-        starts: When each driver began, ascending; the last is the one at work now. Unix time, as all times here.
-        events: When anything was written down, in any order. An earlier driver's life ends with its last event.
-        now: The time now.
+    An earlier driver's life ends with the last event (when anything was written down) before the next one's start. The
+    last of ``starts``, which ascend, is that of the driver at work now.
     """
     if not starts:
         return 0.0

@@ -29,9 +29,7 @@ _SUFFIXES: Final[Mapping[str, str]] = {BASELINE_PREFIX: BASELINES_SUFFIX, REPLIC
 def open_storage(url: str, *, create: bool = True) -> RDBStorage:
     """Opens Optuna's storage at an SQLAlchemy URL.
 
-    Args:
-        url: The URL.
-        create: Whether to make missing tables. Readers leave that to the driver: two that do so at once collide.
+    Only a driver may ``create`` missing tables: two processes that do so at once collide.
 
     Raises:
         UserError: The URL is malformed or nothing answers there.
@@ -90,16 +88,9 @@ def check_free(storage: BaseStorage, name: str) -> None:
 
 
 def open_studies(storage: BaseStorage, config: SweepConfig, mode: Mode) -> dict[str, Study]:
-    """The studies of a sweep by the prefix of their trials' numbers.
+    """The studies of a sweep by the prefix of their trials' numbers; see `Ledger` for the modes.
 
-    Args:
-        storage: Where they are.
-        config: The sweep.
-        mode: ``new``: they must not exist yet; ``resume``: missing ones are made, because a driver may have died before
-            it made all of them; ``read``: they must exist.
-
-    Raises:
-        UserError: They exist already, or do not.
+    In the mode ``resume`` missing ones are made, because a driver may have died before it made all of them.
     """
     names = {prefix: config.name + suffix for prefix, suffix in _SUFFIXES.items()}
     if mode == "read":

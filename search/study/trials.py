@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any, Final
 
 from optuna.storages import BaseStorage
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from analysis.records import State, TrialRecord
 from search.config import Constraint, SweepConfig
 from search.results.final import unit_values
 from search.results.metrics import Role, UnitResult
-from search.study.space import distributions
 from trainables.candidate import Candidate
 from trainables.metrics import ATTACK_SECONDS, AUDITED, CLEAN, ROBUST, TRAIN_SECONDS, is_accuracy
-from trainables.settings.space import Value
 
 # User attributes of a row.
 CANDIDATE, RESULT, FAILURE = "candidate", "result", "failure"
@@ -43,7 +40,7 @@ class Unit:
     Args:
         number: Its number in the records: ``7``, ``B0`` (a baseline), ``R0`` (another seed of one of these).
         candidate: What to train.
-        seed: Index of the seed, 0 for a setting's first unit.
+        seed: Index of the seed; 0 for a setting's first unit.
         role: What its result is for: the search, or the confirmation of its contenders.
         orphan: Whether an earlier driver began it.
     """
@@ -66,14 +63,9 @@ class Extension:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a trial that was taken over comes from.
+    """Where a trial that was taken over comes from: a run, its own id (names can be used again), and the number there.
 
-    Args:
-        run: The earlier run's name.
-        identity: The earlier run's own id, because names can be used again.
-        number: The trial's number there.
-        checkpoint: Path of its checkpoints, relative to the new run's folder.
-        outcomes: Path of its per-image outcomes, likewise.
+    The paths of its checkpoints and outcomes are relative to the new run's folder.
     """
 
     run: str
@@ -90,71 +82,23 @@ class Origin:
 
 @dataclass(frozen=True)
 class EarlierTrial:
-    """A complete trial of an earlier run: where it comes from, the user attributes of its row, its times.
+    """A complete trial of an earlier run, as a row of the new run's ledger, and its setting's other complete units."""
 
-    ``extensions`` are the setting's other complete units.
-    """
-
-    origin: Origin
-    attributes: Mapping[str, Any]
-    started: datetime | None
-    finished: datetime | None
-    extensions: tuple[EarlierTrial, ...] = ()
-
-    @classmethod
-    def of(
-        cls,
-        trial: FrozenTrial,
-        origin: Origin,
-        audit: Mapping[str, Any] | None = None,
-        extensions: Sequence[EarlierTrial] = (),
-    ) -> EarlierTrial:
-        """Takes a row of the earlier ledger; one that was taken over there keeps its first origin."""
-        if ORIGIN in trial.user_attrs:
-            first = origin_of(trial)
-            origin = replace(first, checkpoint=origin.checkpoint, outcomes=origin.outcomes)
-        attributes = dict(trial.user_attrs)
-        if audit is not None and audit != own_audit(trial):
-            attributes[EARLIER_AUDIT] = dict(audit)
-        return cls(origin, attributes, trial.datetime_start, trial.datetime_complete, tuple(extensions))
-
-    @property
-    def parameters(self) -> dict[str, Value]:
-        return dict(self.attributes[CANDIDATE]["parameters"])
-
-    @property
-    def measured(self) -> dict[str, float]:
-        """Every number that a search can seek, as the search was told it."""
-        return unit_values(UnitResult.from_json(self.attributes[RESULT]))
-
-    def fits(self, config: SweepConfig) -> bool:
-        """Whether it lies in the space and measured what the search seeks."""
-        domains, parameters = config.domains, self.parameters
-        sought = {*config.objectives, *(bound.name for bound in config.bounds)}
-        inside = parameters.keys() == domains.keys() and all(
-            domains[name].contains(value) for name, value in parameters.items()
-        )
-        return inside and sought <= self.measured.keys()
-
-    def row(self, config: SweepConfig, marks: Mapping[str, int]) -> FrozenTrial:
-        """The trial as a row of the new sweep's ledger, with the system attributes that its sampler looks for."""
-        values = self.measured
-        trial = create_trial(
-            values=[float(values[name]) for name in config.objectives],
-            params=self.parameters,
-            distributions=distributions(config.domains),
-            constraints=excesses(config.bounds, values),
-            system_attrs=dict(marks),
-            user_attrs={**self.attributes, ORIGIN: asdict(self.origin)},
-        )
-        trial.datetime_start, trial.datetime_complete = self.started, self.finished
-        return trial
+    row: FrozenTrial
+    extensions: tuple[FrozenTrial, ...] = ()
 
 
 class Trials:
     """One study's trials (every row that has a setting), by number.
 
     Each trial is read once. A writer, of which there is one at a time, then knows what it writes.
+
+    Attributes:
+        states: How many of the run's own trials are in each state.
+        ended: Those that have ended, in the order of their ends.
+        half_made: The row that was begun and has no setting yet. There is at most one: a driver begins one at a time.
+        next_number: The number of the next row.
+        stale: Whether a write has raised, which may have come through or not; then read everything again.
     """
 
     def __init__(self, study: Study, storage: BaseStorage) -> None:
@@ -164,23 +108,22 @@ class Trials:
     def read(self) -> None:
         """Reads everything from the storage."""
         rows = self.study.get_trials(deepcopy=False)
-        self._next_number = len(rows)
+        self.next_number = len(rows)
         self._trials = {trial.number: trial for trial in rows if CANDIDATE in trial.user_attrs}
-        self._half_made = next(
-            (trial for trial in rows if trial.number not in self._trials and not trial.state.is_finished()), None
-        )
-        self._states = Counter(trial.state for trial in self._trials.values() if ORIGIN not in trial.user_attrs)
-        finished = (trial for trial in self._trials.values() if trial.state.is_finished())
-        self._ended = sorted(finished, key=lambda trial: (trial.datetime_complete, trial.number))
-        self._stale = False
+        half_made = (trial for trial in rows if trial.number not in self._trials and not trial.state.is_finished())
+        self.half_made = next(half_made, None)
+        self.states = Counter(trial.state for trial in self if ORIGIN not in trial.user_attrs)
+        finished = (trial for trial in self if trial.state.is_finished())
+        self.ended = sorted(finished, key=lambda trial: (trial.datetime_complete, trial.number))
+        self.stale = False
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Surrounds every write: one that raises may have come through or not, so everything is read again."""
+        """Surrounds every write."""
         try:
             yield
         except BaseException:
-            self._stale = True
+            self.stale = True
             raise
 
     def set(self, trial: FrozenTrial, key: str, value: Any) -> None:
@@ -198,55 +141,25 @@ class Trials:
     def keep(self, trial: FrozenTrial) -> None:
         """Takes a trial that has just begun or ended."""
         if trial.number in self._trials:
-            self._states[self._trials[trial.number].state] -= 1
+            self.states[self._trials[trial.number].state] -= 1
         self._trials[trial.number] = trial
-        self._states[trial.state] += 1
+        self.states[trial.state] += 1
         if trial.state.is_finished():
-            self._ended.append(trial)
-        self._next_number = max(self._next_number, trial.number + 1)
-        if self._half_made is not None and self._half_made.number == trial.number:
-            self._half_made = None
-
-    @property
-    def states(self) -> Counter[TrialState]:
-        """How many of the run's own trials are in each state."""
-        self._look_again()
-        return self._states
-
-    @property
-    def ended(self) -> list[FrozenTrial]:
-        """Those that have ended, in the order of their ends."""
-        self._look_again()
-        return self._ended
+            self.ended.append(trial)
+        self.next_number = max(self.next_number, trial.number + 1)
+        if self.half_made is not None and self.half_made.number == trial.number:
+            self.half_made = None
 
     @property
     def unfinished(self) -> list[FrozenTrial]:
         """Those that still run."""
         return [trial for trial in self if not trial.state.is_finished()]
 
-    @property
-    def half_made(self) -> FrozenTrial | None:
-        """The row that was begun and has no setting yet. There is at most one: a driver begins one at a time."""
-        self._look_again()
-        return self._half_made
-
-    @property
-    def next_number(self) -> int:
-        """The number of the next row."""
-        self._look_again()
-        return self._next_number
-
     def __iter__(self) -> Iterator[FrozenTrial]:
-        self._look_again()
         return iter(self._trials.values())
 
     def __getitem__(self, number: int) -> FrozenTrial:
-        self._look_again()
         return self._trials[number]
-
-    def _look_again(self) -> None:
-        if self._stale:
-            self.read()
 
 
 def candidate_of(trial: FrozenTrial) -> Candidate:
@@ -282,6 +195,11 @@ def own_audit(trial: FrozenTrial) -> Mapping[str, Any] | None:
     if audit is not None or RESULT not in trial.user_attrs:
         return audit
     return UnitResult.from_json(trial.user_attrs[RESULT]).audit
+
+
+def measured(trial: FrozenTrial) -> dict[str, float]:
+    """Every number of a unit that a search can seek, as the search is told it."""
+    return unit_values(UnitResult.from_json(trial.user_attrs[RESULT]))
 
 
 def excesses(bounds: Sequence[Constraint], values: Mapping[str, float]) -> dict[str, float]:

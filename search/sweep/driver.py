@@ -39,15 +39,7 @@ from search.sweep.front_audit import audit_front, due, order_kept
 from search.sweep.observers import MLflowObserver
 from search.sweep.progress import Progress
 from search.sweep.signals import Signals, handled_signals
-from search.tracking import (
-    DatasetInfo,
-    ParentInfo,
-    SweepStatus,
-    Tracker,
-    TrackingReport,
-    metric_name,
-    preload_mlflow,
-)
+from search.tracking import DatasetInfo, ParentInfo, SweepStatus, Tracker, TrackingReport, metric_name, preload_mlflow
 from search.worker.node_check import examine
 from trainables.settings import AUDITED_IMAGES
 
@@ -81,7 +73,7 @@ def start(
         Interrupted: Ctrl-C or SIGTERM; the state is kept.
         SweepFailed: Too many trials failed, or the storage stopped answering; the state is kept.
     """
-    began = time.monotonic()
+    progress = Progress(config, console, quiet)
     config = with_lasting_paths(config, runs_dir)
     run = Run.plan(config, runs_dir)
     check_machine(config, address)
@@ -90,7 +82,7 @@ def start(
         check_free(storage, config.name)
     data = prepare_dataset(config.data, model=config.model)
     read_warm_start(run, data)  # raises before anything is written
-    with Progress(config, console, quiet) as progress:
+    with progress:
         progress.stage(_STARTING_RAY)
         preload_mlflow()
         with connected(config, address) as connection, handled_signals() as signals:
@@ -101,37 +93,26 @@ def start(
             run.create(data)
             with _resumable(run):
                 ledger = Ledger(storage or open_storage(run.storage_url), config, "new")
-                return run, _drive(run, ledger, progress, signals, connection, began)
+                return run, _drive(run, ledger, progress, signals, connection)
 
 
 def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outcome:
-    """Continues a sweep where its last driver stopped.
-
-    Raises:
-        UserError, Interrupted, SweepFailed: As ``start``.
-    """
-    began = time.monotonic()
+    """Continues a sweep where its last driver stopped; raises what ``start`` does."""
+    progress = Progress(run.config, console, quiet)
     check_machine(run.config, address)
     prepare_dataset(run.config.data, test=False)
-    with _resumable(run), Progress(run.config, console, quiet) as progress:
+    with _resumable(run), progress:
         ledger = Ledger(open_storage(run.storage_url), run.config, "resume")
-        return _continue(run, ledger, progress, address, began)
+        return _continue(run, ledger, progress, address)
 
 
 def audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, console: Console) -> Outcome:
     """Audits the contenders of a finished sweep, however long it takes, and writes its results again.
 
-    Args:
-        run: The run.
-        profile: How thorough an audit is.
-        at_random: How many other settings are audited too.
-        console: Where progress is shown.
-
-    Raises:
-        UserError, Interrupted, SweepFailed: As ``start``; also where the sweep is not finished, or has too few
-            validation images for the profile.
+    ``at_random`` other settings are audited too. Raises what ``start`` does, and a ``UserError`` also where the sweep
+    is not finished or has too few validation images for the profile.
     """
-    began = time.monotonic()
+    progress = Progress(run.config, console, quiet=False)
     images, needed = run.config.data.validation_size, AUDITED_IMAGES[profile]
     if images < needed:
         raise UserError(
@@ -139,7 +120,7 @@ def audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, 
             "start a sweep with a larger data.validation_size"
         )
     prepare_dataset(run.config.data, test=False)
-    with _resumable(run), Progress(run.config, console, quiet=False) as progress:
+    with _resumable(run), progress:
         ledger = Ledger(open_storage(run.storage_url), run.config, "resume")
         if not ledger.complete:
             raise UserError(
@@ -149,22 +130,22 @@ def audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, 
         asked = {"profile": profile, "minutes": math.inf, "random": at_random}
         audit = (run.config.audit or AuditConfig()).model_copy(update=asked)
         run = replace(run, config=run.config.model_copy(update={"audit": audit}))
-        return _continue(run, ledger, progress, None, began)
+        return _continue(run, ledger, progress, None)
 
 
-def _continue(run: Run, ledger: Ledger, progress: Progress, address: str | None, began: float) -> Outcome:
+def _continue(run: Run, ledger: Ledger, progress: Progress, address: str | None) -> Outcome:
     """Does the rest of a sweep, with Ray if anything is left to train or to audit."""
     audit = run.config.audit
     if ledger.complete and not (audit and due(run, ledger, audit)):
         with handled_signals() as signals:  # only MLflow and the results are left
-            return _drive(run, ledger, progress, signals, None, began)
+            return _drive(run, ledger, progress, signals, None)
     progress.stage(_STARTING_RAY)
     preload_mlflow()
     with connected(run.config, address, trains=not ledger.complete) as connection, handled_signals() as signals:
         if address is not None:
             progress.stage("examining the cluster's nodes")
             check_nodes(_expected(run), examine)
-        return _drive(run, ledger, progress, signals, connection, began)
+        return _drive(run, ledger, progress, signals, connection)
 
 
 @dataclass(frozen=True)
@@ -180,9 +161,7 @@ class Driver:
     connection: Connection | None
 
 
-def _drive(
-    run: Run, ledger: Ledger, progress: Progress, signals: Signals, connection: Connection | None, began: float
-) -> Outcome:
+def _drive(run: Run, ledger: Ledger, progress: Progress, signals: Signals, connection: Connection | None) -> Outcome:
     """Takes the lease of the study, runs the rest of the budget and writes the results."""
 
     def waiting(holder: Holder) -> None:
@@ -213,7 +192,7 @@ def _drive(
         progress.missed(report, run)
         lease.release()
         ledger.close()
-    return Outcome(results, report, time.monotonic() - began)
+    return Outcome(results, report, progress.elapsed)
 
 
 def _take_over(run: Run, ledger: Ledger, progress: Progress) -> None:
@@ -291,11 +270,7 @@ def _run_trials(driver: Driver) -> None:
 
 
 def _tuner(
-    driver: Driver,
-    node: Expected | None,
-    searcher: LedgerSearcher,
-    turn: Sequence[Callable[[], None]],
-    scratch: str,
+    driver: Driver, node: Expected | None, searcher: LedgerSearcher, turn: Sequence[Callable[[], None]], scratch: str
 ) -> tune.Tuner:
     """Tune, set up to train what the searcher suggests; on a cluster, ``node`` is what each node must have."""
     from ray import tune

@@ -61,14 +61,8 @@ def _drawn(run: Run, records: Sequence[TrialRecord], count: int) -> list[TrialRe
 def order_kept(run: Run, ledger: Ledger, count: int) -> str | None:
     """Says in one line whether the sweep's own attacks rank settings as the audits do.
 
-    Args:
-        run: The run.
-        ledger: Its ledger.
-        count: The number of random settings to audit.
-
-    Returns:
-        The rank correlation of claimed and audited robust accuracy over the contenders and the random settings, with
-        its interval; None with fewer than ten random settings, because the contenders alone are a truncated range.
+    The line gives the rank correlation of claimed and audited robust accuracy over the contenders and the ``count``
+    random settings. There is none with fewer than ten of these, because the contenders alone are a truncated range.
     """
     tried = settings_of(ledger.records(), run.config.bounds)
     at_random = sum(record.verdict is not None for record in _drawn(run, tried, count))
@@ -96,7 +90,7 @@ def audit_front(
     turn: Sequence[Callable[[], None]],
     observers: Sequence[Observer],
 ) -> int:
-    """Audits what is due, as many at a time as the cluster can run.
+    """Audits what is due, as many at a time as the cluster can run, and returns how many units are still due.
 
     Args:
         run: The run.
@@ -105,9 +99,6 @@ def audit_front(
         progress: Shows what happens.
         turn: Called twice a second, in order. An exception ends the audits; finished ones are kept.
         observers: Called, in order, with every audit.
-
-    Returns:
-        The number of units that are still due.
     """
     import ray
 

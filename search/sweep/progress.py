@@ -68,6 +68,11 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds since this was made."""
+        return time.monotonic() - self._began
+
     def begin(
         self,
         records: Iterable[TrialRecord],
@@ -195,7 +200,7 @@ class Progress:
             f"{standing.finished}/{config.budget} settings",
             f"{standing.baselines}/{len(config.baselines)} baselines",
             *([f"{extensions.complete}/{extensions.budget} replicates of front"] if extensions.budget else []),
-            f"elapsed {clock(time.monotonic() - self._began)}",
+            f"elapsed {clock(self.elapsed)}",
             f"left {clock(left)}" if left is not None else "",
         )
         return head

@@ -22,12 +22,6 @@ def examine(expected: Expected) -> Examined:
     """Compares the node on which this runs with the driver's.
 
     The data set is found, and downloaded or parsed if it must be: trials find it in the node's own cache.
-
-    Args:
-        expected: What the node must have.
-
-    Returns:
-        What it has, and what is wrong.
     """
     problems = [
         f"{name} is {found}, and {expected.versions[name]} on the driver's node"
@@ -52,53 +46,43 @@ def examine(expected: Expected) -> Examined:
         if digest != expected.digest:
             problems.append(f"{expected.data.name} from {location} is not the data that the driver has")
     if expected.store is None:
-        folder = _folder_problem(Path(expected.marker), expected.marker_digest)
+        problems += _folder_problems(Path(expected.marker), expected.marker_digest)
     else:
-        folder = _store_problem(Store(expected.store), expected.marker, expected.marker_digest)
-    if folder is not None:
-        problems.append(folder)
+        problems += _store_problems(Store(expected.store), expected.marker, expected.marker_digest)
     if expected.tracking is not None:
-        problems += _tracking_problem(expected.tracking)
+        problems += _tracking_problems(expected.tracking)
     return Examined(tuple(problems), location, _gpus() if expected.inspect_gpu else (), time.time())
 
 
-def _folder_problem(marker: Path, digest: str) -> str | None:
+def _folder_problems(marker: Path, digest: str) -> list[str]:
     """What is wrong if the driver's folder is not this node's too, or cannot be written to."""
     remedy = "give --runs-dir a folder that all nodes share, e.g. one on NFS"
     try:
-        seen = sha256(marker.read_bytes())
+        content = marker.read_bytes()
     except OSError:
-        return f"it does not have {marker.parent}, which the driver has: {remedy}"
-    if seen != digest:
-        return f"its {marker.parent} is not the driver's folder: {remedy}"
+        return [f"it does not have {marker.parent}, which the driver has: {remedy}"]
+    if sha256(content) != digest:
+        return [f"its {marker.parent} is not the driver's folder: {remedy}"]
     own = marker.with_name(f"{marker.name}.{uuid.uuid4().hex}")
     try:
         own.write_bytes(b"")
         own.unlink()
     except OSError as error:
-        return f"it cannot write to {marker.parent} ({error.strerror}); give user {os.getuid()} write access"
-    return None
+        return [f"it cannot write to {marker.parent} ({error.strerror}); give user {os.getuid()} write access"]
+    return []
 
 
-def _store_problem(store: Store, marker: str, digest: str) -> str | None:
+def _store_problems(store: Store, marker: str, digest: str) -> list[str]:
     """What is wrong if this node does not reach the driver's store, or cannot write to it."""
     try:
         store.check()
         content = store.read(marker)
     except (UserError, Halted) as error:
-        return str(error)
-    if content is None or sha256(content) != digest:
-        return f"its {store.url} is not the driver's"
-    return None
+        return [str(error)]
+    return [] if content is not None and sha256(content) == digest else [f"its {store.url} is not the driver's"]
 
 
-def _gpus() -> tuple[str, ...]:
-    import torch
-
-    return tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
-
-
-def _tracking_problem(uri: str) -> list[str]:
+def _tracking_problems(uri: str) -> list[str]:
     import requests
 
     try:
@@ -106,3 +90,9 @@ def _tracking_problem(uri: str) -> list[str]:
     except requests.RequestException as error:
         return [f"MLflow does not answer it ({type(error).__name__})"]
     return [] if status == requests.codes.ok else [f"MLflow answers it with {status}"]
+
+
+def _gpus() -> tuple[str, ...]:
+    import torch
+
+    return tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))

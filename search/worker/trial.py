@@ -28,10 +28,9 @@ if TYPE_CHECKING:
     from trainables.training.loop import EpochResult
     from trainables.trial import CandidateResult
 
-# Keys of a trial's configuration: a list of units (of length one for now), and of each unit.
-UNITS: Final = "units"
+# Keys of a trial's configuration, which is a unit.
 NUMBER, CANDIDATE, SEED, ROLE = "number", "candidate", "seed", "role"
-# Keys of a trial's results. Epochs, results and failures are JSON by unit number, because Tune flattens mappings.
+# Keys of a trial's results. Epochs and results are JSON, because Tune flattens mappings.
 OWNER, EPOCH, RESULT, FAILURE, HALT = "owner", "epoch", "result", "failure", "halt"
 _DONE: Final = "done"
 
@@ -76,12 +75,11 @@ class SettingTrial(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes the next unit, in the same process."""
-        (unit,) = new_config[UNITS]
-        self._number: str = unit[NUMBER]
-        self._seed: int = unit[SEED]
-        self._role: Role = unit[ROLE]
+        self._number: str = new_config[NUMBER]
+        self._seed: int = new_config[SEED]
+        self._role: Role = new_config[ROLE]
         self._checkpoints = self._folder / CHECKPOINTS / self._number
-        self._results = self._run(Candidate(**unit[CANDIDATE]))
+        self._results = self._run(Candidate(**new_config[CANDIDATE]))
         return True
 
     def step(self) -> dict[str, Any]:
@@ -95,8 +93,8 @@ class SettingTrial(tune.Trainable):
         try:
             result = next(self._results)
             if isinstance(result, CandidateResult):
-                return {RESULT: json.dumps({self._number: self._finished(result)}), _DONE: True}
-            return {EPOCH: json.dumps({self._number: epoch_metrics(result)})}
+                return {RESULT: json.dumps(self._finished(result)), _DONE: True}
+            return {EPOCH: json.dumps(epoch_metrics(result))}
         except Halted as halted:
             return {HALT: str(halted), _DONE: True}
         except Exception as error:  # whatever else goes wrong ends this trial only
@@ -106,7 +104,7 @@ class SettingTrial(tune.Trainable):
             with self._written("failures", "txt") as log:
                 log.write_text(traceback.format_exc(), encoding="utf-8")
             reason = str(error) if isinstance(error, NonFiniteLoss) else f"{type(error).__name__}: {error}"
-            return {FAILURE: json.dumps({self._number: reason}), _DONE: True}
+            return {FAILURE: reason, _DONE: True}
 
     def _run(self, candidate: Candidate) -> Iterator[EpochResult | CandidateResult]:
         """Does everything that can fail, so that ``step`` can report it."""
@@ -117,8 +115,7 @@ class SettingTrial(tune.Trainable):
 
         device = torch.device("cuda" if self._cuda else "cpu")
         if self._splits is None:
-            if self._expected is not None:
-                self._examine_node(self._expected)
+            self._examine_node()
             torch.set_num_threads(self._threads)
             self._splits = load_splits(self._problem.data, device)
             if self._store is not None:
@@ -138,10 +135,9 @@ class SettingTrial(tune.Trainable):
             self._share_checkpoints()
             yield result
 
-    @staticmethod
-    def _examine_node(expected: Expected) -> None:
+    def _examine_node(self) -> None:
         """A node that has just joined may get a trial before the driver examines it."""
-        problems = examine(expected).problems
+        problems = examine(self._expected).problems if self._expected is not None else ()
         if problems:
             raise Halted(f"node {ray.util.get_node_ip_address()}: {'; '.join(problems)}")
 
@@ -160,16 +156,17 @@ class SettingTrial(tune.Trainable):
 
     def _share_checkpoints(self) -> None:
         """Brings what has just been saved to the store, unless a later owner has claimed it."""
-        from trainables.training.checkpoint import KEPT, OWNER, PATTERN, check_claim
+        from trainables.training import checkpoint
 
         if self._store is None:
             return
-        claimed = self._store.read(f"{self._path(CHECKPOINTS)}/{OWNER}")
+        path = self._path(CHECKPOINTS)
+        claimed = self._store.read(f"{path}/{checkpoint.OWNER}")
         if claimed is not None and int(claimed) > self._owner:
-            self._store.pull(self._path(CHECKPOINTS))  # also the later owner's claim
-        check_claim(self._checkpoints, self._owner)
-        self._store.push(self._path(CHECKPOINTS))
-        self._store.thin(self._path(CHECKPOINTS), f"*/{PATTERN}", KEPT)
+            self._store.pull(path)  # also the later owner's claim
+        checkpoint.check_claim(self._checkpoints, self._owner)
+        self._store.push(path)
+        self._store.thin(path, f"*/{checkpoint.PATTERN}", checkpoint.KEPT)
 
     def _finished(self, result: CandidateResult) -> dict[str, Any]:
         from trainables.training.checkpoint import check_claim

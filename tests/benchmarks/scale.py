@@ -60,8 +60,7 @@ class SleepingTrial(TrivialTrial):
         if EPOCH in report:
             seconds, _ = map(float, os.environ[_SLEEP].split())
             time.sleep(seconds)
-            epochs = {number: {**epoch, "worker": os.getpid()} for number, epoch in json.loads(report[EPOCH]).items()}
-            report[EPOCH] = json.dumps(epochs)
+            report[EPOCH] = json.dumps({**json.loads(report[EPOCH]), "worker": os.getpid()})
         return report
 
 

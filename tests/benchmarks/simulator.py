@@ -21,7 +21,6 @@ from typing import Protocol
 import numpy as np
 import optuna
 from optuna.storages import InMemoryStorage
-from optuna.trial import FrozenTrial
 
 from analysis.hypervolume import hypervolume
 from analysis.records import TrialRecord, kind_of
@@ -30,7 +29,8 @@ from search.errors import UserError
 from search.results.metrics import Score, UnitResult, rung_values
 from search.runs.folder import Run
 from search.study import EarlierTrial, Halving, Ledger, Unit, make_halving, open_ledger
-from search.study.trials import ORIGIN, extension_of, origin_of
+from search.study.trials import ORIGIN, extension_of
+from search.study.warm_start import new_row
 from trainables.candidate import Candidate
 from trainables.metrics import AUDITED, Direction
 
@@ -307,7 +307,7 @@ def search_again(run: Run, config: SweepConfig) -> tuple[Ledger, Simulation]:
     with closing(open_ledger(run)) as before:
         ledger = Ledger(InMemoryStorage(), config, "new")
         if config.search.warm_start:
-            ledger.take_over(_earlier_trials(before))
+            ledger.take_over(_earlier_trials(before, config))
         replay, concurrency = Replay.of(before), config.search.concurrency or _concurrency(before)
     return ledger, simulate(ledger, replay, concurrency=concurrency, halving=make_halving(config))
 
@@ -337,16 +337,15 @@ def _measured(record: TrialRecord) -> dict[str, float] | None:
     return values or None
 
 
-def _earlier_trials(ledger: Ledger) -> list[EarlierTrial]:
-    """What a run has taken over from earlier runs."""
-
-    def earlier(trial: FrozenTrial, extensions: Sequence[EarlierTrial] = ()) -> EarlierTrial:
-        return EarlierTrial.of(trial, origin_of(trial), extensions=extensions)
-
+def _earlier_trials(ledger: Ledger, config: SweepConfig) -> list[EarlierTrial]:
+    """What a run has taken over from earlier runs, for a sweep of this configuration."""
     taken = [(number, trial) for number, trial in ledger.trials() if ORIGIN in trial.user_attrs]
-    extensions = [(extension_of(trial), trial) for _, trial in taken]
+    seeds = [(extension_of(trial), trial) for _, trial in taken]
     return [
-        earlier(trial, [earlier(row) for extension, row in extensions if extension and extension.number == number])
+        EarlierTrial(
+            new_row(trial, config),
+            tuple(new_row(row, config) for extension, row in seeds if extension and extension.number == number),
+        )
         for number, trial in taken
         if kind_of(number) == "search"
     ]

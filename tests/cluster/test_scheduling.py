@@ -101,7 +101,7 @@ class Trial(tune.Trainable):
 
     def reset_config(self, new_config):
         note(self._folder, "trials", new_config["number"], self._cuda)
-        self._reports = iter(reports(new_config["setting"]["parameters"], self._owner))
+        self._reports = iter(reports(new_config, self._owner))
         return True
 
     def step(self):
@@ -109,7 +109,7 @@ class Trial(tune.Trainable):
 
 def audit_trial(checkpoint, profile, threads, cuda):
     note(Path(checkpoint).parents[1], "audits", Path(checkpoint).name, cuda)
-    return {"verdict": "sound", "profile": profile, "images": 500, "verified": [0.1]}
+    return {"verdict": "sound", "profile": profile, "images": 500, "accuracy": 0.1}
 
 if __name__ == "__main__":
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 2, "include_dashboard": False})

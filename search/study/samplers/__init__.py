@@ -73,7 +73,7 @@ def make_sampler(
     """The sampler for one ask.
 
     Args:
-        config: The sweep, with the sampler's name and seed.
+        config: The sweep.
         number: The number of the trial to suggest.
         fixed: Values that are not sampled. The sampler still counts the trial as one of its own.
         tried: The parameters of every trial so far. Iterated over only if some parameter is not a real number.

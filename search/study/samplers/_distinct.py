@@ -22,12 +22,9 @@ class DistinctSampler(BaseSampler):
     mutation is often one of its parents, a Gaussian process may want the same corner of the space again, and a space of
     whole numbers and choices has few settings.
 
-    Args:
-        base: The sampler.
-        space: The distribution of every parameter. If one of them is no real number, all are sampled together. A space
-            without real numbers is finite: a setting is then repeated only once all have been tried.
-        tried: The parameters of every trial so far, where the sampler does not look back on all of them.
-        seed: Of the random settings.
+    If a parameter of ``space`` is no real number, all are sampled together, and compared with the parameters of every
+    trial so far, ``tried``, as the sampler may not look back on all of them. A space without real numbers is finite: a
+    setting is then repeated only once all have been tried.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from optuna.samplers import BaseSampler
 
 from search.config import SweepConfig
 from search.study.samplers import sampler
-from search.study.samplers._population import SameParents, population_size
+from search.study.samplers.nsga2 import SameParents, population_size
 
 
 class NSGAIIISampler(SameParents, samplers.NSGAIIISampler):

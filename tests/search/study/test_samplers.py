@@ -22,7 +22,7 @@ from scipy.stats import qmc
 from search.config.rules import SAMPLERS
 from search.study import Ledger, open_storage
 from search.study.samplers import DistinctSampler, find, make_sampler
-from search.study.samplers._population import population_size
+from search.study.samplers.nsga2 import population_size
 from search.study.samplers.nsga3 import reference_divisions
 from search.study.samplers.qmc import SobolSampler, scaled
 from search.study.samplers.tpe import good_trials

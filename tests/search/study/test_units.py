@@ -16,6 +16,7 @@ from search.results.final import settings_of
 from search.results.standing import Standing, reference_of
 from search.runs.folder import Run
 from search.study import Ledger, Unit, open_storage, read_warm_start
+from search.study.trials import origin_of
 from tests.search.examples import result, small_config
 from tests.search.study.test_ledger import new_ledger, reopened
 from tests.search.study.test_warm_start import DATA
@@ -195,8 +196,8 @@ def test_trials_that_are_taken_over_bring_their_audits_and_their_seeds(tmp_path:
     third = Run.plan(config(name="third", search={"trials": 2, "warm_start": ["second"]}), tmp_path)
     third.create(DATA)
     chained = read_warm_start(third, DATA).trials
-    assert [trial.origin.run for trial in chained] == ["first", "first", "second", "second"]
-    assert [trial.extensions[0].origin.number for trial in chained[:2]] == ["R2", "R3"]
+    assert [origin_of(trial.row).run for trial in chained] == ["first", "first", "second", "second"]
+    assert [origin_of(trial.extensions[0]).number for trial in chained[:2]] == ["R2", "R3"]
 
 
 def test_a_half_made_row_is_finished_although_orphans_are_handed_out_before_it(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from search.config.fingerprint import fingerprint, first_difference, problem_set
 from search.errors import UserError
 from search.results.standing import Standing, reference_of
 from search.runs.folder import Run
-from search.study import Ledger, open_storage, read_warm_start, with_lasting_paths
+from search.study import EarlierTrial, Ledger, open_storage, read_warm_start, with_lasting_paths
 from search.study.stopping import Effort
+from search.study.trials import Origin, origin_of
 from tests.search.examples import result, small_config
 
 DATA: dict[str, Any] = {
@@ -73,6 +74,10 @@ def warm(run: Run) -> Ledger:
 
 def own(records: list[TrialRecord]) -> list[TrialRecord]:
     return [record for record in records if record.origin is None]
+
+
+def origin_of_earlier(trial: EarlierTrial) -> Origin:
+    return origin_of(trial.row)
 
 
 SECOND = {"warm_start": ["first"], "trials": 3, "seed": 5}
@@ -177,9 +182,9 @@ def test_a_chain_of_runs_keeps_the_first_origin_and_gives_each_setting_once(tmp_
     finish(warm(second))
     third = make_run(tmp_path / "elsewhere", "third", search={"warm_start": ["../second", "../first"], "trials": 2})
     found = read_warm_start(third, DATA)
-    origins = [f"{trial.origin.run}/{trial.origin.number}" for trial in found.trials]
+    origins = [f"{origin.run}/{origin.number}" for origin in map(origin_of_earlier, found.trials)]
     assert origins == ["first/0", "first/1", "first/2", "first/3", "second/4", "second/5", "second/6"]
-    checkpoint = third.folder / str(found.trials[1].origin.checkpoint)
+    checkpoint = third.folder / str(origin_of_earlier(found.trials[1]).checkpoint)
     assert checkpoint.resolve() == first.folder / "checkpoints" / "1"
 
 
@@ -195,7 +200,7 @@ def test_only_complete_trials_of_the_search_that_fit_it_are_taken(tmp_path: Path
     assert 0 < len(inside) < len(complete)
     second = make_run(tmp_path, "second", search=SECOND, space={"s": {"low": 1.0, "high": 1.6}})
     found = read_warm_start(second, DATA)
-    assert [trial.origin.number for trial in found.trials] == inside
+    assert [origin_of_earlier(trial).number for trial in found.trials] == inside
     assert found.left_out == len(complete) - len(inside)
 
 
