@@ -39,7 +39,8 @@ class Counts:
     def of(cls, states: Mapping[TrialState, int], budget: int, imported: int = 0) -> Self:
         """The counts of units by their states in Optuna."""
         order = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
-        return cls(*(states[state] for state in order), budget, imported)
+        complete, pruned, failed, running = (states[state] for state in order)
+        return cls(complete, pruned, failed, running, budget, imported)
 
 
 class Due:

@@ -70,14 +70,8 @@ class Holder:
 class Lease:
     """The right to write to ``study``, renewed in the background until it is released.
 
-    Whether a holder on another host is alive can only be seen from its lease. We wait until it renews the lease, and so
-    is alive, or the lease expires.
-
-    Args:
-        engine: Of the study's database.
-        study: The study's name.
-        waiting: Called once with a holder on another host, before waiting for it.
-        turn: Called again and again while waiting; may raise.
+    Whether a holder on another host is alive can only be seen from its lease. ``waiting`` is called once with such a
+    holder. Then ``turn`` is called again and again until the lease is renewed, so that the holder is alive, or expires.
 
     Raises:
         UserError: A live driver holds it.

@@ -26,8 +26,7 @@ from search.results.standing import reference_of
 from search.runs.folder import Run
 from search.study.due import Counts, Due
 from search.study.history import History, Lookback
-from search.study.samplers import find, make_sampler
-from search.study.space import distributions, suggest
+from search.study.samplers import distributions, find, make_sampler, suggest
 from search.study.stopping import SearchEnd
 from search.study.storage import Mode, open_storage, open_studies
 from search.study.trials import (
@@ -227,15 +226,12 @@ class Ledger:
         trials.read()
 
     def ask(self) -> Unit | None:
-        """The next unit to train.
+        """The next unit to train; None if the whole budget is finished or running, or too much has failed.
 
         In this order: orphans, missing baselines, further seeds of complete settings, fixed settings, suggestions. Once
         the search is over: further seeds of its contenders, then the contenders' baselines. A row whose driver died or
         lost the database between its suggestions is completed before a new one is begun. The sampler is seeded by the
         row's number, so it suggests what it would have suggested then.
-
-        Returns:
-            None if nothing may be started now: the whole budget is finished or running, or too much has failed.
         """
         self._begin_write()
         if self._asking:  # the last ask raised, so its row may exist or not
@@ -306,7 +302,7 @@ class Ledger:
             if RESULT in trial.user_attrs:  # its driver died between the result and its tell
                 self._tell(self._find(number)[0], trial)
             else:
-                self._orphans.append(unit_of(number, trial, orphan=True))
+                self._orphans.append(unit_of(number, trial))
 
     def _begin(self) -> Unit | None:
         unit = None if self.failures_exhausted else self._begin_due()
@@ -418,11 +414,7 @@ def _never_lost() -> None:
 
 
 def open_ledger(run: Run) -> Ledger:
-    """The ledger of a run, for reading.
-
-    Raises:
-        UserError: The storage does not answer or does not hold the study.
-    """
+    """The ledger of a run, for reading. A ``UserError`` says that its storage does not answer or hold the study."""
     return Ledger(open_storage(run.storage_url, create=False), run.config, "read")
 
 

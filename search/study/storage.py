@@ -75,11 +75,7 @@ def _not_begun(what: str) -> UserError:
 
 
 def check_free(storage: BaseStorage, name: str) -> None:
-    """Asserts that the storage holds no sweep of this name.
-
-    Raises:
-        UserError: It holds one.
-    """
+    """Raises a ``UserError`` if the storage holds a sweep of this name."""
     if {name + suffix for suffix in _SUFFIXES.values()} & set(optuna.get_all_study_names(storage)):
         raise UserError(
             f"name must be new in this storage, got {name}; resume it with `robustfront resume {name}` "

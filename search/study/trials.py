@@ -35,21 +35,16 @@ _STATES: Final[Mapping[TrialState, State]] = {
 
 @dataclass(frozen=True)
 class Unit:
-    """A setting to be trained with one seed.
+    """A setting to be trained with one seed, whose index is 0 for the setting's first unit.
 
-    Args:
-        number: Its number in the records: ``7``, ``B0`` (a baseline), ``R0`` (another seed of one of these).
-        candidate: What to train.
-        seed: Index of the seed; 0 for a setting's first unit.
-        role: What its result is for: the search, or the confirmation of its contenders.
-        orphan: Whether an earlier driver began it.
+    ``number`` is that of the records: ``7``, ``B0`` (a baseline), ``R0`` (another seed of one of these). ``role`` says
+    what the result is for: the search, or the confirmation of its contenders.
     """
 
     number: str
     candidate: Candidate
     seed: int = 0
     role: Role = "search"
-    orphan: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,14 +86,9 @@ class EarlierTrial:
 class Trials:
     """One study's trials (every row that has a setting), by number.
 
-    Each trial is read once. A writer, of which there is one at a time, then knows what it writes.
-
-    Attributes:
-        states: How many of the run's own trials are in each state.
-        ended: Those that have ended, in the order of their ends.
-        half_made: The row that was begun and has no setting yet. There is at most one: a driver begins one at a time.
-        next_number: The number of the next row.
-        stale: Whether a write has raised, which may have come through or not; then read everything again.
+    Each row is read once. A writer, of which there is one at a time, then knows what it writes. ``stale`` says that a
+    write has raised: it may have come through or not, so everything must be read again. ``ended`` is in the order of
+    the ends.
     """
 
     def __init__(self, study: Study, storage: BaseStorage) -> None:
@@ -107,14 +97,9 @@ class Trials:
 
     def read(self) -> None:
         """Reads everything from the storage."""
-        rows = self.study.get_trials(deepcopy=False)
-        self.next_number = len(rows)
-        self._trials = {trial.number: trial for trial in rows if CANDIDATE in trial.user_attrs}
-        half_made = (trial for trial in rows if trial.number not in self._trials and not trial.state.is_finished())
-        self.half_made = next(half_made, None)
-        self.states = Counter(trial.state for trial in self if ORIGIN not in trial.user_attrs)
-        finished = (trial for trial in self if trial.state.is_finished())
-        self.ended = sorted(finished, key=lambda trial: (trial.datetime_complete, trial.number))
+        self._rows = {row.number: row for row in self.study.get_trials(deepcopy=False)}
+        ended = (trial for trial in self if trial.state.is_finished())
+        self.ended = sorted(ended, key=lambda trial: (trial.datetime_complete, trial.number))
         self.stale = False
 
     @contextmanager
@@ -140,26 +125,36 @@ class Trials:
 
     def keep(self, trial: FrozenTrial) -> None:
         """Takes a trial that has just begun or ended."""
-        if trial.number in self._trials:
-            self.states[self._trials[trial.number].state] -= 1
-        self._trials[trial.number] = trial
-        self.states[trial.state] += 1
+        self._rows[trial.number] = trial
         if trial.state.is_finished():
             self.ended.append(trial)
-        self.next_number = max(self.next_number, trial.number + 1)
-        if self.half_made is not None and self.half_made.number == trial.number:
-            self.half_made = None
+
+    @property
+    def states(self) -> Counter[TrialState]:
+        """How many of the run's own trials are in each state."""
+        return Counter(trial.state for trial in self if ORIGIN not in trial.user_attrs)
 
     @property
     def unfinished(self) -> list[FrozenTrial]:
         """Those that still run."""
         return [trial for trial in self if not trial.state.is_finished()]
 
+    @property
+    def half_made(self) -> FrozenTrial | None:
+        """The row that was begun and has no setting yet. There is at most one: a driver begins one at a time."""
+        open_rows = (row for row in self._rows.values() if not row.state.is_finished())
+        return next((row for row in open_rows if CANDIDATE not in row.user_attrs), None)
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next row."""
+        return len(self._rows)
+
     def __iter__(self) -> Iterator[FrozenTrial]:
-        return iter(self._trials.values())
+        return (row for row in self._rows.values() if CANDIDATE in row.user_attrs)
 
     def __getitem__(self, number: int) -> FrozenTrial:
-        return self._trials[number]
+        return self._rows[number]
 
 
 def candidate_of(trial: FrozenTrial) -> Candidate:
@@ -177,11 +172,11 @@ def origin_of(trial: FrozenTrial) -> Origin:
     return Origin(**trial.user_attrs[ORIGIN])
 
 
-def unit_of(number: str, trial: FrozenTrial, *, orphan: bool = False) -> Unit:
+def unit_of(number: str, trial: FrozenTrial) -> Unit:
     """A row as the unit to be trained."""
     extension = extension_of(trial)
     seed, role = (extension.seed, extension.role) if extension else (0, "search")
-    return Unit(number, candidate_of(trial), seed, role, orphan)
+    return Unit(number, candidate_of(trial), seed, role)
 
 
 def epochs_of(trial: FrozenTrial) -> list[dict[str, float]]:

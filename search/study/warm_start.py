@@ -18,8 +18,7 @@ from search.config.fingerprint import first_difference, problem_settings
 from search.errors import UserError
 from search.runs.folder import SWEEP_FILE, Run
 from search.study.ledger import Ledger, open_ledger
-from search.study.samplers import find
-from search.study.space import distributions
+from search.study.samplers import distributions, find
 from search.study.trials import (
     EARLIER_AUDIT,
     ORIGIN,
@@ -34,11 +33,9 @@ from search.study.trials import (
 
 @dataclass
 class WarmStart:
-    """What earlier runs give.
+    """What earlier runs give: one trial for each setting, in the runs' order and then by number.
 
-    Args:
-        trials: One for each setting, in the runs' order and then by number.
-        left_out: How many finished trials are of no use: outside the space, or without one of the objectives.
+    ``left_out`` is how many finished ones are of no use: outside the space, or without one of the objectives.
     """
 
     trials: list[EarlierTrial] = field(default_factory=list)
@@ -63,10 +60,6 @@ def with_lasting_paths(config: SweepConfig, runs_dir: Path) -> SweepConfig:
 
 def read_warm_start(run: Run, data: Mapping[str, Any]) -> WarmStart:
     """Collects the trials of ``search.warm_start``: complete settings of the search with all their seeds, no baselines.
-
-    Args:
-        run: The new run.
-        data: What its manifest says about the data set.
 
     Raises:
         UserError: There is no such run, or its problem is another one and ``search.warm_start_force`` is not set.

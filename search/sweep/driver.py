@@ -36,11 +36,10 @@ from search.study import (
     with_lasting_paths,
 )
 from search.sweep.front_audit import audit_front, due, order_kept
-from search.sweep.observers import MLflowObserver
-from search.sweep.progress import Progress
+from search.sweep.observers import MLflowObserver, Progress
 from search.sweep.signals import Signals, handled_signals
 from search.tracking import DatasetInfo, ParentInfo, SweepStatus, Tracker, TrackingReport, metric_name, preload_mlflow
-from search.worker.node_check import examine
+from search.worker.tasks import examine
 from trainables.settings import AUDITED_IMAGES
 
 if TYPE_CHECKING:  # Ray is imported once it has been set up

@@ -20,8 +20,7 @@ from search.errors import cause_on_worker
 from search.results.final import settings_of
 from search.runs.folder import Run
 from search.study import Ledger
-from search.sweep.observers import Observer
-from search.sweep.progress import Progress
+from search.sweep.observers import Observer, Progress
 from trainables.metrics import AUDITED, CLAIMED, ROBUST
 from trainables.settings import AUDITED_IMAGES
 
@@ -92,17 +91,11 @@ def audit_front(
 ) -> int:
     """Audits what is due, as many at a time as the cluster can run, and returns how many units are still due.
 
-    Args:
-        run: The run.
-        ledger: Its ledger, adopted.
-        settings: The profile and the time limit.
-        progress: Shows what happens.
-        turn: Called twice a second, in order. An exception ends the audits; finished ones are kept.
-        observers: Called, in order, with every audit.
+    The functions of ``turn`` are called twice a second, in order. An exception ends the audits; finished ones are kept.
     """
     import ray
 
-    from search.worker.audit_job import audit_trial
+    from search.worker.tasks import audit_trial
 
     cpus, gpus = run.config.audit_resources
     remote = ray.remote(num_cpus=cpus, num_gpus=gpus)(audit_trial)

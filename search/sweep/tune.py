@@ -33,15 +33,9 @@ class _Unpickled:
 class LedgerSearcher(_Unpickled, Searcher):
     """Suggests what the ledger hands out, and reports the results to it. It holds no state that a crash could lose.
 
-    Nothing raises into Tune, which would take it for the trial's failure; ``check`` raises it later.
-
-    Args:
-        ledger: The account.
-        owner: The epoch of the driver's lease. Results from another owner's worker are refused.
-        concurrency: Trials at a time; it may change later, as nodes come and go.
-        observers: Called on every change, after the ledger.
-        waiting: Called with the reason while the storage does not answer, and with nothing once it does.
-        halving: Decides at the rungs which trials continue; None to stop none.
+    Nothing raises into Tune, which would take it for the trial's failure; ``check`` raises it later. Results from the
+    workers of another owner (an epoch of the lease) are refused. ``concurrency`` may change as nodes come and go.
+    ``waiting`` is called with the reason while the storage does not answer, and with nothing once it does.
     """
 
     def __init__(

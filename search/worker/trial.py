@@ -19,7 +19,7 @@ from search.cluster.nodes import Expected
 from search.errors import Halted
 from search.results.metrics import Role, epoch_metrics, unit_results
 from search.runs.store import CHECKPOINTS, Store
-from search.worker.node_check import examine
+from search.worker.tasks import audit_trial, examine
 from trainables.candidate import Candidate
 from trainables.settings import Problem, Rungs
 
@@ -53,11 +53,11 @@ class SettingTrial(tune.Trainable):
         expected: Expected | None = None,
         store: str | None = None,
     ) -> None:
-        """Takes the first unit. The data is loaded once for all units of this worker.
+        """Takes the first unit, and what all units of this worker share.
 
         Args:
             config: The first unit.
-            problem: What all units share.
+            problem: What all units are trained and attacked with.
             rungs: After which epochs settings of the search are compared with each other.
             folder: The run's folder.
             owner: The epoch of the driver's lease, which checkpoints and results carry.
@@ -176,8 +176,6 @@ class SettingTrial(tune.Trainable):
             result.outcomes.save(path)
         (unit,) = unit_results(result, [self._seed], self._role)
         if self._problem.robustness.gate == "audit":
-            from search.worker.audit_job import audit_trial
-
             audit = audit_trial(str(self._checkpoints), "quick", self._threads, self._cuda, self._splits)
             unit = replace(unit, audit=audit)
         return unit.to_json()

@@ -42,7 +42,7 @@ from search.config import parse
 from search.results.metrics import Score, UnitResult
 from search.runs.folder import Run
 from search.study import Lease, Ledger, open_storage
-from search.sweep.progress import Progress
+from search.sweep.observers import Progress
 from search.sweep.tune import LedgerSearcher
 from search.tracking import Tracker
 from search.worker.trial import CANDIDATE, EPOCH, OWNER, RESULT

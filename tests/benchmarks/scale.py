@@ -36,7 +36,7 @@ from analysis.records import TrialRecord
 from search.config import parse
 from search.runs.folder import Run
 from search.study import Lease, Ledger, open_storage
-from search.sweep.progress import Progress
+from search.sweep.observers import Progress
 from search.tracking import Tracker
 from search.worker.trial import EPOCH
 from tests.benchmarks.growth import Clock, TrivialTrial

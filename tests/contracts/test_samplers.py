@@ -65,10 +65,11 @@ def suggestions(
     """What the search suggests, in order; ``at_once`` trials run side by side, the first to begin ends first."""
     running: list[Unit] = []
     found = []
+    begun = {record.number for record in ledger.records()}
     while True:
         while len(running) < at_once and len(found) < most and (unit := ledger.ask()) is not None:
             running.append(unit)
-            if unit.number.isdecimal() and not unit.orphan:
+            if unit.number.isdecimal() and unit.number not in begun:
                 found.append(dict(unit.candidate.parameters))
         if not running:
             return found

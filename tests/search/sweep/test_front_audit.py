@@ -28,7 +28,7 @@ from search.runs.folder import Run
 from search.study import Ledger, read_records
 from search.sweep.driver import audit_run
 from search.sweep.front_audit import audit_front, due, order_kept
-from search.sweep.progress import Progress
+from search.sweep.observers import Progress
 from tests.search.examples import result, small_config
 from tests.search.sweep.test_driver import PATIENCE, QUICKSTART, SMALL, arguments, environment, robustfront
 from trainables.metrics import AUDITED, CLAIMED, ROBUST

@@ -14,8 +14,7 @@ from search.results.final import settings_of
 from search.results.writing import Results, write_results
 from search.runs.folder import Run
 from search.study import Ledger, open_storage
-from search.sweep.observers import MLflowObserver
-from search.sweep.progress import Progress
+from search.sweep.observers import MLflowObserver, Progress
 from search.tracking import ParentInfo, Tracker
 from tests.search.examples import result, small_config
 

@@ -1,4 +1,4 @@
-"""What runs on a node of a cluster before its first trial: is it fit to run this sweep's trials?
+"""What runs as a Ray task: the audit of a trial, and the examination of a node before its first trial.
 
 Test images are not read. A node's copy of them matters to nobody, since only the driver ever opens the test split.
 """
@@ -8,14 +8,46 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from search.cluster.nodes import Examined, Expected, authentication, sha256
 from search.cluster.token import token_file
 from search.errors import Halted, UserError
+from search.results.audits import audit_model, summary_of
+from search.runs.checkpoints import Checkpoint
 from search.runs.provenance import source_digest, versions
 from search.runs.store import Store
 from trainables.data.partition.pool import read_pool
+
+if TYPE_CHECKING:
+    from trainables.data.splits import Split
+
+
+def audit_trial(
+    checkpoint: str, profile: str, threads: int, cuda: bool, splits: Mapping[str, Split] | None = None
+) -> dict[str, Any]:
+    """Audits a trial's newest checkpoint in this process, unless that has been done before.
+
+    Args:
+        checkpoint: The path of the trial's folder of checkpoints, or its URL.
+        profile: ``quick`` or ``reference``.
+        threads: Number of torch threads.
+        cuda: Whether to use a GPU. Ray leaves GPUs visible to a task that it has given none.
+        splits: ``train`` and ``validation``, if this process has loaded them already.
+
+    Returns:
+        A summary as ``Ledger.audited`` takes it.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    trained = Checkpoint.find(checkpoint, Path())
+    folder = trained.place("audits")
+    document = audit_model(trained, trained.config, folder, profile_name=profile, cuda=cuda, splits=splits)
+    trained.share(folder)
+    return summary_of(document)
 
 
 def examine(expected: Expected) -> Examined:

@@ -11,7 +11,7 @@ from rich.console import Console
 from analysis.records import TrialRecord
 from search.results.standing import Standing, reference_of
 from search.study import Counts
-from search.sweep.progress import Progress
+from search.sweep.observers import Progress
 from tests.search.examples import small_config
 from trainables.candidate import Candidate
 
