@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,7 +13,7 @@ from analysis.records import BASELINE_PREFIX, TrialRecord, kind_of, split_number
 from search.config import SweepConfig
 from search.results.contenders import contenders
 from search.results.metrics import Role
-from search.study.trials import ORIGIN, Extension, Trials, candidate_of, extension_of
+from search.study.trials import ORIGIN, Extension, Trials, candidate_of, extended
 from trainables.candidate import Candidate
 
 
@@ -96,7 +96,7 @@ class Due:
         """How many of the run's own further seeds of a role are in each state; of role ``search``, no baseline's."""
         return Counter(
             row.state
-            for row, extension in self._extended()
+            for row, extension in extended(self._extensions)
             if extension.role == role
             and (role == "confirmation" or kind_of(extension.number) == "search")
             and ORIGIN not in row.user_attrs
@@ -127,15 +127,9 @@ class Due:
             if (f"{prefix}{trial.number}", seed) not in begun
         ]
 
-    def _extended(self) -> Iterator[tuple[FrozenTrial, Extension]]:
-        for row in self._extensions:
-            extension = extension_of(row)
-            assert extension is not None
-            yield row, extension
-
     def _begun(self, finished_only: bool = False) -> set[tuple[str, int]]:
         """(number, seed) of every further seed that has not failed."""
-        return {(each.number, each.seed) for row, each in self._extended() if _counts(row, finished_only)}
+        return {(each.number, each.seed) for row, each in extended(self._extensions) if _counts(row, finished_only)}
 
     def _present_baselines(self, finished_only: bool) -> list[Candidate]:
         return [candidate_of(trial) for trial in self._baselines if _counts(trial, finished_only)]

@@ -14,7 +14,7 @@ from analysis.records import REPLICATES_PREFIX, TrialRecord, kind_of, split_numb
 from search.config import SweepConfig
 from search.results.final import settings_of
 from search.results.metrics import UnitResult
-from search.study.trials import RESULT, Trials, extension_of, record_of
+from search.study.trials import RESULT, Trials, extended, record_of
 
 
 class History(Study):
@@ -70,9 +70,7 @@ class Lookback:
     def _pools(self) -> dict[int, FrozenTrial]:
         """The entries that rest on several units, by number."""
         parts = defaultdict[int, list[FrozenTrial]](list)
-        for row in self._extensions:
-            extension = extension_of(row)
-            assert extension is not None
+        for row, extension in extended(self._extensions):
             of_search = extension.role == "search" and kind_of(extension.number) == "search"
             if of_search and row.state == TrialState.COMPLETE:
                 parts[split_number(extension.number)[1]].append(row)

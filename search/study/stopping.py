@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -140,12 +139,9 @@ def wall_seconds(starts: Sequence[float], events: Iterable[float], now: float) -
     An earlier driver's life ends with the last event (when anything was written down) before the next one's start. The
     last of ``starts``, which ascend, is that of the driver at work now.
     """
-    if not starts:
-        return 0.0
-    times = sorted(events)
-    total = max(now - starts[-1], 0.0)
+    times = list(events)
+    total = max(now - starts[-1], 0.0) if starts else 0.0
     for start, following in pairwise(starts):
-        last = bisect_left(times, following) - 1
-        if last >= 0:
-            total += max(times[last] - start, 0.0)
+        last = max((time for time in times if time < following), default=start)
+        total += max(last - start, 0.0)
     return total

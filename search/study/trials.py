@@ -167,6 +167,11 @@ def extension_of(trial: FrozenTrial) -> Extension | None:
     return Extension(**trial.user_attrs[EXTENDS]) if EXTENDS in trial.user_attrs else None
 
 
+def extended(extensions: Trials) -> Iterator[tuple[FrozenTrial, Extension]]:
+    """The rows of the study of further seeds, each with what it extends."""
+    return ((row, Extension(**row.user_attrs[EXTENDS])) for row in extensions)
+
+
 def origin_of(trial: FrozenTrial) -> Origin:
     """Where a row that was taken over comes from."""
     return Origin(**trial.user_attrs[ORIGIN])

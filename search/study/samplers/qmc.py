@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
@@ -23,7 +23,7 @@ def qmc(config: SweepConfig, number: int, seed: int) -> BaseSampler:
     return SobolSampler(list(config.domains), config.search.seed, max(number - len(config.fixed_settings), 0))
 
 
-class SobolSampler(BaseSampler):
+class SobolSampler(RandomSampler):
     """The point at an index (from 0) of a Sobol' sequence with one dimension per parameter.
 
     Optuna's own sampler counts its asks in the study, so an ask that its driver's death cut off would lose a point.
@@ -34,17 +34,8 @@ class SobolSampler(BaseSampler):
     """
 
     def __init__(self, names: Sequence[str], seed: int, position: int) -> None:
+        super().__init__()
         self._names, self._seed, self._position = list(names), seed, position
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        del study, trial
-        return {}
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        del study, trial, search_space
-        return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
