@@ -134,7 +134,6 @@ class Lease:
                 now = holder(self._engine, self._study)
 
     def _acquire(self) -> int:
-        """Takes the lease and returns its epoch."""
         with suppress(IntegrityError), self._engine.begin() as connection:  # an earlier driver may have made the row
             connection.execute(insert(_TABLE).values(study=self._study, epoch=0))
         with self._engine.connect() as connection:

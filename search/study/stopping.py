@@ -70,7 +70,6 @@ class SearchEnd:
 
 
 def _times(studies: Mapping[str, Trials]) -> Iterable[float]:
-    """When anything was written down."""
     for trials in studies.values():
         for trial in trials:
             yield from (epoch["time"] for epoch in epochs_of(trial))

@@ -100,7 +100,6 @@ def open_studies(storage: BaseStorage, config: SweepConfig, mode: Mode) -> dict[
 
 
 def _create(storage: BaseStorage, config: SweepConfig, name: str, *, exists: bool) -> Study:
-    """Makes a study, or opens it where it may exist."""
     directions = list(config.objectives.values())
     study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=exists)
     with warnings.catch_warnings():

@@ -197,12 +197,10 @@ def _drive(run: Run, ledger: Ledger, progress: Progress, signals: Signals, conne
 def _take_over(run: Run, ledger: Ledger, progress: Progress) -> None:
     """Imports the trials of earlier runs, once."""
     if not ledger.warm_started:
-        warm_start = read_warm_start(run, run.manifest()["data"])
+        warm_start, names = read_warm_start(run, run.manifest()["data"]), ", ".join(run.config.search.warm_start)
         ledger.take_over(warm_start.trials)
         left_out = f"; {warm_start.left_out} do not fit this search" if warm_start.left_out else ""
-        progress.say(
-            f"{len(warm_start.trials)} trials imported from {', '.join(run.config.search.warm_start)}{left_out}"
-        )
+        progress.say(f"{len(warm_start.trials)} trials imported from {names}{left_out}")
 
 
 def _finish(driver: Driver) -> Results:
@@ -248,7 +246,7 @@ def _run_trials(driver: Driver) -> None:
     def changed() -> None:
         progress.concurrency = searcher.concurrency = concurrency(config)
 
-    node = _expected(driver.run) if connection.address is not None else None
+    node = None if connection.address is None else _expected(driver.run)
     turn = [
         *([Nodes(node, examine, progress.say, changed).turn] if node is not None else []),
         progress.tick,
@@ -348,7 +346,6 @@ def _resumable(run: Run) -> Iterator[None]:
 
 
 def _expected(run: Run) -> Expected:
-    """What every node of the cluster must match."""
     return expected(run.config, run.manifest()["data"]["sha256"], run.folder / MANIFEST_FILE, run.store)
 
 

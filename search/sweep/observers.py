@@ -156,7 +156,6 @@ class Progress:
             self._refresh()
 
     def audited(self, record: TrialRecord) -> None:
-        """Takes a unit's record with its audit."""
         self.standing.add(record)
 
     def seconds_left(self) -> float | None:
@@ -240,7 +239,6 @@ class Progress:
 
 
 def _seeds(record: TrialRecord) -> str:
-    """The number of seeds behind a pooled value."""
     return f", {len(record.replicates)} seeds" if record.extensions else ""
 
 
@@ -278,7 +276,6 @@ class MLflowObserver:
     audited = ended
 
     def _show(self, record: TrialRecord) -> None:
-        """Updates a unit's MLflow run."""
         self._tracker.update(record, self._ledger.history(record.number))
 
     def _summarize(self, record: TrialRecord) -> None:

@@ -28,17 +28,10 @@ if TYPE_CHECKING:
 def audit_trial(
     checkpoint: str, profile: str, threads: int, cuda: bool, splits: Mapping[str, Split] | None = None
 ) -> dict[str, Any]:
-    """Audits a trial's newest checkpoint in this process, unless that has been done before.
+    """Audits a trial in this process, unless that has been done before; gives a summary as ``Ledger.audited`` takes it.
 
-    Args:
-        checkpoint: The path of the trial's folder of checkpoints, or its URL.
-        profile: ``quick`` or ``reference``.
-        threads: Number of torch threads.
-        cuda: Whether to use a GPU. Ray leaves GPUs visible to a task that it has given none.
-        splits: ``train`` and ``validation``, if this process has loaded them already.
-
-    Returns:
-        A summary as ``Ledger.audited`` takes it.
+    ``checkpoint`` is the path of the trial's folder of checkpoints, or its URL. ``cuda`` says whether to use a GPU: Ray
+    leaves GPUs visible to a task that it has given none. ``splits`` are those that this process has loaded already.
     """
     import torch
 
@@ -56,9 +49,9 @@ def examine(expected: Expected) -> Examined:
     The data set is found, and downloaded or parsed if it must be: trials find it in the node's own cache.
     """
     problems = [
-        f"{name} is {found}, and {expected.versions[name]} on the driver's node"
-        for name, found in versions().items()
-        if found != expected.versions[name]
+        f"{name} is {version}, and {expected.versions[name]} on the driver's node"
+        for name, version in versions().items()
+        if version != expected.versions[name]
     ]
     if source_digest(expected.user_code) != expected.source:
         problems.append("the source of robustfront or of your own components is not the driver's")

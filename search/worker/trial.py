@@ -142,7 +142,6 @@ class SettingTrial(tune.Trainable):
             raise Halted(f"node {ray.util.get_node_ip_address()}: {'; '.join(problems)}")
 
     def _path(self, kind: str) -> str:
-        """A path of this unit in the store."""
         return f"{self._folder.name}/{kind}/{self._number}"
 
     @contextmanager
