@@ -155,10 +155,7 @@ class Ledger:
     @property
     def complete(self) -> bool:
         """Whether the search is over, and its contenders are confirmed and compared with their baselines."""
-        if not self._searched or self._due.unfinished():
-            return False
-        records = self.records()
-        return not self._due.confirmations(records) and not self._due.contenders_baselines(records)
+        return self._searched and not self._due.unfinished() and not self._confirmations()
 
     @property
     def _searched(self) -> bool:
@@ -311,35 +308,32 @@ class Ledger:
         return unit
 
     def _begin_due(self) -> Unit | None:
-        due = self._due
-        if missing := due.baselines():
-            return self._begin_fixed(BASELINE_PREFIX, missing[0])
-        if seeds := due.seeds():
-            return self._begin_seed(seeds[0])
+        missing: list[Extension | Candidate] = [*self._due.baselines(), *self._due.seeds()]
+        if missing:
+            return self._begin_fixed(missing[0])
         counts = self.counts()
-        within_budget = counts.finished + counts.running + due.reserved() < counts.budget
+        within_budget = counts.finished + counts.running + self._due.reserved() < counts.budget
         if within_budget and not self._end_of_search.reached(self._studies):
             return self._begin_suggestion()
-        if self._searched:
-            records = self.records()
-            if seeds := due.confirmations(records):
-                return self._begin_seed(seeds[0])
-            if missing := due.contenders_baselines(records):
-                return self._begin_fixed(BASELINE_PREFIX, missing[0])
-        return None
+        confirmations = self._confirmations() if self._searched else []
+        return self._begin_fixed(confirmations[0]) if confirmations else None
 
-    def _begin_seed(self, extension: Extension) -> Unit:
-        candidate = candidate_of(self._find(extension.number)[1])
-        return self._begin_fixed(REPLICATES_PREFIX, candidate, extension)
+    def _confirmations(self) -> list[Extension | Candidate]:
+        """What is due once the search is over: further seeds of its contenders, then the contenders' baselines."""
+        records = self.records()
+        return [*self._due.confirmations(records), *self._due.contenders_baselines(records)]
 
-    def _begin_fixed(self, prefix: str, candidate: Candidate, extension: Extension | None = None) -> Unit:
-        """Begins a unit whose setting no sampler chooses: a baseline, or another seed of a setting."""
-        trials = self._studies[prefix]
-        half_made = trials.half_made
+    def _begin_fixed(self, due: Extension | Candidate) -> Unit:
+        """Begins a unit whose setting no sampler chooses: another seed of a setting, or a baseline."""
+        if isinstance(due, Extension):
+            prefix, candidate = REPLICATES_PREFIX, candidate_of(self._find(due.number)[1])
+        else:
+            prefix, candidate = BASELINE_PREFIX, due
+        trials, half_made = self._studies[prefix], self._studies[prefix].half_made
         with trials.changing():
             trial_id = trials.study.ask()._trial_id if half_made is None else half_made._trial_id
-            if extension is not None:
-                self._storage.set_trial_user_attr(trial_id, EXTENDS, asdict(extension))
+            if isinstance(due, Extension):
+                self._storage.set_trial_user_attr(trial_id, EXTENDS, asdict(due))
             return self._give_candidate(prefix, trial_id, candidate)
 
     def _begin_suggestion(self) -> Unit:
