@@ -193,7 +193,7 @@ def _nodes(settings: SweepConfig, address: str, runs_dir: Path) -> Iterator[Find
     """One finding per node: versions and source, data, GPUs, the runs' folder, its clock, and MLflow."""
     from search.cluster.nodes import alive, examined, expected, marker_beside
     from search.cluster.session import capacity, connected
-    from search.worker.node_check import examine
+    from search.worker.tasks import examine
 
     uri = _tracking_uri(settings, runs_dir)
     digest = prepare_dataset(settings.data, test=False)["sha256"]

@@ -2,7 +2,7 @@
 
 A driver examines all nodes before the first trial, and each later one when it joins. A worker also examines its own
 node before its first trial, since a node that has just joined may get a trial before the driver looks.
-``search.worker.node_check`` has the function that runs on a node; this package only starts it.
+``search.worker.tasks`` has the function that runs on a node; this package only starts it.
 """
 
 from __future__ import annotations

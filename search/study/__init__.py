@@ -7,26 +7,20 @@ trials early, criteria end the search, and a lease keeps two drivers apart. Only
 from search.study.due import Counts
 from search.study.halving import Halving, make_halving
 from search.study.lease import Holder, Lease, holder
-from search.study.ledger import Ledger
-from search.study.reading import open_ledger, read_records
-from search.study.stopping import Effort
+from search.study.ledger import Ledger, open_ledger, read_records
 from search.study.storage import STORAGE_ERRORS, check_free, may_pass, open_storage, storage_reason
-from search.study.trials import EarlierTrial, Extension, Origin, Unit
-from search.study.warm_start import WarmStart, read_warm_start, with_lasting_paths
+from search.study.trials import EarlierTrial, Unit
+from search.study.warm_start import read_warm_start, with_lasting_paths
 
 __all__ = [
     "STORAGE_ERRORS",
     "Counts",
     "EarlierTrial",
-    "Effort",
-    "Extension",
     "Halving",
     "Holder",
     "Lease",
     "Ledger",
-    "Origin",
     "Unit",
-    "WarmStart",
     "check_free",
     "holder",
     "make_halving",

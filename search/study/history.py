@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 
 import numpy as np
 from optuna.study import Study
@@ -14,20 +14,15 @@ from analysis.records import REPLICATES_PREFIX, TrialRecord, kind_of, split_numb
 from search.config import SweepConfig
 from search.results.final import settings_of
 from search.results.metrics import UnitResult
-from search.study.trials import RESULT, Trials, add_to_front, extension_of, new_front, record_of
+from search.study.trials import RESULT, Trials, extended, record_of
 
 
 class History(Study):
-    """A study whose sampler looks back on given trials instead of reading the storage again.
+    """A study whose sampler looks back on the trials ``seen`` (by number) instead of reading the storage again."""
 
-    Args:
-        study: The study.
-        trials: What its sampler sees, by number.
-    """
-
-    def __init__(self, study: Study, trials: Sequence[FrozenTrial]) -> None:
+    def __init__(self, study: Study, seen: Sequence[FrozenTrial]) -> None:
         self.__dict__.update(study.__dict__)
-        self._seen = trials
+        self._seen = seen
 
     def _get_trials(
         self,
@@ -45,10 +40,7 @@ class History(Study):
 class Lookback:
     """The search's settings as a sampler sees them: one entry each, worth what its finished units are worth together.
 
-    Args:
-        config: The sweep.
-        search: The search's study: each setting's first unit.
-        extensions: The study of their other seeds.
+    ``search`` holds each setting's first unit, ``extensions`` the other seeds.
     """
 
     def __init__(self, config: SweepConfig, search: Trials, extensions: Trials) -> None:
@@ -56,28 +48,29 @@ class Lookback:
         self._pooled: dict[int, tuple[int, FrozenTrial]] = {}  # by setting: how many units it rests on, and the entry
 
     def entries(self, most: int | None) -> list[FrozenTrial]:
-        """The settings by number.
-
-        Args:
-            most: The most finished ones; None for all.
-        """
+        """The settings by number; of finished ones, at most ``most`` (None for all)."""
         pools = self._pools()
         entries = [pools.get(trial.number, trial) for trial in self._search]
-        if most is None:
-            return entries
-        front = self._search.front
-        if pools:
-            front = new_front(self._search.study)
-            for entry in entries:
-                add_to_front(front, entry)
-        return recent_and_best(reversed(entries), self._search.unfinished, front.members, most)
+        return entries if most is None else recent_and_best(entries, self._front(entries), most)
+
+    def _front(self, entries: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """The Pareto-optimal entries that meet every constraint; of equal ones, the first."""
+        import moocore  # late, because only one sampler needs it
+
+        directions = self._config.objectives.values()
+        complete = [
+            entry
+            for entry in entries
+            if entry.state == TrialState.COMPLETE and all(excess <= 0 for excess in entry.constraints.values())
+        ]
+        points = np.array([entry.values for entry in complete]).reshape(-1, len(directions))
+        best = moocore.is_nondominated(points, maximise=[direction == "maximize" for direction in directions])
+        return [entry for entry, is_best in zip(complete, best, strict=True) if is_best]
 
     def _pools(self) -> dict[int, FrozenTrial]:
         """The entries that rest on several units, by number."""
         parts = defaultdict[int, list[FrozenTrial]](list)
-        for row in self._extensions:
-            extension = extension_of(row)
-            assert extension is not None
+        for row, extension in extended(self._extensions):
             of_search = extension.role == "search" and kind_of(extension.number) == "search"
             if of_search and row.state == TrialState.COMPLETE:
                 parts[split_number(extension.number)[1]].append(row)
@@ -91,12 +84,11 @@ class Lookback:
         records = [self._record(str(trial.number), trial)]
         records += [self._record(f"{REPLICATES_PREFIX}{row.number}", row) for row in rows]
         (setting,) = settings_of(records, self._config.bounds)
-        told = create_trial(
-            values=[setting.objectives[name] for name in self._config.objectives],
-            constraints=dict(setting.constraints),
+        pooled = create_trial(
+            values=[setting.objectives[name] for name in self._config.objectives], constraints=dict(setting.constraints)
         )
         entry = copy.copy(trial)
-        entry.values, entry.system_attrs = told.values, {**trial.system_attrs, **told.system_attrs}
+        entry.values, entry.system_attrs = pooled.values, {**trial.system_attrs, **pooled.system_attrs}
         return entry
 
     def _record(self, number: str, trial: FrozenTrial) -> TrialRecord:
@@ -104,30 +96,19 @@ class Lookback:
         return record_of(number, trial, UnitResult.from_json(trial.user_attrs[RESULT]).audit, self._config)
 
 
-def recent_and_best(
-    latest: Iterable[FrozenTrial], unfinished: Iterable[FrozenTrial], front: Iterable[FrozenTrial], most: int
-) -> list[FrozenTrial]:
-    """The part of a history that a model needs.
+def recent_and_best(trials: Sequence[FrozenTrial], front: Sequence[FrozenTrial], most: int) -> list[FrozenTrial]:
+    """The part of a history (by number) that a model needs, with at most ``most`` finished trials.
 
     TPE needs good settings, which are on the front, and others to tell them from. The latest ones lie where it is
-    looking now.
-
-    Args:
-        latest: All trials, the last first.
-        unfinished: Those of them that still run.
-        front: The Pareto-optimal ones.
-        most: How many finished trials to keep at most.
-
-    Returns:
-        By number: every unfinished trial; of the finished ones, at most half of ``most`` from the front, evenly spaced
-        along its first objective, and as many of the latest as there is room for.
+    looking now. So these are every unfinished trial, up to half of ``most`` from the front, evenly spaced along its
+    first objective, and as many of the latest as there is room for.
     """
-    seen = {trial.number: trial for trial in unfinished}
+    seen = {trial.number: trial for trial in trials if not trial.state.is_finished()}
     along = sorted(front, key=lambda trial: (trial.values, trial.number))
     room = most + len(seen)
     spaced = np.linspace(0, len(along) - 1, min(len(along), most // 2)).round().astype(int)
     seen |= {along[index].number: along[index] for index in spaced}
-    for trial in latest:
+    for trial in reversed(trials):
         if len(seen) == room:
             break
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):

@@ -14,10 +14,10 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import psutil
-from sqlalchemy import Column, Engine, Float, Integer, MetaData, String, Table, insert, inspect, or_, select, update
+from sqlalchemy import Column, Engine, Float, Integer, MetaData, String, Table, insert, inspect, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.schema import CreateTable
 
@@ -59,22 +59,19 @@ class Holder:
     @property
     def alive(self) -> bool:
         """Whether the holder may still write: on this host its process says so, elsewhere its expiry."""
-        if self.here:
-            return _process_started(self.pid) == self.pid_started
-        return time.time() < self.expires
+        if not self.here:
+            return time.time() < self.expires
+        try:
+            return psutil.Process(self.pid).create_time() == self.pid_started
+        except psutil.Error:
+            return False
 
 
 class Lease:
     """The right to write to ``study``, renewed in the background until it is released.
 
-    Whether a holder on another host is alive can only be seen from its lease. We wait until it renews the lease, and so
-    is alive, or the lease expires.
-
-    Args:
-        engine: Of the study's database.
-        study: The study's name.
-        waiting: Called once with a holder on another host, before waiting for it.
-        turn: Called again and again while waiting; may raise.
+    Whether a holder on another host is alive can only be seen from its lease. ``waiting`` is called once with such a
+    holder. Then ``turn`` is called again and again until the lease is renewed, so that the holder is alive, or expires.
 
     Raises:
         UserError: A live driver holds it.
@@ -89,9 +86,11 @@ class Lease:
     ) -> None:
         self._engine, self._study = engine, study
         self._owner = uuid.uuid4().hex
+        self._mine = (_TABLE.c.study == study) & (_TABLE.c.owner == self._owner)
         self._stop = threading.Event()
         self.lost = threading.Event()
-        _create_table(engine)
+        with engine.begin() as connection:
+            connection.execute(CreateTable(_TABLE, if_not_exists=True))
         self._wait(waiting, turn)
         self.epoch = self._acquire()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
@@ -110,15 +109,10 @@ class Lease:
             )
 
     def still_held(self) -> None:
-        """Asserts that the lease is still ours, by asking the database. Called before every write to the study.
-
-        Raises:
-            SweepFailed: As ``check``.
-        """
+        """As ``check``, but asks the database. Called before every write to the study."""
         if not self.lost.is_set():
             with self._engine.connect() as connection:
-                mine = (_TABLE.c.study == self._study) & (_TABLE.c.owner == self._owner)
-                if connection.execute(select(_TABLE.c.epoch).where(mine)).one_or_none() is None:
+                if connection.execute(select(_TABLE.c.epoch).where(self._mine)).one_or_none() is None:
                     self.lost.set()
         self.check()
 
@@ -126,12 +120,8 @@ class Lease:
         """Gives the lease up, so that the next driver need not wait. Does nothing if it is already lost."""
         self._stop.set()
         self._thread.join()
-        with suppress(SQLAlchemyError), self._engine.begin() as connection:  # without a database, it just expires
-            connection.execute(
-                update(_TABLE)
-                .where(_TABLE.c.study == self._study, _TABLE.c.owner == self._owner)
-                .values(owner=None, expires=None)
-            )
+        with suppress(SQLAlchemyError):  # without a database, it just expires
+            self._update(self._mine, owner=None, expires=None)
 
     def _wait(self, waiting: Callable[[Holder], None], turn: Callable[[], None]) -> None:
         """Waits until a holder on another host renews its lease, gives it up or lets it expire."""
@@ -144,53 +134,44 @@ class Lease:
                 now = holder(self._engine, self._study)
 
     def _acquire(self) -> int:
-        mine = {
-            "owner": self._owner,
-            "host": socket.gethostname(),
-            "pid": psutil.Process().pid,
-            "pid_started": psutil.Process().create_time(),
-            "expires": time.time() + LEASE_SECONDS,
-        }
-        try:
-            with self._engine.begin() as connection:
-                connection.execute(insert(_TABLE).values(study=self._study, epoch=0))
-        except IntegrityError:
-            pass  # an earlier driver has made the row
-        with self._engine.begin() as connection:
-            before = connection.execute(select(_TABLE).where(_TABLE.c.study == self._study)).one()
-            holder = _holder(before)
-            if holder is not None and holder.alive:
-                raise UserError(
-                    f"run {self._study} must have one driver at a time, got a second: process {holder.pid} on "
-                    f"{holder.host} is at work; watch it with `robustfront status {self._study}` or stop it first"
-                )
-            unchanged = or_(_TABLE.c.owner == before.owner, _TABLE.c.owner.is_(None) & (before.owner is None))
-            changed = connection.execute(
-                update(_TABLE)
-                .where(_TABLE.c.study == self._study, _TABLE.c.epoch == before.epoch, unchanged)
-                .values(epoch=before.epoch + 1, **mine)
+        with suppress(IntegrityError), self._engine.begin() as connection:  # an earlier driver may have made the row
+            connection.execute(insert(_TABLE).values(study=self._study, epoch=0))
+        with self._engine.connect() as connection:
+            epoch = connection.execute(select(_TABLE.c.epoch).where(_TABLE.c.study == self._study)).scalar_one()
+        current = holder(self._engine, self._study)
+        if current is not None and current.alive:
+            raise UserError(
+                f"run {self._study} must have one driver at a time, got a second: process {current.pid} on "
+                f"{current.host} is at work; watch it with `robustfront status {self._study}` or stop it first"
             )
-            if changed.rowcount != 1:
-                raise UserError(
-                    f"run {self._study} must have one driver at a time, got another that has just started; "
-                    f"watch it with `robustfront status {self._study}`"
-                )
-        return int(before.epoch) + 1
+        process = psutil.Process()
+        won = self._update(
+            (_TABLE.c.study == self._study) & (_TABLE.c.epoch == epoch),
+            epoch=epoch + 1,
+            owner=self._owner,
+            host=socket.gethostname(),
+            pid=process.pid,
+            pid_started=process.create_time(),
+            expires=time.time() + LEASE_SECONDS,
+        )
+        if not won:
+            raise UserError(
+                f"run {self._study} must have one driver at a time, got another that has just started; "
+                f"watch it with `robustfront status {self._study}`"
+            )
+        return int(epoch) + 1
 
     def _renew(self) -> None:
         while not self._stop.wait(RENEW_SECONDS):
-            try:
-                with self._engine.begin() as connection:
-                    renewed = connection.execute(
-                        update(_TABLE)
-                        .where(_TABLE.c.study == self._study, _TABLE.c.owner == self._owner)
-                        .values(expires=time.time() + LEASE_SECONDS)
-                    )
-            except SQLAlchemyError:
-                continue  # the database may be away for a moment: try again next time
-            if renewed.rowcount != 1:
-                self.lost.set()
-                return
+            with suppress(SQLAlchemyError):  # the database may be away for a moment: try again next time
+                if not self._update(self._mine, expires=time.time() + LEASE_SECONDS):
+                    self.lost.set()
+                    return
+
+    def _update(self, condition: Any, **values: Any) -> bool:
+        """Changes the study's row if the condition holds, and says whether it does."""
+        with self._engine.begin() as connection:
+            return connection.execute(update(_TABLE).where(condition).values(**values)).rowcount == 1
 
 
 def holder(engine: Engine, study: str) -> Holder | None:
@@ -199,22 +180,6 @@ def holder(engine: Engine, study: str) -> Holder | None:
         return None
     with engine.connect() as connection:
         row = connection.execute(select(_TABLE).where(_TABLE.c.study == study)).one_or_none()
-    return None if row is None else _holder(row)
-
-
-def _create_table(engine: Engine) -> None:
-    with engine.begin() as connection:
-        connection.execute(CreateTable(_TABLE, if_not_exists=True))
-
-
-def _holder(row: object) -> Holder | None:
-    values = row._asdict()  # type: ignore[attr-defined]
-    values.pop("study")
-    return None if values["owner"] is None else Holder(**values)
-
-
-def _process_started(pid: int) -> float | None:
-    try:
-        return psutil.Process(pid).create_time()
-    except psutil.Error:
+    if row is None or row.owner is None:
         return None
+    return Holder(row.epoch, row.owner, row.host, row.pid, row.pid_started, row.expires)

@@ -2,14 +2,15 @@
 
 Study NAME is the search, study NAME-baselines holds the reference settings, study NAME-replicates further seeds of the
 settings in both. A row is a unit: one setting trained with one seed. Everything else (checkpoints, outcomes, MLflow
-runs, records) hangs on the unit's number: ``7`` in the search, ``B0`` among the baselines, ``R0`` for a further seed.
-The result of each epoch and trial is written here first; the rest can be rebuilt from it.
+runs, records) is kept under the unit's number: ``7`` in the search, ``B0`` among the baselines, ``R0`` for a further
+seed. The result of each epoch and trial is written here first; the rest can be rebuilt from it.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -21,15 +22,13 @@ from sqlalchemy import Engine
 from analysis.hypervolume import Reference
 from analysis.records import BASELINE_PREFIX, REPLICATES_PREFIX, TrialRecord, split_number
 from search.config import SweepConfig
-from search.results.final import unit_values
-from search.results.metrics import Role, UnitResult
 from search.results.standing import reference_of
+from search.runs.folder import Run
 from search.study.due import Counts, Due
 from search.study.history import History, Lookback
-from search.study.samplers import find, make_sampler
-from search.study.space import distributions, suggest
+from search.study.samplers import distributions, find, make_sampler, suggest
 from search.study.stopping import SearchEnd
-from search.study.storage import Mode, open_studies
+from search.study.storage import Mode, open_storage, open_studies
 from search.study.trials import (
     CANDIDATE,
     EPOCH,
@@ -41,10 +40,10 @@ from search.study.trials import (
     Extension,
     Trials,
     Unit,
-    attributes_of,
     candidate_of,
     epochs_of,
     excesses,
+    measured,
     origin_of,
     own_audit,
     record_of,
@@ -53,8 +52,8 @@ from search.study.trials import (
 from trainables.candidate import Candidate
 from trainables.settings.space import Value
 
-# Of the search's study: whose trials have been taken over, and which units were asked for beside those that are due.
-_TAKEN_OVER, _REQUESTED = "taken_over", "requested"
+# User attributes of the search's study.
+_TAKEN_OVER: Final = "taken_over"  # the runs whose trials have been taken over
 _REFERENCE: Final = "reference"
 _AUDIT: Final = "audit:"  # and the unit: Optuna refuses to write to a trial that has ended
 
@@ -73,21 +72,17 @@ class Ledger:
 
     def __init__(self, storage: BaseStorage, config: SweepConfig, mode: Mode) -> None:
         self._storage, self._config = storage, config
-        self._distributions = distributions(config.domains)
-        self._studies = {
-            prefix: Trials(study, storage, writer=mode != "read")
-            for prefix, study in open_studies(storage, config, mode).items()
-        }
+        studies = open_studies(storage, config, mode)
+        self._studies = {prefix: Trials(study, storage) for prefix, study in studies.items()}
         self._search, self._baselines = self._studies[""], self._studies[BASELINE_PREFIX]
         self._extensions = self._studies[REPLICATES_PREFIX]
-        self._due = Due(config, self._search, self._baselines, self._extensions, self._requested)
+        self._distributions = distributions(config.domains)
+        self._fixed = config.fixed_settings
+        self._due = Due(config, self._search, self._baselines, self._extensions)
         self._lookback = Lookback(config, self._search, self._extensions)
         self._end_of_search = SearchEnd(config, self._search.study)
-        self._fixed = config.fixed_settings
-        self._reads = mode == "read"
-        self._audits: dict[str, Mapping[str, Any]] | None = None  # of a writer, once read
-        self._requests: list[Extension] | None = None  # likewise
         self._check: Callable[[], None] = _never_lost
+        self._audits: dict[str, Mapping[str, Any]] | None = None  # what `audited` wrote, once read
         self._orphans: list[Unit] = []
         self._handed_out: set[str] = set()
         self._asking = False
@@ -113,21 +108,15 @@ class Ledger:
 
     def records(self) -> list[TrialRecord]:
         """Every unit as a record, in the order of ``trials``."""
-        later = self._later_audits()
-        return [self._record(number, trial, later) for number, trial in self.trials()]
+        return [self._record(number, trial) for number, trial in self.trials()]
 
     def record(self, number: str) -> TrialRecord:
         """One unit's record."""
-        return self._record(number, self._find(number)[1], self._later_audits())
+        return self._record(number, self._find(number)[1])
 
     def history(self, number: str) -> list[dict[str, float]]:
         """The metrics of each finished epoch of a unit, in order."""
         return epochs_of(self._find(number)[1])
-
-    def measured(self, number: str) -> dict[str, float]:
-        """Every number of a unit that an objective or a constraint can name; none before it was evaluated."""
-        result = self._find(number)[1].user_attrs.get(RESULT)
-        return UnitResult.from_json(result).values if result else {}
 
     @property
     def reference(self) -> Reference | None:
@@ -137,34 +126,13 @@ class Ledger:
 
     def audits(self) -> dict[str, Mapping[str, Any]]:
         """What audits said, by unit: as ``audited`` was given it, else as the unit's own result has it."""
-        later = self._later_audits()
-        audits = {number: later.get(number) or own_audit(trial) for number, trial in self.trials()}
+        audits = {number: self._audit(number, trial) for number, trial in self.trials()}
         return {number: audit for number, audit in audits.items() if audit is not None}
-
-    def earlier_trials(self) -> list[EarlierTrial]:
-        """What has been taken over from earlier runs, as ``take_over`` was given it."""
-
-        def earlier(trial: FrozenTrial, extensions: Sequence[EarlierTrial] = ()) -> EarlierTrial:
-            return EarlierTrial.of(trial, origin_of(trial), extensions=extensions)
-
-        taken = [(row, row.user_attrs[EXTENDS]["number"]) for row in self._extensions if ORIGIN in row.user_attrs]
-        return [
-            earlier(trial, [earlier(row) for row, number in taken if number == str(trial.number)])
-            for trial in self._search
-            if ORIGIN in trial.user_attrs
-        ]
 
     def counts(self) -> Counts:
         """Where the search stands, in units of role ``search``; baselines do not count."""
-        states = self._search.states + self._due.states("search", of="search")
-        return Counts(
-            complete=states[TrialState.COMPLETE],
-            pruned=states[TrialState.PRUNED],
-            failed=states[TrialState.FAIL],
-            running=states[TrialState.RUNNING],
-            budget=self._config.budget,
-            imported=self._search.imported,
-        )
+        imported = sum(ORIGIN in trial.user_attrs for trial in self._search)
+        return Counts.of(self._search.states + self._due.states("search"), self._config.budget, imported)
 
     def extensions(self) -> Counts:
         """Where the confirmation of contenders and baselines stands, in units. None is due before the search is over.
@@ -172,15 +140,8 @@ class Ledger:
         The budget may grow, because confirmation changes the front.
         """
         states = self._due.states("confirmation")
-        complete, running = states[TrialState.COMPLETE], states[TrialState.RUNNING]
-        due = self._due.confirmations(self.records()) if self._searched else []
-        return Counts(
-            complete=complete,
-            pruned=0,
-            failed=states[TrialState.FAIL],
-            running=running,
-            budget=complete + running + len(due),
-        )
+        due = len(self._due.confirmations(self.records())) if self._searched else 0
+        return Counts.of(states, states[TrialState.COMPLETE] + states[TrialState.RUNNING] + due)
 
     def failures(self) -> int:
         """Failed units of every kind since the ledger was adopted."""
@@ -194,10 +155,7 @@ class Ledger:
     @property
     def complete(self) -> bool:
         """Whether the search is over, and its contenders are confirmed and compared with their baselines."""
-        if not self._searched or self._due.unfinished():
-            return False
-        records = self.records()
-        return not self._due.confirmations(records) and not self._due.contenders_baselines(records)
+        return self._searched and not self._due.unfinished() and not self._confirmations()
 
     @property
     def _searched(self) -> bool:
@@ -217,19 +175,24 @@ class Ledger:
         """Takes over what an earlier driver left: its unfinished units are handed out again first.
 
         Failures under earlier drivers no longer count towards ``resources.max_failures``: the user has seen them.
-
-        Args:
-            check: Called before every write from now on; raises when the right to write is lost.
+        ``check`` is called before every write from now on; it raises when the right to write is lost.
         """
         self._check = check or _never_lost
         self._check()
-        self._handed_out, self._asking, self._audits, self._requests = set(), False, None, None
+        self._handed_out, self._asking, self._audits = set(), False, None
         for trials in self._studies.values():
             trials.read()
         self._end_of_search.begin(self._studies)
         self._find_orphans()
         self._fix_reference()  # a driver may have died before it did
         self._failed_before = self._count_failures()
+
+    def _begin_write(self) -> None:
+        """Makes sure that this driver may write, and knows what came of a write that raised."""
+        self._check()
+        for trials in self._studies.values():
+            if trials.stale:
+                trials.read()
 
     @property
     def warm_started(self) -> bool:
@@ -238,63 +201,36 @@ class Ledger:
         return taken_over == self._config.search.warm_start
 
     def take_over(self, earlier: Sequence[EarlierTrial]) -> None:
-        """Adds complete trials of earlier runs, each in one transaction. Those already here stay as they are.
-
-        Args:
-            earlier: The trials of ``search.warm_start``, which must fit the search.
-        """
-        self._check()
-        for trial in earlier:
-            self._add(self._search, trial)
-        self._search.read()
+        """Adds the trials of ``search.warm_start``, each in one transaction. Those already here stay as they are."""
+        self._begin_write()
+        self._add(self._search, [trial.row for trial in earlier])
         numbers = {origin_of(row).key: str(row.number) for row in self._search if ORIGIN in row.user_attrs}
+        seeds = []
         for trial in earlier:
-            for extension in trial.extensions:
-                seed = {**extension.attributes[EXTENDS], "number": numbers[trial.origin.key]}
-                self._add(self._extensions, extension, **{EXTENDS: seed})
-        self._extensions.read()
+            for seed in trial.extensions:
+                number = numbers[origin_of(trial.row).key]
+                seed.user_attrs[EXTENDS] = {**seed.user_attrs[EXTENDS], "number": number}
+                seeds.append(seed)
+        self._add(self._extensions, seeds)
         self._search.study.set_user_attr(_TAKEN_OVER, self._config.search.warm_start)
 
-    def _add(self, trials: Trials, earlier: EarlierTrial, **attributes: Any) -> None:
-        if all(origin_of(row).key != earlier.origin.key for row in trials if ORIGIN in row.user_attrs):
-            marks = find(self._config.search.sampler).marks
-            with trials.changing():
-                trials.study.add_trial(earlier.row(self._config, self._distributions, marks, attributes))
-
-    def extend(self, number: str, seed: int, role: Role) -> None:
-        """Asks for another seed of a setting; ``ask`` hands it out before any new setting. Twice is once.
-
-        Args:
-            number: The setting, one of the search or a baseline.
-            seed: Index of the seed, from 1.
-            role: What its result is for.
-
-        Raises:
-            ValueError: ``number`` is itself a further seed, or ``seed`` is 0, which is the setting's first unit.
-        """
-        self._check()
-        if split_number(number)[0] == REPLICATES_PREFIX:
-            raise ValueError(f"number must be a setting's own, got {number}; give the number that it extends")
-        if seed < 1:
-            raise ValueError(f"seed must be at least 1, got {seed}; seed 0 is the setting's own trial")
-        self._find(number)
-        requested, request = self._requested(), Extension(number, seed, role)
-        if request not in requested:
-            self._requests = None
-            self._search.study.set_user_attr(_REQUESTED, [asdict(each) for each in (*requested, request)])
+    def _add(self, trials: Trials, rows: Sequence[FrozenTrial]) -> None:
+        present = {origin_of(row).key for row in trials if ORIGIN in row.user_attrs}
+        for row in rows:
+            if origin_of(row).key not in present:
+                with trials.changing():
+                    trials.study.add_trial(row)
+        trials.read()
 
     def ask(self) -> Unit | None:
-        """The next unit to train.
+        """The next unit to train; None if the whole budget is finished or running, or too much has failed.
 
         In this order: orphans, missing baselines, further seeds of complete settings, fixed settings, suggestions. Once
         the search is over: further seeds of its contenders, then the contenders' baselines. A row whose driver died or
         lost the database between its suggestions is completed before a new one is begun. The sampler is seeded by the
         row's number, so it suggests what it would have suggested then.
-
-        Returns:
-            None if nothing may be started now: the whole budget is finished or running, or too much has failed.
         """
-        self._check()
+        self._begin_write()
         if self._asking:  # the last ask raised, so its row may exist or not
             self._find_orphans()
         self._asking = True
@@ -305,13 +241,8 @@ class Ledger:
         return unit
 
     def report(self, number: str, metrics: Mapping[str, float]) -> None:
-        """Records one epoch's metrics, with the time. Reporting an epoch again (a resumed unit does) changes nothing.
-
-        Args:
-            number: The unit.
-            metrics: The epoch's numbers, among them ``epoch`` (from 1).
-        """
-        self._check()
+        """Records an epoch's metrics with the time. Reporting an epoch again (a resumed unit does) changes nothing."""
+        self._begin_write()
         trials, trial = self._find(number)
         key = f"{EPOCH}{int(metrics['epoch']):05d}"
         if key not in trial.user_attrs:
@@ -322,13 +253,35 @@ class Ledger:
 
         An audit in the result is stored with it, in one write, so that no death of the driver can part the two.
         """
-        self._check()
+        self._begin_write()
         trials, trial = self._find(number)
         if not trial.state.is_finished():
             trials.set(trial, RESULT, dict(result))
-            self._tell(trials, trial, result)
+            self._tell(trials, trial)
             if number.startswith(BASELINE_PREFIX):
                 self._fix_reference()
+
+    def fail(self, number: str, reason: str) -> None:
+        """Records that a unit failed, and why."""
+        self._begin_write()
+        trials, trial = self._find(number)
+        if not trial.state.is_finished():
+            trials.set(trial, FAILURE, reason)
+            trials.end(trial, TrialState.FAIL)
+
+    def prune(self, number: str) -> None:
+        """Records that a unit was stopped early; it is not handed out again."""
+        self._begin_write()
+        self._orphans = [unit for unit in self._orphans if unit.number != number]
+        trials, trial = self._find(number)
+        if not trial.state.is_finished():
+            trials.end(trial, TrialState.PRUNED)
+
+    def audited(self, number: str, audit: Mapping[str, Any]) -> None:
+        """Records an audit (as in ``UnitResult``) of a complete unit. It takes precedence over earlier ones."""
+        self._begin_write()
+        self._audits = None
+        self._search.study.set_user_attr(f"{_AUDIT}{number}", dict(audit))
 
     def _fix_reference(self) -> None:
         """Records the reference as soon as there is one; later results do not move it."""
@@ -337,33 +290,6 @@ class Ledger:
             if reference is not None:
                 self._search.study.set_user_attr(_REFERENCE, reference.to_json())
 
-    def fail(self, number: str, reason: str) -> None:
-        """Records that a unit failed, and why."""
-        self._check()
-        trials, trial = self._find(number)
-        if not trial.state.is_finished():
-            trials.set(trial, FAILURE, reason)
-            trials.end(trial, TrialState.FAIL)
-
-    def audited(self, number: str, audit: Mapping[str, Any]) -> None:
-        """Records what an audit says of a complete unit. It takes precedence over earlier ones.
-
-        Args:
-            number: The unit.
-            audit: As in ``UnitResult``.
-        """
-        self._check()
-        self._audits = None
-        self._search.study.set_user_attr(f"{_AUDIT}{number}", dict(audit))
-
-    def prune(self, number: str) -> None:
-        """Records that a unit was stopped early; it is not handed out again."""
-        self._check()
-        self._orphans = [unit for unit in self._orphans if unit.number != number]
-        trials, trial = self._find(number)
-        if not trial.state.is_finished():
-            trials.end(trial, TrialState.PRUNED)
-
     def _find_orphans(self) -> None:
         """Finds unfinished units that nobody works on: an earlier driver's, or one whose ask raised."""
         self._orphans = []
@@ -371,9 +297,9 @@ class Ledger:
             if trial.state.is_finished() or number in self._handed_out:
                 continue
             if RESULT in trial.user_attrs:  # its driver died between the result and its tell
-                self._tell(self._find(number)[0], trial, trial.user_attrs[RESULT])
+                self._tell(self._find(number)[0], trial)
             else:
-                self._orphans.append(unit_of(number, trial, orphan=True))
+                self._orphans.append(unit_of(number, trial))
 
     def _begin(self) -> Unit | None:
         unit = None if self.failures_exhausted else self._begin_due()
@@ -382,36 +308,32 @@ class Ledger:
         return unit
 
     def _begin_due(self) -> Unit | None:
-        due = self._due
-        if missing := due.baselines():
-            return self._begin_fixed(BASELINE_PREFIX, missing[0])
-        if seeds := due.seeds():
-            return self._begin_seed(seeds[0])
+        missing: list[Extension | Candidate] = [*self._due.baselines(), *self._due.seeds()]
+        if missing:
+            return self._begin_fixed(missing[0])
         counts = self.counts()
-        if counts.finished + counts.running + due.reserved() < counts.budget and not self._end_of_search.reached(
-            self._studies
-        ):
+        within_budget = counts.finished + counts.running + self._due.reserved() < counts.budget
+        if within_budget and not self._end_of_search.reached(self._studies):
             return self._begin_suggestion()
-        if self._searched:
-            records = self.records()
-            if seeds := due.confirmations(records):
-                return self._begin_seed(seeds[0])
-            if missing := due.contenders_baselines(records):
-                return self._begin_fixed(BASELINE_PREFIX, missing[0])
-        return None
+        confirmations = self._confirmations() if self._searched else []
+        return self._begin_fixed(confirmations[0]) if confirmations else None
 
-    def _begin_seed(self, extension: Extension) -> Unit:
-        candidate = candidate_of(self._find(extension.number)[1])
-        return self._begin_fixed(REPLICATES_PREFIX, candidate, extension)
+    def _confirmations(self) -> list[Extension | Candidate]:
+        """What is due once the search is over: further seeds of its contenders, then the contenders' baselines."""
+        records = self.records()
+        return [*self._due.confirmations(records), *self._due.contenders_baselines(records)]
 
-    def _begin_fixed(self, prefix: str, candidate: Candidate, extension: Extension | None = None) -> Unit:
-        """Begins a unit whose setting no sampler chooses: a baseline, or another seed of a setting."""
-        trials = self._studies[prefix]
-        half_made = trials.half_made
+    def _begin_fixed(self, due: Extension | Candidate) -> Unit:
+        """Begins a unit whose setting no sampler chooses: another seed of a setting, or a baseline."""
+        if isinstance(due, Extension):
+            prefix, candidate = REPLICATES_PREFIX, candidate_of(self._find(due.number)[1])
+        else:
+            prefix, candidate = BASELINE_PREFIX, due
+        trials, half_made = self._studies[prefix], self._studies[prefix].half_made
         with trials.changing():
             trial_id = trials.study.ask()._trial_id if half_made is None else half_made._trial_id
-            if extension is not None:
-                self._storage.set_trial_user_attr(trial_id, EXTENDS, asdict(extension))
+            if isinstance(due, Extension):
+                self._storage.set_trial_user_attr(trial_id, EXTENDS, asdict(due))
             return self._give_candidate(prefix, trial_id, candidate)
 
     def _begin_suggestion(self) -> Unit:
@@ -423,14 +345,12 @@ class Ledger:
         with trials.changing():
             trial = study.ask() if half_made is None else self._begun_again(study, half_made)
             assert trial.number == number, "another driver writes to this study"
-            parameters: dict[str, Any] = {
-                name: suggest(trial, name, distribution) for name, distribution in self._distributions.items()
-            }
+            parameters = {name: suggest(trial, name, each) for name, each in self._distributions.items()}
             return self._give_candidate("", trial._trial_id, self._config.candidate(parameters))
 
     def _give_candidate(self, prefix: str, trial_id: int, candidate: Candidate) -> Unit:
         """Makes a row a unit."""
-        self._storage.set_trial_user_attr(trial_id, CANDIDATE, attributes_of(candidate))
+        self._storage.set_trial_user_attr(trial_id, CANDIDATE, asdict(candidate))
         trial = self._storage.get_trial(trial_id)
         self._studies[prefix].keep(trial)
         return unit_of(f"{prefix}{trial.number}", trial)
@@ -454,7 +374,8 @@ class Ledger:
 
     def _next_fixed(self) -> Mapping[str, Value] | None:
         """The first fixed setting that no trial has; failed trials do not count."""
-        return next((setting for setting in self._fixed if not self._search.tried(setting)), None)
+        tried = [trial.params for trial in self._search if trial.state != TrialState.FAIL]
+        return next((setting for setting in self._fixed if setting not in tried), None)
 
     def _count_failures(self) -> int:
         return sum(trials.states[TrialState.FAIL] for trials in self._studies.values())
@@ -464,36 +385,34 @@ class Ledger:
         trials = self._studies[prefix]
         return trials, trials[count]
 
-    def _tell(self, trials: Trials, trial: FrozenTrial, result: Mapping[str, Any]) -> None:
-        values = unit_values(UnitResult.from_json(result))
+    def _tell(self, trials: Trials, trial: FrozenTrial) -> None:
+        values = measured(trial)
         with trials.changing():
             for key, excess in excesses(self._config.bounds, values).items():
                 if key not in trial.constraints:  # else a driver wrote it that died before its tell
                     Trial(trials.study, trial._trial_id).set_constraint(key, excess)
         trials.end(trial, None, [float(values[name]) for name in self._config.objectives])
 
-    def _record(self, number: str, trial: FrozenTrial, later: Mapping[str, Mapping[str, Any]]) -> TrialRecord:
-        return record_of(number, trial, later.get(number) or own_audit(trial), self._config)
+    def _record(self, number: str, trial: FrozenTrial) -> TrialRecord:
+        return record_of(number, trial, self._audit(number, trial), self._config)
 
-    def _later_audits(self) -> dict[str, Mapping[str, Any]]:
-        """What was stored apart from the results, by unit."""
+    def _audit(self, number: str, trial: FrozenTrial) -> Mapping[str, Any] | None:
         if self._audits is None:
-            attributes = self._search.study.user_attrs
-            audits = {key.removeprefix(_AUDIT): value for key, value in attributes.items() if key.startswith(_AUDIT)}
-            if self._reads:  # others write
-                return audits
-            self._audits = audits
-        return self._audits
-
-    def _requested(self) -> list[Extension]:
-        """The seeds that ``extend`` asked for, begun or not."""
-        if self._requests is None:
-            requests = [Extension(**each) for each in self._search.study.user_attrs.get(_REQUESTED, [])]
-            if self._reads:
-                return requests
-            self._requests = requests
-        return self._requests
+            attributes = self._search.study.user_attrs.items()
+            self._audits = {key.removeprefix(_AUDIT): value for key, value in attributes if key.startswith(_AUDIT)}
+        return self._audits.get(number) or own_audit(trial)
 
 
 def _never_lost() -> None:
     """The check of a ledger without a lease."""
+
+
+def open_ledger(run: Run) -> Ledger:
+    """The ledger of a run, for reading. A ``UserError`` says that its storage does not answer or hold the study."""
+    return Ledger(open_storage(run.storage_url, create=False), run.config, "read")
+
+
+def read_records(run: Run) -> list[TrialRecord]:
+    """A run's units as its ledger has them now."""
+    with closing(open_ledger(run)) as ledger:
+        return ledger.records()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -24,11 +23,7 @@ _STARTS, _STOPPED = "starts", "stopped"
 class SearchEnd:
     """Whether a criterion of ``search.stop`` has ended the search. Once one has, it stays so until the criteria change.
 
-    ``reason`` is the criterion and how it was met; None while the search continues.
-
-    Args:
-        config: The sweep.
-        study: The search's study, which keeps the reason.
+    ``reason`` is the criterion and how it was met; None while the search continues. The search's study keeps it.
     """
 
     def __init__(self, config: SweepConfig, study: Study) -> None:
@@ -75,7 +70,6 @@ class SearchEnd:
 
 
 def _times(studies: Mapping[str, Trials]) -> Iterable[float]:
-    """When anything was written down."""
     for trials in studies.values():
         for trial in trials:
             yield from (epoch["time"] for epoch in epochs_of(trial))
@@ -87,9 +81,6 @@ class Effort:
 
     ``seconds`` are those of training and attack, baselines included. ``volumes`` are the front's hypervolume before the
     search's first trial, and after each finished setting. Nothing is added until the reference point is known.
-
-    Args:
-        config: The sweep.
     """
 
     def __init__(self, config: SweepConfig) -> None:
@@ -122,21 +113,12 @@ class Effort:
 def reason_to_stop(
     stop: StopConfig, wall_seconds: float, device_seconds: float, volumes: Sequence[float]
 ) -> str | None:
-    """Why the search tries no new settings.
+    """Which criterion is met, by its name in the configuration, and how; None if none is.
 
-    Args:
-        stop: The criteria; meeting one is enough.
-        wall_seconds: How long drivers have been at work, as ``wall_seconds`` counts it.
-        device_seconds: Seconds of all trials, times the devices that a trial holds.
-        volumes: As in ``Effort``.
-
-    Returns:
-        The criterion by its name in the configuration, and how it was met; None if none is met.
+    ``device_seconds`` are those of all trials, times the devices that a trial holds; ``volumes`` are those of `Effort`.
     """
-    for name, limit, seconds in (
-        ("hours", stop.hours, wall_seconds),
-        ("device_hours", stop.device_hours, device_seconds),
-    ):
+    for name, seconds in (("hours", wall_seconds), ("device_hours", device_seconds)):
+        limit = getattr(stop, name)
         if limit is not None and seconds >= limit * _HOUR:
             return f"search.stop.{name}: {seconds / _HOUR:.3g} of {limit:g} h spent"
     plateau = stop.plateau
@@ -153,20 +135,12 @@ def reason_to_stop(
 def wall_seconds(starts: Sequence[float], events: Iterable[float], now: float) -> float:
     """How long drivers have been at work: the time between one's death and the next one's start does not count.
 
-    Args:
-        starts: When each driver began, ascending; the last is the one at work now. Unix time, as all times here.
-        events: When anything was written down, in any order. An earlier driver's life ends with its last event.
-        now: The time now.
-
-    Returns:
-        Seconds.
+    An earlier driver's life ends with the last event (when anything was written down) before the next one's start. The
+    last of ``starts``, which ascend, is that of the driver at work now.
     """
-    if not starts:
-        return 0.0
-    times = sorted(events)
-    total = max(now - starts[-1], 0.0)
+    times = list(events)
+    total = max(now - starts[-1], 0.0) if starts else 0.0
     for start, following in pairwise(starts):
-        last = bisect_left(times, following) - 1
-        if last >= 0:
-            total += max(times[last] - start, 0.0)
+        last = max((time for time in times if time < following), default=start)
+        total += max(last - start, 0.0)
     return total

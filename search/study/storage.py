@@ -24,15 +24,12 @@ Mode = Literal["new", "resume", "read"]
 # The studies of a sweep by the prefix of their trials' numbers. The search's own study is made last, because it says
 # whether a name is taken.
 _SUFFIXES: Final[Mapping[str, str]] = {BASELINE_PREFIX: BASELINES_SUFFIX, REPLICATES_PREFIX: REPLICATES_SUFFIX, "": ""}
-_BEGIN: Final = "wait a moment, or begin it with `robustfront resume RUN`"
 
 
 def open_storage(url: str, *, create: bool = True) -> RDBStorage:
-    """Opens Optuna's storage at ``url``.
+    """Opens Optuna's storage at an SQLAlchemy URL.
 
-    Args:
-        url: SQLAlchemy's URL.
-        create: Whether to make missing tables. Readers leave that to the driver: two that do so at once collide.
+    Only a driver may ``create`` missing tables: two processes that do so at once collide.
 
     Raises:
         UserError: The URL is malformed or nothing answers there.
@@ -48,27 +45,22 @@ def open_storage(url: str, *, create: bool = True) -> RDBStorage:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if not create and not _is_made(url, options):
-                raise _not_begun(shown)
+                raise _not_begun(f"nothing at {shown}")
             return RDBStorage(url, engine_kwargs=options, skip_table_creation=not create)
     except (ArgumentError, ImportError, ValueError) as error:
-        reason = redact(first_line(error), url)
-        raise UserError(
-            f"storage.url must be a database URL, got {shown} ({reason}); "
-            "write for example postgresql://USER:PASSWORD@HOST/DATABASE"
-        ) from None
-    except (SQLAlchemyError, StorageInternalError) as error:
+        fault, remedy, reason = "URL", "write for example postgresql://USER:PASSWORD@HOST/DATABASE", first_line(error)
+    except STORAGE_ERRORS as error:
         if not create and isinstance(error, StorageInternalError):  # the database answers, but lacks our tables
-            raise _not_begun(shown) from None
-        reason = redact(first_line(getattr(error, "orig", None) or error), url)
-        raise UserError(
-            f"storage.url must be a database that answers, got {shown} ({reason}); start it or correct the URL"
-        ) from None
+            raise _not_begun(f"nothing at {shown}") from None
+        fault, remedy = "that answers", "start it or correct the URL"
+        reason = first_line(getattr(error, "orig", None) or error)
+    raise UserError(f"storage.url must be a database {fault}, got {shown} ({redact(reason, url)}); {remedy}")
 
 
 def _is_made(url: str, options: Mapping[str, Any]) -> bool:
     """Whether a driver has made all of Optuna's tables: it writes their version last.
 
-    Optuna writes a missing version for a reader too, who would then collide with the driver.
+    Optuna would write a missing version for a reader too, which would then collide with the driver.
     """
     engine = create_engine(url, **options)
     try:
@@ -78,16 +70,12 @@ def _is_made(url: str, options: Mapping[str, Any]) -> bool:
         engine.dispose()
 
 
-def _not_begun(shown: str) -> UserError:
-    return UserError(f"RUN must have begun, got nothing at {shown} yet; {_BEGIN}")
+def _not_begun(what: str) -> UserError:
+    return UserError(f"RUN must have begun, got {what} yet; wait a moment, or begin it with `robustfront resume RUN`")
 
 
 def check_free(storage: BaseStorage, name: str) -> None:
-    """Asserts that the storage holds no sweep of this name.
-
-    Raises:
-        UserError: It holds one.
-    """
+    """Raises a ``UserError`` if the storage holds a sweep of this name."""
     if {name + suffix for suffix in _SUFFIXES.values()} & set(optuna.get_all_study_names(storage)):
         raise UserError(
             f"name must be new in this storage, got {name}; resume it with `robustfront resume {name}` "
@@ -96,36 +84,24 @@ def check_free(storage: BaseStorage, name: str) -> None:
 
 
 def open_studies(storage: BaseStorage, config: SweepConfig, mode: Mode) -> dict[str, Study]:
-    """The studies of a sweep by the prefix of their trials' numbers.
+    """The studies of a sweep by the prefix of their trials' numbers; see `Ledger` for the modes.
 
-    Args:
-        storage: Where they are.
-        config: The sweep.
-        mode: ``new``: they must not exist yet; ``resume``: missing ones are made, because a driver may have died before
-            it made all of them; ``read``: they must exist.
-
-    Raises:
-        UserError: They exist already, or do not.
+    In the mode ``resume`` missing ones are made, because a driver may have died before it made all of them.
     """
+    names = {prefix: config.name + suffix for prefix, suffix in _SUFFIXES.items()}
+    if mode == "read":
+        try:
+            return {prefix: optuna.load_study(storage=storage, study_name=name) for prefix, name in names.items()}
+        except (KeyError, OperationalError, ProgrammingError, StorageInternalError):
+            raise _not_begun(f"{config.name} without a study") from None
     if mode == "new":
         check_free(storage, config.name)
-    try:
-        return {prefix: _open(storage, config, config.name + suffix, mode) for prefix, suffix in _SUFFIXES.items()}
-    except (KeyError, OperationalError, ProgrammingError, StorageInternalError):
-        if mode != "read":
-            raise
-        raise UserError(f"RUN must have begun, got {config.name} without a study yet; {_BEGIN}") from None
+    return {prefix: _create(storage, config, name, exists=mode == "resume") for prefix, name in names.items()}
 
 
-def _open(storage: BaseStorage, config: SweepConfig, name: str, mode: Mode) -> Study:
-    if mode == "read":
-        return optuna.load_study(storage=storage, study_name=name)
-    study = optuna.create_study(
-        storage=storage,
-        study_name=name,
-        directions=list(config.objectives.values()),
-        load_if_exists=mode == "resume",
-    )
+def _create(storage: BaseStorage, config: SweepConfig, name: str, *, exists: bool) -> Study:
+    directions = list(config.objectives.values())
+    study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=exists)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(list(config.objectives))

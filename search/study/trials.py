@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any, Final
 
-from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
-from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 
-from analysis.hypervolume import GrowingFront
 from analysis.records import State, TrialRecord
 from search.config import Constraint, SweepConfig
 from search.results.final import unit_values
 from search.results.metrics import Role, UnitResult
 from trainables.candidate import Candidate
-from trainables.metrics import ATTACK_SECONDS, AUDITED, CLEAN, ROBUST, TRAIN_SECONDS, Direction, is_accuracy
-from trainables.settings.space import Value
+from trainables.metrics import ATTACK_SECONDS, AUDITED, CLEAN, ROBUST, TRAIN_SECONDS, is_accuracy
 
 # User attributes of a row.
 CANDIDATE, RESULT, FAILURE = "candidate", "result", "failure"
@@ -31,7 +27,6 @@ EXTENDS: Final = "extends"  # of another seed of a setting: the setting's number
 EPOCH: Final = "epoch:"
 _STATES: Final[Mapping[TrialState, State]] = {
     TrialState.RUNNING: "running",
-    TrialState.WAITING: "running",
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
@@ -40,32 +35,21 @@ _STATES: Final[Mapping[TrialState, State]] = {
 
 @dataclass(frozen=True)
 class Unit:
-    """A setting to be trained with one seed, under a number.
+    """A setting to be trained with one seed, whose index is 0 for the setting's first unit.
 
-    Args:
-        number: The unit's number in the records: ``7``, ``B0`` (a baseline), ``R0`` (another seed of one of these).
-        candidate: What to train.
-        seed: Index of the seed. 0 for a setting's first unit.
-        role: What the unit's result is for: the search, or the confirmation of its contenders.
-        orphan: Whether an earlier driver began it; its checkpoint says how far.
+    ``number`` is that of the records: ``7``, ``B0`` (a baseline), ``R0`` (another seed of one of these). ``role`` says
+    what the result is for: the search, or the confirmation of its contenders.
     """
 
     number: str
     candidate: Candidate
     seed: int = 0
     role: Role = "search"
-    orphan: bool = False
 
 
 @dataclass(frozen=True)
 class Extension:
-    """Another seed of a setting, as its row holds it.
-
-    Args:
-        number: The setting's own number.
-        seed: Index of the seed, from 1.
-        role: As for ``Unit``.
-    """
+    """Another seed (1 or more) of the setting ``number``, as its row holds it."""
 
     number: str
     seed: int
@@ -74,14 +58,9 @@ class Extension:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a trial that was taken over comes from.
+    """Where a trial that was taken over comes from: a run, its own id (names can be used again), and the number there.
 
-    Args:
-        run: The earlier run's name.
-        identity: The earlier run's own id, because names can be used again.
-        number: The trial's number there.
-        checkpoint: Path of its checkpoints, relative to the new run's folder.
-        outcomes: Path of its per-image outcomes, likewise.
+    The paths of its checkpoints and outcomes are relative to the new run's folder.
     """
 
     run: str
@@ -98,126 +77,38 @@ class Origin:
 
 @dataclass(frozen=True)
 class EarlierTrial:
-    """A complete trial of an earlier run: all that its ledger holds of it, and where it comes from.
+    """A complete trial of an earlier run, as a row of the new run's ledger, and its setting's other complete units."""
 
-    Args:
-        origin: Where it comes from.
-        attributes: The user attributes of its row.
-        started: Its start.
-        finished: Its end.
-        extensions: The setting's other complete units.
-    """
-
-    origin: Origin
-    attributes: Mapping[str, Any]
-    started: datetime | None
-    finished: datetime | None
-    extensions: tuple[EarlierTrial, ...] = field(default=())
-
-    @classmethod
-    def of(
-        cls,
-        trial: FrozenTrial,
-        origin: Origin,
-        audit: Mapping[str, Any] | None = None,
-        extensions: Sequence[EarlierTrial] = (),
-    ) -> EarlierTrial:
-        """Takes a row of the earlier ledger; one that was taken over there keeps its first origin."""
-        first = trial.user_attrs.get(ORIGIN)
-        if first is not None:
-            origin = replace(origin, run=first["run"], identity=first["identity"], number=first["number"])
-        attributes = dict(trial.user_attrs)
-        if audit is not None and audit != own_audit(trial):
-            attributes[EARLIER_AUDIT] = dict(audit)
-        return cls(origin, attributes, trial.datetime_start, trial.datetime_complete, tuple(extensions))
-
-    @property
-    def parameters(self) -> dict[str, Value]:
-        return dict(self.attributes[CANDIDATE]["parameters"])
-
-    @property
-    def measured(self) -> dict[str, float]:
-        """Every number that a search can seek, as the search was told it."""
-        return unit_values(UnitResult.from_json(self.attributes[RESULT]))
-
-    def fits(self, config: SweepConfig) -> bool:
-        """Whether it lies in the space and measured what the search seeks."""
-        domains, parameters = config.domains, self.parameters
-        sought = {*config.objectives, *(bound.name for bound in config.bounds)}
-        inside = parameters.keys() == domains.keys() and all(
-            domains[name].contains(value) for name, value in parameters.items()
-        )
-        return inside and sought <= self.measured.keys()
-
-    def row(
-        self,
-        config: SweepConfig,
-        space: Mapping[str, BaseDistribution],
-        marks: Mapping[str, int],
-        attributes: Mapping[str, Any],
-    ) -> FrozenTrial:
-        """The trial as a row of the new ledger.
-
-        Args:
-            config: The new sweep.
-            space: The distribution of each parameter.
-            marks: System attributes that the new sweep's sampler looks for.
-            attributes: User attributes in place of the earlier row's.
-        """
-        values = self.measured
-        trial = create_trial(
-            values=[float(values[name]) for name in config.objectives],
-            params=self.parameters,
-            distributions=dict(space),
-            constraints=excesses(config.bounds, values),
-            system_attrs=dict(marks),
-            user_attrs={**self.attributes, ORIGIN: asdict(self.origin), **attributes},
-        )
-        trial.datetime_start, trial.datetime_complete = self.started, self.finished
-        return trial
+    row: FrozenTrial
+    extensions: tuple[FrozenTrial, ...] = ()
 
 
 class Trials:
-    """One study's trials: every row that has a setting.
+    """One study's trials (every row that has a setting), by number.
 
-    Args:
-        study: The study.
-        storage: Where it is.
-        writer: Whether this is the study's only writer. A writer reads each trial once and then knows what it writes; a
-            reader reads everything again each time.
+    Each row is read once. A writer, of which there is one at a time, then knows what it writes. ``stale`` says that a
+    write has raised: it may have come through or not, so everything must be read again. ``ended`` is in the order of
+    the ends.
     """
 
-    def __init__(self, study: Study, storage: BaseStorage, *, writer: bool) -> None:
+    def __init__(self, study: Study, storage: BaseStorage) -> None:
         self.study, self._storage = study, storage
-        self._writer = writer
         self.read()
 
     def read(self) -> None:
         """Reads everything from the storage."""
-        rows = self.study.get_trials(deepcopy=False)
-        self._next_number = len(rows)
-        self._trials = {trial.number: trial for trial in rows if CANDIDATE in trial.user_attrs}
-        self._half_made = next(
-            (trial for trial in rows if trial.number not in self._trials and not trial.state.is_finished()), None
-        )
-        self._unfinished = {number: trial for number, trial in self._trials.items() if not trial.state.is_finished()}
-        finished = (trial for trial in self._trials.values() if trial.state.is_finished())
-        self.ended = sorted(finished, key=lambda trial: (trial.datetime_complete, trial.number))
-        self._states = Counter(trial.state for trial in self._trials.values() if ORIGIN not in trial.user_attrs)
-        self.imported = sum(ORIGIN in trial.user_attrs for trial in self._trials.values())
-        self._tried = Counter(_point(trial) for trial in self._trials.values() if trial.state != TrialState.FAIL)
-        self.front: GrowingFront[FrozenTrial] = new_front(self.study)
-        for trial in self._trials.values():
-            add_to_front(self.front, trial)
-        self._stale = not self._writer
+        self._rows = {row.number: row for row in self.study.get_trials(deepcopy=False)}
+        ended = (trial for trial in self if trial.state.is_finished())
+        self.ended = sorted(ended, key=lambda trial: (trial.datetime_complete, trial.number))
+        self.stale = False
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Surrounds every write: one that raises may have come through or not, so everything is read again."""
+        """Surrounds every write."""
         try:
             yield
         except BaseException:
-            self._stale = True
+            self.stale = True
             raise
 
     def set(self, trial: FrozenTrial, key: str, value: Any) -> None:
@@ -234,83 +125,36 @@ class Trials:
 
     def keep(self, trial: FrozenTrial) -> None:
         """Takes a trial that has just begun or ended."""
-        old = self._trials.get(trial.number)
-        if old is not None:
-            self._states[old.state] -= 1
-            self._tried[_point(old)] -= old.state != TrialState.FAIL
-        self._trials[trial.number] = trial
+        self._rows[trial.number] = trial
         if trial.state.is_finished():
             self.ended.append(trial)
-            self._unfinished.pop(trial.number, None)
-        else:
-            self._unfinished[trial.number] = trial
-        self._states[trial.state] += 1
-        self._tried[_point(trial)] += trial.state != TrialState.FAIL
-        add_to_front(self.front, trial)
-        self._next_number = max(self._next_number, trial.number + 1)
-        if self._half_made is not None and self._half_made.number == trial.number:
-            self._half_made = None
 
     @property
     def states(self) -> Counter[TrialState]:
         """How many of the run's own trials are in each state."""
-        self._look_again()
-        return self._states
+        return Counter(trial.state for trial in self if ORIGIN not in trial.user_attrs)
 
     @property
     def unfinished(self) -> list[FrozenTrial]:
         """Those that still run."""
-        self._look_again()
-        return list(self._unfinished.values())
+        return [trial for trial in self if not trial.state.is_finished()]
 
     @property
     def half_made(self) -> FrozenTrial | None:
         """The row that was begun and has no setting yet. There is at most one: a driver begins one at a time."""
-        self._look_again()
-        return self._half_made
+        open_rows = (row for row in self._rows.values() if not row.state.is_finished())
+        return next((row for row in open_rows if CANDIDATE not in row.user_attrs), None)
 
     @property
     def next_number(self) -> int:
         """The number of the next row."""
-        self._look_again()
-        return self._next_number
-
-    def tried(self, parameters: Mapping[str, Value]) -> bool:
-        """Whether a trial with these parameters exists that has not failed."""
-        self._look_again()
-        return self._tried[tuple(sorted(parameters.items()))] > 0
+        return len(self._rows)
 
     def __iter__(self) -> Iterator[FrozenTrial]:
-        """By number."""
-        self._look_again()
-        return iter(self._trials.values())
+        return (row for row in self._rows.values() if CANDIDATE in row.user_attrs)
 
     def __getitem__(self, number: int) -> FrozenTrial:
-        self._look_again()
-        return self._trials[number]
-
-    def _look_again(self) -> None:
-        if self._stale:
-            self.read()
-
-
-def new_front(study: Study) -> GrowingFront[FrozenTrial]:
-    """An empty front with a study's directions."""
-    directions: list[Direction] = [
-        "maximize" if direction == StudyDirection.MAXIMIZE else "minimize" for direction in study.directions
-    ]
-    return GrowingFront(directions)
-
-
-def add_to_front(front: GrowingFront[FrozenTrial], trial: FrozenTrial) -> None:
-    """Adds a trial to a front if it is complete and meets every constraint."""
-    if trial.state == TrialState.COMPLETE and all(excess <= 0 for excess in trial.constraints.values()):
-        front.add(trial.values, trial)
-
-
-def _point(trial: FrozenTrial) -> tuple[tuple[str, Value], ...]:
-    """A trial's parameters as a key."""
-    return tuple(sorted(trial.params.items()))
+        return self._rows[number]
 
 
 def candidate_of(trial: FrozenTrial) -> Candidate:
@@ -323,17 +167,21 @@ def extension_of(trial: FrozenTrial) -> Extension | None:
     return Extension(**trial.user_attrs[EXTENDS]) if EXTENDS in trial.user_attrs else None
 
 
+def extended(extensions: Trials) -> Iterator[tuple[FrozenTrial, Extension]]:
+    """The rows of the study of further seeds, each with what it extends."""
+    return ((row, Extension(**row.user_attrs[EXTENDS])) for row in extensions)
+
+
 def origin_of(trial: FrozenTrial) -> Origin:
     """Where a row that was taken over comes from."""
     return Origin(**trial.user_attrs[ORIGIN])
 
 
-def unit_of(number: str, trial: FrozenTrial, *, orphan: bool = False) -> Unit:
+def unit_of(number: str, trial: FrozenTrial) -> Unit:
     """A row as the unit to be trained."""
     extension = extension_of(trial)
-    if extension is None:
-        return Unit(number, candidate_of(trial), orphan=orphan)
-    return Unit(number, candidate_of(trial), extension.seed, extension.role, orphan)
+    seed, role = (extension.seed, extension.role) if extension else (0, "search")
+    return Unit(number, candidate_of(trial), seed, role)
 
 
 def epochs_of(trial: FrozenTrial) -> list[dict[str, float]]:
@@ -349,26 +197,26 @@ def own_audit(trial: FrozenTrial) -> Mapping[str, Any] | None:
     return UnitResult.from_json(trial.user_attrs[RESULT]).audit
 
 
+def measured(trial: FrozenTrial) -> dict[str, float]:
+    """Every number of a unit that a search can seek, as the search is told it."""
+    return unit_values(UnitResult.from_json(trial.user_attrs[RESULT]))
+
+
 def excesses(bounds: Sequence[Constraint], values: Mapping[str, float]) -> dict[str, float]:
     """By how much measured values miss each constraint."""
     return {str(bound): bound.excess(values[bound.name]) for bound in bounds}
 
 
 def record_of(number: str, trial: FrozenTrial, audit: Mapping[str, Any] | None, config: SweepConfig) -> TrialRecord:
-    """A row as a record.
-
-    Args:
-        number: The unit's number.
-        trial: The row.
-        audit: What an audit says of it, if there was one.
-        config: The sweep.
-    """
+    """A row as a record, with what an audit says of it, if there was one."""
     unit, extension, epochs = unit_of(number, trial), extension_of(trial), epochs_of(trial)
     result = UnitResult.from_json(trial.user_attrs[RESULT]) if RESULT in trial.user_attrs else None
     origin = origin_of(trial) if ORIGIN in trial.user_attrs else None
     complete = trial.state == TrialState.COMPLETE
-    values = result.values if result else {}
-    record = TrialRecord(
+    values, images = (result.values, _images(result)) if result else ({}, {})
+    if audit is not None and complete:
+        values[AUDITED], images[AUDITED] = audit["accuracy"], audit["images"]
+    return TrialRecord(
         number=number,
         loss=unit.candidate.loss,
         defence=unit.candidate.defence,
@@ -383,7 +231,7 @@ def record_of(number: str, trial: FrozenTrial, audit: Mapping[str, Any] | None, 
         seeds=(result.seed_value,) if result else (),
         seed_index=unit.seed,
         role=unit.role,
-        images=_images(result) if result else {},
+        images=images,
         epochs=len(epochs),
         train_seconds=values.get(TRAIN_SECONDS, sum(epoch["seconds"] for epoch in epochs)),
         attack_seconds=values.get(ATTACK_SECONDS, 0.0),
@@ -394,26 +242,11 @@ def record_of(number: str, trial: FrozenTrial, audit: Mapping[str, Any] | None, 
         outcomes=origin.outcomes if origin else f"outcomes/{number}.npz" if complete else None,
         origin=f"{origin.run}/{origin.number}" if origin else None,
         extends=extension.number if extension else None,
+        verdict=audit["verdict"] if audit is not None and complete else None,
     )
-    return record if audit is None or not complete else _with_audit(record, audit)
 
 
 def _images(result: UnitResult) -> dict[str, int]:
     """How many images the clean and the robust accuracy rest on; each attack's rests on those of the robust one."""
     counts = {name: result.scores[name].count for name in (CLEAN, ROBUST) if name in result.scores}
     return {name: count for name, count in counts.items() if count is not None}
-
-
-def _with_audit(record: TrialRecord, audit: Mapping[str, Any]) -> TrialRecord:
-    return replace(
-        record,
-        accuracies={**record.accuracies, AUDITED: audit["accuracy"]},
-        replicates=tuple({**replicate, AUDITED: audit["accuracy"]} for replicate in record.replicates),
-        images={**record.images, AUDITED: audit["images"]},
-        verdict=audit["verdict"],
-    )
-
-
-def attributes_of(candidate: Candidate) -> dict[str, Any]:
-    """A candidate as its row holds it; ``candidate_of`` reads it back."""
-    return asdict(candidate)

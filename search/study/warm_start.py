@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.records import kind_of
 from search.config import SweepConfig
@@ -18,18 +18,25 @@ from search.errors import UserError
 from search.runs.folder import Run
 from search.runs.layout import SWEEP_FILE
 from search.runs.provenance import first_difference, problem_settings
-from search.study.ledger import Ledger
-from search.study.reading import open_ledger
-from search.study.trials import EarlierTrial, Origin, extension_of
+from search.study.ledger import Ledger, open_ledger
+from search.study.samplers import distributions, find
+from search.study.trials import (
+    EARLIER_AUDIT,
+    ORIGIN,
+    EarlierTrial,
+    candidate_of,
+    excesses,
+    extension_of,
+    measured,
+    own_audit,
+)
 
 
 @dataclass
 class WarmStart:
-    """What earlier runs give.
+    """What earlier runs give: one trial for each setting, in the runs' order and then by number.
 
-    Args:
-        trials: One for each setting, in the runs' order and then by number.
-        left_out: How many finished trials are of no use: outside the space, or without one of the objectives.
+    ``left_out`` is how many finished ones are of no use: outside the space, or without one of the objectives.
     """
 
     trials: list[EarlierTrial] = field(default_factory=list)
@@ -55,15 +62,11 @@ def with_lasting_paths(config: SweepConfig, runs_dir: Path) -> SweepConfig:
 def read_warm_start(run: Run, data: Mapping[str, Any]) -> WarmStart:
     """Collects the trials of ``search.warm_start``: complete settings of the search with all their seeds, no baselines.
 
-    Args:
-        run: The new run.
-        data: What its manifest says about the data set.
-
     Raises:
         UserError: There is no such run, or its problem is another one and ``search.warm_start_force`` is not set.
     """
-    config, start = run.config, WarmStart()
-    ours, taken = problem_settings(config, data), set()
+    config, start, taken = run.config, WarmStart(), set()
+    ours = problem_settings(config, data)
     for index, name in enumerate(config.search.warm_start):
         path = f"search.warm_start[{index}]"
         try:
@@ -71,6 +74,8 @@ def read_warm_start(run: Run, data: Mapping[str, Any]) -> WarmStart:
             ledger = open_ledger(earlier)
         except UserError as error:
             raise UserError(str(error).replace("RUN", path, 1)) from None
+        with closing(ledger):
+            complete = _complete(ledger, earlier, run.folder)
         theirs = problem_settings(earlier.config, earlier.manifest()["data"])
         different = first_difference(ours, theirs)
         if different is not None and not config.search.warm_start_force:
@@ -78,34 +83,62 @@ def read_warm_start(run: Run, data: Mapping[str, Any]) -> WarmStart:
                 f"{path} must be a run of the same problem, got {name} with {different} {theirs.get(different)} "
                 f"(here {ours.get(different)}); leave it out, or set search.warm_start_force: true"
             )
-        with closing(ledger):
-            trials = _finished(ledger, earlier, run.folder)
-        for trial in trials:
-            point = tuple(sorted(trial.parameters.items()))
-            if not trial.fits(config):
+        further = defaultdict[str, list[FrozenTrial]](list)
+        for trial in complete.values():
+            extension = extension_of(trial)
+            if extension is not None:
+                further[extension.number].append(trial)
+        for number, trial in complete.items():
+            if kind_of(number) != "search":
+                continue
+            point = tuple(sorted(candidate_of(trial).parameters.items()))
+            if not _fits(trial, config):
                 start.left_out += 1
             elif point not in taken:
                 taken.add(point)
-                start.trials.append(trial)
+                seeds = tuple(new_row(seed, config) for seed in further[number])
+                start.trials.append(EarlierTrial(new_row(trial, config), seeds))
     return start
 
 
-def _finished(ledger: Ledger, earlier: Run, folder: Path) -> list[EarlierTrial]:
-    """The earlier run's complete settings of the search, each with its other complete units."""
-    identity, audits = earlier.manifest()["id"], ledger.audits()
-    complete = [(number, trial) for number, trial in ledger.trials() if trial.state == TrialState.COMPLETE]
+def _complete(ledger: Ledger, earlier: Run, folder: Path) -> dict[str, FrozenTrial]:
+    """The earlier run's complete units by number, as they are to be taken over; each keeps its first origin."""
+    identity, audits, complete = earlier.manifest()["id"], ledger.audits(), {}
+    for number, trial in ledger.trials():
+        if trial.state == TrialState.COMPLETE:
+            record = ledger.record(number)
+            first = {"run": earlier.name, "identity": identity, "number": number} | trial.user_attrs.get(ORIGIN, {})
+            paths = {
+                name: None if path is None else os.path.relpath(earlier.folder / path, folder)
+                for name, path in (("checkpoint", record.checkpoint), ("outcomes", record.outcomes))
+            }
+            trial.user_attrs[ORIGIN] = first | paths
+            if audits.get(number) != own_audit(trial):
+                trial.user_attrs[EARLIER_AUDIT] = audits[number]
+            complete[number] = trial
+    return complete
 
-    def taken(number: str, trial: FrozenTrial, extensions: Sequence[EarlierTrial] = ()) -> EarlierTrial:
-        record = ledger.record(number)
-        paths = {
-            name: None if path is None else os.path.relpath(earlier.folder / path, folder)
-            for name, path in (("checkpoint", record.checkpoint), ("outcomes", record.outcomes))
-        }
-        return EarlierTrial.of(trial, Origin(earlier.name, identity, number, **paths), audits.get(number), extensions)
 
-    further = defaultdict[str, list[EarlierTrial]](list)
-    for number, trial in complete:
-        extension = extension_of(trial)
-        if extension is not None:
-            further[extension.number].append(taken(number, trial))
-    return [taken(number, trial, further[number]) for number, trial in complete if kind_of(number) == "search"]
+def _fits(trial: FrozenTrial, config: SweepConfig) -> bool:
+    """Whether a trial lies in the space and measured what the search seeks."""
+    domains, parameters = config.domains, candidate_of(trial).parameters
+    sought = {*config.objectives, *(bound.name for bound in config.bounds)}
+    inside = parameters.keys() == domains.keys() and all(
+        domains[name].contains(value) for name, value in parameters.items()
+    )
+    return inside and sought <= measured(trial).keys()
+
+
+def new_row(trial: FrozenTrial, config: SweepConfig) -> FrozenTrial:
+    """A unit that another run has trained, as a row of the ledger of a new sweep."""
+    values = measured(trial)
+    row = create_trial(
+        values=[float(values[name]) for name in config.objectives],
+        params=dict(candidate_of(trial).parameters),
+        distributions=distributions(config.domains),
+        constraints=excesses(config.bounds, values),
+        system_attrs=dict(find(config.search.sampler).marks),
+        user_attrs=dict(trial.user_attrs),
+    )
+    row.datetime_start, row.datetime_complete = trial.datetime_start, trial.datetime_complete
+    return row

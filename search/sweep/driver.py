@@ -6,11 +6,11 @@ import errno
 import math
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from rich.console import Console
 
@@ -37,14 +37,18 @@ from search.study import (
     with_lasting_paths,
 )
 from search.sweep.front_audit import audit_front, due, order_kept
-from search.sweep.observers import MLflowObserver
-from search.sweep.progress import Progress
+from search.sweep.observers import MLflowObserver, Progress
 from search.sweep.signals import Signals, handled_signals
 from search.tracking.client import preload_mlflow
 from search.tracking.mirror import ParentInfo, SweepStatus, metric_name
 from search.tracking.queue import Tracker, TrackingReport
-from search.worker.node_check import examine
+from search.worker.tasks import examine
 from trainables.settings import AUDITED_IMAGES
+
+if TYPE_CHECKING:  # Ray is imported once it has been set up
+    from ray import tune
+
+    from search.sweep.tune import LedgerSearcher
 
 _STARTING_RAY: Final = "starting Ray"
 # A dead worker is replaced, and its trial continues from its checkpoint. On a cluster the cause is usually a lost node:
@@ -71,7 +75,7 @@ def start(
         Interrupted: Ctrl-C or SIGTERM; the state is kept.
         SweepFailed: Too many trials failed, or the storage stopped answering; the state is kept.
     """
-    began = time.monotonic()
+    progress = Progress(config, console, quiet)
     config = with_lasting_paths(config, runs_dir)
     run = Run.plan(config, runs_dir)
     check_machine(config, address)
@@ -80,7 +84,7 @@ def start(
         check_free(storage, config.name)
     data = prepare_dataset(config.data, model=config.model)
     read_warm_start(run, data)  # raises before anything is written
-    with Progress(config, console, quiet) as progress:
+    with progress:
         progress.stage(_STARTING_RAY)
         preload_mlflow()
         with connected(config, address) as connection, handled_signals() as signals:
@@ -91,45 +95,34 @@ def start(
             run.create(data)
             with _resumable(run):
                 ledger = Ledger(storage or open_storage(run.storage_url), config, "new")
-                return run, _drive(run, ledger, progress, signals, connection, began)
+                return run, _drive(run, ledger, progress, signals, connection)
 
 
 def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outcome:
-    """Continues a sweep where its last driver stopped.
-
-    Raises:
-        UserError, Interrupted, SweepFailed: As ``start``.
-    """
-    began = time.monotonic()
+    """Continues a sweep where its last driver stopped; raises what ``start`` does."""
+    progress = Progress(run.config, console, quiet)
     check_machine(run.config, address)
     prepare_dataset(run.config.data, test=False)
-    with _resumable(run), Progress(run.config, console, quiet) as progress:
+    with _resumable(run), progress:
         ledger = Ledger(open_storage(run.storage_url), run.config, "resume")
-        return _continue(run, ledger, progress, address, began)
+        return _continue(run, ledger, progress, address)
 
 
 def audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, console: Console) -> Outcome:
     """Audits the contenders of a finished sweep, however long it takes, and writes its results again.
 
-    Args:
-        run: The run.
-        profile: How much an audit does.
-        at_random: How many other settings are audited too.
-        console: Where progress is shown.
-
-    Raises:
-        UserError, Interrupted, SweepFailed: As ``start``; also where the sweep is not finished, or has too few
-            validation images for the profile.
+    ``at_random`` other settings are audited too. Raises what ``start`` does, and a ``UserError`` also where the sweep
+    is not finished or has too few validation images for the profile.
     """
-    began = time.monotonic()
-    held, needed = run.config.data.validation_size, AUDITED_IMAGES[profile]
-    if held < needed:
+    progress = Progress(run.config, console, quiet=False)
+    images, needed = run.config.data.validation_size, AUDITED_IMAGES[profile]
+    if images < needed:
         raise UserError(
-            f"RUN must have at least {needed} validation images for --profile {profile}, got {run.name} with {held}; "
+            f"RUN must have at least {needed} validation images for --profile {profile}, got {run.name} with {images}; "
             "start a sweep with a larger data.validation_size"
         )
     prepare_dataset(run.config.data, test=False)
-    with _resumable(run), Progress(run.config, console, quiet=False) as progress:
+    with _resumable(run), progress:
         ledger = Ledger(open_storage(run.storage_url), run.config, "resume")
         if not ledger.complete:
             raise UserError(
@@ -139,27 +132,38 @@ def audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, 
         asked = {"profile": profile, "minutes": math.inf, "random": at_random}
         audit = (run.config.audit or AuditConfig()).model_copy(update=asked)
         run = replace(run, config=run.config.model_copy(update={"audit": audit}))
-        return _continue(run, ledger, progress, None, began)
+        return _continue(run, ledger, progress, None)
 
 
-def _continue(run: Run, ledger: Ledger, progress: Progress, address: str | None, began: float) -> Outcome:
+def _continue(run: Run, ledger: Ledger, progress: Progress, address: str | None) -> Outcome:
     """Does the rest of a sweep, with Ray if anything is left to train or to audit."""
     audit = run.config.audit
     if ledger.complete and not (audit and due(run, ledger, audit)):
         with handled_signals() as signals:  # only MLflow and the results are left
-            return _drive(run, ledger, progress, signals, None, began)
+            return _drive(run, ledger, progress, signals, None)
     progress.stage(_STARTING_RAY)
     preload_mlflow()
     with connected(run.config, address, trains=not ledger.complete) as connection, handled_signals() as signals:
         if address is not None:
             progress.stage("examining the cluster's nodes")
             check_nodes(_expected(run), examine)
-        return _drive(run, ledger, progress, signals, connection, began)
+        return _drive(run, ledger, progress, signals, connection)
 
 
-def _drive(
-    run: Run, ledger: Ledger, progress: Progress, signals: Signals, connection: Connection | None, began: float
-) -> Outcome:
+@dataclass(frozen=True)
+class Driver:
+    """A driver at work: the run, its ledger and lease, what follows it, and Ray, if anything is left to do with it."""
+
+    run: Run
+    ledger: Ledger
+    lease: Lease
+    mirror: MLflowObserver
+    progress: Progress
+    signals: Signals
+    connection: Connection | None
+
+
+def _drive(run: Run, ledger: Ledger, progress: Progress, signals: Signals, connection: Connection | None) -> Outcome:
     """Takes the lease of the study, runs the rest of the budget and writes the results."""
 
     def waiting(holder: Holder) -> None:
@@ -176,21 +180,7 @@ def _drive(
         progress.begin(ledger.records(), ledger.extensions, lambda: ledger.reference)
         mirror = MLflowObserver(ledger, tracker, run.config)
         mirror.catch_up()
-        if connection is not None and not ledger.complete:
-            _run_trials(run, ledger, lease, mirror, progress, signals, connection)
-        if run.config.audit is not None and ledger.complete:
-            _audit(run, ledger, run.config.audit, lease, mirror, progress, signals, connection)
-        if connection is not None:
-            connection.close()
-        if not ledger.complete:
-            counts = ledger.counts()
-            raise SweepFailed(
-                f"{ledger.failures()} trials failed (resources.max_failures is {run.config.resources.max_failures}) "
-                f"with {counts.finished} of {counts.budget} settings finished; the reasons are in "
-                f"{run.folder / 'trials.csv'}; resume with `{command('resume', run.argument)}`"
-            )
-        progress.stage("drawing the results")
-        results = write_results(run, ledger.records(), ledger.history, ledger.reference, ledger.stopped)
+        results = _finish(Driver(run, ledger, lease, mirror, progress, signals, connection))
         for path in results.files:
             tracker.artifact(path)
         status = "FINISHED"
@@ -204,120 +194,132 @@ def _drive(
         progress.missed(report, run)
         lease.release()
         ledger.close()
-    return Outcome(results, report, time.monotonic() - began)
+    return Outcome(results, report, progress.elapsed)
 
 
 def _take_over(run: Run, ledger: Ledger, progress: Progress) -> None:
     """Imports the trials of earlier runs, once."""
     if not ledger.warm_started:
-        warm_start = read_warm_start(run, run.manifest()["data"])
+        warm_start, names = read_warm_start(run, run.manifest()["data"]), ", ".join(run.config.search.warm_start)
         ledger.take_over(warm_start.trials)
         left_out = f"; {warm_start.left_out} do not fit this search" if warm_start.left_out else ""
-        progress.say(
-            f"{len(warm_start.trials)} trials imported from {', '.join(run.config.search.warm_start)}{left_out}"
+        progress.say(f"{len(warm_start.trials)} trials imported from {names}{left_out}")
+
+
+def _finish(driver: Driver) -> Results:
+    """Trains what is left of the budget, audits, and writes the results."""
+    run, ledger, connection = driver.run, driver.ledger, driver.connection
+    if connection is not None and not ledger.complete:
+        _run_trials(driver)
+    if run.config.audit is not None and ledger.complete:
+        _audit(driver, run.config.audit)
+    if connection is not None:
+        connection.close()
+    if not ledger.complete:
+        counts = ledger.counts()
+        raise SweepFailed(
+            f"{ledger.failures()} trials failed (resources.max_failures is {run.config.resources.max_failures}) "
+            f"with {counts.finished} of {counts.budget} settings finished; the reasons are in "
+            f"{run.folder / 'trials.csv'}; resume with `{command('resume', run.argument)}`"
         )
+    driver.progress.stage("drawing the results")
+    return write_results(run, ledger.records(), ledger.history, ledger.reference, ledger.stopped)
 
 
-def _run_trials(
-    run: Run,
-    ledger: Ledger,
-    lease: Lease,
-    mirror: MLflowObserver,
-    progress: Progress,
-    signals: Signals,
-    connection: Connection,
-) -> None:
+def _run_trials(driver: Driver) -> None:
     """Hands the ledger to Ray Tune until the budget is spent or too much has failed."""
-    from ray import tune
-
-    from search.sweep.tune import EveryTurn, LedgerSearcher, Stopping, rebuilt
-    from search.worker.trial import SettingTrial
+    from search.sweep.tune import LedgerSearcher, rebuilt
 
     use_waiting_processes()
-    config, resources = run.config, run.config.resources
+    config, ledger, progress, connection = driver.run.config, driver.ledger, driver.progress, driver.connection
+    assert connection is not None
     progress.concurrency = concurrency(config)
 
     def waiting(reason: str) -> None:
         progress.waiting(reason)
         if reason:  # while the storage answers, the sweep stops at the end of Tune's turn instead
-            signals.check()
+            driver.signals.check()
 
     halving = make_halving(config)
     if halving is not None:
         rebuilt(halving, ledger)
-    searcher = LedgerSearcher(ledger, lease.epoch, progress.concurrency, [progress, mirror], waiting, halving)
+    observers = (progress, driver.mirror)
+    searcher = LedgerSearcher(ledger, driver.lease.epoch, progress.concurrency, observers, waiting, halving)
 
     def changed() -> None:
         progress.concurrency = searcher.concurrency = concurrency(config)
 
-    wanted = _expected(run) if connection.address is not None else None
+    node = None if connection.address is None else _expected(driver.run)
     turn = [
-        *([Nodes(wanted, examine, progress.say, changed).turn] if wanted is not None else []),
+        *([Nodes(node, examine, progress.say, changed).turn] if node is not None else []),
         progress.tick,
         lambda: progress.stopping(ledger.stopped),
-        lambda: progress.lagging(mirror.problem),
+        lambda: progress.lagging(driver.mirror.problem),
         connection.check,
         searcher.check,
-        signals.check,
-        lease.check,
+        driver.signals.check,
+        driver.lease.check,
         lambda: preload_drawing() if searcher.winding_down else None,
     ]
-    trainable = tune.with_parameters(
-        SettingTrial,
-        problem=config.problem,
-        rungs=config.rungs,
-        folder=str(run.folder),
-        owner=lease.epoch,
-        threads=resources.cpus_per_trial,
-        cuda=resources.gpus_per_trial > 0,
-        expected=wanted,
-        store=None if run.store is None else run.store.url,
-    )
     # The ledger has everything that Tune would write, so Tune gets a folder that is deleted afterwards.
     with tempfile.TemporaryDirectory(prefix="robustfront-", ignore_cleanup_errors=True) as scratch:
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=Stopping(searcher),
-                num_samples=-1,
-                reuse_actors=True,
-                trial_name_creator=lambda trial: trial.trial_id,
-                trial_dirname_creator=lambda trial: trial.trial_id,
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=scratch,
-                verbose=0,
-                # Trials keep checkpoints under their own numbers; Tune's would be deleted with the scratch folder.
-                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(
-                    max_failures=_RESTARTS_HERE if wanted is None else _RESTARTS_ON_A_CLUSTER
-                ),
-                callbacks=[EveryTurn(turn)],
-            ),
-        )
+        tuner = _tuner(driver, node, searcher, turn, scratch)
         progress.stage("starting the workers")
-        with signals.polled():
+        with driver.signals.polled():
             tuner.fit()
 
 
-def _audit(
-    run: Run,
-    ledger: Ledger,
-    settings: AuditConfig,
-    lease: Lease,
-    mirror: MLflowObserver,
-    progress: Progress,
-    signals: Signals,
-    connection: Connection | None,
-) -> None:
+def _tuner(
+    driver: Driver, node: Expected | None, searcher: LedgerSearcher, turn: Sequence[Callable[[], None]], scratch: str
+) -> tune.Tuner:
+    """Tune, set up to train what the searcher suggests; on a cluster, ``node`` is what each node must have."""
+    from ray import tune
+
+    from search.sweep.tune import EveryTurn, Stopping
+    from search.worker.trial import SettingTrial
+
+    run, resources = driver.run, driver.run.config.resources
+    trainable = tune.with_parameters(
+        SettingTrial,
+        problem=run.config.problem,
+        rungs=run.config.rungs,
+        folder=str(run.folder),
+        owner=driver.lease.epoch,
+        threads=resources.cpus_per_trial,
+        cuda=resources.gpus_per_trial > 0,
+        expected=node,
+        store=None if run.store is None else run.store.url,
+    )
+    return tune.Tuner(
+        tune.with_resources(trainable, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=Stopping(searcher),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: trial.trial_id,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=scratch,
+            verbose=0,
+            # Trials keep checkpoints under their own numbers; Tune's would be deleted with the scratch folder.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=_RESTARTS_HERE if node is None else _RESTARTS_ON_A_CLUSTER),
+            callbacks=[EveryTurn(turn)],
+        ),
+    )
+
+
+def _audit(driver: Driver, settings: AuditConfig) -> None:
     """Audits what is due and reports what is left; audits nothing without a connection."""
+    run, ledger, progress, connection = driver.run, driver.ledger, driver.progress, driver.connection
     left = 0
     if connection is not None:
-        turn = (progress.tick, connection.check, signals.check, lease.check)
-        with signals.polled():
-            left = audit_front(run, ledger, settings, progress, turn, [progress.audited, mirror.audited])
+        turn = (progress.tick, connection.check, driver.signals.check, driver.lease.check)
+        with driver.signals.polled():
+            left = audit_front(run, ledger, settings, progress, turn, (progress, driver.mirror))
     order = order_kept(run, ledger, settings.random)
     if order is not None:
         progress.say(order)
@@ -347,7 +349,6 @@ def _resumable(run: Run) -> Iterator[None]:
 
 
 def _expected(run: Run) -> Expected:
-    """What every node of the cluster must match."""
     return expected(run.config, run.manifest()["data"]["sha256"], run.folder / MANIFEST_FILE, run.store)
 
 

@@ -20,7 +20,7 @@ from search.errors import cause_on_worker
 from search.results.final import settings_of
 from search.runs.folder import Run
 from search.study import Ledger
-from search.sweep.progress import Progress
+from search.sweep.observers import Observer, Progress
 from trainables.metrics import AUDITED, CLAIMED, ROBUST
 from trainables.settings import AUDITED_IMAGES
 
@@ -33,31 +33,25 @@ _LOOK_SECONDS: Final = 0.5
 
 
 def due(run: Run, ledger: Ledger, settings: AuditConfig) -> list[TrialRecord]:
-    """The trials whose robust accuracy still has to be audited.
+    """The units whose robust accuracy still has to be audited, or audited by a more thorough profile.
 
-    Args:
-        run: The run.
-        ledger: Its ledger.
-        settings: The least profile of an audit, and the number of random settings.
-
-    Returns:
-        Those of the front as far as it is known, the baselines and the random settings.
+    They are those of the front as far as it is known, of the baselines and of the settings drawn at random.
     """
     records, audits = ledger.records(), ledger.audits()
-    own = {record.number: record for record in records}
+    units = {record.number: record for record in records}
     tried = settings_of(records, run.config.bounds)
-    wanted = pareto_front(tried, run.config.objectives)
-    wanted += [record for record in tried if record.is_baseline and record.state == "complete"]
-    wanted += drawn(run, tried, settings.random)
-    parts = dict.fromkeys(number for record in wanted for number in (record.number, *record.extensions))
+    chosen = pareto_front(tried, run.config.objectives)
+    chosen += [record for record in tried if record.is_baseline and record.state == "complete"]
+    chosen += _drawn(run, tried, settings.random)
+    numbers = dict.fromkeys(number for record in chosen for number in (record.number, *record.extensions))
     return [
-        own[number]
-        for number in parts
+        units[number]
+        for number in numbers
         if number not in audits or AUDITED_IMAGES[audits[number]["profile"]] < AUDITED_IMAGES[settings.profile]
     ]
 
 
-def drawn(run: Run, records: Sequence[TrialRecord], count: int) -> list[TrialRecord]:
+def _drawn(run: Run, records: Sequence[TrialRecord], count: int) -> list[TrialRecord]:
     """Draws ``count`` complete settings at random; the same ones for the same search seed."""
     complete = complete_search_trials(records)
     return random.Random(run.config.search.seed).sample(complete, min(count, len(complete)))
@@ -66,28 +60,23 @@ def drawn(run: Run, records: Sequence[TrialRecord], count: int) -> list[TrialRec
 def order_kept(run: Run, ledger: Ledger, count: int) -> str | None:
     """Says in one line whether the sweep's own attacks rank settings as the audits do.
 
-    Args:
-        run: The run.
-        ledger: Its ledger.
-        count: The number of random settings to audit.
-
-    Returns:
-        The rank correlation of claimed and audited robust accuracy over the contenders and the random settings, with
-        its interval; None with fewer than ten random settings, because the contenders alone are a truncated range.
+    The line gives the rank correlation of claimed and audited robust accuracy over the contenders and the ``count``
+    random settings. There is none with fewer than ten of these, because the contenders alone are a truncated range.
     """
     tried = settings_of(ledger.records(), run.config.bounds)
-    at_random = [record for record in drawn(run, tried, count) if record.verdict is not None]
-    if len(at_random) < FEWEST_RANDOM:
+    at_random = sum(record.verdict is not None for record in _drawn(run, tried, count))
+    if at_random < FEWEST_RANDOM:
         return None
     audited = [record for record in complete_search_trials(tried) if record.verdict is not None]
-    claimed = [record.value(CLAIMED) for record in audited]
-    found = rank_correlation(claimed, [record.value(ROBUST) for record in audited])
-    low, high = found.interval
-    line = (
-        f"audit: claimed and audited robust accuracy of {found.n} settings, {len(at_random)} of them drawn at random, "
-        f"have a rank correlation of {found.rho:.2f} (95 %: {low:.2f} to {high:.2f})"
+    correlation = rank_correlation(
+        [record.value(CLAIMED) for record in audited], [record.value(ROBUST) for record in audited]
     )
-    if found.rho >= LOW_CORRELATION:
+    low, high = correlation.interval
+    line = (
+        f"audit: claimed and audited robust accuracy of {correlation.n} settings, {at_random} of them drawn at random, "
+        f"have a rank correlation of {correlation.rho:.2f} (95 %: {low:.2f} to {high:.2f})"
+    )
+    if correlation.rho >= LOW_CORRELATION:
         return line
     return f"{line}. That is low: the search ranked settings differently from the audits; strengthen robustness.attacks"
 
@@ -98,24 +87,15 @@ def audit_front(
     settings: AuditConfig,
     progress: Progress,
     turn: Sequence[Callable[[], None]],
-    audited: Sequence[Callable[[TrialRecord], None]],
+    observers: Sequence[Observer],
 ) -> int:
-    """Audits what is due, as many at a time as the cluster can run.
+    """Audits what is due, as many at a time as the cluster can run, and returns how many units are still due.
 
-    Args:
-        run: The run.
-        ledger: Its ledger, adopted.
-        settings: The profile and the time limit.
-        progress: Shows what happens.
-        turn: Called twice a second, in order. An exception ends the audits; finished ones are kept.
-        audited: Called, in order, with the record of every audited trial.
-
-    Returns:
-        The number of trials that are still due.
+    The functions of ``turn`` are called twice a second, in order. An exception ends the audits; finished ones are kept.
     """
     import ray
 
-    from search.worker.audit_job import audit_trial
+    from search.worker.tasks import audit_trial
 
     cpus, gpus = run.config.audit_resources
     remote = ray.remote(num_cpus=cpus, num_gpus=gpus)(audit_trial)
@@ -144,8 +124,8 @@ def audit_front(
                 progress.say(f"audit: trial {number} could not be audited ({cause_on_worker(error)})")
                 continue
             record = ledger.record(number)
-            for observer in audited:
-                observer(record)
+            for observer in observers:
+                observer.audited(record)
             progress.say(_line(record))
     for reference in running:
         ray.cancel(reference, force=True)

@@ -5,50 +5,37 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from analysis.records import TrialRecord
 from search.errors import Halted
 from search.results.metrics import rung_values
 from search.runs.store import retrying
 from search.study import Halving, Ledger, Unit, may_pass, storage_reason
-from search.worker.trial import CANDIDATE, EPOCH, FAILURE, HALT, NUMBER, OWNER, RESULT, ROLE, SEED, UNITS
+from search.sweep.observers import Observer
+from search.worker.trial import CANDIDATE, EPOCH, FAILURE, HALT, NUMBER, OWNER, RESULT, ROLE, SEED
 
 STORAGE_SECONDS: Final = 60.0  # how long to wait for a storage that does not answer
 
 T = TypeVar("T")
 
 
-class Observer(Protocol):
-    """Something that follows a sweep: the terminal's progress, MLflow. Called after the ledger has been written."""
+class _Unpickled:
+    """Pickles as nothing: Tune pickles its parts for ``Tuner.restore``, which we never use."""
 
-    def started(self, unit: Unit, record: TrialRecord) -> None:
-        """A unit begins, or continues after its driver's or worker's death."""
-
-    def epoch_finished(self, number: str, metrics: dict[str, float]) -> None:
-        """A unit has finished an epoch."""
-
-    def ended(self, record: TrialRecord) -> None:
-        """A unit has ended, completely or not."""
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
 
 
-class LedgerSearcher(Searcher):
-    """Suggests what the ledger hands out, and reports the results to it.
+class LedgerSearcher(_Unpickled, Searcher):
+    """Suggests what the ledger hands out, and reports the results to it. It holds no state that a crash could lose.
 
-    A Tune trial takes a list of units, of length one for now. Nothing raises into Tune, which would take it for the
-    trial's failure; ``check`` raises it later.
-
-    Args:
-        ledger: The account. This searcher holds no state that a crash could lose.
-        owner: The epoch of the driver's lease. Results from another owner's worker are refused.
-        concurrency: Trials at a time; it may change later, as nodes come and go.
-        observers: Called on every change, after the ledger.
-        waiting: Called with the reason while the storage does not answer, and with nothing once it does.
-        halving: Decides at the rungs which trials continue; None to stop none.
+    Nothing raises into Tune, which would take it for the trial's failure; ``check`` raises it later. Results from the
+    workers of another owner (an epoch of the lease) are refused. ``concurrency`` may change as nodes come and go.
+    ``waiting`` is called with the reason while the storage does not answer, and with nothing once it does.
     """
 
     def __init__(
@@ -64,14 +51,9 @@ class LedgerSearcher(Searcher):
         self._ledger, self._owner, self._observers = ledger, owner, observers
         self.concurrency = concurrency
         self._waiting, self._halving = waiting, halving
-        self._running: dict[str, list[Unit]] = {}  # by Tune's id of the trial
-        self._exhausted = False  # until a running trial ends, the ledger has nothing to start
+        self._running: dict[str, Unit] = {}  # by Tune's id of the trial
+        self.winding_down = False  # nothing is left to start while the last trials run, unless one of them fails
         self._error: Exception | None = None
-
-    @property
-    def winding_down(self) -> bool:
-        """Whether nothing is left to start while the last trials run, unless one of them fails."""
-        return self._exhausted
 
     def check(self) -> None:
         """Raises what has gone wrong. To be called outside Tune's own error handling."""
@@ -79,7 +61,7 @@ class LedgerSearcher(Searcher):
             raise self._error
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
-        """The next units as a Tune configuration; None to wait; FINISHED when nothing is left to do."""
+        """The next unit as a Tune configuration; None to wait; FINISHED when nothing is left to do."""
         return self._guarded(lambda: self._suggest(trial_id))
 
     def goes_on(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -88,65 +70,54 @@ class LedgerSearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Writes a trial's end into the ledger."""
-        if self._guarded(lambda: self._end(trial_id, result, error)):
-            self._exhausted = False
+        self._guarded(lambda: self._end(trial_id, None if error else result))
 
     def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        units = self._running.get(trial_id)  # set already if the storage went away just after the ask
-        if units is None:
-            if self._exhausted or len(self._running) >= self.concurrency:
+        unit = self._running.get(trial_id)  # set already if the storage went away just after the ask
+        if unit is None:
+            if self.winding_down or len(self._running) >= self.concurrency:
                 return None
             unit = self._ledger.ask()
             if unit is None:
                 # A running trial may still fail and need a replacement: until it has ended, the search is not finished.
-                self._exhausted = bool(self._running)
-                return None if self._exhausted else Searcher.FINISHED
-            self._running[trial_id] = units = [unit]
-        for unit in units:
-            record = self._ledger.record(unit.number)
-            for observer in self._observers:
-                observer.started(unit, record)
-        return {UNITS: [_document(unit) for unit in units]}
+                self.winding_down = bool(self._running)
+                return None if self.winding_down else Searcher.FINISHED
+            self._running[trial_id] = unit
+        record = self._ledger.record(unit.number)
+        for observer in self._observers:
+            observer.started(record)
+        return {NUMBER: unit.number, CANDIDATE: asdict(unit.candidate), SEED: unit.seed, ROLE: unit.role}
 
     def _epoch(self, trial_id: str, result: dict[str, Any]) -> bool:
         if trial_id not in self._running or EPOCH not in result or result[OWNER] != self._owner:
             return True
-        goes_on = True
-        for number, metrics in json.loads(result[EPOCH]).items():
-            self._ledger.report(number, metrics)
-            for observer in self._observers:
-                observer.epoch_finished(number, metrics)
-            values = rung_values(metrics)
-            if self._halving is not None and values is not None:
-                goes_on = self._halving.report(number, int(metrics["epoch"]), values)
-        return goes_on
+        number, metrics = self._running[trial_id].number, json.loads(result[EPOCH])
+        self._ledger.report(number, metrics)
+        for observer in self._observers:
+            observer.epoch_finished(number, metrics)
+        values = rung_values(metrics)
+        return self._halving is None or values is None or self._halving.report(number, metrics["epoch"], values)
 
-    def _end(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> bool:
-        """Whether a trial of ours has ended."""
-        units = self._running.get(trial_id)
-        if units is None or (result is not None and not error and result[OWNER] != self._owner):
-            return False
-        if result is not None and HALT in result and not error:
-            raise Halted(result[HALT])
-        for unit in units:
-            self._write_end(unit.number, None if error else result)
-        records = [self._ledger.record(unit.number) for unit in units]
-        del self._running[trial_id]
-        for record in records:
-            for observer in self._observers:
-                observer.ended(record)
-        return True
-
-    def _write_end(self, number: str, result: dict[str, Any] | None) -> None:
+    def _end(self, trial_id: str, result: dict[str, Any] | None) -> None:
+        """Takes a trial's last result, or None if its worker died."""
+        unit = self._running.get(trial_id)
+        if unit is None or (result is not None and result[OWNER] != self._owner):
+            return
         if result is None:
-            self._ledger.fail(number, "its worker process died")
+            self._ledger.fail(unit.number, "its worker process died")
+        elif HALT in result:
+            raise Halted(result[HALT])
         elif RESULT in result:
-            self._ledger.finish(number, json.loads(result[RESULT])[number])
+            self._ledger.finish(unit.number, json.loads(result[RESULT]))
         elif EPOCH in result:
-            self._ledger.prune(number)
+            self._ledger.prune(unit.number)
         else:
-            reasons = json.loads(result.get(FAILURE, "{}"))
-            self._ledger.fail(number, reasons.get(number, "it ended without a result"))
+            self._ledger.fail(unit.number, result[FAILURE])
+        record = self._ledger.record(unit.number)
+        del self._running[trial_id]
+        self.winding_down = False
+        for observer in self._observers:
+            observer.ended(record)
 
     def _guarded(self, call: Callable[[], T]) -> T | None:
         """Calls with patience for the storage. An error is kept for ``check``; after one, nothing more is done."""
@@ -166,12 +137,8 @@ class LedgerSearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Does nothing: see ``save``."""
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Empty: Tune pickles its parts for ``Tuner.restore``, which we never use."""
-        return {}
 
-
-class Stopping(FIFOScheduler):
+class Stopping(_Unpickled, FIFOScheduler):
     """Tune's scheduler, which stops the trials that the searcher does not let continue.
 
     A process that becomes free goes to the trial that was just suggested. By default Tune gives it to the trial that
@@ -184,24 +151,31 @@ class Stopping(FIFOScheduler):
         self._searcher = searcher
         self._new: list[Any] = []
 
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:  # noqa: ARG002
         """Tune calls this for each trial that the searcher has suggested."""
-        del tune_controller
         self._new.append(trial)
 
-    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:  # noqa: ARG002
         """The trial that gets a process next, a free one if there is one. Tune takes care of waiting trials."""
-        del tune_controller
         return self._new.pop(0) if self._new else None
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ARG002
         """Tune calls this after every result, before it calls the searcher."""
-        del tune_controller
         return str(self.CONTINUE if self._searcher.goes_on(trial.trial_id, result) else self.STOP)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Empty: see ``LedgerSearcher``."""
-        return {}
+
+class EveryTurn(_Unpickled, tune.Callback):
+    """Calls functions, in order, between two turns of Tune's loop, where a sweep can stop cleanly.
+
+    An exception ends Tune's run and reaches its caller.
+    """
+
+    def __init__(self, functions: Sequence[Callable[[], None]]) -> None:
+        self._functions = functions
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002
+        for function in self._functions:
+            function()
 
 
 def rebuilt(halving: Halving, ledger: Ledger) -> Halving:
@@ -220,27 +194,3 @@ def rebuilt(halving: Halving, ledger: Ledger) -> Halving:
         if values is not None and not halving.report(number, int(epoch["epoch"]), values):
             ledger.prune(number)
     return halving
-
-
-def _document(unit: Unit) -> dict[str, Any]:
-    """A unit as it travels to the worker."""
-    return {NUMBER: unit.number, CANDIDATE: asdict(unit.candidate), SEED: unit.seed, ROLE: unit.role}
-
-
-class EveryTurn(tune.Callback):
-    """Calls functions in every turn of Tune's loop. Between two turns is where a sweep can stop cleanly.
-
-    Args:
-        functions: Called in order; an exception ends Tune's run and reaches its caller.
-    """
-
-    def __init__(self, functions: Sequence[Callable[[], None]]) -> None:
-        self._functions = functions
-
-    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002
-        for function in self._functions:
-            function()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Empty: see ``LedgerSearcher``."""
-        return {}

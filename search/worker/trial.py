@@ -1,4 +1,4 @@
-"""The Tune trainable: trains and attacks one setting, in a worker process that takes many settings in turn."""
+"""The Tune trainable: trains and attacks one unit, in a worker process that takes many units in turn."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import json
 import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +20,7 @@ from search.errors import Halted
 from search.results.metrics import Role, epoch_metrics, unit_results
 from search.runs.layout import CHECKPOINTS
 from search.runs.store import Store
-from search.worker.node_check import examine
+from search.worker.tasks import audit_trial, examine
 from trainables.candidate import Candidate
 from trainables.settings import Problem, Rungs
 
@@ -28,17 +29,15 @@ if TYPE_CHECKING:
     from trainables.training.loop import EpochResult
     from trainables.trial import CandidateResult
 
-# Keys of a trial's configuration: a list of units (of length one for now), and of each unit.
-UNITS: Final = "units"
+# Keys of a trial's configuration, which is a unit.
 NUMBER, CANDIDATE, SEED, ROLE = "number", "candidate", "seed", "role"
-# Keys of a trial's results. Epochs, results and failures are JSON by unit number, because Tune flattens mappings.
+# Keys of a trial's results. Epochs and results are JSON, because Tune flattens mappings.
 OWNER, EPOCH, RESULT, FAILURE, HALT = "owner", "epoch", "result", "failure", "halt"
 _DONE: Final = "done"
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class SettingTrial(tune.Trainable):
-    """Trains the setting in its configuration, one epoch per step, and attacks it in the last step.
+    """Trains the unit in its configuration, one epoch per step, and attacks it in the last step.
 
     torch is imported in the worker only, which keeps the driver light.
     """
@@ -55,11 +54,11 @@ class SettingTrial(tune.Trainable):
         expected: Expected | None = None,
         store: str | None = None,
     ) -> None:
-        """Takes the first setting. The data is loaded once for all settings of this worker.
+        """Takes the first unit, and what all units of this worker share.
 
         Args:
-            config: The first setting and its number.
-            problem: What all settings share.
+            config: The first unit.
+            problem: What all units are trained and attacked with.
             rungs: After which epochs settings of the search are compared with each other.
             folder: The run's folder.
             owner: The epoch of the driver's lease, which checkpoints and results carry.
@@ -73,11 +72,15 @@ class SettingTrial(tune.Trainable):
         self._folder = Path(folder) if self._store is None else self._store.copy / Path(folder).name
         self._threads, self._cuda, self._expected = threads, cuda, expected
         self._splits: Mapping[str, Split] | None = None
-        self._begin(config)
+        self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Takes the next setting, in the same process."""
-        self._begin(new_config)
+        """Takes the next unit, in the same process."""
+        self._number: str = new_config[NUMBER]
+        self._seed: int = new_config[SEED]
+        self._role: Role = new_config[ROLE]
+        self._checkpoints = self._folder / CHECKPOINTS / self._number
+        self._results = self._run(Candidate(**new_config[CANDIDATE]))
         return True
 
     def step(self) -> dict[str, Any]:
@@ -91,30 +94,20 @@ class SettingTrial(tune.Trainable):
         try:
             result = next(self._results)
             if isinstance(result, CandidateResult):
-                return {RESULT: json.dumps({self._number: self._finished(result)}), _DONE: True}
-            return {EPOCH: json.dumps({self._number: epoch_metrics(result)})}
+                return {RESULT: json.dumps(self._finished(result)), _DONE: True}
+            return {EPOCH: json.dumps(epoch_metrics(result))}
         except Halted as halted:
             return {HALT: str(halted), _DONE: True}
-        except Exception as error:  # whatever goes wrong with a setting ends this trial only
-            if isinstance(error, OSError) and error.errno in _FULL:
-                # It is not the setting's fault, and every other setting would fail too.
+        except Exception as error:  # whatever else goes wrong ends this trial only
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                # It is not the unit's fault, and every other one would fail too.
                 return {HALT: f"{error.strerror}: {error.filename or self._folder}", _DONE: True}
-            log = self._folder / "failures" / f"{self._number}.txt"
-            log.parent.mkdir(parents=True, exist_ok=True)
-            log.write_text(traceback.format_exc(), encoding="utf-8")
-            if self._store is not None:
-                self._store.push(f"{self._path('failures')}.txt")
+            with self._written("failures", "txt") as log:
+                log.write_text(traceback.format_exc(), encoding="utf-8")
             reason = str(error) if isinstance(error, NonFiniteLoss) else f"{type(error).__name__}: {error}"
-            return {FAILURE: json.dumps({self._number: reason}), _DONE: True}
+            return {FAILURE: reason, _DONE: True}
 
-    def _begin(self, config: Mapping[str, Any]) -> None:
-        (unit,) = config[UNITS]
-        self._number: str = unit[NUMBER]
-        self._seed: int = unit[SEED]
-        self._role: Role = unit[ROLE]
-        self._results = self._run(Candidate(**unit[CANDIDATE]), unit[SEED])
-
-    def _run(self, setting: Candidate, seed: int) -> Iterator[EpochResult | CandidateResult]:
+    def _run(self, candidate: Candidate) -> Iterator[EpochResult | CandidateResult]:
         """Does everything that can fail, so that ``step`` can report it."""
         import torch
 
@@ -123,8 +116,7 @@ class SettingTrial(tune.Trainable):
 
         device = torch.device("cuda" if self._cuda else "cpu")
         if self._splits is None:
-            if self._expected is not None:
-                self._examine_node(self._expected)
+            self._examine_node()
             torch.set_num_threads(self._threads)
             self._splits = load_splits(self._problem.data, device)
             if self._store is not None:
@@ -133,8 +125,8 @@ class SettingTrial(tune.Trainable):
             self._store.pull(self._path(CHECKPOINTS))
         for result in run_candidate(
             self._problem,
-            setting,
-            replicates=[seed],
+            candidate,
+            replicates=[self._seed],
             device=device,
             checkpoints=self._checkpoints,
             owner=self._owner,
@@ -144,47 +136,46 @@ class SettingTrial(tune.Trainable):
             self._share_checkpoints()
             yield result
 
-    @staticmethod
-    def _examine_node(expected: Expected) -> None:
+    def _examine_node(self) -> None:
         """A node that has just joined may get a trial before the driver examines it."""
-        problems = examine(expected).problems
+        problems = examine(self._expected).problems if self._expected is not None else ()
         if problems:
             raise Halted(f"node {ray.util.get_node_ip_address()}: {'; '.join(problems)}")
 
-    @property
-    def _checkpoints(self) -> Path:
-        return self._folder / CHECKPOINTS / self._number
-
     def _path(self, kind: str) -> str:
-        """A path of this trial in the store."""
         return f"{self._folder.name}/{kind}/{self._number}"
+
+    @contextmanager
+    def _written(self, kind: str, suffix: str) -> Iterator[Path]:
+        """A file of this unit to be written, which is then brought to the store."""
+        path = self._folder / kind / f"{self._number}.{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield path
+        if self._store is not None:
+            self._store.push(f"{self._path(kind)}.{suffix}")
 
     def _share_checkpoints(self) -> None:
         """Brings what has just been saved to the store, unless a later owner has claimed it."""
-        from trainables.training.checkpoint import KEPT, OWNER, PATTERN, check_claim
+        from trainables.training import checkpoint
 
         if self._store is None:
             return
-        claimed = self._store.read(f"{self._path(CHECKPOINTS)}/{OWNER}")
+        path = self._path(CHECKPOINTS)
+        claimed = self._store.read(f"{path}/{checkpoint.OWNER}")
         if claimed is not None and int(claimed) > self._owner:
-            self._store.pull(self._path(CHECKPOINTS))  # also the later owner's claim
-        check_claim(self._checkpoints, self._owner)
-        self._store.push(self._path(CHECKPOINTS))
-        self._store.thin(self._path(CHECKPOINTS), f"*/{PATTERN}", KEPT)
+            self._store.pull(path)  # also the later owner's claim
+        checkpoint.check_claim(self._checkpoints, self._owner)
+        self._store.push(path)
+        self._store.thin(path, f"*/{checkpoint.PATTERN}", checkpoint.KEPT)
 
     def _finished(self, result: CandidateResult) -> dict[str, Any]:
         from trainables.training.checkpoint import check_claim
 
         check_claim(self._checkpoints, self._owner)
-        path = self._folder / "outcomes" / f"{self._number}.npz"
-        path.parent.mkdir(exist_ok=True)
-        result.outcomes.save(path)
-        if self._store is not None:
-            self._store.push(f"{self._path('outcomes')}.npz")
+        with self._written("outcomes", "npz") as path:
+            result.outcomes.save(path)
         (unit,) = unit_results(result, [self._seed], self._role)
         if self._problem.robustness.gate == "audit":
-            from search.worker.audit_job import audit_trial
-
             audit = audit_trial(str(self._checkpoints), "quick", self._threads, self._cuda, self._splits)
             unit = replace(unit, audit=audit)
         return unit.to_json()

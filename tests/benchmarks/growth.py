@@ -42,10 +42,10 @@ from search.config import parse
 from search.results.metrics import Score, UnitResult
 from search.runs.folder import Run
 from search.study import Lease, Ledger, open_storage
-from search.sweep.progress import Progress
+from search.sweep.observers import Progress
 from search.sweep.tune import LedgerSearcher
 from search.tracking.queue import Tracker
-from search.worker.trial import CANDIDATE, EPOCH, NUMBER, OWNER, RESULT, UNITS
+from search.worker.trial import CANDIDATE, EPOCH, OWNER, RESULT
 
 CONCURRENCY: Final = 2
 TAIL: Final = 100  # trials
@@ -75,10 +75,8 @@ def outcome(parameters: Mapping[str, float]) -> tuple[float, float]:
 
 
 def reports(config: Mapping[str, Any], owner: int) -> list[dict[str, Any]]:
-    """What a trial of one unit reports: one epoch, and the result."""
-    (unit,) = config[UNITS]
-    number = unit[NUMBER]
-    clean, robust = outcome(unit[CANDIDATE]["parameters"])
+    """What the trial of a unit reports: one epoch, and the result."""
+    clean, robust = outcome(config[CANDIDATE]["parameters"])
     epoch = {"epoch": 1, "seconds": 0.1, "train_loss": 0.5, "validation_loss": 0.5, "validation_accuracy": clean}
     attacked = {"robust_accuracy": robust, **{f"pgd50-ce/{view}": robust for view in ("normalized", "raw")}}
     scores = {
@@ -89,8 +87,8 @@ def reports(config: Mapping[str, Any], owner: int) -> list[dict[str, Any]]:
     }
     result = UnitResult(0, 1, "search", scores).to_json()
     return [
-        {OWNER: owner, EPOCH: json.dumps({number: epoch})},
-        {OWNER: owner, RESULT: json.dumps({number: result}), "done": True},
+        {OWNER: owner, EPOCH: json.dumps(epoch)},
+        {OWNER: owner, RESULT: json.dumps(result), "done": True},
     ]
 
 
@@ -151,7 +149,8 @@ def measure(sampler: str, trials: int, direct: bool) -> Cost:
             with connected(config, None) as connection, search.sweep.signals.handled_signals() as signals:
                 lease = Lease(ledger.engine, config.name)
                 assert lease.epoch == _OWNER
-                search.sweep.driver._run_trials(run, ledger, lease, mirror, progress, signals, connection)
+                driver = search.sweep.driver.Driver(run, ledger, lease, mirror, progress, signals, connection)
+                search.sweep.driver._run_trials(driver)
                 lease.release()
     assert ledger.complete
     count = len(clock.ends)

@@ -36,7 +36,7 @@ from analysis.records import TrialRecord
 from search.config import parse
 from search.runs.folder import Run
 from search.study import Lease, Ledger, open_storage
-from search.sweep.progress import Progress
+from search.sweep.observers import Progress
 from search.tracking.queue import Tracker
 from search.worker.trial import EPOCH
 from tests.benchmarks.growth import Clock, TrivialTrial
@@ -60,8 +60,7 @@ class SleepingTrial(TrivialTrial):
         if EPOCH in report:
             seconds, _ = map(float, os.environ[_SLEEP].split())
             time.sleep(seconds)
-            epochs = {number: {**epoch, "worker": os.getpid()} for number, epoch in json.loads(report[EPOCH]).items()}
-            report[EPOCH] = json.dumps(epochs)
+            report[EPOCH] = json.dumps({**json.loads(report[EPOCH]), "worker": os.getpid()})
         return report
 
 
@@ -102,7 +101,8 @@ def run(trials: int, slots: int, seconds: float, start: float) -> SlotClock:
             search.sweep.signals.handled_signals() as signals,
         ):
             lease = Lease(ledger.engine, config.name)
-            search.sweep.driver._run_trials(run, ledger, lease, mirror, progress, signals, connection)
+            driver = search.sweep.driver.Driver(run, ledger, lease, mirror, progress, signals, connection)
+            search.sweep.driver._run_trials(driver)
             lease.release()
         assert ledger.complete
     return clock

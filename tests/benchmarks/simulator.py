@@ -28,9 +28,11 @@ from search.config import SweepConfig
 from search.errors import UserError
 from search.results.metrics import Score, UnitResult, rung_values
 from search.runs.folder import Run
-from search.study import Halving, Ledger, Unit, make_halving, open_ledger
+from search.study import EarlierTrial, Halving, Ledger, Unit, make_halving, open_ledger
+from search.study.trials import ORIGIN, extension_of
+from search.study.warm_start import new_row
 from trainables.candidate import Candidate
-from trainables.metrics import Direction
+from trainables.metrics import AUDITED, Direction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,7 @@ class Replay:
             curve = Curve(
                 seconds=np.diff(times).tolist(),
                 estimates=[rung_values(epoch) or {} for epoch in trial.history],
-                objectives=ledger.measured(trial.record.number) or None,
+                objectives=_measured(trial.record),
                 evaluation_seconds=trial.ended - times[-1],
             )
             setting = Candidate(trial.record.loss, dict(trial.record.parameters))  # type: ignore[arg-type]
@@ -305,7 +307,7 @@ def search_again(run: Run, config: SweepConfig) -> tuple[Ledger, Simulation]:
     with closing(open_ledger(run)) as before:
         ledger = Ledger(InMemoryStorage(), config, "new")
         if config.search.warm_start:
-            ledger.take_over(before.earlier_trials())
+            ledger.take_over(_earlier_trials(before, config))
         replay, concurrency = Replay.of(before), config.search.concurrency or _concurrency(before)
     return ledger, simulate(ledger, replay, concurrency=concurrency, halving=make_halving(config))
 
@@ -327,6 +329,26 @@ def _check_known(run: Run, config: SweepConfig) -> None:
             f"{', '.join(map(str, wanted.epochs))}; replay a run with the same steps and images and "
             "reduction_factor: 1.0001, which estimates after every epoch and stops no setting"
         )
+
+
+def _measured(record: TrialRecord) -> dict[str, float] | None:
+    """Every number of a unit that an objective or a constraint can name; None before it was evaluated."""
+    values = {name: value for each in record.replicates for name, value in each.items() if name != AUDITED}
+    return values or None
+
+
+def _earlier_trials(ledger: Ledger, config: SweepConfig) -> list[EarlierTrial]:
+    """What a run has taken over from earlier runs, for a sweep of this configuration."""
+    taken = [(number, trial) for number, trial in ledger.trials() if ORIGIN in trial.user_attrs]
+    seeds = [(extension_of(trial), trial) for _, trial in taken]
+    return [
+        EarlierTrial(
+            new_row(trial, config),
+            tuple(new_row(row, config) for extension, row in seeds if extension and extension.number == number),
+        )
+        for number, trial in taken
+        if kind_of(number) == "search"
+    ]
 
 
 @dataclass(frozen=True)

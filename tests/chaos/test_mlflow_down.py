@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from search.runs.folder import Run
-from search.study.reading import read_records
+from search.study import read_records
 from search.tracking.client import preload_mlflow
 from search.tracking.reading import read_tracked
 from search.tracking.ui import running_server

@@ -25,7 +25,7 @@ from ray.cluster_utils import Cluster
 from search.cluster.session import capacity
 from search.cluster.nodes import Nodes, alive, expected, check_nodes
 from search.runs.dataset import prepare_dataset
-from search.worker.node_check import examine
+from search.worker.tasks import examine
 from tests.search.examples import small_config
 from pathlib import Path
 import tempfile
@@ -81,7 +81,7 @@ import ray
 from ray import tune
 from ray.cluster_utils import Cluster
 from rich.console import Console
-import search.worker.audit_job
+import search.worker.tasks
 import search.worker.trial
 from search.sweep.driver import start
 from tests.benchmarks.growth import reports
@@ -101,7 +101,7 @@ class Trial(tune.Trainable):
 
     def reset_config(self, new_config):
         note(self._folder, "trials", new_config["number"], self._cuda)
-        self._reports = iter(reports(new_config["setting"]["parameters"], self._owner))
+        self._reports = iter(reports(new_config, self._owner))
         return True
 
     def step(self):
@@ -109,12 +109,12 @@ class Trial(tune.Trainable):
 
 def audit_trial(checkpoint, profile, threads, cuda):
     note(Path(checkpoint).parents[1], "audits", Path(checkpoint).name, cuda)
-    return {"verdict": "sound", "profile": profile, "images": 500, "verified": [0.1]}
+    return {"verdict": "sound", "profile": profile, "images": 500, "accuracy": 0.1}
 
 if __name__ == "__main__":
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 2, "include_dashboard": False})
     cpu_node = cluster.add_node(num_cpus=4, num_gpus=0)
-    search.worker.trial.SettingTrial, search.worker.audit_job.audit_trial = Trial, audit_trial
+    search.worker.trial.SettingTrial, search.worker.tasks.audit_trial = Trial, audit_trial
     config = small_config(
         data={"validation_size": 500},
         search={"trials": 6},

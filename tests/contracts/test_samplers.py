@@ -16,8 +16,8 @@ import pytest
 
 import search.study.ledger
 from search.config import SweepConfig
+from search.config.rules import SAMPLERS
 from search.study import Ledger, Unit, open_storage
-from search.study.samplers import names
 from tests.search.examples import result, small_config, unit_result
 from trainables.candidate import Candidate as Point
 from trainables.settings.space import Choices, Domain, Range, Value
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 Candidate = dict[str, Any]
 Plain = Callable[[str], list[Candidate]]
 
-each_sampler = pytest.mark.parametrize("sampler", names())
+each_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
 
 
 def config_of(sampler: str, seed: int = 0, **sections: Any) -> SweepConfig:
@@ -65,10 +65,11 @@ def suggestions(
     """What the search suggests, in order; ``at_once`` trials run side by side, the first to begin ends first."""
     running: list[Unit] = []
     found = []
+    begun = {record.number for record in ledger.records()}
     while True:
         while len(running) < at_once and len(found) < most and (unit := ledger.ask()) is not None:
             running.append(unit)
-            if unit.number.isdecimal() and not unit.orphan:
+            if unit.number.isdecimal() and unit.number not in begun:
                 found.append(dict(unit.candidate.parameters))
         if not running:
             return found

@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ SPARE_BYTES = 64_000_000
 class FaultyTrial(SettingTrial):
     """The sweep's own trial under faults that are real, each provoked from outside of its code."""
 
-    def _begin(self, config: Mapping[str, Any]) -> None:
-        number = config["units"][0]["number"]
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        number = new_config["number"]
         self._sound = getattr(self, "_sound", self._problem)
         self._problem = self._sound
         if number == OUT_OF_MEMORY:
@@ -44,10 +44,10 @@ class FaultyTrial(SettingTrial):
             outcomes.mkdir(parents=True, exist_ok=True)  # where a file is to be written
         elif number == NAN:
             self._problem = replace(self._sound, train=replace(self._sound.train, learning_rate=1e30))
-        super()._begin(config)
+        return super().reset_config(new_config)
 
-    def _run(self, setting: Candidate, seed: int) -> Iterator[Any]:
-        results = super()._run(setting, seed)
+    def _run(self, candidate: Candidate) -> Iterator[Any]:
+        results = super()._run(candidate)
         if self._number != OUT_OF_MEMORY:
             yield from self._breaking(results)
             return

@@ -6,20 +6,63 @@ study. A resumed search therefore gets the suggestions of an uninterrupted one. 
 
 from __future__ import annotations
 
+import importlib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, PartialFixedSampler
+from optuna.trial import Trial
 
 from search.config import SweepConfig
-from search.study.samplers._base import Sampler, find, names, sampler
 from search.study.samplers._distinct import DistinctSampler
-from search.study.space import distributions
-from trainables.settings.space import Value
+from trainables.settings.space import Choices, Domain, Value
 
-__all__ = ["DistinctSampler", "Sampler", "find", "make_sampler", "names", "sampler"]
+# Makes the sampler for one ask, from the sweep, the number of the trial to suggest, and a seed drawn from that number.
+# It must suggest the same for the same arguments and history.
+Make = Callable[[SweepConfig, int, int], BaseSampler]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """A registered sampler.
+
+    Args:
+        make: Makes it for one ask.
+        source: The paper that it follows.
+        most_modelled: The most finished trials that it can model in reasonable time; None for no limit.
+        marks: System attributes of a trial that it did not suggest itself, so that it learns from that one too.
+    """
+
+    make: Make
+    source: str
+    most_modelled: int | None = None
+    marks: Mapping[str, int] = field(default_factory=dict)
+
+
+_REGISTERED: Final[dict[str, Sampler]] = {}
+
+
+def sampler(
+    name: str, *, source: str, most_modelled: int | None = None, marks: Mapping[str, int] | None = None
+) -> Callable[[Make], Make]:
+    """Registers a function under a name, which must be that of its file. The arguments are those of ``Sampler``."""
+
+    def decorate(make: Make) -> Make:
+        _REGISTERED[name] = Sampler(make=make, source=source, most_modelled=most_modelled, marks=marks or {})
+        return make
+
+    return decorate
+
+
+def find(name: str) -> Sampler:
+    """A sampler by its name, which is one of ``search.config.rules.SAMPLERS``."""
+    importlib.import_module(f"{__package__}.{name}")
+    return _REGISTERED[name]
 
 
 def make_sampler(
@@ -28,13 +71,10 @@ def make_sampler(
     fixed: Mapping[str, Value] | None = None,
     tried: Iterable[Mapping[str, Value]] = (),
 ) -> BaseSampler:
-    """The sampler for one ask.
+    """The sampler for the ask of trial ``number``.
 
-    Args:
-        config: The sweep, with the sampler's name and seed.
-        number: The number of the trial to suggest.
-        fixed: Values that are not sampled. The sampler still counts the trial as one of its own.
-        tried: The parameters of every trial so far. Iterated over only if some parameter is not a real number.
+    Values that are ``fixed`` are not sampled; the sampler still counts the trial as one of its own. The parameters of
+    every trial so far, ``tried``, are iterated over only if some parameter is not a real number.
     """
     seed, other_seed = np.random.SeedSequence((config.search.seed, number)).generate_state(2).tolist()
     with warnings.catch_warnings():
@@ -45,3 +85,27 @@ def make_sampler(
         if fixed is not None:
             return PartialFixedSampler(dict(fixed), base)
         return DistinctSampler(base, distributions(config.domains), tried, other_seed)
+
+
+def distributions(domains: Mapping[str, Domain]) -> dict[str, BaseDistribution]:
+    """Optuna's distribution of each parameter."""
+    return {name: _distribution(domain) for name, domain in domains.items()}
+
+
+def _distribution(domain: Domain) -> BaseDistribution:
+    if isinstance(domain, Choices):
+        return CategoricalDistribution(domain.choices)
+    if domain.integer:
+        return IntDistribution(int(domain.lowest), int(domain.high), log=domain.log)
+    return FloatDistribution(domain.lowest, domain.high, log=domain.log)
+
+
+def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
+    """Asks a trial's sampler for one parameter, and writes the value down."""
+    match distribution:
+        case CategoricalDistribution():
+            return trial.suggest_categorical(name, distribution.choices)
+        case IntDistribution():
+            return trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
+        case FloatDistribution():
+            return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)

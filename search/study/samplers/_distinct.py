@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from search.study.space import point, size
 from trainables.settings.space import Value
 
 
@@ -22,12 +22,9 @@ class DistinctSampler(BaseSampler):
     mutation is often one of its parents, a Gaussian process may want the same corner of the space again, and a space of
     whole numbers and choices has few settings.
 
-    Args:
-        base: The sampler.
-        space: The distribution of every parameter. If one of them is no real number, all are sampled together. A space
-            without real numbers is finite: a setting is then repeated only once all have been tried.
-        tried: The parameters of every trial so far, where the sampler does not look back on all of them.
-        seed: Of the random settings.
+    If a parameter of ``space`` is no real number, all are sampled together, and compared with the parameters of every
+    trial so far, ``tried``, as the sampler may not look back on all of them. A space without real numbers is finite: a
+    setting is then repeated only once all have been tried.
     """
 
     def __init__(
@@ -61,22 +58,40 @@ class DistinctSampler(BaseSampler):
         return self._base.sample_independent(study, trial, param_name, param_distribution)
 
     def _sample_together(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
-        names, base = list(self._space), self._base
+        space, base = self._space, self._base
         relative = base.sample_relative(study, trial, base.infer_relative_search_space(study, trial))
         values = {
-            name: relative[name] if name in relative else base.sample_independent(study, trial, name, self._space[name])
-            for name in names
+            name: relative[name] if name in relative else base.sample_independent(study, trial, name, each)
+            for name, each in space.items()
         }
-        tried = {tuple(params[name] for name in names) for params in self._tried if params.keys() >= set(names)}
+        tried = {tuple(params[name] for name in space) for params in self._tried if params.keys() >= space.keys()}
         if tuple(values.values()) not in tried:
             return values
-        count = size(self._space)
-        if count is None:
+        if any(isinstance(each, FloatDistribution) for each in space.values()):
             random = RandomSampler(self._seed)
-            return {name: random.sample_independent(study, trial, name, self._space[name]) for name in names}
+            return {name: random.sample_independent(study, trial, name, each) for name, each in space.items()}
+        axes = [_values(each) for each in space.values()]
+        count = math.prod(map(len, axes))
         start = Random(self._seed).randrange(count)
         for step in range(count):  # at most one step per setting that has been tried
-            other = point(self._space, (start + step) % count)
-            if tuple(other.values()) not in tried:
-                return other
+            other = _point(axes, (start + step) % count)
+            if other not in tried:
+                return dict(zip(space, other, strict=True))
         return values
+
+
+def _values(distribution: BaseDistribution) -> Sequence[Any]:
+    """Every value of a finite distribution."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    assert isinstance(distribution, IntDistribution)
+    return range(distribution.low, distribution.high + 1)
+
+
+def _point(axes: Sequence[Sequence[Any]], index: int) -> tuple[Any, ...]:
+    """One of the points of a finite space, by its index; the first axis varies fastest."""
+    values = []
+    for axis in axes:
+        index, position = divmod(index, len(axis))
+        values.append(axis[position])
+    return tuple(values)

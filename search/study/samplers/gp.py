@@ -5,10 +5,14 @@ from __future__ import annotations
 from optuna.samplers import BaseSampler, GPSampler
 
 from search.config import SweepConfig
-from search.study.samplers._base import sampler
+from search.study.samplers import sampler
 
 
-@sampler("gp", source="Daulton, Balandat, Bakshy 2020: Differentiable expected hypervolume improvement. NeurIPS 33")
+@sampler(
+    "gp",
+    source="Daulton, Balandat, Bakshy 2020: Differentiable expected hypervolume improvement for parallel "
+    "multi-objective Bayesian optimization. NeurIPS 33",
+)
 def gp(config: SweepConfig, number: int, seed: int) -> BaseSampler:
     """Learns from complete trials, averages over the outcomes of running ones, and respects constraints.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from optuna.samplers import BaseSampler, RandomSampler
 
 from search.config import SweepConfig
-from search.study.samplers._base import sampler
+from search.study.samplers import sampler
 
 
 @sampler("grid", source="every point of search.grid, in order")

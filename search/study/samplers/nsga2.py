@@ -1,13 +1,52 @@
-"""NSGA-II, a genetic algorithm."""
+"""NSGA-II, a genetic algorithm, and what it shares with NSGA-III."""
 
 from __future__ import annotations
 
+import math
+from typing import Any, Final
+
 from optuna import samplers
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
+from optuna.samplers._ga import BaseGASampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from search.config import SweepConfig
-from search.study.samplers._base import sampler
-from search.study.samplers._population import SameParents, planned_settings, population_size
+from search.study.samplers import sampler
+
+_SMALLEST: Final = 8
+_LARGEST: Final = 50
+
+
+def population_size(config: SweepConfig) -> int:
+    """Settings in a generation.
+
+    Twice the square root of the planned settings, between 8 and 50: a search of 24 settings has two and a half
+    generations, one of 100 has five, and from 625 on the population is Optuna's default. With that default a search of
+    fewer than 50 settings would never leave its first generation, which is random.
+    """
+    settings = math.ceil(config.budget / config.train.replicates)
+    return min(max(round(2 * math.sqrt(settings)), _SMALLEST), _LARGEST)
+
+
+class SameParents(BaseGASampler):
+    """A genetic sampler that suggests the same again for a row whose driver died within the ask.
+
+    Optuna stores a generation's parents with its first trial, and reads them in another order afterwards. A half-made
+    row that is the first of its generation must choose them again.
+    """
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        key = self._get_generation_key()
+        generation = trial.system_attrs.get(key)
+        if generation and all(other.system_attrs.get(key) != generation for other in study.get_trials(deepcopy=False)):
+            parents = f"{self._get_parent_cache_key_prefix()}{generation}"
+            study._storage.set_study_system_attr(study._study_id, parents, None)
+        values: dict[str, Any] = super().sample_relative(study, trial, search_space)  # type: ignore[safe-super]
+        return values
 
 
 class NSGAIISampler(SameParents, samplers.NSGAIISampler):
@@ -23,4 +62,4 @@ class NSGAIISampler(SameParents, samplers.NSGAIISampler):
 def nsga2(config: SweepConfig, number: int, seed: int) -> BaseSampler:
     """Breeds from complete trials of the generation before, and respects constraints."""
     del number
-    return NSGAIISampler(seed=seed, population_size=population_size(planned_settings(config)))
+    return NSGAIISampler(seed=seed, population_size=population_size(config))

@@ -8,8 +8,8 @@ from optuna import samplers
 from optuna.samplers import BaseSampler
 
 from search.config import SweepConfig
-from search.study.samplers._base import sampler
-from search.study.samplers._population import SameParents, planned_settings, population_size
+from search.study.samplers import sampler
+from search.study.samplers.nsga2 import SameParents, population_size
 
 
 class NSGAIIISampler(SameParents, samplers.NSGAIIISampler):
@@ -25,17 +25,13 @@ class NSGAIIISampler(SameParents, samplers.NSGAIIISampler):
 def nsga3(config: SweepConfig, number: int, seed: int) -> BaseSampler:
     """Breeds from complete trials of the generation before, and respects constraints."""
     del number
-    population = population_size(planned_settings(config))
+    population = population_size(config)
     divisions = reference_divisions(len(config.objectives), population)
     return NSGAIIISampler(seed=seed, population_size=population, dividing_parameter=divisions)
 
 
 def reference_divisions(objectives: int, population: int) -> int:
     """Divisions of each axis that give about as many reference points as the population has settings, never more.
-
-    Args:
-        objectives: At least 2.
-        population: Settings in a generation.
 
     Source:
         Deb and Jain 2014, section IV-B: C(objectives + divisions - 1, divisions) points; section V: a population of

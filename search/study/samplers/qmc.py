@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from search.config import SweepConfig
-from search.study.samplers._base import sampler
+from search.study.samplers import sampler
 from trainables.settings.space import Value
 
 
@@ -23,32 +23,19 @@ def qmc(config: SweepConfig, number: int, seed: int) -> BaseSampler:
     return SobolSampler(list(config.domains), config.search.seed, max(number - len(config.fixed_settings), 0))
 
 
-class SobolSampler(BaseSampler):
-    """One point of a scrambled Sobol' sequence.
+class SobolSampler(RandomSampler):
+    """The point at an index (from 0) of a Sobol' sequence with one dimension per parameter.
 
     Optuna's own sampler counts its asks in the study, so an ask that its driver's death cut off would lose a point.
-
-    Args:
-        names: The parameters, one dimension each.
-        seed: Seed of the scrambling, the same for all points of a search.
-        position: Index of the point, from 0.
+    ``seed`` is that of the scrambling, the same for all points of a search.
 
     Source:
         Matousek 1998 (the scrambling); computed by SciPy.
     """
 
     def __init__(self, names: Sequence[str], seed: int, position: int) -> None:
+        super().__init__()
         self._names, self._seed, self._position = list(names), seed, position
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        del study, trial
-        return {}
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        del study, trial, search_space
-        return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -63,12 +50,10 @@ class SobolSampler(BaseSampler):
 
 
 def scaled(coordinate: float, distribution: BaseDistribution) -> Value:
-    """The value at a coordinate of a distribution.
+    """The value at a coordinate in [0, 1] of a distribution.
 
-    Args:
-        coordinate: In [0, 1].
-        distribution: Whole numbers and choices each get an equal share of [0, 1]; with ``log``, a share of the
-            logarithm. A real number is never below the low end, which may be open.
+    Whole numbers and choices each get an equal share of [0, 1]; with ``log``, a share of the logarithm. A real number
+    is never below the low end, which may be open.
     """
     if isinstance(distribution, CategoricalDistribution):
         choices: tuple[Any, ...] = distribution.choices

@@ -8,7 +8,7 @@ from functools import partial
 from optuna.samplers import BaseSampler, TPESampler
 
 from search.config import SweepConfig
-from search.study.samplers._base import sampler
+from search.study.samplers import sampler
 
 
 @sampler(
@@ -33,9 +33,5 @@ def good_trials(trials: int, reduction_factor: float) -> int:
 
     Optuna takes a tenth of all trials, stopped ones included. Stopped trials are never good, so the good ones would be
     two fifths of the rest (tests/benchmarks/halving.py).
-
-    Args:
-        trials: Trials that have ended or are running, at least 0.
-        reduction_factor: One trial in this many is trained to its end; 1 without halving.
     """
     return math.ceil(0.1 * trials / reduction_factor)

@@ -28,7 +28,7 @@ if clustered:
 def look(name, expected):
     module = importlib.import_module(name.partition(":")[0])
     from search.runs.provenance import source_digest
-    from search.worker.node_check import examine
+    from search.worker.tasks import examine
     return module.__file__, source_digest([name]), examine(expected).problems
 
 if __name__ == "__main__":

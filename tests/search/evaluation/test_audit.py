@@ -20,7 +20,7 @@ from analysis.figures.audit import page
 from search.cli.main import DONE, WRONG_INPUT, run
 from search.results.audits import summary_of
 from search.runs.checkpoints import Checkpoint
-from search.worker.audit_job import audit_trial
+from search.worker.tasks import audit_trial
 from tests.search.examples import small_config
 from trainables.audit import Audit, Claim, Profile
 from trainables.audit.verdict import judge

@@ -6,7 +6,6 @@ import json
 import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,7 +23,8 @@ from search.config import Constraint, SweepConfig
 from search.results.final import contenders, pooled
 from search.results.standing import Standing, reference_of
 from search.runs.folder import Run
-from search.study import EarlierTrial, Ledger, Origin, Unit, open_ledger, open_storage
+from search.study import EarlierTrial, Ledger, Unit, open_ledger, open_storage
+from search.study.warm_start import new_row
 from tests.search.examples import result, small_config
 from tests.search.study.test_ledger import Died, new_ledger, reopened, url
 from tests.search.sweep.test_driver import PATIENCE, QUICKSTART, SMALL, arguments, environment, robustfront, wait_for
@@ -173,7 +173,7 @@ def test_a_new_driver_for_every_extension_goes_on_with_it_and_begins_the_same_ne
         units.append(unit)
         if unit.role == "confirmation":  # its driver dies
             ledger = reopened(tmp_path, config())
-            assert ledger.ask() == replace(unit, orphan=True)
+            assert ledger.ask() == unit
         finish(ledger, unit)
     assert units == whole
     assert ledger.complete
@@ -292,9 +292,10 @@ def test_a_trial_that_was_taken_over_is_extended_if_it_is_of_the_same_problem(fo
     search = {"sampler": "random", "grid": {}, "trials": 2, "warm_start": ["first"], "warm_start_force": force}
     ledger = new_ledger(tmp_path, config(search=search))
     setting = {"loss": "i-sce", "parameters": {"s": 1.5, "m": 0.05}}
-    attributes = {"candidate": setting, "result": result(0.999, 0.999)}
-    now = datetime(2030, 1, 1)
-    ledger.take_over([EarlierTrial(Origin("first", "id", "7", None, None), attributes, now, now)])
+    origin = {"run": "first", "identity": "id", "number": "7", "checkpoint": None, "outcomes": None}
+    attributes = {"candidate": setting, "result": result(0.999, 0.999), "origin": origin}
+    trial = optuna.trial.create_trial(values=[0.999, 0.999], user_attrs=attributes)
+    ledger.take_over([EarlierTrial(new_row(trial, config(search=search)))])
     drive(ledger)
     assert ledger.complete
     assert ("0" in {record.extends for record in ledger.records()}) is not force

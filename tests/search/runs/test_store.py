@@ -20,8 +20,8 @@ from search.errors import Halted, UserError
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run
 from search.runs.store import Store
-from search.study.reading import open_ledger
-from search.worker.node_check import examine
+from search.study import open_ledger
+from search.worker.tasks import examine
 from tests.object_store import bucket, object_store
 from tests.search.examples import small_config
 from tests.search.sweep.test_driver import QUICKSTART, SMALL, arguments

@@ -1,4 +1,4 @@
-"""Successive halving: which results go on, against properties that must hold and a ranking by brute force."""
+"""Successive halving: which trials continue, against properties that must hold and a ranking by brute force."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def decide(
     reduction_factor: float,
     directions: Mapping[str, Any] | None = None,
 ) -> list[bool]:
-    """What one rung says of results in their order; all are minimised unless told otherwise."""
+    """What a rung decides on results in their order; all are minimised unless ``directions`` says otherwise."""
     directions = directions or dict.fromkeys(names(len(points[0])), "minimize")
     halving = Halving(directions, (1,), reduction_factor)
     return [
@@ -46,22 +46,22 @@ def decide(
     ]
 
 
-def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
-    return all(a <= b for a, b in zip(one, other, strict=True)) and tuple(one) != tuple(other)
+def dominates(point: Sequence[float], other: Sequence[float]) -> bool:
+    return all(a <= b for a, b in zip(point, other, strict=True)) and tuple(point) != tuple(other)
 
 
 def fronts(points: Sequence[Point]) -> list[list[int]]:
     """Positions of the points, front by front."""
-    left, found = list(range(len(points))), []
+    left, ranked = list(range(len(points))), []
     while left:
         front = [i for i in left if not any(dominates(points[j], points[i]) for j in left)]
         left = [i for i in left if i not in front]
-        found.append(front)
-    return found
+        ranked.append(front)
+    return ranked
 
 
 def goes_on(points: Sequence[Point], reduction_factor: float) -> bool:
-    """The rule for the last point, said once more in the plainest way."""
+    """The rule for the last point, written in the plainest way."""
     kept = math.ceil(len(points) / reduction_factor)
     ranked = fronts(points)
     if len(points) - 1 in ranked[0]:
@@ -201,25 +201,10 @@ def test_rungs_are_geometric_and_below_the_end(
     assert rungs_of(epochs, first, reduction_factor) == rungs
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"directions": {}}, "directions must name at least one objective"),
-        ({"rungs": (3, 1)}, "rungs must be ascending epochs from 1, got [3, 1]"),
-        ({"rungs": (1, 1)}, "rungs must be ascending epochs from 1"),
-        ({"rungs": (0, 1)}, "rungs must be ascending epochs from 1"),
-        ({"reduction_factor": 1.0}, "reduction_factor must be above 1, got 1"),
-        ({"reduction_factor": math.nan}, "reduction_factor must be above 1, got nan"),
-    ],
-)
-def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], message: str) -> None:
-    good: dict[str, Any] = {"directions": {"accuracy": "maximize"}, "rungs": (1, 3), "reduction_factor": 3.0}
-    with pytest.raises(ValueError, match=message.replace("[", r"\[")):
-        Halving(**(good | arguments))
-
-
 def test_the_first_rung_and_the_ratio_are_checked() -> None:
     with pytest.raises(ValueError, match="first must be at least 1, got 0"):
         rungs_of(9, 0, 3.0)
     with pytest.raises(ValueError, match="reduction_factor must be above 1, got 1"):
         rungs_of(9, 1, 1.0)
+    with pytest.raises(ValueError, match="reduction_factor must be above 1, got nan"):
+        rungs_of(9, 1, math.nan)

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.config import SweepConfig
-from search.study import Ledger, open_storage
+from search.study import Ledger, open_storage, samplers
 from search.study.history import History, recent_and_best
-from search.study.samplers import _base, find
+from search.study.samplers import find
 from tests.search.examples import result, small_config
 
 STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
 
 
-def trial(number: int, state: TrialState) -> FrozenTrial:
+def make_trial(number: int, state: TrialState) -> FrozenTrial:
     values = [0.9 - 0.001 * number, 0.1 + 0.001 * number] if state == TrialState.COMPLETE else None
     made = create_trial(state=state, values=values)
     made.number = number
@@ -31,26 +31,26 @@ def trial(number: int, state: TrialState) -> FrozenTrial:
 def test_the_latest_and_the_front_are_seen_and_all_that_runs(
     states: list[TrialState], most: int, data: st.DataObject
 ) -> None:
-    trials = [trial(number, state) for number, state in enumerate(states)]
-    unfinished = [one for one in trials if one.state == TrialState.RUNNING]
-    finished = [one for one in trials if one.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    complete = [one for one in finished if one.state == TrialState.COMPLETE]
+    trials = [make_trial(number, state) for number, state in enumerate(states)]
+    unfinished = [trial for trial in trials if trial.state == TrialState.RUNNING]
+    finished = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
     front = data.draw(st.permutations(complete))[: data.draw(st.integers(0, len(complete)))]
-    seen = recent_and_best(reversed(trials), unfinished, front, most)
+    seen = recent_and_best(trials, front, most)
 
-    numbers = [one.number for one in seen]
+    numbers = [trial.number for trial in seen]
     assert numbers == sorted(set(numbers))
-    assert [one for one in seen if one.state == TrialState.RUNNING] == unfinished
-    kept = [one for one in seen if one.state != TrialState.RUNNING]
+    assert [trial for trial in seen if trial.state == TrialState.RUNNING] == unfinished
+    kept = [trial for trial in seen if trial.state != TrialState.RUNNING]
     assert len(kept) == min(most, len(finished))
-    assert all(one in finished for one in kept)
-    best = [one for one in kept if one in front]
+    assert all(trial in finished for trial in kept)
+    best = [trial for trial in kept if trial in front]
     assert len(best) >= min(len(front), most // 2)
-    others = [one.number for one in kept if one not in front]
-    latest = [one.number for one in finished if one not in front]
+    others = [trial.number for trial in kept if trial not in front]
+    latest = [trial.number for trial in finished if trial not in front]
     assert others == latest[len(latest) - len(others) :]
-    if len(front) >= 2 and most >= 4:  # its ends are what the objectives' best are
-        ends = [one.number for one in front]
+    if len(front) >= 2 and most >= 4:  # the best in each objective are its ends
+        ends = [trial.number for trial in front]
         assert {min(ends), max(ends)} <= set(numbers)
 
 
@@ -59,7 +59,7 @@ def test_a_study_with_a_history_gives_its_sampler_that_and_nothing_else() -> Non
     for _ in range(3):
         study.tell(study.ask(), [0.5, 0.5])
     history = History(study, study.trials[1:])
-    assert [one.number for one in history.get_trials()] == [1, 2]
+    assert [trial.number for trial in history.get_trials()] == [1, 2]
     assert history.get_trials(states=(TrialState.RUNNING,)) == []
     assert history.ask().number == 3
     assert len(study.trials) == 4
@@ -80,7 +80,7 @@ def finish(ledger: Ledger, most: int = 100) -> list[str]:
 
 def test_a_bounded_model_is_the_whole_one_until_the_search_is_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     def search(most: int) -> list[str]:
-        monkeypatch.setitem(_base._REGISTERED, "tpe", replace(find("tpe"), most_modelled=most))
+        monkeypatch.setitem(samplers._REGISTERED, "tpe", replace(find("tpe"), most_modelled=most))
         return finish(Ledger(open_storage("sqlite://"), config(), "new"))
 
     whole, bounded = search(1000), search(12)
@@ -91,7 +91,7 @@ def test_a_bounded_model_is_the_whole_one_until_the_search_is_longer(monkeypatch
 def test_a_resumed_search_with_a_bounded_model_suggests_what_an_uninterrupted_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(_base._REGISTERED, "tpe", replace(find("tpe"), most_modelled=12))
+    monkeypatch.setitem(samplers._REGISTERED, "tpe", replace(find("tpe"), most_modelled=12))
     whole = finish(Ledger(open_storage("sqlite://"), config(), "new"))
     pieces: list[str] = []
     while len(pieces) < len(whole):

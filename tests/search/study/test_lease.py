@@ -55,12 +55,12 @@ def elsewhere(engine: Engine, expires: float) -> None:
 def test_a_driver_of_another_host_that_is_gone_is_replaced_when_its_lease_expires(engine: Engine) -> None:
     first = Lease(engine, "run")
     first._stop.set()
-    for expires, told in ((time.time() + 2, ["another-host"]), (time.time() - 1, [])):
+    for expires, expected in ((time.time() + 2, ["another-host"]), (time.time() - 1, [])):
         elsewhere(engine, expires)
         hosts: list[str] = []
         second = Lease(engine, "run", lambda holder, hosts=hosts: hosts.append(holder.host))  # type: ignore[misc]
         assert time.time() > expires
-        assert hosts == told
+        assert hosts == expected
         assert second.epoch > first.epoch
         second._stop.set()
 

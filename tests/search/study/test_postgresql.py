@@ -28,9 +28,9 @@ from tests.search.study.test_warm_start import DATA
 
 def server_programs() -> Path | None:
     """The newest installed server's programs; Debian keeps them off the PATH."""
-    found = shutil.which("initdb")
+    initdb = shutil.which("initdb")
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    return Path(found).parent if found else folders[-1].parent if folders else None
+    return Path(initdb).parent if initdb else folders[-1].parent if folders else None
 
 
 PROGRAMS = server_programs()
@@ -108,8 +108,8 @@ def test_suggestions_are_those_of_sqlite(url: str, opened: Opening, tmp_path: Pa
     ledgers = [Ledger(opened(where), config, "new") for where in (url, f"sqlite:///{tmp_path / 'study.db'}")]
     for ledger in ledgers:
         run_down(ledger)
-    there, here = ([record.parameters for record in ledger.records()] for ledger in ledgers)
-    assert there == here
+    in_postgresql, in_sqlite = ([record.parameters for record in ledger.records()] for ledger in ledgers)
+    assert in_postgresql == in_sqlite
 
 
 def test_the_lease_keeps_a_second_driver_out(url: str, opened: Opening) -> None:

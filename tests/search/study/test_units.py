@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from search.results.final import contenders, settings_of
 from search.results.standing import Standing, reference_of
 from search.runs.folder import Run
 from search.study import Ledger, Unit, open_storage, read_warm_start
+from search.study.trials import origin_of
 from tests.search.examples import result, small_config
 from tests.search.study.test_ledger import new_ledger, reopened
 from tests.search.study.test_warm_start import DATA
@@ -102,16 +102,16 @@ def test_the_sampler_sees_one_entry_per_setting_with_its_pooled_value(tmp_path: 
         unit = ledger.ask()
         assert unit is not None
         finish(ledger, unit)
-    zero, one = ledger._lookback.entries(None)
+    first, second = ledger._lookback.entries(None)
     clean, robust = accuracies(Unit("0", Candidate("i-sce", ledger.record("0").parameters)))
-    assert zero.values == pytest.approx([clean - 0.015, robust + 0.025])
-    assert zero.constraints == {"clean_accuracy >= 0.89": pytest.approx(0.89 - clean + 0.015)}
-    assert one is ledger._search[1], "one unit is what it is"
+    assert first.values == pytest.approx([clean - 0.015, robust + 0.025])
+    assert first.constraints == {"clean_accuracy >= 0.89": pytest.approx(0.89 - clean + 0.015)}
+    assert second is ledger._search[1], "one unit is what it is"
     assert ledger._search[0].values == [clean, robust], "the row keeps its own"
     for most in (None, 1):
         assert [entry.number for entry in ledger._lookback.entries(most)][-1] == 1
     again = reopened(tmp_path, settings)
-    assert again._lookback.entries(None)[0].values == zero.values
+    assert again._lookback.entries(None)[0].values == first.values
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
@@ -128,31 +128,6 @@ def test_a_search_with_several_seeds_that_is_resumed_suggests_what_an_uninterrup
         if len(units) % 5 == 0:
             ledger = reopened(tmp_path, settings)
     assert units == whole
-
-
-def test_a_seed_can_be_asked_for_at_any_time_and_is_handed_out_once(tmp_path: Path) -> None:
-    settings = small_config(search={"sampler": "random", "trials": 4})
-    ledger = new_ledger(tmp_path, settings)
-    for _ in range(3):
-        unit = ledger.ask()
-        assert unit is not None
-        finish(ledger, unit)
-    ledger.extend("0", 3, "search")
-    ledger.extend("0", 3, "search")
-    ledger.extend("B1", 1, "confirmation")
-    ledger = reopened(tmp_path, settings)  # the wish outlives its driver
-    units = run_down(ledger)
-    assert [(unit.number, unit.seed, unit.role) for unit in units[:2]] == [
-        ("R0", 3, "search"),
-        ("R1", 1, "confirmation"),
-    ]
-    assert units[0].candidate == Candidate("i-sce", ledger.record("0").parameters)
-    assert [record.extends for record in ledger.records()[-2:]] == ["0", "B1"]
-    assert ledger.counts().finished == 4, "a further seed for the search is one of its units"
-    with pytest.raises(ValueError, match="number must be a setting's own, got R0"):
-        ledger.extend("R0", 1, "search")
-    with pytest.raises(ValueError, match="seed must be at least 1, got 0"):
-        ledger.extend("0", 0, "search")
 
 
 def gated() -> SweepConfig:
@@ -208,9 +183,9 @@ def test_trials_that_are_taken_over_bring_their_audits_and_their_seeds(tmp_path:
         "R1": ("first/R3", "1", 1),
     }
     assert (records["0"].verdict, records["R0"].verdict, records["1"].verdict) == ("masked", "masked", "masked")
-    zero, one = settings_of(records.values(), second.config.bounds)
-    assert (zero.objectives[ROBUST], zero.accuracies[CLAIMED] > 0.1) == (pytest.approx(0.1), True)
-    assert CLAIMED not in one.accuracies, "only one of its two seeds was audited"
+    audited, claimed = settings_of(records.values(), second.config.bounds)
+    assert (audited.objectives[ROBUST], audited.accuracies[CLAIMED] > 0.1) == (pytest.approx(0.1), True)
+    assert CLAIMED not in claimed.accuracies, "only one of its two seeds was audited"
     assert ledger.audits()["1"]["profile"] == "reference"
     assert ledger.counts().finished == 0
     units = run_down(ledger)
@@ -219,8 +194,8 @@ def test_trials_that_are_taken_over_bring_their_audits_and_their_seeds(tmp_path:
     third = Run.plan(config(name="third", search={"trials": 2, "warm_start": ["second"]}), tmp_path)
     third.create(DATA)
     chained = read_warm_start(third, DATA).trials
-    assert [trial.origin.run for trial in chained] == ["first", "first", "second", "second"]
-    assert [trial.extensions[0].origin.number for trial in chained[:2]] == ["R2", "R3"]
+    assert [origin_of(trial.row).run for trial in chained] == ["first", "first", "second", "second"]
+    assert [origin_of(trial.extensions[0]).number for trial in chained[:2]] == ["R2", "R3"]
 
 
 def test_a_half_made_row_is_finished_although_orphans_are_handed_out_before_it(tmp_path: Path) -> None:
@@ -237,7 +212,7 @@ def test_a_half_made_row_is_finished_although_orphans_are_handed_out_before_it(t
     again = reopened(tmp_path, settings)
     units = run_down(again)
     assert [unit.number for unit in units] == ["1", "2", "3", "4", "5"]
-    assert [replace(unit, orphan=False) for unit in units] == whole[3:]
+    assert units == whole[3:]
     assert {trial.state for trial in again._search.study.trials} == {TrialState.COMPLETE}
 
 

@@ -19,8 +19,9 @@ from search.errors import UserError
 from search.results.standing import Standing, reference_of
 from search.runs.folder import Run
 from search.runs.provenance import fingerprint, first_difference, problem_settings
-from search.study import Ledger, open_storage, read_warm_start, with_lasting_paths
+from search.study import EarlierTrial, Ledger, open_storage, read_warm_start, with_lasting_paths
 from search.study.stopping import Effort
+from search.study.trials import Origin, origin_of
 from tests.search.examples import result, small_config
 
 DATA: dict[str, Any] = {
@@ -73,6 +74,10 @@ def warm(run: Run) -> Ledger:
 
 def own(records: list[TrialRecord]) -> list[TrialRecord]:
     return [record for record in records if record.origin is None]
+
+
+def origin_of_earlier(trial: EarlierTrial) -> Origin:
+    return origin_of(trial.row)
 
 
 SECOND = {"warm_start": ["first"], "trials": 3, "seed": 5}
@@ -131,7 +136,7 @@ def test_the_search_learns_from_them_and_goes_on_where_it_is_interrupted(sampler
     finished_run(tmp_path, search=first)
     finish(new_ledger(make_run(tmp_path, "other", search=first)), outcome=turned_round)
 
-    def found(name: str, earlier: str, most: int) -> list[Mapping[str, float]]:
+    def searched(name: str, earlier: str, most: int) -> list[Mapping[str, float]]:
         run = make_run(tmp_path, name, search={"warm_start": [earlier], "sampler": sampler, "trials": 3})
         finish(warm(run), most)
         while not (ledger := Ledger(open_storage(run.storage_url), run.config, "resume")).complete:
@@ -140,10 +145,10 @@ def test_the_search_learns_from_them_and_goes_on_where_it_is_interrupted(sampler
             finish(ledger, most)
         return [record.parameters for record in own(ledger.records()) if not record.is_baseline]
 
-    whole = found("whole", "first", 10)
+    whole = searched("whole", "first", 10)
     assert len(whole) == 3
-    assert found("pieces", "first", 1) == whole
-    assert (found("learnt", "other", 10) == whole) == (sampler == "qmc")
+    assert searched("pieces", "first", 1) == whole
+    assert (searched("learnt", "other", 10) == whole) == (sampler == "qmc")
 
 
 def test_an_import_that_is_cut_off_is_completed_and_nothing_is_there_twice(
@@ -176,10 +181,10 @@ def test_a_chain_of_runs_keeps_the_first_origin_and_gives_each_setting_once(tmp_
     second = make_run(tmp_path, "second", search=SECOND)
     finish(warm(second))
     third = make_run(tmp_path / "elsewhere", "third", search={"warm_start": ["../second", "../first"], "trials": 2})
-    found = read_warm_start(third, DATA)
-    origins = [f"{trial.origin.run}/{trial.origin.number}" for trial in found.trials]
+    warm_start = read_warm_start(third, DATA)
+    origins = [f"{origin.run}/{origin.number}" for origin in map(origin_of_earlier, warm_start.trials)]
     assert origins == ["first/0", "first/1", "first/2", "first/3", "second/4", "second/5", "second/6"]
-    checkpoint = third.folder / str(found.trials[1].origin.checkpoint)
+    checkpoint = third.folder / str(origin_of_earlier(warm_start.trials[1]).checkpoint)
     assert checkpoint.resolve() == first.folder / "checkpoints" / "1"
 
 
@@ -194,9 +199,9 @@ def test_only_complete_trials_of_the_search_that_fit_it_are_taken(tmp_path: Path
     inside = [record.number for record in complete if record.parameters["s"] <= 1.6]
     assert 0 < len(inside) < len(complete)
     second = make_run(tmp_path, "second", search=SECOND, space={"s": {"low": 1.0, "high": 1.6}})
-    found = read_warm_start(second, DATA)
-    assert [trial.origin.number for trial in found.trials] == inside
-    assert found.left_out == len(complete) - len(inside)
+    warm_start = read_warm_start(second, DATA)
+    assert [origin_of_earlier(trial).number for trial in warm_start.trials] == inside
+    assert warm_start.left_out == len(complete) - len(inside)
 
 
 def test_other_objectives_and_constraints_are_read_from_what_was_measured(tmp_path: Path) -> None:

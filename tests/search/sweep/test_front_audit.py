@@ -27,7 +27,7 @@ from search.runs.folder import Run
 from search.study import Ledger, read_records
 from search.sweep.driver import audit_run
 from search.sweep.front_audit import audit_front, due, order_kept
-from search.sweep.progress import Progress
+from search.sweep.observers import Progress
 from tests.search.examples import result, small_config
 from tests.search.sweep.test_driver import PATIENCE, QUICKSTART, SMALL, arguments, environment, robustfront
 from trainables.metrics import AUDITED, CLAIMED, ROBUST
@@ -154,19 +154,19 @@ def test_the_order_of_claims_is_compared_with_that_of_what_holds_once_ten_random
     while (task := ledger.ask()) is not None:
         count = 0 if task.number.startswith("B") else int(task.number)
         ledger.finish(task.number, result(0.9, 0.2 + 0.02 * count))
-    wanted = due(run, ledger, AuditConfig(random=12))
-    assert len(wanted) in (14, 15)  # the best one of all may be among those drawn
-    assert numbers(wanted) == numbers(due(run, ledger, AuditConfig(random=12)))
-    for record in wanted[:4]:
+    records = due(run, ledger, AuditConfig(random=12))
+    assert len(records) in (14, 15)  # the best one of all may be among those drawn
+    assert numbers(records) == numbers(due(run, ledger, AuditConfig(random=12)))
+    for record in records[:4]:
         ledger.audited(record.number, audit(record.objectives[ROBUST] - 0.1))
     assert order_kept(run, ledger, 12) is None
-    for record in wanted:
+    for record in records:
         ledger.audited(record.number, audit(record.objectives[ROBUST] - 0.1))
     line = order_kept(run, ledger, 12)
     assert line is not None
     assert "12 of them drawn at random, have a rank correlation of 1.00" in line
     assert "low" not in line
-    for record in wanted:
+    for record in records:
         ledger.audited(record.number, audit(0.6 - record.objectives[ROBUST]))
     turned = order_kept(run, ledger, 12)
     assert turned is not None

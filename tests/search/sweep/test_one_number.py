@@ -14,8 +14,7 @@ from search.results.final import settings_of
 from search.results.writing import Results, write_results
 from search.runs.folder import Run
 from search.study import Ledger, open_storage
-from search.sweep.observers import MLflowObserver
-from search.sweep.progress import Progress
+from search.sweep.observers import MLflowObserver, Progress
 from search.tracking.mirror import ParentInfo
 from search.tracking.queue import Tracker
 from tests.search.examples import result, small_config
@@ -59,7 +58,7 @@ def driven(folder: Path, audits: dict[str, float]) -> tuple[Run, Progress, Resul
     progress.begin(ledger.records(), ledger.extensions, lambda: ledger.reference)
     while (unit := ledger.ask()) is not None:
         for observer in (progress, mirror):
-            observer.started(unit, ledger.record(unit.number))
+            observer.started(ledger.record(unit.number))
         value = robust(unit.number, ledger.record(unit.number).extends)
         ledger.finish(unit.number, result(0.95, value, seed=unit.seed))
         for observer in (progress, mirror):
@@ -81,7 +80,7 @@ def shown_by_mlflow(run: Run) -> dict[str, float]:
     experiment = client.get_experiment_by_name(run.config.tracking.experiment)
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
-    (parent,) = [found for found in runs if "mlflow.parentRunId" not in found.data.tags]
+    (parent,) = [each for each in runs if "mlflow.parentRunId" not in each.data.tags]
     metrics: dict[str, float] = parent.data.metrics
     return metrics
 

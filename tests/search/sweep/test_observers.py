@@ -10,8 +10,8 @@ from rich.console import Console
 
 from analysis.records import TrialRecord
 from search.results.standing import Standing, reference_of
-from search.study import Counts, Unit
-from search.sweep.progress import Progress
+from search.study import Counts
+from search.sweep.observers import Progress
 from tests.search.examples import small_config
 from trainables.candidate import Candidate
 
@@ -38,7 +38,7 @@ def shown(*, terminal: bool, quiet: bool = False) -> tuple[Progress, StringIO]:
 
 
 def one_trial(progress: Progress, end: TrialRecord) -> None:
-    progress.started(Unit(end.number, SETTING), record(end.number))
+    progress.started(record(end.number))
     progress.epoch_finished(end.number, {"epoch": 1})
     progress.ended(end)
 
@@ -59,7 +59,7 @@ def test_a_panel_in_a_terminal_shows_running_trials_and_the_best() -> None:
     progress, output = shown(terminal=True)
     with progress:
         one_trial(progress, record("0", 0.97, 0.4))
-        progress.started(Unit("B1", SETTING), record("B1"))
+        progress.started(record("B1"))
         progress.stage("drawing the results")
     text = output.getvalue()
     assert "1/4 settings" in text
@@ -150,21 +150,21 @@ def test_further_replicates_have_a_count_of_their_own_and_time_of_their_own() ->
     output = StringIO()
     progress = Progress(config, Console(file=output, width=160, color_system=None), quiet=False)
     counts = NONE
-    one, two = {"clean_accuracy": 0.9, "robust_accuracy": 0.4}, {"clean_accuracy": 0.6, "robust_accuracy": 0.1}
+    lucky, unlucky = {"clean_accuracy": 0.9, "robust_accuracy": 0.4}, {"clean_accuracy": 0.6, "robust_accuracy": 0.1}
     reference = reference_of([record("B0", 0.6, 0.1), record("B1", 0.6, 0.1)], config)
     with progress:
         progress.begin([], lambda: counts, lambda: reference)
         for number in ("B0", "B1"):
             one_trial(progress, record(number, 0.6, 0.1))
-        progress.started(Unit("0", SETTING), record("0"))
+        progress.started(record("0"))
         counts = replace(counts, budget=3)  # the search ends with this trial
-        progress.ended(record("0", 0.9, replicates=(one,)))
+        progress.ended(record("0", 0.9, replicates=(lucky,)))
         mean = sum(progress._durations) / 3
         assert progress.seconds_left() == pytest.approx(3 * mean)
-        unit, further = Unit("R0", SETTING, 1, "confirmation"), {"extends": "0", "role": "confirmation"}
-        progress.started(unit, record("R0", **further))
+        further = {"extends": "0", "role": "confirmation"}
+        progress.started(record("R0", **further))
         counts = replace(counts, complete=1)
-        progress.ended(record("R0", 0.6, 0.1, **further, replicates=(two, two)))
+        progress.ended(record("R0", 0.6, 0.1, **further, replicates=(unlucky, unlucky)))
     lines = output.getvalue().splitlines()
     assert lines[2].startswith("[1/1] trial 0     s=1.2500")
     assert lines[3].startswith("[replicates 1/3] R0 of 0     s=1.2500")
@@ -180,7 +180,7 @@ def test_a_panel_says_which_best_rests_on_more_seeds() -> None:
     records = [record("0", 0.9, replicates=values), record("R0", 0.9, extends="0", replicates=values)]
     with progress:
         progress.begin(records, lambda: replace(NONE, complete=1, running=1, budget=4), lambda: None)
-        progress.started(Unit("R1", SETTING, 1, "confirmation"), record("R1", extends="B0"))
+        progress.started(record("R1", extends="B0"))
         progress.stage("x")
     text = output.getvalue()
     assert "1/4 replicates of front" in text

