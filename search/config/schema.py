@@ -245,8 +245,15 @@ class SweepConfig(_Section):
         return baselines_of(self.problem)
 
     def baselines_for(self, candidate: Candidate) -> tuple[Candidate, ...]:
-        """The baselines that a setting is compared with: they share its values of all but the loss's parameters."""
-        return tuple(baseline_at(baseline, candidate) for baseline in self.baselines)
+        """The baselines that a setting is compared with: they share its values of all but the loss's parameters.
+
+        Values that are the problem's own are left out, so that one training has one name: at those alone, they are
+        ``baselines``.
+        """
+        own = values_of(self.problem)
+        parameters = {path: value for path, value in candidate.parameters.items() if own.get(path) != value}
+        tuned = replace(candidate, parameters=parameters)
+        return tuple(baseline_at(baseline, tuned) for baseline in self.baselines)
 
     @property
     def fixed_settings(self) -> list[dict[str, Value]]:

@@ -46,20 +46,27 @@ class Counts:
 class Due:
     """What is due, worked out from the rows alone, so that a resumed sweep finds the same.
 
-    ``search`` and ``baselines`` hold each setting's first unit, ``extensions`` the further seeds of both.
+    ``search`` and ``baselines`` hold each setting's first unit, ``extensions`` the further seeds of both. ``requests``
+    are the seeds that somebody has asked for.
     """
 
     def __init__(self, config: SweepConfig, search: Trials, baselines: Trials, extensions: Trials) -> None:
         self._config = config
         self._search, self._baselines, self._extensions = search, baselines, extensions
+        self.requests: list[Extension] = []
 
     def baselines(self, *, finished_only: bool = False) -> list[Candidate]:
         """The baselines that no unit has begun (or, with ``finished_only``, finished); failed ones do not count."""
         return _without(self._config.baselines, self._present_baselines(finished_only))
 
     def seeds(self, *, finished_only: bool = False) -> list[Extension]:
-        """Seeds 1 to ``train.replicates`` - 1 of every complete setting that no unit has begun (or finished)."""
-        return self._missing_seeds(TrialState.COMPLETE, finished_only=finished_only)
+        """The seeds that no unit has begun (or finished): those requested, then those of every complete setting.
+
+        A setting that failed or was stopped early gets no further seed.
+        """
+        begun = self._begun(finished_only)
+        requested = [each for each in self.requests if (each.number, each.seed) not in begun and self._lives(each)]
+        return list(dict.fromkeys(requested + self._missing_seeds(TrialState.COMPLETE, finished_only=finished_only)))
 
     def reserved(self) -> int:
         """How many units the settings that run or are complete still need to have all their seeds."""
@@ -111,6 +118,11 @@ class Due:
         config = self._config
         records = contenders(records, config.objectives, config.bounds)
         return [record for record in records if record.origin is None or not config.search.warm_start_force]
+
+    def _lives(self, extension: Extension) -> bool:
+        prefix, count = split_number(extension.number)
+        trials = self._baselines if prefix == BASELINE_PREFIX else self._search
+        return trials[count].state not in (TrialState.FAIL, TrialState.PRUNED)
 
     def _missing_seeds(self, *states: TrialState, finished_only: bool = False) -> list[Extension]:
         """The seeds for the search that the run's own settings in these states lack, those of baselines first."""

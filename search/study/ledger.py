@@ -22,6 +22,7 @@ from sqlalchemy import Engine
 from analysis.hypervolume import Reference
 from analysis.records import BASELINE_PREFIX, REPLICATES_PREFIX, TrialRecord, split_number
 from search.config import SweepConfig
+from search.results.metrics import Role
 from search.results.standing import reference_of
 from search.runs.folder import Run
 from search.study.due import Counts, Due
@@ -54,6 +55,7 @@ from trainables.settings.space import Value
 
 # User attributes of the search's study.
 _TAKEN_OVER: Final = "taken_over"  # the runs whose trials have been taken over
+_REQUESTED: Final = "requested"  # further seeds of settings, begun or not
 _REFERENCE: Final = "reference"
 _AUDIT: Final = "audit:"  # and the unit: Optuna refuses to write to a trial that has ended
 
@@ -79,6 +81,7 @@ class Ledger:
         self._distributions = distributions(config.domains)
         self._fixed = config.fixed_settings
         self._due = Due(config, self._search, self._baselines, self._extensions)
+        self._read_requests()
         self._lookback = Lookback(config, self._search, self._extensions)
         self._end_of_search = SearchEnd(config, self._search.study)
         self._check: Callable[[], None] = _never_lost
@@ -182,6 +185,7 @@ class Ledger:
         self._handed_out, self._asking, self._audits = set(), False, None
         for trials in self._studies.values():
             trials.read()
+        self._read_requests()
         self._end_of_search.begin(self._studies)
         self._find_orphans()
         self._fix_reference()  # a driver may have died before it did
@@ -222,10 +226,27 @@ class Ledger:
                     trials.study.add_trial(row)
         trials.read()
 
+    def extend(self, number: str, seed: int, role: Role) -> None:
+        """Asks for another seed (from 1) of a setting; ``ask`` hands it out before any new setting. Twice is once.
+
+        Raises:
+            ValueError: ``number`` is itself a further seed, or ``seed`` is 0, which is the setting's first unit.
+        """
+        self._begin_write()
+        if split_number(number)[0] == REPLICATES_PREFIX:
+            raise ValueError(f"number must be a setting's own, got {number}; give the number that it extends")
+        if seed < 1:
+            raise ValueError(f"seed must be at least 1, got {seed}; seed 0 is the setting's own trial")
+        self._find(number)
+        request, requests = Extension(number, seed, role), self._due.requests
+        if request not in requests:
+            self._search.study.set_user_attr(_REQUESTED, [asdict(each) for each in (*requests, request)])
+            requests.append(request)
+
     def ask(self) -> Unit | None:
         """The next unit to train; None if the whole budget is finished or running, or too much has failed.
 
-        In this order: orphans, missing baselines, further seeds of complete settings, fixed settings, suggestions. Once
+        In this order: orphans, missing baselines, further seeds of settings, fixed settings, suggestions. Once
         the search is over: further seeds of its contenders, then the contenders' baselines. A row whose driver died or
         lost the database between its suggestions is completed before a new one is begun. The sampler is seeded by the
         row's number, so it suggests what it would have suggested then.
@@ -282,6 +303,9 @@ class Ledger:
         self._begin_write()
         self._audits = None
         self._search.study.set_user_attr(f"{_AUDIT}{number}", dict(audit))
+
+    def _read_requests(self) -> None:
+        self._due.requests = [Extension(**each) for each in self._search.study.user_attrs.get(_REQUESTED, [])]
 
     def _fix_reference(self) -> None:
         """Records the reference as soon as there is one; later results do not move it."""

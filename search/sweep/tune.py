@@ -16,7 +16,7 @@ from search.results.metrics import rung_values
 from search.runs.store import retrying
 from search.study import Halving, Ledger, Unit, may_pass, storage_reason
 from search.sweep.observers import Observer
-from search.worker.trial import CANDIDATE, EPOCH, FAILURE, HALT, NUMBER, OWNER, RESULT, ROLE, SEED
+from search.worker.trial import CANDIDATE, EPOCH, FAILURE, HALT, NUMBER, OWNER, RESULT, ROLE, SEED, UNITS
 
 STORAGE_SECONDS: Final = 60.0  # how long to wait for a storage that does not answer
 
@@ -33,9 +33,10 @@ class _Unpickled:
 class LedgerSearcher(_Unpickled, Searcher):
     """Suggests what the ledger hands out, and reports the results to it. It holds no state that a crash could lose.
 
-    Nothing raises into Tune, which would take it for the trial's failure; ``check`` raises it later. Results from the
-    workers of another owner (an epoch of the lease) are refused. ``concurrency`` may change as nodes come and go.
-    ``waiting`` is called with the reason while the storage does not answer, and with nothing once it does.
+    A Tune trial takes a list of units, of length one for now. Nothing raises into Tune, which would take it for the
+    trial's failure; ``check`` raises it later. Results from the workers of another owner (an epoch of the lease) are
+    refused. ``concurrency`` may change as nodes come and go. ``waiting`` is called with the reason while the storage
+    does not answer, and with nothing once it does.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class LedgerSearcher(_Unpickled, Searcher):
         self._ledger, self._owner, self._observers = ledger, owner, observers
         self.concurrency = concurrency
         self._waiting, self._halving = waiting, halving
-        self._running: dict[str, Unit] = {}  # by Tune's id of the trial
+        self._running: dict[str, list[Unit]] = {}  # by Tune's id of the trial
         self.winding_down = False  # nothing is left to start while the last trials run, unless one of them fails
         self._error: Exception | None = None
 
@@ -61,7 +62,7 @@ class LedgerSearcher(_Unpickled, Searcher):
             raise self._error
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
-        """The next unit as a Tune configuration; None to wait; FINISHED when nothing is left to do."""
+        """The next units as a Tune configuration; None to wait; FINISHED when nothing is left to do."""
         return self._guarded(lambda: self._suggest(trial_id))
 
     def goes_on(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -73,8 +74,8 @@ class LedgerSearcher(_Unpickled, Searcher):
         self._guarded(lambda: self._end(trial_id, None if error else result))
 
     def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        unit = self._running.get(trial_id)  # set already if the storage went away just after the ask
-        if unit is None:
+        units = self._running.get(trial_id)  # set already if the storage went away just after the ask
+        if units is None:
             if self.winding_down or len(self._running) >= self.concurrency:
                 return None
             unit = self._ledger.ask()
@@ -82,42 +83,51 @@ class LedgerSearcher(_Unpickled, Searcher):
                 # A running trial may still fail and need a replacement: until it has ended, the search is not finished.
                 self.winding_down = bool(self._running)
                 return None if self.winding_down else Searcher.FINISHED
-            self._running[trial_id] = unit
-        record = self._ledger.record(unit.number)
-        for observer in self._observers:
-            observer.started(record)
-        return {NUMBER: unit.number, CANDIDATE: asdict(unit.candidate), SEED: unit.seed, ROLE: unit.role}
+            self._running[trial_id] = units = [unit]
+        for unit in units:
+            record = self._ledger.record(unit.number)
+            for observer in self._observers:
+                observer.started(record)
+        return {UNITS: [_document(unit) for unit in units]}
 
     def _epoch(self, trial_id: str, result: dict[str, Any]) -> bool:
         if trial_id not in self._running or EPOCH not in result or result[OWNER] != self._owner:
             return True
-        number, metrics = self._running[trial_id].number, json.loads(result[EPOCH])
-        self._ledger.report(number, metrics)
-        for observer in self._observers:
-            observer.epoch_finished(number, metrics)
-        values = rung_values(metrics)
-        return self._halving is None or values is None or self._halving.report(number, metrics["epoch"], values)
+        goes_on = True
+        for number, metrics in json.loads(result[EPOCH]).items():
+            self._ledger.report(number, metrics)
+            for observer in self._observers:
+                observer.epoch_finished(number, metrics)
+            values = rung_values(metrics)
+            if self._halving is not None and values is not None:
+                goes_on = self._halving.report(number, metrics["epoch"], values)
+        return goes_on
 
     def _end(self, trial_id: str, result: dict[str, Any] | None) -> None:
         """Takes a trial's last result, or None if its worker died."""
-        unit = self._running.get(trial_id)
-        if unit is None or (result is not None and result[OWNER] != self._owner):
+        units = self._running.get(trial_id)
+        if units is None or (result is not None and result[OWNER] != self._owner):
             return
-        if result is None:
-            self._ledger.fail(unit.number, "its worker process died")
-        elif HALT in result:
+        if result is not None and HALT in result:
             raise Halted(result[HALT])
-        elif RESULT in result:
-            self._ledger.finish(unit.number, json.loads(result[RESULT]))
-        elif EPOCH in result:
-            self._ledger.prune(unit.number)
-        else:
-            self._ledger.fail(unit.number, result[FAILURE])
-        record = self._ledger.record(unit.number)
+        for unit in units:
+            self._write_end(unit.number, result)
+        records = [self._ledger.record(unit.number) for unit in units]
         del self._running[trial_id]
         self.winding_down = False
-        for observer in self._observers:
-            observer.ended(record)
+        for record in records:
+            for observer in self._observers:
+                observer.ended(record)
+
+    def _write_end(self, number: str, result: dict[str, Any] | None) -> None:
+        if result is None:
+            self._ledger.fail(number, "its worker process died")
+        elif RESULT in result:
+            self._ledger.finish(number, json.loads(result[RESULT])[number])
+        elif EPOCH in result:
+            self._ledger.prune(number)
+        else:
+            self._ledger.fail(number, json.loads(result[FAILURE])[number])
 
     def _guarded(self, call: Callable[[], T]) -> T | None:
         """Calls with patience for the storage. An error is kept for ``check``; after one, nothing more is done."""
@@ -136,6 +146,10 @@ class LedgerSearcher(_Unpickled, Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Does nothing: see ``save``."""
+
+
+def _document(unit: Unit) -> dict[str, Any]:
+    return {NUMBER: unit.number, CANDIDATE: asdict(unit.candidate), SEED: unit.seed, ROLE: unit.role}
 
 
 class Stopping(_Unpickled, FIFOScheduler):

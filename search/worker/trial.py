@@ -29,15 +29,16 @@ if TYPE_CHECKING:
     from trainables.training.loop import EpochResult
     from trainables.trial import CandidateResult
 
-# Keys of a trial's configuration, which is a unit.
+# Keys of a trial's configuration: a list of units (of length one for now), and of each unit.
+UNITS: Final = "units"
 NUMBER, CANDIDATE, SEED, ROLE = "number", "candidate", "seed", "role"
-# Keys of a trial's results. Epochs and results are JSON, because Tune flattens mappings.
+# Keys of a trial's results. Epochs, results and failures are JSON by unit number, because Tune flattens mappings.
 OWNER, EPOCH, RESULT, FAILURE, HALT = "owner", "epoch", "result", "failure", "halt"
 _DONE: Final = "done"
 
 
 class SettingTrial(tune.Trainable):
-    """Trains the unit in its configuration, one epoch per step, and attacks it in the last step.
+    """Trains the units in its configuration, one epoch per step, and attacks it in the last step.
 
     torch is imported in the worker only, which keeps the driver light.
     """
@@ -54,10 +55,10 @@ class SettingTrial(tune.Trainable):
         expected: Expected | None = None,
         store: str | None = None,
     ) -> None:
-        """Takes the first unit, and what all units of this worker share.
+        """Takes the first units, and what all units of this worker share.
 
         Args:
-            config: The first unit.
+            config: The first units.
             problem: What all units are trained and attacked with.
             rungs: After which epochs settings of the search are compared with each other.
             folder: The run's folder.
@@ -75,12 +76,13 @@ class SettingTrial(tune.Trainable):
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Takes the next unit, in the same process."""
-        self._number: str = new_config[NUMBER]
-        self._seed: int = new_config[SEED]
-        self._role: Role = new_config[ROLE]
+        """Takes the next units, in the same process."""
+        [unit] = new_config[UNITS]
+        self._number: str = unit[NUMBER]
+        self._seed: int = unit[SEED]
+        self._role: Role = unit[ROLE]
         self._checkpoints = self._folder / CHECKPOINTS / self._number
-        self._results = self._run(Candidate(**new_config[CANDIDATE]))
+        self._results = self._run(Candidate(**unit[CANDIDATE]))
         return True
 
     def step(self) -> dict[str, Any]:
@@ -94,8 +96,8 @@ class SettingTrial(tune.Trainable):
         try:
             result = next(self._results)
             if isinstance(result, CandidateResult):
-                return {RESULT: json.dumps(self._finished(result)), _DONE: True}
-            return {EPOCH: json.dumps(epoch_metrics(result))}
+                return {RESULT: json.dumps({self._number: self._finished(result)}), _DONE: True}
+            return {EPOCH: json.dumps({self._number: epoch_metrics(result)})}
         except Halted as halted:
             return {HALT: str(halted), _DONE: True}
         except Exception as error:  # whatever else goes wrong ends this trial only
@@ -105,7 +107,7 @@ class SettingTrial(tune.Trainable):
             with self._written("failures", "txt") as log:
                 log.write_text(traceback.format_exc(), encoding="utf-8")
             reason = str(error) if isinstance(error, NonFiniteLoss) else f"{type(error).__name__}: {error}"
-            return {FAILURE: reason, _DONE: True}
+            return {FAILURE: json.dumps({self._number: reason}), _DONE: True}
 
     def _run(self, candidate: Candidate) -> Iterator[EpochResult | CandidateResult]:
         """Does everything that can fail, so that ``step`` can report it."""

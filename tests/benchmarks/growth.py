@@ -45,7 +45,7 @@ from search.study import Lease, Ledger, open_storage
 from search.sweep.observers import Progress
 from search.sweep.tune import LedgerSearcher
 from search.tracking.queue import Tracker
-from search.worker.trial import CANDIDATE, EPOCH, OWNER, RESULT
+from search.worker.trial import CANDIDATE, EPOCH, NUMBER, OWNER, RESULT, UNITS
 
 CONCURRENCY: Final = 2
 TAIL: Final = 100  # trials
@@ -75,8 +75,10 @@ def outcome(parameters: Mapping[str, float]) -> tuple[float, float]:
 
 
 def reports(config: Mapping[str, Any], owner: int) -> list[dict[str, Any]]:
-    """What the trial of a unit reports: one epoch, and the result."""
-    clean, robust = outcome(config[CANDIDATE]["parameters"])
+    """What a trial of one unit reports: one epoch, and the result."""
+    [unit] = config[UNITS]
+    number = unit[NUMBER]
+    clean, robust = outcome(unit[CANDIDATE]["parameters"])
     epoch = {"epoch": 1, "seconds": 0.1, "train_loss": 0.5, "validation_loss": 0.5, "validation_accuracy": clean}
     attacked = {"robust_accuracy": robust, **{f"pgd50-ce/{view}": robust for view in ("normalized", "raw")}}
     scores = {
@@ -87,8 +89,8 @@ def reports(config: Mapping[str, Any], owner: int) -> list[dict[str, Any]]:
     }
     result = UnitResult(0, 1, "search", scores).to_json()
     return [
-        {OWNER: owner, EPOCH: json.dumps(epoch)},
-        {OWNER: owner, RESULT: json.dumps(result), "done": True},
+        {OWNER: owner, EPOCH: json.dumps({number: epoch})},
+        {OWNER: owner, RESULT: json.dumps({number: result}), "done": True},
     ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from search.results.metrics import UnitResult
-from search.worker.trial import CANDIDATE, EPOCH, NUMBER, RESULT, SettingTrial
+from search.worker.trial import CANDIDATE, EPOCH, NUMBER, RESULT, UNITS, SettingTrial
 from tests.benchmarks.workload import ATTACK, MEASUREMENTS, VALIDATION, PassCounter, TrialMeasurement
 from trainables.metrics import ATTACK_SECONDS, CLEAN, ROBUST, TRAIN_SECONDS
 
@@ -38,7 +38,7 @@ class CountedTrial(SettingTrial):
         reported = super().step()
         self._epochs_done += EPOCH in reported
         if RESULT in reported:
-            result = UnitResult.from_json(json.loads(reported[RESULT]))
+            [result] = map(UnitResult.from_json, json.loads(reported[RESULT]).values())
             assert self._counter.first is not None
             TrialMeasurement(
                 setting=self._setting,
@@ -55,5 +55,6 @@ class CountedTrial(SettingTrial):
     def _count_anew(self, config: dict[str, Any]) -> None:
         self._counter = PassCounter()
         self._epochs_done = 0
-        self._number_shown: str = config[NUMBER]
-        self._setting = {"loss": config[CANDIDATE]["loss"], **config[CANDIDATE]["parameters"]}
+        [unit] = config[UNITS]
+        self._number_shown: str = unit[NUMBER]
+        self._setting = {"loss": unit[CANDIDATE]["loss"], **unit[CANDIDATE]["parameters"]}

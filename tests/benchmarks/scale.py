@@ -60,7 +60,8 @@ class SleepingTrial(TrivialTrial):
         if EPOCH in report:
             seconds, _ = map(float, os.environ[_SLEEP].split())
             time.sleep(seconds)
-            report[EPOCH] = json.dumps({**json.loads(report[EPOCH]), "worker": os.getpid()})
+            epochs = {number: {**epoch, "worker": os.getpid()} for number, epoch in json.loads(report[EPOCH]).items()}
+            report[EPOCH] = json.dumps(epochs)
         return report
 
 

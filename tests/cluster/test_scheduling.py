@@ -100,7 +100,7 @@ class Trial(tune.Trainable):
         self.reset_config(config)
 
     def reset_config(self, new_config):
-        note(self._folder, "trials", new_config["number"], self._cuda)
+        note(self._folder, "trials", new_config["units"][0]["number"], self._cuda)
         self._reports = iter(reports(new_config, self._owner))
         return True
 

@@ -31,7 +31,7 @@ class FaultyTrial(SettingTrial):
     """The sweep's own trial under faults that are real, each provoked from outside of its code."""
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        number = new_config["number"]
+        number = new_config["units"][0]["number"]
         self._sound = getattr(self, "_sound", self._problem)
         self._problem = self._sound
         if number == OUT_OF_MEMORY:

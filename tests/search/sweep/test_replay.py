@@ -20,7 +20,7 @@ from search.results.metrics import rung_values
 from search.runs.folder import Run
 from search.study import Ledger, make_halving, open_ledger, open_storage, read_warm_start
 from search.sweep.tune import LedgerSearcher
-from search.worker.trial import CANDIDATE, EPOCH, NUMBER, OWNER, RESULT, SEED
+from search.worker.trial import CANDIDATE, EPOCH, NUMBER, OWNER, RESULT, SEED, UNITS
 from tests.benchmarks.simulator import Simulation, search_again
 from tests.search.examples import small_config, unit_result
 from tests.search.study.test_warm_start import DATA
@@ -41,10 +41,10 @@ def results(unit: dict[str, Any], rungs: tuple[int, ...]) -> Iterator[dict[str, 
         metrics |= {"validation_accuracy": clean * grown}
         if epoch in rungs and number.isdecimal():
             metrics |= {"robust_estimate": robust * grown}
-        yield {OWNER: 1, EPOCH: json.dumps(metrics)}
+        yield {OWNER: 1, EPOCH: json.dumps({number: metrics})}
     values = {"clean_accuracy": clean, "robust_accuracy": robust, "pgd2-ce/worst": robust}
     values |= {"validation_loss": 0.1 + m + luck}
-    yield {OWNER: 1, RESULT: json.dumps(unit_result(values, seed=unit[SEED]))}
+    yield {OWNER: 1, RESULT: json.dumps({number: unit_result(values, seed=unit[SEED])})}
 
 
 def stored_run(folder: Path, config: SweepConfig, concurrency: int) -> Run:
@@ -62,7 +62,7 @@ def stored_run(folder: Path, config: SweepConfig, concurrency: int) -> Run:
 
     while True:
         while isinstance(asked := searcher.suggest(trial_id := f"trial-{next(order)}"), dict):
-            go_on(trial_id, results(asked, halving.rungs if halving else ()))
+            go_on(trial_id, results(asked[UNITS][0], halving.rungs if halving else ()))
         searcher.check()
         if asked == Searcher.FINISHED:
             return run

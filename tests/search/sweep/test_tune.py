@@ -8,7 +8,7 @@ from sqlalchemy.exc import OperationalError
 from analysis.records import TrialRecord
 from search.study import Ledger
 from search.sweep.tune import LedgerSearcher
-from search.worker.trial import FAILURE, NUMBER, OWNER
+from search.worker.trial import FAILURE, NUMBER, OWNER, UNITS
 from tests.search.examples import small_config
 
 
@@ -38,9 +38,9 @@ def test_a_failed_unit_is_replaced_even_if_an_observer_has_to_be_called_again() 
         assert isinstance(searcher.suggest(trial_id), dict)
     assert searcher.suggest("d") is None
     assert searcher.winding_down
-    searcher.on_trial_complete("c", {OWNER: 1, FAILURE: "the training loss became nan"})
+    searcher.on_trial_complete("c", {OWNER: 1, FAILURE: '{"0": "the training loss became nan"}'})
     searcher.check()
     assert not searcher.winding_down
     replacement = searcher.suggest("d")
     assert isinstance(replacement, dict)
-    assert replacement[NUMBER] == "1"
+    assert replacement[UNITS][0][NUMBER] == "1"
