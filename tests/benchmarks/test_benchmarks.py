@@ -186,7 +186,7 @@ def test_our_counted_trial_counts_what_the_attacks_count(
     )  # undone after the test
     config, folder = parse(sweep_config(work)), tmp_path / "runs" / "benchmark"
     tasks = [
-        {"number": str(number), "candidate": asdict(our_setting(setting)), "seed": 0, "role": "search"}
+        {"units": [{"number": str(number), "candidate": asdict(our_setting(setting)), "seed": 0, "role": "search"}]}
         for number, setting in enumerate(work.settings[:2])
     ]
     folder.mkdir(parents=True)
