@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
-from analysis.statistics import Interval, student_interval, wilson_interval
+from analysis.statistics import Interval, seeds_interval, student_interval, wilson_interval
 from trainables.metrics import ROBUST, is_under_attack
 from trainables.settings.space import Value
 
@@ -132,15 +132,15 @@ class TrialRecord:
     def interval(self, name: str) -> Interval:
         """The 95 % interval of an objective or accuracy by name.
 
-        Student's t over two or more replicates, else Wilson over the images, else (a wall time) NaN at both ends.
-        Intervals of fractions stay within [0, 1].
+        With two or more replicates it is for another seed, and for an accuracy for other images too. With one it is
+        Wilson's over the images: for this network only. NaN at both ends for one wall time.
         """
         value, images = self.value(name), self.images_of(name)
         if len(self.replicates) >= 2:
             if any(name not in replicate for replicate in self.replicates):  # measured for all replicates together
                 return NO_INTERVAL
-            low, high = student_interval([replicate[name] for replicate in self.replicates])
-            return Interval(max(low, 0.0), min(high, 1.0)) if images else Interval(low, high)
+            values = [replicate[name] for replicate in self.replicates]
+            return seeds_interval(values, images) if images else student_interval(values)
         return wilson_interval(round(value * images), images) if images else NO_INTERVAL
 
 

@@ -57,10 +57,12 @@ def _print_audit(console: Console, document: Mapping[str, Any]) -> None:
     from trainables.audit import WORDS
 
     verified, word = document["verified"], document["verdict"]
+    within = f"within {document['radius']:.4g}"
+    heading = f"Not verified: robust accuracy {within} is at most" if document["upper_bound"] else f"Verified {within}:"
     console.print(
         f"\nVerdict ({document['profile']} audit): [bold]{_styled(word)}[/bold]. "
         f"The robust accuracy that the sweep uses {WORDS[word]}.\n"
-        f"Verified accuracy within {document['radius']:.4g}: {100 * verified['accuracy']:.1f} % "
+        f"{heading} {100 * verified['accuracy']:.1f} % "
         f"({100 * verified['low']:.1f} to {100 * verified['high']:.1f}) of {document['images']} images, "
         f"the worst case over everything that was run.",
     )

@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from analysis.statistics import Interval, student_interval, wilson_interval
+from analysis.statistics import seeds_and_images_interval, wilson_interval
 from search.config import SweepConfig, available_cpus, parse_value, replaced
 from search.errors import UserError
 from search.evaluation.progress import attack
@@ -172,18 +172,15 @@ def accuracy_frame(outcomes: Outcomes) -> pd.DataFrame:
     rows = []
     for measure, kept in measures.items():
         for epsilon, right in [(0.0, clean), *zip(outcomes.epsilons, np.moveaxis(kept, 1, 0), strict=True)]:
-            low, high = _interval(right)
+            # Over several seeds and the images, or over the images of one network.
+            low, high = (
+                seeds_and_images_interval(right)
+                if len(right) > 1
+                else wilson_interval(int(right.sum()), right.shape[1])
+            )
             accuracy = float(right.mean())
             rows.append({"measure": measure, "epsilon": epsilon, "accuracy": accuracy, "low": low, "high": high})
     return pd.DataFrame(rows).sort_values("epsilon", kind="stable").reset_index(drop=True)
-
-
-def _interval(right: npt.NDArray[np.bool_]) -> Interval:
-    """The 95 % interval of an accuracy from outcomes (R, n): over several replicates, or over the images of one."""
-    if len(right) > 1:
-        low, high = student_interval(right.mean(axis=1))
-        return Interval(max(low, 0.0), min(high, 1.0))
-    return wilson_interval(int(right.sum()), right.shape[1])
 
 
 def accuracy_table(frame: pd.DataFrame, axis: str) -> Table:

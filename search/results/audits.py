@@ -1,6 +1,6 @@
 """Can a trained model's robust accuracy be believed? The audit of a checkpoint, as a file and a page.
 
-``audit.json`` (``schema`` 2) holds one object:
+``audit.json`` (``schema`` 3) holds one object:
 
     checkpoint, checkpoint_sha256, epoch    path, file hash and epoch of what was audited
     split, images        always "validation", and how many of its images
@@ -8,6 +8,7 @@
     profile, seed, seconds                  of the audit
     verdict              "sound", "suspicious" or "masked": the worst, over the replicates, of the verdicts on ``claim``
     clean, verified      {accuracy, low, high}: the mean over the replicates, with its 95 % interval over the images
+    upper_bound          whether ``verified`` is an upper bound and no more, because a check fails (for any replicate)
     replicates           a list: seed (of its training), verdict (on ``claim``), clean, verified, seconds, and
         randomised       whether the model draws random numbers
         claim            the claim on the number that the sweep uses: the worst case over its attacks (a cheap worst
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
     from trainables.training.replicate import Replicate
 
 AUDIT_FILE: Final = "audit.json"
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 
 # Another version of these may find something else.
 _PACKAGES: Final = ("robustfront", "torch", "torchattacks")
@@ -315,6 +316,7 @@ def _document(
         "verdict": worst(result.verdicts[0].word for result in audits),
         "clean": _share(np.stack([result.clean for result in audits])),
         "verified": _share(np.stack([result.verified for result in audits])),
+        "upper_bound": any(result.upper_bound for result in audits),
         "replicates": [_replicate(result, replicate) for result, replicate in zip(audits, replicates, strict=True)],
         "asked": asked,
     }

@@ -9,7 +9,7 @@ import pytest
 
 from analysis.frames import is_column, measures, read_frame, to_frame, write_frame
 from analysis.records import TrialRecord
-from analysis.statistics import student_interval, wilson_interval
+from analysis.statistics import seeds_interval, wilson_interval
 from tests.analysis.examples import ATTACKS, MIXED_DOMAINS, grid_run, mixed_run, scattered_run, trial
 from trainables.settings.space import Value
 
@@ -47,10 +47,10 @@ def test_one_replicate_has_wilson_intervals_over_its_images() -> None:
         assert (row[f"{name}_low"], row[f"{name}_high"]) == pytest.approx(tuple(expected))
 
 
-def test_replicates_have_student_intervals_over_their_values() -> None:
+def test_replicates_have_intervals_over_seeds_and_images() -> None:
     row = to_frame(scattered_run(replicates=3)).iloc[3]
-    for name in ("clean_accuracy", "robust_accuracy", ATTACKS[2]):
-        expected = student_interval([row[f"{name}[{r}]"] for r in range(3)])
+    for name, images in [("clean_accuracy", 1000), ("robust_accuracy", 500), (ATTACKS[2], 500)]:
+        expected = seeds_interval([row[f"{name}[{r}]"] for r in range(3)], images)
         assert (row[f"{name}_low"], row[f"{name}_high"]) == pytest.approx(tuple(expected))
 
 

@@ -1,14 +1,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.statistics import difference_interval, rank_correlation, student_interval, wilson_interval
+from analysis.statistics import (
+    Interval,
+    difference_interval,
+    rank_correlation,
+    seeds_and_images_interval,
+    seeds_interval,
+    student_interval,
+    wilson_interval,
+)
 
 
 @given(st.integers(1, 2000), st.floats(0, 1))
@@ -95,3 +106,43 @@ def test_rank_correlations_interval_covers() -> None:
         low, high = rank_correlation(first, second).interval
         covered += low <= rho <= high
     assert 0.92 <= covered / runs <= 0.98
+
+
+def outcomes(
+    rng: np.random.Generator, seeds: int, images: int, logit: float, between_seeds: float, between_images: float
+) -> npt.NDArray[np.bool_]:
+    """Right answers of networks whose seeds are better or worse, on images that are easy or difficult for all."""
+    logits = logit + rng.normal(0, between_seeds, (seeds, 1)) + rng.normal(0, between_images, (1, images))
+    return rng.random((seeds, images)) < 1 / (1 + np.exp(-logits))
+
+
+def covered(interval: Callable[[npt.NDArray[np.bool_]], Interval], *setting: Any) -> float:
+    rng = np.random.default_rng(0)
+    truth = outcomes(rng, 2000, 2000, *setting[2:]).mean()
+    draws = [interval(outcomes(rng, *setting)) for _ in range(600)]
+    return float(np.mean([low <= truth <= high for low, high in draws]))
+
+
+@pytest.mark.parametrize(
+    "setting", [(5, 500, -0.8, 0.3, 3.0), (3, 500, -0.8, 0.3, 3.0), (8, 200, 2.0, 0.3, 2.0), (5, 500, -0.8, 0.0, 3.0)]
+)
+def test_the_intervals_over_seeds_and_images_cover(setting: tuple[Any, ...]) -> None:
+    assert covered(seeds_and_images_interval, *setting) == pytest.approx(0.95, abs=0.03)  # 0.009 is one sd of 600 draws
+    assert covered(lambda kept: seeds_interval(kept.mean(1).tolist(), kept.shape[1]), *setting) >= 0.93
+
+
+def test_a_t_interval_over_seeds_ignores_that_they_share_the_images() -> None:
+    assert covered(lambda kept: student_interval(kept.mean(1)), 5, 500, -0.8, 0.0, 3.0) < 0.8
+
+
+def test_seeds_that_always_agree_have_the_images_interval() -> None:
+    kept = np.repeat(np.random.default_rng(0).random((1, 500)) < 0.7, 4, axis=0)
+    low, high = seeds_and_images_interval(kept)
+    wilson = wilson_interval(int(kept[0].sum()), 500)
+    assert (low, high) == pytest.approx(tuple(wilson), abs=0.004)
+    assert seeds_interval(kept.mean(axis=1).tolist(), 500) == pytest.approx((low, high), abs=0.001)
+
+
+def test_what_never_varies_has_an_interval_of_no_width() -> None:
+    assert seeds_and_images_interval(np.ones((3, 20), dtype=np.bool_)) == (1, 1)
+    assert seeds_interval([0.0, 0.0], 20) == (0, 0)

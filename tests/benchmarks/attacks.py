@@ -44,6 +44,7 @@ from trainables.attacks.ddn import DDN
 from trainables.attacks.deepfool import DeepFool
 from trainables.attacks.engine.attack import AttackLoss
 from trainables.attacks.engine.ball import Ball
+from trainables.attacks.fmn import FMN
 from trainables.attacks.pgd import PGD, RELATIVE_STEP
 from trainables.attacks.simba import SimBA, random_orders
 from trainables.logits import normalize_logits
@@ -133,6 +134,17 @@ def foolbox_ddn(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float
     return found
 
 
+def foolbox_fmn(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
+    """Batched; all images go on to the last step. foolbox 3.3.4 never projects in L2: its factor is norm / norm."""
+    import foolbox
+
+    del epsilon
+    attack = foolbox.attacks.L2FMNAttack(steps=100, gamma=0.05)
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    found: Tensor = attack.run(wrapped, images, foolbox.criteria.Misclassification(labels))
+    return found
+
+
 def torchattacks_pgd(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
     """Batched; all images go on to the last step."""
     attack = torchattacks.PGDL2(model, eps=epsilon, alpha=RELATIVE_STEP * epsilon / 50, steps=50)
@@ -198,6 +210,15 @@ CONTESTS: Final = (
         DDN,
         foolbox_ddn,
         "100 steps, gamma 0.05, first norm 1",
+        1.0,
+        EVERYWHERE,
+    ),
+    Contest(
+        "fmn",
+        "foolbox.L2FMNAttack",
+        FMN,
+        foolbox_fmn,
+        "100 steps, gamma 0.05",
         1.0,
         EVERYWHERE,
     ),

@@ -20,6 +20,7 @@ from trainables.attacks.ddn import DDN
 from trainables.attacks.deepfool import DeepFool
 from trainables.attacks.engine.transfer import Transfer
 from trainables.attacks.fab import FAB
+from trainables.attacks.fmn import FMN
 from trainables.attacks.noise import Noise
 from trainables.attacks.pgd import PGD
 from trainables.attacks.simba import SimBA
@@ -74,11 +75,13 @@ OURS: dict[str, Callable[[], Attack]] = {
     "deepfool": lambda: DeepFool(steps=8),
     "deepfool-2": lambda: DeepFool(steps=8, candidates=2),
     "ddn": lambda: DDN(steps=8),
+    "fmn": lambda: FMN(steps=8),
     "fab": lambda: FAB(steps=6),
     "fab-likeliest": lambda: FAB(target="likeliest", steps=4, targets=3),
     "fab-restarts": lambda: FAB(steps=3, restarts=3),
     "apgd-ce": lambda: APGD(steps=8),
     "apgd-dlr": lambda: APGD(loss="dlr", steps=8),
+    "apgd-pm": lambda: APGD(loss="pm", steps=8),
     "apgd-ce-likeliest": lambda: APGD(loss="ce", target="likeliest", steps=4, targets=2),
     "apgd-dlr-likeliest": lambda: APGD(loss="dlr", target="likeliest", steps=4, restarts=2),
     "square": lambda: Square(queries=60),

@@ -33,7 +33,7 @@ assert "torch" not in sys.modules
 
 
 def test_the_built_ins_are_the_files() -> None:
-    assert names("loss") == ("cross-entropy", "i-sce")
+    assert names("loss") == ("cross-entropy", "i-sce", "label-smoothing")
     assert names("model") == ("cnn8", "lenet5", "resnet32")
     assert names("defence") == ("adversarial-training", "none")
     assert names("optimizer") == ("adam", "adamw", "sgd")

@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from trainables.audit.evidence import ITERATIVE, WHITE_BOX, Evidence
+from trainables.audit.evidence import ITERATIVE, RANDOMNESS, WHITE_BOX, Evidence
 from trainables.audit.planted import Planted
 from trainables.audit.verdict import (
     SIGNIFICANCE,
@@ -72,7 +72,7 @@ _RANDOMISED: Final = _Sign(
     good="The model gives the same answer each time.",
     bad="The model draws at random: one evaluation of an image says little, and an attack that follows one draw's "
     "gradient is led astray. Only attacks on the mean of many draws count.",
-    threshold=1e-4,
+    threshold=RANDOMNESS,
 )
 # The model must return logits. AutoAttack's ``check_range_output``: outputs in [0, 1] that add up to 1, within 1e-5.
 _PROBABILITIES: Final = _Sign(
@@ -242,6 +242,30 @@ def general_checks(evidence: Evidence) -> list[Check]:
         _moving(evidence),
         _planted(evidence.planted, "The audit's attacks"),
     ]
+
+
+def masking_signs(evidence: Evidence) -> list[Check]:
+    """The signs of masked gradients that failed; to be asked before the attacks that follow such signs."""
+    signs = [
+        _NO_GRADIENT.check(_share(evidence.no_gradient, evidence.clean)),
+        _MISLEADING.check(_share(evidence.misled, evidence.clean)),
+        _beyond_white_box(evidence, _SQUARE, "square"),
+        _beyond_white_box(evidence, _NOISE, "noise"),
+    ]
+    return [sign for sign in signs if sign.state == "failed"]
+
+
+def upper_bound(evidence: Evidence, checks: Sequence[Check]) -> bool:
+    """Whether a failed general check means that an accuracy that survives the audit is no more than an upper bound.
+
+    A model that draws at random is attacked on the mean of its draws. Masked gradients have been overcome where they
+    come from rounding alone, and many queries without gradients then find nothing beyond the attacks through it.
+    """
+    failed = {check.name for check in checks if check.state == "failed" and check.claim is None} - {_RANDOMISED.name}
+    if evidence.straight_through and not evidence.runs["patient square"].error:
+        beyond = evidence.runs["patient square"].broken.mean() > SQUARE_GAP
+        return beyond or _PROBABILITIES.name in failed
+    return bool(failed)
 
 
 def claim_checks(evidence: Evidence, claim: Claim) -> list[Check]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from trainables.attacks import Attack, AttackResult, Batch, attack_seed
 from trainables.attacks.apgd import APGD
+from trainables.attacks.engine.attack import AttackLoss
 from trainables.attacks.engine.ball import Ball
 from trainables.attacks.engine.margins import objective
 from trainables.attacks.engine.transfer import Transfer
@@ -28,6 +29,7 @@ CURVE_STEPS: Final = 20
 CURVE: Final = (0.25, 0.5, 1.0, 1.5, 2.0, 4.0)
 
 EVALUATIONS: Final = 5  # that show whether the model draws at random; AutoAttack's, like the next
+RANDOMNESS: Final = 1e-4  # a larger distance between two evaluations, logits scaled to unit norm, is no rounding
 PROBABILITIES: Final = 1e-5  # how far outputs may differ from probabilities
 LAST_STEPS: Final = 10  # in which an attack's loss must not move any more (Pintor et al. 2022, indicator I4)
 SMALL_STEP: Final = 0.01  # how far along the gradient its promise is tested, in units of the radius
@@ -125,6 +127,8 @@ class Evidence:
     claims_planted: dict[str, Planted | str] = field(default_factory=dict)
     # By the claim's name, for attacks that judge only their last iterate: whether an earlier one broke the probe, (p,).
     silent: dict[str, Images] = field(default_factory=dict)
+    # Whether gradients that let rounding pass lead where the model's own do not; None if there was no need to try.
+    straight_through: bool | None = None
 
     def standing(self, *keys: str) -> Images:
         """Which images survive the named runs (all without names), bool (n,)."""
@@ -172,8 +176,8 @@ class Examiner:
 
     @property
     def randomised(self) -> bool:
-        """Whether two evaluations of one image have differed at all."""
-        return self.evidence.spread > 0
+        """Whether evaluations of one image differ by more than rounding, whose order may change on a GPU."""
+        return self.evidence.spread > RANDOMNESS
 
     def averaged(self, attack: Attack) -> Attack:
         """The attack, on the mean of several evaluations if the model draws at random; a transfer stays as it is."""
@@ -181,16 +185,32 @@ class Examiner:
         return replace(attack, eot=EOT_DRAWS) if self.randomised and single else attack
 
     def attack(
-        self, key: str, name: str, attack: Attack, view: View = "raw", on: Images | None = None, label: str = ""
+        self,
+        key: str,
+        name: str,
+        attack: Attack,
+        view: View = "raw",
+        on: Images | None = None,
+        label: str = "",
+        model: nn.Module | None = None,
     ) -> None:
-        """Runs an attack on the images ``on`` (all if None) and records it under a key, by its own or another label."""
+        """Runs an attack on the images ``on`` (all if None) and records it under a key, by its own or another label.
+
+        ``model`` stands for the audited one, and gives the same logits.
+        """
         report = self.part(name)
         attacked = self.evidence.clean if on is None else on & self.evidence.clean
         broken, error = np.zeros_like(attacked), ""
         standing = torch.from_numpy(attacked).to(self.images.device)
         try:
             result = self._result(
-                self.averaged(attack), key, view=view, standing=standing, scale=self.scale, progress=report
+                self.averaged(attack),
+                key,
+                model=model or self.model,
+                view=view,
+                standing=standing,
+                scale=self.scale,
+                progress=report,
             )
             broken = attacked & ~result.kept.cpu().numpy()
         except (RuntimeError, ValueError) as problem:  # a model that no gradient passes through, or too few classes
@@ -203,7 +223,6 @@ class Examiner:
         with untouched(self.model):
             outputs = [predict(self.model, self.images, self.batch_size) for _ in range(EVALUATIONS)]
         units = [nn.functional.normalize(output, dim=1) for output in outputs]
-        # Rounding is not randomness: the same images in the same batches give the same bits.
         self.evidence.spread = max(float((unit - units[0]).norm(dim=1).max()) for unit in units[1:])
         first = outputs[0]
         self.evidence.probabilities = bool(
@@ -213,17 +232,22 @@ class Examiner:
         )
 
     def look_at_gradients(self) -> None:
-        """Finds out whether there are gradients at the clean images, and whether the losses rise as they promise."""
+        """Records whether there are gradients at the clean images, and whether the losses rise as they promise."""
         self.part("gradients at the clean images")
+        losses: tuple[AttackLoss, ...] = ("ce", "dlr") if self.classes >= MARGIN_CLASSES else ("ce",)
+        self.evidence.no_gradient, self.evidence.misled = self.gradients(self.model, losses)
+
+    def gradients(self, model: nn.Module, losses: Sequence[AttackLoss]) -> tuple[Images, Images]:
+        """At which clean images one of the losses has no gradient, and where ``ce`` does not rise as promised, (n,)."""
         none = torch.zeros(len(self.images), dtype=torch.bool, device=self.images.device)
         misled = none.clone()
-        with untouched(self.model):
+        with untouched(model):
             for rows in torch.split(torch.arange(len(none), device=none.device), self.batch_size):
                 images, labels = self.images[rows].detach().requires_grad_(), self.labels[rows]
-                for loss in ("ce", "dlr") if self.classes >= MARGIN_CLASSES else ("ce",):
+                for loss in losses:
                     try:
                         with torch.enable_grad():
-                            values = objective(loss, self.model(images), labels)
+                            values = objective(loss, model(images), labels)
                             (gradient,) = torch.autograd.grad(values.sum(), images)
                     except RuntimeError:  # nothing that leads back to the images
                         none[rows] = misled[rows] = True
@@ -232,16 +256,17 @@ class Examiner:
                     none[rows] |= ~(slope.isfinite() & (slope > 0)).flatten()
                     if loss == "ce":
                         step = self.radius * SMALL_STEP * gradient / slope.clamp_min(_TINY)
-                        misled[rows] |= self._misled(images.detach(), labels, values.detach(), gradient, step)
-        self.evidence.no_gradient = none.cpu().numpy() & self.evidence.clean
-        self.evidence.misled = misled.cpu().numpy() & self.evidence.clean
+                        misled[rows] |= self._misled(model, images.detach(), labels, values.detach(), gradient, step)
+        return none.cpu().numpy() & self.evidence.clean, misled.cpu().numpy() & self.evidence.clean
 
     @torch.no_grad()
-    def _misled(self, images: Tensor, labels: Tensor, losses: Tensor, gradient: Tensor, step: Tensor) -> Tensor:
+    def _misled(
+        self, model: nn.Module, images: Tensor, labels: Tensor, losses: Tensor, gradient: Tensor, step: Tensor
+    ) -> Tensor:
         """Whether a step raises cross entropy by less than half of what the gradient promises, bool (b,)."""
         moved = (images + step).clamp(0, 1)  # the box takes a part of the step away
         promised = (gradient * (moved - images)).sum((1, 2, 3))
-        risen = objective("ce", self.model(moved), labels) - losses
+        risen = objective("ce", model(moved), labels) - losses
         rounding = 16 * torch.finfo(losses.dtype).eps * losses.abs().clamp_min(_TINY)  # of values this large
         return risen < 0.5 * promised - rounding
 

@@ -64,9 +64,9 @@ def plant_and_search(
         Zimmermann et al. 2022, "Increasing confidence in adversarial robustness evaluations", section 4. Theirs has a
         readout by logistic regression and 999 inner points.
     """
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not layers:
-        return "the model has no linear layer to replace"
+    layer = _readout_layer(model, images[:1])
+    if layer is None:
+        return "the model's logits do not come from a linear layer that could be replaced"
     planted = broken = 0
     chosen = np.flatnonzero(usable)[:count]
     label = torch.zeros(1, dtype=torch.int64, device=images.device)
@@ -77,10 +77,10 @@ def plant_and_search(
         point = _on_sphere(image, Ball(radius, norm), rng)
         inner = torch.cat([image, _inside(image, Ball(INNER_RADIUS * radius, norm), rng)])
         with untouched(model), torch.no_grad():
-            readout = _readout(_features(model, layers[-1], torch.cat([inner, point])))
+            readout = _readout(_features(model, layer, torch.cat([inner, point])))
         if readout is None:
             continue
-        with _replaced(layers[-1], *readout):
+        with _replaced(layer, *readout):
             with untouched(model), torch.no_grad():
                 logits = model(torch.cat([image, point]))
             if logits.shape != (2, 2) or logits.argmax(1).tolist() != [0, 1]:
@@ -128,6 +128,35 @@ def _directions(image: Tensor, count: int, ball: Ball, rng: np.random.Generator)
     shape = (count, *image.shape[1:])
     draws = rng.standard_normal(shape) if ball.norm == "l2" else rng.uniform(-1, 1, shape)
     return torch.from_numpy(draws).to(image)
+
+
+def _readout_layer(model: nn.Module, image: Tensor) -> nn.Linear | None:
+    """The last linear layer that a pass uses, if the model also runs with two outputs there; None otherwise.
+
+    It does not where logits are distances or cosines of what that layer gives.
+    """
+    used: list[nn.Linear] = []
+    handles = [
+        module.register_forward_pre_hook(lambda layer, _: used.append(layer))
+        for module in model.modules()
+        if isinstance(module, nn.Linear)
+    ]
+    try:
+        with untouched(model), torch.no_grad():
+            model(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not used:
+        return None
+    layer = used[-1]
+    weights = torch.zeros(2, layer.in_features).to(layer.weight)
+    try:
+        with _replaced(layer, weights, weights[:, 0]), untouched(model), torch.no_grad():
+            model(image)
+    except (RuntimeError, ValueError, IndexError):  # what follows the layer needs its own number of outputs
+        return None
+    return layer
 
 
 def _features(model: nn.Module, layer: nn.Linear, images: Tensor) -> Tensor:

@@ -148,6 +148,7 @@ class Audit:
     runs: tuple[dict[str, Any], ...]  # name, attack, view, images attacked and broken, error
     curve: tuple[tuple[float, Images], ...]  # radii, ascending; whether each of the first p images survives, bool (p,)
     randomised: bool  # whether the model draws at random
+    upper_bound: bool  # whether the true robust accuracy may be far below ``verified``
     seconds: float  # wall time
 
 

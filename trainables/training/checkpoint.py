@@ -94,6 +94,8 @@ def load_latest(folder: Path, replicates: Sequence[Replicate]) -> int:
                 f"train.replicates must be {len(states)} as in {path}, got {len(replicates)}; choose another folder"
             )
         _restore(replicates, states, path)
+        if not replicates[0].streams_fit(states[0]):
+            logger.warning("%s is from another kind of device: the order of images continues from a new seed", path)
         return replicates[0].epoch
     return 0
 

@@ -23,7 +23,7 @@ _MODEL, _ORDER, _LOSS, _DEFENCE, _LAYERS = range(5)
 
 # What a checkpoint holds of a replicate, beside its seed and history.
 _STATEFUL: Final = ("model", "loss", "optimizer", "scaler")
-_GENERATORS: Final = ("generator", "defence_generator")
+_GENERATORS: Final[Mapping[str, int]] = {"generator": _ORDER, "defence_generator": _DEFENCE}
 
 
 class Objective(nn.Module):
@@ -134,6 +134,9 @@ class Replicate:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes back to a saved state.
 
+        The state of a random generator fits only the kind of device that it was saved on. On another kind, the streams
+        begin anew from the seed and the epoch (`streams_fit`).
+
         Raises:
             ValueError: The state is that of another seed or another optimizer.
             RuntimeError: It is that of another model or loss.
@@ -145,9 +148,17 @@ class Replicate:
             )
         for name in _STATEFUL:
             getattr(self, name).load_state_dict(state[name])
-        for name in _GENERATORS:
-            getattr(self, name).set_state(state[name])
         self.history = [ReplicateEpoch(**epoch) for epoch in state["history"]]
+        for name, stream in _GENERATORS.items():
+            generator: torch.Generator = getattr(self, name)
+            if self.streams_fit(state):
+                generator.set_state(state[name])
+            else:
+                generator.manual_seed(_derived(self.seed, stream, self.epoch))
+
+    def streams_fit(self, state: Mapping[str, Any]) -> bool:
+        """Whether a saved state is of this kind of device, so that its random streams can continue."""
+        return all(state[name].shape == getattr(self, name).get_state().shape for name in _GENERATORS)
 
     def layers_seed(self) -> int:
         """Seeds torch's global generators for the next epoch: layers such as dropout draw from nowhere else."""

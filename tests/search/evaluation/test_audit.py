@@ -185,6 +185,7 @@ def test_a_masked_attack_leaves_a_sound_worst_case_sound(
             runs=(),
             curve=(),
             randomised=False,
+            upper_bound=False,
             seconds=1.0,
         )
 

@@ -147,6 +147,7 @@ def interrupted(model: nn.Module) -> None:
     with untouched(model):
         assert not any(module.training for module in model.modules())
         assert not any(parameter.requires_grad for parameter in model.parameters())
+        assert not torch.backends.cudnn.allow_tf32
         raise RuntimeError("stop")
 
 
@@ -156,6 +157,7 @@ def test_the_model_is_restored_when_an_attack_fails() -> None:
     model[6].bias.requires_grad_(False)
     with pytest.raises(RuntimeError, match="stop"):
         interrupted(model)
+    assert torch.backends.cudnn.allow_tf32, "as torch has it"
     assert [name for name, module in model.named_modules() if module.training] == ["5"]
     assert [name for name, parameter in model.named_parameters() if not parameter.requires_grad] == ["6.bias"]
 

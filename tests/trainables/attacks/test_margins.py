@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,17 +13,21 @@ from scipy.optimize import linprog, minimize
 from torch import Tensor
 
 from tests.trainables.victims import CLASSES, digits, linear, trained
+from trainables.attacks import Attack
+from trainables.attacks.apgd import APGD
 from trainables.attacks.engine import margins
 from trainables.attacks.engine.margins import (
     MOST_COPIES,
     dlr,
     log_odds_against,
+    log_probability_margin,
     nearest_boundary,
     passes_and_copies,
     targeted_dlr,
     to_hyperplane,
 )
 from trainables.attacks.engine.victim import Victim
+from trainables.attacks.pgd import PGD
 from trainables.settings import Norm
 
 # ---- losses
@@ -248,3 +253,27 @@ def test_passes_of_copies_serve_all_rivals_and_hold_little(images: int, rivals: 
     assert images * copies <= max(images, MOST_COPIES)
     more, fewer = passes_and_copies(2 * images, rivals), passes_and_copies(max(1, images // 2), rivals)
     assert more[1] <= copies <= fewer[1]
+
+
+def test_the_probability_margin_is_the_papers_where_that_can_be_computed() -> None:
+    logits = torch.randn(64, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    labels = torch.arange(64) % 7
+    p = logits.softmax(1)
+    true = p.gather(1, labels[:, None]).squeeze(1)
+    wrong = p.scatter(1, labels[:, None], 0.0).amax(1)
+    torch.testing.assert_close(log_probability_margin(logits, labels), torch.log1p(wrong - true))
+
+
+def test_the_probability_margin_has_a_gradient_on_confident_models() -> None:
+    logits = torch.tensor([[200.0, 0.0, -1.0]]).requires_grad_()
+    (gradient,) = torch.autograd.grad(log_probability_margin(logits, torch.tensor([0])).sum(), logits)
+    assert gradient[0, 0] < -0.5
+    assert gradient[0, 1] > 0.1
+
+
+@pytest.mark.parametrize(
+    "attack", [lambda: PGD(loss="pm", target="least-likely"), lambda: APGD(loss="pm", target="likeliest")]
+)
+def test_the_probability_margin_knows_no_targets(attack: Callable[[], Attack]) -> None:
+    with pytest.raises(ValueError, match=r"^loss must be ce or dlr for the target .*, got pm; leave target out"):
+        attack()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainables.audit.planted_pairs import Noisy, Quantised
-from tests.trainables.victims import RADIUS, Scaled, digits, linear, trained
+from tests.trainables.victims import CLASSES, RADIUS, Scaled, digits, linear, trained
 from trainables.attacks import Attack, Batch
 from trainables.attacks.apgd import APGD
 from trainables.attacks.deepfool import DeepFool
@@ -343,6 +343,51 @@ def test_masked_pairs_are_caught(name: str) -> None:
     assert result.randomised == (name == "noise at inference")
 
 
+class RoundedLogits(nn.Module):
+    """Logits in whole steps: gradients are 0 everywhere, and what an attack could follow is hidden in the steps."""
+
+    def __init__(self, model: nn.Module, step: float) -> None:
+        super().__init__()
+        self.model, self.step = model, step
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (self.model(images) / self.step).round() * self.step
+
+
+class Cut(nn.Module):
+    """A model that no gradient passes, by a conversion that no straight-through gradient sees."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model((images * 8).to(torch.int64).to(images.dtype) / 8)
+
+
+def test_an_audit_attacks_through_rounding() -> None:
+    result, plain = small_audit(RoundedLogits(trained(), 0.5).eval()), small_audit(trained())
+    broken = {run["name"]: run["broken"] for run in result.runs}
+    assert broken["APGD through rounding, cross entropy"] > 20, "what the model's own gradients do not find"
+    assert not result.upper_bound
+    assert abs(result.verified.mean() - plain.verified.mean()) < 0.05, "rounding adds no robustness"
+    assert not plain.upper_bound
+    assert "APGD through rounding, cross entropy" not in {run["name"] for run in plain.runs}
+
+
+def test_what_attacks_through_rounding_miss_many_queries_find() -> None:
+    """The identity says little of pixels in six grey levels. What queries find beyond it is counted, and distrusted."""
+    result = small_audit(nn.Sequential(Quantised(6), *trained()).eval())
+    broken = {run["name"]: run["broken"] for run in result.runs}
+    assert broken["Square, many queries"] > 0
+    assert result.upper_bound
+
+
+def test_what_no_attack_can_follow_is_an_upper_bound() -> None:
+    result = small_audit(Cut(trained()).eval())
+    assert result.upper_bound
+
+
 def test_what_is_held_against_one_evaluation_is_not_held_against_another() -> None:
     model = trained()
     weak = claimed(model, PGD(steps=1))
@@ -438,9 +483,34 @@ def test_planted_examples_are_found_by_an_attack_and_missed_without_one(norm: st
     assert missed.broken == 0
 
 
-def test_nothing_can_be_planted_without_a_linear_layer() -> None:
+class Headed(nn.Module):
+    """Logits that are computed from what a linear layer gives: distances to centres, or cosines."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 7))
+        self.centres = nn.Parameter(torch.randn(CLASSES, 7))
+        self.unused = nn.Linear(3, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        h = self.body(images)
+        if self.kind == "distances":
+            return -torch.cdist(h, self.centres)
+        return nn.functional.normalize(h) @ nn.functional.normalize(self.centres).T
+
+
+NOT_LINEAR = {
+    "no linear layer": lambda: nn.Sequential(nn.Conv2d(1, 5, 8), nn.Flatten()),
+    "distances": lambda: Headed("distances"),
+    "cosines": lambda: Headed("cosines"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_LINEAR)
+def test_nothing_can_be_planted_where_no_linear_layer_gives_the_logits(name: str) -> None:
     images, _ = digits(4)
-    model = nn.Sequential(nn.Conv2d(1, 5, 8), nn.Flatten())
+    model = NOT_LINEAR[name]()
     outcome = plant_and_search(
         model,
         images,
@@ -453,4 +523,4 @@ def test_nothing_can_be_planted_without_a_linear_layer() -> None:
         batch_size=16,
         progress=lambda _: None,
     )
-    assert outcome == "the model has no linear layer to replace"
+    assert outcome == "the model's logits do not come from a linear layer that could be replaced"

@@ -22,7 +22,7 @@ from trainables.optimizers.adamw import AdamW
 from trainables.optimizers.sgd import SGD
 from trainables.registry import make
 from trainables.settings import Problem
-from trainables.training.checkpoint import load_latest, read, save
+from trainables.training.checkpoint import load_latest, load_trained, read, save
 from trainables.training.loop import train
 from trainables.training.replicate import Replicate, make_replicates
 
@@ -187,6 +187,30 @@ def test_a_write_that_is_cut_off_leaves_the_file_before(
     with pytest.raises(OSError, match="no space"):
         save(folder, replicates, Candidate("cross-entropy"))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+
+
+def test_a_checkpoint_from_another_kind_of_device_is_loaded_and_continued(
+    trained: tuple[list[Replicate], Path], problem: Problem, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    replicates, _ = trained
+    states = [replicate.state_dict() for replicate in replicates]
+    for state in states:
+        state |= dict.fromkeys(("generator", "defence_generator"), torch.zeros(16, dtype=torch.uint8))  # as on a GPU
+    content = {"owner": 0, "candidate": dataclasses.asdict(candidate_of(problem, {})), "replicates": states}
+    torch.save(content, tmp_path / "epoch-00009.pt")
+    splits = load_splits(problem.data)
+    [loaded, *_] = load_trained(tmp_path, problem, splits)
+    assert_same(loaded.model.state_dict(), replicates[0].model.state_dict())
+    assert not caplog.records, "what is attacked does not depend on the streams"
+    orders = []
+    for _ in range(2):
+        resumed = make_replicates(problem, splits)
+        assert load_latest(tmp_path, resumed) == replicates[0].epoch
+        orders.append(torch.randperm(50, generator=resumed[0].generator))
+    assert torch.equal(*orders)
+    assert [record.getMessage().partition(" is ")[2] for record in caplog.records] == [
+        "from another kind of device: the order of images continues from a new seed"
+    ] * 2
 
 
 def test_checkpoints_of_another_problem_are_refused(trained: tuple[list[Replicate], Path], problem: Problem) -> None:

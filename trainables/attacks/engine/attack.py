@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trainables.attacks.engine.ball import Ball
     from trainables.attacks.engine.victim import Victim
 
-AttackLoss = Literal["ce", "dlr"]
+AttackLoss = Literal["ce", "dlr", "pm"]
 Invariance = Literal["none", "global", "per-image"]
 Progress = Callable[[float], None]
 

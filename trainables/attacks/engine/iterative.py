@@ -113,13 +113,19 @@ class StepAttack(IterativeAttack):
 class LossAttack(StepAttack):
     """An attack that steps up each image's own loss.
 
-    That is cross entropy (``ce``), climbed as log odds, or the difference of logits ratio (``dlr``), which no scale of
-    the logits can blunt.
+    That is cross entropy (``ce``), climbed as log odds, the difference of logits ratio (``dlr``), which no scale of the
+    logits can blunt, or the probability margin (``pm``), which knows no targets.
     """
 
     shown: ClassVar[tuple[str, ...]] = ("steps", "loss")
 
     loss: AttackLoss = "ce"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        target = getattr(self, "target", "untargeted")
+        if self.loss == "pm" and target != "untargeted":
+            raise ValueError(f"loss must be ce or dlr for the target {target}, got pm; leave target out")
 
     @property
     def invariance(self) -> Invariance:  # type: ignore[override]  # a class attribute elsewhere

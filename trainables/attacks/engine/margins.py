@@ -24,7 +24,7 @@ MOST_COPIES: Final = 128
 def objective(loss: AttackLoss, logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
     """The loss that each image climbs, (b,), away from its label or, if given, towards its target, both (b,)."""
     if targets is None:
-        return log_odds_against(logits, labels) if loss == "ce" else dlr(logits, labels)
+        return {"ce": log_odds_against, "dlr": dlr, "pm": log_probability_margin}[loss](logits, labels)
     return -log_odds_against(logits, targets) if loss == "ce" else targeted_dlr(logits, labels, targets)
 
 
@@ -37,6 +37,26 @@ def log_odds_against(logits: Tensor, classes: Tensor) -> Tensor:
     chosen = classes.unsqueeze(1)
     others = logits.scatter(1, chosen, -torch.inf)
     return others.logsumexp(1) - logits.gather(1, chosen).squeeze(1)
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """The largest wrong logit minus the true one, (b,): positive where misclassified."""
+    true = labels.unsqueeze(1)
+    return logits.scatter(1, true, -torch.inf).amax(1) - logits.gather(1, true).squeeze(1)
+
+
+def log_probability_margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """log(1 + p - q), (b,), for the softmax probabilities p of the likeliest wrong class and q of the true one.
+
+    It rises with the probability margin p - q and has its direction, but does not underflow on confident models.
+
+    Source:
+        Xie et al. 2024, "Towards million-scale adversarial robustness evaluation with stronger individual attacks",
+        arXiv 2411.15210, the probability margin loss.
+    """
+    others = logits.scatter(1, labels.unsqueeze(1), -torch.inf)
+    # 1 - q is the sum of the wrong classes' probabilities.
+    return torch.cat([others, others.amax(1, keepdim=True)], 1).logsumexp(1) - logits.logsumexp(1)
 
 
 def dlr(logits: Tensor, labels: Tensor) -> Tensor:

@@ -82,14 +82,22 @@ def predict(logits: Callable[[Tensor], Tensor], images: Tensor, batch_size: int)
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and frozen parameters inside, for the gradient of the input alone; as before afterwards."""
+    """Evaluation mode, frozen parameters and no TF32 inside; as before afterwards.
+
+    Only the gradient of the input is of use. By default torch lets a GPU's convolutions round their inputs to TF32, 10
+    bits. Training may gain from that; attacks and verdicts compute in full fp32, as on a CPU.
+    """
+    cudnn = torch.backends.cudnn
+    rounds = cudnn.allow_tf32
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
+        cudnn.allow_tf32 = False
         model.eval()
         model.requires_grad_(False)
         yield
     finally:
+        cudnn.allow_tf32 = rounds
         for module, training in modes:
             module.training = training
         for parameter, flag in flags:
