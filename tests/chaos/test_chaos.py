@@ -84,17 +84,19 @@ def test_killed_at_random_instants(tmp_path: Path, undisturbed: set[tuple[Any, .
             what, process = _target(sweep, driver, draw)
             if what == "worker" and worker_killed:  # the same trial's worker three times would make it a failure
                 continue
-            killed += 1
             finished, epochs = sweep.progress()
-            print(f"kill {killed}: {what}, with {finished} trials finished and {epochs} epochs of the next", flush=True)
-            if what == "worker":
-                worker_killed = True
-                process.kill()  # type: ignore[union-attr]  # the driver goes on
+            try:
+                if process is None:
+                    os.killpg(driver.pid, signal.SIGKILL)
+                else:
+                    process.kill()
+            except (psutil.NoSuchProcess, ProcessLookupError):  # it ended by itself meanwhile
                 continue
-            if process is None:
-                os.killpg(driver.pid, signal.SIGKILL)
-            else:
-                process.kill()
+            killed += 1
+            print(f"kill {killed}: {what}, with {finished} trials finished and {epochs} epochs of the next", flush=True)
+            if what == "worker":  # the driver goes on
+                worker_killed = True
+                continue
             code = driver.wait(timeout=PATIENCE)
             assert code != 0 or what == "raylet"  # which the driver may not have needed any more
             sweep.wait_until_nothing_lives(besides=AGENTS)
