@@ -15,7 +15,7 @@ import pandas as pd
 from analysis.figures import style
 from analysis.figures.style import BLUE, COLOURS, GREY, HEADLINE, Array, Scale
 from analysis.frames import rows_of
-from analysis.pareto import is_nondominated
+from analysis.pareto import front_mask
 from trainables.metrics import CLAIMED, ROBUST, Direction
 from trainables.settings.space import Domain
 
@@ -62,12 +62,15 @@ def draw_pareto(
     if search.empty:
         raise ValueError(f"trials must hold a complete one, got {len(frame)} without; let one finish first")
     values, violation = search[list(objectives)].to_numpy(dtype=np.float64), search["violation"].to_numpy(np.float64)
-    on_front = is_nondominated(values, list(objectives.values()), violation)
+    audited = search["verdict"].notna().to_numpy() & (ROBUST in objectives)
+    on_front = front_mask(values, list(objectives.values()), violation, audited)
+    proven = on_front & (audited | ~audited.any())
     infeasible = violation > 0
     groups = [
         _Group("dominated", search[~on_front & ~infeasible], GREY, "o"),
         _Group("misses a constraint", search[~on_front & infeasible], GREY, "X"),
-        _Group("Pareto-optimal", search[on_front], BLUE, "o"),
+        _Group("Pareto-optimal by what it claims", search[on_front & ~proven], BLUE, "D"),
+        _Group("Pareto-optimal", search[proven], BLUE, "o"),
     ]
     for i, row in enumerate(rows_of(baselines)):
         colour, marker = (looks[i % len(looks)] for looks in (COLOURS, _BASELINE_MARKERS))
@@ -75,7 +78,7 @@ def draw_pareto(
     panels = [
         _Panel(
             groups=[group for group in groups if not group.rows.empty],
-            front=search[on_front],
+            front=search[proven],
             everything=pd.concat([search, baselines], ignore_index=True),
             objectives={name: objectives[name] for name in pair},
             whole=len(objectives) == 2,

@@ -160,8 +160,8 @@ def _lost_their_place(
 
     def as_claimed(record: TrialRecord) -> TrialRecord:
         if CLAIMED not in record.accuracies or ROBUST not in record.objectives:
-            return record
-        return replace(record, objectives={**record.objectives, ROBUST: record.accuracies[CLAIMED]})
+            return replace(record, verdict=None)
+        return replace(record, objectives={**record.objectives, ROBUST: record.accuracies[CLAIMED]}, verdict=None)
 
     on_front, by_number = {record.number for record in front}, {record.number: record for record in settings}
     claimed = pareto_front(map(as_claimed, settings), config.objectives)
@@ -188,13 +188,16 @@ def _hypervolume(standing: Standing) -> str:
     if reference is None:
         return f"{standing.hypervolume:.4f}, because a baseline is missing"
     point, scale = (", ".join(f"{value:.4g}" for value in axis.values()) for axis in (reference.point, reference.scale))
-    return f"{standing.hypervolume:.4f} over the reference point ({point}), in units of ({scale})"
+    size = f"{standing.hypervolume:.4f} over the reference point ({point}), in units of ({scale})"
+    if not standing.audits:
+        return f"{size}, by claimed numbers"
+    return f"{size}, by audited numbers of the units that were audited ({standing.audits}) and claims of the others"
 
 
 def _interval_kind(results: Results) -> str:
     shown = [*results.front, *(record for record in results.settings if record.is_baseline)]
     several = {len(record.replicates) > 1 for record in shown if record.state == "complete"}
     if several == {True}:
-        return "Student's t over the seeds"
-    single = "Wilson over the images, one seed a setting"
-    return f"Student's t over the seeds where there are several, {single} elsewhere" if True in several else single
+        return "over seeds and images"
+    single = "over the images of one network, since there is one seed per setting"
+    return "over seeds and images, or over images where there is one seed" if True in several else single

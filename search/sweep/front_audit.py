@@ -35,12 +35,13 @@ _LOOK_SECONDS: Final = 0.5
 def due(run: Run, ledger: Ledger, settings: AuditConfig) -> list[TrialRecord]:
     """The units whose robust accuracy still has to be audited, or audited by a more thorough profile.
 
-    They are those of the front as far as it is known, of the baselines and of the settings drawn at random.
+    They are those of the front as far as it is known, of the baselines and of the settings drawn at random. What claims
+    the highest robust accuracy comes first: if that does not hold, other settings join the front and are audited too.
     """
     records, audits = ledger.records(), ledger.audits()
     units = {record.number: record for record in records}
     tried = settings_of(records, run.config.bounds)
-    chosen = pareto_front(tried, run.config.objectives)
+    chosen = sorted(pareto_front(tried, run.config.objectives), key=lambda record: -record.value(ROBUST))
     chosen += [record for record in tried if record.is_baseline and record.state == "complete"]
     chosen += _drawn(run, tried, settings.random)
     numbers = dict.fromkeys(number for record in chosen for number in (record.number, *record.extensions))

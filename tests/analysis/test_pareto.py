@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.pareto import is_nondominated, pareto_front
+from analysis.records import TrialRecord
 from tests.analysis.examples import OBJECTIVES, constrained, grid_run, trial
 from trainables.metrics import Direction
 
@@ -91,3 +94,30 @@ def test_a_trial_that_misses_a_constraint_is_on_no_front_while_another_meets_the
     assert [record.number for record in pareto_front(records, OBJECTIVES)] == ["2", "0"]
     nearest = pareto_front([constrained("1", 0.96, 0.9), constrained("3", 0.95, 0.95)], OBJECTIVES)
     assert [(record.number, record.feasible) for record in nearest] == [("1", False)]
+
+
+def test_a_claim_pushes_no_audited_trial_off_the_front_and_comes_last() -> None:
+    def measured(number: str, clean: float, robust: float, verdict: str | None) -> TrialRecord:
+        return TrialRecord(
+            number=number,
+            loss="i-sce",
+            parameters={},
+            state="complete",
+            objectives={"clean_accuracy": clean, "robust_accuracy": robust},
+            verdict=verdict,
+        )
+
+    objectives: dict[str, Direction] = {"clean_accuracy": "maximize", "robust_accuracy": "maximize"}
+    trials = [
+        measured("0", 0.99, 0.20, "sound"),
+        measured("1", 0.97, 0.30, "masked"),
+        measured("2", 0.98, 0.35, None),  # by its claim better than 1 in both
+        measured("3", 0.96, 0.25, None),
+        measured("4", 0.95, 0.28, "sound"),
+    ]
+    assert [each.number for each in pareto_front(trials, objectives)] == ["0", "1", "2"]
+    claims = [replace(each, verdict=None) for each in trials]
+    assert [each.number for each in pareto_front(claims, objectives)] == ["0", "2"]
+    wall_time: dict[str, Direction] = {"clean_accuracy": "maximize", "train_seconds": "minimize"}
+    timed = [replace(each, objectives={"clean_accuracy": 0.9, "train_seconds": float(each.number)}) for each in trials]
+    assert [each.number for each in pareto_front(timed, wall_time)] == ["0"], "an audit says nothing of these"

@@ -64,6 +64,7 @@ def document(replicates: int = 1) -> dict[str, Any]:
         "curve_clean": 0.95,
     }
     return {
+        "upper_bound": False,
         "verdict": "sound",
         "radius": 1.5,
         "norm": "l2",
@@ -161,3 +162,8 @@ def test_other_verdicts_are_shown_too(verdict: str) -> None:
     text = shown({**document(), "verdict": verdict})
     assert f'<div class="verdict {verdict}">' in text
     assert f"the worst case over its attacks, {WORDS[verdict]}." in text
+
+
+def test_what_is_no_more_than_an_upper_bound_is_not_called_verified() -> None:
+    assert "Verified accuracy within" in shown(document())
+    assert "Not verified: the accuracy within" in shown({**document(), "upper_bound": True})
