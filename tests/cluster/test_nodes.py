@@ -168,7 +168,7 @@ def test_a_local_folder_is_refused_before_anything_starts(hosts: tuple[Lab, list
         check=False,
     )
     assert refused.returncode == 2
-    assert f"node {second.address}: it does not see /tmp" in refused.stderr
+    assert f"node {second.address}: it does not have /tmp" in refused.stderr
     assert "give --runs-dir a folder that all nodes share" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert not (head.folder / "tmp" / "runs").exists()

@@ -33,10 +33,9 @@ from trainables.audit.evidence import MARGIN_CLASSES, QUICK, WHITE_BOX, Examiner
 from trainables.audit.verdict import Audit, Claim, judge
 from trainables.settings import Norm, View
 
-# What is claimed if the caller claims nothing. Weaker attacks are masked: of 500 images of a LeNet-5 trained with SCE,
-# PGD with both losses left 151 standing where an audit left 133; of an adversarially trained one, APGD with both losses
-# but without targets left 320 against 308.
-CHEAP: Final = (APGD(steps=50), APGD(loss="dlr", target="likeliest", targets=3, steps=50, remaining=True))
+# What is claimed if the caller claims nothing. All nine targets count: the wrong logits of a network trained with I-SCE
+# are nearly tied, and of 500 digits 115 survived three targets, 94 nine.
+CHEAP: Final = (APGD(steps=50), APGD(loss="dlr", target="likeliest", steps=50, remaining=True))
 CHEAP_VIEWS: Final[tuple[View, ...]] = ("normalized", "raw")
 
 FOLLOWING_QUERIES: Final = 3000  # of Square, for each image that stands on a model with masked gradients

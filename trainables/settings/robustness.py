@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from trainables.attacks.apgd import APGD
 from trainables.attacks.engine.attack import Attack
-from trainables.attacks.pgd import PGD
 from trainables.metrics import under_attack
 from trainables.registry import check_fields
 from trainables.settings.checks import check_counts
@@ -37,7 +37,7 @@ class RobustnessSettings:
             long as the evaluation), and the sampler gets the verified number.
     """
 
-    attacks: tuple[Attack, ...] = (PGD(), PGD(loss="dlr"))
+    attacks: tuple[Attack, ...] = (APGD(steps=50), APGD(target="likeliest", steps=50, remaining=True))
     norm: Norm = "l2"
     epsilon: float | tuple[float, ...] = 1.5
     eps_convention: Literal["l2", "rms"] = "l2"
