@@ -104,7 +104,7 @@ def hypervolume(points: npt.ArrayLike, directions: Sequence[Direction], referenc
         reference: The reference point. Length k. A point that is not better in every objective adds nothing.
 
     Source:
-        Zitzler and Thiele 1998, section 3.2 ("size of the space covered"); computed by moocore.
+        Zitzler and Thiele 1998 ("size of the space covered"); computed by moocore.
     """
     import moocore
 

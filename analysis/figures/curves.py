@@ -194,7 +194,7 @@ def draw_epsilon_curves(accuracies: pd.DataFrame, folder: Path, *, title: str, a
         axis: The label of the x-axis: what an epsilon is, with its norm.
 
     Source:
-        Carlini et al. 2019, "On evaluating adversarial robustness", section 4.3: it must fall to 0 as the radius grows,
+        Carlini et al. 2019, "On evaluating adversarial robustness": it must fall to 0 as the radius grows,
         or the attack is to blame.
     """
     curves = _epsilon_curves(accuracies)

@@ -36,7 +36,7 @@ class AutoAttack(Attack):
 
     source: ClassVar[str] = (
         'Croce and Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse '
-        "parameter-free attacks\", section 6, and the authors' code's version standard"
+        "parameter-free attacks\", and the authors' code's version standard"
     )
 
     def parts(self) -> tuple[Part, ...]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trainables.attacks.engine.margins import Boundary
     from trainables.attacks.engine.victim import Victim
 
-# As in section 4 of the paper and in AutoAttack: the largest weight of the clean image's projection, how far a step
+# As in the paper and in AutoAttack: the largest weight of the clean image's projection, how far a step
 # goes past the hyperplane, what a step back leaves of the change, and the steps of the final search.
 LARGEST_BIAS: Final = 0.1
 EXTRAPOLATION: Final = 1.05

@@ -27,9 +27,7 @@ class Noise(Attack):
     times as much in the mean square as points drawn uniformly from it.
     """
 
-    source: ClassVar[str] = (
-        'Carlini et al. 2019, "On evaluating adversarial robustness", section 5, on brute-force random search'
-    )
+    source: ClassVar[str] = 'Carlini et al. 2019, "On evaluating adversarial robustness", on brute-force random search'
     invariance: ClassVar[Invariance] = "per-image"  # it asks for labels alone
     shown: ClassVar[tuple[str, ...]] = ("queries",)
 

@@ -103,7 +103,7 @@ _MISLEADING: Final = _Sign(
     threshold=0.1,
 )
 # An attack that sees no gradient must not break what those that see it leave. AutoAttack's ``check_square_sr``;
-# Carlini et al., sections 3.2 and 5.
+# Carlini et al.
 _SQUARE: Final = _Sign(
     "Square beats white-box",
     CROCE,
@@ -112,7 +112,7 @@ _SQUARE: Final = _Sign(
     "way.",
     threshold=SQUARE_GAP,
 )
-# Nor must random points. Carlini et al., section 5 (brute force: 10,000 random draws).
+# Nor must random points. Carlini et al. (brute force: 10,000 random draws).
 _NOISE: Final = _Sign(
     "random draws beat white-box",
     CARLINI,
@@ -120,7 +120,7 @@ _NOISE: Final = _Sign(
     bad="Random points in the ball break {percent:.1f} % more than attacks that search: the search is blind.",
     threshold=SQUARE_GAP,
 )
-# Nor must adversarial examples for another model. Carlini et al., section 4.6; Pintor et al., indicator I5.
+# Nor must adversarial examples for another model. Carlini et al.; Pintor et al., indicator I5.
 _TRANSFER: Final = _Sign(
     "transfer beats white-box",
     CARLINI,
@@ -129,7 +129,7 @@ _TRANSFER: Final = _Sign(
     "hides the way.",
     threshold=SQUARE_GAP,
 )
-# Twice the steps and other random starts must not change the result. Carlini et al., section 5 (verify that attacks
+# Twice the steps and other random starts must not change the result. Carlini et al. (verify that attacks
 # have converged); the threshold is ours.
 _MORE_EFFORT: Final = _Sign(
     "more steps and restarts",
@@ -137,7 +137,7 @@ _MORE_EFFORT: Final = _Sign(
     good="Twice the steps and other starts find nothing that matters.",
     bad="Twice the steps and other starts break {percent:.1f} % more: the attack had not finished.",
 )
-# An iterative attack must be at least as strong as a single step. Carlini et al., section 5; Athalye et al. The test is
+# An iterative attack must be at least as strong as a single step. Carlini et al.; Athalye et al. The test is
 # McNemar's, the threshold ours.
 _SINGLE_STEP: Final = _Sign(
     "single step beats iterative",
@@ -145,7 +145,7 @@ _SINGLE_STEP: Final = _Sign(
     good="Attacks of many steps are stronger than one of a single step.",
     bad="A single step breaks {percent:.1f} % more than many steps: the loss surface leads attacks astray.",
 )
-# Accuracy must fall as the radius grows. Carlini et al., sections 4.3 and 5. The test is McNemar's, between neighbours.
+# Accuracy must fall as the radius grows. Carlini et al. The test is McNemar's, between neighbours.
 _RADIUS: Final = _Sign(
     "falls with the radius",
     CARLINI,
@@ -153,7 +153,7 @@ _RADIUS: Final = _Sign(
     bad="Accuracy rises by {percent:.1f} % where the attacker may change more: the attack, not the model, is at its "
     "limit.",
 )
-# An attack that may turn an image to plain grey must break all of them. Carlini et al., section 4.3 (unbounded attacks
+# An attack that may turn an image to plain grey must break all of them. Carlini et al. (unbounded attacks
 # reach 0 %); Pintor et al., indicator I6. The threshold is ours.
 _UNBOUNDED: Final = _Sign(
     "unbounded attack",
@@ -173,7 +173,7 @@ _MOVING: Final = _Sign(
     "too early.",
     threshold=0.25,
 )
-# Attacks must find adversarial examples that are known to be there. Zimmermann et al., sections 4 and 5: at least 95 %;
+# Attacks must find adversarial examples that are known to be there. Zimmermann et al.: at least 95 %;
 # failed if that lies above the exact 95 % interval.
 _PLANTED: Final = _Sign(
     "planted adversarial examples",
@@ -194,21 +194,21 @@ _OTHER_VIEW: Final = _Sign(
     bad="It looked at {seen} logits alone; an attack on {unseen} ones breaks {percent:.1f} % more. Bounded logits "
     "blunt attacks that trust the loss's scale.",
 )
-# An attack on margins must not be stronger. Croce and Hein, section 4 (cross entropy vanishes on confident models).
+# An attack on margins must not be stronger. Croce and Hein (cross entropy vanishes on confident models).
 _MARGINS: Final = _Sign(
     "a loss of margins",
-    "Croce and Hein 2020, section 4: cross entropy blinds attacks on confident models",
+    "Croce and Hein 2020: cross entropy blinds attacks on confident models",
     good="An attack that climbs margins between classes is not stronger.",
     bad="An attack that climbs margins between classes breaks {percent:.1f} % more than those behind this number.",
 )
-# Nor must an adaptive attack on cross entropy: that is what shows DeepFool's misjudgement. Carlini et al., section 5.
+# Nor must an adaptive attack on cross entropy: that is what shows DeepFool's misjudgement. Carlini et al.
 _ADAPTIVE: Final = _Sign(
     "an adaptive step",
     CARLINI,
     good="An attack that sets its own step is not stronger.",
     bad="An attack that sets its own step breaks {percent:.1f} % more than the attacks behind this number.{why}",
 )
-# Nor must a single step. Carlini et al., section 5; Athalye et al.
+# Nor must a single step. Carlini et al.; Athalye et al.
 _CLAIM_SINGLE_STEP: Final = _Sign(
     "a single step",
     CARLINI,

@@ -61,7 +61,7 @@ def plant_and_search(
         The outcome, or why the test could not be run.
 
     Source:
-        Zimmermann et al. 2022, "Increasing confidence in adversarial robustness evaluations", section 4. Theirs has a
+        Zimmermann et al. 2022, "Increasing confidence in adversarial robustness evaluations". Theirs has a
         readout by logistic regression and 999 inner points.
     """
     layer = _readout_layer(model, images[:1])
