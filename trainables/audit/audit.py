@@ -38,7 +38,9 @@ from trainables.settings import Norm, View
 CHEAP: Final = (APGD(steps=50), APGD(loss="dlr", target="likeliest", steps=50, remaining=True))
 CHEAP_VIEWS: Final[tuple[View, ...]] = ("normalized", "raw")
 
-FOLLOWING_QUERIES: Final = 3000  # of Square, for each image that stands on a model with masked gradients
+# How many more queries Square has on images that stand on a model with masked gradients, and the most.
+MORE_QUERIES: Final = 10
+MOST_QUERIES: Final = 10_000
 
 # Runs without which a claim cannot be called sound.
 _NEEDED: Final = ("ce raw", "ce normalized", "margin", "square")
@@ -237,5 +239,5 @@ def _follow(examiner: Examiner) -> None:
     ):
         examiner.attack(key, name, attack, on=evidence.standing(), label=f"bpda-{attack.label}", model=model)
     examiner.attack("rescaled", "APGD, cross entropy, rescaled logits", ce, "rescaled", on=evidence.standing())
-    patient = Square(queries=FOLLOWING_QUERIES)
+    patient = Square(queries=min(MORE_QUERIES * profile.queries, MOST_QUERIES))
     examiner.attack("patient square", "Square, many queries", patient, on=evidence.standing())

@@ -83,7 +83,7 @@ def test_an_audit_judges_what_the_training_claims(trained: Path, audited: tuple[
         60,
         "quick",
         "validation",
-        2,
+        3,
     )
     assert re.fullmatch(r"[0-9a-f]{64}", written["checkpoint_sha256"])
     claims = {claim["name"]: claim for claim in [replicate["claim"], *replicate["attack_claims"]]}
