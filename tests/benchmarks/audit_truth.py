@@ -6,8 +6,8 @@ Twelve LeNet-5: trained with cross entropy, with label smoothing, adversarially,
 on MNIST digits (L2 radius 1.5) and on Fashion-MNIST (L2 radius 0.5). The reference of each network is AutoAttack at its
 authors' settings, then, on what still stands: DDN and FMN on z and on f, APGD on cross entropy of f scaled up, and
 targeted APGD with 5 restarts. It takes minutes per network and is cached, network by network, so that the work can be
-spread over several runs. Ladders are the cheaper evaluations between which robustfront chooses. Ladders were chosen on
-the digits; Fashion-MNIST is the report.
+spread over several runs. Ladders are the cheaper evaluations to choose from: choose on the digits, report on
+Fashion-MNIST.
 
 A cost is the number of images that went forward or backward, as a share of the whole reference's.
 """
@@ -48,7 +48,7 @@ BATCH: Final = 500
 SEED: Final = 0
 RADII: Final[Mapping[str, float]] = {"mnist5k": 1.5, "fashion-mnist": 0.5}
 
-# Loss and defence by name. The three settings of I-SCE: the paper's own, one without margin's help, and a strong one.
+# Loss and defence by name. I-SCE has the authors' setting, one in the middle of the range, and its far corner.
 RECIPES: Final[Mapping[str, Mapping[str, Any]]] = {
     "ce": {"loss": {"name": "cross-entropy"}},
     "ls": {"loss": {"name": "label-smoothing", "epsilon": 0.1}},
