@@ -1,6 +1,6 @@
 """How far claimed and audited robust accuracies lie above that of the strongest known attacks, and at which cost.
 
-    python -m tests.benchmarks.audit_truth [--networks mnist5k/ce,...] [--images 1000] [--cache DIR] [--json FILE]
+    python -m tests.benchmarks.audit_truth [--networks mnist5k/ce,...] [--images 1000] [--cache DIR] [--only-references]
 
 Twelve LeNet-5: trained with cross entropy, with label smoothing, adversarially, and with I-SCE at three settings, each
 on MNIST digits (L2 radius 1.5) and on Fashion-MNIST (L2 radius 0.5). The reference of each network is AutoAttack at its
