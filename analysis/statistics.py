@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from statistics import NormalDist
 from typing import Final, NamedTuple
 
@@ -38,6 +39,7 @@ class RankCorrelation(NamedTuple):
     n: int  # the number of things
 
 
+@cache
 def wilson_interval(successes: int, n: int) -> Interval:
     """The interval of a proportion, e.g. an accuracy over ``n`` images: Wilson's score interval.
 
@@ -46,9 +48,9 @@ def wilson_interval(successes: int, n: int) -> Interval:
     Source:
         Wilson 1927; Brown, Cai and DasGupta 2001, Eq. 4.
     """
-    from statsmodels.stats.proportion import proportion_confint
+    from scipy.stats import binomtest  # statsmodels, which has it too, takes seconds to import
 
-    low, high = proportion_confint(successes, n, alpha=1 - _COVERAGE, method="wilson")
+    low, high = binomtest(successes, n).proportion_ci(_COVERAGE, method="wilson")
     # In exact arithmetic the bounds reach 0 and 1 at p = 0 and p = 1; rounding must not carry them past p.
     return Interval(min(float(low), successes / n), max(float(high), successes / n))
 

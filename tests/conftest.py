@@ -13,25 +13,15 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
-# Files of whole sweeps, the longest first. Each goes to one process, so that one which began late would keep the other
-# process waiting at the end.
-LONGEST = (
-    "tests/search/sweep/test_driver.py",
-    "tests/search/runs/test_store.py",
-    "tests/search/sweep/test_faults.py",
-    "tests/plugins/test_sweep.py",
-    "tests/search/sweep/test_front_audit.py",
-    "tests/contracts/test_samplers.py",
-    "tests/search/cluster/test_session.py",
-    "tests/trainables/audit/test_audit.py",
-)
+# A file goes to one process as a whole. This one has whole sweeps and takes minutes: if it began late, the other process
+# would wait for it at the end.
+LONGEST = "tests/search/sweep/test_driver.py"
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begins with the longest files; the others stay in the random order of pytest-randomly."""
-    ranks = {name: rank for rank, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: ranks.get(item.nodeid.partition("::")[0], len(LONGEST)))
+    """Begins with the longest file; the others stay in the random order of pytest-randomly."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 @pytest.fixture(autouse=True)
