@@ -163,6 +163,7 @@ def test_every_node_must_reach_the_drivers_store(store: Store, tmp_path: Path) -
     assert problem == f"its {store.url} is not the driver's"
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_machine_is_lost_goes_on_from_the_store(
     server: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
