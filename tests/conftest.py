@@ -15,7 +15,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 # A file goes to one process as a whole. This one has whole sweeps and takes minutes: if it began late, the other
 # process would wait for it at the end.
-LONGEST = "tests/search/sweep/test_driver.py"
+LONGEST = "tests/search/sweep/test_interruption.py"
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,4 +1,4 @@
-"""A real small sweep from the command line to its pictures, its interruption and its resumption."""
+"""A real small sweep from the command line to its pictures, and what can be asked of it afterwards."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
@@ -23,12 +20,6 @@ import pytest
 from analysis.frames import read_frame
 from search.cli.status import read_status
 from search.config import load
-from search.errors import Interrupted, UserError
-from search.results.metrics import rung_objectives
-from search.runs.folder import Run
-from search.study import Halving, Lease, open_ledger, open_storage
-from search.sweep.signals import handled_signals
-from search.sweep.tune import rebuilt
 
 QUICKSTART = Path(__file__).parents[3] / "configs" / "quickstart.yaml"
 SMALL = (
@@ -289,134 +280,6 @@ def test_three_objectives_and_a_constraint_from_configuration_to_pictures(tmp_pa
         assert losses[-1].value == row["validation_loss"]
 
 
-def wait_for(folder: Path, ready: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """Reads the status until ``ready`` says so."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        try:
-            status = read_status("quickstart", folder / "runs").to_json()
-        except UserError:  # not begun yet
-            status = None
-        if status is not None and ready(status):
-            return status
-        time.sleep(0.2)
-    raise AssertionError("the sweep did not get there in time")
-
-
-def test_interrupted_twice_and_resumed_it_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    # Trials of some seconds, so that a signal meets them at work.
-    slower = ("train.epochs=10", "data.train_size=2000", "search.trials=5")
-    settings = (*SMALL, *slower)
-
-    def interrupted(number: signal.Signals, *words: str, after: Callable[[dict[str, Any]], bool]) -> None:
-        command = arguments(*words, settings=settings if words[0] == "sweep" else ())
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        try:
-            wait_for(tmp_path, after)
-            storage = open_storage(f"sqlite:///{tmp_path / 'runs' / 'quickstart' / 'study.db'}", create=False)
-            with pytest.raises(UserError, match="one driver at a time"):
-                Lease(storage.engine, "quickstart")
-            process.send_signal(number)
-            output, _ = process.communicate(timeout=PATIENCE)
-        finally:
-            process.kill()
-            process.wait()
-        assert process.returncode == 130, output
-        assert "robustfront resume quickstart" in output
-
-    interrupted(signal.SIGINT, "sweep", str(QUICKSTART), after=lambda status: status["baselines"]["complete"] >= 1)
-    status = wait_for(tmp_path, lambda status: status["state"] == "interrupted")
-    assert status["trials"]["complete"] < 5
-    assert (tmp_path / "runs" / "quickstart" / "trials.csv").exists()
-    interrupted(signal.SIGTERM, "resume", "quickstart", after=lambda status: status["trials"]["complete"] >= 1)
-    assert wait_for(tmp_path, lambda status: status["state"] == "interrupted")["trials"]["complete"] < 5
-
-    done = robustfront(tmp_path, "resume", "quickstart")
-    assert done.returncode == 0, done.stderr
-    trials = read_frame(tmp_path / "runs" / "quickstart")
-    assert sorted(trials["number"]) == ["0", "1", "2", "3", "4", "B0", "B1"]
-    assert (trials["epochs"] == 10).all()
-
-    from mlflow import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("robustfront")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
-    assert len(runs) == 8
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    for run in runs:
-        if "robustfront.number" in run.data.tags:
-            steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "train_loss")]
-            assert sorted(steps) == list(range(1, 11))
-
-
-# Its own signal in the middle of a write to the ledger, which Tune asked for.
-SIGNALLED = """
-import os, signal, sys
-from search.cli.main import main
-from search.study import Ledger
-
-name = sys.argv.pop(1)
-original = getattr(Ledger, name)
-
-def signalled(*arguments, **options):
-    setattr(Ledger, name, original)  # a second signal would not wait
-    value = original(*arguments, **options)
-    os.kill(os.getpid(), signal.SIGTERM)
-    return value
-
-setattr(Ledger, name, signalled)
-main()
-"""
-
-
-@pytest.mark.parametrize("write", ["ask", "report", "finish"])
-def test_a_signal_within_a_write_to_the_ledger_waits_for_its_end(tmp_path: Path, write: str) -> None:
-    command = [sys.executable, "-c", SIGNALLED, write, "sweep", str(QUICKSTART)]
-    command += [word for setting in SMALL for word in ("--set", setting)]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-    assert done.returncode == 130, done.stderr
-    assert "robustfront resume quickstart" in done.stderr
-    assert "Traceback" not in done.stderr
-    status = read_status("quickstart", tmp_path / "runs", reconciled=True).to_json()
-    assert status["state"] == "interrupted"
-    assert status["differences"] == []
-    assert status["baselines"]["complete"] == (write == "finish")
-
-
-def test_settings_that_others_leave_behind_are_stopped_early(tmp_path: Path) -> None:
-    settings = (
-        *SMALL,
-        "train.epochs=5",
-        "search.trials=8",
-        "search.halving={reduction_factor: 2, steps: 3, images: 40}",
-    )
-    done = robustfront(tmp_path, "sweep", str(QUICKSTART), settings=settings)
-    assert done.returncode == 0, done.stderr
-    trials = read_frame(tmp_path / "runs" / "quickstart").set_index("number")
-    pruned = trials[trials["state"] == "pruned"]
-    assert 1 <= len(pruned) < 8
-    assert f"({len(pruned)} stopped early)" in done.stdout
-    assert set(pruned["epochs"]) <= {1, 2, 4}  # the rungs
-    assert (trials.loc[["B0", "B1"], "state"] == "complete").all()
-    assert (trials[trials["state"] == "complete"]["epochs"] == 5).all()
-    assert read_status("quickstart", tmp_path / "runs", reconciled=True).to_json()["differences"] == []
-
-    # The same answers again from the ledger alone, as a resumed driver gets them.
-    ledger = open_ledger(Run.open("quickstart", tmp_path / "runs"))
-    config = ledger._config
-    assert config.rungs is not None
-    halving = rebuilt(Halving(rung_objectives(config.objectives), config.rungs.epochs, 2), ledger)
-    for record in ledger.records():
-        if record.state == "pruned":
-            assert not halving.report(record.number, record.epochs, {})
-
-
 @pytest.mark.slow
 def test_a_second_sweep_takes_over_what_the_first_has_found(finished: Finished) -> None:
     words = ("sweep", str(QUICKSTART), "--name", "second")
@@ -440,15 +303,3 @@ def test_a_second_sweep_takes_over_what_the_first_has_found(finished: Finished) 
     assert other.returncode == 2
     assert "search.warm_start[0] must be a run of the same problem, got quickstart with train.epochs 2" in other.stderr
     assert not (finished.folder / "runs" / "third").exists()
-
-
-def test_a_signal_that_reaches_rays_compiled_parts_is_an_interruption_too() -> None:
-    with handled_signals() as signals:
-        with pytest.raises(Interrupted), signals.polled():  # noqa: PT012 (a context is what is tested)
-            try:
-                signal.raise_signal(signal.SIGINT)  # the first waits for the next check
-                signal.raise_signal(signal.SIGINT)
-            except Interrupted as interrupted:
-                raise SystemError("CoreWorker.wait returned a result with an exception set") from interrupted
-        with pytest.raises(SystemError, match="of its own"), signals.polled():
-            raise SystemError("of its own")
