@@ -8,9 +8,11 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -20,6 +22,7 @@ import pytest
 from analysis.frames import read_frame
 from search.cli.status import read_status
 from search.config import load
+from search.errors import UserError
 
 QUICKSTART = Path(__file__).parents[3] / "configs" / "quickstart.yaml"
 SMALL = (
@@ -53,6 +56,20 @@ def robustfront(folder: Path, *words: str, settings: Sequence[str] = ()) -> subp
         timeout=PATIENCE,
         check=False,
     )
+
+
+def wait_for(folder: Path, ready: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Reads the status until ``ready`` says so."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            status = read_status("quickstart", folder / "runs").to_json()
+        except UserError:  # not begun yet
+            status = None
+        if status is not None and ready(status):
+            return status
+        time.sleep(0.2)
+    raise AssertionError("the sweep did not get there in time")
 
 
 @dataclass(frozen=True)

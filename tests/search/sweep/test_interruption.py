@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,21 +19,7 @@ from search.runs.folder import Run
 from search.study import Halving, Lease, open_ledger, open_storage
 from search.sweep.signals import handled_signals
 from search.sweep.tune import rebuilt
-from tests.search.sweep.test_driver import PATIENCE, QUICKSTART, SMALL, arguments, environment, robustfront
-
-
-def wait_for(folder: Path, ready: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """Reads the status until ``ready`` says so."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        try:
-            status = read_status("quickstart", folder / "runs").to_json()
-        except UserError:  # not begun yet
-            status = None
-        if status is not None and ready(status):
-            return status
-        time.sleep(0.2)
-    raise AssertionError("the sweep did not get there in time")
+from tests.search.sweep.test_driver import PATIENCE, QUICKSTART, SMALL, arguments, environment, robustfront, wait_for
 
 
 def test_interrupted_twice_and_resumed_it_loses_and_doubles_nothing(tmp_path: Path) -> None:
