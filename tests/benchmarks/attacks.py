@@ -28,7 +28,7 @@ from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -51,6 +51,7 @@ from trainables.logits import normalize_logits
 from trainables.settings import View
 
 BATCH: Final = 128
+TORCHATTACKS_LOSSES: Final[tuple[AttackLoss, ...]] = ("ce", "dlr")  # those that its APGD knows
 OURS_ALONE: Final = 256  # our images per pass if theirs go one by one
 SIMBA_QUERIES: Final = 300
 # After which steps the share of standing images is shown, as shares of all steps.
@@ -112,37 +113,19 @@ def torchattacks_deepfool(model: nn.Module, images: Tensor, labels: Tensor, epsi
     return found
 
 
-def foolbox_deepfool(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
-    """Batched; all images go on until the last is fooled."""
-    import foolbox
+def foolbox_attack(name: str, **settings: float) -> Attacked:
+    """Batched; all images go on until the last is fooled, or to the last step."""
 
-    del epsilon
-    attack = foolbox.attacks.L2DeepFoolAttack(steps=50, candidates=10, overshoot=0.02)
-    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
-    found: Tensor = attack.run(wrapped, images, foolbox.criteria.Misclassification(labels))
-    return found
+    def run(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
+        import foolbox
 
+        del epsilon
+        wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+        attack = getattr(foolbox.attacks, name)(**settings)
+        found: Tensor = attack.run(wrapped, images, foolbox.criteria.Misclassification(labels))
+        return found
 
-def foolbox_ddn(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
-    """Batched; all images go on to the last step."""
-    import foolbox
-
-    del epsilon
-    attack = foolbox.attacks.DDNAttack(init_epsilon=1.0, steps=100, gamma=0.05)
-    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
-    found: Tensor = attack.run(wrapped, images, foolbox.criteria.Misclassification(labels))
-    return found
-
-
-def foolbox_fmn(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
-    """Batched; all images go on to the last step. foolbox 3.3.4 never projects in L2: its factor is norm / norm."""
-    import foolbox
-
-    del epsilon
-    attack = foolbox.attacks.L2FMNAttack(steps=100, gamma=0.05)
-    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
-    found: Tensor = attack.run(wrapped, images, foolbox.criteria.Misclassification(labels))
-    return found
+    return run
 
 
 def torchattacks_pgd(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
@@ -199,7 +182,7 @@ CONTESTS: Final = (
         "deepfool",
         "foolbox.L2DeepFoolAttack",
         lambda: DeepFool(steps=50, candidates=10, overshoot=0.02),
-        foolbox_deepfool,
+        foolbox_attack("L2DeepFoolAttack", steps=50, candidates=10, overshoot=0.02),
         "50 steps, 10 classes, overshoot 0.02",
         1.0,
         EVERYWHERE,
@@ -208,7 +191,7 @@ CONTESTS: Final = (
         "ddn",
         "foolbox.DDNAttack",
         DDN,
-        foolbox_ddn,
+        foolbox_attack("DDNAttack", init_epsilon=1.0, steps=100, gamma=0.05),
         "100 steps, gamma 0.05, first norm 1",
         1.0,
         EVERYWHERE,
@@ -217,7 +200,8 @@ CONTESTS: Final = (
         "fmn",
         "foolbox.L2FMNAttack",
         FMN,
-        foolbox_fmn,
+        # foolbox 3.3.4 never projects in L2: the factor of its projection is a norm divided by itself.
+        foolbox_attack("L2FMNAttack", steps=100, gamma=0.05),
         "100 steps, gamma 0.05",
         1.0,
         EVERYWHERE,
@@ -241,7 +225,7 @@ CONTESTS: Final = (
             2.0,
             EARLY_AND_HARDLY,
         )
-        for loss in get_args(AttackLoss)
+        for loss in TORCHATTACKS_LOSSES
     ),
     Contest(
         "simba",

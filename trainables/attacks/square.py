@@ -60,14 +60,10 @@ class Square(QueryAttack):
         return candidates
 
     def accept(self, batch: Batch, query: int, logits: Tensor) -> Tensor:
-        smaller = margin(logits, batch.labels) < margin(batch.memory["logits"], batch.labels)
-        return smaller if query else smaller.new_ones(len(batch))
+        from trainables.attacks.engine.margins import margin
 
-
-def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """How far the true logit is above the best other one, (b,), for logits (b, k)."""
-    true = labels.unsqueeze(1)
-    return logits.gather(1, true).squeeze(1) - logits.scatter(1, true, -math.inf).amax(1)
+        nearer = margin(logits, batch.labels) > margin(batch.memory["logits"], batch.labels)
+        return nearer if query else nearer.new_ones(len(batch))
 
 
 def window_size(candidate: int, share: float, height: int, width: int, norm: Norm) -> int:

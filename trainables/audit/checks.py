@@ -230,10 +230,7 @@ def general_checks(evidence: Evidence) -> list[Check]:
     return [
         _RANDOMISED.check(evidence.spread),
         _PROBABILITIES.check(float(evidence.probabilities)),
-        _NO_GRADIENT.check(_share(evidence.no_gradient, evidence.clean)),
-        _MISLEADING.check(_share(evidence.misled, evidence.clean)),
-        _beyond_white_box(evidence, _SQUARE, "square"),
-        _beyond_white_box(evidence, _NOISE, "noise"),
+        *_of_masking(evidence),
         _beyond_white_box(evidence, _TRANSFER, "transfer"),
         _more_effort(evidence),
         _stronger(evidence, _SINGLE_STEP, evidence.standing(*ITERATIVE), "single"),
@@ -246,13 +243,16 @@ def general_checks(evidence: Evidence) -> list[Check]:
 
 def masking_signs(evidence: Evidence) -> list[Check]:
     """The signs of masked gradients that failed; to be asked before the attacks that follow such signs."""
-    signs = [
+    return [check for check in _of_masking(evidence) if check.state == "failed"]
+
+
+def _of_masking(evidence: Evidence) -> list[Check]:
+    return [
         _NO_GRADIENT.check(_share(evidence.no_gradient, evidence.clean)),
         _MISLEADING.check(_share(evidence.misled, evidence.clean)),
         _beyond_white_box(evidence, _SQUARE, "square"),
         _beyond_white_box(evidence, _NOISE, "noise"),
     ]
-    return [sign for sign in signs if sign.state == "failed"]
 
 
 def upper_bound(evidence: Evidence, checks: Sequence[Check]) -> bool:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 import foolbox
 import torch
 from torch import Tensor, nn
 
-from tests.trainables.reference_models import reference_model
+from tests.trainables.attacks.foolbox_norms import assert_norms_at_most_foolboxs
 from tests.trainables.victims import digits, linear, trained
 from trainables.attacks import AttackResult
 from trainables.attacks.ddn import DDN
@@ -62,24 +60,6 @@ def test_images_without_gradients_stay() -> None:
     assert result.distance.isinf().all()
 
 
-def by_foolbox(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """The norms of foolbox's DDN, (n,); infinite where the label survives."""
-    attack = foolbox.attacks.DDNAttack(init_epsilon=1.0, steps=100, gamma=0.05)
-    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
-    adversarial: Tensor = attack.run(wrapped, images, foolbox.criteria.Misclassification(labels))
-    with torch.no_grad():
-        fooled = model(adversarial).argmax(1) != labels
-    return torch.where(fooled, (adversarial - images).flatten(1).norm(dim=1), torch.inf)
-
-
 def test_norms_are_foolboxs_on_a_trained_network() -> None:
     """200 images; ``tests/benchmarks/attacks.py --only ddn --images 1000`` compares 1,000."""
-    trained_model, validation = reference_model("mnist5k", "sce")
-    model = copy.deepcopy(trained_model).requires_grad_(False)
-    images, labels = validation.images[:200].contiguous(), validation.labels[:200]
-    ours, theirs = run(DDN(), model, images, labels).distance, by_foolbox(model, images, labels)
-    correct = ours > 0
-    print(f"\nmedian norm {ours[correct].median():.4f} and foolbox's {theirs[correct].median():.4f}, n {correct.sum()}")
-    assert correct.sum() > 150
-    assert ours.isfinite().all()
-    assert ours[correct].median() <= 1.01 * theirs[correct].median()
+    assert_norms_at_most_foolboxs(DDN(), foolbox.attacks.DDNAttack(init_epsilon=1.0, steps=100, gamma=0.05))

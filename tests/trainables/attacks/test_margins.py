@@ -21,6 +21,7 @@ from trainables.attacks.engine.margins import (
     dlr,
     log_odds_against,
     log_probability_margin,
+    margin,
     nearest_boundary,
     passes_and_copies,
     targeted_dlr,
@@ -253,6 +254,11 @@ def test_passes_of_copies_serve_all_rivals_and_hold_little(images: int, rivals: 
     assert images * copies <= max(images, MOST_COPIES)
     more, fewer = passes_and_copies(2 * images, rivals), passes_and_copies(max(1, images // 2), rivals)
     assert more[1] <= copies <= fewer[1]
+
+
+def test_the_margin_is_the_best_wrong_logit_over_the_true_one() -> None:
+    logits = torch.tensor([[3.0, 1.0, 2.5], [0.0, 4.0, 9.0]])
+    torch.testing.assert_close(margin(logits, torch.tensor([0, 1])), torch.tensor([-0.5, 5.0]))
 
 
 def test_the_probability_margin_is_the_papers_where_that_can_be_computed() -> None:

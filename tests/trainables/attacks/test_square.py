@@ -13,8 +13,9 @@ from tests.trainables.reference_models import reference_model
 from tests.trainables.victims import RADIUS, Scaled, digits, linear, trained
 from trainables.attacks import Batch
 from trainables.attacks.engine.ball import Ball
+from trainables.attacks.engine.margins import margin
 from trainables.attacks.engine.windows import hump_and_dip, stripes, tiles, uniform
-from trainables.attacks.square import Square, margin, window_size
+from trainables.attacks.square import Square, window_size
 from trainables.settings import Norm
 
 each_norm = pytest.mark.parametrize("norm", get_args(Norm))
@@ -122,11 +123,6 @@ def test_draws_depend_on_the_position_alone() -> None:
     np.testing.assert_array_equal(part, whole[[2, 5]])
 
 
-def test_margin_is_the_true_logit_over_the_best_other() -> None:
-    logits = torch.tensor([[3.0, 1.0, 2.5], [0.0, 4.0, 9.0]])
-    torch.testing.assert_close(margin(logits, torch.tensor([0, 1])), torch.tensor([0.5, -5.0]))
-
-
 # ---- what it does
 
 
@@ -135,8 +131,8 @@ def test_margins_never_rise_after_the_start(norm: Norm) -> None:
     class Watched(Square):
         def accept(self, batch: Batch, query: int, logits: Tensor) -> Tensor:
             if query > 0:
-                best = margin(batch.memory["logits"], batch.labels)
-                torch.testing.assert_close(best, margin(trained()(batch.images), batch.labels), atol=1e-5, rtol=0)
+                best = -margin(batch.memory["logits"], batch.labels)
+                torch.testing.assert_close(best, -margin(trained()(batch.images), batch.labels), atol=1e-5, rtol=0)
                 for i, value in zip(batch.index.tolist(), best.tolist(), strict=True):
                     assert value <= history.setdefault(i, [value])[-1]
                     history[i].append(value)
