@@ -140,13 +140,13 @@ def said(script: str, *arguments: str) -> list[str]:
     return [line.removeprefix("= ") for line in done.stdout.splitlines() if line.startswith("= ")]
 
 
-def test_nodes_hold_what_we_reckon_with_and_come_and_go() -> None:
+def test_nodes_offer_their_resources_and_come_and_go() -> None:
     *placed, examined, changes, joined, gone = said(PLACED)
     assert placed == ["1 0.0 9 9", "2 0.0 4 4", "1 0.4 4 4", "1 0.25 8 8", "3 1.0 2 2"]
     assert examined == "2"
     assert changes == "[3, 2]"
     assert joined.endswith("(3 processors, 0 GPUs) has joined")
-    assert gone.endswith("(3 processors, 0 GPUs) is gone: its trials go on elsewhere")
+    assert gone.endswith("(3 processors, 0 GPUs) is gone; its trials continue on other nodes")
 
 
 @pytest.mark.parametrize(
