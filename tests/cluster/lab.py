@@ -31,6 +31,11 @@ def missing() -> str | None:
         return "needs root, for network namespaces"
     if shutil.which("ip") is None:
         return "needs iproute2"
+    if Path("/sys/class/net", _BRIDGE).exists():
+        return (
+            f"another lab is running, or an interrupted one left its network; if so, remove it: ip link del {_BRIDGE}; "
+            "for host in $(ip netns list | grep -o 'rfhost[0-9]*'); do ip netns del $host; done"
+        )
     tried = subprocess.run(["ip", "link", "add", _BRIDGE, "type", "bridge"], capture_output=True, text=True)
     if tried.returncode != 0:
         return f"needs the right to make network devices ({tried.stderr.strip()})"
