@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import trainables
 from tests.benchmarks.sweep_vs_naive import environment
 from trainables.attacks import Attack, attack_seed
 from trainables.attacks.apgd import APGD
@@ -36,6 +37,7 @@ from trainables.attacks.ddn import DDN
 from trainables.attacks.deepfool import DeepFool
 from trainables.attacks.fmn import FMN
 from trainables.attacks.pgd import PGD
+from trainables.audit import audit, cheap_claim
 from trainables.data import cache_folder
 from trainables.data.splits import Split, load_splits
 from trainables.logits import normalize_logits
@@ -58,6 +60,26 @@ RECIPES: Final[Mapping[str, Mapping[str, Any]]] = {
     "isce-2-0.1": {"loss": {"name": "i-sce", "s": 2.0, "m": 0.1}},
 }
 SCALE: Final = 10.0
+QUICK_AUDIT: Final = "the quick audit"
+
+
+class Counted(nn.Module):
+    """A model that counts the images that go forward and backward through it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.passes = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images)
+        self.passes += len(images)
+        if logits.requires_grad:
+            logits.register_hook(self._backward)
+        return logits
+
+    def _backward(self, gradient: Tensor) -> None:
+        self.passes += len(gradient)
 
 
 class ScaledF(nn.Module):
@@ -209,11 +231,35 @@ def cached(net: Network, name: str, cascade: Sequence[Step], cache: Path) -> Res
     )
     path = cache / f"{net.name.replace('/', '-')}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
     if path.is_file():
-        document = json.loads(path.read_text())
-        return Result(**{**document, "cascade": name, "steps": tuple(tuple(step) for step in document["steps"])})
+        return _read(path, name)
     result = run(net, name, cascade)
     path.write_text(json.dumps(asdict(result)))
     return result
+
+
+def audited(net: Network, cache: Path) -> Result:
+    """What the quick audit of the default evaluation leaves standing, and its cost beyond that evaluation."""
+    sources = sorted(Path(trainables.__file__).parent.glob("a*/**/*.py"))  # attacks and audit
+    key = net.digest.encode() + b"".join(path.read_bytes() for path in sources) + str(len(net.images)).encode()
+    path = cache / f"{net.name.replace('/', '-')}-{hashlib.sha256(key).hexdigest()[:12]}-audit.json"
+    if path.is_file():
+        return _read(path, QUICK_AUDIT)
+    started = time.perf_counter()
+    claim = cheap_claim(net.model, net.images, net.labels, radius=net.radius, seed=SEED, batch_size=BATCH)
+    counted = Counted(net.model)
+    done = audit(counted, net.images, net.labels, [claim], radius=net.radius, seed=SEED, batch_size=BATCH)
+    step = (done.verdicts[0].word, int(done.verified.sum()), counted.passes)
+    kept = torch.from_numpy(done.verified)
+    result = Result(
+        net.name, QUICK_AUDIT, _bits(torch.from_numpy(done.clean)), _bits(kept), (step,), time.perf_counter() - started
+    )
+    path.write_text(json.dumps(asdict(result)))
+    return result
+
+
+def _read(path: Path, cascade: str) -> Result:
+    document = json.loads(path.read_text())
+    return Result(**{**document, "cascade": cascade, "steps": tuple(tuple(step) for step in document["steps"])})
 
 
 def _bits(mask: Tensor) -> str:
@@ -318,7 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.cache.mkdir(parents=True, exist_ok=True)
     print(", ".join(f"{name} {value}" for name, value in environment().items()))
     references: dict[str, Result] = {}
-    results: dict[str, dict[str, Result]] = {name: {} for name in ladders()}
+    results: dict[str, dict[str, Result]] = {name: {} for name in (*ladders(), QUICK_AUDIT)}
     for name in options.networks.split(","):
         net = network(name, options.cache, options.images)
         references[name] = result = cached(net, "reference", reference(), options.cache)
@@ -331,6 +377,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.only_references:
             for ladder, steps in ladders().items():
                 results[ladder][name] = cached(net, ladder, steps, options.cache)
+            results[QUICK_AUDIT][name] = audited(net, options.cache)
     for data in RADII:
         rows = compare(references, results, data)
         if rows:
