@@ -25,6 +25,7 @@ from trainables.attacks.engine.bpda import StraightThrough
 from trainables.attacks.engine.transfer import Transfer
 from trainables.attacks.engine.victim import isolated_randomness, untouched
 from trainables.attacks.fab import FAB
+from trainables.attacks.fmn import FMN
 from trainables.attacks.noise import Noise
 from trainables.attacks.pgd import PGD
 from trainables.attacks.square import Square
@@ -173,7 +174,7 @@ def _own_claim(examiner: Examiner) -> Claim:
 
 def _parts(profile: Profile, norm: Norm, claims: Sequence[Claim], surrogate: nn.Module | None) -> int:
     """The number of parts of `_examine`, including the cheap claim's."""
-    runs = 7 + profile.fab + 2 * (norm == "l2") + (surrogate is not None)
+    runs = 9 + profile.fab + 2 * (norm == "l2") + (surrogate is not None)
     probes = 5
     return runs + probes + sum(1 + claim.may_miss for claim in claims) + (0 if claims else 2)
 
@@ -195,10 +196,14 @@ def _examine(examiner: Examiner, claims: Sequence[Claim], surrogate: nn.Module |
     examiner.attack("single", "one step, cross entropy, raw logits", PGD(steps=1))
     if examiner.norm == "l2":
         examiner.attack("deepfool raw", "DeepFool, raw logits", DeepFool())
-        examiner.attack("deepfool normalized", "DeepFool, normalized logits", DeepFool(), "normalized")
+        examiner.attack("deepfool normalized", "DeepFool, normalised logits", DeepFool(), "normalized")
     if profile.fab:
         fab = FAB(target="likeliest", targets=targets)
         examiner.attack("fab", "FAB towards the likeliest classes", fab, on=evidence.standing(*WHITE_BOX))
+    # On what still stands this finds more than a restart of all targets does, at an eighth of its cost.
+    fmn = FMN(steps=2 * profile.steps)
+    examiner.attack("fmn raw", "FMN, raw logits", fmn, on=evidence.standing(*WHITE_BOX))
+    examiner.attack("fmn normalized", "FMN, normalised logits", fmn, "normalized", on=evidence.standing(*WHITE_BOX))
 
     left = evidence.standing(*WHITE_BOX)
     longer = replace(ce, steps=2 * profile.steps, restarts=profile.restarts)

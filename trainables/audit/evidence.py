@@ -38,7 +38,15 @@ MARGIN_CLASSES: Final = 4  # the fewest classes for the margin loss
 
 # The keys of an audit's white-box attacks; `audit` runs them.
 ITERATIVE: Final = ("ce raw", "ce normalized")
-WHITE_BOX: Final = (*ITERATIVE, "margin", "fab", "deepfool raw", "deepfool normalized")
+WHITE_BOX: Final = (
+    *ITERATIVE,
+    "margin",
+    "deepfool raw",
+    "deepfool normalized",
+    "fab",
+    "fmn raw",
+    "fmn normalized",
+)
 
 _TINY: Final = 1e-30  # far below any gradient or loss that counts, and a normal number in fp32
 

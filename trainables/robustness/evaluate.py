@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trainables.attacks import Attack, AttackResult, attack_seed
 from trainables.attacks.engine.attack import Progress, part_of
 from trainables.attacks.engine.ball import Ball
-from trainables.attacks.engine.victim import predict, rescaling, untouched
+from trainables.attacks.engine.victim import isolated_randomness, predict, rescaling, untouched
 from trainables.robustness.outcomes import Outcomes
 from trainables.settings import RobustnessSettings
 
@@ -80,7 +80,8 @@ def _replicate(
     model: nn.Module, seed: int, validation: Split, settings: RobustnessSettings, report: Progress
 ) -> dict[str, NDArray[Any]]:
     """``clean``, ``kept``, ``distance`` and ``passes`` of `Outcomes` for one replicate."""
-    with untouched(model), torch.autocast(validation.images.device.type, enabled=False):
+    in_fp32 = torch.autocast(validation.images.device.type, enabled=False)
+    with isolated_randomness(seed), untouched(model), in_fp32:  # the model may draw at random
         logits = predict(model, validation.images, settings.batch_size)
     clean = logits.argmax(1) == validation.labels
     attacked = slice(settings.images)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.trainables.audit.planted_pairs import Noisy
 from tests.trainables.victims import RADIUS, Scaled, digits, trained
 from trainables.attacks import Attack, attack_seed
 from trainables.attacks.ddn import DDN
@@ -356,3 +357,17 @@ def test_deepfool_does_the_same_on_logits_rescaled() -> None:
     passes = evaluate([trained()], validation(), settings, [0]).passes[0, 0, :, 0]
     assert passes[:2].all()
     assert not passes[2].any()
+
+
+def test_a_random_models_outcomes_depend_on_the_seed_alone() -> None:
+    model = nn.Sequential(Noisy(0.2), *trained()).eval()
+    outcomes = []
+    for state in (0, 1):
+        torch.manual_seed(state)
+        before = torch.get_rng_state()
+        outcomes.append(evaluate([model], validation(), SETTINGS, [3]))
+        assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(outcomes[0].clean, outcomes[1].clean)
+    np.testing.assert_array_equal(outcomes[0].kept, outcomes[1].kept)
+    other = evaluate([model], validation(), SETTINGS, [4])
+    assert not np.array_equal(other.clean, outcomes[0].clean), "another seed draws other noise"

@@ -11,7 +11,6 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, final, get_args
@@ -228,9 +227,9 @@ class Attack(Component, ABC):
             raise ValueError(f"norm must be {' or '.join(self.norms)} for {name}, got {norm}; choose another attack")
         ball = Ball(radius, norm)
         images = images.detach().contiguous(memory_format=torch.channels_last)
-        randomness = isolated_randomness(seed) if self.eot > 1 else nullcontext()
         victim = Victim(model, view, self.eot, progress)
-        with randomness, untouched(model), torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
+        in_fp32 = torch.autocast(images.device.type, enabled=False)
+        with isolated_randomness(seed), untouched(model), torch.enable_grad(), in_fp32:
             clean_logits = predict(victim.logits, images, batch_size) if logits is None or self.eot > 1 else logits
             if view == "rescaled":
                 victim.scale = rescaling(clean_logits) if scale is None else scale
