@@ -1,4 +1,4 @@
-"""What every test starts from."""
+"""Settings and fixtures for every test."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Generator
 
 import pytest
 
-# One thread a process, said before torch is imported: the suite runs a process a core, and two that fight for both are
-# many times slower.
+# One thread per process, set before torch is imported: the suite runs one process per core, and two processes that
+# compete for both cores are many times slower.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
-# A file goes to one process as a whole. This one has whole sweeps and takes minutes: if it began late, the other
-# process would wait for it at the end.
+# All tests of a file run in the same process. This file runs whole sweeps and takes minutes: if it started late, the
+# other process would wait for it at the end.
 LONGEST = "tests/search/sweep/test_interruption.py"
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begins with the longest file; the others stay in the random order of pytest-randomly."""
+    """Starts with the longest file; the others stay in the random order of pytest-randomly."""
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
@@ -32,7 +32,7 @@ def _no_tracking_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Generator[None, None, None]:
-    """A command that is refused may leave imports in the background: pytest trips over modules that come later."""
+    """Waits for imports that a rejected command left in the background: pytest trips over modules that come late."""
     try:
         return (yield)
     finally:

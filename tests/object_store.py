@@ -14,10 +14,10 @@ BUCKET = "bucket"
 
 @contextmanager
 def object_store(address: str) -> Iterator[dict[str, str]]:
-    """Serves while the context lasts; gives the environment of those who reach it.
+    """Runs the server while the context lasts; yields the environment variables of its clients.
 
     Args:
-        address: Where it listens.
+        address: Address to listen on.
     """
     server = ThreadedMotoServer(ip_address=address, port=0, verbose=False)
     server.start()

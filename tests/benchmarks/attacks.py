@@ -3,7 +3,7 @@
     python -m tests.benchmarks.attacks [--images 256] [--repeats 3] [--only deepfool] [--json FILE]
 
 ``CONTESTS`` lists the comparisons, one per row. Both sides attack the same images of the same network (LeNet-5 on MNIST
-digits, trained as the reference models of the tests), frozen and row-major in memory, on one thread and in batches of
+digits, trained like the reference models of the tests), frozen and row-major in memory, on one thread and in batches of
 128. If the other side runs image by image, our batches hold 256. Each row says what else is equal. The sides alternate:
 ours, theirs, ours. A ratio is their seconds divided by the mean of ours before and after; the median over the repeats
 counts. Seconds are CPU seconds of the process, so that other work on the machine matters only through the caches.
@@ -12,7 +12,7 @@ Speed means little without the outcome: each row also shows the accuracy left wi
 the images that both sides fool, and the images that a side leaves unfooled at any norm. They need not be equal: our
 side judges every point that it evaluates, theirs sometimes only the last.
 
-What our attacks save depends on how soon images break, so the share of images still standing is shown by step.
+What our attacks save depends on how soon images break, so each row shows the share still standing by step.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ from trainables.logits import normalize_logits
 from trainables.settings import View
 
 BATCH: Final = 128
-TORCHATTACKS_LOSSES: Final[tuple[AttackLoss, ...]] = ("ce", "dlr")  # those that its APGD knows
-OURS_ALONE: Final = 256  # our images per pass if theirs go one by one
+TORCHATTACKS_LOSSES: Final[tuple[AttackLoss, ...]] = ("ce", "dlr")  # those that its APGD offers
+LARGE_BATCH: Final = 256  # our images per pass if the other side runs image by image
 SIMBA_QUERIES: Final = 300
-# After which steps the share of standing images is shown, as shares of all steps.
+# When the share of standing images is shown, as fractions of all steps.
 MOMENTS: Final = (0.02, 0.04, 0.1, 0.2, 0.5, 1.0)
 
 Loss = Literal["sce", "i-sce"]
-Attacked = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
+AttackFunction = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Case:
 
     Args:
         loss: The network's loss.
-        view: The logits that both see.
+        view: The logits that both sides see.
         epsilon: The radius, L2 in pixel units; a minimum-norm attack's accuracy is the share of norms beyond it.
         goal: Replaces the contest's goal.
     """
@@ -89,7 +89,8 @@ class Contest:
         name: Our attack, as ``--only`` names it.
         against: Their attack.
         ours: Makes our attack.
-        theirs: From model (to logits in the view), images, labels and radius to adversarial images, all (n, c, h, w).
+        theirs: Maps model (to logits in the view), images, labels and radius to adversarial images; images are
+            (n, c, h, w).
         equal: What is equal besides images, network, threads and batches.
         goal: The ratio to reach.
         cases: What is attacked.
@@ -99,7 +100,7 @@ class Contest:
     name: str
     against: str
     ours: Callable[[], Attack]
-    theirs: Attacked
+    theirs: AttackFunction
     equal: str
     goal: float
     cases: tuple[Case, ...]
@@ -109,12 +110,12 @@ class Contest:
 def torchattacks_deepfool(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
     """Image by image."""
     del epsilon
-    found: Tensor = torchattacks.DeepFool(model, steps=50, overshoot=0.02)(images, labels)
-    return found
+    adversarial: Tensor = torchattacks.DeepFool(model, steps=50, overshoot=0.02)(images, labels)
+    return adversarial
 
 
-def foolbox_attack(name: str, **settings: float) -> Attacked:
-    """Batched; all images go on until the last is fooled, or to the last step."""
+def foolbox_attack(name: str, **settings: float) -> AttackFunction:
+    """Batched; every image continues until all are fooled or the steps run out."""
 
     def run(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
         import foolbox
@@ -122,32 +123,32 @@ def foolbox_attack(name: str, **settings: float) -> Attacked:
         del epsilon
         wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
         attack = getattr(foolbox.attacks, name)(**settings)
-        found: Tensor = attack.run(wrapped, images, foolbox.criteria.Misclassification(labels))
-        return found
+        adversarial: Tensor = attack.run(wrapped, images, foolbox.criteria.Misclassification(labels))
+        return adversarial
 
     return run
 
 
 def torchattacks_pgd(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
-    """Batched; all images go on to the last step."""
+    """Batched; every image takes all steps."""
     attack = torchattacks.PGDL2(model, eps=epsilon, alpha=RELATIVE_STEP * epsilon / 50, steps=50)
-    found: Tensor = attack(images, labels)
-    return found
+    adversarial: Tensor = attack(images, labels)
+    return adversarial
 
 
-def torchattacks_apgd(loss: AttackLoss) -> Attacked:
-    """Batched; misclassified images leave the batch after every restart, of which there is one."""
+def torchattacks_apgd(loss: AttackLoss) -> AttackFunction:
+    """Batched; misclassified images leave the batch after each restart, and there is only one."""
 
     def run(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
-        found: Tensor = torchattacks.APGD(model, norm="L2", eps=epsilon, steps=50, loss=loss)(images, labels)
-        return found
+        adversarial: Tensor = torchattacks.APGD(model, norm="L2", eps=epsilon, steps=50, loss=loss)(images, labels)
+        return adversarial
 
     return run
 
 
 def plain_simba(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float) -> Tensor:
     """Image by image, one query at a time, as in the paper's listing."""
-    found = images.clone()
+    adversarial = images.clone()
     orders = random_orders(len(images), np.zeros(images[0].numel()), np.random.default_rng(0)).tolist()
     with torch.no_grad():
         standing = (model(images).argmax(1) == labels).nonzero().flatten().tolist()
@@ -156,14 +157,14 @@ def plain_simba(model: nn.Module, images: Tensor, labels: Tensor, epsilon: float
             model, images[i : i + 1], int(labels[i]), orders[i], radius=epsilon, queries=SIMBA_QUERIES, step=0.2
         )
         if result.broken:
-            found[i] = result.image[0]
-    return found
+            adversarial[i] = result.image[0]
+    return adversarial
 
 
-EVERYWHERE: Final = tuple(Case(loss, view, 1.5) for loss in ("sce", "i-sce") for view in ("raw", "normalized"))
+EVERY_VIEW: Final = tuple(Case(loss, view, 1.5) for loss in ("sce", "i-sce") for view in ("raw", "normalized"))
 
-# Most images break in the first half of the steps, or few break at all; then there is nothing to save.
-EARLY_AND_HARDLY: Final = tuple(
+# At radius 3 most images break in the first half of the steps. At 0.5 few break at all, so there is nothing to save.
+EASY_AND_HARD: Final = tuple(
     Case(loss, "raw", epsilon, goal) for loss in ("sce", "i-sce") for epsilon, goal in ((3.0, None), (0.5, 1.0))
 )
 
@@ -175,8 +176,8 @@ CONTESTS: Final = (
         torchattacks_deepfool,
         "50 steps, 10 classes, overshoot 0.02",
         40.0,
-        EVERYWHERE,
-        OURS_ALONE,
+        EVERY_VIEW,
+        LARGE_BATCH,
     ),
     Contest(
         "deepfool",
@@ -185,7 +186,7 @@ CONTESTS: Final = (
         foolbox_attack("L2DeepFoolAttack", steps=50, candidates=10, overshoot=0.02),
         "50 steps, 10 classes, overshoot 0.02",
         1.0,
-        EVERYWHERE,
+        EVERY_VIEW,
     ),
     Contest(
         "ddn",
@@ -194,7 +195,7 @@ CONTESTS: Final = (
         foolbox_attack("DDNAttack", init_epsilon=1.0, steps=100, gamma=0.05),
         "100 steps, gamma 0.05, first norm 1",
         1.0,
-        EVERYWHERE,
+        EVERY_VIEW,
     ),
     Contest(
         "fmn",
@@ -204,7 +205,7 @@ CONTESTS: Final = (
         foolbox_attack("L2FMNAttack", steps=100, gamma=0.05),
         "100 steps, gamma 0.05",
         1.0,
-        EVERYWHERE,
+        EVERY_VIEW,
     ),
     Contest(
         "pgd50",
@@ -213,7 +214,7 @@ CONTESTS: Final = (
         torchattacks_pgd,
         "50 steps of 2.5 epsilon / 50, cross entropy, one random start",
         2.0,
-        EARLY_AND_HARDLY,
+        EASY_AND_HARD,
     ),
     *(
         Contest(
@@ -223,7 +224,7 @@ CONTESTS: Final = (
             torchattacks_apgd(loss),
             "50 steps, one random start",
             2.0,
-            EARLY_AND_HARDLY,
+            EASY_AND_HARD,
         )
         for loss in TORCHATTACKS_LOSSES
     ),
@@ -235,7 +236,7 @@ CONTESTS: Final = (
         f"{SIMBA_QUERIES} queries of steps of 0.2 along pixels",
         20.0,
         (Case("sce", "raw", 1.5), Case("i-sce", "raw", 1.5)),
-        OURS_ALONE,
+        LARGE_BATCH,
     ),
 )
 
@@ -252,7 +253,7 @@ class Result:
         images: How many images the network classifies correctly; the others do not count.
         ratios: Their seconds divided by ours, one per repeat.
         seconds: The median CPU seconds of ours and of theirs.
-        forward: Images that went forward, ours and theirs.
+        forward: Images passed forward through the model, ours and theirs.
         accuracy: Share of all images whose label survives within the radius, under ours and under theirs.
         unfooled: Images whose label survives at any norm, ours and theirs.
         norm: Median norm over the images that both fool, ours and theirs; None if there are none.
@@ -279,7 +280,7 @@ class Result:
 
 
 class InView(nn.Module):
-    """A network's logits in a view, for libraries that know no views."""
+    """A network's logits in a view, for libraries that have no views."""
 
     def __init__(self, model: nn.Module, view: View) -> None:
         super().__init__()
@@ -291,7 +292,7 @@ class InView(nn.Module):
         return logits
 
 
-def meet(contest: Contest, case: Case, count: int, repeats: int) -> Result:
+def compare(contest: Contest, case: Case, count: int, repeats: int) -> Result:
     """Runs both sides alternately."""
     trained, validation = reference_model("mnist5k", case.loss)
     model = copy.deepcopy(trained).requires_grad_(False)
@@ -312,14 +313,14 @@ def meet(contest: Contest, case: Case, count: int, repeats: int) -> Result:
 
     def timed(side: Callable[[], Tensor]) -> tuple[float, int, Tensor]:
         before, start = passed, time.process_time()
-        found = side()
-        return time.process_time() - start, passed - before, found
+        outcome = side()
+        return time.process_time() - start, passed - before, outcome
 
     with torch.random.fork_rng(devices=()), torch.no_grad():
         torch.manual_seed(0)
         handle = model.register_forward_hook(count_images)
         with torch.enable_grad():
-            # The curve comes first and is not timed: it warms both sides up.
+            # The curve and a few images for the other side come first, untimed, to warm both sides up.
             standing = curve(contest.ours(), ours)
             contest.theirs(theirs_sees, images[:4], labels[:4], case.epsilon)
             our_times = [timed(lambda: ours(contest.ours()))]
@@ -329,9 +330,9 @@ def meet(contest: Contest, case: Case, count: int, repeats: int) -> Result:
                 our_times.append(timed(lambda: ours(contest.ours())))
         handle.remove()
         correct = model(images).argmax(1) == labels
-        found = their_times[-1][2]
+        adversarial = their_times[-1][2]
         their_distance = torch.where(
-            model(found).argmax(1) != labels, (found - images).flatten(1).norm(dim=1), torch.inf
+            model(adversarial).argmax(1) != labels, (adversarial - images).flatten(1).norm(dim=1), torch.inf
         )[correct]
     our_distance = our_times[-1][2][correct]
     both = our_distance.isfinite() & their_distance.isfinite()
@@ -343,7 +344,7 @@ def meet(contest: Contest, case: Case, count: int, repeats: int) -> Result:
         equal=contest.equal,
         goal=contest.goal if case.goal is None else case.goal,
         images=int(correct.sum()),
-        ratios=tuple(2 * there[0] / (before[0] + after[0]) for (before, after), there in pairs),
+        ratios=tuple(2 * other[0] / (before[0] + after[0]) for (before, after), other in pairs),
         seconds=(median(t[0] for t in our_times), median(t[0] for t in their_times)),
         forward=(our_times[-1][1], their_times[-1][1]),
         accuracy=tuple(float((~Ball(case.epsilon).holds(side)).sum()) / len(images) for side in sides),  # type: ignore[arg-type]
@@ -378,7 +379,7 @@ def curve(attack: Attack, run: Callable[[Attack], Any]) -> tuple[float, ...]:
 
 
 def table(results: Sequence[Result]) -> str:
-    """The results for people."""
+    """The results as text."""
     lines = []
     for result in results:
         low, high = min(result.ratios), max(result.ratios)
@@ -388,7 +389,7 @@ def table(results: Sequence[Result]) -> str:
             f"  {result.ratio:.1f} times as fast (median of {len(result.ratios)}, {low:.1f} to {high:.1f}; goal "
             f"{result.goal:g} {reached}): {result.seconds[0]:.2f} s and {result.seconds[1]:.2f} s, "
             f"{result.forward[0]:,} and {result.forward[1]:,} images forward",
-            f"  found: accuracy {result.accuracy[0]:.1%} and {result.accuracy[1]:.1%}, unfooled "
+            f"  outcome: accuracy {result.accuracy[0]:.1%} and {result.accuracy[1]:.1%}, unfooled "
             f"{result.unfooled[0]} and {result.unfooled[1]}"
             + (f", median norm {result.norm[0]:.4f} and {result.norm[1]:.4f}" if result.norm else ""),
             "  standing: "
@@ -404,10 +405,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the selected contests."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.attacks", description=__doc__.splitlines()[0])
     names = sorted({contest.name for contest in CONTESTS})
-    parser.add_argument("--images", type=int, default=256, help="how many are attacked, at most 1000")
+    parser.add_argument("--images", type=int, default=256, help="images to attack, at most 1000")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", choices=names, help="one of our attacks")
-    parser.add_argument("--against", help="only contests against names that begin with this, such as foolbox")
+    parser.add_argument("--against", help="only attacks whose name begins with this, such as foolbox")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -417,7 +418,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.only not in (None, contest.name) or not contest.against.startswith(options.against or ""):
             continue
         for case in contest.cases:
-            results.append(meet(contest, case, options.images, options.repeats))
+            results.append(compare(contest, case, options.images, options.repeats))
             print(table(results[-1:]), flush=True)
     print(", ".join(f"{key} {value}" for key, value in where.items()))
     if options.json is not None:

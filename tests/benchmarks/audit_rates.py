@@ -20,7 +20,7 @@ import torch
 from analysis.statistics import wilson_interval
 from tests.trainables.audit.planted_pairs import IMAGES, MASKED_MODELS, MODELS, RADII, SOUND_MODELS, Data, audited
 
-# Data sets with their first seeds: none is in both.
+# Data sets with their first seeds; the two share neither.
 CALIBRATION: Final[tuple[Data, int]] = ("mnist5k", 0)
 JUDGED: Final[tuple[Data, int]] = ("fashion-mnist", 100)
 
@@ -61,24 +61,24 @@ def rates(outcomes: list[Outcome]) -> list[str]:
     """False and missed alarms with their 95 % intervals."""
     lines = []
     for sound, what in ((True, "false alarms on sound pairs"), (False, "missed alarms on masked pairs")):
-        these = [outcome.wrong for outcome in outcomes if outcome.sound == sound]
-        if these:
-            low, high = wilson_interval(sum(these), len(these))
-            lines.append(f"{what}: {sum(these)} of {len(these)} (95 %: {100 * low:.1f} to {100 * high:.1f} %)")
+        wrong = [outcome.wrong for outcome in outcomes if outcome.sound == sound]
+        if wrong:
+            low, high = wilson_interval(sum(wrong), len(wrong))
+            lines.append(f"{what}: {sum(wrong)} of {len(wrong)} (95 %: {100 * low:.1f} to {100 * high:.1f} %)")
     return lines
 
 
 def main() -> None:
-    """Calibration first, then the judged cases."""
+    """Runs the calibration cases, then the judged ones."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=5, help="of each sound model and data set")
-    parser.add_argument("--masked-seeds", type=int, default=1, help="of each masked model and data set")
+    parser.add_argument("--seeds", type=int, default=5, help="per sound model and data set")
+    parser.add_argument("--masked-seeds", type=int, default=1, help="per masked model and data set")
     parser.add_argument("--only", choices=("calibration", "judged"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(
         f"quick audit of LeNet-5, {IMAGES} images, L2 radii {RADII}; models: {', '.join(MODELS)}; "
-        f"{len(MASKED_MODELS)} of them masked whoever evaluates them"
+        f"{len(MASKED_MODELS)} of them masked under any evaluation"
     )
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchattacks", "numpy"))
     print(

@@ -1,11 +1,12 @@
-"""What a worst case of few steps misses of AutoAttack's, and at which share of its cost.
+"""How close a worst case of few steps comes to AutoAttack, and at what share of its cost.
 
     python -m tests.benchmarks.cheap_worst_case [--images 250] [--epsilon 1.5] [--steps 10,20,30] [--json FILE]
 
 The four reference networks of the tests (LeNet-5 on MNIST digits and on Fashion-MNIST, trained with cross entropy and
 with I-SCE), the same images for all, L2, batches of 128, one thread. AutoAttack, at its authors' settings, sees z. The
-cheap worst cases climb cross entropy on f and on z and the difference of logits ratio, which no scale changes, each on
-what those before it have left standing. ``likeliest`` goes towards each of the nine likeliest wrong classes.
+cheap worst cases climb cross entropy on f and on z and the difference of logits ratio, which is invariant to scale.
+Each attack gets the images that the earlier ones left standing. ``likeliest`` targets each of the nine likeliest wrong
+classes.
 
 The goal is at most 0.5 points above AutoAttack at no more than a fifth of its cost.
 """
@@ -38,7 +39,7 @@ WorstCase = tuple[tuple[Attack, View], ...]
 
 
 def worst_cases(steps: Sequence[int]) -> dict[str, WorstCase]:
-    """AutoAttack, and the cheap ones of so many steps, by name."""
+    """AutoAttack, and the cheap worst cases with each number of steps, by name."""
     cases: dict[str, WorstCase] = {AUTOATTACK: ((AutoAttack(), "raw"),)}
     for count in steps:
         ce = APGD(loss="ce", steps=count)
@@ -50,15 +51,15 @@ def worst_cases(steps: Sequence[int]) -> dict[str, WorstCase]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one worst case left standing of one network's images, and what it cost.
+    """How many of a network's images one worst case left standing, and its cost.
 
     Args:
         network: Data and loss.
         worst_case: Its name.
         images: How many.
         kept: How many still stand.
-        passes: Images forward and backward.
-        seconds: Of wall time.
+        passes: Images passed forward and backward.
+        seconds: Wall time.
     """
 
     network: str
@@ -88,13 +89,13 @@ def measure(network: tuple[str, str], name: str, worst_case: WorstCase, count: i
 
 
 def pooled(costs: Sequence[Cost]) -> list[Cost]:
-    """All networks taken together, one a worst case."""
-    together = []
+    """The sums over all networks, one per worst case."""
+    sums = []
     for name in dict.fromkeys(cost.worst_case for cost in costs):
         same = [cost for cost in costs if cost.worst_case == name]
-        together.append(
+        sums.append(
             Cost(
-                "together",
+                "all networks",
                 name,
                 sum(cost.images for cost in same),
                 sum(cost.kept for cost in same),
@@ -102,11 +103,11 @@ def pooled(costs: Sequence[Cost]) -> list[Cost]:
                 sum(cost.seconds for cost in same),
             )
         )
-    return together
+    return sums
 
 
 def table(costs: Sequence[Cost]) -> str:
-    """One network's costs for people, each beside AutoAttack's."""
+    """One network's costs as text, each compared with AutoAttack's."""
     [best] = [cost for cost in costs if cost.worst_case == AUTOATTACK]
     lines = [
         f"{best.network}, n = {best.images}",
@@ -122,11 +123,11 @@ def table(costs: Sequence[Cost]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs all and prints."""
+    """Measures every worst case on every network and prints the costs."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.cheap_worst_case", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("--images", type=int, default=250, help="how many of each network's, at most 1000")
+    parser.add_argument("--images", type=int, default=250, help="per network, at most 1000")
     parser.add_argument("--epsilon", type=float, default=1.5)
     parser.add_argument("--steps", default="10,20,30", help="of the cheap worst cases")
     parser.add_argument("--json", type=Path)

@@ -1,8 +1,8 @@
-"""Trains and attacks on a GPU without Ray: throughput, memory, and whether the GPU's numbers are the CPU's.
+"""Trains and attacks on a GPU without Ray: throughput, memory, and agreement with the CPU.
 
     python -m tests.benchmarks.gpu
 
-prints a table and, as its last line, the same as JSON; on a machine without a GPU one line that says so.
+This prints a table and, as its last line, the same as JSON. Without a GPU it prints one line that says so.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured: images and batch of the training, timed epochs, images and steps of the attack."""
+    """How much is measured: training images, batch size, timed epochs, attacked images, and attack steps."""
 
     train: int
     batch: int
@@ -62,14 +62,15 @@ class Measurement:
     Args:
         model: The architecture.
         data: The images it saw.
-        precision: Of the training; attacks are in fp32 always.
-        train_images: Images of the timed training, epochs included.
-        train_images_per_second: With the validation of each epoch's end in the time.
-        attack_gradients: Input gradients of the attack, one an image and step.
-        attack_gradients_per_second: The same by the attack's seconds.
-        peak_memory_mib: The most that torch had allocated on the device; None on a CPU.
-        loss_difference: Largest relative difference to the CPU over the first steps from the same weights and batches.
-        kept_agreement: Share of images whose fate under the same attack on the same weights is that on the CPU.
+        precision: Precision of the training; attacks always run in fp32.
+        train_images: Images of the timed training, over all epochs.
+        train_images_per_second: The time includes the validation after each epoch.
+        attack_gradients: Input gradients of the attack, one per image and step.
+        attack_gradients_per_second: These divided by the attack's seconds.
+        peak_memory_mib: Most memory that torch had allocated on the device; None on a CPU.
+        loss_difference: Largest relative difference from the CPU's loss over the first steps, from the same weights
+            and batches.
+        kept_agreement: Share of images with the same outcome as on the CPU, under the same attack on the same weights.
     """
 
     model: str
@@ -94,7 +95,7 @@ def measure(name: str, size: Size, precision: str, device: torch.device) -> Meas
 
     (replicate,) = make_replicates(problem, splits)
     epochs = train([replicate], splits, problem)
-    next(epochs)  # Kernels are chosen and memory is reserved in the first.
+    next(epochs)  # The first epoch also chooses kernels and reserves memory.
     train_seconds, _ = _timed(lambda: list(epochs), device)
     _attack(replicate, splits, problem)
     attack_seconds, outcomes = _timed(lambda: _attack(replicate, splits, problem), device)
@@ -146,7 +147,7 @@ def _problem(name: str, size: Size, precision: str) -> tuple[Problem, Splits]:
     generator = torch.Generator().manual_seed(0)
 
     def noise(n: int) -> Split:
-        """Images whose brightness tells the class, so that there is something to learn and to attack."""
+        """Images whose brightness depends on the class, so that there is something to learn and to attack."""
         labels = torch.randint(10, (n,), generator=generator)
         images = 0.5 * torch.rand(n, 3, 32, 32, generator=generator) + 0.05 * labels[:, None, None, None]
         return Split(images.contiguous(memory_format=torch.channels_last), labels)
@@ -155,7 +156,7 @@ def _problem(name: str, size: Size, precision: str) -> tuple[Problem, Splits]:
 
 
 def _loss_difference(problem: Problem, host: Splits, splits: Splits) -> float:
-    """Weights come from the seed whatever the device, so the batches alone must be made the same."""
+    """Weights depend on the seed and not on the device, so only the batches must be made equal."""
     (on_host,), (on_device,) = make_replicates(problem, host), make_replicates(problem, splits)
     size = problem.train.batch_size
 
@@ -183,7 +184,7 @@ def _timed(work: Callable[[], T], device: torch.device) -> tuple[float, T]:
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """What the numbers were measured on."""
+    """Hardware and versions."""
     return {
         "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "python": platform.python_version(),
@@ -195,7 +196,7 @@ def environment(device: torch.device) -> dict[str, str]:
 
 
 def table(measurements: Sequence[Measurement]) -> str:
-    """The measurements for people, one column each."""
+    """The measurements as text, one column each."""
     rows = [
         ("", [f"{m.model} {m.precision}" for m in measurements]),
         ("training, images/s", [f"{m.train_images_per_second:,.0f}" for m in measurements]),
@@ -210,10 +211,10 @@ def table(measurements: Sequence[Measurement]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures LeNet-5 in fp32 and ResNet-32 in fp32 and bf16; 0 also where there is no GPU."""
+    """Measures LeNet-5 in fp32 and ResNet-32 in fp32 and bf16; returns 0 even without a GPU."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.gpu", description=__doc__)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--tiny", action="store_true", help="a few images, to see that it runs")
+    parser.add_argument("--tiny", action="store_true", help="only a few images, as a smoke test")
     options = parser.parse_args(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
         print(NO_GPU)

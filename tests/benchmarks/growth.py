@@ -2,16 +2,16 @@
 
     python -m tests.benchmarks.growth [--trials 100,1000,10000] [--samplers tpe,random] [--direct] [--json FILE]
 
-Each size of each sampler is a process of its own, with a study in a SQLite file of its own. The trial class reports one
-epoch and a result at once, so that all that is left is what a search costs besides its trials: Optuna's suggestion, the
-ledger's writes, the progress display, and Tune. MLflow is left out: it is written by a thread that drops what it cannot
-keep up with. ``--direct`` leaves Ray out too and drives the searcher in a loop: what grows, grows there.
+Each size of each sampler runs in its own process, with its own study in a SQLite file. The trial class reports one
+epoch and a result at once, so only the cost of the search itself is left: Optuna's suggestion, the ledger's writes, the
+progress display, and Tune. MLflow is left out: a thread writes to it and drops what it cannot keep up with.
+``--direct`` leaves Ray out too and drives the searcher in a loop: that is where costs grow.
 
-The clock runs from the first trial's end, so that the start of Ray and Tune does not count and flatter the larger
-sizes, to the end of the search. ``cpu`` and ``wall`` are the driver's milliseconds a trial (mean over all of them),
-``last`` the wall time of each of the last 100, ``peak`` the largest resident memory of the driver, and ``hypervolume``
-what was found. The last columns compare with the smallest size. ``gp`` is not meant for 10,000 trials: Optuna fits it
-to all of them, and its cost a trial grows with their square.
+The clock runs from the end of the first trial to the end of the search. The start of Ray and Tune does not count; it
+would flatter the larger sizes. ``cpu`` and ``wall`` are the driver's milliseconds per trial (mean over all trials),
+``last`` the wall time per trial over the last 100, ``peak`` the largest resident memory of the driver, and ``volume``
+the hypervolume of the front. The last columns compare with the smallest size. ``gp`` is not meant for 10,000 trials:
+Optuna fits it to all of them, and its cost per trial grows with their square.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _OWNER: Final = 1  # a new study's first lease
 
 @dataclass(frozen=True)
 class Cost:
-    """What one search cost its driver: milliseconds a trial, and megabytes."""
+    """What one search cost its driver: milliseconds per trial, and megabytes."""
 
     sampler: str
     trials: int
@@ -75,7 +75,7 @@ def outcome(parameters: Mapping[str, float]) -> tuple[float, float]:
 
 
 def reports(config: Mapping[str, Any], owner: int) -> list[dict[str, Any]]:
-    """What a trial of one unit reports: one epoch, and the result."""
+    """The reports of a trial of one unit: one epoch, then the result."""
     [unit] = config[UNITS]
     number = unit[NUMBER]
     clean, robust = outcome(unit[CANDIDATE]["parameters"])
@@ -110,7 +110,7 @@ class TrivialTrial(tune.Trainable):
 
 
 class Clock:
-    """Stands in MLflow's place and notes when the first trial ended, and each of the others."""
+    """Takes the place of MLflow's tracker and records when each trial ended."""
 
     def __init__(self) -> None:
         self.began = self.cpu_began = 0.0
@@ -169,13 +169,13 @@ def measure(sampler: str, trials: int, direct: bool) -> Cost:
 
 
 def _drive(searcher: LedgerSearcher) -> None:
-    """What Tune asks of a searcher, with as many trials at a time, and nothing else."""
+    """Calls the searcher as Tune does, with the same number of trials at a time, and does nothing else."""
     running: list[tuple[str, dict[str, Any]]] = []
-    asked = 0
+    started = 0
     while True:
-        while isinstance(suggestion := searcher.suggest(str(asked)), dict):
-            running.append((str(asked), suggestion))
-            asked += 1
+        while isinstance(suggestion := searcher.suggest(str(started)), dict):
+            running.append((str(started), suggestion))
+            started += 1
         searcher.check()
         if not running:
             return
@@ -185,8 +185,8 @@ def _drive(searcher: LedgerSearcher) -> None:
         searcher.on_trial_complete(trial_id, result)
 
 
-def measure_apart(sampler: str, trials: int, direct: bool) -> Cost:
-    """Runs one search in a process of its own."""
+def measure_in_subprocess(sampler: str, trials: int, direct: bool) -> Cost:
+    """Runs one search in its own process."""
     command = [sys.executable, "-m", "tests.benchmarks.growth", "--one", f"{sampler},{trials}"]
     command += ["--direct"] if direct else []
     done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
@@ -194,7 +194,7 @@ def measure_apart(sampler: str, trials: int, direct: bool) -> Cost:
 
 
 def table(costs: Sequence[Cost]) -> str:
-    """The costs in text, each sampler's sizes beside its smallest."""
+    """The costs as text; the last columns are relative to each sampler's smallest size."""
     lines = ["sampler   trials   cpu ms  wall ms  last ms  peak MB   volume     cpu   wall"]
     for cost in costs:
         base = min((other for other in costs if other.sampler == cost.sampler), key=lambda other: other.trials)
@@ -206,8 +206,8 @@ def table(costs: Sequence[Cost]) -> str:
 
 
 def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description="Driver's cost a trial as a search grows.")
+    """Measures every size of every sampler and prints the costs."""
+    parser = argparse.ArgumentParser(description="The driver's cost per trial as a search grows.")
     parser.add_argument("--trials", default="100,1000,10000", help="sizes, e.g. 100,1000")
     parser.add_argument("--samplers", default="tpe,random", help="e.g. tpe,random,nsga2")
     parser.add_argument("--direct", action="store_true", help="without Ray")
@@ -221,7 +221,7 @@ def main() -> None:
     costs = []
     for sampler in arguments.samplers.split(","):
         for trials in map(int, arguments.trials.split(",")):
-            costs.append(measure_apart(sampler, trials, arguments.direct))
+            costs.append(measure_in_subprocess(sampler, trials, arguments.direct))
             print(table(costs).splitlines()[-1], flush=True)
     print(table(costs))
     if arguments.json:

@@ -3,32 +3,31 @@
     python -m tests.benchmarks.halving [--seeds 20] [--problems zdt1,...] [--samplers tpe,...] [--json FILE]
                                        [--speed-ratio 2] [--rung-noise 0.05] [--first-rung 3]
 
-Both sides are the same search through the real ledger, samplers and halving (``tests.benchmarks.simulator``; the
-studies are in memory): same problem, sampler, seed, number of trials at a time and number of epochs that all trials
-together may spend. Without halving these are exactly ``--trials`` whole trainings; with halving as many more trials
-are begun as the epochs allow. What is trained is said in ``problems``; every seed is another search, with other speeds
-and noise.
+Both sides run the same search through the real ledger, samplers and halving (``tests.benchmarks.simulator``; the
+studies are in memory): same problem, sampler, seed, number of trials at a time and total number of epochs. Without
+halving this budget is exactly ``--trials`` full trainings; with halving, as many more trials start as the budget
+allows. ``problems`` describes what is trained. Each seed is a different search, with different speeds and noise.
 
-The hypervolume is that of the fully trained settings' values without noise, so that nobody gains by lucky
+The hypervolume is that of the fully trained settings' values without noise, so that neither side gains from lucky
 measurements (samplers and halving see noisy ones), in percent of the whole front's. Differences and intervals are
 paired over the seeds (Student, 95 %).
 
 The verdict asks whether halving has, after half of the epochs, at least 99 % of what the search without halving has
 after all of them: ``yes`` if the whole interval of the paired surplus is above 0, ``no`` if all of it is below.
 
-What it found is in the README. With rungs at 1, 3, 9 of 27 epochs and Optuna's own good group in TPE it was this (20
-seeds). With random suggestions halving reaches the target after a median of 23 to 30 % of the epochs on ZDT1 to 3
-(``yes``), and not within half on DTLZ2 (never in half of the seeds; 62 % with 3 objectives). With TPE it is ahead at a
-quarter of the epochs on ZDT, level or behind at the end, and ``yes`` nowhere.
-The reasons, each seen by taking it away:
+The README has the results. These are earlier ones, with rungs at 1, 3, 9 of 27 epochs and Optuna's own good group in
+TPE (20 seeds). With random suggestions halving reaches the target after a median of 23 to 30 % of the epochs on ZDT1 to
+3 (``yes``), and not within half on DTLZ2 (never in half of the seeds; 62 % with 3 objectives). With TPE it is ahead at
+a quarter of the epochs on ZDT, level or behind at the end, and ``yes`` nowhere.
+The reasons, each confirmed by removing it:
 
 - Curves that cross: a part of the front whose settings learn slowly is stopped however often it is tried. With
-  ``--speed-ratio 1`` TPE reaches the target after 36, 34 and 27 % on ZDT1 to 3. Comparing later helps some:
+  ``--speed-ratio 1`` TPE reaches the target after 36, 34 and 27 % on ZDT1 to 3. Comparing later helps a little:
   ``--first-rung 3`` takes TPE's surplus at half from -10.0 to -6.1 on ZDT1 and from -9.3 to -6.4 on DTLZ2.
 - Noise at the rungs as large as the settings' distances from the front, as on DTLZ2. With ``--speed-ratio 1
   --rung-noise 0.005`` random suggestions reach the target after 39 % there.
-- Three objectives: under these conditions still 66 %, for 95 of 161 trials are trained to their end. Hardly any setting
-  is beaten in all three, and none that is not is ever stopped.
+- Three objectives: under these conditions it still takes 66 %, because 95 of 161 trials are fully trained. Hardly any
+  setting is beaten in all three objectives, and only such settings are stopped.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ from optuna.storages import InMemoryStorage
 from analysis.statistics import Interval, student_interval
 from search.config import rungs_of
 from search.study import Halving, Ledger
-from tests.benchmarks.problems import NOISE, PROBLEMS, Problem, Training, searched
+from tests.benchmarks.problems import NOISE, PROBLEMS, Problem, Training, search_config
 from tests.benchmarks.simulator import Simulation, simulate
 from tests.benchmarks.sweep_vs_naive import environment
 
@@ -68,7 +67,7 @@ class Conditions:
     """What all searches of a comparison share.
 
     Args:
-        trials: Whole trainings that the epochs suffice for.
+        trials: Full trainings that the budget allows.
         speed_ratio: See ``problems``; 1 or more.
         rung_noise: See ``problems``; at least 0.
         first_rung: Epochs after which trials are compared for the first time.
@@ -92,15 +91,15 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Pair:
-    """One seed's two searches; epochs as shares of all that may be spent, hypervolumes as shares of the front's.
+    """One seed's two searches; epochs are shares of the budget, hypervolumes are shares of the front's.
 
     Args:
         without: Hypervolume at each of ``FRACTIONS`` of the epochs.
         halving: The same with halving.
-        reached_without: Share of the epochs at which 99 % of the final hypervolume was there; infinite if never.
-        reached_halving: The same with halving, of the final hypervolume without it.
-        ended: Trials of the search with halving, stopped or whole.
-        completed: Those of them that were trained to their end.
+        reached_without: Share of the epochs at which 99 % of the final hypervolume was reached; infinite if never.
+        reached_halving: The same with halving, for the final hypervolume without it.
+        ended: Trials of the search with halving, stopped or fully trained.
+        completed: Those that were fully trained.
         spent_on_trials: Share of the epochs after which as many trials had ended as without halving.
         hypervolume_of_trials: The hypervolume with halving at that point.
     """
@@ -116,17 +115,17 @@ class Pair:
 
 
 def run_search(problem: Problem, sampler: str, seed: int, conditions: Conditions, *, halve: bool) -> Simulation:
-    """One search, with the objectives of what it found as they are without noise.
+    """One search; its trials end with their objectives without noise.
 
     Args:
-        problem: What is searched.
+        problem: What is search_config.
         sampler: Its name in ``search.sampler``.
-        seed: Of the search, the speeds and the noise.
+        seed: Seed of the search, the speeds and the noise.
         conditions: What both searches of a pair share.
-        halve: Whether trials are stopped.
+        halve: Whether halving stops trials.
     """
-    trials = conditions.budget if halve else conditions.trials  # a trial takes an epoch at least
-    config = searched(problem, sampler=sampler, seed=seed, trials=trials, concurrency=CONCURRENCY, halving=halve)
+    trials = conditions.budget if halve else conditions.trials  # a trial takes at least one epoch
+    config = search_config(problem, sampler=sampler, seed=seed, trials=trials, concurrency=CONCURRENCY, halving=halve)
     ledger = Ledger(InMemoryStorage(), config, "new")
     simulation = simulate(
         ledger,
@@ -143,7 +142,7 @@ def run_search(problem: Problem, sampler: str, seed: int, conditions: Conditions
 
 
 def run_pair(problem: Problem, sampler: str, seed: int, conditions: Conditions) -> Pair:
-    """Both searches of a seed; the arguments are those of ``run_search``."""
+    """Both searches of a seed, with the arguments of ``run_search``."""
     trials, budget = conditions.trials, conditions.budget
     unhalved, halved = (run_search(problem, sampler, seed, conditions, halve=halve) for halve in (False, True))
     whole, early = (
@@ -153,27 +152,27 @@ def run_pair(problem: Problem, sampler: str, seed: int, conditions: Conditions) 
         ]
         for simulation in (unhalved, halved)
     )
-    wanted = TARGET * _at(whole, 1.0)
-    equal = halved.ends[trials - 1].epochs / budget if len(halved.ends) >= trials else 1.0
+    target = TARGET * _at(whole, 1.0)
+    share_of_trials = halved.ends[trials - 1].epochs / budget if len(halved.ends) >= trials else 1.0
     return Pair(
         without=tuple(_at(whole, fraction) for fraction in FRACTIONS),
         halving=tuple(_at(early, fraction) for fraction in FRACTIONS),
-        reached_without=_reached(whole, wanted),
-        reached_halving=_reached(early, wanted),
+        reached_without=_reached(whole, target),
+        reached_halving=_reached(early, target),
         ended=len(halved.ends),
         completed=len(early),
-        spent_on_trials=equal,
-        hypervolume_of_trials=_at(early, equal),
+        spent_on_trials=share_of_trials,
+        hypervolume_of_trials=_at(early, share_of_trials),
     )
 
 
 def _at(trace: Sequence[tuple[float, float]], share: float) -> float:
-    """The hypervolume when so much was spent."""
+    """The hypervolume when this share of the epochs was spent."""
     return max((volume for spent, volume in trace if spent <= share), default=0.0)
 
 
 def _reached(trace: Sequence[tuple[float, float]], volume: float) -> float:
-    """What was spent when the hypervolume was first so large."""
+    """The share of the epochs spent when the hypervolume first reached this value."""
     return min((spent for spent, reached in trace if reached >= volume), default=math.inf)
 
 
@@ -200,19 +199,20 @@ def table(pairs: Sequence[Pair]) -> str:
 
 
 def summary(pairs: Sequence[Pair]) -> str:
-    """The decisive figures, in sentences."""
+    """The main figures, in sentences."""
     interval = surplus(pairs)
     within = sum(pair.reached_halving <= 0.5 for pair in pairs)
     never = sum(math.isinf(pair.reached_halving) for pair in pairs)
     return (
-        "  99 % of the whole search's hypervolume is reached after a median "
+        "  99 % of the final hypervolume without halving is reached after a median "
         f"{_share(p.reached_halving for p in pairs)} of the epochs with halving, "
         f"{_share(p.reached_without for p in pairs)} without; with halving within half in "
         f"{within} of {len(pairs)} seeds, never in {never}.\n"
         f"  At half of the epochs halving has {mean(p.halving[2] for p in pairs):.1%}; surplus over the target "
         f"{_cell(interval)}: {verdict(interval)}.\n"
         f"  Halving ended {mean(p.ended for p in pairs):.0f} trials, {mean(p.completed for p in pairs):.0f} of them "
-        f"whole. For as many trials as without it spends {mean(p.spent_on_trials for p in pairs):.0%} of the epochs "
+        "fully trained. For as many trials as without halving, it spends "
+        f"{mean(p.spent_on_trials for p in pairs):.0%} of the epochs "
         f"and has {mean(p.hypervolume_of_trials for p in pairs):.1%}."
     )
 
@@ -229,18 +229,22 @@ def _share(shares: Iterable[float]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs every problem with every sampler, and prints."""
-    usual = Conditions()
+    defaults = Conditions()
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.halving")
-    parser.add_argument("--seeds", type=int, default=20, help="searches of each side, at least 2 (default 20)")
-    parser.add_argument("--first-seed", type=int, default=0, help="others than those that judge, to try changes on")
+    parser.add_argument("--seeds", type=int, default=20, help="searches per side, at least 2 (default 20)")
+    parser.add_argument("--first-seed", type=int, default=0, help="set it to try changes on other seeds")
     parser.add_argument("--problems", default=",".join(PROBLEMS), help="default: all")
     parser.add_argument("--samplers", default=",".join(SAMPLERS), help="default: all of these")
-    parser.add_argument("--trials", type=int, default=usual.trials, help="whole trainings that the epochs suffice for")
+    parser.add_argument("--trials", type=int, default=defaults.trials, help="full trainings that the budget allows")
     parser.add_argument(
-        "--speed-ratio", type=float, default=usual.speed_ratio, help="of the quickest and slowest curve"
+        "--speed-ratio", type=float, default=defaults.speed_ratio, help="between the quickest and the slowest curve"
     )
-    parser.add_argument("--rung-noise", type=float, default=usual.rung_noise, help="standard deviation; fronts span 1")
-    parser.add_argument("--first-rung", type=int, default=usual.first_rung, help="epochs before the first comparison")
+    parser.add_argument(
+        "--rung-noise", type=float, default=defaults.rung_noise, help="standard deviation; fronts span 1"
+    )
+    parser.add_argument(
+        "--first-rung", type=int, default=defaults.first_rung, help="epochs before the first comparison"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers to FILE")
     options = parser.parse_args(arguments)
     names, samplers = options.problems.split(","), options.samplers.split(",")
@@ -266,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"n = {options.seeds} seeds, paired; {conditions.trials} trials of {EPOCHS} epochs "
         f"({conditions.budget} epochs in all), {CONCURRENCY} at a time; rungs {conditions.rungs}, reduction factor "
         f"{REDUCTION_FACTOR:g}; speed ratio {conditions.speed_ratio:g}, noise {conditions.rung_noise:g} at the rungs "
-        f"and {NOISE:g} at the end. Seconds are the processor's."
+        f"and {NOISE:g} at the end. Times are CPU seconds."
     )
     print(", ".join(f"{key} {value}" for key, value in where.items()))
     if options.json is not None:

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.naive_sweep WORK FOLDER
 
-Where each part is from (the version that is installed):
+Where each part comes from (in the installed versions):
 
 - The trainable is a function that makes its own ``datasets.MNIST`` and ``DataLoader`` and reports every epoch with a
   checkpoint from a temporary folder: ``ray/tune/examples/mnist_pytorch.py``.
@@ -10,13 +10,13 @@ Where each part is from (the version that is installed):
   ``optuna_multiobjective_example.py`` and ``optuna_define_by_run_example.py`` in the same folder.
   ``points_to_evaluate`` makes it run our settings.
 - ``MLflowLoggerCallback`` with a tracking URI: ``ray/tune/examples/mlflow_example.py``.
-- ``PGDL2`` and ``DeepFool`` are called as torchattacks' README does, a batch at a time, after the clean accuracy was
+- ``PGDL2`` and ``DeepFool`` are called as in torchattacks' README, one batch at a time, after the clean accuracy is
   measured as in its demos.
 
 Where an example leaves a choice, the quicker one is taken: no artifacts are copied to MLflow, Optuna keeps its study in
-memory, two checkpoints a trial are kept, one torch thread a trial (with torch's own choice two trials on two cores are
-many times slower), validation in batches of 1,000. All else is Tune's default: a new actor for every trial, its CSV,
-JSON and TensorBoard loggers, its table in the terminal. Nothing is drawn.
+memory, two checkpoints per trial are kept, each trial has one torch thread (with torch's own choice two trials on two
+cores are many times slower), and validation uses batches of 1,000. Everything else is Tune's default: a new actor for
+every trial, its CSV, JSON and TensorBoard loggers, its table in the terminal. No pictures are drawn.
 """
 
 from __future__ import annotations
@@ -93,14 +93,14 @@ def train_mnist(config: dict[str, Any], work: Work, folder: Path) -> None:
 
 
 def define_search_space(trial: optuna.Trial) -> None:
-    """The losses, and the parameters of the one that has some."""
+    """The losses, and the parameters of I-SCE."""
     if trial.suggest_categorical("loss", ["cross-entropy", "i-sce"]) == "i-sce":
         trial.suggest_float("s", 1.0, 2.0)
         trial.suggest_float("m", 0.0, 0.1)
 
 
 def main() -> int:
-    """Runs the work; 1 if a trial failed."""
+    """Runs the work; returns 1 if a trial failed."""
     work, folder = Work.read(Path(sys.argv[1])), Path(sys.argv[2])
     ray.init(address="local", num_cpus=work.concurrency)
     search = OptunaSearch(

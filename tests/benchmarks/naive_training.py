@@ -1,4 +1,4 @@
-"""What a trial of the naive side does, in the words of the libraries' own examples; see ``naive_sweep``."""
+"""A trial of the naive side, written like the libraries' own examples; see ``naive_sweep``."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def attack_func(model: nn.Module, batches: Batches, work: Work) -> Tensor:
                 adversarial = attack(images, labels)
                 with torch.no_grad():
                     correct = victim(adversarial).argmax(1) == labels
-                # DeepFool knows no radius: an image that needs more, or gets NaN, has survived.
+                # DeepFool has no radius: an image that needs more, or becomes NaN, has survived.
                 change = torch.linalg.vector_norm((adversarial - images).flatten(1), dim=1)
                 within = change <= work.epsilon * (1 + ROUNDING)
                 kept.append(correct | ~within)

@@ -1,6 +1,6 @@
 """Multi-objective test problems whose settings are trained: each objective has a learning curve and noise.
 
-The variables, in [0, 1], stand in the place of the loss's parameters: configuration, ledger and samplers are the real
+The variables, in [0, 1], take the place of the loss's parameters: configuration, ledger and samplers are the real
 ones. The problems have as many variables as objectives, so that a search of about a hundred trials can solve them.
 
 The learning curve of objective i at setting x, epoch e of E:
@@ -8,10 +8,10 @@ The learning curve of objective i at setting x, epoch e of E:
     y_i(x, e) = f_i(x) + (u_i - f_i(x)) r(x, e) + noise,    r(x, e) = ((1 + e)^-a - (1 + E)^-a) / (1 - (1 + E)^-a)
 
 A power law from the untrained value u_i (no setting has a worse one) at e = 0 to the problem's own f_i at e = E. Its
-exponent a(x) = c^(sin(2 pi (w . x + phase)) / 2) lies between c^-1/2 and c^1/2 for the ratio of speeds c; w, uniform in
-[0, 1]^n, and the phase are drawn for each seed. With c = 1 curves cross by noise alone; with c > 1 also where a slow
-setting is better than a quick one. The noise is normal, stronger at the rungs, where few images are attacked, than at
-the end (``NOISE``). Fronts span about 1 in each objective.
+exponent a(x) = c^(sin(2 pi (w . x + phase)) / 2) lies between c^-1/2 and c^1/2 for the speed ratio c; w, uniform in
+[0, 1]^n, and the phase are drawn for each seed. With c = 1 curves cross only through noise; with c > 1 also where a
+slow setting is better than a quick one. The noise is normal, stronger at the rungs, where few images are attacked, than
+at the end (``NOISE``). Fronts span about 1 in each objective.
 
 Zitzler, Deb, Thiele 2000: Comparison of multiobjective evolutionary algorithms: empirical results. Evol. Comput. 8.
 Deb, Thiele, Laumanns, Zitzler 2005: Scalable test problems for evolutionary multiobjective optimization.
@@ -32,13 +32,12 @@ from search.study import Unit
 from tests.benchmarks.simulator import Curve
 from trainables.losses import Baseline, Loss
 from trainables.metrics import Direction
-from trainables.settings.space import Range as Limits
-from trainables.settings.space import searched as parameter
+from trainables.settings.space import Range, searched
 
 NOISE: Final = 0.02
 # A tenth beyond the nadir of the fronts, which span [0, 1] in each objective.
 REFERENCE: Final = 1.1
-# An epoch's virtual seconds differ by so much between trials, so that these do not march in step.
+# Relative spread of the epochs' virtual seconds between trials, so that trials do not run in lockstep.
 PACE: Final = 0.1
 
 
@@ -46,20 +45,21 @@ PACE: Final = 0.1
 class TwoVariables(Loss):
     """A loss whose parameters are a problem's variables; it is never trained.
 
-    The reference is at a corner, as the paper's own. No baselines: they cost both sides the same and are on no front.
+    The reference setting is at a corner, like the paper's. There are no baselines: they would cost both sides the same
+    and never be on the front.
     """
 
-    x1: float = parameter(1.0, Limits(low=0.0, high=1.0))
-    x2: float = parameter(1.0, Limits(low=0.0, high=1.0))
+    x1: float = searched(1.0, Range(low=0.0, high=1.0))
+    x2: float = searched(1.0, Range(low=0.0, high=1.0))
 
     baselines: ClassVar[tuple[Baseline, ...]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ThreeVariables(TwoVariables):
-    """The same with one more."""
+    """The same with a third variable."""
 
-    x3: float = parameter(1.0, Limits(low=0.0, high=1.0))
+    x3: float = searched(1.0, Range(low=0.0, high=1.0))
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Problem:
         objectives: How many; there are as many variables.
         untrained: The worst value of each objective. Shape (objectives,).
         volume: Hypervolume of the whole front: the most that a search can find.
-        function: Variables, shape (variables,), to objectives, shape (objectives,).
+        function: Maps variables, shape (variables,), to objectives, shape (objectives,).
     """
 
     objectives: int
@@ -110,7 +110,7 @@ def _dtlz2(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray((1 + g) * cosines * sines)
 
 
-# The volumes are the reference's box without what lies under the front: 1 - sqrt(x), 1 - x^2, a part of the unit
+# The volumes are the reference's box minus the part below the front: 1 - sqrt(x), 1 - x^2, a part of the unit
 # disc and of the unit ball; that of ZDT3, whose front has gaps, is integrated numerically.
 PROBLEMS: Final[Mapping[str, Problem]] = {
     "zdt1": Problem(2, (1.0, 10.0), REFERENCE**2 - 1 / 3, lambda x: _zdt(x, lambda f1, g: 1 - np.sqrt(f1 / g))),
@@ -128,8 +128,8 @@ class Training:
 
     Args:
         problem: What the settings reach.
-        epochs: Of a whole training.
-        seed: Of the curves' exponents and of the noise. A trial's noise depends on its number, not on its setting.
+        epochs: Epochs of a full training.
+        seed: Seed of the curves' exponents and of the noise. A trial's noise depends on its number, not on its setting.
         speed_ratio: Exponent of the quickest setting's curve over that of the slowest, at least 1.
         rung_noise: Standard deviation of the estimates at the rungs.
     """
@@ -143,8 +143,8 @@ class Training:
     def curve(self, unit: Unit) -> Curve:
         parameters, epochs = unit.candidate.parameters, self._epochs
         final = np.array(list(self._problem.values(parameters).values()))
-        place = self._weights @ [parameters[name] for name in self._problem.variables] + self._phase
-        exponent = self._speed_ratio ** (np.sin(2 * np.pi * place) / 2)
+        position = self._weights @ [parameters[name] for name in self._problem.variables] + self._phase
+        exponent = self._speed_ratio ** (np.sin(2 * np.pi * position) / 2)
         left = (1.0 + np.arange(1, epochs + 1)) ** -exponent
         end = (1.0 + epochs) ** -exponent
         remaining = (left - end) / (1 - end)
@@ -159,7 +159,7 @@ class Training:
         )
 
 
-def searched(
+def search_config(
     problem: Problem, *, sampler: str, seed: int, trials: int, concurrency: int, halving: bool = False
 ) -> SweepConfig:
     """A sweep's configuration over a problem's variables.
@@ -167,10 +167,10 @@ def searched(
     Args:
         problem: What is searched.
         sampler: Its name in ``search.sampler``.
-        seed: Of the search.
-        trials: Trials to finish, stopped ones among them.
+        seed: Seed of the search.
+        trials: Trials to finish, including stopped ones.
         concurrency: Trials at a time.
-        halving: Whether trials will be stopped, which samplers must know.
+        halving: Whether halving will stop trials; samplers must know.
     """
     loss = {2: TwoVariables, 3: ThreeVariables}[problem.objectives]
     search = {"sampler": sampler, "seed": seed, "trials": trials, "concurrency": concurrency}

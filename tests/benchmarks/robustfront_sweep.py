@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.robustfront_sweep WORK FOLDER
 
-The sweep is the command line's own, untouched; its trial class is replaced by one that does the same and counts. Each
-trial's measurements go to FOLDER/measurements, the run itself to FOLDER/runs.
+The sweep is unchanged, except that its trial class is replaced by one that also counts. Each trial's measurements go to
+FOLDER/measurements, the run itself to FOLDER/runs.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def sweep_config(work: Work) -> dict[str, Any]:
     attacks: list[dict[str, Any]] = [{"name": "pgd", "loss": "ce", "steps": work.steps}]
     if work.deepfool:
         attacks.append({"name": "torchattacks.DeepFool"})
-    # A sweep trains the baselines and tries the authors' own setting by itself.
-    of_itself: list[dict[str, Any]] = [{"loss": baseline.loss, **baseline.parameters} for baseline in ISCE.baselines]
-    of_itself.append({"loss": "i-sce", **ISCE().reference})
-    assert list(work.settings[: len(of_itself)]) == of_itself
-    searched = work.settings[len(ISCE.baselines) :]
+    # A sweep trains the baselines and tries the authors' own setting without being asked.
+    automatic: list[dict[str, Any]] = [{"loss": baseline.loss, **baseline.parameters} for baseline in ISCE.baselines]
+    automatic.append({"loss": "i-sce", **ISCE().reference})
+    assert list(work.settings[: len(automatic)]) == automatic
+    search_settings = work.settings[len(ISCE.baselines) :]
     return {
         "name": NAME,
         "data": {
@@ -57,8 +57,8 @@ def sweep_config(work: Work) -> dict[str, Any]:
             "batch_size": work.attack_batch,
         },
         "search": {
-            "trials": len(searched),
-            "enqueue": [{"s": setting["s"], "m": setting["m"]} for setting in searched[1:]],
+            "trials": len(search_settings),
+            "enqueue": [{"s": setting["s"], "m": setting["m"]} for setting in search_settings[1:]],
             "concurrency": work.concurrency,
             "seed": work.seed,
         },
@@ -66,7 +66,7 @@ def sweep_config(work: Work) -> dict[str, Any]:
 
 
 def _counted(run_trials: Callable[..., None]) -> Callable[..., None]:
-    """The same with our trial class in place of the sweep's; imported late, for Ray must not be before it is set up."""
+    """Uses our trial class in place of the sweep's; imported late, because Ray must be set up before its import."""
 
     def run_counted(*arguments: Any) -> None:
         import search.worker.trial

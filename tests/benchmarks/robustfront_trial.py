@@ -1,4 +1,4 @@
-"""The trial of ``robustfront_sweep``: a sweep's own, with every pass counted."""
+"""The trial of ``robustfront_sweep``: the sweep's own trial, with every pass counted."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ class CountedTrial(SettingTrial):
     """A sweep's trial that counts the passes and leaves its measurements in the run's folder."""
 
     def setup(self, config: dict[str, Any], **parameters: Any) -> None:
-        """As its base; models made in this process from now on are counted."""
+        """As the base class; counts the passes of every model made in this process from now on."""
         import trainables.training.replicate
 
         build = trainables.training.replicate.build_model
-        trainables.training.replicate.build_model = lambda *given, **named: self._counter.attach(build(*given, **named))
+        trainables.training.replicate.build_model = lambda *args, **kwargs: self._counter.attach(build(*args, **kwargs))
         self._epochs: int = parameters["problem"].train.epochs
         self._measurements = Path(parameters["folder"]).parents[1] / MEASUREMENTS
-        self._count_anew(config)
+        self._reset_counts(config)
         super().setup(config, **parameters)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """As its base."""
-        self._count_anew(new_config)
+        """As the base class; counts from zero."""
+        self._reset_counts(new_config)
         return super().reset_config(new_config)
 
     def step(self) -> dict[str, Any]:
-        """As its base; after the epochs comes the attack."""
+        """As the base class; the attack comes after the epochs."""
         self._counter.phase = VALIDATION if self._epochs_done < self._epochs else ATTACK
         reported = super().step()
         self._epochs_done += EPOCH in reported
@@ -49,12 +49,12 @@ class CountedTrial(SettingTrial):
                 attack_seconds=result.values[ATTACK_SECONDS],
                 clean_accuracy=result.values[CLEAN],
                 robust_accuracy=result.values[ROBUST],
-            ).write(self._measurements / f"{self._number_shown}.json")
+            ).write(self._measurements / f"{self._unit_number}.json")
         return reported
 
-    def _count_anew(self, config: dict[str, Any]) -> None:
+    def _reset_counts(self, config: dict[str, Any]) -> None:
         self._counter = PassCounter()
         self._epochs_done = 0
         [unit] = config[UNITS]
-        self._number_shown: str = unit[NUMBER]
+        self._unit_number: str = unit[NUMBER]
         self._setting = {"loss": unit[CANDIDATE]["loss"], **unit[CANDIDATE]["parameters"]}

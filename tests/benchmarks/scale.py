@@ -2,11 +2,11 @@
 
     python -m tests.benchmarks.scale [--trials 2000] [--slots 32] [--seconds 5] [--start 0]
 
-Each trial sleeps in a worker process that imports no torch, on a Ray of this machine that counts ``slots`` processors;
-ledger (SQLite), searcher, progress and Tune's loop are a sweep's own. ``utilisation`` is the time slept by the slots'
-time once warm (every slot has finished a trial, so that no worker is still to be started) and before the last trial
-begins. 32 slots of five seconds ask for 6.4 trials a second. ``--start`` makes all workers but the first take so long
-to start.
+Each trial sleeps in a worker process that does not import torch, on a local Ray that is told to have ``slots``
+processors. Ledger (SQLite), searcher, progress and Tune's loop are a sweep's own. ``utilisation`` is the time slept
+divided by the slots' time, from when every slot has finished a trial (so that no worker has yet to start) until the
+last trial begins. 32 slots with trials of five seconds need 6.4 trials per second. ``--start`` is the time in seconds
+that each worker but the first takes to start.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from search.tracking.queue import Tracker
 from search.worker.trial import EPOCH
 from tests.benchmarks.growth import Clock, TrivialTrial
 
-_SLEEP: Final = "ROBUSTFRONT_SLEEP"  # carried by the environment into the workers: seconds of a trial, of a start
+_SLEEP: Final = "ROBUSTFRONT_SLEEP"  # environment variable for the workers: seconds of a trial and of a start
 
 
 class SleepingTrial(TrivialTrial):
-    """Sleeps, as if it trained, before it reports its epoch and which worker it was."""
+    """Sleeps instead of training, then reports its epoch and its worker's process id."""
 
     def setup(self, config: dict[str, Any], owner: int, **options: Any) -> None:
         _, start = map(float, os.environ[_SLEEP].split())
@@ -66,7 +66,7 @@ class SleepingTrial(TrivialTrial):
 
 
 class SlotClock(Clock):
-    """Notes which workers there were, and how many trials had ended when every slot had finished one."""
+    """Also records the workers, and how many trials had ended when every slot had finished one."""
 
     def __init__(self, slots: int) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class SlotClock(Clock):
 
 
 def run(trials: int, slots: int, seconds: float, start: float) -> SlotClock:
-    """Runs so many sleeping trials in this process, which is good for nothing else afterwards."""
+    """Runs the sleeping trials. The process cannot be used for anything else afterwards."""
     os.environ[_SLEEP] = f"{seconds} {start}"
     count: Callable[[], int] = partial(int, slots)
     search.cluster.session.available_cpus = count  # many slots on few processors
@@ -110,29 +110,29 @@ def run(trials: int, slots: int, seconds: float, start: float) -> SlotClock:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Runs the trials and prints how busy the slots were."""
     parser = argparse.ArgumentParser(description="How busy the driver keeps many slots.")
     parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--slots", type=int, default=32)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each trial")
-    parser.add_argument("--start", type=float, default=0.0, help="of each worker but the first")
+    parser.add_argument("--seconds", type=float, default=5.0, help="duration of a trial")
+    parser.add_argument("--start", type=float, default=0.0, help="start-up time of each worker but the first")
     arguments = parser.parse_args()
     slots, seconds = arguments.slots, arguments.seconds
     clock = run(arguments.trials, slots, seconds, arguments.start)
     cpu = (time.process_time() - clock.cpu_began) / len(clock.ends)
     print(f"{arguments.trials} trials of {seconds:g} s on {slots} slots, {len(clock.workers)} workers: ", end="")
-    count = len(clock.ends) - slots - 1 - (clock.warm or 0)  # the last round finds slots that nothing is left for
+    count = len(clock.ends) - slots - 1 - (clock.warm or 0)  # in the last round some slots have nothing left to do
     if clock.warm is None or count < 1:
         print("never warm; ", end="")
     else:
         span = clock.ends[clock.warm + count] - clock.ends[clock.warm]
         print(
             f"utilisation {count * seconds / (slots * span):.3f} over {count} trials once warm (after {clock.warm}), "
-            f"{count / span:.2f} trials a second; ",
+            f"{count / span:.2f} trials per second; ",
             end="",
         )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"driver: {1000 * cpu:.0f} ms of processor a trial, peak {peak:.0f} MB")
+    print(f"driver: {1000 * cpu:.0f} ms of CPU time per trial, peak {peak:.0f} MB")
     versions = ", ".join(f"{name} {version(name)}" for name in ("ray", "optuna"))
     print(f"n = 1; python {platform.python_version()}, {versions}; {psutil.cpu_count()} processors")
 

@@ -1,7 +1,8 @@
 """A sweep on a virtual clock: the ledger, sampler and halving of a real one, with trials that take no time.
 
-What a trial gives is known beforehand: from a finished run (``Replay``), or from a formula (``tests.benchmarks``). A
-search of hundreds of trials then costs seconds, so that a change to the search can be judged over many seeds:
+The outcome of a trial is known in advance: from a finished run (``Replay``), or from a formula
+(``tests.benchmarks.problems``). A search of hundreds of trials then takes seconds, so a change to the search can be
+judged over many seeds:
 
     run = Run.open("quickstart", Path("runs"))
     config = load(run.folder / "sweep.yaml", ["search.sampler=nsga2", "search.trials=300"])
@@ -37,14 +38,14 @@ from trainables.metrics import AUDITED, Direction
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """What training one setting gives, epoch by epoch.
+    """The training of one setting, epoch by epoch.
 
     Args:
-        seconds: How long each epoch takes, above 0; as many as there are epochs.
-        estimates: The objectives as estimated after each epoch; empty after one that is no rung.
-        objectives: Every number that the final evaluation finds and that can be an objective or a constraint; None
-            where the training is known only up to some epoch.
-        evaluation_seconds: How long the final evaluation takes, at least 0.
+        seconds: Duration of each epoch, above 0.
+        estimates: The objectives as estimated after each epoch; empty after an epoch that is not a rung.
+        objectives: Every number of the final evaluation that can be an objective or a constraint; None if the training
+            is known only up to some epoch.
+        evaluation_seconds: Duration of the final evaluation, at least 0.
     """
 
     seconds: Sequence[float]
@@ -57,41 +58,41 @@ class Curve:
 
 
 class Surrogate(Protocol):
-    """What stands for training."""
+    """Takes the place of training."""
 
     def curve(self, unit: Unit) -> Curve:
-        """What training the unit's setting would give; always the same for the same unit."""
+        """The training of the unit's setting; always the same for the same unit."""
 
 
-# A setting, the index of a seed, and what training gave.
-Known = tuple[Candidate, int, Curve]
+# A setting, the index of its seed, and its curve.
+KnownCurve = tuple[Candidate, int, Curve]
 
 
 class Replay:
-    """A finished run as a surrogate: each unit gives what it gave there, or what the nearest setting did.
+    """A finished run as a surrogate: each unit gets its own curve from the run, or that of the nearest setting.
 
     Args:
-        known: Settings of the search, each with the index of a seed and the curve. Of two equal ones the first counts.
-        baselines: The same of the baselines. They stand for no other setting, because they have no estimates.
+        known: Settings of the search, each with its seed's index and its curve. Of two equal ones the first counts.
+        baselines: The same for the baselines. They never replace another setting, because they have no estimates.
     """
 
-    def __init__(self, known: Sequence[Known], baselines: Sequence[Known] = ()) -> None:
+    def __init__(self, known: Sequence[KnownCurve], baselines: Sequence[KnownCurve] = ()) -> None:
         self._known, self._baselines = list(known), list(baselines)
 
     @classmethod
     def of(cls, ledger: Ledger) -> Replay:
-        """The run of a ledger, at the pace that it had there: what its workers waited for is in the epochs' seconds.
+        """The run of a ledger, at its own pace: the time that its workers waited is part of the epochs' seconds.
 
-        A trial's first epoch is counted from when its slot became free, not from when it was asked for. As many trials
-        at a time as there give every event the time that it had, and so all of them the same order.
+        A trial's first epoch starts when its slot became free, not when its setting was suggested. With the run's own
+        number of trials at a time, every event has its original time, so the events keep their order.
 
         Args:
-            ledger: The run's account; failed trials and those of earlier runs are left out.
+            ledger: The run's ledger; failed trials and those of earlier runs are left out.
         """
         trials = _ended(ledger)
         first, ends = min((trial.started for trial in trials), default=0.0), sorted(trial.ended for trial in trials)
-        known: list[Known] = []
-        baselines: list[Known] = []
+        known: list[KnownCurve] = []
+        baselines: list[KnownCurve] = []
         for trial in trials:
             if trial.record.state == "failed" or not trial.history:
                 continue
@@ -109,12 +110,12 @@ class Replay:
         return cls(known, baselines)
 
     def curve(self, unit: Unit) -> Curve:
-        """The curve of this setting and seed; else of the nearest setting that was trained to its end, with any seed.
+        """The curve of this setting and seed; otherwise that of the nearest fully trained setting, with any seed.
 
-        Nearest in the parameters, each in units of its spread over the run.
+        The distance is Euclidean in the parameters, each divided by its range over the run.
 
         Raises:
-            ValueError: The run holds no setting of this loss that was trained to its end.
+            ValueError: The run has no fully trained setting of this loss.
         """
         kind = kind_of(unit.number)
         known = [*(self._baselines if kind != "search" else []), *(self._known if kind != "baseline" else [])]
@@ -148,7 +149,7 @@ class Decision:
         time: Virtual seconds since the start.
         number: The trial.
         epoch: The rung.
-        goes_on: What the halving said.
+        goes_on: Halving's decision.
     """
 
     time: float
@@ -165,7 +166,7 @@ class End:
         time: Virtual seconds since the start.
         number: The trial.
         epochs: Epochs that all trials together had spent by then.
-        objectives: The curve's; None of a stopped trial.
+        objectives: The curve's; None for a stopped trial.
     """
 
     time: float
@@ -181,7 +182,7 @@ class Simulation:
     Args:
         decisions: Every trial at every rung.
         ends: Every trial's end.
-        epochs: Epochs that were spent, those of unfinished trials among them.
+        epochs: Epochs spent, including those of unfinished trials.
     """
 
     decisions: tuple[Decision, ...]
@@ -191,15 +192,15 @@ class Simulation:
     def hypervolume_trace(
         self, objectives: Mapping[str, Direction], reference: Mapping[str, float]
     ) -> list[tuple[int, float]]:
-        """How the front's hypervolume grew with the epochs that were spent.
+        """How the front's hypervolume grew with the epochs spent.
 
         Args:
             objectives: Each objective's direction.
             reference: The reference point.
 
         Returns:
-            (epochs, hypervolume) at the end of each of the search's trials that was trained to its end: as in a real
-            sweep, no estimate of a stopped trial and no baseline counts.
+            (epochs, hypervolume) at the end of each fully trained trial of the search. As in a real sweep, estimates
+            of stopped trials and baselines do not count.
         """
         directions, corner = list(objectives.values()), [reference[name] for name in objectives]
         points: list[list[float]] = []
@@ -219,23 +220,23 @@ def simulate(
     halving: Halving | None = None,
     epochs: int | None = None,
 ) -> Simulation:
-    """Runs a sweep on a virtual clock, until the ledger has nothing more to start.
+    """Runs a sweep on a virtual clock, until the ledger has nothing left to start.
 
     Trials that end an epoch at the same virtual time do so in the order in which they started.
 
     Args:
-        ledger: Asked for settings and told what they gave, as by a real sweep. Its own times are not the virtual ones,
-            so that ``search.stop.hours`` ends nothing here.
-        surrogate: Stands for training.
+        ledger: Suggests settings and records their results, as in a real sweep. It uses real time, so
+            ``search.stop.hours`` has no effect here.
+        surrogate: Takes the place of training.
         concurrency: Trials at a time, at least 1.
-        halving: Stops trials; none are stopped without it, and baselines never.
-        epochs: What all trials together may spend; those that would need more stay unfinished. No bound without it.
+        halving: Stops trials, but never baselines. If None, no trial is stopped.
+        epochs: Total number of epochs; trials that would need more stay unfinished. If None, there is no limit.
 
     Returns:
         What happened.
 
     Raises:
-        ValueError: A trial goes on where its curve ends.
+        ValueError: A trial continues past the end of its curve.
     """
     assert concurrency >= 1
     clock, spent, starts = 0.0, 0, itertools.count()
@@ -284,22 +285,21 @@ def simulate(
 
 
 def search_again(run: Run, config: SweepConfig) -> tuple[Ledger, Simulation]:
-    """Searches what a finished run has trained, with another sampler, seed, budget or halving, on a virtual clock.
+    """Repeats a finished run's search on a virtual clock, with the same or another sampler, seed, budget or halving.
 
-    With the run's own configuration everything happens again as it did: the same suggestions, rungs, decisions and
-    results, in the same order, however many trials ran at a time. That holds for a run in which no trial failed and no
-    driver was interrupted; else up to there. Another search meets settings that the run does not know, and is given
-    the nearest one's curve.
+    With the run's own configuration everything happens as before: the same suggestions, rungs, decisions and results,
+    in the same order, however many trials ran at a time. That holds up to the first failed trial or interruption of
+    the driver. A different search may suggest settings that the run does not have; it gets the nearest one's curve.
 
     Args:
         run: A finished run.
-        config: What is searched for and how. Trials at a time are the run's own where it does not say.
+        config: The new search. If it does not set the number of trials at a time, the run's own is used.
 
     Returns:
-        The new search's ledger, which is in memory alone, and what happened.
+        The new search's ledger, which is only in memory, and what happened.
 
     Raises:
-        UserError: ``config`` asks for what the run did not measure.
+        UserError: ``config`` needs what the run did not measure.
         ValueError: As ``simulate`` and ``Replay.curve``.
     """
     _check_known(run, config)
@@ -320,13 +320,13 @@ def _check_known(run: Run, config: SweepConfig) -> None:
         raise UserError(
             f"search.warm_start must be empty or as in run {run.name}, got {config.search.warm_start}; leave it out"
         )
-    wanted, there = config.rungs, run.config.rungs
-    if wanted is not None and (
-        there is None or wanted.robustness != there.robustness or not set(wanted.epochs) <= set(there.epochs)
+    rungs, known = config.rungs, run.config.rungs
+    if rungs is not None and (
+        known is None or rungs.robustness != known.robustness or not set(rungs.epochs) <= set(known.epochs)
     ):
         raise UserError(
             f"search.halving must compare where run {run.name} did and as it did, got epochs "
-            f"{', '.join(map(str, wanted.epochs))}; replay a run with the same steps and images and "
+            f"{', '.join(map(str, rungs.epochs))}; replay a run with the same steps and images and "
             "reduction_factor: 1.0001, which estimates after every epoch and stops no setting"
         )
 
@@ -338,7 +338,7 @@ def _measured(record: TrialRecord) -> dict[str, float] | None:
 
 
 def _earlier_trials(ledger: Ledger, config: SweepConfig) -> list[EarlierTrial]:
-    """What a run has taken over from earlier runs, for a sweep of this configuration."""
+    """The trials that a run took over from earlier runs, for a sweep of this configuration."""
     taken = [(number, trial) for number, trial in ledger.trials() if ORIGIN in trial.user_attrs]
     seeds = [(extension_of(trial), trial) for _, trial in taken]
     return [

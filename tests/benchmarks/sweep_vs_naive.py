@@ -2,29 +2,29 @@
 
     python -m tests.benchmarks.sweep_vs_naive [--trials 32] [--deepfool] [--tiny] [--json FILE]
 
-Both sides read one file that says all of the work (``workload.Work``): the settings in their order (the two baselines,
-the paper's own, then others), LeNet-5 with Adam and the cosine schedule, the splits, epochs and batches of
-``configs/quickstart.yaml``, and PGD on cross entropy in both views. Each runs as a process of its own on the same
-processors, as many as there are trials at a time, with one torch thread a trial. Data sets are parsed beforehand for
-both. What the naive side does is said in ``naive_sweep``; ours is ``robustfront sweep`` itself.
+Both sides read the whole work from one file (``workload.Work``): the settings in their order (the two baselines, the
+paper's own, then others), LeNet-5 with Adam and the cosine schedule, the splits, epochs and batches of
+``configs/quickstart.yaml``, and PGD on cross entropy in both views. Each side runs in its own process on the same
+processors, as many as trials at a time, with one torch thread per trial. Data sets are parsed in advance for both.
+``naive_sweep`` describes the naive side; ours is ``robustfront sweep`` itself.
 
-A machine that others share grows slower and quicker by itself. So ours runs before and after the naive side and counts
-with the mean of its two runs: a drift that is steady falls out of the ratio. Both runs are shown. Before all of them,
-each side does a few short trials that are not measured, so that Python has compiled every module and the files are in
-the cache: the naive side starts a process for every trial, and would pay for cold imports 32 times over.
+The speed of a shared machine drifts. So our side runs before and after the naive side, and its mean counts: a steady
+drift cancels in the ratio. Both runs are shown. Before them, each side runs a few short trials that are not measured,
+so that Python has compiled every module and the files are in the cache: the naive side starts a process for every
+trial, and would pay for cold imports 32 times.
 
-A forward hook on every model of either side counts the images that pass. The counts must agree but for the attack's,
+A forward hook on every model of either side counts the images that pass. The counts must agree except in the attack,
 where ours does less work for the same outcome: an image that the clean model gets wrong is never attacked, and one that
 is broken leaves the batch. The exit code is 1 if they do not.
 
-The break-down of the wall time: ``start-up`` is from the process's start to the first image of the first trial,
-``results`` from the last trial's end to the process's (ours draws its pictures there; the naive side draws nothing).
-In between, each of the slots is training, attacking, or neither: that ``overhead`` holds the start of later workers,
-data, checkpoints, reports, tracking, and slots that wait for the last trial.
+The break-down of the wall time: ``start-up`` lasts from the process's start to the first image of the first trial,
+``results`` from the end of the last trial to that of the process (ours draws its pictures there; the naive side draws
+none). In between, each slot is training, attacking, or neither. The last is ``overhead``: the start of later workers,
+data, checkpoints, reports, tracking, and waiting for the last trial.
 
-All of these are wall times, which grow with whatever else the machine does, and not evenly: Ray lowers its workers'
-priority. ``processor`` is what all processes of a side took of the processors, looked up every second: what a process
-takes in its last second is not seen, which spares the side whose processes end more often.
+All of these are wall times. Other work on the machine lengthens them, and not evenly: Ray lowers its workers' priority.
+``CPU`` is the CPU time of all processes of a side, read every second. What a process uses after its last reading is
+missed, which favours the side whose processes end more often.
 """
 
 from __future__ import annotations
@@ -68,36 +68,36 @@ PACKAGES: Final = ("torch", "torchvision", "torchattacks", "ray", "optuna", "mlf
 # The two baselines and the paper's own setting are in every sweep.
 FEWEST_TRIALS: Final = 3
 
-# The same for both sides: no network, no Ray but their own, workers that find this package, and no environments built
-# by uv for them where this runs under ``uv run``.
+# The same for both sides: no network, no Ray but their own, workers that find this package, and no environments that uv
+# builds for the workers when this runs under ``uv run``.
 ENVIRONMENT: Final = {
     "PYTHONPATH": str(REPOSITORY),
     "PYTHONWARNINGS": "ignore",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # Tune itself tells who reports the objectives in the last result alone to set this.
+    # Tune asks for this when only the last result has the objectives.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
 }
-LOOK_SECONDS: Final = 1.0  # between two looks at the processes
-# PYTHONDONTWRITEBYTECODE would have every process compile all that it imports, which doubles the price of a process.
+POLL_SECONDS: Final = 1.0  # between two readings of the processes' CPU times
+# PYTHONDONTWRITEBYTECODE would make every process compile all its imports, which doubles the cost of a process.
 FOREIGN: Final = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "OMP_NUM_THREADS", "PYTHONDONTWRITEBYTECODE")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """What one side took.
+    """The times and counts of one side.
 
     Args:
-        trials: How many it ran.
+        trials: Number of trials.
         trials_per_hour: By the wall time of its process.
         wall: Seconds from the process's start to its end.
         start_up: Seconds until the first image of the first trial.
-        training: Seconds a trial.
-        attack: Seconds a trial.
-        overhead: Seconds a trial in which its slot did neither.
-        results: Seconds from the last trial's end to the process's.
-        processor: Processor seconds of all its processes, a trial.
+        training: Seconds per trial.
+        attack: Seconds per trial.
+        overhead: Seconds per trial in which its slot did neither.
+        results: Seconds from the end of the last trial to that of the process.
+        processor: CPU seconds of all its processes, per trial.
         passes: Images through the models, by phase and direction.
         clean_accuracy: Mean over the trials, in [0, 1].
         robust_accuracy: Mean over the trials, in [0, 1].
@@ -122,7 +122,7 @@ def make_work(trials: int, *, deepfool: bool = False) -> Work:
 
     Args:
         trials: Baselines included, at least 3.
-        deepfool: Whether DeepFool attacks too.
+        deepfool: Whether to attack with DeepFool too.
     """
     assert trials >= FEWEST_TRIALS
     config = load(QUICKSTART)
@@ -155,7 +155,7 @@ def make_work(trials: int, *, deepfool: bool = False) -> Work:
 
 
 def tiny(work: Work) -> Work:
-    """Work of seconds, to see that both sides run."""
+    """The same work shrunk to seconds, as a smoke test of both sides."""
     return replace(work, train_images=200, validation_images=100, epochs=2, images=20, steps=2)
 
 
@@ -164,7 +164,7 @@ def write_mnist(work: Work, folder: Path) -> None:
 
     Args:
         work: Names the data set and the splits.
-        folder: The root that ``torchvision.datasets.MNIST`` is given.
+        folder: The root for ``torchvision.datasets.MNIST``.
     """
     settings = DataSettings.from_document(
         {
@@ -189,22 +189,22 @@ def _write_idx(path: Path, array: npt.NDArray[np.uint8]) -> None:
 
 
 def run(name: str, work: Work) -> Side:
-    """Runs one side in a folder of its own."""
+    """Runs one side in its own folder."""
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
         write_mnist(work, Path(folder) / DATA)
         return measure(MODULES[name], work, Path(folder))
 
 
 def measure(module: str, work: Work, folder: Path) -> Side:
-    """Runs one side as a process of its own.
+    """Runs one side in its own process.
 
     Args:
         module: Its module in this package.
         work: What it does.
-        folder: An empty folder for all that it writes.
+        folder: An empty folder for everything that it writes.
 
     Raises:
-        RuntimeError: It failed; with the end of what it printed.
+        RuntimeError: The side failed; the message ends with the last of its output.
     """
     work.write(folder / "work.json")
     environment = {name: value for name, value in os.environ.items() if name not in FOREIGN} | ENVIRONMENT
@@ -226,24 +226,24 @@ def measure(module: str, work: Work, folder: Path) -> Side:
 
 
 def watch(process: subprocess.Popen[bytes]) -> float:
-    """Waits for a process and returns the processor seconds that it and all its descendants have taken."""
-    taken: dict[psutil.Process, float] = {}
+    """Waits for a process and returns the CPU seconds of the process and all its descendants."""
+    seconds: dict[psutil.Process, float] = {}
     root = psutil.Process(process.pid)
     while True:
         with suppress(psutil.NoSuchProcess):
-            for one in (root, *root.children(recursive=True)):
+            for member in (root, *root.children(recursive=True)):
                 with suppress(psutil.NoSuchProcess):
-                    times = one.cpu_times()
-                    taken[one] = times.user + times.system
+                    times = member.cpu_times()
+                    seconds[member] = times.user + times.system
         try:
-            process.wait(LOOK_SECONDS)
+            process.wait(POLL_SECONDS)
         except subprocess.TimeoutExpired:
             continue
-        return sum(taken.values())
+        return sum(seconds.values())
 
 
 def _same(some: Sequence[Candidate], others: Sequence[Candidate]) -> bool:
-    """Whether two lists hold the same settings, in whatever order."""
+    """Whether two lists have the same settings, in any order."""
     first, second = (
         Counter(json.dumps(dict(setting), sort_keys=True) for setting in list_) for list_ in (some, others)
     )
@@ -260,7 +260,7 @@ def break_down(
         concurrency: Trials at a time.
         began: Unix time of the process's start.
         ended: Unix time of its end.
-        processor: Processor seconds of all its processes.
+        processor: CPU seconds of all its processes.
     """
     n = len(trials)
     first, last = min(trial.started for trial in trials), max(trial.finished for trial in trials)
@@ -282,48 +282,48 @@ def break_down(
 
 
 def averaged(runs: Sequence[Side]) -> Side:
-    """A side's runs of the same work as one: every time is their mean, so they still add up to the wall time."""
+    """A side's runs of the same work as one. Every time is their mean, so the times still add up to the wall time."""
     times = ("wall", "start_up", "training", "attack", "overhead", "results", "processor")
     means = {name: mean(getattr(run, name) for run in runs) for name in times}
     return replace(runs[0], trials_per_hour=3600 * runs[0].trials / means["wall"], **means)
 
 
 def disagreements(work: Work, runs: Sequence[Side], naive: Side) -> list[str]:
-    """Counts that are not what the work says, one sentence each; empty if the two sides are comparable.
+    """Counts that differ from the work's, one sentence each; empty if the two sides are comparable.
 
-    Our runs must also agree with each other, for their seeds are the same. DeepFool takes as many passes as an image
-    needs, so with it the attacks' counts are not judged by the work.
+    Our runs must also agree with each other, because their seeds are the same. DeepFool takes as many passes as an
+    image needs, so with it the attacks' counts are not checked.
     """
     expected = work.passes()
     names = [name for name in PASSES if not (work.deepfool and name.startswith("attack"))]
-    found = [
-        f"naive: {name} is {naive.passes[name]:,} where the work says {expected[name]:,}"
+    differences = [
+        f"naive: {name} is {naive.passes[name]:,}, expected {expected[name]:,}"
         for name in names
         if naive.passes[name] != expected[name]
     ]
     for name in names:
         count = runs[0].passes[name]
         if count > expected[name] or (count < expected[name] and not name.startswith("attack")):
-            found.append(f"{OURS}: {name} is {count:,} where the work says {expected[name]:,}")
+            differences.append(f"{OURS}: {name} is {count:,}, expected {expected[name]:,}")
     for what in ("passes", "clean_accuracy", "robust_accuracy"):
         values = [getattr(run, what) for run in runs]
         if any(value != values[0] for value in values):
-            found.append(f"{OURS}: {what} differs between the runs: {values}")
-    return found
+            differences.append(f"{OURS}: {what} differs between the runs: {values}")
+    return differences
 
 
 def table(runs: Sequence[Side], naive: Side) -> str:
-    """The comparison for people: our runs, their mean, the naive side, and how many times better the mean is."""
+    """The comparison as text: our runs, their mean, the naive side, and how many times better the mean is."""
     columns = [*runs, averaged(runs), naive]
     rows: list[tuple[str, list[float], str]] = [
         ("trials per hour", [side.trials_per_hour for side in columns], ",.1f"),
         ("wall, s", [side.wall for side in columns], ",.1f"),
         ("  start-up, s", [side.start_up for side in columns], ",.1f"),
-        ("  training, s a trial", [side.training for side in columns], ",.2f"),
-        ("  attack, s a trial", [side.attack for side in columns], ",.2f"),
-        ("  overhead, s a trial", [side.overhead for side in columns], ",.2f"),
+        ("  training, s per trial", [side.training for side in columns], ",.2f"),
+        ("  attack, s per trial", [side.attack for side in columns], ",.2f"),
+        ("  overhead, s per trial", [side.overhead for side in columns], ",.2f"),
         ("  results, s", [side.results for side in columns], ",.1f"),
-        ("processor, s a trial", [side.processor for side in columns], ",.2f"),
+        ("CPU, s per trial", [side.processor for side in columns], ",.2f"),
         *((f"{name}, images", [side.passes[name] for side in columns], ",d") for name in PASSES),
         ("clean accuracy, mean", [side.clean_accuracy for side in columns], ".3f"),
         ("robust accuracy, mean", [side.robust_accuracy for side in columns], ".3f"),
@@ -342,25 +342,25 @@ _ATTACK_PASSES: Final = {"forward": "attack forward", "backward": "attack backwa
 
 
 def notes(work: Work, ours: Side, naive: Side) -> list[str]:
-    """What must be known to read the table."""
-    spared = {direction: 1 - ours.passes[key] / naive.passes[key] for direction, key in _ATTACK_PASSES.items()}
-    shares = ", ".join(f"{share:.0%} of those {direction}" for direction, share in spared.items())
+    """What the reader of the table must know."""
+    saved = {direction: 1 - ours.passes[key] / naive.passes[key] for direction, key in _ATTACK_PASSES.items()}
+    shares = " and ".join(f"{share:.0%} of the {direction} passes" for direction, share in saved.items())
     attacks = f"PGD-{work.steps} (cross entropy)" + (" and DeepFool" if work.deepfool else "")
     return [
-        f"n = {ours.trials} trials a run, the runs in the order {', '.join(ORDER)}; {work.concurrency} trials at a "
+        f"n = {ours.trials} trials per run, the runs in the order {', '.join(ORDER)}; {work.concurrency} trials at a "
         f"time with 1 torch thread each; LeNet-5 on {work.data} ({work.train_images} training, "
         f"{work.validation_images} validation images), {work.epochs} epochs of batches of {work.batch_size}; {attacks} "
         f"within {work.epsilon:g} on {work.images} images, "
         f"views {', '.join(work.views)}.",
-        f"Ours spares {shares} in the attacks: images that are misclassified when clean are not attacked, "
+        f"Our attacks save {shares}: images that are misclassified when clean are not attacked, "
         "and broken ones leave the batch.",
-        "Ours draws its pictures in `results`, the naive side nothing. Robust accuracies differ by what the attacks "
-        "find: ours keeps each image's best iterate, torchattacks' PGDL2 its last.",
+        "`results` includes our pictures; the naive side draws none. Robust accuracies differ because "
+        "our attacks keep each image's best iterate and torchattacks' PGDL2 the last.",
     ]
 
 
 def environment() -> dict[str, str]:
-    """What was measured on, before it is."""
+    """Hardware, versions, and the load before the measurement."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "processor": _processor(),
@@ -381,17 +381,17 @@ def _processor() -> str:
 
 
 def _pin(processors: int) -> None:
-    """Keeps this process, and all that it starts, on the first few processors."""
+    """Keeps this process, and all processes that it starts, on the first few processors."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:processors])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures both sides, in ``ORDER``; 1 if their counts of passes do not agree."""
+    """Measures both sides, in ``ORDER``; returns 1 if their counts of passes do not agree."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.sweep_vs_naive")
     parser.add_argument("--trials", type=int, default=32, help="baselines included, at least 3 (default 32)")
     parser.add_argument("--deepfool", action="store_true", help="attack with DeepFool too")
-    parser.add_argument("--tiny", action="store_true", help="3 short trials, to see that it runs")
+    parser.add_argument("--tiny", action="store_true", help="3 short trials, as a smoke test")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers to FILE")
     options = parser.parse_args(arguments)
     if options.trials < FEWEST_TRIALS:
@@ -414,8 +414,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(table(runs[OURS], naive))
     print("\n".join(notes(work, ours, naive)))
     print(", ".join(f"{key} {value}" for key, value in where.items()))
-    unjudged = " (the attacks' are not judged: DeepFool takes what an image needs)" if work.deepfool else ""
-    print("\n".join(wrong) or f"The counts of passes agree with the work{unjudged}.")
+    unchecked = " (the attacks' are not checked: DeepFool's depend on the image)" if work.deepfool else ""
+    print("\n".join(wrong) or f"The counts of passes agree with the work{unchecked}.")
     if options.json is not None:
         document = {
             "work": asdict(work),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.benchmarks import attacks
-from tests.benchmarks.attacks import CONTESTS, MOMENTS, Case, Contest, curve, main, meet, table
+from tests.benchmarks.attacks import CONTESTS, MOMENTS, Case, Contest, compare, curve, main, table
 from tests.trainables.victims import digits, trained
 from trainables.attacks.pgd import PGD
 from trainables.data.splits import Split
@@ -18,7 +18,7 @@ from trainables.data.splits import Split
 
 @pytest.fixture(autouse=True)
 def _small_victim(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Instead of the reference models, which are trained for seconds."""
+    """Replaces the reference models, which take seconds to train."""
     monkeypatch.setattr(attacks, "reference_model", lambda _, loss: (trained(loss), Split(*digits(64))))
 
 
@@ -36,7 +36,7 @@ def test_the_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "n = " in capsys.readouterr().out
 
 
-def test_one_attack_and_one_adversary_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_attack_and_one_library_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--images", "4", "--repeats", "1", "--only", "deepfool", "--against", "foolbox"]) == 0
     printed = capsys.readouterr().out
     assert "deepfool against foolbox" in printed
@@ -52,7 +52,7 @@ def test_two_equal_sides_find_the_same_with_the_same_passes() -> None:
         return PGD(steps=5)(model, images, labels, radius=epsilon).adversarial
 
     contest = Contest("pgd", "itself", lambda: PGD(steps=5), same, "everything", 1.0, ())
-    result = meet(contest, Case("sce", "raw", 0.35), 64, 2)
+    result = compare(contest, Case("sce", "raw", 0.35), 64, 2)
     assert result.accuracy[0] == result.accuracy[1]
     assert 0 < result.accuracy[0] < 1
     assert result.norm is not None
@@ -64,7 +64,7 @@ def test_two_equal_sides_find_the_same_with_the_same_passes() -> None:
     assert "0.5 times as fast (median of 3, 0.5 to 1.0; goal 1 not reached)" in table([slow])
 
 
-def test_the_curve_is_who_stands_after_how_many_steps() -> None:
+def test_the_curve_is_the_share_standing_after_each_step() -> None:
     images, labels = digits(64)
 
     def run(attack: PGD) -> None:

@@ -1,4 +1,4 @@
-"""Both sides of ``sweep_vs_naive`` do the same work, and what is said about it is true."""
+"""Both sides of ``sweep_vs_naive`` do the same work, and the reported figures are right."""
 
 from __future__ import annotations
 
@@ -62,23 +62,23 @@ def mnist(work: Work, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def our_setting(setting: Candidate) -> OurSetting:
-    """A setting of the work in our own words."""
+    """A setting of the work as robustfront represents it."""
     return OurSetting(setting["loss"], {name: value for name, value in setting.items() if name != "loss"})
 
 
 def our_loss(setting: Candidate) -> nn.Module:
-    """The loss of a setting as its module."""
+    """Our loss module for a setting."""
     ours = our_setting(setting)
     loss: Loss = make("loss", ours.loss, ours.parameters)
     return loss.build(None, 10)
 
 
 def copy_weights(source: nn.Module, target: nn.Module) -> None:
-    """Makes two models of one architecture the same; their layers stand in the same order under other names."""
+    """Copies weights between models of one architecture, whose layers have the same order but different names."""
     pairs = zip(source.parameters(), target.parameters(), strict=True)
     with torch.no_grad():
-        for of_source, of_target in pairs:
-            of_target.copy_(of_source)
+        for original, copy in pairs:
+            copy.copy_(original)
 
 
 def test_both_networks_are_the_same_function() -> None:
@@ -107,7 +107,7 @@ def test_both_read_the_same_images(work: Work, mnist: Path) -> None:
 
 
 def test_the_same_batches_train_both_to_the_same_weights(work: Work) -> None:
-    """Loss, Adam and schedule together; but for rounding, of which Adam's first steps make much."""
+    """Checks loss, Adam and schedule together, up to rounding, which Adam's first steps amplify."""
     problem, setting = parse(sweep_config(work)).problem, work.settings[-1]
     splits = load_splits(problem.data)
     problem = resolve(problem, our_setting(setting))
@@ -130,30 +130,30 @@ def test_the_same_batches_train_both_to_the_same_weights(work: Work) -> None:
         torch.testing.assert_close(theirs, mine, rtol=0.0, atol=0.01 * work.learning_rate)
 
 
-def test_the_naive_trial_takes_the_passes_that_the_work_says(work: Work, mnist: Path) -> None:
+def test_the_naive_trial_takes_the_passes_that_the_work_expects(work: Work, mnist: Path) -> None:
     torch.manual_seed(0)
-    one = replace(work, settings=work.settings[:1])
-    train_loader, validation_loader, attack_loader = get_data_loaders(mnist, one)
+    single = replace(work, settings=work.settings[:1])
+    train_loader, validation_loader, attack_loader = get_data_loaders(mnist, single)
     counter = PassCounter()
-    model, loss = counter.attach(LeNet5()), make_loss(one.settings[0])
-    optimizer, scheduler = make_optimizer(model, one, one.epochs * len(list(train_loader)))
-    for _ in range(one.epochs):
+    model, loss = counter.attach(LeNet5()), make_loss(single.settings[0])
+    optimizer, scheduler = make_optimizer(model, single, single.epochs * len(list(train_loader)))
+    for _ in range(single.epochs):
         train_func(model, loss, optimizer, scheduler, train_loader)
         validate_func(model, loss, validation_loader)
     counter.phase = ATTACK
     validate_func(model, loss, validation_loader)
-    attack_func(model, attack_loader, one)
-    assert counter.passes == one.passes()
+    attack_func(model, attack_loader, single)
+    assert counter.passes == single.passes()
 
 
-def test_the_naive_attack_breaks_nothing_that_it_may_not_move_and_all_that_it_may(work: Work, mnist: Path) -> None:
+def test_the_naive_attack_breaks_nothing_at_a_tiny_radius_and_all_at_a_large_one(work: Work, mnist: Path) -> None:
     torch.manual_seed(0)
     model = LeNet5()
     _, validation, attacked = get_data_loaders(mnist, work)
     _, correct = validate_func(model, make_loss(work.settings[0]), validation)
-    still = attack_func(model, attacked, replace(work, epsilon=1e-6))
+    survived = attack_func(model, attacked, replace(work, epsilon=1e-6))
     assert correct[: work.images].any()
-    assert torch.equal(still, correct[: work.images])
+    assert torch.equal(survived, correct[: work.images])
     assert not attack_func(model, attacked, replace(work, epsilon=20.0, steps=20)).any()
 
 
@@ -166,7 +166,7 @@ def test_an_image_for_which_deepfool_needs_more_than_the_radius_survives(work: W
     assert not attack_func(model, batches, replace(few, epsilon=20.0, steps=20)).any()
 
 
-def test_our_sweep_runs_the_settings_of_the_work_in_their_order() -> None:
+def test_our_sweep_runs_the_settings_of_the_work_in_order() -> None:
     work = make_work(8)
     config = parse(sweep_config(work))
     ran = [{"loss": setting.loss, **setting.parameters} for setting in config.baselines]
@@ -200,15 +200,15 @@ def test_our_counted_trial_counts_what_the_attacks_count(
     measured = TrialMeasurement.read_all(tmp_path / "measurements")
     assert [trial.setting for trial in measured] == list(work.settings[:2])
     expected = replace(work, settings=work.settings[:1]).passes()
-    for number, one in enumerate(measured):
+    for number, measured_trial in enumerate(measured):
         forward, backward = Outcomes.load(folder / "outcomes" / f"{number}.npz").passes.sum(axis=(0, 1, 2, 3)).tolist()
         expected["attack forward"], expected["attack backward"] = work.validation_images + forward, backward
-        assert one.passes == expected
+        assert measured_trial.passes == expected
         assert 0 < backward < work.images * work.steps * len(work.views)
 
 
 def measurement(started: float, finished: float, training: float, attack: float) -> TrialMeasurement:
-    """A trial of given times."""
+    """A trial with the given times."""
     return TrialMeasurement(
         setting={"loss": "cross-entropy"},
         passes=dict.fromkeys(PASSES, 10),
@@ -237,7 +237,7 @@ def test_the_break_down_adds_up_to_the_wall_time() -> None:
 
 
 @pytest.mark.parametrize("name", PASSES)
-def test_a_difference_in_the_counts_is_told(work: Work, name: str) -> None:
+def test_a_difference_in_the_counts_is_reported(work: Work, name: str) -> None:
     side = break_down([measurement(1.0, 2.0, 0.1, 0.1)], concurrency=2, began=0.0, ended=3.0, processor=4.0)
     exact = replace(side, passes=work.passes())
     fewer = replace(side, passes={**work.passes(), name: work.passes()[name] - 1})
@@ -245,11 +245,11 @@ def test_a_difference_in_the_counts_is_told(work: Work, name: str) -> None:
     assert disagreements(work, [exact], naive=exact) == []
     assert name in "".join(disagreements(work, [exact], naive=fewer))
     assert name in "".join(disagreements(work, [more], naive=exact))
-    # Images leave our attacks, and nothing else.
+    # Only our attacks may pass fewer images.
     assert bool(disagreements(work, [fewer], naive=exact)) == (not name.startswith("attack"))
 
 
-def test_the_table_says_how_many_times_faster() -> None:
+def test_the_table_shows_how_many_times_faster() -> None:
     trials = [measurement(1.0, 2.0, 0.1, 0.1)]
     first, second = (break_down(trials, concurrency=2, began=0.0, ended=ended, processor=4.0) for ended in (3.0, 5.0))
     naive = break_down(trials, concurrency=2, began=0.0, ended=12.0, processor=4.0)
@@ -271,7 +271,7 @@ def test_the_mean_of_two_runs_adds_up_to_its_wall_time() -> None:
     assert side.wall == pytest.approx(total)
 
 
-def test_a_difference_between_our_runs_is_told(work: Work) -> None:
+def test_a_difference_between_our_runs_is_reported(work: Work) -> None:
     side = break_down([measurement(1.0, 2.0, 0.1, 0.1)], concurrency=2, began=0.0, ended=3.0, processor=4.0)
     exact = replace(side, passes=work.passes())
     fewer = replace(side, passes={**work.passes(), "attack forward": work.passes()["attack forward"] - 1})
@@ -288,13 +288,13 @@ while time.process_time() < 1.5:
     pass
 if sys.argv[1] == "parent":
     child.wait()
-time.sleep(2.5)  # so that it is looked at once more
+time.sleep(2.5)  # long enough for one more reading
 """
 
 
-def test_the_processor_seconds_are_those_of_a_process_and_its_descendants() -> None:
-    taken = watch(subprocess.Popen([sys.executable, "-c", BUSY, "parent"]))
-    assert taken == pytest.approx(3.0, abs=0.2)
+def test_the_cpu_seconds_are_those_of_a_process_and_its_descendants() -> None:
+    seconds = watch(subprocess.Popen([sys.executable, "-c", BUSY, "parent"]))
+    assert seconds == pytest.approx(3.0, abs=0.2)
 
 
 @pytest.mark.slow

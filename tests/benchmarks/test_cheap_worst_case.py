@@ -20,9 +20,9 @@ def test_networks_are_pooled_and_compared_with_autoattack() -> None:
         Cost("b", AUTOATTACK, 300, 40, 3000, 30.0),
         Cost("b", "cheap", 300, 42, 500, 1.5),
     ]
-    together = pooled(costs)
-    assert together == [
-        Cost("together", AUTOATTACK, 400, 60, 4000, 40.0),
-        Cost("together", "cheap", 400, 63, 600, 2.0),
+    sums = pooled(costs)
+    assert sums == [
+        Cost("all networks", AUTOATTACK, 400, 60, 4000, 40.0),
+        Cost("all networks", "cheap", 400, 63, 600, 2.0),
     ]
-    assert table(together).splitlines()[-1].split() == ["cheap", "15.8%", "+0.8", "600", "0.150", "2.00", "0.050"]
+    assert table(sums).splitlines()[-1].split() == ["cheap", "15.8%", "+0.8", "600", "0.150", "2.00", "0.050"]

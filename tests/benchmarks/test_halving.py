@@ -1,4 +1,4 @@
-"""The halving's benchmark: its problems are what they are said to be, and it runs."""
+"""The benchmark of halving: its problems have the documented fronts and curves, and it runs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from analysis.hypervolume import hypervolume
 from analysis.statistics import Interval
 from search.study import Unit
 from tests.benchmarks.halving import EPOCHS, FRACTIONS, Conditions, main, run_pair, surplus, verdict
-from tests.benchmarks.problems import NOISE, PROBLEMS, REFERENCE, Problem, Training, searched
+from tests.benchmarks.problems import NOISE, PROBLEMS, REFERENCE, Problem, Training, search_config
 from trainables.candidate import Candidate
 
 
 def front(problem: Problem, points: int) -> np.ndarray:
-    """Values of many settings on a problem's front: its last variable is the distance from it."""
+    """Values of many settings on a problem's front: the last variable is the distance from the front."""
     nearest = 0.5 if problem.untrained[0] > 1 else 0.0
     axes = [np.linspace(0, 1, points)] * (problem.objectives - 1)
     grid = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, problem.objectives - 1)
@@ -27,8 +27,8 @@ def front(problem: Problem, points: int) -> np.ndarray:
 @pytest.mark.parametrize(("name", "points"), [("zdt1", 3000), ("zdt2", 3000), ("zdt3", 3000), ("dtlz2", 3000)])
 def test_the_fronts_volumes(name: str, points: int) -> None:
     problem = PROBLEMS[name]
-    found = hypervolume(front(problem, points), list(problem.directions.values()), [REFERENCE] * 2)
-    assert found == pytest.approx(problem.volume, abs=1e-3)
+    volume = hypervolume(front(problem, points), list(problem.directions.values()), [REFERENCE] * 2)
+    assert volume == pytest.approx(problem.volume, abs=1e-3)
 
 
 def test_the_volume_of_three_objectives() -> None:
@@ -52,7 +52,7 @@ def test_no_setting_is_beyond_the_front_or_worse_than_untrained(name: str) -> No
 
 def test_curves_go_from_untrained_to_the_problems_own_values_at_different_speeds() -> None:
     problem = PROBLEMS["zdt1"]
-    loss = searched(problem, sampler="random", seed=0, trials=1, concurrency=1).loss
+    loss = search_config(problem, sampler="random", seed=0, trials=1, concurrency=1).loss
     draws = np.random.default_rng(0).random((100, 2)).tolist()
     settings = [Candidate(loss.name, {"x1": x1, "x2": x2}) for x1, x2 in draws]
     curves = [
@@ -71,7 +71,7 @@ def test_curves_go_from_untrained_to_the_problems_own_values_at_different_speeds
     assert max(paces) > 1.5 * min(paces)
 
 
-def test_a_seed_is_searched_twice_alike() -> None:
+def test_a_seed_gives_the_same_search_twice() -> None:
     conditions = Conditions(trials=8, first_rung=1)
     pair = run_pair(PROBLEMS["dtlz2"], "random", 5, conditions)
     assert pair == run_pair(PROBLEMS["dtlz2"], "random", 5, conditions)
@@ -87,7 +87,7 @@ def test_a_seed_is_searched_twice_alike() -> None:
     assert interval.low == interval.high == pytest.approx(pair.halving[half] - 0.99 * pair.without[whole])
 
 
-def test_the_verdict_is_the_whole_intervals() -> None:
+def test_the_verdict_depends_on_the_whole_interval() -> None:
     assert [verdict(Interval(*ends)) for ends in ((0.0, 0.1), (-0.1, 0.1), (-0.2, -0.1))] == ["yes", "undecided", "no"]
 
 

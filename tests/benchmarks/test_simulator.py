@@ -22,7 +22,7 @@ EPOCHS = 9
 
 
 class Smooth:
-    """Accuracies that depend on the setting, and approach their end at a pace that does too."""
+    """Accuracies that depend on the setting, and approach their final values at a speed that does too."""
 
     def curve(self, unit: Unit) -> Curve:
         s, m = unit.candidate.parameters.get("s", 1.0), unit.candidate.parameters.get("m", 0.0)
@@ -37,8 +37,8 @@ class Smooth:
         )
 
 
-class Given:
-    """Each setting's seconds an epoch, in the order of the units; all else is alike."""
+class FixedSeconds:
+    """Seconds per epoch for each unit, in order; everything else is the same."""
 
     def __init__(self, seconds: Sequence[float], evaluation_seconds: float = 0.0) -> None:
         self._seconds, self._evaluation = list(seconds), evaluation_seconds
@@ -67,10 +67,9 @@ def halved(ledger: Ledger, concurrency: int, surrogate: Any = None) -> Simulatio
     return simulate(ledger, surrogate or Smooth(), concurrency=concurrency, halving=Halving(OBJECTIVES, (1, 3), 3.0))
 
 
-def test_trials_take_their_time_and_slots_are_filled_again_at_once() -> None:
-    simulation = simulate(new_ledger(trials=2), Given([1.0, 3.0, 1.0, 1.0], 0.25), concurrency=2)
-    # B0 and 0, 1 one after the other: two epochs and the evaluation each; B1 beside them, and last of those that end
-    # at one time, because it is 0 that began later.
+def test_trials_take_their_time_and_free_slots_are_filled_at_once() -> None:
+    simulation = simulate(new_ledger(trials=2), FixedSeconds([1.0, 3.0, 1.0, 1.0], 0.25), concurrency=2)
+    # One slot runs B0, 0 and 1 in turn, each two epochs and the evaluation; the other slot runs B1.
     assert [(end.number, end.time, end.epochs) for end in simulation.ends] == [
         ("B0", 2.25, 2),
         ("0", 4.5, 5),
@@ -81,10 +80,10 @@ def test_trials_take_their_time_and_slots_are_filled_again_at_once() -> None:
     assert simulation.decisions == ()
 
 
-def test_what_ends_at_one_time_ends_in_the_order_in_which_the_trials_began() -> None:
-    simulation = simulate(new_ledger(trials=4), Given([1.0] * 6), concurrency=3)
+def test_epochs_that_end_at_the_same_time_end_in_the_order_of_the_trials_starts() -> None:
+    simulation = simulate(new_ledger(trials=4), FixedSeconds([1.0] * 6), concurrency=3)
     assert [end.number for end in simulation.ends] == ["B0", "B1", "0", "1", "2", "3"]
-    uneven = simulate(new_ledger(trials=1), Given([2.0, 4.0, 9.0]), concurrency=2)
+    uneven = simulate(new_ledger(trials=1), FixedSeconds([2.0, 4.0, 9.0]), concurrency=2)
     assert uneven.ends[0] == End(4.0, "B0", 2, uneven.ends[0].objectives)  # before the first epoch of B1
 
 
@@ -104,7 +103,7 @@ def test_the_ledger_holds_what_happened(tmp_path: Path) -> None:
     }
 
 
-def test_baselines_are_never_stopped_nor_compared() -> None:
+def test_baselines_are_never_stopped_or_compared() -> None:
     class Hopeless(Smooth):
         def curve(self, unit: Unit) -> Curve:
             curve = super().curve(unit)
@@ -119,7 +118,7 @@ def test_baselines_are_never_stopped_nor_compared() -> None:
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
-def test_the_same_search_again_is_the_same(concurrency: int) -> None:
+def test_a_repeated_search_is_identical(concurrency: int) -> None:
     first, second = halved(new_ledger(), concurrency), halved(new_ledger(), concurrency)
     assert first == second
     assert {decision.goes_on for decision in first.decisions} == {True, False}
@@ -134,15 +133,15 @@ def test_rungs_rebuilt_from_the_ledger_decide_as_before() -> None:
         assert rebuilt.report(decision.number, decision.epoch, estimates) == decision.goes_on
 
 
-def test_the_epochs_are_a_bound() -> None:
+def test_the_number_of_epochs_limits_the_search() -> None:
     simulation = simulate(new_ledger(trials=12), Smooth(), concurrency=4, epochs=2 * EPOCHS + 5)
     assert simulation.epochs == 2 * EPOCHS + 5
     whole = simulate(new_ledger(trials=12), Smooth(), concurrency=4, epochs=14 * EPOCHS)
-    assert len(whole.ends) == 14  # the evaluation after the last epoch is still made
+    assert len(whole.ends) == 14  # the evaluation after the last epoch still runs
     assert whole == simulate(new_ledger(trials=12), Smooth(), concurrency=4)
 
 
-def test_the_hypervolume_is_that_of_whole_trainings_of_the_search() -> None:
+def test_the_hypervolume_counts_only_full_trainings_of_the_search() -> None:
     simulation = halved(new_ledger(), 2)
     trace = simulation.hypervolume_trace(OBJECTIVES, dict.fromkeys(OBJECTIVES, 0.0))
     whole = [end for end in simulation.ends if end.objectives is not None and not end.number.startswith("B")]
@@ -152,7 +151,7 @@ def test_the_hypervolume_is_that_of_whole_trainings_of_the_search() -> None:
     assert [volume for _, volume in trace] == sorted(volume for _, volume in trace)
 
 
-def test_a_replay_answers_with_the_nearest_whole_training() -> None:
+def test_a_replay_returns_the_nearest_full_training() -> None:
     def curve(value: float, whole: bool = True) -> Curve:
         values = {"clean_accuracy": value}
         return Curve(seconds=[1.0], estimates=[values], objectives=values if whole else None)
@@ -179,14 +178,14 @@ def test_a_replay_answers_with_the_nearest_whole_training() -> None:
     assert replay.curve(Unit("R0", Candidate("i-sce", {"s": 1.0, "m": 0.1}), 1)) is near
     assert answer(1.2, 0.1) is stopped  # known exactly, as far as it goes
     assert answer(1.2, 0.099) is near
-    assert answer(1.0, 0.001) is far  # not the baseline beside it, which nothing was estimated of
-    assert answer(1.3, 0.05) is far  # a twentieth in m is as far as half of the range
+    assert answer(1.0, 0.001) is far  # not the nearby baseline, which has no estimates
+    assert answer(1.3, 0.05) is far  # 0.05 in m is as far as 1.0 in s: each is the whole range
     assert replay.curve(Unit("B0", Candidate("cross-entropy", {}))).objectives == {"clean_accuracy": 0.4}
     with pytest.raises(ValueError, match=r"must hold a setting of i-sce .* got none"):
         Replay([(Candidate("cross-entropy", {}), 0, near)]).curve(Unit("0", Candidate("i-sce", {"s": 1.0, "m": 0.1})))
 
 
-def test_a_trial_cannot_go_on_where_its_curve_ends() -> None:
+def test_a_trial_cannot_continue_past_the_end_of_its_curve() -> None:
     class Stopped:
         def curve(self, unit: Unit) -> Curve:
             del unit

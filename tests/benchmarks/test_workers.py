@@ -1,4 +1,4 @@
-"""The benchmark of many workers: its searches are real ones, its figures what they are said to be, and it runs."""
+"""The benchmark of many workers: its searches are real, its figures are right, and it runs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.workers import Search, Wanted, main, rows, run, trial_cost
+from tests.benchmarks.workers import Search, Setup, main, rows, run, trial_cost
 
-SMALL = Wanted("zdt1", "random", halve=False, workers=1, trials=12, seed=1, on_disk=False)
+SMALL = Setup("zdt1", "random", halve=False, workers=1, trials=12, seed=1, on_disk=False)
 
 
 def test_one_worker_is_always_busy_and_many_find_the_same_at_random_in_less_time() -> None:
@@ -19,13 +19,13 @@ def test_one_worker_is_always_busy_and_many_find_the_same_at_random_in_less_time
     assert alone.work == pytest.approx(alone.makespan)
     assert many.work == pytest.approx(alone.work)
     assert many.work / 5 < many.makespan < alone.makespan / 3
-    assert many.volume_after(12) == alone.volume_after(12)  # random suggestions do not depend on what is known
+    assert many.volume_after(12) == alone.volume_after(12)  # random suggestions do not depend on earlier results
     assert alone.epochs == many.epochs == 12 * 9
 
 
-def test_the_ledgers_file_changes_costs_alone() -> None:
-    wanted = replace(SMALL, sampler="tpe", halve=True, workers=3, trials=20)
-    in_memory, on_disk = run(wanted), run(replace(wanted, on_disk=True))
+def test_a_ledger_on_disk_changes_only_the_costs() -> None:
+    setup = replace(SMALL, sampler="tpe", halve=True, workers=3, trials=20)
+    in_memory, on_disk = run(setup), run(replace(setup, on_disk=True))
     assert replace(in_memory, cpu={}, wall={}, peak=0.0) == replace(on_disk, cpu={}, wall={}, peak=0.0)
     assert in_memory.epochs < 20 * 9
     assert on_disk.cpu.keys() == {"ask", "report", "end"}
@@ -55,11 +55,12 @@ def test_the_figures_of_a_row() -> None:
 def test_the_benchmark_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.benchmarks.workers.run_apart", run)  # a process each takes seconds
+    monkeypatch.setattr("tests.benchmarks.workers.run_in_subprocess", run)  # a process for each search takes seconds
     output = tmp_path / "result.json"
     assert main(["--trials", "8", "--workers", "1,4", "--seeds", "2", "--samplers", "tpe", "--json", str(output)]) == 0
     results = json.loads(output.read_text(encoding="utf-8"))["results"]
-    assert [(one["wanted"]["halve"], one["wanted"]["workers"]) for one in results[::2]] == [
+    setups = [result["setup"] for result in results[::2]]
+    assert [(setup["halve"], setup["workers"]) for setup in setups] == [
         (False, 1),
         (False, 4),
         (True, 1),

@@ -3,23 +3,26 @@
     python -m tests.benchmarks.workers [--trials 2000] [--workers 1,8,32,200] [--samplers tpe,random] [--seeds 3]
                                        [--problem zdt1] [--json FILE]
 
-Each search is one of ``tests.benchmarks.halving``: a test problem with learning curves and noise through the real
-ledger, sampler and halving (``tests.benchmarks.simulator``), with and without halving at the same number of trials.
-A trial takes nine epochs, the same time up to a tenth. Every search is a process of its own.
+Each search is like those of ``tests.benchmarks.halving``: a test problem with learning curves and noise through the
+real ledger, sampler and halving (``tests.benchmarks.simulator``), with and without halving at the same number of
+trials. A trial has nine epochs; its duration varies by up to a tenth. Every search runs in its own process. The
+columns:
 
-- ``busy``: the trials' own virtual time by that of all workers until the last trial ends; the ideal is 100 %, and a
-  makespan longer by its inverse is what the search takes. What is missing is the end, when nothing is left to start.
-- ``faster``: the makespan of the fewest workers by this one.
-- ``volume``: hypervolume of the fully trained settings' values without noise, in percent of the whole front's, when so
-  many trials have ended, and at the virtual time at which the most workers have finished. Means over the seeds, and at
-  the end the paired difference from the fewest workers (Student, 95 %).
-- ``to target``: trials (median over the seeds) until 99 % of the final volume of the fewest workers is reached, and how
-  many times sooner than by these that is on the clock.
-- ``ask``, ``report``, ``end``: the driver's processor time in milliseconds for a suggestion, an epoch, and a trial's
-  end, with a ledger in a SQLite file: of the most workers and the first seed, the other ledgers are in memory.
-  ``trial`` is one whole trial, and ``wall`` its wall time: what waits for the disk (TMPDIR says which) is in it.
-  ``trials/s`` is how many one driver could take by its processor time if it did nothing else. What Tune, the display
-  and MLflow add is in ``tests.benchmarks.growth``; that real workers are kept busy, in ``tests.benchmarks.scale``.
+- ``busy``: the trials' virtual time divided by that of all workers until the last trial ends. Below 100 %, the search
+  takes longer than the ideal by the inverse. Workers idle only at the end, when nothing is left to start.
+- ``faster``: the makespan with the fewest workers divided by this one.
+- ``@`` and a number: hypervolume after that many trials, of the fully trained settings' values without noise, in
+  percent of the whole front's (mean over the seeds). ``difference`` is the paired difference of the final hypervolume
+  from that of the fewest workers (Student, 95 %). ``by then`` is the hypervolume at the virtual time when the most
+  workers have finished.
+- ``trials``: trials (median over the seeds) to reach 99 % of the final hypervolume of the fewest workers. ``sooner``:
+  how many times sooner than the fewest workers.
+- ``ask``, ``report``, ``end``: the driver's CPU time in milliseconds for a suggestion, an epoch, and a trial's end.
+  They are measured with the most workers and the first seed, whose ledger is a SQLite file; the other ledgers are in
+  memory. ``trial`` is one whole trial, and ``wall`` its wall time, which includes waiting for the disk (the one of
+  TMPDIR). ``trials/s`` is how many trials one driver could handle by its CPU time if it did nothing else.
+  ``tests.benchmarks.growth`` measures what Tune and the display add, ``tests.benchmarks.scale`` whether real workers
+  are kept busy.
 - ``peak``: the largest resident memory of that process, in megabytes.
 """
 
@@ -48,7 +51,7 @@ from analysis.hypervolume import GrowingFront, hypervolume
 from analysis.statistics import student_interval
 from search.config import rungs_of
 from search.study import Halving, Ledger, Unit, open_storage
-from tests.benchmarks.problems import NOISE, PROBLEMS, Problem, Training, searched
+from tests.benchmarks.problems import NOISE, PROBLEMS, Problem, Training, search_config
 from tests.benchmarks.simulator import Simulation, simulate
 from tests.benchmarks.sweep_vs_naive import environment
 
@@ -64,17 +67,17 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """One search.
+class Setup:
+    """The setup of one search.
 
     Args:
         problem: Its name in ``PROBLEMS``.
         sampler: Its name in ``search.sampler``.
-        halve: Whether trials are stopped.
+        halve: Whether halving stops trials.
         workers: Trials at a time.
-        trials: Trials to finish, stopped ones among them.
-        seed: Of the search, the curves and the noise.
-        on_disk: Whether the ledger is in a file, as a sweep's is.
+        trials: Trials to finish, including stopped ones.
+        seed: Seed of the search, the curves and the noise.
+        on_disk: Whether the ledger is in a file, like a sweep's.
     """
 
     problem: str
@@ -88,16 +91,16 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Search:
-    """What one search gave.
+    """The outcome of one search.
 
     Args:
         makespan: Virtual seconds until the last trial's end; an epoch takes about one.
         work: Virtual seconds of all trials.
-        epochs: Of all trials.
-        growth: (virtual seconds, trials ended, hypervolume as a share of the whole front's) whenever it grew.
-        cpu: The driver's processor time in milliseconds by what it did, the mean over all of these.
+        epochs: Epochs of all trials.
+        growth: (virtual seconds, trials ended, hypervolume as a share of the whole front's) whenever the last grew.
+        cpu: The driver's mean CPU time in milliseconds, by kind of call.
         wall: The same in wall time.
-        peak: Megabytes.
+        peak: Largest resident memory in megabytes.
     """
 
     makespan: float
@@ -109,22 +112,22 @@ class Search:
     peak: float
 
     def volume_after(self, trials: float) -> float:
-        """The volume when so many trials had ended."""
+        """The hypervolume when this many trials had ended."""
         return max((volume for _, ended, volume in self.growth if ended <= trials), default=0.0)
 
     def volume_at(self, seconds: float) -> float:
-        """The volume at a virtual time."""
+        """The hypervolume at a virtual time."""
         return max((volume for when, _, volume in self.growth if when <= seconds), default=0.0)
 
     def reached(self, volume: float) -> tuple[float, float]:
-        """Virtual seconds and trials until there was so much; infinite if there never was."""
+        """Virtual seconds and trials until the hypervolume reached ``volume``; infinite if it never did."""
         return next(
-            ((when, float(ended)) for when, ended, there in self.growth if there >= volume), (math.inf, math.inf)
+            ((when, float(ended)) for when, ended, reached in self.growth if reached >= volume), (math.inf, math.inf)
         )
 
 
 class TimedLedger(Ledger):
-    """A ledger that notes what its driver's decisions cost."""
+    """A ledger that records the time of its driver's calls."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -152,28 +155,28 @@ class TimedLedger(Ledger):
         return value
 
 
-def run(wanted: Wanted) -> Search:
+def run(setup: Setup) -> Search:
     """Runs one search in this process."""
-    problem = PROBLEMS[wanted.problem]
+    problem = PROBLEMS[setup.problem]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    config = searched(
+    config = search_config(
         problem,
-        sampler=wanted.sampler,
-        seed=wanted.seed,
-        trials=wanted.trials,
-        concurrency=wanted.workers,
-        halving=wanted.halve,
+        sampler=setup.sampler,
+        seed=setup.seed,
+        trials=setup.trials,
+        concurrency=setup.workers,
+        halving=setup.halve,
     )
     with tempfile.TemporaryDirectory(prefix="workers-") as folder:
-        storage = open_storage(f"sqlite:///{folder}/study.db") if wanted.on_disk else InMemoryStorage()
+        storage = open_storage(f"sqlite:///{folder}/study.db") if setup.on_disk else InMemoryStorage()
         with closing(TimedLedger(storage, config, "new")) as ledger:
             ledger.adopt()
             rungs = rungs_of(EPOCHS, 1, REDUCTION_FACTOR)
             simulation = simulate(
                 ledger,
-                Training(problem, EPOCHS, wanted.seed, SPEED_RATIO, RUNG_NOISE),
-                concurrency=wanted.workers,
-                halving=Halving(problem.directions, rungs, REDUCTION_FACTOR) if wanted.halve else None,
+                Training(problem, EPOCHS, setup.seed, SPEED_RATIO, RUNG_NOISE),
+                concurrency=setup.workers,
+                halving=Halving(problem.directions, rungs, REDUCTION_FACTOR) if setup.halve else None,
             )
             records = ledger.records()
             growth = _growth(problem, simulation, {record.number: record.parameters for record in records})
@@ -191,7 +194,7 @@ def run(wanted: Wanted) -> Search:
 def _growth(
     problem: Problem, simulation: Simulation, parameters: Mapping[str, Mapping[str, float]]
 ) -> list[tuple[float, int, float]]:
-    """How the hypervolume of what was trained to its end grew."""
+    """How the hypervolume of the fully trained settings grew."""
     directions, corner = list(problem.directions.values()), list(problem.reference.values())
     front: GrowingFront[str] = GrowingFront(directions)
     growth = []
@@ -203,30 +206,30 @@ def _growth(
     return growth
 
 
-def run_apart(wanted: Wanted) -> Search:
-    """Runs one search in a process of its own."""
-    command = [sys.executable, "-m", "tests.benchmarks.workers", "--one", json.dumps(asdict(wanted))]
+def run_in_subprocess(setup: Setup) -> Search:
+    """Runs one search in its own process."""
+    command = [sys.executable, "-m", "tests.benchmarks.workers", "--one", json.dumps(asdict(setup))]
     done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
     document = json.loads(done.stdout.splitlines()[-1])
     return Search(**{**document, "growth": tuple(map(tuple, document["growth"]))})
 
 
 def rows(by_workers: Mapping[int, Sequence[Search]], trials: int) -> list[str]:
-    """A table's lines: searches of one sampler, with or without halving, seed by seed, by their workers."""
+    """The table's lines for one sampler, with or without halving: by number of workers, one search per seed."""
     alone, most = by_workers[min(by_workers)], by_workers[max(by_workers)]
     lines = []
     for workers, searches in by_workers.items():
         pairs = list(zip(searches, alone, strict=True))
-        reached = [one.reached(TARGET * base.volume_after(trials)) for one, base in pairs]
+        reached = [search.reached(TARGET * base.volume_after(trials)) for search, base in pairs]
         needed = [base.reached(TARGET * base.volume_after(trials))[0] for base in alone]
         sooner = median(whole / when for (when, _), whole in zip(reached, needed, strict=True))
         cells = [
             f"{workers:>7}",
-            f"{mean(one.work / (workers * one.makespan) for one in searches):>8.1%}",
-            f"{mean(base.makespan / one.makespan for one, base in pairs):>7.1f}x",
-            *(f"{100 * mean(one.volume_after(mark * trials) for one in searches):>8.2f}" for mark in MARKS),
+            f"{mean(search.work / (workers * search.makespan) for search in searches):>8.1%}",
+            f"{mean(base.makespan / search.makespan for search, base in pairs):>7.1f}x",
+            *(f"{100 * mean(search.volume_after(mark * trials) for search in searches):>8.2f}" for mark in MARKS),
             f"{_difference(pairs, trials):>22}",
-            f"{100 * mean(one.volume_at(last.makespan) for one, last in zip(searches, most, strict=True)):>9.2f}",
+            f"{100 * mean(search.volume_at(last.makespan) for search, last in zip(searches, most, strict=True)):>9.2f}",
             f"{median(ended for _, ended in reached):>8.0f}",
             f"{sooner:>7.1f}x",
         ]
@@ -247,9 +250,9 @@ def _costs(search: Search, trials: int) -> list[str]:
     ]
 
 
-def trial_cost(each: Mapping[str, float], epochs: float) -> float:
-    """The driver's milliseconds for one whole trial: a suggestion, so many epochs, and its end."""
-    return each["ask"] + each["report"] * epochs + each["end"]
+def trial_cost(costs: Mapping[str, float], epochs: float) -> float:
+    """The driver's milliseconds for one whole trial: a suggestion, this many epochs, and its end."""
+    return costs["ask"] + costs["report"] * epochs + costs["end"]
 
 
 def header(trials: int) -> str:
@@ -262,18 +265,18 @@ def header(trials: int) -> str:
 
 
 def _difference(pairs: Sequence[tuple[Search, Search]], trials: int) -> str:
-    """By how much the final volume differs from that of the fewest workers, in points."""
-    differences = [100 * (one.volume_after(trials) - base.volume_after(trials)) for one, base in pairs]
+    """By how much the final hypervolume differs from that of the fewest workers, in points."""
+    differences = [100 * (search.volume_after(trials) - base.volume_after(trials)) for search, base in pairs]
     interval = student_interval(differences)
     return f"{mean(differences):+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs all and prints."""
+    """Runs every search and prints the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.workers", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("--trials", type=int, default=2000, help="of each search (default 2000)")
+    parser.add_argument("--trials", type=int, default=2000, help="per search (default 2000)")
     parser.add_argument("--workers", default="1,8,32,200", help="trials at a time, e.g. 1,200")
     parser.add_argument("--samplers", default="tpe,random", help="e.g. tpe,random,nsga2")
     parser.add_argument("--seeds", type=int, default=3, help="searches of each kind, at least 2 (default 3)")
@@ -282,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.one:
-        print(json.dumps(asdict(run(Wanted(**json.loads(options.one))))))
+        print(json.dumps(asdict(run(Setup(**json.loads(options.one))))))
         return 0
     if options.seeds < 2:
         parser.error(f"--seeds must be at least 2, got {options.seeds}; an interval needs two")
@@ -294,9 +297,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(header(options.trials), flush=True)
     for sampler in options.samplers.split(","):
         for halve in (False, True):
-            asked = {
+            setups = {
                 workers: [
-                    Wanted(
+                    Setup(
                         options.problem,
                         sampler,
                         halve,
@@ -309,12 +312,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 ]
                 for workers in numbers
             }
-            found = {workers: list(map(run_apart, searches)) for workers, searches in asked.items()}
-            print(f"{sampler}{', halving' if halve else ''}", *rows(found, options.trials), sep="\n", flush=True)
+            outcomes = {workers: list(map(run_in_subprocess, of_seeds)) for workers, of_seeds in setups.items()}
+            print(f"{sampler}{', halving' if halve else ''}", *rows(outcomes, options.trials), sep="\n", flush=True)
             results += [
-                {"wanted": asdict(wanted), "found": asdict(search)}
+                {"setup": asdict(setup), "outcome": asdict(search)}
                 for workers in numbers
-                for wanted, search in zip(asked[workers], found[workers], strict=True)
+                for setup, search in zip(setups[workers], outcomes[workers], strict=True)
             ]
     print(
         f"n = {options.seeds} seeds, paired (costs and peak: 1); {options.problem}, {options.trials} trials of "

@@ -1,6 +1,6 @@
 """What both sides of ``sweep_vs_naive`` read and write: the work, the counter of passes, a trial's measurements.
 
-Nothing but the standard library is imported, so that reading the work costs neither side anything.
+Only the standard library is imported, so that reading the work costs neither side anything.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 TRAINING, VALIDATION, ATTACK = "training", "validation", "attack"
 PASSES: Final = ("training forward", "training backward", "validation forward", "attack forward", "attack backward")
 
-# In the folder that each side is given: what its trials measured, and the images as torchvision's MNIST reads them.
+# In each side's folder: the measurements of its trials, and the images as torchvision's MNIST reads them.
 MEASUREMENTS: Final = "measurements"
 DATA: Final = "data"
 
@@ -33,15 +33,15 @@ class Work:
         train_images: Images of the training split.
         validation_images: Images of the validation split.
         epochs: Passes over the training split.
-        batch_size: Images a training step.
-        learning_rate: The first one.
+        batch_size: Images per training step.
+        learning_rate: The initial one.
         seed: Seed of every trial.
-        images: How many validation images are attacked, from the first on.
-        attack_batch: Images an attack step.
+        images: Number of validation images to attack, the first ones.
+        attack_batch: Images per attack step.
         views: The logits that attacks see: ``normalized``, ``raw``.
         epsilon: L2 radius, in pixel units.
         steps: Steps of PGD, each 2.5 epsilon / steps long.
-        deepfool: Whether torchattacks' DeepFool runs on every view too.
+        deepfool: Whether torchattacks' DeepFool also runs on every view.
         concurrency: Trials at a time, each on one processor with one torch thread.
     """
 
@@ -68,20 +68,20 @@ class Work:
         return 2.5 * self.epsilon / self.steps
 
     def passes(self) -> dict[str, int]:
-        """The images that pass if every attacked image stays for every step (DeepFool's are not foreseen).
+        """The expected images through the models if every attacked image stays for every step, without DeepFool's.
 
-        Each trial measures clean accuracy once more after its last epoch, and judges every attacked image after its
+        Each trial measures clean accuracy once more after its last epoch, and checks every attacked image after its
         last step.
         """
         attacked = self.images * len(self.views)
-        a_trial = (
+        per_trial = (
             self.epochs * self.train_images,
             self.epochs * self.train_images,
             self.epochs * self.validation_images,
             self.validation_images + attacked * (self.steps + 1),
             attacked * self.steps,
         )
-        return {name: len(self.settings) * count for name, count in zip(PASSES, a_trial, strict=True)}
+        return {name: len(self.settings) * count for name, count in zip(PASSES, per_trial, strict=True)}
 
     def write(self, path: Path) -> None:
         """Writes JSON."""
@@ -96,7 +96,7 @@ class Work:
 class PassCounter:
     """Counts the images that go through a model, forward and backward, by phase.
 
-    A model in training mode is in training; else the counter's ``phase`` says what it is at.
+    A model in training mode counts as training; otherwise ``phase`` decides.
     """
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ class PassCounter:
         """Unix time of the first pass."""
 
     def attach(self, model: Any) -> Any:
-        """Counts from now on what goes through ``model``, a torch module, and returns it."""
+        """Starts counting the images through ``model``, a torch module, and returns it."""
         model.register_forward_hook(self._forward)
         return model
 
@@ -148,7 +148,7 @@ class TrialMeasurement:
     robust_accuracy: float
 
     def write(self, path: Path) -> None:
-        """Writes JSON, whole or not at all."""
+        """Writes JSON atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".part")
         temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
@@ -156,6 +156,6 @@ class TrialMeasurement:
 
     @classmethod
     def read_all(cls, folder: Path) -> list[TrialMeasurement]:
-        """Reads every trial that was written to ``folder``, in order of their starts."""
+        """Reads every trial that was written to ``folder``, in the order of their starts."""
         trials = [cls(**json.loads(path.read_text(encoding="utf-8"))) for path in folder.glob("*.json")]
         return sorted(trials, key=lambda trial: trial.started)

@@ -1,9 +1,9 @@
-"""``robustfront`` that kills itself at one transition of the ledger.
+"""Runs ``robustfront`` and kills it at one transition of the ledger.
 
     python -m tests.chaos.driver PHASE FILE COMMAND...
 
-On the first time that PHASE is reached its name goes to FILE, and the process gets SIGKILL. The product knows nothing
-of it: its functions are wrapped here.
+When PHASE is first reached, its name is written to FILE and the process gets SIGKILL. The product is unchanged: its
+functions are wrapped here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PID, FILE = "ROBUSTFRONT_CHAOS_PID", "ROBUSTFRONT_CHAOS_FILE"
 
 
 def die(phase: str) -> None:
-    """Ends the driver, from itself or from one of its workers, as a machine that loses its power would."""
+    """Kills the driver, from itself or from one of its workers, as a power loss would."""
     Path(os.environ[FILE]).write_text(phase, encoding="utf-8")
     os.kill(int(os.environ[PID]), signal.SIGKILL)
 
@@ -38,7 +38,7 @@ def die(phase: str) -> None:
 def wrap(
     owner: Any, name: str, phase: str, *, after: bool, when: Callable[[Sequence[Any]], bool] = lambda _: True
 ) -> None:
-    """Dies before or after a call of ``owner.name`` for whose arguments ``when`` holds."""
+    """Dies before or after the first call of ``owner.name`` whose arguments satisfy ``when``."""
     original = getattr(owner, name)
 
     def wrapped(*arguments: Any, **options: Any) -> Any:
@@ -74,7 +74,7 @@ def _is_table(arguments: Sequence[Any]) -> bool:
 
 
 def _kill_from_worker(_: str) -> None:
-    """A checkpoint is written in a worker: the trial class is replaced by one that kills the driver."""
+    """Replaces the trial class by one that kills the driver, because checkpoints are written in a worker."""
     run_trials = search.sweep.driver._run_trials
 
     def run_with_chaos(*arguments: Any) -> None:
@@ -111,7 +111,7 @@ PHASES: Final[dict[str, Callable[[str], None]]] = {
 
 
 def main() -> int:
-    """Runs the command, unless the phase comes first."""
+    """Runs the command until the phase is reached."""
     phase, file, *command = sys.argv[1:]
     os.environ |= {PID: str(os.getpid()), FILE: file}
     PHASES[phase](phase)

@@ -1,4 +1,4 @@
-"""A real small sweep that dies and is resumed, and all that must hold at its end."""
+"""A real small sweep that dies and is resumed, and the checks at its end."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ SETTINGS = (
     "audit=null",
 )
 BASELINES = 2
-# Ray's own helpers notice that their raylet is gone within a minute; they touch nothing of ours.
+# Ray's own agents take up to a minute to notice that their raylet is gone; they touch nothing of ours.
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
 
 class Sweep:
-    """A sweep that dies and is resumed; all processes of its lives have its folder as their working directory.
+    """A sweep that dies and is resumed; all its processes have its folder as their working directory.
 
     Args:
-        folder: Its own.
+        folder: Folder of the sweep.
         trials: Settings to finish.
-        tracking_uri: Where MLflow records; a SQLite file of the runs by default.
+        tracking_uri: MLflow's tracking URI; by default a SQLite file in the folder of the runs.
     """
 
     def __init__(self, folder: Path, *, trials: int = 8, tracking_uri: str | None = None) -> None:
@@ -53,13 +53,13 @@ class Sweep:
 
     @property
     def command(self) -> list[str]:
-        """What begins it, or goes on with it."""
+        """The command that starts or resumes it."""
         if (self.folder / "runs" / "quickstart" / "sweep.yaml").exists():
             return ["resume", "quickstart"]
         return ["sweep", str(QUICKSTART), *(word for setting in self._settings for word in ("--set", setting))]
 
-    def live(self, prefix: list[str]) -> subprocess.Popen[str]:
-        """Starts a driver in a process group of its own."""
+    def start(self, prefix: list[str]) -> subprocess.Popen[str]:
+        """Starts a driver in its own process group."""
         paths = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
         with (self.folder / "output.txt").open("a") as output:
             return subprocess.Popen(
@@ -73,7 +73,7 @@ class Sweep:
             )
 
     def processes(self) -> Iterator[tuple[psutil.Process, str]]:
-        """What lives of it, each with its command."""
+        """Its living processes, each with its command."""
         for process in psutil.process_iter():
             try:
                 if process.cwd() == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
@@ -83,7 +83,7 @@ class Sweep:
 
     @contextmanager
     def workers_suspended(self) -> Iterator[None]:
-        """No epoch ends meanwhile; the driver goes on."""
+        """Suspends the workers, so that no epoch ends; the driver keeps running."""
         workers = [
             process for process, command in self.processes() if command.startswith("ray::") and command not in AGENTS
         ]
@@ -96,33 +96,33 @@ class Sweep:
                 with suppress(psutil.NoSuchProcess):  # it may have died with its driver
                     worker.resume()
 
-    def wait_until_nothing_lives(self, besides: Sequence[str] = ()) -> None:
-        """A dead driver's Ray goes with it: nothing is left hanging."""
+    def wait_until_all_exit(self, ignoring: Sequence[str] = ()) -> None:
+        """Waits until no process is left: a dead driver's Ray must end too."""
         deadline = time.monotonic() + PATIENCE
-        while left := [command for _, command in self.processes() if command not in besides]:
-            assert time.monotonic() < deadline, f"left over: {left}"
+        while left := [command for _, command in self.processes() if command not in ignoring]:
+            assert time.monotonic() < deadline, f"still running: {left}"
             time.sleep(0.2)
 
     def progress(self) -> tuple[int, int]:
-        """Trials finished, and epochs of those that run."""
+        """Number of finished trials, and epochs of the running ones."""
         try:
             values = read_status("quickstart", self.folder / "runs").to_json()
-        except UserError:  # nothing there yet
+        except UserError:  # not started yet
             return 0, 0
         finished = values["trials"]["complete"] + values["baselines"]["complete"]
         return finished, sum(trial["epoch"] for trial in values["running"])
 
-    def wait_until_it_goes_on(self, driver: subprocess.Popen[str]) -> None:
-        """Until an epoch or a trial more is done, or the driver has ended."""
+    def wait_for_progress(self, driver: subprocess.Popen[str]) -> None:
+        """Waits until another epoch or trial is done, or the driver has ended."""
         before = self.progress()
         while driver.poll() is None and self.progress() == before:
             time.sleep(0.3)
 
     def finish(self) -> None:
-        """Resumes without a kill."""
-        driver = self.live(arguments())
+        """Runs the sweep to its end without a kill."""
+        driver = self.start(arguments())
         assert driver.wait(timeout=PATIENCE) == 0, (self.folder / "output.txt").read_text()
-        self.wait_until_nothing_lives()
+        self.wait_until_all_exit()
 
     def trials(self) -> set[tuple[Any, ...]]:
         """(number, s, m, objectives) of all trials of the search, and of the baselines."""
@@ -135,14 +135,14 @@ class Sweep:
         return rows
 
     def check(self) -> None:
-        """All that must hold at the end, whatever happened on the way."""
+        """Checks everything that must hold at the end, whatever happened before."""
         rows = self.trials()
         assert len(rows) == self.budget + BASELINES
         status = subprocess.run(
             arguments("status", "quickstart", "--json"), cwd=self.folder, capture_output=True, check=True, text=True
         )
         values = json.loads(status.stdout)
-        assert values["differences"] == []  # ledger, trials.csv and MLflow, row by row; no doubled child or step
+        assert values["differences"] == []  # ledger, trials.csv and MLflow, row by row; no duplicate child or step
         assert values["state"] == "complete"
         counts = {"complete": self.budget, "pruned": 0, "failed": 0, "running": 0, "budget": self.budget}
         assert values["trials"] == counts

@@ -8,7 +8,7 @@ from search.worker.trial import SettingTrial
 
 
 class ChaosTrial(SettingTrial):
-    """As the sweep's own, but for the kill."""
+    """The sweep's own trial, with the kill added."""
 
     def _step(self) -> dict[str, Any]:
         result = super()._step()

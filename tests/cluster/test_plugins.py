@@ -1,4 +1,4 @@
-"""A sweep over a user's own package on two nodes, of which only the driver's has it.
+"""A sweep with a user's own package on two nodes; only the driver's node has the package.
 
 uv run pytest -m cluster -n 0 -s tests/cluster/test_plugins.py
 """
@@ -31,7 +31,7 @@ def test_a_node_without_the_package_gets_it_from_the_driver() -> None:
         shutil.copytree(PLUGINS / "glyphs", user / "glyphs")
         shutil.copy(PLUGINS / "glyphs.yaml", user)
         assert not (other.folder / "tmp" / "work").exists()
-        # Each worker notes its host when it draws the data.
+        # Each worker records its host when it imports the data set.
         notes = made.shared / "nodes"
         notes.mkdir()
         module = user / "glyphs" / "data.py"

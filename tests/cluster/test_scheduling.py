@@ -1,4 +1,4 @@
-"""What Ray really places on nodes, against what we reckon with: on the nodes of `ray.cluster_utils`.
+"""What Ray really places on nodes, compared with what we expect, on the nodes of `ray.cluster_utils`.
 
 uv run pytest -m cluster -n 0 tests/cluster/test_scheduling.py
 """
@@ -17,8 +17,8 @@ from analysis.records import kind_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-# In a process of its own: Ray reads its environment when it is imported, and ends with its process.
-PLACED = """
+# This runs in its own process: Ray reads its environment when it is imported, and ends with its process.
+PLACEMENT = """
 import time
 import ray
 from ray.cluster_utils import Cluster
@@ -43,37 +43,37 @@ if __name__ == "__main__":
     for cpus, gpus in ((1, 0.0), (2, 0.0), (1, 0.4), (1, 0.25), (3, 1.0)):
         config = small_config(resources={"cpus_per_trial": cpus, "gpus_per_trial": gpus})
         fit = capacity(config, alive())
-        busy = [Busy.options(num_cpus=cpus, num_gpus=gpus).remote() for _ in range(fit + 3)]
-        ready, _ = ray.wait([one.node.remote() for one in busy], num_returns=fit + 1, timeout=20)
+        actors = [Busy.options(num_cpus=cpus, num_gpus=gpus).remote() for _ in range(fit + 3)]
+        ready, _ = ray.wait([actor.node.remote() for actor in actors], num_returns=fit + 1, timeout=20)
         print("=", cpus, gpus, fit, len(ready), flush=True)
-        del busy, ready
+        del actors, ready
         while ray.available_resources().get("CPU", 0) < 9 or ray.available_resources().get("GPU", 0) < 2:
             time.sleep(0.2)
 
-    said, changes = [], []
+    messages, changes = [], []
     with tempfile.TemporaryDirectory() as folder:
         marker = Path(folder) / "marker"
         marker.write_text("here")
         config = small_config()
-        wanted = expected(config, prepare_dataset(config.data, test=False)["sha256"], marker)
-        print("=", len(check_nodes(wanted, examine)), flush=True)
-        nodes = Nodes(wanted, examine, said.append, lambda: changes.append(len(alive())))
+        requirements = expected(config, prepare_dataset(config.data, test=False)["sha256"], marker)
+        print("=", len(check_nodes(requirements, examine)), flush=True)
+        nodes = Nodes(requirements, examine, messages.append, lambda: changes.append(len(alive())))
         late = cluster.add_node(num_cpus=3)
         deadline = time.monotonic() + 120
-        while not any("has joined" in line for line in said) and time.monotonic() < deadline:
+        while not any("has joined" in line for line in messages) and time.monotonic() < deadline:
             nodes.turn()
             time.sleep(0.2)
         cluster.remove_node(late, allow_graceful=False)
-        while not any("is gone" in line for line in said) and time.monotonic() < deadline:
+        while not any("is gone" in line for line in messages) and time.monotonic() < deadline:
             nodes.turn()
             time.sleep(0.2)
     print("=", changes, flush=True)
-    for line in said:
+    for line in messages:
         print("=", line, flush=True)
 """
 
-# A whole sweep whose trials and audits do nothing but say where they run: the GPUs are none but by Ray's count.
-APART = """
+# A whole sweep whose trials and audits only record where they run. The GPUs exist only in Ray's count.
+SWEEP = """
 import json
 import sys
 from pathlib import Path
@@ -129,9 +129,9 @@ if __name__ == "__main__":
 """
 
 
-def said(script: str, *arguments: str) -> list[str]:
-    """What a script prints on lines of ours; Ray prints others."""
-    # The clusters of these tests have no token: one in the home folder is for another.
+def output_of(script: str, *arguments: str) -> list[str]:
+    """The lines that a script marks as its own; Ray prints others."""
+    # The clusters of these tests have no token: one in the home folder is for another cluster.
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=500, env=environment
@@ -141,7 +141,7 @@ def said(script: str, *arguments: str) -> list[str]:
 
 
 def test_nodes_offer_their_resources_and_come_and_go() -> None:
-    *placed, examined, changes, joined, gone = said(PLACED)
+    *placed, examined, changes, joined, gone = output_of(PLACEMENT)
     assert placed == ["1 0.0 9 9", "2 0.0 4 4", "1 0.4 4 4", "1 0.25 8 8", "3 1.0 2 2"]
     assert examined == "2"
     assert changes == "[3, 2]"
@@ -160,8 +160,8 @@ def test_nodes_offer_their_resources_and_come_and_go() -> None:
 def test_trials_and_audits_run_where_their_processors_and_gpus_are(
     trial: dict[str, float], audit: dict[str, float], trials_at: str, audits_at: str, tmp_path: Path
 ) -> None:
-    lines = [line.split(maxsplit=2) for line in said(APART, str(tmp_path), json.dumps(trial), json.dumps(audit))]
-    where = {kind: {number: place for this, number, place in lines if this == kind} for kind in ("trials", "audits")}
+    lines = [line.split(maxsplit=2) for line in output_of(SWEEP, str(tmp_path), json.dumps(trial), json.dumps(audit))]
+    where = {kind: {number: place for label, number, place in lines if label == kind} for kind in ("trials", "audits")}
     assert set(where["trials"]) == {"B0", "B1", *map(str, range(6))}
     assert set(where["trials"].values()) == {trials_at}
     assert {number for number in where["audits"] if kind_of(number) == "baseline"} == {"B0", "B1"}

@@ -1,4 +1,4 @@
-"""PostgreSQL as the ledger of eight workers, restarted in the middle; an MLflow server that is away for a minute.
+"""PostgreSQL as the ledger of eight workers, restarted in the middle, and an MLflow server that is down for a minute.
 
 uv run pytest -m cluster -n 0 -s tests/cluster/test_services.py     (needs root, iproute2 and postgresql)
 """
@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 TRIALS, WORKERS = 48, 8
-AWAY_SECONDS = 60
+DOWN_SECONDS = 60
 MLFLOW = "http://127.0.0.1:5000"
 SETTINGS = (
     f"search.trials={TRIALS}",
@@ -63,7 +63,7 @@ class PostgreSQL:
         self.run("pg_ctl", "start", "-w", "-o", options, "-l", str(self._folder / "log"))
 
     def restart(self) -> None:
-        """As after a crash."""
+        """Restarts as after a crash."""
         self.run("pg_ctl", "stop", "-w", "-m", "immediate")
         self.start()
 
@@ -75,7 +75,7 @@ def host() -> Iterator[tuple[Lab, Host]]:
 
 
 def mlflow(made: Lab, host: Host) -> subprocess.Popen[str]:
-    """MLflow's server; returns once it answers."""
+    """Starts MLflow's server; returns once it answers."""
     database, artifacts = f"sqlite:///{made.root / 'mlflow.db'}", str(made.root / "artifacts")
     server = host.start(
         made.root / "mlflow.txt",
@@ -87,7 +87,7 @@ def mlflow(made: Lab, host: Host) -> subprocess.Popen[str]:
     return server
 
 
-def test_the_database_restarts_and_mlflow_is_away_for_a_minute(host: tuple[Lab, Host]) -> None:
+def test_the_database_restarts_and_mlflow_is_down_for_a_minute(host: tuple[Lab, Host]) -> None:
     made, machine = host
     postgresql = PostgreSQL(made, machine)
     server = mlflow(made, machine)
@@ -107,7 +107,7 @@ def test_the_database_restarts_and_mlflow_is_away_for_a_minute(host: tuple[Lab, 
     wait_until(lambda: ended(10), "trials after the restart", seconds=400)
     server.terminate()
     server.wait(timeout=60)
-    time.sleep(AWAY_SECONDS)
+    time.sleep(DOWN_SECONDS)
     before = output.read_text().count("hypervolume")
     assert ended(before)
     mlflow(made, machine)
@@ -126,9 +126,9 @@ def test_the_database_restarts_and_mlflow_is_away_for_a_minute(host: tuple[Lab, 
     assert values["differences"] == []
     assert values["state"] == "complete"
     assert values["trials"] == {"complete": TRIALS, "pruned": 0, "failed": 0, "running": 0, "budget": TRIALS}
-    kept = subprocess.run(
+    leaks = subprocess.run(
         ["grep", "-rl", "robustfront:secret", str(runs), str(made.root / "mlflow.db"), str(output)],
         capture_output=True,
         text=True,
     )
-    assert kept.stdout == ""  # neither the run's folder, nor MLflow, nor what was said has the password
+    assert leaks.stdout == ""  # the password is not in the run's folder, in MLflow or in the output

@@ -47,7 +47,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
         yield made
 
 
-def test_nodes_and_head_are_lost_with_their_disks_and_the_sweep_goes_on(made: Lab) -> None:
+def test_nodes_and_head_are_lost_with_their_disks_and_the_sweep_is_resumed(made: Lab) -> None:
     output, url = made.root / "output.txt", f"sqlite:///{made.root}/ledger.db"
     settings = [*SETTINGS, f"storage.url={url}", f"tracking.uri=sqlite:///{made.root}/mlflow.db"]
     config = load(QUICKSTART, settings)
@@ -60,7 +60,7 @@ def test_nodes_and_head_are_lost_with_their_disks_and_the_sweep_goes_on(made: La
             ledger.close()
 
     def busy(trials: int) -> bool:
-        if f"[1/{TRIALS}]" not in output.read_text():  # the study is there then
+        if f"[1/{TRIALS}]" not in output.read_text():  # the study exists by then
             return False
         return sum(record.state == "running" and 2 < record.epochs < EPOCHS - 5 for record, _ in records()) >= trials
 
@@ -87,14 +87,14 @@ def test_nodes_and_head_are_lost_with_their_disks_and_the_sweep_goes_on(made: La
     print(output.read_text())
     assert "(raylet)" not in output.read_text()
 
-    told = json.loads(made.host().run(str(BIN / "robustfront"), "status", f"{S3}/quickstart", "--json").stdout)
-    assert (told["state"], told["trials"]["complete"], told["differences"]) == ("complete", TRIALS, [])
+    status = json.loads(made.host().run(str(BIN / "robustfront"), "status", f"{S3}/quickstart", "--json").stdout)
+    assert (status["state"], status["trials"]["complete"], status["differences"]) == ("complete", TRIALS, [])
     finished = records()
     assert len(finished) == TRIALS + 2
     for record, epochs in finished:
         assert [epoch["epoch"] for epoch in epochs] == list(range(1, EPOCHS + 1)), record.number
-    astride = [(record, epochs) for record, epochs in finished if epochs[0]["time"] < killed_at < epochs[-1]["time"]]
-    assert len(astride) >= 3
-    # A training that had begun anew would have taken other times than those that the ledger was told at first.
-    for record, epochs in astride:
+    spanning = [(record, epochs) for record, epochs in finished if epochs[0]["time"] < killed_at < epochs[-1]["time"]]
+    assert len(spanning) >= 3
+    # A training that started again would have other times than those that the ledger recorded first.
+    for record, epochs in spanning:
         assert record.train_seconds == pytest.approx(sum(epoch["seconds"] for epoch in epochs))

@@ -1,4 +1,4 @@
-"""The launcher files of configs/cluster: Ray's schema, our own checks, and what they may not lack."""
+"""The launcher files of configs/cluster: Ray's schema, our own checks, and what they must have."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = ("onprem", "aws", "gcp")
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home of its own, where the token is made."""
+    """A separate home folder, where the token is made."""
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
@@ -29,7 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """What Ray's launcher was called with, in place of machines elsewhere."""
+    """The calls of Ray's launcher, which are recorded and not run."""
     made: list[tuple[str, ...]] = []
     monkeypatch.setattr(launcher, "_ray", lambda *arguments, **_: made.append(arguments) or "")
     return made
@@ -56,7 +56,7 @@ def test_a_template_fits_the_schema_once_it_is_filled_in(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_template_as_it_is_names_what_is_missing(name: str, calls: list[tuple[str, ...]]) -> None:
+def test_an_unfilled_template_names_what_is_missing(name: str, calls: list[tuple[str, ...]]) -> None:
     with pytest.raises(UserError, match=r"must be filled in, got FILL_IN_\w+, .* replace them with your own"):
         launcher.up(TEMPLATES / f"{name}.yaml")
     assert not calls
@@ -77,7 +77,7 @@ def test_every_template_keeps_the_jobs_api_on_loopback_and_starts_ray_with_the_t
     assert any("uv sync --no-dev --extra cluster" in command for command in values["setup_commands"])
 
 
-def test_the_rayjob_ends_with_its_sweep_and_wants_the_token_everywhere() -> None:
+def test_the_rayjob_ends_with_its_sweep_and_requires_the_token_everywhere() -> None:
     spec = load(TEMPLATES / "kuberay-rayjob.yaml")["spec"]
     assert spec["shutdownAfterJobFinishes"] is True
     cluster = spec["rayClusterSpec"]
@@ -115,7 +115,7 @@ def test_a_wrong_file_is_refused_before_anything_starts(
     assert not calls
 
 
-def test_the_token_is_made_once_and_readable_for_its_owner_alone(home: Path) -> None:
+def test_the_token_is_made_once_and_readable_only_by_its_owner(home: Path) -> None:
     assert auth_environment() == {}
     path = make_token()
     assert path == home / ".ray" / "auth_token"
@@ -129,7 +129,7 @@ def test_the_token_is_made_once_and_readable_for_its_owner_alone(home: Path) -> 
 
 
 @pytest.mark.parametrize("cluster", ["nowhere", "http://a:b:c", "ftp://host:1", "host:port"])
-def test_what_is_no_cluster_is_told_in_one_line(cluster: str) -> None:
+def test_a_wrong_cluster_is_reported_in_one_line(cluster: str) -> None:
     if cluster == "nowhere":
         with launcher.jobs_url(cluster) as url:
             assert url == "http://nowhere:8265"

@@ -1,4 +1,4 @@
-"""What every attack must keep to, whoever wrote it."""
+"""The contract of every attack, whoever wrote it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from trainables.settings import Norm
 
 
 class Momentum(StepAttack):
-    """An attack that draws nothing and remembers something of each image."""
+    """An attack without randomness that keeps a memory for each image."""
 
     def step(self, batch: Batch, logits: Tensor) -> Tensor:
         (gradient,) = torch.autograd.grad(
@@ -43,7 +43,7 @@ class Momentum(StepAttack):
 
 
 class Explosive(StepAttack):
-    """An attack that steps outside the numbers."""
+    """An attack with NaN, infinite and huge steps."""
 
     def step(self, batch: Batch, logits: Tensor) -> Tensor:
         del logits
@@ -52,7 +52,7 @@ class Explosive(StepAttack):
 
 
 class Grey(nn.Module):
-    """Hands a model of one channel the mean of all."""
+    """Gives a model of one channel the mean of all channels."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -234,7 +234,7 @@ def test_images_that_the_model_gets_wrong_are_not_attacked(name: str, capsys: py
 
 
 @each_of_ours
-def test_an_outcome_depends_on_nothing_beside_the_image(name: str) -> None:
+def test_an_outcome_depends_on_nothing_but_the_image(name: str) -> None:
     images, labels = digits(40)
     whole = attack(name, images, labels, batch_size=64)
     for other in (attack(name, images, labels, batch_size=7), attack(name, images[:23], labels[:23], batch_size=64)):

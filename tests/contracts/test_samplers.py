@@ -1,4 +1,4 @@
-"""What every sampler must keep to, asked by the real ledger."""
+"""The contract of every sampler, tested through the real ledger."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def config_of(sampler: str, seed: int = 0, **sections: Any) -> SweepConfig:
 
 
 def outcome(parameters: Mapping[str, float]) -> dict[str, Any]:
-    """A smooth trade-off over s; of m, the best is at its open end."""
+    """A smooth trade-off over s; the best m is at its open end."""
     s, m = parameters.get("s", 1.0), parameters.get("m", 0.0)
     clean, robust = 0.9 + 0.08 * (s - 1) - 0.2 * m, 0.5 - 0.2 * (s - 1) ** 2 - m
     return unit_result({"clean_accuracy": clean, "robust_accuracy": robust, "train_seconds": 5.0 + s})
 
 
 def driver(folder: Path, config: SweepConfig) -> Ledger:
-    """The ledger of a new driver, of a new sweep or the one that is there."""
+    """The ledger of a new driver, which starts a sweep or resumes the one in the folder."""
     new = not (folder / "study.db").exists()
     folder.mkdir(exist_ok=True)
     ledger = Ledger(open_storage(f"sqlite:///{folder / 'study.db'}"), config, "new" if new else "resume")
@@ -62,17 +62,17 @@ def finish(ledger: Ledger, unit: Unit) -> None:
 def suggestions(
     ledger: Ledger, *, at_once: int = 1, end: Callable[[Ledger, Unit], None] = finish, most: int = 100
 ) -> list[Candidate]:
-    """What the search suggests, in order; ``at_once`` trials run side by side, the first to begin ends first."""
+    """The search's suggestions, in order. ``at_once`` trials run side by side; the first to start ends first."""
     running: list[Unit] = []
-    found = []
+    suggested = []
     begun = {record.number for record in ledger.records()}
     while True:
-        while len(running) < at_once and len(found) < most and (unit := ledger.ask()) is not None:
+        while len(running) < at_once and len(suggested) < most and (unit := ledger.ask()) is not None:
             running.append(unit)
             if unit.number.isdecimal() and unit.number not in begun:
-                found.append(dict(unit.candidate.parameters))
+                suggested.append(dict(unit.candidate.parameters))
         if not running:
-            return found
+            return suggested
         end(ledger, running.pop(0))
 
 
@@ -82,7 +82,7 @@ def distinct(settings: list[Candidate]) -> int:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Plain:
-    """What a sampler suggests when it is left alone, by its name."""
+    """The suggestions of an undisturbed sampler, by its name."""
     known: dict[str, list[Candidate]] = {}
 
     def suggest(sampler: str) -> list[Candidate]:
@@ -97,9 +97,9 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Plain:
 def test_every_suggestion_is_new_in_the_space_and_off_its_open_end_even_if_the_best_lies_there(
     sampler: str, plain: Plain
 ) -> None:
-    found = plain(sampler)
-    assert distinct(found) == len(found) == TRIALS
-    for setting in found:
+    suggested = plain(sampler)
+    assert distinct(suggested) == len(suggested) == TRIALS
+    for setting in suggested:
         assert 1.0 <= setting["s"] <= 2.0
         assert np.float32(setting["m"]) > 0.0  # losses compute in single precision
         assert setting["m"] <= 0.1
@@ -115,34 +115,34 @@ def test_another_seed_suggests_something_else(sampler: str, plain: Plain, tmp_pa
 def test_the_same_seed_suggests_the_same_in_another_process(plain: Plain, tmp_path: Path) -> None:
     code = (
         "import json, sys; from pathlib import Path; from tests.contracts.test_samplers import *\n"
-        "found = {name: suggestions(driver(Path(sys.argv[1]) / name, config_of(name))) for name in sys.argv[2:]}\n"
-        "print(json.dumps(found))"
+        "suggested = {name: suggestions(driver(Path(sys.argv[1]) / name, config_of(name))) for name in sys.argv[2:]}\n"
+        "print(json.dumps(suggested))"
     )
     samplers = ("tpe", "nsga3", "gp", "qmc")
     command = [sys.executable, "-c", code, str(tmp_path), *samplers]
-    there = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=240)
-    assert json.loads(there.stdout) == {sampler: plain(sampler) for sampler in samplers}
+    process = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=240)
+    assert json.loads(process.stdout) == {sampler: plain(sampler) for sampler in samplers}
 
 
 @each_sampler
-def test_drivers_that_die_and_are_followed_by_others_suggest_what_one_alone_does(
+def test_drivers_that_die_and_are_replaced_suggest_the_same_as_a_single_one(
     sampler: str, plain: Plain, tmp_path: Path
 ) -> None:
-    found = []
-    for most in (2, 8, 100):  # each dies with a setting under way, which the next one finishes first
+    suggested = []
+    for most in (2, 8, 100):  # each dies with a running trial, which the next one finishes first
 
-        def end(ledger: Ledger, unit: Unit, last: int = len(found) + most - 1) -> None:
+        def end(ledger: Ledger, unit: Unit, last: int = len(suggested) + most - 1) -> None:
             if unit.number != str(last):
                 finish(ledger, unit)
 
-        found += suggestions(driver(tmp_path, config_of(sampler)), end=end, most=most)
-    assert found == plain(sampler)
+        suggested += suggestions(driver(tmp_path, config_of(sampler)), end=end, most=most)
+    assert suggested == plain(sampler)
 
 
 @each_sampler
 def test_no_setting_is_tried_twice_however_many_run_at_once(sampler: str, tmp_path: Path) -> None:
-    found = suggestions(driver(tmp_path, config_of(sampler)), at_once=4)
-    assert distinct(found) == len(found) == TRIALS
+    suggested = suggestions(driver(tmp_path, config_of(sampler)), at_once=4)
+    assert distinct(suggested) == len(suggested) == TRIALS
 
 
 @each_sampler
@@ -160,13 +160,13 @@ def test_failed_pruned_and_void_trials_among_the_history(sampler: str, tmp_path:
     before = suggestions(ledger, end=end, most=6)
     ledger._search.study.ask()  # its driver dies before the row has a suggestion
     ledger = driver(tmp_path, config)
-    found = before + suggestions(ledger, end=end)
+    suggested = before + suggestions(ledger, end=end)
     counts = ledger.counts()
     assert (counts.pruned, counts.failed, counts.finished, counts.running) == (4, 3, TRIALS, 0)
     assert ledger.complete
-    assert len(found) == TRIALS + 3
-    if sampler != "grid":  # whose points are tried again when they fail
-        assert distinct(found) == len(found)
+    assert len(suggested) == TRIALS + 3
+    if sampler != "grid":  # the grid tries its points again when they fail
+        assert distinct(suggested) == len(suggested)
 
 
 @each_sampler
@@ -174,20 +174,20 @@ def test_three_objectives_and_a_constraint(sampler: str, plain: Plain, tmp_path:
     objectives = {"clean_accuracy": "maximize", "robust_accuracy": "maximize", "train_seconds": "minimize"}
     limits = {"clean_accuracy": ">= 0.93"}
     ledger = driver(tmp_path / "bound", config_of(sampler, objectives=objectives, constraints=limits))
-    found = suggestions(ledger)
-    assert distinct(found) == len(found) == TRIALS
-    assert found[:8] == plain(sampler)[:8]
+    suggested = suggestions(ledger)
+    assert distinct(suggested) == len(suggested) == TRIALS
+    assert suggested[:8] == plain(sampler)[:8]
     if sampler in READ_CONSTRAINTS:
         free = suggestions(driver(tmp_path / "free", config_of(sampler, objectives=objectives)))
-        assert found[:8] == free[:8]
-        assert found != free
-    for trial, setting in zip(ledger._search.study.trials, found, strict=True):
+        assert suggested[:8] == free[:8]
+        assert suggested != free
+    for trial, setting in zip(ledger._search.study.trials, suggested, strict=True):
         assert len(trial.values) == 3
         clean = outcome(setting)["scores"]["clean_accuracy"]["value"]
         assert trial.constraints == {"clean_accuracy >= 0.93": pytest.approx(0.93 - clean)}
 
 
-# Parameters of every kind, which no component has together.
+# Parameters of every kind; no component has all of them.
 MIXED: dict[str, Domain] = {
     "width": Range(low=1.0, high=2.0),
     "rate": Range(low=1e-4, high=1e-1, log=True),
@@ -265,13 +265,13 @@ def test_parameters_of_every_kind(
     if fixed and sampler != "grid":
         assert whole[0] == fixed[0]
 
-    found: list[Candidate] = []
+    suggested: list[Candidate] = []
     for most in (3, 5, 3, 1000):  # three drivers die within an ask, one of them in the first of a new generation
         ledger = driver(tmp_path / "pieces", config)
-        found += suggestions(ledger, end=end_anywhere, most=most)
+        suggested += suggestions(ledger, end=end_anywhere, most=most)
         if most < 1000:
             begin_and_die(ledger)
-    assert found == whole
+    assert suggested == whole
 
 
 class Died(Exception):
@@ -279,7 +279,7 @@ class Died(Exception):
 
 
 def begin_and_die(ledger: Ledger) -> None:
-    """Leaves a row with its first suggestion alone."""
+    """Leaves a row with only its first suggestion."""
     suggest, suggested = search.study.ledger.suggest, list[str]()
 
     def suggest_then_die(trial: Any, name: str, distribution: Any) -> Any:
@@ -303,5 +303,5 @@ def test_a_finite_space_is_tried_to_its_last_setting(
     sampler: str, any_space: Callable[..., AnySpace], tmp_path: Path
 ) -> None:
     config = any_space(sampler, FINITE, trials=12)
-    found = suggestions(driver(tmp_path, config), at_once=3, end=end_anywhere)
-    assert distinct(found) == len(found) == 12
+    suggested = suggestions(driver(tmp_path, config), at_once=3, end=end_anywhere)
+    assert distinct(suggested) == len(suggested) == 12

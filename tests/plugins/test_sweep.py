@@ -64,7 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
         deadline = time.monotonic() + PATIENCE
         while True:
-            assert time.monotonic() < deadline, "no trial was finished in time"
+            assert time.monotonic() < deadline, "no trial finished in time"
             assert driver.poll() is None, "the sweep ended before it could be killed"
             before = status(folder)
             if before is not None and before["trials"]["complete"] >= 1:
@@ -80,7 +80,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_trial_is_there_once(folder: Path) -> None:
+def test_every_trial_is_recorded_once(folder: Path) -> None:
     after = status(folder)
     assert after is not None
     assert (after["state"], after["trials"]["complete"], after["differences"]) == ("complete", TRIALS, [])
@@ -94,7 +94,7 @@ def test_every_trial_is_there_once(folder: Path) -> None:
     assert (trials["loss"] == "glyphs.losses:PrototypeLoss").sum() == TRIALS
 
 
-def test_a_contender_meets_its_baseline_at_its_own_values(folder: Path) -> None:
+def test_every_setting_on_the_front_has_a_baseline_with_its_values(folder: Path) -> None:
     trials = read_frame(folder / "runs" / "glyphs").set_index("number")
     front = json.loads(robustfront(folder, "pareto", "glyphs", "--format", "json"))
     assert front
@@ -105,14 +105,14 @@ def test_a_contender_meets_its_baseline_at_its_own_values(folder: Path) -> None:
         assert same.sum() == 1, f"no baseline for {entry['params']}"
 
 
-def test_the_losss_own_parameters_are_trained_and_saved(folder: Path) -> None:
+def test_the_parameters_of_the_loss_are_trained_and_saved(folder: Path) -> None:
     newest = sorted((folder / "runs" / "glyphs" / "checkpoints" / "0").glob("epoch-*.pt"))[-1]
     candidate, (state,) = read(newest)
     assert candidate is not None
     assert candidate.loss == "glyphs.losses:PrototypeLoss"
     prototypes = state["loss"]["prototypes"]
     assert prototypes.shape == (3, 16)
-    assert len(state["optimizer"]["state"]) > len(state["model"]), "the optimizer moves the prototypes too"
+    assert len(state["optimizer"]["state"]) > len(state["model"]), "the optimizer must have the prototypes too"
     assert torch.isfinite(prototypes).all()
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def random_directions(draws: int = 5) -> Callable[..., Tensor]:
-    """Tries ``draws`` random directions for each image, and keeps the one with the least logit of the true class."""
+    """Tries ``draws`` random directions for each image, and keeps the one with the lowest logit of the true class."""
 
     def attack(model: nn.Module, images: Tensor, labels: Tensor, *, radius: float, norm: str, seed: int) -> Tensor:
         assert norm == "l2"

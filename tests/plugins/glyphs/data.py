@@ -15,7 +15,7 @@ def glyphs(images: int = 600, noise: float = 0.15, seed: int = 0) -> dict[str, A
     Args:
         images: How many, a third of each kind.
         noise: Standard deviation of the noise.
-        seed: Of everything that is drawn.
+        seed: Seed of all random draws.
 
     Returns:
         One split, ``train``, as images (n, h, w, c) in bytes and labels (n,), and the number of classes.

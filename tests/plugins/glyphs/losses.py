@@ -1,4 +1,4 @@
-"""A loss with learnable prototypes of the classes in the space of the features."""
+"""A loss with learnable class prototypes in feature space."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainables.settings.space import Range, searched
 
 
 class Prototypes(nn.Module):
-    """Cross entropy, and the squared distance of the features to their class's prototype, which is learned.
+    """Cross entropy plus the squared distance of the features to the learned prototype of their class.
 
     Args:
         features: Width of the features.
