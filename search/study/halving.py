@@ -37,14 +37,11 @@ class Halving:
     """
 
     def __init__(self, directions: Mapping[str, Direction], rungs: Sequence[int], reduction_factor: float) -> None:
+        self.rungs = tuple(rungs)
         self._signs = {name: -1.0 if direction == "maximize" else 1.0 for name, direction in directions.items()}
-        self._rungs = {epoch: _Rung(len(directions)) for epoch in rungs}
+        self._losses = {epoch: np.empty((0, len(directions))) for epoch in rungs}
+        self._decisions: dict[tuple[int, str], bool] = {}
         self._reduction_factor = reduction_factor
-
-    @property
-    def rungs(self) -> tuple[int, ...]:
-        """The epochs after which trials are compared, ascending."""
-        return tuple(self._rungs)
 
     def report(self, number: str, epoch: int, values: Mapping[str, float]) -> bool:
         """Records a trial's result after an epoch and decides whether the trial continues.
@@ -55,48 +52,18 @@ class Halving:
         Raises:
             ValueError: The value of an objective is missing or not finite.
         """
-        rung = self._rungs.get(epoch)
-        if rung is None:
+        if epoch not in self._losses:
             return True
-        if number not in rung.decisions:
+        if (epoch, number) not in self._decisions:
             losses = np.array([sign * values.get(name, math.nan) for name, sign in self._signs.items()])
             if not np.isfinite(losses).all():
                 raise ValueError(
                     f"values must hold a finite number for each of {', '.join(self._signs)}, got {dict(values)}; "
                     f"fail trial {number} instead"
                 )
-            rung.decisions[number] = rung.add(losses, self._reduction_factor)
-        return rung.decisions[number]
-
-
-class _Rung:
-    """The results after one number of epochs, as losses (smaller is better) in the order in which they came."""
-
-    def __init__(self, objectives: int) -> None:
-        self.decisions: dict[str, bool] = {}
-        self._losses = np.empty((0, objectives))
-
-    def add(self, losses: npt.NDArray[np.float64], reduction_factor: float) -> bool:
-        """Adds a result, shape (objectives,), and decides whether its trial continues."""
-        self._losses = np.vstack([self._losses, losses])
-        dominating = (self._losses <= losses).all(axis=1) & (self._losses < losses).any(axis=1)
-        dominators = np.count_nonzero(dominating)
-        # A trial that nothing dominates is never stopped, however many such trials there are. Thinning out the first
-        # front by the reduction factor too costs more hypervolume than the saved epochs give back where many settings
-        # lie near the front (tests/benchmarks/halving.py, seeds 1000 to 1009: DTLZ2 with 3 objectives reaches 54 %
-        # instead of 73 % at half of the epochs), and gains nothing where few do (ZDT). The rule also keeps the first
-        # results of a rung from being stopped by a ranking of two or three.
-        if dominators == 0:
-            return True
-        places = math.ceil(len(self._losses) / reduction_factor)
-        if dominators >= places:  # all of them are in better fronts; most results need no sort
-            return False
-        import moocore  # late, because most importers of this module compare nothing
-
-        ranks = moocore.pareto_rank(self._losses)
-        before = int(np.count_nonzero(ranks < ranks[-1]))
-        crowding = _crowding_distance(self._losses[ranks == ranks[-1]])
-        return before + int(np.count_nonzero(crowding[:-1] >= crowding[-1])) < places
+            self._losses[epoch] = np.vstack([self._losses[epoch], losses])
+            self._decisions[epoch, number] = _last_continues(self._losses[epoch], self._reduction_factor)
+        return self._decisions[epoch, number]
 
 
 def make_halving(config: SweepConfig) -> Halving | None:
@@ -105,6 +72,27 @@ def make_halving(config: SweepConfig) -> Halving | None:
         return None
     factor = config.search.halving.reduction_factor
     return Halving(rung_objectives(config.objectives), config.rungs.epochs, factor)
+
+
+def _last_continues(losses: npt.NDArray[np.float64], reduction_factor: float) -> bool:
+    """Whether the last of a rung's results, shape (n, objectives), is good enough; smaller is better."""
+    dominators = np.count_nonzero((losses <= losses[-1]).all(axis=1) & (losses < losses[-1]).any(axis=1))
+    # A trial that nothing dominates is never stopped, however many such trials there are. Thinning out the first front
+    # by the reduction factor too costs more hypervolume than the saved epochs give back where many settings lie near
+    # the front (tests/benchmarks/halving.py, seeds 1000 to 1009: DTLZ2 with 3 objectives reaches 54 % instead of 73 %
+    # at half of the epochs), and gains nothing where few do (ZDT). The rule also keeps the first results of a rung from
+    # being stopped by a ranking of two or three.
+    if dominators == 0:
+        return True
+    places = math.ceil(len(losses) / reduction_factor)
+    if dominators >= places:  # all of them are in better fronts; most results need no sort
+        return False
+    import moocore  # late, because most importers of this module compare nothing
+
+    ranks = moocore.pareto_rank(losses)
+    before = int(np.count_nonzero(ranks < ranks[-1]))
+    crowding = _crowding_distance(losses[ranks == ranks[-1]])
+    return before + int(np.count_nonzero(crowding[:-1] >= crowding[-1])) < places
 
 
 def _crowding_distance(front: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -10,7 +10,7 @@ import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from analysis.records import REPLICATES_PREFIX, TrialRecord, kind_of, split_number
+from analysis.records import REPLICATES_PREFIX, kind_of, split_number
 from search.config import SweepConfig
 from search.results.final import settings_of
 from search.results.metrics import UnitResult
@@ -81,8 +81,12 @@ class Lookback:
         return {number: self._pooled[number][1] for number in parts if number in self._pooled}
 
     def _pool(self, trial: FrozenTrial, rows: Sequence[FrozenTrial]) -> FrozenTrial:
-        records = [self._record(str(trial.number), trial)]
-        records += [self._record(f"{REPLICATES_PREFIX}{row.number}", row) for row in rows]
+        units = {str(trial.number): trial, **{f"{REPLICATES_PREFIX}{row.number}": row for row in rows}}
+        # With the audits that workers made; others come too late for the search.
+        records = [
+            record_of(number, row, UnitResult.from_json(row.user_attrs[RESULT]).audit, self._config)
+            for number, row in units.items()
+        ]
         (setting,) = settings_of(records, self._config.bounds)
         pooled = create_trial(
             values=[setting.objectives[name] for name in self._config.objectives], constraints=dict(setting.constraints)
@@ -90,10 +94,6 @@ class Lookback:
         entry = copy.copy(trial)
         entry.values, entry.system_attrs = pooled.values, {**trial.system_attrs, **pooled.system_attrs}
         return entry
-
-    def _record(self, number: str, trial: FrozenTrial) -> TrialRecord:
-        """A unit's record with the audit that its worker made; others come too late for the search."""
-        return record_of(number, trial, UnitResult.from_json(trial.user_attrs[RESULT]).audit, self._config)
 
 
 def recent_and_best(trials: Sequence[FrozenTrial], front: Sequence[FrozenTrial], most: int) -> list[FrozenTrial]:

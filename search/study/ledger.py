@@ -22,12 +22,11 @@ from sqlalchemy import Engine
 from analysis.hypervolume import Reference
 from analysis.records import BASELINE_PREFIX, REPLICATES_PREFIX, TrialRecord, split_number
 from search.config import SweepConfig
-from search.results.metrics import Role
 from search.results.standing import reference_of
 from search.runs.folder import Run
 from search.study.due import Counts, Due
 from search.study.history import History, Lookback
-from search.study.samplers import distributions, find, make_sampler, suggest
+from search.study.samplers import distributions, find, make_sampler
 from search.study.stopping import SearchEnd
 from search.study.storage import Mode, open_storage, open_studies
 from search.study.trials import (
@@ -55,7 +54,6 @@ from trainables.settings.space import Value
 
 # User attributes of the search's study.
 _TAKEN_OVER: Final = "taken_over"  # the runs whose trials have been taken over
-_REQUESTED: Final = "requested"  # further seeds of settings, begun or not
 _REFERENCE: Final = "reference"
 _AUDIT: Final = "audit:"  # and the unit: Optuna refuses to write to a trial that has ended
 
@@ -81,10 +79,9 @@ class Ledger:
         self._distributions = distributions(config.domains)
         self._fixed = config.fixed_settings
         self._due = Due(config, self._search, self._baselines, self._extensions)
-        self._read_requests()
         self._lookback = Lookback(config, self._search, self._extensions)
         self._end_of_search = SearchEnd(config, self._search.study)
-        self._check: Callable[[], None] = _never_lost
+        self._check: Callable[[], None] = lambda: None
         self._audits: dict[str, Mapping[str, Any]] | None = None  # what `audited` wrote, once read
         self._orphans: list[Unit] = []
         self._handed_out: set[str] = set()
@@ -111,11 +108,12 @@ class Ledger:
 
     def records(self) -> list[TrialRecord]:
         """Every unit as a record, in the order of ``trials``."""
-        return [self._record(number, trial) for number, trial in self.trials()]
+        return [self.record(number) for number, _ in self.trials()]
 
     def record(self, number: str) -> TrialRecord:
         """One unit's record."""
-        return self._record(number, self._find(number)[1])
+        trial = self._find(number)[1]
+        return record_of(number, trial, self._audit(number, trial), self._config)
 
     def history(self, number: str) -> list[dict[str, float]]:
         """The metrics of each finished epoch of a unit, in order."""
@@ -135,7 +133,8 @@ class Ledger:
     def counts(self) -> Counts:
         """Where the search stands, in units of role ``search``; baselines do not count."""
         imported = sum(ORIGIN in trial.user_attrs for trial in self._search)
-        return Counts.of(self._search.states + self._due.states("search"), self._config.budget, imported)
+        states = self._search.states + self._due.states("search")
+        return Counts(**states, budget=self._config.budget, imported=imported)
 
     def extensions(self) -> Counts:
         """Where the confirmation of contenders and baselines stands, in units. None is due before the search is over.
@@ -144,7 +143,7 @@ class Ledger:
         """
         states = self._due.states("confirmation")
         due = len(self._due.confirmations(self.records())) if self._searched else 0
-        return Counts.of(states, states[TrialState.COMPLETE] + states[TrialState.RUNNING] + due)
+        return Counts(**states, budget=states["complete"] + states["running"] + due)
 
     def failures(self) -> int:
         """Failed units of every kind since the ledger was adopted."""
@@ -158,14 +157,19 @@ class Ledger:
     @property
     def complete(self) -> bool:
         """Whether the search is over, and its contenders are confirmed and compared with their baselines."""
-        return self._searched and not self._due.unfinished() and not self._confirmations()
+        running = self._baselines.unfinished or self._extensions.unfinished
+        return self._searched and not running and not self._confirmations()
 
     @property
     def _searched(self) -> bool:
         """Whether the budget is spent, or a criterion has ended the search, and nothing of role ``search`` is left."""
         counts = self.counts()
         over = counts.finished >= counts.budget or (self.stopped is not None and not counts.running)
-        return over and not self._due.baselines(finished_only=True) and not self._due.seeds(finished_only=True)
+        return (
+            over
+            and not self._due.baselines(finished_only=True)
+            and not self._due.seeds(TrialState.COMPLETE, finished_only=True)
+        )
 
     @property
     def stopped(self) -> str | None:
@@ -174,18 +178,17 @@ class Ledger:
 
     # Writing: only the owner of the lease may
 
-    def adopt(self, check: Callable[[], None] | None = None) -> None:
+    def adopt(self, check: Callable[[], None] = lambda: None) -> None:
         """Takes over what an earlier driver left: its unfinished units are handed out again first.
 
         Failures under earlier drivers no longer count towards ``resources.max_failures``: the user has seen them.
         ``check`` is called before every write from now on; it raises when the right to write is lost.
         """
-        self._check = check or _never_lost
+        self._check = check
         self._check()
         self._handed_out, self._asking, self._audits = set(), False, None
         for trials in self._studies.values():
             trials.read()
-        self._read_requests()
         self._end_of_search.begin(self._studies)
         self._find_orphans()
         self._fix_reference()  # a driver may have died before it did
@@ -226,23 +229,6 @@ class Ledger:
                     trials.study.add_trial(row)
         trials.read()
 
-    def extend(self, number: str, seed: int, role: Role) -> None:
-        """Asks for another seed (from 1) of a setting; ``ask`` hands it out before any new setting. Twice is once.
-
-        Raises:
-            ValueError: ``number`` is itself a further seed, or ``seed`` is 0, which is the setting's first unit.
-        """
-        self._begin_write()
-        if split_number(number)[0] == REPLICATES_PREFIX:
-            raise ValueError(f"number must be a setting's own, got {number}; give the number that it extends")
-        if seed < 1:
-            raise ValueError(f"seed must be at least 1, got {seed}; seed 0 is the setting's own trial")
-        self._find(number)
-        request, requests = Extension(number, seed, role), self._due.requests
-        if request not in requests:
-            self._search.study.set_user_attr(_REQUESTED, [asdict(each) for each in (*requests, request)])
-            requests.append(request)
-
     def ask(self) -> Unit | None:
         """The next unit to train; None if the whole budget is finished or running, or too much has failed.
 
@@ -256,7 +242,9 @@ class Ledger:
             self._find_orphans()
         self._asking = True
         unit = self._orphans.pop(0) if self._orphans else self._begin()
-        if unit is not None:
+        if unit is None:
+            self._void_half_made()
+        else:
             self._handed_out.add(unit.number)
         self._asking = False
         return unit
@@ -304,9 +292,6 @@ class Ledger:
         self._audits = None
         self._search.study.set_user_attr(f"{_AUDIT}{number}", dict(audit))
 
-    def _read_requests(self) -> None:
-        self._due.requests = [Extension(**each) for each in self._search.study.user_attrs.get(_REQUESTED, [])]
-
     def _fix_reference(self) -> None:
         """Records the reference as soon as there is one; later results do not move it."""
         if self.reference is None:
@@ -326,13 +311,9 @@ class Ledger:
                 self._orphans.append(unit_of(number, trial))
 
     def _begin(self) -> Unit | None:
-        unit = None if self.failures_exhausted else self._begin_due()
-        if unit is None:
-            self._void_half_made()
-        return unit
-
-    def _begin_due(self) -> Unit | None:
-        missing: list[Extension | Candidate] = [*self._due.baselines(), *self._due.seeds()]
+        if self.failures_exhausted:
+            return None
+        missing: list[Extension | Candidate] = [*self._due.baselines(), *self._due.seeds(TrialState.COMPLETE)]
         if missing:
             return self._begin_fixed(missing[0])
         counts = self.counts()
@@ -362,18 +343,18 @@ class Ledger:
 
     def _begin_suggestion(self) -> Unit:
         trials, half_made, sampler = self._search, self._search.half_made, self._config.search.sampler
-        number = trials.next_number if half_made is None else half_made.number
+        number = len(trials.rows) if half_made is None else half_made.number
         tried = (trial.params for trial in trials)
         trials.study.sampler = make_sampler(self._config, number, self._next_fixed(), tried)
         study = History(trials.study, self._lookback.entries(find(sampler).most_modelled))
         with trials.changing():
             trial = study.ask() if half_made is None else self._begun_again(study, half_made)
             assert trial.number == number, "another driver writes to this study"
-            parameters = {name: suggest(trial, name, each) for name, each in self._distributions.items()}
+            # ``Study.ask`` suggests in the same way, but cannot complete a half-made row.
+            parameters = {name: trial._suggest(name, each) for name, each in self._distributions.items()}
             return self._give_candidate("", trial._trial_id, self._config.candidate(parameters))
 
     def _give_candidate(self, prefix: str, trial_id: int, candidate: Candidate) -> Unit:
-        """Makes a row a unit."""
         self._storage.set_trial_user_attr(trial_id, CANDIDATE, asdict(candidate))
         trial = self._storage.get_trial(trial_id)
         self._studies[prefix].keep(trial)
@@ -402,7 +383,7 @@ class Ledger:
         return next((setting for setting in self._fixed if setting not in tried), None)
 
     def _count_failures(self) -> int:
-        return sum(trials.states[TrialState.FAIL] for trials in self._studies.values())
+        return sum(trials.states["failed"] for trials in self._studies.values())
 
     def _find(self, number: str) -> tuple[Trials, FrozenTrial]:
         prefix, count = split_number(number)
@@ -417,18 +398,11 @@ class Ledger:
                     Trial(trials.study, trial._trial_id).set_constraint(key, excess)
         trials.end(trial, None, [float(values[name]) for name in self._config.objectives])
 
-    def _record(self, number: str, trial: FrozenTrial) -> TrialRecord:
-        return record_of(number, trial, self._audit(number, trial), self._config)
-
     def _audit(self, number: str, trial: FrozenTrial) -> Mapping[str, Any] | None:
         if self._audits is None:
             attributes = self._search.study.user_attrs.items()
             self._audits = {key.removeprefix(_AUDIT): value for key, value in attributes if key.startswith(_AUDIT)}
         return self._audits.get(number) or own_audit(trial)
-
-
-def _never_lost() -> None:
-    """The check of a ledger without a lease."""
 
 
 def open_ledger(run: Run) -> Ledger:

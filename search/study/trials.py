@@ -16,6 +16,7 @@ from analysis.records import State, TrialRecord
 from search.config import Constraint, SweepConfig
 from search.results.final import unit_values
 from search.results.metrics import Role, UnitResult
+from search.runs.layout import CHECKPOINTS, OUTCOMES
 from trainables.candidate import Candidate
 from trainables.metrics import ATTACK_SECONDS, AUDITED, CLEAN, ROBUST, TRAIN_SECONDS, is_accuracy
 
@@ -25,7 +26,7 @@ ORIGIN: Final = "origin"  # where a trial that was taken over comes from
 EARLIER_AUDIT: Final = "audit"  # what an audit of the earlier run said of it
 EXTENDS: Final = "extends"  # of another seed of a setting: the setting's number, the seed and the role
 EPOCH: Final = "epoch:"
-_STATES: Final[Mapping[TrialState, State]] = {
+STATES: Final[Mapping[TrialState, State]] = {
     TrialState.RUNNING: "running",
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -84,7 +85,7 @@ class EarlierTrial:
 
 
 class Trials:
-    """One study's trials (every row that has a setting), by number.
+    """One study's trials (every row that has a setting) by number. ``rows`` also has those that got none.
 
     Each row is read once. A writer, of which there is one at a time, then knows what it writes. ``stale`` says that a
     write has raised: it may have come through or not, so everything must be read again. ``ended`` is in the order of
@@ -97,7 +98,7 @@ class Trials:
 
     def read(self) -> None:
         """Reads everything from the storage."""
-        self._rows = {row.number: row for row in self.study.get_trials(deepcopy=False)}
+        self.rows = {row.number: row for row in self.study.get_trials(deepcopy=False)}
         ended = (trial for trial in self if trial.state.is_finished())
         self.ended = sorted(ended, key=lambda trial: (trial.datetime_complete, trial.number))
         self.stale = False
@@ -125,14 +126,14 @@ class Trials:
 
     def keep(self, trial: FrozenTrial) -> None:
         """Takes a trial that has just begun or ended."""
-        self._rows[trial.number] = trial
+        self.rows[trial.number] = trial
         if trial.state.is_finished():
             self.ended.append(trial)
 
     @property
-    def states(self) -> Counter[TrialState]:
+    def states(self) -> Counter[str]:
         """How many of the run's own trials are in each state."""
-        return Counter(trial.state for trial in self if ORIGIN not in trial.user_attrs)
+        return Counter(STATES[trial.state] for trial in self if ORIGIN not in trial.user_attrs)
 
     @property
     def unfinished(self) -> list[FrozenTrial]:
@@ -142,19 +143,14 @@ class Trials:
     @property
     def half_made(self) -> FrozenTrial | None:
         """The row that was begun and has no setting yet. There is at most one: a driver begins one at a time."""
-        open_rows = (row for row in self._rows.values() if not row.state.is_finished())
+        open_rows = (row for row in self.rows.values() if not row.state.is_finished())
         return next((row for row in open_rows if CANDIDATE not in row.user_attrs), None)
 
-    @property
-    def next_number(self) -> int:
-        """The number of the next row."""
-        return len(self._rows)
-
     def __iter__(self) -> Iterator[FrozenTrial]:
-        return (row for row in self._rows.values() if CANDIDATE in row.user_attrs)
+        return (row for row in self.rows.values() if CANDIDATE in row.user_attrs)
 
     def __getitem__(self, number: int) -> FrozenTrial:
-        return self._rows[number]
+        return self.rows[number]
 
 
 def candidate_of(trial: FrozenTrial) -> Candidate:
@@ -192,9 +188,9 @@ def epochs_of(trial: FrozenTrial) -> list[dict[str, float]]:
 def own_audit(trial: FrozenTrial) -> Mapping[str, Any] | None:
     """What an audit said of a trial, as its row holds it: one by an earlier run, or one that came with the result."""
     audit: Mapping[str, Any] | None = trial.user_attrs.get(EARLIER_AUDIT)
-    if audit is not None or RESULT not in trial.user_attrs:
-        return audit
-    return UnitResult.from_json(trial.user_attrs[RESULT]).audit
+    if audit is None and RESULT in trial.user_attrs:
+        audit = UnitResult.from_json(trial.user_attrs[RESULT]).audit
+    return audit
 
 
 def measured(trial: FrozenTrial) -> dict[str, float]:
@@ -221,7 +217,7 @@ def record_of(number: str, trial: FrozenTrial, audit: Mapping[str, Any] | None, 
         loss=unit.candidate.loss,
         defence=unit.candidate.defence,
         parameters=dict(unit.candidate.parameters),
-        state=_STATES[trial.state],
+        state=STATES[trial.state],
         objectives={name: float(values[name]) for name in config.objectives} if complete else {},
         constraints=excesses(config.bounds, values) if complete else {},
         accuracies={
@@ -238,8 +234,8 @@ def record_of(number: str, trial: FrozenTrial, audit: Mapping[str, Any] | None, 
         started=trial.datetime_start.timestamp() if trial.datetime_start else None,
         finished=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
         failure=trial.user_attrs.get(FAILURE),
-        checkpoint=origin.checkpoint if origin else f"checkpoints/{number}" if epochs else None,
-        outcomes=origin.outcomes if origin else f"outcomes/{number}.npz" if complete else None,
+        checkpoint=origin.checkpoint if origin else f"{CHECKPOINTS}/{number}" if epochs else None,
+        outcomes=origin.outcomes if origin else f"{OUTCOMES}/{number}.npz" if complete else None,
         origin=f"{origin.run}/{origin.number}" if origin else None,
         extends=extension.number if extension else None,
         verdict=audit["verdict"] if audit is not None and complete else None,

@@ -1,4 +1,4 @@
-"""The samplers: each file without an underscore is one, registered under the name of the file.
+"""The samplers: each file without an underscore is one, named after the file, and holds its ``SAMPLER``.
 
 A new sampler is made for each ask, from the search's seed and the trial's number, and reads everything else from the
 study. A resumed search therefore gets the suggestions of an uninterrupted one. To add a sampler, add a file.
@@ -10,59 +10,39 @@ import importlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, PartialFixedSampler
-from optuna.trial import Trial
 
 from search.config import SweepConfig
 from search.study.samplers._distinct import DistinctSampler
 from trainables.settings.space import Choices, Domain, Value
 
-# Makes the sampler for one ask, from the sweep, the number of the trial to suggest, and a seed drawn from that number.
-# It must suggest the same for the same arguments and history.
-Make = Callable[[SweepConfig, int, int], BaseSampler]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """A registered sampler.
+    """A sampler that a configuration can name.
 
     Args:
-        make: Makes it for one ask.
+        make: Makes it for one ask, from the sweep, the number of the trial to suggest, and a seed drawn from that
+            number. It must suggest the same for the same arguments and history.
         source: The paper that it follows.
         most_modelled: The most finished trials that it can model in reasonable time; None for no limit.
         marks: System attributes of a trial that it did not suggest itself, so that it learns from that one too.
     """
 
-    make: Make
+    make: Callable[[SweepConfig, int, int], BaseSampler]
     source: str
     most_modelled: int | None = None
     marks: Mapping[str, int] = field(default_factory=dict)
 
 
-_REGISTERED: Final[dict[str, Sampler]] = {}
-
-
-def sampler(
-    name: str, *, source: str, most_modelled: int | None = None, marks: Mapping[str, int] | None = None
-) -> Callable[[Make], Make]:
-    """Registers a function under a name, which must be that of its file. The arguments are those of ``Sampler``."""
-
-    def decorate(make: Make) -> Make:
-        _REGISTERED[name] = Sampler(make=make, source=source, most_modelled=most_modelled, marks=marks or {})
-        return make
-
-    return decorate
-
-
 def find(name: str) -> Sampler:
     """A sampler by its name, which is one of ``search.config.rules.SAMPLERS``."""
-    importlib.import_module(f"{__package__}.{name}")
-    return _REGISTERED[name]
+    found: Sampler = importlib.import_module(f"{__package__}.{name}").SAMPLER
+    return found
 
 
 def make_sampler(
@@ -98,14 +78,3 @@ def _distribution(domain: Domain) -> BaseDistribution:
     if domain.integer:
         return IntDistribution(int(domain.lowest), int(domain.high), log=domain.log)
     return FloatDistribution(domain.lowest, domain.high, log=domain.log)
-
-
-def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
-    """Asks a trial's sampler for one parameter, and writes the value down."""
-    match distribution:
-        case CategoricalDistribution():
-            return trial.suggest_categorical(name, distribution.choices)
-        case IntDistribution():
-            return trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
-        case FloatDistribution():
-            return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)

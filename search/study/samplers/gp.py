@@ -1,22 +1,15 @@
-"""Bayesian optimisation with a Gaussian process."""
+"""Bayesian optimisation with a Gaussian process.
 
-from __future__ import annotations
+Learns from complete trials, averages over the outcomes of running ones, and respects constraints. Imports torch into
+the driver with its first model: 600 MB and some seconds, for this sampler alone.
+"""
 
-from optuna.samplers import BaseSampler, GPSampler
+from optuna.samplers import GPSampler
 
-from search.config import SweepConfig
-from search.study.samplers import sampler
+from search.study.samplers import Sampler
 
-
-@sampler(
-    "gp",
+SAMPLER = Sampler(
+    make=lambda _config, _number, seed: GPSampler(seed=seed, warn_independent_sampling=False),
     source="Daulton, Balandat, Bakshy 2020: Differentiable expected hypervolume improvement for parallel "
     "multi-objective Bayesian optimization. NeurIPS 33",
 )
-def gp(config: SweepConfig, number: int, seed: int) -> BaseSampler:
-    """Learns from complete trials, averages over the outcomes of running ones, and respects constraints.
-
-    Imports torch into the driver with its first model: 600 MB and some seconds, for this sampler alone.
-    """
-    del config, number
-    return GPSampler(seed=seed, warn_independent_sampling=False)

@@ -1,15 +1,9 @@
-"""A grid."""
+"""A grid: its points are fixed settings (``SweepConfig.fixed_settings``), so nothing is ever drawn."""
 
-from __future__ import annotations
+from optuna.samplers import RandomSampler
 
-from optuna.samplers import BaseSampler, RandomSampler
+from search.study.samplers import Sampler
 
-from search.config import SweepConfig
-from search.study.samplers import sampler
-
-
-@sampler("grid", source="every point of search.grid, in order")
-def grid(config: SweepConfig, number: int, seed: int) -> BaseSampler:
-    """Never needed for a point of the grid: the points are fixed settings (``SweepConfig.fixed_settings``)."""
-    del config, number
-    return RandomSampler(seed=seed)
+SAMPLER = Sampler(
+    make=lambda _config, _number, seed: RandomSampler(seed=seed), source="every point of search.grid, in order"
+)

@@ -1,4 +1,7 @@
-"""NSGA-II, a genetic algorithm, and what it shares with NSGA-III."""
+"""NSGA-II, a genetic algorithm, and what it shares with NSGA-III.
+
+Breeds from complete trials of the generation before, and respects constraints.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,12 @@ from typing import Any, Final
 
 from optuna import samplers
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
 from optuna.samplers._ga import BaseGASampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from search.config import SweepConfig
-from search.study.samplers import sampler
+from search.study.samplers import Sampler
 
 _SMALLEST: Final = 8
 _LARGEST: Final = 50
@@ -53,13 +55,9 @@ class NSGAIISampler(SameParents, samplers.NSGAIISampler):
     """Optuna's, with the same parents for a row that was begun before. Optuna's marks contain the class's name."""
 
 
-@sampler(
-    "nsga2",
+SAMPLER = Sampler(
+    make=lambda config, _number, seed: NSGAIISampler(seed=seed, population_size=population_size(config)),
     source="Deb, Pratap, Agarwal, Meyarivan 2002: A fast and elitist multiobjective genetic algorithm: NSGA-II. "
     "IEEE TEVC 6",
     marks={"NSGAIISampler:generation": 0},
 )
-def nsga2(config: SweepConfig, number: int, seed: int) -> BaseSampler:
-    """Breeds from complete trials of the generation before, and respects constraints."""
-    del number
-    return NSGAIISampler(seed=seed, population_size=population_size(config))

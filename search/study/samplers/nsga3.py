@@ -8,7 +8,7 @@ from optuna import samplers
 from optuna.samplers import BaseSampler
 
 from search.config import SweepConfig
-from search.study.samplers import sampler
+from search.study.samplers import Sampler
 from search.study.samplers.nsga2 import SameParents, population_size
 
 
@@ -16,18 +16,19 @@ class NSGAIIISampler(SameParents, samplers.NSGAIIISampler):
     """Optuna's, with the same parents for a row that was begun before. Optuna's marks contain the class's name."""
 
 
-@sampler(
-    "nsga3",
+def nsga3(config: SweepConfig, _number: int, seed: int) -> BaseSampler:
+    """Breeds from complete trials of the generation before, and respects constraints."""
+    population = population_size(config)
+    divisions = reference_divisions(len(config.objectives), population)
+    return NSGAIIISampler(seed=seed, population_size=population, dividing_parameter=divisions)
+
+
+SAMPLER = Sampler(
+    make=nsga3,
     source="Deb, Jain 2014: An evolutionary many-objective optimization algorithm using reference-point-based "
     "nondominated sorting approach, part I. IEEE TEVC 18",
     marks={"NSGAIIISampler:generation": 0},
 )
-def nsga3(config: SweepConfig, number: int, seed: int) -> BaseSampler:
-    """Breeds from complete trials of the generation before, and respects constraints."""
-    del number
-    population = population_size(config)
-    divisions = reference_divisions(len(config.objectives), population)
-    return NSGAIIISampler(seed=seed, population_size=population, dividing_parameter=divisions)
 
 
 def reference_divisions(objectives: int, population: int) -> int:

@@ -1,4 +1,4 @@
-"""A scrambled Sobol' sequence."""
+"""A scrambled Sobol' sequence: one for the whole search, which begins after the fixed settings; learns from nothing."""
 
 from __future__ import annotations
 
@@ -7,20 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from search.config import SweepConfig
-from search.study.samplers import sampler
+from search.study.samplers import Sampler
 from trainables.settings.space import Value
-
-
-@sampler("qmc", source="Matousek 1998: On the L2-discrepancy for anchored boxes. Journal of Complexity 14")
-def qmc(config: SweepConfig, number: int, seed: int) -> BaseSampler:
-    """Follows one sequence, which begins after the fixed settings; learns from nothing."""
-    del seed
-    return SobolSampler(list(config.domains), config.search.seed, max(number - len(config.fixed_settings), 0))
 
 
 class SobolSampler(RandomSampler):
@@ -69,3 +61,11 @@ def scaled(coordinate: float, distribution: BaseDistribution) -> Value:
         value = low + coordinate * (high - low)
     value = min(max(value, distribution.low), distribution.high)
     return round(value) if isinstance(distribution, IntDistribution) else value
+
+
+SAMPLER = Sampler(
+    make=lambda config, number, _seed: SobolSampler(
+        list(config.domains), config.search.seed, max(number - len(config.fixed_settings), 0)
+    ),
+    source="Matousek 1998: On the L2-discrepancy for anchored boxes. Journal of Complexity 14",
+)

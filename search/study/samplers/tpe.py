@@ -8,24 +8,25 @@ from functools import partial
 from optuna.samplers import BaseSampler, TPESampler
 
 from search.config import SweepConfig
-from search.study.samplers import sampler
+from search.study.samplers import Sampler
 
 
-@sampler(
-    "tpe",
-    source="Ozaki, Tanigaki, Watanabe, Nomura, Onishi 2022: Multiobjective tree-structured Parzen estimator. JAIR 73",
-    most_modelled=500,
-)
-def tpe(config: SweepConfig, number: int, seed: int) -> BaseSampler:
+def tpe(config: SweepConfig, _number: int, seed: int) -> BaseSampler:
     """Learns from complete and pruned trials, and respects constraints.
 
     A running trial counts as a bad one (constant liar), so that parallel trials spread. The model is multivariate,
     because the parameters act together.
     """
-    del number
     halving = config.search.halving
     gamma = None if halving is None else partial(good_trials, reduction_factor=halving.reduction_factor)
     return TPESampler(seed=seed, multivariate=True, constant_liar=True, gamma=gamma)
+
+
+SAMPLER = Sampler(
+    make=tpe,
+    source="Ozaki, Tanigaki, Watanabe, Nomura, Onishi 2022: Multiobjective tree-structured Parzen estimator. JAIR 73",
+    most_modelled=500,
+)
 
 
 def good_trials(trials: int, reduction_factor: float) -> int:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.config import SweepConfig
-from search.study import Ledger, open_storage, samplers
+from search.study import Ledger, open_storage
 from search.study.history import History, recent_and_best
-from search.study.samplers import find
+from search.study.samplers import tpe
 from tests.search.examples import result, small_config
 
 STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
@@ -80,7 +80,7 @@ def finish(ledger: Ledger, most: int = 100) -> list[str]:
 
 def test_a_bounded_model_is_the_whole_one_until_the_search_is_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     def search(most: int) -> list[str]:
-        monkeypatch.setitem(samplers._REGISTERED, "tpe", replace(find("tpe"), most_modelled=most))
+        monkeypatch.setattr(tpe, "SAMPLER", replace(tpe.SAMPLER, most_modelled=most))
         return finish(Ledger(open_storage("sqlite://"), config(), "new"))
 
     whole, bounded = search(1000), search(12)
@@ -91,7 +91,7 @@ def test_a_bounded_model_is_the_whole_one_until_the_search_is_longer(monkeypatch
 def test_a_resumed_search_with_a_bounded_model_suggests_what_an_uninterrupted_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(samplers._REGISTERED, "tpe", replace(find("tpe"), most_modelled=12))
+    monkeypatch.setattr(tpe, "SAMPLER", replace(tpe.SAMPLER, most_modelled=12))
     whole = finish(Ledger(open_storage("sqlite://"), config(), "new"))
     pieces: list[str] = []
     while len(pieces) < len(whole):
