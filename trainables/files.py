@@ -1,7 +1,8 @@
-"""Atomic file writes: a reader sees the old file or the new one, never a part of either."""
+"""Atomic file writes: a reader sees the old file or the new one, never a part of either. And hashes of files."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
 from collections.abc import Callable
@@ -28,3 +29,9 @@ def write(path: Path, content: bytes | str, last_check: Callable[[], None] = lam
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's contents, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

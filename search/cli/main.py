@@ -241,7 +241,7 @@ def ui(
     opened = Run.open(run, runs_dir) if run is not None else None
     serve_ui(
         opened.tracking_uri if opened else default_tracking_uri(runs_dir),
-        opened.artifacts if opened else runs_dir.absolute() / ARTIFACTS,
+        (opened.folder.parent if opened else runs_dir.absolute()) / ARTIFACTS,
         experiment=opened.config.tracking.experiment if opened else TrackingConfig().experiment,
         sweep=opened.name if opened else None,
         port=port,

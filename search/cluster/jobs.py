@@ -96,7 +96,7 @@ def submit(client: JobSubmissionClient, work: SweepConfig | str, runs_dir: str) 
     arguments = ["resume", name] if isinstance(work, str) else ["sweep", SWEEP_FILE]
     arguments += ["--address", "auto", "--runs-dir", runs_dir]
     with tempfile.TemporaryDirectory(prefix="robustfront-") as folder:
-        for _, source in source_modules([] if isinstance(work, str) else import_paths(work.to_document())):
+        for source in source_modules([] if isinstance(work, str) else import_paths(work.to_document())).values():
             if source.is_file():
                 shutil.copy(source, folder)
             else:

@@ -102,7 +102,7 @@ def expected(config: SweepConfig, digest: str, marker: Path, store: Store | None
 
 def shipped(paths: Sequence[str]) -> dict[str, Any]:
     """A runtime environment that brings this source, and the user's own at these import paths, to every worker."""
-    return {"py_modules": [str(module.path) for module in source_modules(paths)], "excludes": ["**/__pycache__"]}
+    return {"py_modules": list(map(str, source_modules(paths).values())), "excludes": ["**/__pycache__"]}
 
 
 @contextmanager

@@ -151,7 +151,7 @@ def _own_token() -> dict[str, str]:
 
 def _python_path(paths: Sequence[str]) -> dict[str, str]:
     """Lets workers on this machine import the user's own modules from where this process found them."""
-    folders = dict.fromkeys(str(module.path.parent) for module in user_modules(paths))
+    folders = dict.fromkeys(str(module.parent) for module in user_modules(paths).values())
     if not folders:
         return {}
     before = os.environ.get("PYTHONPATH")

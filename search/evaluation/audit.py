@@ -18,6 +18,7 @@ from search.results.audits import audit_model
 from search.results.tables import VERDICT_STYLES
 from search.runs.checkpoints import Checkpoint
 from search.runs.folder import relative
+from search.runs.layout import AUDITS
 
 _MARKS: Final = {"passed": "[green]✓[/green]", "failed": "[red]✗[/red]", "not done": "[dim]?[/dim]"}
 
@@ -36,7 +37,7 @@ def audit_checkpoint(
     The result is written to ``output``, by default beside the checkpoint. The other arguments and the errors are those
     of ``audit_model``.
     """
-    folder = output or checkpoint.place("audits")
+    folder = output or checkpoint.place(AUDITS)
     document = audit_model(
         checkpoint,
         config,

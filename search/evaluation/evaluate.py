@@ -22,7 +22,7 @@ from search.results.audits import load_model
 from search.results.text import radius_title
 from search.runs.checkpoints import Checkpoint
 from search.runs.folder import Run, relative
-from search.runs.layout import RESULT_FILE
+from search.runs.layout import OUTCOMES_FILE, RESULT_FILE
 from search.study import read_records
 from trainables import files
 from trainables.metrics import ROBUST
@@ -147,7 +147,7 @@ def _write(
     """Writes the outcomes, ``evaluation.json`` and the curves."""
     from analysis.figures.curves import draw_epsilon_curves
 
-    outcomes.save(folder / "outcomes.npz")
+    outcomes.save(folder / OUTCOMES_FILE)
     document = {**about, "accuracies": frame.to_dict("records")}
     files.write(folder / "evaluation.json", json.dumps(document, indent=2) + "\n")
     draw_epsilon_curves(frame, folder, title=title, axis=axis)

@@ -16,7 +16,7 @@ from search.results.metrics import epoch_metrics, unit_results
 from search.results.text import value_text
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import relative
-from search.runs.layout import RESULT_FILE, TRAIN_FILE
+from search.runs.layout import OUTCOMES_FILE, RESULT_FILE, TRAIN_FILE
 from trainables import files
 from trainables.candidate import Candidate
 
@@ -86,7 +86,7 @@ def train_setting(
 
 def _finish(config: SweepConfig, setting: Candidate, result: CandidateResult, folder: Path, console: Console) -> None:
     """Writes and prints the numbers, the objectives first."""
-    result.outcomes.save(folder / "outcomes.npz")
+    result.outcomes.save(folder / OUTCOMES_FILE)
     units = unit_results(result, range(config.train.replicates))
     about = {"loss": setting.loss, "defence": setting.defence, **setting.parameters}
     document = {"setting": about, "units": [unit.to_json() for unit in units]}

@@ -7,7 +7,6 @@ hashed before.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -30,6 +29,7 @@ from search.results.final import pooled
 from search.results.text import describe
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run, command, relative
+from search.runs.layout import MANIFEST_FILE
 from search.runs.provenance import fingerprint, problem_settings
 from search.study import holder, open_ledger
 from trainables import files
@@ -95,7 +95,7 @@ def check_data(run: Run, data: DataSettings, *, test: bool) -> None:
     Raises:
         UserError: Images or sizes differ, or the data is missing.
     """
-    if not run.has_manifest:
+    if not (run.folder / MANIFEST_FILE).is_file():
         return
     now, then = prepare_dataset(data, test=test), run.manifest()["data"]
     known = {**then, "sizes": {split: then["sizes"][split] for split in now["sizes"]}}
@@ -109,9 +109,8 @@ def check_data(run: Run, data: DataSettings, *, test: bool) -> None:
 
 def freeze(checkpoint: Path, setting: Mapping[str, Any] | None, folder: Path) -> Frozen:
     """A checkpoint's file, named by its path from the folder of the opening, with its current hash and its setting."""
-    with checkpoint.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Frozen(checkpoint=os.path.relpath(checkpoint, folder), sha256=digest, setting=setting)
+    path = os.path.relpath(checkpoint, folder)
+    return Frozen(checkpoint=path, sha256=files.sha256(checkpoint), setting=setting)
 
 
 def setting_of(record: TrialRecord) -> dict[str, Any]:

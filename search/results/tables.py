@@ -19,7 +19,7 @@ from search.results.standing import Standing
 from search.results.text import clock, parameter_text, short, value_text
 from search.results.writing import Results
 from search.runs.folder import Run, command, relative
-from search.runs.layout import SWEEP_FILE
+from search.runs.layout import FIGURES, FRONT_FILE, SWEEP_FILE, TABLE_FILE
 from trainables.metrics import CLAIMED, ROBUST, is_accuracy
 
 _WIDEST: Final = 10_000
@@ -45,8 +45,8 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
     overview = ", ".join(name for name in ("surfaces.png", "pareto.png") if (run.figures / name).is_file())
     train = train_command(results.front[0], str(folder / SWEEP_FILE)).split()[1:]
     for what, text in (
-        ("Pictures", f"{folder / 'figures'}  (overview: {overview}; interactive: the .html files)"),
-        ("Records", f"{folder / 'trials.csv'}, {folder / 'pareto.yaml'}"),
+        ("Pictures", f"{folder / FIGURES}  (overview: {overview}; interactive: the .html files)"),
+        ("Records", f"{folder / TABLE_FILE}, {folder / FRONT_FILE}"),
         ("MLflow", command("ui", run.argument)),
         ("Train the first", command(*train)),
     ):

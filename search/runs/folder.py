@@ -141,16 +141,6 @@ class Run:
         """Where MLflow records: the configuration's URI, MLFLOW_TRACKING_URI, or ``mlflow.db`` beside the runs."""
         return self.config.tracking.uri or default_tracking_uri(self.folder.parent)
 
-    @property
-    def artifacts(self) -> Path:
-        """Where MLflow keeps artifacts when it records into a SQLite file."""
-        return self.folder.parent / layout.ARTIFACTS
-
-    @property
-    def has_manifest(self) -> bool:
-        """Whether ``create`` made this folder; a copy of ``sweep.yaml`` alone is not a run."""
-        return (self.folder / MANIFEST_FILE).is_file()
-
     def manifest(self) -> dict[str, Any]:
         """The contents of ``manifest.json``: code, versions, data, seeds and hardware."""
         manifest: dict[str, Any] = json.loads((self.folder / MANIFEST_FILE).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The names of a run's files and folders, apart from its results', which are named where they are written."""
+"""The names of a run's files and folders, apart from those that one module alone knows."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ RUNS_DIR: Final = Path("runs")
 
 # In the runs folder, shared by all runs.
 TRACKING_DATABASE: Final = "mlflow.db"
-ARTIFACTS: Final = "mlartifacts"
+ARTIFACTS: Final = "mlartifacts"  # of MLflow, when it records into the database above
 
 # In a run's folder. Folders hold one entry per trial, named after its number.
 SWEEP_FILE: Final = "sweep.yaml"
 MANIFEST_FILE: Final = "manifest.json"
 LEDGER_FILE: Final = "study.db"
+TABLE_FILE: Final = "trials.csv"
+FRONT_FILE: Final = "pareto.yaml"
 FIGURES: Final = "figures"
 CHECKPOINTS: Final = "checkpoints"  # the largest folder: an object store's is copied trial by trial
 OUTCOMES: Final = "outcomes"
+AUDITS: Final = "audits"
 SURROGATE: Final = "B0"  # the number of the first baseline, from which an audit borrows adversarial examples
 
 # In the folder of a training by ``robustfront train``.

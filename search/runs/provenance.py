@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from search.config import SweepConfig, available_cpus
 from search.config.space import canonical
@@ -89,27 +89,20 @@ def versions() -> dict[str, str]:
     return installed
 
 
-class SourceModule(NamedTuple):
-    """A top-level module: its name, and the folder of a package or the ``.py`` file of a module."""
-
-    name: str
-    path: Path
-
-
 def source_digest(paths: Sequence[str] = ()) -> str:
     """SHA-256 of the Python source that numbers come from, the user's own at these import paths included."""
     digest = hashlib.sha256()
-    for name, root in source_modules(paths):
+    for name, root in source_modules(paths).items():
         for path in [root] if root.is_file() else sorted(root.rglob("*.py")):
             digest.update(f"{name}/{path.relative_to(root).as_posix()}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def source_modules(paths: Sequence[str]) -> list[SourceModule]:
+def source_modules(paths: Sequence[str]) -> dict[str, Path]:
     """robustfront's packages and the ``user_modules``."""
-    own = [SourceModule(name, Path(importlib.import_module(name).__path__[0])) for name in _OWN_PACKAGES]
-    return own + user_modules(paths)
+    own = {name: Path(importlib.import_module(name).__path__[0]) for name in _OWN_PACKAGES}
+    return own | user_modules(paths)
 
 
 def import_paths(document: Any) -> list[str]:
@@ -123,8 +116,8 @@ def import_paths(document: Any) -> list[str]:
     return sorted({*own, *paths})
 
 
-def user_modules(paths: Sequence[str]) -> list[SourceModule]:
-    """The top-level modules or packages of import paths, as far as they are the user's, sorted by name.
+def user_modules(paths: Sequence[str]) -> dict[str, Path]:
+    """The user's own among the top-level modules of import paths, sorted by name: a package's folder or a ``.py`` file.
 
     Code in site-packages is installed on every node, or it is missing there as any other package would be. What lies
     elsewhere exists on the driver's machine alone and has to be shipped. The standard library and robustfront are left
@@ -132,11 +125,11 @@ def user_modules(paths: Sequence[str]) -> list[SourceModule]:
     """
     installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), site.getusersitepackages()}
     folders = {Path(folder).resolve() for folder in (*installed, *site.getsitepackages())}
-    modules = []
+    modules = {}
     for name in sorted({path.partition(":")[0].partition(".")[0] for path in paths}):
         location = None if name in sys.stdlib_module_names or name in _OWN_PACKAGES else _location(name)
         if location is not None and not any(location.is_relative_to(folder) for folder in folders):
-            modules.append(SourceModule(name, location))
+            modules[name] = location
     return modules
 
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_delay, wait_exponential
 
@@ -152,12 +152,11 @@ class Store:
         everything = fs.FileSelector(self._at(path), allow_not_found=True, recursive=True)
         for info in self._files.get_file_info(everything):
             if info.type == fs.FileType.File and not info.base_name.startswith("."):
-                yield info.path[len(self._root) + 1 :], info
+                yield info.path.removeprefix(self._at("")), info
 
     def _read(self, path: str) -> bytes:
         with self._files.open_input_stream(self._at(path)) as stream:
-            content: bytes = stream.read()
-            return content
+            return bytes(stream.read())
 
     def _write(self, path: str, content: bytes) -> int:
         """Writes a file atomically and returns its modification time."""
@@ -171,26 +170,21 @@ class Store:
             stream.write(content)
         if not whole:
             self._files.move(written, target)
-        changed: int = self._files.get_file_info(target).mtime_ns
-        return changed
+        return int(self._files.get_file_info(target).mtime_ns)
 
     def _at(self, path: str) -> str:
-        return f"{self._root}/{path}"
+        return f"{self._opened[1].rstrip('/')}/{path}"
 
     @property
     def _files(self) -> fs.FileSystem:
         return self._opened[0]
 
-    @property
-    def _root(self) -> str:
-        return self._opened[1]
-
     @cached_property
-    def _opened(self) -> tuple[Any, str]:
+    def _opened(self) -> tuple[fs.FileSystem, str]:
         from pyarrow import fs
 
-        files, root = fs.FileSystem.from_uri(self.url)
-        return files, root.rstrip("/")
+        opened: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(self.url)
+        return opened
 
     def _patiently(self, call: Callable[[], T]) -> T:
         try:

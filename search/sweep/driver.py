@@ -23,7 +23,7 @@ from search.errors import Halted, Interrupted, SweepFailed, UserError
 from search.results.writing import Results, preload_drawing, write_results, write_tables
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run, command
-from search.runs.layout import MANIFEST_FILE
+from search.runs.layout import ARTIFACTS, MANIFEST_FILE, TABLE_FILE
 from search.study import (
     STORAGE_ERRORS,
     Holder,
@@ -171,7 +171,9 @@ def _drive(run: Run, ledger: Ledger, progress: Progress, signals: Signals, conne
         progress.stage(f"waiting up to {left:.0f} s to see whether the driver on {holder.host} is still alive")
 
     lease = Lease(ledger.engine, run.name, waiting, signals.check)
-    tracker = Tracker(run.tracking_uri, run.config.tracking.experiment, run.name, artifact_root=run.artifacts)
+    tracker = Tracker(
+        run.tracking_uri, run.config.tracking.experiment, run.name, artifact_root=run.folder.parent / ARTIFACTS
+    )
     status: SweepStatus = "FAILED"
     try:
         ledger.adopt(lease.still_held)
@@ -220,7 +222,7 @@ def _finish(driver: Driver) -> Results:
         raise SweepFailed(
             f"{ledger.failures()} trials failed (resources.max_failures is {run.config.resources.max_failures}) "
             f"with {counts.finished} of {counts.budget} settings finished; the reasons are in "
-            f"{run.folder / 'trials.csv'}; resume with `{command('resume', run.argument)}`"
+            f"{run.folder / TABLE_FILE}; resume with `{command('resume', run.argument)}`"
         )
     driver.progress.stage("drawing the results")
     return write_results(run, ledger.records(), ledger.history, ledger.reference, ledger.stopped)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from analysis.frames import to_frame
 from analysis.records import TrialRecord
 from search.runs.folder import Run
+from search.runs.layout import TABLE_FILE
 from search.tracking.client import NUMBER_TAG, client_of, explain, runs_of, shown, sqlite_file
 from search.tracking.mirror import STATUS, metric_name, parameter_text
 
@@ -72,18 +73,18 @@ def reconcile(
 
 def _table_differences(run: Run, records: Sequence[TrialRecord]) -> list[str]:
     """Compares ``trials.csv`` as text, as other programs read it."""
-    path = run.folder / "trials.csv"
+    path = run.folder / TABLE_FILE
     if not path.is_file():
-        return [f"trials.csv is missing, the ledger has {len(records)} trials"] if records else []
+        return [f"{TABLE_FILE} is missing, the ledger has {len(records)} trials"] if records else []
     table = _as_text(path.read_text(encoding="utf-8"))
     ledger = _as_text(to_frame(records).to_csv(index=False, lineterminator="\n")).set_index("number")
-    lines = _presence("trials.csv", list(ledger.index), list(table["number"]))
+    lines = _presence(TABLE_FILE, list(ledger.index), list(table["number"]))
     table = table.drop_duplicates("number").set_index("number")
     for number in ledger.index.intersection(table.index):
         ours, theirs = ledger.loc[number], table.loc[number].reindex(ledger.columns)
         columns = list(ours.index[ours.ne(theirs) & ~(ours.isna() & theirs.isna())])
         if columns:
-            lines.append(f"trials.csv, trial {number}: {', '.join(columns)} differ")
+            lines.append(f"{TABLE_FILE}, trial {number}: {', '.join(columns)} differ")
     return lines
 
 

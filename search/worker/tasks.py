@@ -17,6 +17,7 @@ from search.cluster.token import token_file
 from search.errors import Halted, UserError
 from search.results.audits import audit_model, summary_of
 from search.runs.checkpoints import Checkpoint
+from search.runs.layout import AUDITS
 from search.runs.provenance import source_digest, versions
 from search.runs.store import Store
 from trainables.data.partition.pool import read_pool
@@ -37,7 +38,7 @@ def audit_trial(
 
     torch.set_num_threads(threads)
     trained = Checkpoint.find(checkpoint, Path())
-    folder = trained.place("audits")
+    folder = trained.place(AUDITS)
     document = audit_model(trained, trained.config, folder, profile_name=profile, cuda=cuda, splits=splits)
     trained.share(folder)
     return summary_of(document)

@@ -18,7 +18,7 @@ from analysis.records import kind_of
 from search.cluster.nodes import Expected
 from search.errors import Halted
 from search.results.metrics import Role, epoch_metrics, unit_results
-from search.runs.layout import CHECKPOINTS
+from search.runs.layout import CHECKPOINTS, OUTCOMES
 from search.runs.store import Store
 from search.worker.tasks import audit_trial, examine
 from trainables.candidate import Candidate
@@ -174,7 +174,7 @@ class SettingTrial(tune.Trainable):
         from trainables.training.checkpoint import check_claim
 
         check_claim(self._checkpoints, self._owner)
-        with self._written("outcomes", "npz") as path:
+        with self._written(OUTCOMES, "npz") as path:
             result.outcomes.save(path)
         (unit,) = unit_results(result, [self._seed], self._role)
         if self._problem.robustness.gate == "audit":

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from search.runs.provenance import SourceModule, import_paths, source_digest, user_modules
+from search.runs.provenance import import_paths, source_digest, user_modules
 from tests.search.examples import small_config
 
 
@@ -53,11 +53,11 @@ def test_top_level_modules_outside_installed_packages_are_the_users(folder: Path
         "json:loads",
     ]
     paths += ["trainables.losses:loss_function", "no_such_module:f", "sys:exit"]
-    assert user_modules(paths) == [
-        SourceModule("mine_a", folder / "mine_a"),
-        SourceModule("mine_b", folder / "mine_b.py"),
-        SourceModule("mine_c", folder / "mine_c"),
-    ]
+    assert user_modules(paths) == {
+        "mine_a": folder / "mine_a",
+        "mine_b": folder / "mine_b.py",
+        "mine_c": folder / "mine_c",
+    }
 
 
 @pytest.mark.parametrize(("path", "file"), [("mine_a.sub.sets:f", "mine_a/sub/sets.py"), ("mine_b:f", "mine_b.py")])

@@ -13,6 +13,7 @@ from search.cli.status import read_status
 from search.results.final import settings_of
 from search.results.writing import Results, write_results
 from search.runs.folder import Run
+from search.runs.layout import ARTIFACTS
 from search.study import Ledger, open_storage
 from search.sweep.observers import MLflowObserver, Progress
 from search.tracking.mirror import ParentInfo
@@ -45,7 +46,9 @@ def driven(folder: Path, audits: dict[str, float]) -> tuple[Run, Progress, Resul
     run.create(DATA)
     ledger = Ledger(open_storage(run.storage_url), config, "new")
     ledger.adopt()
-    tracker = Tracker(run.tracking_uri, config.tracking.experiment, run.name, artifact_root=run.artifacts)
+    tracker = Tracker(
+        run.tracking_uri, config.tracking.experiment, run.name, artifact_root=run.folder.parent / ARTIFACTS
+    )
     info = ParentInfo(
         identity=run.manifest()["id"],
         run_dir=run.folder,
