@@ -6,3 +6,17 @@ files go; ``title`` says what was measured (configuration, data set, attack, rad
 
 Importing a module of this package imports pandas, but neither matplotlib nor plotly.
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The files that were drawn, and a line for people: what could not be drawn, or what was chosen to be drawn."""
+
+    files: Sequence[Path] = ()
+    note: str = ""

@@ -7,7 +7,7 @@ is drawn as it is. There is one picture per measure, one of all measures, and on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.figures import style
+from analysis.figures import Drawn, style
 from analysis.figures.style import COLOURS, GREY, HEADLINE, INK, RULE, Array, Scale
 from analysis.figures.surface_page import interactive
 from analysis.frames import measures, rows_of
@@ -104,28 +104,18 @@ class Panel:
         return replace(self, limits=(low, high), colours=(float(values.min()), float(values.max())))
 
 
-@dataclass(frozen=True)
-class Surfaces:
-    """The pictures of the surfaces, or why there are none.
-
-    Args:
-        files: ``surfaces.png`` (all measures), ``surfaces.html`` (interactive, offline), then ``surface-MEASURE.png``
-            for each measure (``/`` in its name becomes ``-``); empty if nothing can be drawn.
-        note: One line: why nothing can be drawn, or the choice of the two parameters and the values of the others.
-            Empty if there are exactly two parameters.
-    """
-
-    files: list[Path] = field(default_factory=list)
-    note: str = ""
-
-
 def draw_surfaces(
     frame: pd.DataFrame, objectives: Mapping[str, Direction], domains: Mapping[str, Domain], folder: Path, *, title: str
-) -> Surfaces:
+) -> Drawn:
     """Draws every measure over two numeric parameters, in the order of ``domains``.
 
     With more than two, the most important ones are drawn (see ``plan_slice``), and the others stand at the front's
     median or most common category. Complete trials are drawn; the number of others is given.
+
+    Returns:
+        ``surfaces.png`` (all measures), ``surfaces.html`` (interactive, offline), then ``surface-MEASURE.png`` for each
+        measure (``/`` in its name becomes ``-``); none if nothing can be drawn. The note says why, or gives the choice
+        of the two parameters and the values of the others; it is empty if there are exactly two parameters.
     """
     search = style.complete(frame, "search")
     known = [name for name in domains if name in search.columns]
@@ -136,7 +126,7 @@ def draw_surfaces(
     front = [row for row, best in zip(rows, on_front, strict=True) if best]
     plan = plan_slice(rows, front, values, domains)
     if isinstance(plan, str):
-        return Surfaces(note=plan)
+        return Drawn(note=plan)
     panels = [panel_of(frame, search, domains, plan, measure) for measure in _distinct(search)]
     attacked = [panel for panel in panels if is_under_attack(panel.measure)]
     alike = [panel.beside(attacked if is_under_attack(panel.measure) else [panel]) for panel in panels]
@@ -148,7 +138,7 @@ def draw_surfaces(
     for panel in panels:
         picture = _single(panel.beside([panel]), title, note)
         files.append(style.save_png(picture, folder / f"surface-{panel.measure.replace('/', '-')}.png"))
-    return Surfaces(files, plan.note())
+    return Drawn(files, plan.note())
 
 
 def panel_of(

@@ -29,13 +29,12 @@ lost_share_low, p_value, verdict, sentence}.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -85,12 +84,14 @@ def audit_model(
     say: Callable[[str], None] = lambda _: None,
     watch: Callable[[str], AbstractContextManager[Report | None]] = lambda _: nullcontext(),
 ) -> dict[str, Any]:
-    """Audits a model and writes the result; a model that has been audited in the same way is not audited again.
+    """Audits a model, writes the result to a folder, and returns the contents of ``audit.json``.
+
+    A model that has been audited in the same way is not audited again.
 
     Args:
         checkpoint: The model.
         config: Data and model as it was trained; the radius and norm to audit at.
-        folder: The folder of the result.
+        folder: Of the result.
         profile_name: ``quick`` or ``reference``.
         images: How many validation images; if None, the profile's minimum or as many as the claim is on.
         seed: In [0, 2^32).
@@ -99,15 +100,16 @@ def audit_model(
         say: Takes a line about the whole audit.
         watch: Follows the audit of one replicate; gets a prefix that says which, if there are several.
 
-    Returns:
-        The contents of ``audit.json``.
-
     Raises:
         UserError: There are too few images, the data is missing, or a checkpoint cannot be read.
     """
+    from trainables.audit import worst
+
     asked = _asked(checkpoint, config, profile_name, images, seed)
     title = f"{relative(checkpoint.path.absolute())}: {config.model.title} on {config.data.dataset.title}"
-    before = _read(folder / AUDIT_FILE)
+    before: dict[str, Any] = {}
+    with suppress(OSError, ValueError):  # there is none, or none that can be read
+        before = json.loads((folder / AUDIT_FILE).read_text(encoding="utf-8"))
     if (before.get("schema"), before.get("asked")) == (SCHEMA, json.loads(json.dumps(asked))):
         say(f"{title}: audited before, with the same checkpoint, settings and seed")
         return before
@@ -116,7 +118,28 @@ def audit_model(
     began = time.monotonic()
     [radius, *_] = config.robustness.radii(splits["validation"].images[0].numel())
     audits = _audits(checkpoint, config, asked, splits, replicates, radius, watch)
-    document = _document(checkpoint, config, asked, replicates, radius, audits, time.monotonic() - began)
+    norm, epsilon, convention = _ball(config.robustness)
+    document = {
+        "schema": SCHEMA,
+        "checkpoint": str(checkpoint.path),
+        "checkpoint_sha256": asked["checkpoint"],
+        "epoch": replicates[0].epoch,
+        "split": "validation",
+        "images": asked["images"],
+        "norm": norm,
+        "epsilon": epsilon,
+        "eps_convention": convention,
+        "radius": radius,
+        "profile": profile_name,
+        "seed": seed,
+        "seconds": time.monotonic() - began,
+        "verdict": worst(result.verdicts[0].word for result in audits),
+        "clean": _share(np.stack([result.clean for result in audits])),
+        "verified": _share(np.stack([result.verified for result in audits])),
+        "upper_bound": any(result.upper_bound for result in audits),
+        "replicates": [_replicate(result, replicate) for result, replicate in zip(audits, replicates, strict=True)],
+        "asked": asked,
+    }
     _write(folder, document, audits, title, axis=f"{radius_title(config.robustness)}, pixel units")
     return document
 
@@ -136,8 +159,8 @@ def _asked(
             "the checkpoint's own validation images are attacked"
         )
     return {
-        "checkpoint": _digest(checkpoint.newest),
-        "outcomes": _digest(checkpoint.outcomes) if checkpoint.outcomes.is_file() else None,
+        "checkpoint": files.sha256(checkpoint.newest),
+        "outcomes": files.sha256(checkpoint.outcomes) if checkpoint.outcomes.is_file() else None,
         "settings": {
             "data": config.data.to_document(),
             "model": config.model.to_document(),
@@ -184,11 +207,10 @@ def load_model(
 
     torch.set_num_threads(min(available_cpus(), torch.get_num_threads()))  # OMP_NUM_THREADS is heeded
     device = torch.device("cuda" if (torch.cuda.is_available() if cuda is None else cuda) else "cpu")
-    if splits is None:
-        try:
-            splits = load_splits(config.data, device)
-        except ValueError as error:
-            raise UserError(str(error)) from None
+    try:
+        splits = splits or load_splits(config.data, device)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     try:
         return splits, load_trained(path, config.problem, splits)
     except ValueError as error:
@@ -211,17 +233,15 @@ def _audits(
     robustness, several = config.robustness, len(replicates) > 1
     outcomes = _outcomes(checkpoint, robustness, replicates)
     surrogate = None if several else _baseline(checkpoint, config, splits)
-    images, labels = (
-        values[: asked["images"]] for values in (splits["validation"].images, splits["validation"].labels)
-    )
+    validation, count = splits["validation"], asked["images"]
     audits = []
     for r, replicate in enumerate(replicates):
         with watch(f"replicate {r}: " if several else "") as report:
             try:
                 result = audit(
                     replicate.predictor,
-                    images,
-                    labels,
+                    validation.images[:count],
+                    validation.labels[:count],
                     _claims(outcomes, r, checkpoint.config.robustness) if outcomes else (),
                     radius=radius,
                     norm=robustness.norm,
@@ -286,42 +306,6 @@ def _baseline(checkpoint: Checkpoint, config: SweepConfig, splits: Mapping[str, 
         return None
 
 
-def _document(
-    checkpoint: Checkpoint,
-    config: SweepConfig,
-    asked: Mapping[str, Any],
-    replicates: Sequence[Replicate],
-    radius: float,
-    audits: Sequence[Audit],
-    seconds: float,
-) -> dict[str, Any]:
-    """The contents of ``audit.json``."""
-    from trainables.audit import worst
-
-    norm, epsilon, convention = _ball(config.robustness)
-    return {
-        "schema": SCHEMA,
-        "checkpoint": str(checkpoint.path),
-        "checkpoint_sha256": asked["checkpoint"],
-        "epoch": replicates[0].epoch,
-        "split": "validation",
-        "images": asked["images"],
-        "norm": norm,
-        "epsilon": epsilon,
-        "eps_convention": convention,
-        "radius": radius,
-        "profile": asked["profile"],
-        "seed": asked["seed"],
-        "seconds": seconds,
-        "verdict": worst(result.verdicts[0].word for result in audits),
-        "clean": _share(np.stack([result.clean for result in audits])),
-        "verified": _share(np.stack([result.verified for result in audits])),
-        "upper_bound": any(result.upper_bound for result in audits),
-        "replicates": [_replicate(result, replicate) for result, replicate in zip(audits, replicates, strict=True)],
-        "asked": asked,
-    }
-
-
 def _replicate(result: Audit, replicate: Replicate) -> dict[str, Any]:
     main, *single = result.verdicts  # in the order of _claims: the worst case first
     probes = len(result.curve[0][1]) if result.curve else 0
@@ -383,17 +367,3 @@ def _write(folder: Path, document: Mapping[str, Any], audits: Sequence[Audit], t
     write_page(
         document, folder / "audit.html", words={str(word): text for word, text in WORDS.items()}, title=title, axis=axis
     )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """An earlier ``audit.json``; empty if there is none that can be read."""
-    try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return document
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from pydantic import TypeAdapter
 
 from trainables import metrics
 from trainables.metrics import Direction
@@ -14,8 +16,6 @@ if TYPE_CHECKING:  # torch stays out of the driver
     from trainables.trial import CandidateResult
 
 Role = Literal["search", "confirmation"]
-
-_AUDIT: Final = "audit"
 
 
 @dataclass(frozen=True)
@@ -54,37 +54,27 @@ class UnitResult:
         return {name: score.value for name, score in self.scores.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """As it is stored."""
-        document: dict[str, Any] = {
-            "seed": self.seed,
-            "seed_value": self.seed_value,
-            "role": self.role,
-            "scores": {
-                name: {"value": score.value} | ({"images": list(score.images)} if score.images else {})
-                for name, score in self.scores.items()
-            },
-        }
-        return document if self.audit is None else {**document, _AUDIT: dict(self.audit)}
+        """As it is stored: the fields that are not None."""
+        document: dict[str, Any] = _CODEC.dump_python(self, mode="json", exclude_none=True)
+        return document
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Self:
+    def from_json(cls, document: Mapping[str, Any]) -> UnitResult:
         """Reads what ``to_json`` wrote."""
-        scores = {
-            name: Score(score["value"], tuple(score["images"]) if "images" in score else None)
-            for name, score in document["scores"].items()
-        }
-        return cls(document["seed"], document["seed_value"], document["role"], scores, document.get(_AUDIT))
+        return _CODEC.validate_python(document)
+
+
+_CODEC: Final = TypeAdapter(UnitResult)
 
 
 def unit_results(result: CandidateResult, seeds: Sequence[int], role: Role = "search") -> list[UnitResult]:
     """The scores of a trained and attacked candidate: one unit for each index in ``seeds``, in the result's order."""
     outcomes = result.outcomes
     clean, attacked = (0, outcomes.clean.shape[-1]), (0, outcomes.kept.shape[-1])
-    shares = {
-        metrics.CLEAN: (outcomes.clean_accuracy(), clean),
-        metrics.ROBUST: (outcomes.robust_accuracy(), attacked),
-        **{name: (values, attacked) for name, values in outcomes.further_accuracy().items()},
-        **{name: (values, attacked) for name, values in outcomes.attack_accuracy().items()},
+    under_attack = {
+        metrics.ROBUST: outcomes.robust_accuracy(),
+        **outcomes.further_accuracy(),
+        **outcomes.attack_accuracy(),
     }
     costs = {
         metrics.VALIDATION_LOSS: result.validation_losses,
@@ -96,7 +86,8 @@ def unit_results(result: CandidateResult, seeds: Sequence[int], role: Role = "se
             seed,
             outcomes.seeds[r],
             role,
-            {name: Score(float(values[r]), images) for name, (values, images) in shares.items()}
+            {metrics.CLEAN: Score(float(outcomes.clean_accuracy()[r]), clean)}
+            | {name: Score(float(values[r]), attacked) for name, values in under_attack.items()}
             | {name: Score(float(values[r])) for name, values in costs.items()},
         )
         for r, seed in enumerate(seeds)

@@ -84,7 +84,9 @@ class Standing:
 
     def _count(self, record: TrialRecord) -> None:
         self.failed += record.state == "failed"
-        if _is_of_search(record) and record.origin is None:
+        # The search's budget is spent on settings' first units, and on further seeds for the search.
+        of_search = record.role == "search" and kind_of(record.extends or record.number) == "search"
+        if of_search and record.origin is None:
             self.finished += record.state in ("complete", "pruned")
             self.pruned += record.state == "pruned"
         elif record.extends is not None:
@@ -106,13 +108,6 @@ class Standing:
                 best, better = self.best.get(name), gt if direction == "maximize" else lt
                 if best is None or better(setting.objectives[name], best.objectives[name]):
                     self.best[name] = setting
-
-
-def _is_of_search(record: TrialRecord) -> bool:
-    """Whether a unit counts towards the search's budget: a setting's first one, or a further seed for the search."""
-    if record.extends is None:
-        return not record.is_baseline
-    return record.role == "search" and kind_of(record.extends) == "search"
 
 
 def reference_of(records: Iterable[TrialRecord], config: SweepConfig) -> Reference | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from analysis.export import export_front
+from analysis.figures import Drawn
 from analysis.frames import write_frame
 from analysis.hypervolume import Reference
 from analysis.pareto import pareto_front
@@ -22,7 +23,7 @@ from search.results.final import settings_of
 from search.results.standing import Standing
 from search.results.text import radius_title
 from search.runs.folder import Run
-from search.runs.layout import SWEEP_FILE
+from search.runs.layout import FRONT_FILE, SWEEP_FILE, TABLE_FILE
 from trainables import files
 
 _DRAWING: Final = (
@@ -63,14 +64,6 @@ class RunData:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """The files that a report has drawn, and a line for people if it could not draw everything."""
-
-    files: Sequence[Path] = ()
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class Results:
     """A run's results on disk and in memory."""
 
@@ -87,8 +80,8 @@ def write_tables(run: Run, units: Sequence[TrialRecord]) -> list[Path]:
     write_frame(units, run.folder)
     front = pareto_front(settings_of(units, run.config.bounds), run.config.objectives)
     # The commands are to be run in the run's folder, wherever that is.
-    files.write(run.folder / "pareto.yaml", export_front(front, run.config.objectives, "yaml", SWEEP_FILE))
-    written = [run.folder / name for name in (SWEEP_FILE, "trials.csv", "trials.parquet", "pareto.yaml")]
+    files.write(run.folder / FRONT_FILE, export_front(front, run.config.objectives, "yaml", SWEEP_FILE))
+    written = [run.folder / name for name in (SWEEP_FILE, TABLE_FILE, "trials.parquet", FRONT_FILE)]
     run.share(*written)
     return written
 

@@ -1,1 +1,1 @@
-"""The pictures of a run, one report per file: its ``draw`` takes a ``writing.RunData`` and gives ``writing.Drawn``."""
+"""The pictures of a run, one report per file: its ``draw`` takes a ``writing.RunData`` and gives ``Drawn``."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from search.results.writing import Drawn, RunData
+from analysis.figures import Drawn
+from search.results.writing import RunData
 
 
 def draw(data: RunData) -> Drawn:

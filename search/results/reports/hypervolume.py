@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from analysis.figures import Drawn
 from analysis.hypervolume import hypervolume_trace
-from search.results.writing import Drawn, RunData
+from search.results.writing import RunData
 
 
 def draw(data: RunData) -> Drawn:

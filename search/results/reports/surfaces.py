@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from analysis.figures import Drawn
 from search.results.final import pooled
-from search.results.writing import Drawn, RunData
+from search.results.writing import RunData
 from trainables.metrics import AUDITED
 
 
@@ -19,5 +20,4 @@ def draw(data: RunData) -> Drawn:
         replace(setting, accuracies={name: value for name, value in setting.accuracies.items() if name != AUDITED})
         for setting in pooled(data.units, config.bounds)
     ]
-    drawn = draw_surfaces(to_frame(claims), config.objectives, config.domains, data.run.figures, title=data.title)
-    return Drawn(drawn.files, drawn.note)
+    return draw_surfaces(to_frame(claims), config.objectives, config.domains, data.run.figures, title=data.title)

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.figures import Drawn
 from analysis.figures.pareto import draw_pareto
 from analysis.figures.style import complete
-from analysis.figures.surfaces import Surfaces, draw_surfaces, panel_of
+from analysis.figures.surfaces import draw_surfaces, panel_of
 from analysis.frames import to_frame
 from analysis.gaussian_process import values_at
 from analysis.surfaces import Slice
@@ -94,7 +95,7 @@ def test_with_fewer_than_two_numeric_parameters_there_is_a_line_and_no_error(
         for record in scattered_run()
         if not record.is_baseline
     ]
-    assert draw_surfaces(to_frame(records), OBJECTIVES, domains, tmp_path, title=TITLE) == Surfaces(note=line)
+    assert draw_surfaces(to_frame(records), OBJECTIVES, domains, tmp_path, title=TITLE) == Drawn(note=line)
     assert list(tmp_path.iterdir()) == []
     check(draw_pareto(to_frame(records), OBJECTIVES, domains, tmp_path, title=TITLE))
 
@@ -104,7 +105,7 @@ def test_without_a_complete_trial_there_is_a_line(tmp_path: Path) -> None:
     nothing = frame[frame["state"] != "complete"]
     for empty in (nothing, to_frame([])):
         drawn = draw_surfaces(empty, OBJECTIVES, SM_DOMAINS, tmp_path, title=TITLE)
-        assert drawn == Surfaces(note="No surfaces: no trial that has every parameter is complete.")
+        assert drawn == Drawn(note="No surfaces: no trial that has every parameter is complete.")
     assert list(tmp_path.iterdir()) == []
 
 
