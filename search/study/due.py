@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
@@ -38,35 +38,31 @@ class Counts:
 class Due:
     """What is due, worked out from the rows alone, so that a resumed sweep finds the same.
 
-    ``search`` and ``baselines`` hold each setting's first unit, ``extensions`` the further seeds of both.
+    ``search`` and ``baselines`` hold each setting's first unit, ``extensions`` the further seeds of both. ``requests``
+    are the seeds that somebody has asked for.
     """
 
     def __init__(self, config: SweepConfig, search: Trials, baselines: Trials, extensions: Trials) -> None:
         self._config = config
         self._search, self._baselines, self._extensions = search, baselines, extensions
+        self.requests: list[Extension] = []
 
     def baselines(self, *, finished_only: bool = False) -> list[Candidate]:
         """The baselines that no unit has begun (or, with ``finished_only``, finished); failed ones do not count."""
         return self._untried(self._config.baselines, finished_only)
 
-    def seeds(self, *states: TrialState, finished_only: bool = False) -> list[Extension]:
-        """The seeds for the search that no unit has begun (or finished), of the run's own settings in these states.
+    def seeds(self, *, finished_only: bool = False) -> list[Extension]:
+        """The seeds that no unit has begun (or finished): those requested, then those of every complete setting.
 
-        Those of baselines come first.
+        A setting that failed or was stopped early gets no further seed.
         """
         begun = self._begun(finished_only)
-        return [
-            Extension(f"{prefix}{trial.number}", seed, "search")
-            for prefix, trials in ((BASELINE_PREFIX, self._baselines), ("", self._search))
-            for trial in trials
-            if trial.state in states and ORIGIN not in trial.user_attrs
-            for seed in range(1, self._config.train.replicates)
-            if (f"{prefix}{trial.number}", seed) not in begun
-        ]
+        requested = [each for each in self.requests if (each.number, each.seed) not in begun and self._lives(each)]
+        return list(dict.fromkeys(requested + self._missing_seeds(begun, TrialState.COMPLETE)))
 
     def reserved(self) -> int:
         """How many units the settings that run or are complete still need to have all their seeds."""
-        due = self.seeds(TrialState.COMPLETE, TrialState.RUNNING)
+        due = self._missing_seeds(self._begun(), TrialState.COMPLETE, TrialState.RUNNING)
         return sum(kind_of(seed.number) == "search" for seed in due)
 
     def confirmations(self, records: Sequence[TrialRecord]) -> list[Extension]:
@@ -107,6 +103,22 @@ class Due:
         config = self._config
         records = contenders(records, config.objectives, config.bounds)
         return [record for record in records if record.origin is None or not config.search.warm_start_force]
+
+    def _lives(self, extension: Extension) -> bool:
+        prefix, count = split_number(extension.number)
+        trials = self._baselines if prefix == BASELINE_PREFIX else self._search
+        return trials[count].state not in (TrialState.FAIL, TrialState.PRUNED)
+
+    def _missing_seeds(self, begun: Collection[tuple[str, int]], *states: TrialState) -> list[Extension]:
+        """The seeds for the search that the run's own settings in these states lack, those of baselines first."""
+        return [
+            Extension(f"{prefix}{trial.number}", seed, "search")
+            for prefix, trials in ((BASELINE_PREFIX, self._baselines), ("", self._search))
+            for trial in trials
+            if trial.state in states and ORIGIN not in trial.user_attrs
+            for seed in range(1, self._config.train.replicates)
+            if (f"{prefix}{trial.number}", seed) not in begun
+        ]
 
     def _begun(self, finished_only: bool = False) -> set[tuple[str, int]]:
         """(number, seed) of every further seed that has not failed."""

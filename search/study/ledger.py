@@ -22,11 +22,12 @@ from sqlalchemy import Engine
 from analysis.hypervolume import Reference
 from analysis.records import BASELINE_PREFIX, REPLICATES_PREFIX, TrialRecord, split_number
 from search.config import SweepConfig
+from search.results.metrics import Role
 from search.results.standing import reference_of
 from search.runs.folder import Run
 from search.study.due import Counts, Due
 from search.study.history import History, Lookback
-from search.study.samplers import distributions, find, make_sampler
+from search.study.samplers import distributions, find, make_sampler, suggest
 from search.study.stopping import SearchEnd
 from search.study.storage import Mode, open_storage, open_studies
 from search.study.trials import (
@@ -54,6 +55,7 @@ from trainables.settings.space import Value
 
 # User attributes of the search's study.
 _TAKEN_OVER: Final = "taken_over"  # the runs whose trials have been taken over
+_REQUESTED: Final = "requested"  # further seeds of settings, begun or not
 _REFERENCE: Final = "reference"
 _AUDIT: Final = "audit:"  # and the unit: Optuna refuses to write to a trial that has ended
 
@@ -79,6 +81,7 @@ class Ledger:
         self._distributions = distributions(config.domains)
         self._fixed = config.fixed_settings
         self._due = Due(config, self._search, self._baselines, self._extensions)
+        self._read_requests()
         self._lookback = Lookback(config, self._search, self._extensions)
         self._end_of_search = SearchEnd(config, self._search.study)
         self._check: Callable[[], None] = lambda: None
@@ -165,11 +168,7 @@ class Ledger:
         """Whether the budget is spent, or a criterion has ended the search, and nothing of role ``search`` is left."""
         counts = self.counts()
         over = counts.finished >= counts.budget or (self.stopped is not None and not counts.running)
-        return (
-            over
-            and not self._due.baselines(finished_only=True)
-            and not self._due.seeds(TrialState.COMPLETE, finished_only=True)
-        )
+        return over and not self._due.baselines(finished_only=True) and not self._due.seeds(finished_only=True)
 
     @property
     def stopped(self) -> str | None:
@@ -189,6 +188,7 @@ class Ledger:
         self._handed_out, self._asking, self._audits = set(), False, None
         for trials in self._studies.values():
             trials.read()
+        self._read_requests()
         self._end_of_search.begin(self._studies)
         self._find_orphans()
         self._fix_reference()  # a driver may have died before it did
@@ -228,6 +228,23 @@ class Ledger:
                 with trials.changing():
                     trials.study.add_trial(row)
         trials.read()
+
+    def extend(self, number: str, seed: int, role: Role) -> None:
+        """Asks for another seed (from 1) of a setting; ``ask`` hands it out before any new setting. Twice is once.
+
+        Raises:
+            ValueError: ``number`` is itself a further seed, or ``seed`` is 0, which is the setting's first unit.
+        """
+        self._begin_write()
+        if split_number(number)[0] == REPLICATES_PREFIX:
+            raise ValueError(f"number must be a setting's own, got {number}; give the number that it extends")
+        if seed < 1:
+            raise ValueError(f"seed must be at least 1, got {seed}; seed 0 is the setting's own trial")
+        self._find(number)
+        request, requests = Extension(number, seed, role), self._due.requests
+        if request not in requests:
+            self._search.study.set_user_attr(_REQUESTED, [asdict(each) for each in (*requests, request)])
+            requests.append(request)
 
     def ask(self) -> Unit | None:
         """The next unit to train; None if the whole budget is finished or running, or too much has failed.
@@ -292,6 +309,9 @@ class Ledger:
         self._audits = None
         self._search.study.set_user_attr(f"{_AUDIT}{number}", dict(audit))
 
+    def _read_requests(self) -> None:
+        self._due.requests = [Extension(**each) for each in self._search.study.user_attrs.get(_REQUESTED, [])]
+
     def _fix_reference(self) -> None:
         """Records the reference as soon as there is one; later results do not move it."""
         if self.reference is None:
@@ -313,7 +333,7 @@ class Ledger:
     def _begin(self) -> Unit | None:
         if self.failures_exhausted:
             return None
-        missing: list[Extension | Candidate] = [*self._due.baselines(), *self._due.seeds(TrialState.COMPLETE)]
+        missing: list[Extension | Candidate] = [*self._due.baselines(), *self._due.seeds()]
         if missing:
             return self._begin_fixed(missing[0])
         counts = self.counts()
@@ -350,8 +370,7 @@ class Ledger:
         with trials.changing():
             trial = study.ask() if half_made is None else self._begun_again(study, half_made)
             assert trial.number == number, "another driver writes to this study"
-            # ``Study.ask`` suggests in the same way, but cannot complete a half-made row.
-            parameters = {name: trial._suggest(name, each) for name, each in self._distributions.items()}
+            parameters = {name: suggest(trial, name, each) for name, each in self._distributions.items()}
             return self._give_candidate("", trial._trial_id, self._config.candidate(parameters))
 
     def _give_candidate(self, prefix: str, trial_id: int, candidate: Candidate) -> Unit:

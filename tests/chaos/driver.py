@@ -91,8 +91,8 @@ _LEDGER, _TRIAL, _MLFLOW = search.study.ledger.Ledger, optuna.trial.Trial, searc
 
 PHASES: Final[dict[str, Callable[[str], None]]] = {
     "before ask": lambda phase: wrap(_LEDGER, "ask", phase, after=False),
-    "row begun": lambda phase: wrap(_TRIAL, "_suggest", phase, after=False, when=_suggests_s),
-    "between suggestions": lambda phase: wrap(_TRIAL, "_suggest", phase, after=True, when=_suggests_s),
+    "row begun": lambda phase: wrap(_TRIAL, "suggest_float", phase, after=False, when=_suggests_s),
+    "between suggestions": lambda phase: wrap(_TRIAL, "suggest_float", phase, after=True, when=_suggests_s),
     "suggested": lambda phase: wrap(RDBStorage, "set_trial_user_attr", phase, after=False, when=_writes_candidate),
     "after ask": lambda phase: wrap(_LEDGER, "ask", phase, after=True),
     "checkpoint written": _kill_from_worker,

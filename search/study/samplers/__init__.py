@@ -10,11 +10,13 @@ import importlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, PartialFixedSampler
+from optuna.trial import Trial
 
 from search.config import SweepConfig
 from search.study.samplers._distinct import DistinctSampler
@@ -78,3 +80,14 @@ def _distribution(domain: Domain) -> BaseDistribution:
     if domain.integer:
         return IntDistribution(int(domain.lowest), int(domain.high), log=domain.log)
     return FloatDistribution(domain.lowest, domain.high, log=domain.log)
+
+
+def suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
+    """Asks a trial's sampler for one parameter, and writes the value down."""
+    match distribution:
+        case CategoricalDistribution():
+            return trial.suggest_categorical(name, distribution.choices)
+        case IntDistribution():
+            return trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
+        case FloatDistribution():
+            return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)

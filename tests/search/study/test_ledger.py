@@ -184,7 +184,7 @@ def test_a_row_whose_driver_died_within_the_ask_gets_the_same_suggestions_from_t
         handed.append(unit)
         s, m = unit.candidate.parameters.get("s", 0.0), unit.candidate.parameters.get("m", 0.0)
         ledger.finish(unit.number, result(0.9 + s / 100, 0.5 - m))
-    suggest, asked = Trial._suggest, 0
+    suggest, asked = Trial.suggest_float, 0
 
     def suggest_then_die(*arguments: Any, **options: Any) -> float:
         nonlocal asked
@@ -194,7 +194,7 @@ def test_a_row_whose_driver_died_within_the_ask_gets_the_same_suggestions_from_t
         return suggest(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trial, "_suggest", suggest_then_die)
+        patch.setattr(Trial, "suggest_float", suggest_then_die)
         patch.setattr(ledger._storage, "set_trial_user_attr", die)
         with pytest.raises(Died):
             ledger.ask()

@@ -130,6 +130,31 @@ def test_a_search_with_several_seeds_that_is_resumed_suggests_what_an_uninterrup
     assert units == whole
 
 
+def test_a_seed_can_be_asked_for_at_any_time_and_is_handed_out_once(tmp_path: Path) -> None:
+    settings = small_config(search={"sampler": "random", "trials": 4})
+    ledger = new_ledger(tmp_path, settings)
+    for _ in range(3):
+        unit = ledger.ask()
+        assert unit is not None
+        finish(ledger, unit)
+    ledger.extend("0", 3, "search")
+    ledger.extend("0", 3, "search")
+    ledger.extend("B1", 1, "confirmation")
+    ledger = reopened(tmp_path, settings)  # the request outlives its driver
+    units = run_down(ledger)
+    assert [(unit.number, unit.seed, unit.role) for unit in units[:2]] == [
+        ("R0", 3, "search"),
+        ("R1", 1, "confirmation"),
+    ]
+    assert units[0].candidate == Candidate("i-sce", ledger.record("0").parameters)
+    assert [record.extends for record in ledger.records()[-2:]] == ["0", "B1"]
+    assert ledger.counts().finished == 4, "a further seed for the search is one of its units"
+    with pytest.raises(ValueError, match="number must be a setting's own, got R0"):
+        ledger.extend("R0", 1, "search")
+    with pytest.raises(ValueError, match="seed must be at least 1, got 0"):
+        ledger.extend("0", 0, "search")
+
+
 def gated() -> SweepConfig:
     robustness = {**small_config().to_document()["robustness"], "gate": "audit"}
     return small_config(data={"validation_size": 500}, robustness=robustness, search={"trials": 2, "sampler": "random"})
