@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from trainables.attacks import Attack
 from trainables.attacks.engine.ball import Ball
@@ -136,17 +137,11 @@ def _readout_layer(model: nn.Module, image: Tensor) -> nn.Linear | None:
     It does not where logits are distances or cosines of what that layer gives.
     """
     used: list[nn.Linear] = []
-    handles = [
-        module.register_forward_pre_hook(lambda layer, _: used.append(layer))
-        for module in model.modules()
-        if isinstance(module, nn.Linear)
-    ]
-    try:
-        with untouched(model), torch.no_grad():
-            model(image)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, untouched(model), torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.Linear):
+                hooks.enter_context(module.register_forward_pre_hook(lambda layer, _: used.append(layer)))
+        model(image)
     if not used:
         return None
     layer = used[-1]
@@ -162,11 +157,8 @@ def _readout_layer(model: nn.Module, image: Tensor) -> nn.Linear | None:
 def _features(model: nn.Module, layer: nn.Linear, images: Tensor) -> Tensor:
     """The layer's inputs, (n, d)."""
     caught: list[Tensor] = []
-    handle = layer.register_forward_pre_hook(lambda _, arguments: caught.append(arguments[0]))
-    try:
+    with layer.register_forward_pre_hook(lambda _, arguments: caught.append(arguments[0])):
         model(images)
-    finally:
-        handle.remove()
     return caught[-1].flatten(1)
 
 
@@ -191,16 +183,6 @@ def _readout(features: Tensor) -> tuple[Tensor, Tensor] | None:
     return weights.to(features.dtype), bias.to(features.dtype)
 
 
-@contextmanager
-def _replaced(layer: nn.Linear, weights: Tensor, bias: Tensor) -> Iterator[None]:
-    """Makes the layer read out two classes inside, and restores it afterwards."""
-
-    def read(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
-        del module, output
-        return nn.functional.linear(arguments[0].flatten(1), weights, bias)
-
-    handle = layer.register_forward_hook(read)
-    try:
-        yield
-    finally:
-        handle.remove()
+def _replaced(layer: nn.Linear, weights: Tensor, bias: Tensor) -> RemovableHandle:
+    """Makes the layer read out two classes, as long as the handle is open."""
+    return layer.register_forward_hook(lambda _, inputs, __: nn.functional.linear(inputs[0].flatten(1), weights, bias))

@@ -15,34 +15,17 @@ _NONE: Final = (
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Where a model's features are.
+    """Where a model's features are."""
 
-    Args:
-        model: From images to logits.
-        classifier: Its last linear layer.
-    """
-
-    model: nn.Module
-    classifier: nn.Linear
-
-    @property
-    def width(self) -> int:
-        """Features per image."""
-        return self.classifier.in_features
+    model: nn.Module  # from images to logits
+    classifier: nn.Linear  # its last linear layer
 
     def pass_through(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (n, width) and logits (n, k) of images, in one pass through the model."""
+        """Features (n, d) and logits (n, k) of images, in one pass through the model."""
         captured: list[Tensor] = []
-
-        def capture(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            captured.append(arguments[0])
-
         # The hook lives only within this call, so that the model holds no state between calls.
-        hook = self.classifier.register_forward_pre_hook(capture)
-        try:
+        with self.classifier.register_forward_pre_hook(lambda _, arguments: captured.append(arguments[0])):
             logits: Tensor = self.model(images)
-        finally:
-            hook.remove()
         if not captured or captured[-1].dim() != 2:  # the layer is not used, or not once per image
             raise ValueError(_NONE)
         return captured[-1], logits

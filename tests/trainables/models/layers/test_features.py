@@ -15,7 +15,7 @@ def test_the_features_of_a_built_in_are_the_input_of_its_last_layer(name: str) -
     located = features_of(model, 10)
     images = torch.rand(3, 1, 28, 28)
     features, logits = located.pass_through(images)
-    assert features.shape == (3, located.width)
+    assert features.shape == (3, model[-1].in_features)
     assert torch.equal(logits, model(images))
     assert torch.equal(logits, model[-1](features))
 
