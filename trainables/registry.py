@@ -22,7 +22,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Final, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from trainables.settings.checks import check_choice, nearest
+from trainables.settings.checks import check_choice, check_limits, nearest
 from trainables.settings.space import Domain, Value, domains
 
 Kind = Literal["loss", "defence", "model", "data", "attack", "optimizer"]
@@ -44,17 +44,11 @@ T = TypeVar("T", bound="type[Component]")
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
-    """The base of every component. Subclasses add fields, and the methods of their kind.
+    """The base of every component. Subclasses add fields, and the methods of their kind."""
 
-    Attributes:
-        kind: What it is, and so where a built-in lives.
-        name: Its name in a configuration: the built-in's name, or the import path.
-        source: The paper or package that it follows.
-    """
-
-    kind: ClassVar[Kind]
-    name: ClassVar[str]
-    source: ClassVar[str] = ""
+    kind: ClassVar[Kind]  # what it is, and so where a built-in lives
+    name: ClassVar[str]  # in a configuration: the built-in's name, or the import path
+    source: ClassVar[str] = ""  # the paper or package that it follows
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         """Names a class by its import path, also where it is only unpickled; ``register`` gives a built-in its name."""
@@ -91,7 +85,6 @@ class Component:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """The names of its settings."""
         return tuple(self.settings)
 
     @property
@@ -122,15 +115,10 @@ class Component:
 
 @dataclass(frozen=True, kw_only=True)
 class External(Component):
-    """A user's own component whose factory is not a `Component` class. Its settings are keyword arguments.
+    """A user's own component whose factory is not a `Component` class. Its settings are keyword arguments."""
 
-    Args:
-        path: ``package.module:factory``.
-        arguments: Keyword arguments of the factory.
-    """
-
-    path: str
-    arguments: Mapping[str, Value] = field(default_factory=dict)
+    path: str  # ``package.module:factory``
+    arguments: Mapping[str, Value] = field(default_factory=dict)  # of the factory
 
     # Arguments that the kind passes to ``call``. They are not settings.
     offered: ClassVar[tuple[str, ...]] = ()
@@ -309,7 +297,7 @@ def _named(factory: Callable[..., Any]) -> list[str]:
 
 
 def check_fields(settings: Any) -> None:
-    """Checks every field of a dataclass against its annotation and its domain.
+    """Checks every field of a dataclass against its annotation, and its domain or limits.
 
     Raises:
         ValueError: A value is of another type, no legal choice, not finite or outside its limits. A range's open lower
@@ -321,6 +309,8 @@ def check_fields(settings: Any) -> None:
         check_type(name, value, hints[name])
         if name in legal and not legal[name].allows(value):
             raise ValueError(f"{name} must be {legal[name].rule}, got {value}; choose a legal value")
+        if value is not None:
+            check_limits(name, value, item.metadata, item.default)
 
 
 def check_type(name: str, value: Any, hint: Any) -> None:

@@ -7,10 +7,9 @@ from trainables.attacks.engine.attack import (
     ExternalAttack,
     MinimumNormAttack,
     attack_seed,
-    count,
-    positive,
 )
 from trainables.attacks.engine.iterative import QueryAttack, StepAttack
+from trainables.settings.checks import count, positive
 
 __all__ = [
     "Attack",

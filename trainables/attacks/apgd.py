@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 import numpy as np
 
-from trainables.attacks.engine.attack import Batch, count
+from trainables.attacks.engine.attack import Batch
 from trainables.attacks.engine.iterative import LossAttack
 from trainables.registry import register
+from trainables.settings.checks import count
 
 if TYPE_CHECKING:
     from torch import Tensor

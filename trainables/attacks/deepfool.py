@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from trainables.attacks.engine.attack import Batch, Invariance, MinimumNormAttack, count, positive
+from trainables.attacks.engine.attack import Batch, Invariance, MinimumNormAttack
 from trainables.attacks.engine.iterative import IterativeAttack
 from trainables.registry import register
+from trainables.settings.checks import count, positive
 from trainables.settings.threat import Norm
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 import numpy as np
 
-from trainables.attacks.engine.attack import Batch, Invariance, MinimumNormAttack, Progress, count, part_of
+from trainables.attacks.engine.attack import Batch, Invariance, MinimumNormAttack, Progress, part_of
 from trainables.registry import register
+from trainables.settings.checks import count
 
 if TYPE_CHECKING:
     from torch import Tensor

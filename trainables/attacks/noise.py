@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.attacks.engine.attack import Attack, Batch, Invariance, count, join
+from trainables.attacks.engine.attack import Attack, Batch, Invariance, join
 from trainables.registry import register
+from trainables.settings.checks import count
 from trainables.settings.threat import Norm
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.attacks.engine.attack import Batch, count, positive
+from trainables.attacks.engine.attack import Batch
 from trainables.attacks.engine.iterative import QueryAttack
 from trainables.registry import register
+from trainables.settings.checks import count, positive
 from trainables.settings.threat import Norm
 
 if TYPE_CHECKING:

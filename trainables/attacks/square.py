@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
-from trainables.attacks.engine.attack import Batch, Invariance, count, positive
+from trainables.attacks.engine.attack import Batch, Invariance
 from trainables.attacks.engine.iterative import QueryAttack
 from trainables.registry import register
+from trainables.settings.checks import count, positive
 from trainables.settings.threat import Norm
 
 if TYPE_CHECKING:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import field
 from difflib import get_close_matches
 from typing import Any
 
@@ -22,12 +24,24 @@ def check_choice(name: str, value: Any, known: Sequence[str]) -> None:
         raise ValueError(f"{name} must be one of {listed}, got {value}; {nearest(str(value), known)}")
 
 
-def check_counts(settings: Any, *names: str) -> None:
-    """Asserts that each of these fields is at least 1, or None."""
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}; give a positive number")
+def count(default: int | None, least: int = 1) -> Any:
+    """A dataclass field for a whole number of at least ``least``."""
+    return field(default=default, metadata={"least": least})
+
+
+def positive(default: float, most: float = math.inf) -> Any:
+    """A dataclass field for a number in (0, ``most``]."""
+    return field(default=default, metadata={"most": most})
+
+
+def check_limits(name: str, value: Any, limits: Mapping[str, Any], default: Any) -> None:
+    """Asserts what ``count`` or ``positive`` say of a field, whose metadata are ``limits``."""
+    least, most = limits.get("least"), limits.get("most")
+    if least is not None and value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}; give a larger number")
+    if most is not None and not 0 < value <= most:
+        limit = f"in (0, {most:g}]" if math.isfinite(most) else "above 0"
+        raise ValueError(f"{name} must be {limit}, got {value:g}; leave it out for {default:g}")
 
 
 def check_seed(seed: int) -> None:

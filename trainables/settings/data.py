@@ -9,7 +9,7 @@ from typing import Any, Self
 from trainables.data import Dataset
 from trainables.data.mnist5k import Mnist5k
 from trainables.registry import check_fields, check_type, make
-from trainables.settings.checks import check_counts, check_seed
+from trainables.settings.checks import check_seed, count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,36 +18,24 @@ class DataSettings:
 
     In a configuration these fields and those of the data set form one flat mapping, in which ``name`` is the data set's
     name or import path. If both have a field of the same name, it means the one here.
-
-    Args:
-        dataset: The data set with its own settings.
-        root: Folder that holds its files; None for the user's cache folder. ``~`` is allowed.
-        train_size: Training images; None for all that the other splits leave.
-        validation_size: Validation images, on which the objectives of a search are measured.
-        test_size: Test images. None for all of the data set's test part, or for a tenth of its images if it has no such
-            part. No search reads them.
-        seed: Seed of the stratified split.
-        augment: Whether training images are shifted and flipped, as is usual for CIFAR-10.
-        size: Resize all images to squares of this many pixels a side; None for the images as they are.
     """
 
     dataset: Dataset = field(default_factory=Mnist5k)
-    root: str | None = None
-    train_size: int | None = None
-    validation_size: int = 1000
-    test_size: int | None = None
-    seed: int = 0
-    augment: bool = False
-    size: int | None = None
+    root: str | None = None  # the folder of its files, ``~`` is allowed; None for the user's cache folder
+    train_size: int | None = count(None)  # None for all images that the other splits leave
+    validation_size: int = count(1000)  # images on which the objectives of a search are measured
+    # Images that no search reads; None for the data set's test part, or a tenth of its images if it has no such part.
+    test_size: int | None = count(None)
+    seed: int = 0  # of the stratified split
+    augment: bool = False  # whether training images are shifted and flipped, as is usual for CIFAR-10
+    size: int | None = count(None)  # all images become squares of this many pixels a side; None for images as they are
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_counts(self, "train_size", "validation_size", "test_size", "size")
         check_seed(self.seed)
 
     @property
     def name(self) -> str:
-        """The data set's name, or its import path."""
         return self.dataset.name
 
     @classmethod

@@ -11,7 +11,7 @@ from trainables.attacks.apgd import APGD
 from trainables.attacks.engine.attack import Attack
 from trainables.metrics import under_attack
 from trainables.registry import check_fields
-from trainables.settings.checks import check_counts
+from trainables.settings.checks import count
 from trainables.settings.threat import Norm, View
 
 # The fewest images that an audit needs, by its profile (``trainables.audit``); a stronger profile needs more.
@@ -42,15 +42,14 @@ class RobustnessSettings:
     epsilon: float | tuple[float, ...] = 1.5
     eps_convention: Literal["l2", "rms"] = "l2"
     views: tuple[View, ...] = ("normalized", "raw")
-    images: int = 500
-    batch_size: int = 128
+    images: int = count(500)
+    batch_size: int = count(128)
     gate: Literal["audit"] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
         self._check_attacks()
         self._check_epsilons()
-        check_counts(self, "images", "batch_size")
 
     def _check_attacks(self) -> None:
         if not self.views:

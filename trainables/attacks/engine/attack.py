@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, final, get_args
 
 from trainables.registry import Component, External, Kind, external
-from trainables.settings.checks import check_choice
+from trainables.settings.checks import check_choice, count
 from trainables.settings.threat import Norm, View
 
 if TYPE_CHECKING:
@@ -32,16 +32,6 @@ Progress = Callable[[float], None]
 # The fields that every attack has; a label mentions ``eot`` alone.
 _COMMON: Final = ("views", "remaining", "eot")
 _COLUMNS: Final = ("clean", "labels", "clean_logits", "images", "index")  # of a batch, one row per image
-
-
-def count(default: int, least: int = 1) -> Any:
-    """A dataclass field for a whole number of at least ``least``."""
-    return field(default=default, metadata={"least": least})
-
-
-def positive(default: float, most: float = math.inf) -> Any:
-    """A dataclass field for a number in (0, ``most``]."""
-    return field(default=default, metadata={"most": most})
 
 
 @dataclass
@@ -113,14 +103,6 @@ class AttackResult:
 class Attack(Component, ABC):
     """The contract: images in, one outcome per image out, and nothing else in the process changed.
 
-    Attributes:
-        norms: The balls that the attack knows.
-        minimum_norm: Whether one run tells at which radius each image falls, so that further radii need no runs.
-        judged_at_end: Whether only the images that it returns are judged, and not every point that it evaluates.
-        invariance: Which factors of the logits change nothing: ``global``, one for all images, by which the view
-            ``rescaled`` differs from ``raw``, or ``per-image``, also each image's own, as in ``normalized``.
-        shown: The settings that the label always mentions, in this order.
-
     Args:
         views: The logits that the attack sees, among those configured for all attacks; None for all of them.
         remaining: Whether to attack only what earlier attacks, on all views, have left standing. The worst case is the
@@ -131,11 +113,15 @@ class Attack(Component, ABC):
     """
 
     kind: ClassVar[Kind] = "attack"
-    norms: ClassVar[tuple[Norm, ...]] = get_args(Norm)
+    norms: ClassVar[tuple[Norm, ...]] = get_args(Norm)  # the balls that the attack knows
+    # Whether one run tells at which radius each image falls, so that further radii need no runs.
     minimum_norm: ClassVar[bool] = False
+    # Whether only the images that it returns are judged, and not every point that it evaluates.
     judged_at_end: ClassVar[bool] = False
+    # Which factors of the logits change nothing: ``global``, one for all images, by which the view ``rescaled`` differs
+    # from ``raw``, or ``per-image``, also each image's own, as in ``normalized``.
     invariance: ClassVar[Invariance] = "none"
-    shown: ClassVar[tuple[str, ...]] = ()
+    shown: ClassVar[tuple[str, ...]] = ()  # the settings that the label always mentions, in this order
 
     views: tuple[View, ...] | None = None
     remaining: bool = False
@@ -148,14 +134,6 @@ class Attack(Component, ABC):
                 raise ValueError(f"views must be a list, got {self.views}; write [{self.views}]")
             for view in self.views:
                 check_choice("views", view, get_args(View))
-        for item in dataclasses.fields(self):
-            name, value = item.name, getattr(self, item.name)
-            least, most = item.metadata.get("least"), item.metadata.get("most")
-            if least is not None and value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}; give a larger number")
-            if most is not None and not 0 < value <= most:
-                limit = f"in (0, {most:g}]" if math.isfinite(most) else "above 0"
-                raise ValueError(f"{name} must be {limit}, got {value:g}; leave it out for {item.default:g}")
 
     @property
     def label(self) -> str:

@@ -10,14 +10,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 # Steps whose derivative is 0 almost everywhere, although each follows its input in the large.
-_STEPS: Final = frozenset(
-    function
-    for name in ("round", "floor", "ceil", "trunc", "fix", "sign")
-    for function in (getattr(torch, name), getattr(Tensor, name))
-)
-_IN_PLACE: Final[Mapping[Any, Any]] = {
-    getattr(Tensor, f"{name}_"): getattr(torch, name) for name in ("round", "floor", "ceil", "trunc", "fix", "sign")
-}
+_NAMES: Final = ("round", "floor", "ceil", "trunc", "fix", "sign")
+_STEPS: Final = frozenset(getattr(owner, name) for owner in (torch, Tensor) for name in _NAMES)
+_IN_PLACE: Final[Mapping[Any, Any]] = {getattr(Tensor, f"{name}_"): getattr(torch, name) for name in _NAMES}
 
 
 class StraightThrough(nn.Module):
@@ -69,12 +64,10 @@ class _Identity(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, source: Tensor, stepped: Tensor) -> Tensor:
-        """Returns the step's value."""
         del context, source
         return stepped.clone()
 
     @staticmethod
     def backward(context: Any, *gradients: Any) -> Any:
-        """Hands the gradient to the step's input."""
         del context
         return gradients[0], None

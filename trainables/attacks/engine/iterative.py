@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from trainables.attacks.engine.attack import Attack, AttackLoss, Batch, Invariance, count, join
+from trainables.attacks.engine.attack import Attack, AttackLoss, Batch, Invariance, join
+from trainables.settings.checks import count
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from trainables.attacks.engine.attack import Batch, MinimumNormAttack, count, positive
+from trainables.attacks.engine.attack import Batch, MinimumNormAttack
+from trainables.settings.checks import count, positive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +30,6 @@ class Search:
     radius: Tensor  # of the image's own sphere or ball
     farthest: Tensor  # how far a corner of the pixel box is
     wrong: Tensor  # whether the current point is misclassified, bool
-    away: Tensor  # its distance from the clean image
     nearest: Tensor  # the distance of the nearest misclassified point so far, infinite if there is none
     progress: float  # from 1 at the first step along a cosine to 0 after the last
 
@@ -44,19 +44,14 @@ class NormSearch(MinimumNormAttack):
     """Gradient steps, each followed by a projection that keeps the image about as near as the boundary is.
 
     Every iterate is judged, and the nearest misclassified one counts; no image leaves before the last step, for none is
-    known to have reached its smallest norm. An image whose gradient is 0 stays where it is. A subclass writes ``climb``
-    and ``move``.
-
-    Args:
-        steps: Gradient steps, whose length falls along a cosine.
-        gamma: The share by which the sphere or ball shrinks and grows.
+    known to have reached its smallest norm. An image whose gradient is 0 stays where it is.
     """
 
     shown: ClassVar[tuple[str, ...]] = ("steps",)
     first_radius: ClassVar[float] = 0.0
 
-    steps: int = count(100)
-    gamma: float = positive(0.05, most=1.0)
+    steps: int = count(100)  # their length falls along a cosine
+    gamma: float = positive(0.05, most=1.0)  # the share by which the sphere or ball shrinks and grows
 
     @abstractmethod
     def climb(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -96,7 +91,7 @@ class NormSearch(MinimumNormAttack):
                 victim.progress((done + (step + 1) / (self.steps + 1)) / len(parts))
                 if moves:
                     falling = (1 + math.cos(math.pi * step / self.steps)) / 2
-                    search = Search(part, images, radius, farthest, wrong, away, distance, falling)
+                    search = Search(part, images, radius, farthest, wrong, distance, falling)
                     images, radius = self.move(search, loss.detach().view(-1, 1, 1, 1), gradient)
                     images = images.clamp(0.0, 1.0)
             yield replace(part, images=nearest).take(distance.flatten().isfinite())
