@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 _CLEAN_MARGIN: Final = 0.02
 _MARGIN: Final = 0.1  # of every other accuracy
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
 class Reference:
@@ -31,14 +29,10 @@ class Reference:
 
     With (0, 0) as the origin, all fronts near 97 % clean accuracy differ in their robust accuracy alone. Measured from
     just below the baselines, in units of that margin, a gain counts in either objective.
-
-    Args:
-        point: For each objective, the value at which a point begins to count, in the objective's unit.
-        scale: For each objective, the length that counts as 1, in the objective's unit; above 0.
     """
 
-    point: Mapping[str, float]
-    scale: Mapping[str, float]
+    point: Mapping[str, float]  # for each objective, the value at which a point begins to count, in its unit
+    scale: Mapping[str, float]  # for each objective, the length that counts as 1, in its unit; above 0
 
     def volume(self, points: npt.ArrayLike, objectives: Mapping[str, Direction]) -> float:
         """The hypervolume of ``(value - point) / scale``, without a unit.
@@ -114,21 +108,20 @@ def hypervolume(points: npt.ArrayLike, directions: Sequence[Direction], referenc
     return float(moocore.hypervolume(values, ref=list(reference), maximise=[d == "maximize" for d in directions]))
 
 
-class GrowingFront(Generic[T]):
+class GrowingFront:
     """The front of points that arrive one by one. Adding a point costs as much as the front is long."""
 
     def __init__(self, directions: Sequence[Direction]) -> None:
         self._signs = np.array([-1.0 if direction == "maximize" else 1.0 for direction in directions])
         self._losses = np.empty((0, len(directions)))
-        self.members: list[T] = []
 
     @property
     def points(self) -> npt.NDArray[np.float64]:
-        """The objective values of the members. Shape (members, k)."""
+        """The objective values on the front. Shape (n, k)."""
         return self._signs * self._losses
 
-    def add(self, point: npt.ArrayLike, member: T) -> bool:
-        """Adds a point (k,), which belongs to ``member``, unless another is at least as good in every objective.
+    def add(self, point: npt.ArrayLike) -> bool:
+        """Adds a point (k,), unless another is at least as good in every objective.
 
         Returns:
             Whether the front has changed.
@@ -136,13 +129,12 @@ class GrowingFront(Generic[T]):
         loss = self._signs * np.asarray(point, dtype=np.float64)
         if (self._losses <= loss).all(axis=1).any():
             return False
-        stays = np.flatnonzero((loss > self._losses).any(axis=1))
+        stays = (self._losses < loss).any(axis=1)
         self._losses = np.vstack([self._losses[stays], loss])
-        self.members = [*(self.members[index] for index in stays), member]
         return True
 
 
-class SearchFront(GrowingFront[TrialRecord]):
+class SearchFront(GrowingFront):
     """A search's front, trial by trial, with its hypervolume, which is 0 until there is a reference."""
 
     def __init__(self, objectives: Mapping[str, Direction]) -> None:
@@ -160,7 +152,7 @@ class SearchFront(GrowingFront[TrialRecord]):
         """Takes a trial. One that may not be on a front, or misses a constraint, changes nothing."""
         for candidate in complete_search_trials([record]):
             point = [candidate.objectives[name] for name in self._objectives]
-            if candidate.feasible and self.add(point, candidate):
+            if candidate.feasible and self.add(point):
                 self._measure()
 
     def _measure(self) -> None:

@@ -14,7 +14,6 @@ NAME[r]                     NAME of the seed with index r
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Final, Literal
 
@@ -34,7 +33,6 @@ COSTS: Final = (VALIDATION_LOSS, TRAIN_SECONDS, ATTACK_SECONDS)
 _ATTACK: Final = "/"
 _RADIUS: Final = "@"
 _ACCURACY: Final = "_accuracy"
-_OF_SEED: Final = re.compile(r"(?P<name>.+)\[(?P<index>\d+)\]")
 
 
 def at_radius(epsilon: float) -> str:
@@ -62,12 +60,6 @@ def radius_of(name: str) -> str:
 def of_seed(name: str, index: int) -> str:
     """The name of a metric of one seed."""
     return f"{name}[{index}]"
-
-
-def split_seed(name: str) -> tuple[str, int] | None:
-    """The metric and seed index of a name from ``of_seed``; None for another name."""
-    match = _OF_SEED.fullmatch(name)
-    return (match["name"], int(match["index"])) if match else None
 
 
 def is_accuracy(name: str) -> bool:

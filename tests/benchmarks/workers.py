@@ -196,12 +196,12 @@ def _growth(
 ) -> list[tuple[float, int, float]]:
     """How the hypervolume of the fully trained settings grew."""
     directions, corner = list(problem.directions.values()), list(problem.reference.values())
-    front: GrowingFront[str] = GrowingFront(directions)
+    front = GrowingFront(directions)
     growth = []
     for ended, end in enumerate(simulation.ends, start=1):
         if end.objectives is None:
             continue
-        if front.add(list(problem.values(parameters[end.number]).values()), end.number):
+        if front.add(list(problem.values(parameters[end.number]).values())):
             growth.append((end.time, ended, hypervolume(front.points, directions, corner) / problem.volume))
     return growth
 

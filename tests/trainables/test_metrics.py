@@ -25,12 +25,6 @@ def test_an_attack_on_one_view_has_no_worst_view() -> None:
     assert metrics.under_attack("pgd50-ce", ["normalized", "raw"]) == ["pgd50-ce/normalized", "pgd50-ce/worst"]
 
 
-@given(name=st.sampled_from(["clean_accuracy", "pgd50-ce/worst", "robust_accuracy@2"]), index=st.integers(0, 10**6))
-def test_a_seeds_metric_is_read_back(name: str, index: int) -> None:
-    assert metrics.split_seed(metrics.of_seed(name, index)) == (name, index)
-    assert metrics.split_seed(name) is None
-
-
 def test_what_a_name_says() -> None:
     kinds = {
         "clean_accuracy": (True, False),

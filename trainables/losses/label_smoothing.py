@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from trainables.logits import at_least_single
-from trainables.losses import Baseline, Loss
+from trainables.losses import Loss
 from trainables.registry import register
 from trainables.settings.space import Range, searched
 
@@ -21,17 +21,14 @@ class LabelSmoothing(Loss):
 
     This is torch's form: the true class has 1 - epsilon + epsilon / k. Song et al. 2022 write 1 - epsilon for it, which
     does not add up to 1; that loss is the same up to the factor 1 - epsilon / k for an epsilon slightly larger.
-
-    Args:
-        epsilon: The share of the label that is spread over all classes; with 0 it is plain cross entropy.
     """
 
+    # The share of the label that is spread over all classes; with 0 it is plain cross entropy.
     epsilon: float = searched(0.1, Range(low=0, high=0.5, low_exclusive=True))
 
     source: ClassVar[str] = (
         'Szegedy et al. 2016, "Rethinking the Inception architecture for computer vision", section 7'
     )
-    baselines: ClassVar[tuple[Baseline, ...]] = (Baseline("cross-entropy", {}, "plain cross entropy"),)
 
     def value(self, features: Tensor | None, logits: Tensor, labels: Tensor) -> Tensor:
         del features

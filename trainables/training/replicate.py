@@ -77,7 +77,6 @@ class Headed(nn.Module):
         self.objective = objective
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (n, k) of images (n, c, h, w)."""
         return self.objective.decisive(*self.objective.outputs(images))
 
 
@@ -184,13 +183,13 @@ def make_replicates(
         ValueError: The model cannot be built for these images, or the loss not for the model.
     """
     split = splits["train"]
-    problem.model.check(_shape(split), classes_of(split))
+    problem.model.check(_shape(split), split.classes)
     return [make_replicate(problem, split, seed) for seed in replicate_seeds(problem.train, replicates)]
 
 
 def make_replicate(problem: Problem, split: Split, seed: int) -> Replicate:
     """One untrained replicate, as ``make_replicates`` makes them for the training images ``split``."""
-    device, shape, classes = split.images.device, _shape(split), classes_of(split)
+    device, shape, classes = split.images.device, _shape(split), split.classes
     # Digits are used as they are; colour images are standardised inside the model.
     statistics = None
     if shape[0] > 1:
@@ -201,7 +200,7 @@ def make_replicate(problem: Problem, split: Split, seed: int) -> Replicate:
         model = build_model(problem.model, shape, classes, statistics)
         features = features_of(model, classes) if problem.loss.uses_features else None
         torch.default_generator.manual_seed(_derived(seed, _LOSS))
-        loss = problem.loss.build(None if features is None else features.width, classes)
+        loss = problem.loss.build(None if features is None else features.classifier.in_features, classes)
     model.to(device)
     loss.to(device)
     groups = [{"params": parameters} for module in (model, loss) if (parameters := list(module.parameters()))]
@@ -216,12 +215,6 @@ def make_replicate(problem: Problem, split: Split, seed: int) -> Replicate:
         generator=torch.Generator(device).manual_seed(_derived(seed, _ORDER)),
         defence_generator=torch.Generator(device).manual_seed(_derived(seed, _DEFENCE)),
     )
-
-
-def classes_of(split: Split) -> int:
-    """The number of classes: what the data set says, otherwise one more than the highest label."""
-    classes: int | None = getattr(split, "classes", None)
-    return int(split.labels.max()) + 1 if classes is None else classes
 
 
 def _single(features: Tensor | None) -> Tensor | None:

@@ -16,7 +16,7 @@ from trainables.models.cnn8 import CNN8
 from trainables.registry import make
 from trainables.settings import DataSettings, Problem, TrainSettings
 from trainables.training.loop import EpochResult, NonFiniteLoss, evaluate_split, learning_rate, train
-from trainables.training.replicate import Objective, Replicate, classes_of, make_replicates, replicate_seeds
+from trainables.training.replicate import Objective, Replicate, make_replicates, replicate_seeds
 
 
 def run(problem: Problem, splits: dict[str, Split], **changes: Any) -> tuple[list[EpochResult], list[Replicate]]:
@@ -223,4 +223,4 @@ def test_every_loss_starts_from_the_same_weights_and_order(problem: Problem) -> 
 
 def test_the_number_of_classes_is_the_data_sets_or_the_labels(noise: dict[str, Split]) -> None:
     split = noise["train"]
-    assert classes_of(Split(split.images, split.labels % 3)) == 3
+    assert Split(split.images, split.labels % 3).classes == 3
