@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.figures.style import BLUE, GREY, INK, RULE, render, style_axes
-from trainables import files
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -16,8 +14,8 @@ if TYPE_CHECKING:
 _ORDER = {"failed": 0, "not done": 1, "passed": 2}
 
 
-def write_page(document: Mapping[str, Any], path: Path, *, words: Mapping[str, str], title: str, axis: str) -> Path:
-    """Writes the page of an audit, replacing the file atomically.
+def page(document: Mapping[str, Any], *, words: Mapping[str, str], title: str, axis: str) -> str:
+    """The page of an audit as HTML.
 
     Args:
         document: The content of an ``audit.json``.
@@ -25,11 +23,6 @@ def write_page(document: Mapping[str, Any], path: Path, *, words: Mapping[str, s
         title: Which model on which data.
         axis: The label of the radius axis, with its norm.
     """
-    return files.write(path, page(document, words=words, title=title, axis=axis))
-
-
-def page(document: Mapping[str, Any], *, words: Mapping[str, str], title: str, axis: str) -> str:
-    """The page as HTML; arguments as for ``write_page``."""
     return render(
         "audit.html",
         audit=document,

@@ -356,7 +356,7 @@ def _share(kept: npt.NDArray[np.bool_]) -> dict[str, float]:
 
 def _write(folder: Path, document: Mapping[str, Any], audits: Sequence[Audit], title: str, axis: str) -> None:
     """Writes ``audit.npz``, ``audit.json`` and the page ``audit.html``."""
-    from analysis.figures.audit import write_page
+    from analysis.figures.audit import page
     from trainables.audit import WORDS
 
     arrays = io.BytesIO()
@@ -364,6 +364,5 @@ def _write(folder: Path, document: Mapping[str, Any], audits: Sequence[Audit], t
     np.savez_compressed(arrays, allow_pickle=False, clean=np.stack(clean), verified=np.stack(verified))
     files.write(folder / "audit.npz", arrays.getvalue())
     files.write(folder / AUDIT_FILE, json.dumps(document, indent=2) + "\n")
-    write_page(
-        document, folder / "audit.html", words={str(word): text for word, text in WORDS.items()}, title=title, axis=axis
-    )
+    words = {str(word): text for word, text in WORDS.items()}
+    files.write(folder / "audit.html", page(document, words=words, title=title, axis=axis))

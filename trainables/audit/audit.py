@@ -96,7 +96,12 @@ def audit(
         examiner = Examiner(model, images, labels, radius, norm, profile, seed, batch_size, progress, parts)
         if not claims:
             examiner.part("the claim: a cheap worst case")
-            claims = [_own_claim(examiner)]
+            try:
+                claims = [
+                    cheap_claim(model, images, labels, radius=radius, norm=norm, seed=seed, batch_size=batch_size)
+                ]
+            except RuntimeError:  # no gradient passes the model, so every image stands
+                claims = [Claim("robust_accuracy", CHEAP, CHEAP_VIEWS, examiner.evidence.clean.copy())]
         _examine(examiner, claims, surrogate)
     evidence = examiner.evidence
     verified = evidence.standing()
@@ -154,22 +159,6 @@ def cheap_claim(
                 standing=kept,
             ).kept
     return Claim(name, used, tuple(views), kept.cpu().numpy())
-
-
-def _own_claim(examiner: Examiner) -> Claim:
-    """The claim of a cheap worst case; where it cannot be computed, that every image stands."""
-    try:
-        return cheap_claim(
-            examiner.model,
-            examiner.images,
-            examiner.labels,
-            radius=examiner.radius,
-            norm=examiner.norm,
-            seed=examiner.seed,
-            batch_size=examiner.batch_size,
-        )
-    except RuntimeError:  # no gradient passes the model
-        return Claim("robust_accuracy", CHEAP, CHEAP_VIEWS, examiner.evidence.clean.copy())
 
 
 def _parts(profile: Profile, norm: Norm, claims: Sequence[Claim], surrogate: nn.Module | None) -> int:
@@ -238,11 +227,9 @@ def _follow(examiner: Examiner) -> None:
     without, _ = examiner.gradients(through, ["ce"])
     evidence.straight_through = not without.any()
     margin = replace(ce, loss="dlr" if examiner.classes >= MARGIN_CLASSES else "pm")
-    for key, name, attack, model in (
-        ("bpda ce", "APGD through rounding, cross entropy", ce, through),
-        ("bpda margin", "APGD through rounding, margins", margin, through),
-    ):
-        examiner.attack(key, name, attack, on=evidence.standing(), label=f"bpda-{attack.label}", model=model)
+    for key, losses, attack in (("bpda ce", "cross entropy", ce), ("bpda margin", "margins", margin)):
+        name, label = f"APGD through rounding, {losses}", f"bpda-{attack.label}"
+        examiner.attack(key, name, attack, on=evidence.standing(), label=label, model=through)
     examiner.attack("rescaled", "APGD, cross entropy, rescaled logits", ce, "rescaled", on=evidence.standing())
     patient = Square(queries=min(MORE_QUERIES * profile.queries, MOST_QUERIES))
     examiner.attack("patient square", "Square, many queries", patient, on=evidence.standing())

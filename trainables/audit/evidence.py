@@ -135,8 +135,7 @@ class Evidence:
     claims_planted: dict[str, Planted | str] = field(default_factory=dict)
     # By the claim's name, for attacks that judge only their last iterate: whether an earlier one broke the probe, (p,).
     silent: dict[str, Images] = field(default_factory=dict)
-    # Whether gradients that let rounding pass lead where the model's own do not; None if there was no need to try.
-    straight_through: bool | None = None
+    straight_through: bool = False  # whether gradients that let rounding pass lead where the model's own do not
 
     def standing(self, *keys: str) -> Images:
         """Which images survive the named runs (all without names), bool (n,)."""

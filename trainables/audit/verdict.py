@@ -123,7 +123,6 @@ class Check:
     sentence: str  # what it means, for people who have not read the source; or why it was not done
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as plain values."""
         return dict(vars(self))
 
 

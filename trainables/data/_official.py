@@ -29,22 +29,17 @@ IDX_FILES: Final = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
+# torchvision's downloads have no timeout; this one lets them fail soon on a machine without a network.
 _CONNECT_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class OfficialDataset(Dataset):
-    """A data set of official training and test files.
+    """A data set of official training and test files."""
 
-    Attributes:
-        torchvision_class: Its class in ``torchvision.datasets``, which downloads it.
-        torchvision_folder: Where below its root torchvision puts the files.
-        files: Their names.
-    """
-
-    torchvision_class: ClassVar[str]
-    torchvision_folder: ClassVar[str]
-    files: ClassVar[tuple[str, ...]]
+    torchvision_class: ClassVar[str]  # in ``torchvision.datasets``; it downloads the data set
+    torchvision_folder: ClassVar[str]  # where below its root torchvision puts the files
+    files: ClassVar[tuple[str, ...]]  # their names
 
     @abstractmethod
     def read(self, folder: Path, part: Part) -> LabelledImages:
@@ -73,14 +68,18 @@ class OfficialDataset(Dataset):
     def _download(self, root: str | None) -> str:
         goal = self.folders(root)[0]
         missing = [folder for folder in (goal, *goal.parents) if not folder.exists()]
+        timeout = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(_CONNECT_SECONDS)
         try:
-            with _connect_timeout(), redirect_stdout(sys.stderr):
+            with redirect_stdout(sys.stderr):
                 from torchvision import datasets
 
                 getattr(datasets, self.torchvision_class)(str(root_folder(root)), download=True)
             reason = "the download is incomplete"
         except (OSError, RuntimeError) as error:
             reason = f"the download failed: {' '.join(str(error).split()) or type(error).__name__}"
+        finally:
+            socket.setdefaulttimeout(timeout)
         if located := self.locate(root):
             return located
         # torchvision makes its folders before it has files; empty ones only confuse.
@@ -135,14 +134,3 @@ def _read_idx(path: Path) -> npt.NDArray[np.uint8]:
         axes = content[3]
         shape = np.frombuffer(content, ">u4", count=axes, offset=4)
         return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
-
-
-@contextmanager
-def _connect_timeout() -> Iterator[None]:
-    """Makes torchvision's downloads, which have no timeout, fail soon on a machine without a network."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_CONNECT_SECONDS)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
