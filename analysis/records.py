@@ -41,58 +41,39 @@ def value_text(value: Value) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
-    """The outcome of one candidate. Accuracies are fractions in [0, 1].
+    """The outcome of one candidate. Accuracies are fractions in [0, 1]."""
 
-    Args:
-        number: The number in the search (``0``, ``1``, ...), ``B0``, ``B1``, ... for a baseline, or ``R0``, ``R1``,
-            ... for further replicates.
-        parameters: Values of the searched parameters. A bare name (``s``) belongs to the loss; others name their
-            component (``train.learning_rate``, ``defence.epsilon``). Empty if there are none.
-        state: Only a complete trial has objectives.
-        objectives: Means over the replicates.
-        constraints: How far each constraint (``clean_accuracy >= 0.97``) is missed; at most 0 where it is met.
-        accuracies: Accuracies that are not objectives, among them each attack's (``pgd50-ce/normalized``,
-            ``pgd50-ce/worst``); means over the replicates.
-        replicates: Objectives and accuracies of each replicate, by the same names.
-        images: The number of images behind an objective. An objective named here is a fraction of images.
-        epochs: How many epochs have finished.
-        train_seconds: Wall time, as is ``attack_seconds``.
-        started: Unix time, as is ``finished``; None before it.
-        checkpoint: Path of the checkpoint, relative to the run's folder.
-        outcomes: Path of the per-image outcomes, relative to the run's folder.
-        origin: The earlier run and number (``first/7``) of a trial taken over from it; None for the run's own.
-        extends: The number of the setting that this is another seed of; None for a setting's first unit.
-        seed_index: Which seed of its setting it was trained with, counted from 0.
-        role: What it was trained for: ``search``, or ``confirmation`` of the search's contenders.
-        extensions: The numbers of the further replicates that are pooled into this record.
-        verdict: The audit's verdict on the worst case: ``sound``, ``masked`` or ``suspicious``; None without an
-            audit. The audited number is ``audited_accuracy`` among the accuracies.
-    """
-
-    number: str
+    number: str  # ``0``, ``1``, ... in the search; ``B0``, ... for a baseline; ``R0``, ... for further replicates
     loss: str
     defence: str = "none"
+    # Values of the searched parameters. A bare name (``s``) belongs to the loss; others name their component
+    # (``train.learning_rate``, ``defence.epsilon``). Empty if there are none.
     parameters: Mapping[str, Value]
-    state: State
-    objectives: Mapping[str, float] = field(default_factory=dict)
+    state: State  # only a complete trial has objectives
+    objectives: Mapping[str, float] = field(default_factory=dict)  # means over the replicates
+    # How far each constraint (``clean_accuracy >= 0.97``) is missed; at most 0 where it is met.
     constraints: Mapping[str, float] = field(default_factory=dict)
+    # Accuracies that are not objectives, among them each attack's (``pgd50-ce/normalized``, ``pgd50-ce/worst``); means
+    # over the replicates.
     accuracies: Mapping[str, float] = field(default_factory=dict)
-    replicates: tuple[Mapping[str, float], ...] = ()
+    replicates: tuple[Mapping[str, float], ...] = ()  # objectives and accuracies of each replicate, by the same names
     seeds: tuple[int, ...] = ()
-    images: Mapping[str, int] = field(default_factory=dict)
-    epochs: int = 0
-    train_seconds: float = 0.0
+    images: Mapping[str, int] = field(default_factory=dict)  # behind each objective that is a fraction of images
+    epochs: int = 0  # how many have finished
+    train_seconds: float = 0.0  # wall time, as is the next
     attack_seconds: float = 0.0
-    started: float | None = None
+    started: float | None = None  # Unix time, as is the next; None before it
     finished: float | None = None
     failure: str | None = None
-    checkpoint: str | None = None
-    outcomes: str | None = None
-    origin: str | None = None
-    extends: str | None = None
-    seed_index: int = 0
-    role: str = "search"
-    extensions: tuple[str, ...] = ()
+    checkpoint: str | None = None  # its path, relative to the run's folder
+    outcomes: str | None = None  # the path of the per-image outcomes, relative to the run's folder
+    origin: str | None = None  # run and number (``first/7``) of a trial taken over from an earlier run
+    extends: str | None = None  # the number of the setting that this is another seed of; None for its first unit
+    seed_index: int = 0  # which seed of its setting it was trained with, counted from 0
+    role: str = "search"  # what it was trained for: ``search``, or ``confirmation`` of the search's contenders
+    extensions: tuple[str, ...] = ()  # the numbers of the further replicates that are pooled into this record
+    # The audit's verdict on the worst case: ``sound``, ``masked`` or ``suspicious``; None without an audit. The audited
+    # number is ``audited_accuracy`` among the accuracies.
     verdict: str | None = None
 
     def __post_init__(self) -> None:
@@ -103,7 +84,6 @@ class TrialRecord:
 
     @property
     def kind(self) -> Kind:
-        """See ``kind_of``."""
         return kind_of(self.number)
 
     @property

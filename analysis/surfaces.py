@@ -29,24 +29,16 @@ Rows = Sequence[Mapping[str, Any]]  # measured settings, each with a value for e
 
 @dataclass(frozen=True)
 class Surface:
-    """Values over a grid of two parameters.
+    """Values over a grid of two parameters."""
 
-    Args:
-        x: Ascending positions (see ``coordinate``) of the first parameter. Shape (nx,).
-        y: Ascending positions of the second parameter. Shape (ny,).
-        mean: The surface. Shape (ny, nx).
-        sd: Standard deviation of the fitted mean, without the noise of a single measurement. Shape (ny, nx); None if
-            the surface is measured and not fitted.
-    """
-
-    x: Array
-    y: Array
-    mean: Array
+    x: Array  # ascending positions (see ``coordinate``) of the first parameter, (nx,)
+    y: Array  # of the second parameter, (ny,)
+    mean: Array  # the surface, (ny, nx)
+    # Standard deviation of the fitted mean, without the noise of a single measurement, (ny, nx); None if not fitted.
     sd: Array | None
 
     @property
     def fitted(self) -> bool:
-        """Whether this is a fit."""
         return self.sd is not None
 
     def at(self, points: Array) -> Array:
@@ -63,17 +55,11 @@ class Surface:
 
 @dataclass(frozen=True)
 class Slice:
-    """Which two parameters are drawn, and where the others stand.
+    """Which two parameters are drawn, and where the others stand."""
 
-    Args:
-        axes: The domains of the two numeric parameters.
-        fixed: The value of every other parameter.
-        chosen: Whether the two were chosen among several by their importance.
-    """
-
-    axes: Mapping[str, Range]
-    fixed: Mapping[str, Value]
-    chosen: bool = False
+    axes: Mapping[str, Range]  # the domains of the two numeric parameters
+    fixed: Mapping[str, Value]  # the value of every other parameter
+    chosen: bool = False  # whether the two were chosen among several by their importance
 
     def note(self) -> str:
         """A sentence on the choice and the fixed values; empty if there are only these two parameters."""

@@ -56,11 +56,9 @@ class Scale:
     style: str
 
     def text(self, value: float) -> str:
-        """A value for people."""
         return f"{self.factor * value:{self.style}}{self.unit}"
 
     def label(self, measure: str) -> str:
-        """The label of the measure's axis."""
         return f"{measure_label(measure)} ({self.unit.strip()})" if self.unit else measure_label(measure)
 
 

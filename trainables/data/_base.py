@@ -24,22 +24,14 @@ class DataMissing(ValueError):
 
 @dataclass(eq=False)
 class Reader:
-    """Reads the parts of one data set.
+    """Reads the parts of one data set."""
 
-    Args:
-        location: Where it is, for people.
-        parts: What it comes in: ``train``, and perhaps ``validation`` and ``test``.
-        read: Returns all images of a part, in the data set's own order.
-        cache_key: A file name's beginning that stands for the data set's contents, if images read from it are worth
-            keeping in the cache.
-        uniform: Whether all images have one shape, whatever is selected.
-    """
-
-    location: str
-    parts: tuple[Part, ...]
-    read: Callable[[Part], LabelledImages]
+    location: str  # for people
+    parts: tuple[Part, ...]  # what it comes in: ``train``, and perhaps ``validation`` and ``test``
+    read: Callable[[Part], LabelledImages]  # returns all images of a part, in the data set's own order
+    # A file name's beginning that stands for the contents, if images read from it are worth keeping in the cache.
     cache_key: str | None = None
-    uniform: bool = True
+    uniform: bool = True  # whether all images have one shape, whatever is selected
 
     def __post_init__(self) -> None:
         if "train" not in self.parts:
@@ -49,12 +41,9 @@ class Reader:
             )
 
     def select(self, part: Part, choose: Choose, size: int | None) -> LabelledImages:
-        """Some images of a part.
+        """Some images of a part, resized to ``data.size``.
 
-        Args:
-            part: Which part.
-            choose: Takes the labels of the part's images and returns the indices of the images to return, in order.
-            size: As ``data.size``.
+        ``choose`` takes the labels of the part's images and returns the indices of the images to return, in order.
         """
         images = self.read(part)
         return images[choose(images.labels)].resized(size)
@@ -65,13 +54,10 @@ class Dataset(Component):
     """A data set. A subclass overrides ``load``, or ``reader`` if it can read one part without reading the others.
 
     The argument ``root`` of all methods is ``data.root``.
-
-    Attributes:
-        summary: What it holds, in half a line.
     """
 
     kind: ClassVar[Kind] = "data"
-    summary: ClassVar[str] = ""
+    summary: ClassVar[str] = ""  # what it holds, in half a line
 
     def locate(self, root: str | None) -> str | None:
         """Where the data set is, for people; None if it is not on this machine."""

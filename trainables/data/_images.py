@@ -17,17 +17,11 @@ _LUMA = (19595, 38470, 7471)
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Images, their labels, and how many classes there are.
+    """Images, their labels, and how many classes there are."""
 
-    Args:
-        images: uint8, or float32 in [0, 1]; shape (n, h, w, c).
-        labels: int64 in [0, classes), shape (n,).
-        classes: How many classes the data set has, at least 2.
-    """
-
-    images: Pixels
-    labels: Indices
-    classes: int
+    images: Pixels  # uint8, or float32 in [0, 1]; (n, h, w, c)
+    labels: Indices  # int64 in [0, classes), (n,)
+    classes: int  # of the data set, at least 2
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4:

@@ -28,16 +28,12 @@ class AdversarialTraining(Defence):
     The attack starts at a random point of the ball and takes steps of length 2.5 epsilon / steps. It runs in training
     mode, as Madry et al. do: batch norm uses the statistics of the attacked batch. Running statistics and every other
     buffer stay as they were before it. The defaults are theirs on MNIST (section 5).
-
-    Args:
-        epsilon: Radius of the ball in pixel units (pixels lie in [0, 1]); with 0 training is as without the defence.
-        steps: Gradient steps of the attack.
-        norm: The ball's norm.
     """
 
+    # Radius of the ball in pixel units (pixels lie in [0, 1]); with 0 training is as without the defence.
     epsilon: float = searched(0.3, Range(low=0, high=10))
-    steps: int = searched(40, Range(low=1, high=1000, integer=True))
-    norm: Literal["l2", "linf"] = "linf"
+    steps: int = searched(40, Range(low=1, high=1000, integer=True))  # gradient steps of the attack
+    norm: Literal["l2", "linf"] = "linf"  # of the ball
 
     source: ClassVar[str] = (
         "Madry, Makelov, Schmidt, Tsipras and Vladu 2018, "

@@ -18,14 +18,10 @@ if TYPE_CHECKING:
 @register("i-sce")
 @dataclass(frozen=True, kw_only=True)
 class ISCE(Loss):
-    """Cross entropy of the normalised logits, with the true class's logit scaled by s and raised by m.
+    """Cross entropy of the normalised logits, with the true class's logit scaled by s and raised by m."""
 
-    Args:
-        s: Scale of the true class's logit.
-        m: Margin added to it. The baseline with m = 0 is legal, but no search tries it.
-    """
-
-    # Song et al. 2022, section 4.1: s in [1, 2], m in (0, 0.1]; their own experiments have s = 1, m = 0.1.
+    # Song et al. 2022, section 4.1: s in [1, 2], m in (0, 0.1]; their own experiments have s = 1, m = 0.1. The baseline
+    # with m = 0 is legal, but no search tries it.
     s: float = searched(1.0, Range(low=1, high=2))
     m: float = searched(0.1, Range(low=0, high=0.1, low_exclusive=True))
 

@@ -22,11 +22,9 @@ class CNN8(Model):
 
     Pooling rounds up, so images of 28 and of 32 pixels both arrive as 4x4 maps. It has 814,122 parameters for such
     images of 3 channels, 10 classes and width 1.
-
-    Args:
-        width: Multiplies the channels of the convolutions and the units of the hidden linear layer.
     """
 
+    # Multiplies the channels of the convolutions and the units of the hidden linear layer.
     width: int = searched(1, Range(low=1, high=16, integer=True))
 
     source: ClassVar[str] = 'Song et al. 2022 name an "eight-layer CNN" without details; this is our reading'

@@ -21,11 +21,9 @@ class LeNet5(Model):
     """LeNet-5 in its modern form: every feature map reads all maps before it, ReLU, max pooling.
 
     It has 61,706 parameters for 1 channel, 10 classes and width 1.
-
-    Args:
-        width: Multiplies the channels of the convolutions and the units of the hidden linear layers.
     """
 
+    # Multiplies the channels of the convolutions and the units of the hidden linear layers.
     width: int = searched(1, Range(low=1, high=16, integer=True))
 
     source: ClassVar[str] = (

@@ -22,12 +22,9 @@ class ResNet32(Model):
     """Three stages (16, 32, 64 channels) of five pre-activation blocks with parameter-free shortcuts.
 
     It has 463,866 parameters for 1 channel and 464,154 for 3, with 10 classes and width 1.
-
-    Args:
-        width: Multiplies the channels of all stages.
     """
 
-    width: int = searched(1, Range(low=1, high=16, integer=True))
+    width: int = searched(1, Range(low=1, high=16, integer=True))  # multiplies the channels of all stages
 
     source: ClassVar[str] = (
         'He, Zhang, Ren and Sun 2016, "Identity mappings in deep residual networks" (blocks), 2016, "Deep residual '

@@ -14,16 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer(Component):
-    """How gradients move parameters. A subclass names an optimizer of ``torch.optim``, or overrides ``build``.
-
-    Attributes:
-        torch_class: Its class in ``torch.optim``, whose arguments the settings are.
-        fused: Whether all parameters are moved by one kernel; None for torch's default.
-    """
+    """How gradients move parameters. A subclass names an optimizer of ``torch.optim``, or overrides ``build``."""
 
     kind: ClassVar[Kind] = "optimizer"
-    torch_class: ClassVar[str]
-    fused: ClassVar[bool | None] = None
+    torch_class: ClassVar[str]  # in ``torch.optim``; the settings are its arguments
+    fused: ClassVar[bool | None] = None  # whether all parameters are moved by one kernel; None for torch's default
 
     def build(self, groups: Sequence[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
         """An optimizer without history.

@@ -13,12 +13,9 @@ from trainables.settings.space import Range, searched
 @register("adamw")
 @dataclass(frozen=True, kw_only=True)
 class AdamW(Optimizer):
-    """Adam whose weight decay does not go through the moments.
+    """Adam whose weight decay does not go through the moments."""
 
-    Args:
-        weight_decay: Times the learning rate, the share that each step takes off every parameter.
-    """
-
+    # Times the learning rate, the share that each step takes off every parameter.
     weight_decay: float = searched(1e-2, Range(low=0, high=1))
 
     torch_class: ClassVar[str] = "AdamW"

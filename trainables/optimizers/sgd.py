@@ -15,18 +15,13 @@ from trainables.settings.space import Range, searched
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum.
 
-    Args:
-        momentum: Share of the last step that the next one keeps.
-        nesterov: Whether the gradient is read ahead of the momentum.
-        weight_decay: L2 penalty: times a parameter, what is added to its gradient.
-
     Raises:
         ValueError: Nesterov without momentum.
     """
 
-    momentum: float = searched(0.9, Range(low=0, high=1))
-    nesterov: bool = False
-    weight_decay: float = searched(0.0, Range(low=0, high=1))
+    momentum: float = searched(0.9, Range(low=0, high=1))  # share of the last step that the next one keeps
+    nesterov: bool = False  # whether the gradient is read ahead of the momentum
+    weight_decay: float = searched(0.0, Range(low=0, high=1))  # L2 penalty: times a parameter, added to its gradient
 
     torch_class: ClassVar[str] = "SGD"
     source: ClassVar[str] = (

@@ -15,21 +15,13 @@ _DOMAIN: Final = "domain"
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """A range of numbers: [low, high], or (low, high] with ``low_exclusive``.
-
-    Args:
-        low: Lower end.
-        high: Upper end, included.
-        low_exclusive: Whether a search must stay above ``low``. A baseline may sit on it.
-        log: Whether a search spreads its values evenly over the logarithm.
-        integer: Whether only whole numbers count.
-    """
+    """A range of numbers: [low, high], or (low, high] with ``low_exclusive``."""
 
     low: float
     high: float
-    low_exclusive: bool = False
-    log: bool = False
-    integer: bool = False
+    low_exclusive: bool = False  # whether a search must stay above ``low``; a baseline may sit on it
+    log: bool = False  # whether a search spreads its values evenly over the logarithm
+    integer: bool = False  # whether only whole numbers count
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high)):

@@ -12,25 +12,15 @@ from trainables.settings import DataSettings
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set that is there.
-
-    Args:
-        name: As ``data.name``.
-        location: Where it is, for people.
-        sizes: Images in ``validation`` and ``train``, and in ``test`` if that was read.
-        classes: Number of classes.
-        shape: Channels, height and width of an image.
-        pool_digest: SHA-256 of the validation and training images and their labels, in hexadecimal.
-        test_digest: That of the test images, if they were read.
-    """
+    """A data set that is there."""
 
     name: str
-    location: str
-    sizes: Mapping[str, int]
+    location: str  # for people
+    sizes: Mapping[str, int]  # images in ``validation`` and ``train``, and in ``test`` if that was read
     classes: int
-    shape: tuple[int, int, int]
-    pool_digest: str
-    test_digest: str | None
+    shape: tuple[int, int, int]  # channels, height and width of an image
+    pool_digest: str  # SHA-256 of the validation and training images and their labels, in hexadecimal
+    test_digest: str | None  # that of the test images, if they were read
 
 
 def prepare(settings: DataSettings, *, test: bool) -> Prepared:

@@ -28,36 +28,22 @@ OPENINGS_FILE: Final = "test-openings.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class Frozen:
-    """A trained model that no longer changes.
+    """A trained model that no longer changes."""
 
-    Args:
-        checkpoint: Its file.
-        sha256: Of the file, in hexadecimal.
-        setting: The loss and its parameters; None if they are not known.
-    """
-
-    checkpoint: str
-    sha256: str
-    setting: Mapping[str, Any] | None
+    checkpoint: str  # its file
+    sha256: str  # of the file, in hexadecimal
+    setting: Mapping[str, Any] | None  # the loss and its parameters; None if they are not known
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """Why the test split is opened.
+    """Why the test split is opened."""
 
-    Args:
-        command: What the user typed.
-        models: What is evaluated, at least one.
-        robustness: The attacks.
-        when: ISO 8601, UTC.
-        machine: The host's name.
-    """
-
-    command: str
-    models: Sequence[Frozen]
+    command: str  # what the user typed
+    models: Sequence[Frozen]  # what is evaluated, at least one
     robustness: RobustnessSettings
-    when: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
-    machine: str = field(default_factory=platform.node)
+    when: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))  # ISO 8601, UTC
+    machine: str = field(default_factory=platform.node)  # the host's name
 
 
 def open_test_split(settings: DataSettings, opening: Opening, folder: Path, device: torch.device | str) -> Split:

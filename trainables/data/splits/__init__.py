@@ -17,17 +17,11 @@ MOST_SHIFT = 4
 
 @dataclass(frozen=True)
 class Split:
-    """Images and labels of one split on one device.
+    """Images and labels of one split on one device."""
 
-    Args:
-        images: fp32 in [0, 1], shape (n, c, h, w), channels last in memory.
-        labels: int64, shape (n,).
-        classes: How many classes the data set has; one more than the largest label if it is 0.
-    """
-
-    images: Tensor
-    labels: Tensor
-    classes: int = 0
+    images: Tensor  # fp32 in [0, 1], (n, c, h, w), channels last in memory
+    labels: Tensor  # int64, (n,)
+    classes: int = 0  # how many the data set has; one more than the largest label if it is 0
 
     def __post_init__(self) -> None:
         if not self.classes and len(self.labels):

@@ -9,9 +9,7 @@ from torch import Tensor, nn
 class Normalization(nn.Module):
     """Standardises each channel, (x - mean) / deviation, so that attacks work on pixels in [0, 1].
 
-    Args:
-        mean: Mean of each channel, shape (channels,).
-        deviation: Standard deviation of each channel, shape (channels,), above 0.
+    Mean and standard deviation, above 0, have shape (channels,).
     """
 
     mean: Tensor
@@ -30,9 +28,7 @@ class Normalization(nn.Module):
 class PreActivationBlock(nn.Module):
     """x + conv(relu(bn(conv(relu(bn(x)))))). The shortcut is subsampled, and padded with zeros where the width grows.
 
-    Args:
-        width_in: Channels of the input.
-        width: Channels of the output. The resolution is halved if it differs from ``width_in``.
+    The widths are channels. The resolution is halved where they differ.
     """
 
     def __init__(self, width_in: int, width: int) -> None:
