@@ -271,17 +271,27 @@ def load(path: str) -> Any:
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
     try:
-        factory = getattr(importlib.import_module(module), attribute)
+        imported = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ValueError(
             f"name must be a module that can be imported, got {path} (no module named {error.name}); "
             "install it, or run in the folder that holds it"
         ) from None
-    except AttributeError:
-        raise ValueError(f"name must be something in {module}, got {path}; correct the part after the colon") from None
+    except Exception as error:  # a user's module fails in its own way
+        raise ValueError(
+            f"name must be a module that can be imported, got {path} ({one_line(error)}); correct it"
+        ) from error
+    factory = getattr(imported, attribute, None)
+    if factory is None:
+        raise ValueError(f"name must be something in {module}, got {path}; correct the part after the colon")
     if not callable(factory):
         raise ValueError(f"name must be a class or function, got {path}, a {type(factory).__name__}; name a factory")
     return factory
+
+
+def one_line(error: BaseException) -> str:
+    """The type and the first line of an error from a user's own code."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def keywords(factory: Callable[..., Any]) -> list[str] | None:

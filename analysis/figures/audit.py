@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 _ORDER = {"failed": 0, "not done": 1, "passed": 2}
 
 
-def page(document: Mapping[str, Any], *, words: Mapping[str, str], title: str, axis: str) -> str:
+def page(document: Mapping[str, Any], *, meaning: str, title: str, axis: str) -> str:
     """The page of an audit as HTML.
 
     Args:
         document: The content of an ``audit.json``.
-        words: What each verdict means, one sentence each.
+        meaning: What its verdict means, in a sentence.
         title: Which model on which data.
         axis: The label of the radius axis, with its norm.
     """
@@ -27,7 +27,7 @@ def page(document: Mapping[str, Any], *, words: Mapping[str, str], title: str, a
         "audit.html",
         audit=document,
         title=title,
-        meaning=words[document["verdict"]],
+        meaning=meaning,
         replicates=[_replicate(replicate, document["radius"], axis) for replicate in document["replicates"]],
     )
 

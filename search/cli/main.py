@@ -9,8 +9,9 @@ import json
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Literal
@@ -55,6 +56,10 @@ Attacks = Annotated[
 DataRoot = Annotated[str | None, Option(metavar="FOLDER", help="Folder of the files.")]
 Profile = Literal["quick", "reference"]
 SplitName = Literal["validation", "test"]
+SampledSplit = Literal["test", "validation", "all"]
+Norm = Literal["l2", "linf"]
+Device = Literal["cpu", "cuda"]
+OfModule = partial(Option, rich_help_panel="Options for a module")
 
 _console = partial(Console, highlight=False)
 
@@ -145,34 +150,88 @@ def evaluate(
 
 @app.command()
 def audit(
-    subject: Annotated[str, Argument(metavar="RUN|CHECKPOINT", help="A finished run, or a model as for evaluate.")],
+    subject: Annotated[
+        str,
+        Argument(
+            metavar="RUN|CHECKPOINT|MODULE",
+            help="A finished run, a model as for evaluate, or package.module:factory of any torch module.",
+        ),
+    ],
     profile: Annotated[Profile, Option(help="quick (minutes) or reference (with AutoAttack).")] = "quick",
-    images: Annotated[int | None, Option(min=1, help="Number of validation images; at least the profile's.")] = None,
+    images: Annotated[int | None, Option(min=1, help="Number of images; at least the profile's 500 or 1000.")] = None,
     seed: Annotated[int, Option(min=0, max=2**32 - 1, help="Seed of the audit.")] = 0,
+    device: Annotated[Device | None, Option(help="Default: a GPU if there is one.")] = None,
     at_random: Annotated[int, Option("--random", min=0, help="For a run: also audit this many random settings.")] = 0,
     overrides: Overrides = None,
     output: Annotated[Path | None, Option(help="Folder for audit.json, audit.npz and audit.html.")] = None,
     runs_dir: RunsDir = RUNS_DIR,
+    weights: Annotated[Path | None, OfModule(metavar="FILE", help="Its state dict, from torch.save.")] = None,
+    data: Annotated[str | None, OfModule(metavar="NAME|FOLDER", help="Data set, or pictures by class.")] = None,
+    root: Annotated[str | None, OfModule(metavar="FOLDER", help="Folder of the data set's files.")] = None,
+    split: Annotated[
+        SampledSplit | None, OfModule(help="Default: test, else validation; all of a folder without these.")
+    ] = None,
+    size: Annotated[int | None, OfModule(min=1, help="Resize the images to this many pixels a side.")] = None,
+    epsilon: Annotated[str | None, OfModule(help="Radius on pixels in [0, 1], e.g. 0.5 or 8/255.")] = None,
+    norm: Annotated[Norm | None, OfModule(help="Of the radius. Default: l2.")] = None,
+    mean: Annotated[str | None, OfModule(help="If it expects normalised images, e.g. 0.485,0.456,0.406.")] = None,
+    std: Annotated[str | None, OfModule(help="As --mean. Default: images in [0, 1].")] = None,
 ) -> None:
     """Attack a model, or a run's contenders, harder, and say whether the robust accuracy can be believed."""
     from search.evaluation.audit import audit_checkpoint
     from search.evaluation.evaluate import configured
+    from search.evaluation.module_audit import ModuleSettings, audit_module, is_module
     from search.runs.checkpoints import Checkpoint
 
+    cuda = _uses_cuda(device)
+    module = ModuleSettings(
+        module=subject,
+        weights=weights,
+        data=data,
+        root=root,
+        size=size,
+        split=split,
+        epsilon=epsilon,
+        norm=norm,
+        mean=mean,
+        std=std,
+    )
+    if is_module(subject):
+        _refuse({"random": at_random, "set": overrides}, f"a module, got it for {subject}; remove it")
+        audit_module(module, profile, images, seed, cuda, output, runs_dir, _console())
+        return
+    given = {name: value for name, value in asdict(module).items() if name != "module"}
+    _refuse(given, f"a run or checkpoint, got it for {subject}; it is for package.module:factory")
     if Run.find(subject, runs_dir) is not None:
         run = Run.open(subject, runs_dir)
-        for name, value in {"images": images, "seed": seed, "set": overrides, "output": output}.items():
-            if value:
-                raise UserError(
-                    f"--{name} must be left out for a run, got it for {run.name}; audit one trial as RUN/NUMBER"
-                )
+        _refuse(
+            {"images": images, "seed": seed, "device": device, "set": overrides, "output": output},
+            f"a run, got it for {run.name}; audit one trial as RUN/NUMBER",
+        )
         _audit_run(run, profile, at_random)
         return
-    if at_random:
-        raise UserError(f"--random must be left out for a checkpoint, got it for {subject}; give a run")
+    _refuse({"random": at_random}, f"a checkpoint, got it for {subject}; give a run")
     model = Checkpoint.find(subject, runs_dir)
     config = configured(model.config, [], None, overrides or [])
-    audit_checkpoint(model, config, profile, images, seed, output, _console())
+    audit_checkpoint(model, config, profile, images, seed, cuda, output, _console())
+
+
+def _refuse(options: Mapping[str, object], why: str) -> None:
+    """Refuses options that were given although they do not apply."""
+    for name, value in options.items():
+        if value:
+            raise UserError(f"--{name} must be left out for {why}")
+
+
+def _uses_cuda(device: Device | None) -> bool | None:
+    """Whether to use a GPU; None to use one if there is one."""
+    if device != "cuda":
+        return None if device is None else False
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError("--device must be cpu where torch finds no GPU, got cuda; leave it out")
+    return True
 
 
 def _audit_run(run: Run, profile: Profile, at_random: int) -> None:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from search.config import SweepConfig
 from search.evaluation.progress import progress
-from search.results.audits import audit_model
+from search.results.audits import audit_model, meaning
 from search.results.tables import VERDICT_STYLES
 from search.runs.checkpoints import Checkpoint
 from search.runs.folder import relative
@@ -29,6 +29,7 @@ def audit_checkpoint(
     profile: str,
     images: int | None,
     seed: int,
+    cuda: bool | None,
     output: Path | None,
     console: Console,
 ) -> None:
@@ -45,27 +46,26 @@ def audit_checkpoint(
         profile_name=profile,
         images=images,
         seed=seed,
+        cuda=cuda,
         say=partial(console.print, soft_wrap=True),
         watch=partial(progress, console),
     )
-    _print_audit(console, document)
+    print_audit(console, document)
     checkpoint.share(folder)
     console.print(f"Written to {relative(folder.absolute())}", soft_wrap=True)
 
 
-def _print_audit(console: Console, document: Mapping[str, Any]) -> None:
+def print_audit(console: Console, document: Mapping[str, Any]) -> None:
     """An ``audit.json`` for people: what is claimed and what holds, then the checks that fail and those that do not."""
-    from trainables.audit import WORDS
-
-    verified, word = document["verified"], document["verdict"]
+    clean, verified, word = document["clean"], document["verified"], document["verdict"]
     within = f"within {document['radius']:.4g}"
     heading = f"Not verified: robust accuracy {within} is at most" if document["upper_bound"] else f"Verified {within}:"
     console.print(
         f"\nVerdict ({document['profile']} audit): [bold]{_styled(word)}[/bold]. "
-        f"The robust accuracy that the sweep uses {WORDS[word]}.\n"
-        f"{heading} {100 * verified['accuracy']:.1f} % "
-        f"({100 * verified['low']:.1f} to {100 * verified['high']:.1f}) of {document['images']} images, "
-        f"the worst case over everything that was run.",
+        f"{meaning(document)}\n"
+        f"Clean accuracy {_percent(clean)} of {document['images']} {document['split']} images.\n"
+        f"{heading} {_percent(verified)}, the worst case over everything that was run.",
+        soft_wrap=True,
     )
     for number, replicate in enumerate(document["replicates"]):
         if len(document["replicates"]) > 1:
@@ -74,6 +74,9 @@ def _print_audit(console: Console, document: Mapping[str, Any]) -> None:
         if replicate["attack_claims"]:
             console.print("Single attacks, which do not count for the verdict:")
             _print_claims(console, "attack", replicate["attack_claims"])
+        else:
+            console.print("Single attacks; most see only the images that those before them left:")
+            _print_runs(console, replicate["runs"])
         _print_checks(console, replicate["checks"])
 
 
@@ -97,6 +100,22 @@ def _print_claims(console: Console, heading: str, claims: Sequence[Mapping[str, 
     for claim in claims:
         console.print(f"  {claim['name']}: {claim['sentence']}.", markup=False)
     console.print()
+
+
+def _print_runs(console: Console, runs: Sequence[Mapping[str, Any]]) -> None:
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("attack", overflow="fold")
+    for heading in ("attacked", "broken", "alone leaves %"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for run in runs:
+        leaves = "" if run["accuracy"] is None else f"{100 * run['accuracy']:.1f}"
+        table.add_row(run["name"], str(run["attacked"]), str(run["broken"]), leaves)
+    console.print(table)
+
+
+def _percent(share: Mapping[str, float]) -> str:
+    """An accuracy with its interval."""
+    return f"{100 * share['accuracy']:.1f} % ({100 * share['low']:.1f} to {100 * share['high']:.1f})"
 
 
 def _styled(verdict: str) -> str:

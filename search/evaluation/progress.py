@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def progress(console: Console, prefix: str = "", *, width: int = 52, lines: bool = True) -> Iterator[Report]:
+def progress(console: Console, prefix: str = "", *, width: int = 45, lines: bool = True) -> Iterator[Report]:
     """Shows finished parts, their total, and the name of the part that runs, with a ``prefix``, as they are reported.
 
     The names get ``width`` characters. Nothing is shown without a terminal if ``lines`` is false.

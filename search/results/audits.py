@@ -1,23 +1,26 @@
 """Can a trained model's robust accuracy be believed? The audit of a checkpoint, as a file and a page.
 
-``audit.json`` (``schema`` 3) holds one object:
+``audit.json`` (``schema`` 4) holds one object:
 
-    checkpoint, checkpoint_sha256, epoch    path, file hash and epoch of what was audited
-    split, images        always "validation", and how many of its images
+    checkpoint, checkpoint_sha256, epoch    path, file hash and epoch of what was audited; of a module from elsewhere
+                         (`search.evaluation.module_audit`) its ``module``, weights' file, weights' hash, and null
+    split, images        "validation" for a checkpoint, and how many of its images
     norm, epsilon, eps_convention, radius   as configured, and the radius in pixel units
     profile, seed, seconds                  of the audit
     verdict              "sound", "suspicious" or "masked": the worst, over the replicates, of the verdicts on ``claim``
+    claimed_by           who claims what is judged: "training", or "audit" if nothing was claimed at this radius
     clean, verified      {accuracy, low, high}: the mean over the replicates, with its 95 % interval over the images
     upper_bound          whether ``verified`` is an upper bound and no more, because a check fails (for any replicate)
     replicates           a list: seed (of its training), verdict (on ``claim``), clean, verified, seconds, and
         randomised       whether the model draws random numbers
-        claim            the claim on the number that the sweep uses: the worst case over its attacks (a cheap worst
-                         case where the training left no outcomes at this radius)
+        claim            the claim on the number that the sweep uses: the worst case over its attacks (the audit's own
+                         cheap worst case where nothing was claimed)
         attack_claims    a list: the claims of the sweep's single attacks; empty where there are no outcomes. They count
                          for no ``verdict`` above
         checks           a list: name, source, claim (the name of the claim that it concerns, or null for all), value,
                          threshold, at_least, state ("passed", "failed", "not done"), sentence
-        runs             a list: name, attack, view, attacked, broken, error
+        runs             a list: name, attack, view, attacked, broken, error, accuracy (what the attack alone leaves;
+                         null where it saw only what others had left)
         curve            a list: radius, images, accuracy, low, high
         curve_clean      clean accuracy on the images of the curve, or null
     asked                all that the audit depends on: SHA-256 of ``checkpoint`` and claimed ``outcomes`` (or null),
@@ -35,6 +38,8 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -62,13 +67,50 @@ if TYPE_CHECKING:
     from trainables.training.replicate import Replicate
 
 AUDIT_FILE: Final = "audit.json"
-SCHEMA: Final = 3
+SCHEMA: Final = 4
+
+# Whose number is judged, as the beginning of a sentence that a verdict's meaning ends.
+_CLAIMED: Final = {
+    "training": "The robust accuracy that the sweep uses, the worst case over its attacks,",
+    "audit": "The robust accuracy by a usual evaluation, which the audit ran first,",
+}
 
 # Another version of these may find something else.
 _PACKAGES: Final = ("robustfront", "torch", "torchattacks")
 
 # Takes how many parts of how many are done, and the name of the one that runs.
 Report = Callable[[float, int, str], None]
+# Follows the audit of one replicate; gets a prefix that says which, if there are several.
+Watch = Callable[[str], AbstractContextManager[Report | None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditJob:
+    """What an audit is of, as far as it is known before anything is loaded."""
+
+    title: str  # which model on which data, for people
+    about: Mapping[str, Any]  # the first entries of ``audit.json``: model and split
+    robustness: RobustnessSettings  # radius, norm and batch size
+    asked: Mapping[str, Any]  # all that the result depends on, as from ``asked_of``
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Audited:
+    """One replicate of a model: from images to logits, and what is claimed of it, the number used first."""
+
+    model: nn.Module
+    seed: int | None = None  # of its training, if that is known
+    claims: Sequence[Claim] = ()
+    surrogate: nn.Module | None = None  # to borrow adversarial examples from
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Loaded:
+    """The replicates of a model, and images on their device, at least as many as are audited."""
+
+    replicates: Sequence[Audited]
+    split: Split
+    epoch: int | None = None
 
 
 def audit_model(
@@ -82,7 +124,7 @@ def audit_model(
     cuda: bool | None = None,
     splits: Mapping[str, Split] | None = None,
     say: Callable[[str], None] = lambda _: None,
-    watch: Callable[[str], AbstractContextManager[Report | None]] = lambda _: nullcontext(),
+    watch: Watch = lambda _: nullcontext(),
 ) -> dict[str, Any]:
     """Audits a model, writes the result to a folder, and returns the contents of ``audit.json``.
 
@@ -103,44 +145,40 @@ def audit_model(
     Raises:
         UserError: There are too few images, the data is missing, or a checkpoint cannot be read.
     """
-    from trainables.audit import worst
+    job = AuditJob(
+        title=f"{relative(checkpoint.path.absolute())}: {config.model.title} on {config.data.dataset.title}",
+        about={"checkpoint": str(checkpoint.path), "split": "validation"},
+        robustness=config.robustness,
+        asked=_asked(checkpoint, config, profile_name, images, seed),
+    )
+    return run_audit(job, partial(_load, checkpoint, config, cuda, splits), folder, say, watch)
 
-    asked = _asked(checkpoint, config, profile_name, images, seed)
-    title = f"{relative(checkpoint.path.absolute())}: {config.model.title} on {config.data.dataset.title}"
+
+def run_audit(
+    job: AuditJob,
+    load: Callable[[], Loaded],
+    folder: Path,
+    say: Callable[[str], None] = lambda _: None,
+    watch: Watch = lambda _: nullcontext(),
+) -> dict[str, Any]:
+    """Audits what ``load`` returns and writes the result, unless the folder holds that of an equal audit.
+
+    Other arguments, the result and the errors are those of ``audit_model``.
+    """
+    asked = job.asked
     before: dict[str, Any] = {}
     with suppress(OSError, ValueError):  # there is none, or none that can be read
         before = json.loads((folder / AUDIT_FILE).read_text(encoding="utf-8"))
     if (before.get("schema"), before.get("asked")) == (SCHEMA, json.loads(json.dumps(asked))):
-        say(f"{title}: audited before, with the same checkpoint, settings and seed")
+        say(f"{job.title}: audited before, with the same checkpoint, settings and seed")
         return before
-    say(f"{title}, {asked['images']} validation images, profile {profile_name}")
-    splits, replicates = load_model(checkpoint.path, config, cuda, splits)
+    say(f"{job.title}, {asked['images']} {job.about['split']} images, profile {asked['profile']}")
+    loaded = load()
     began = time.monotonic()
-    [radius, *_] = config.robustness.radii(splits["validation"].images[0].numel())
-    audits = _audits(checkpoint, config, asked, splits, replicates, radius, watch)
-    norm, epsilon, convention = _ball(config.robustness)
-    document = {
-        "schema": SCHEMA,
-        "checkpoint": str(checkpoint.path),
-        "checkpoint_sha256": asked["checkpoint"],
-        "epoch": replicates[0].epoch,
-        "split": "validation",
-        "images": asked["images"],
-        "norm": norm,
-        "epsilon": epsilon,
-        "eps_convention": convention,
-        "radius": radius,
-        "profile": profile_name,
-        "seed": seed,
-        "seconds": time.monotonic() - began,
-        "verdict": worst(result.verdicts[0].word for result in audits),
-        "clean": _share(np.stack([result.clean for result in audits])),
-        "verified": _share(np.stack([result.verified for result in audits])),
-        "upper_bound": any(result.upper_bound for result in audits),
-        "replicates": [_replicate(result, replicate) for result, replicate in zip(audits, replicates, strict=True)],
-        "asked": asked,
-    }
-    _write(folder, document, audits, title, axis=f"{radius_title(config.robustness)}, pixel units")
+    [radius, *_] = job.robustness.radii(loaded.split.images[0].numel())
+    audits = _audits(job, loaded, radius, watch)
+    document = _document(job, loaded, radius, audits, time.monotonic() - began)
+    _write(folder, document, audits, job.title, axis=f"{radius_title(job.robustness)}, pixel units")
     return document
 
 
@@ -158,19 +196,47 @@ def _asked(
             f"--images must be from {least} (profile {profile_name}) to data.validation_size ({most}), got {count}; "
             "the checkpoint's own validation images are attacked"
         )
-    return {
-        "checkpoint": files.sha256(checkpoint.newest),
-        "outcomes": files.sha256(checkpoint.outcomes) if checkpoint.outcomes.is_file() else None,
-        "settings": {
-            "data": config.data.to_document(),
-            "model": config.model.to_document(),
-            "radius": list(_ball(config.robustness)),
+    return asked_of(
+        digests={
+            "checkpoint": files.sha256(checkpoint.newest),
+            "outcomes": files.sha256(checkpoint.outcomes) if checkpoint.outcomes.is_file() else None,
         },
-        "profile": profile_name,
-        "images": count,
+        settings={"data": config.data.to_document(), "model": config.model.to_document()},
+        robustness=config.robustness,
+        profile=profile_name,
+        images=count,
+        seed=seed,
+    )
+
+
+def asked_of(
+    *,
+    digests: Mapping[str, str | None],
+    settings: Mapping[str, Any],
+    robustness: RobustnessSettings,
+    profile: str,
+    images: int,
+    seed: int,
+) -> dict[str, Any]:
+    """All that an audit depends on; ``digests`` has the model's as ``checkpoint``, ``settings`` are of data and model.
+
+    Versions are added.
+    """
+    return {
+        **digests,
+        "settings": {**settings, "radius": list(_ball(robustness))},
+        "profile": profile,
+        "images": images,
         "seed": seed,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
     }
+
+
+def meaning(document: Mapping[str, Any]) -> str:
+    """What the verdict of an ``audit.json`` means, as a sentence."""
+    from trainables.audit import WORDS
+
+    return f"{_CLAIMED[document['claimed_by']]} {WORDS[document['verdict']]}."
 
 
 def summary_of(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,38 +283,44 @@ def load_model(
         raise UserError(f"CHECKPOINT: {error}") from None
 
 
-def _audits(
-    checkpoint: Checkpoint,
-    config: SweepConfig,
-    asked: Mapping[str, Any],
-    splits: Mapping[str, Split],
-    replicates: Sequence[Replicate],
-    radius: float,
-    watch: Callable[[str], AbstractContextManager[Report | None]],
-) -> list[Audit]:
-    """The audit of each replicate on the first validation images."""
+def _load(checkpoint: Checkpoint, config: SweepConfig, cuda: bool | None, splits: Mapping[str, Split] | None) -> Loaded:
+    """A checkpoint's replicates with what their training claims, and the validation images."""
+    splits, replicates = load_model(checkpoint.path, config, cuda, splits)
+    outcomes, several = _outcomes(checkpoint, config.robustness, replicates), len(replicates) > 1
+    surrogate = None if several else _baseline(checkpoint, config, splits)
+    audited = [
+        Audited(
+            model=replicate.predictor,
+            seed=replicate.seed,
+            claims=_claims(outcomes, r, checkpoint.config.robustness) if outcomes else (),
+            surrogate=replicates[r - 1].predictor if several else surrogate,
+        )
+        for r, replicate in enumerate(replicates)
+    ]
+    return Loaded(replicates=audited, split=splits["validation"], epoch=replicates[0].epoch)
+
+
+def _audits(job: AuditJob, loaded: Loaded, radius: float, watch: Watch) -> list[Audit]:
+    """The audit of each replicate on the first images."""
     from trainables.attacks import attack_seed
     from trainables.audit import PROFILES, audit
 
-    robustness, several = config.robustness, len(replicates) > 1
-    outcomes = _outcomes(checkpoint, robustness, replicates)
-    surrogate = None if several else _baseline(checkpoint, config, splits)
-    validation, count = splits["validation"], asked["images"]
-    audits = []
-    for r, replicate in enumerate(replicates):
+    asked, several, audits = job.asked, len(loaded.replicates) > 1, []
+    attacked = loaded.split[: asked["images"]]
+    for r, replicate in enumerate(loaded.replicates):
         with watch(f"replicate {r}: " if several else "") as report:
             try:
                 result = audit(
-                    replicate.predictor,
-                    validation.images[:count],
-                    validation.labels[:count],
-                    _claims(outcomes, r, checkpoint.config.robustness) if outcomes else (),
+                    replicate.model,
+                    attacked.images,
+                    attacked.labels,
+                    replicate.claims,
                     radius=radius,
-                    norm=robustness.norm,
+                    norm=job.robustness.norm,
                     profile=PROFILES[asked["profile"]],
                     seed=attack_seed(asked["seed"], f"audit/{replicate.seed}"),
-                    batch_size=robustness.batch_size,
-                    surrogate=replicates[r - 1].predictor if several else surrogate,
+                    batch_size=job.robustness.batch_size,
+                    surrogate=replicate.surrogate,
                     progress=report,
                 )
             except ValueError as error:
@@ -306,11 +378,39 @@ def _baseline(checkpoint: Checkpoint, config: SweepConfig, splits: Mapping[str, 
         return None
 
 
-def _replicate(result: Audit, replicate: Replicate) -> dict[str, Any]:
+def _document(job: AuditJob, loaded: Loaded, radius: float, audits: Sequence[Audit], seconds: float) -> dict[str, Any]:
+    """The contents of ``audit.json``."""
+    from trainables.audit import worst
+
+    asked, (norm, epsilon, convention) = job.asked, _ball(job.robustness)
+    return {
+        "schema": SCHEMA,
+        **job.about,
+        "checkpoint_sha256": asked["checkpoint"],
+        "epoch": loaded.epoch,
+        "images": asked["images"],
+        "norm": norm,
+        "epsilon": epsilon,
+        "eps_convention": convention,
+        "radius": radius,
+        "profile": asked["profile"],
+        "seed": asked["seed"],
+        "seconds": seconds,
+        "verdict": worst(result.verdicts[0].word for result in audits),
+        "claimed_by": "training" if loaded.replicates[0].claims else "audit",
+        "clean": _share(np.stack([result.clean for result in audits])),
+        "verified": _share(np.stack([result.verified for result in audits])),
+        "upper_bound": any(result.upper_bound for result in audits),
+        "replicates": [_replicate(result, each.seed) for result, each in zip(audits, loaded.replicates, strict=True)],
+        "asked": asked,
+    }
+
+
+def _replicate(result: Audit, seed: int | None) -> dict[str, Any]:
     main, *single = result.verdicts  # in the order of _claims: the worst case first
     probes = len(result.curve[0][1]) if result.curve else 0
     return {
-        "seed": replicate.seed,
+        "seed": seed,
         "verdict": main.word,
         "clean": _share(result.clean),
         "verified": _share(result.verified),
@@ -318,11 +418,17 @@ def _replicate(result: Audit, replicate: Replicate) -> dict[str, Any]:
         "claim": _claim(main, result),
         "attack_claims": [_claim(verdict, result) for verdict in single],
         "checks": [check.to_json() for check in result.checks],
-        "runs": list(result.runs),
+        "runs": [{**run, "accuracy": _alone(run, result.clean)} for run in result.runs],
         "curve": [{"radius": radius, "images": probes, **_share(kept)} for radius, kept in result.curve],
         "curve_clean": float(result.clean[:probes].mean()) if probes else None,
         "seconds": result.seconds,
     }
+
+
+def _alone(run: Mapping[str, Any], clean: npt.NDArray[np.bool_]) -> float | None:
+    """The accuracy that a run alone leaves; None if it did not end, or did not see every correctly classified image."""
+    right = int(clean.sum())
+    return (right - run["broken"]) / len(clean) if run["attacked"] == right and not run["error"] else None
 
 
 def _claim(verdict: Verdict, result: Audit) -> dict[str, Any]:
@@ -357,12 +463,10 @@ def _share(kept: npt.NDArray[np.bool_]) -> dict[str, float]:
 def _write(folder: Path, document: Mapping[str, Any], audits: Sequence[Audit], title: str, axis: str) -> None:
     """Writes ``audit.npz``, ``audit.json`` and the page ``audit.html``."""
     from analysis.figures.audit import page
-    from trainables.audit import WORDS
 
     arrays = io.BytesIO()
     clean, verified = ([getattr(result, name) for result in audits] for name in ("clean", "verified"))
     np.savez_compressed(arrays, allow_pickle=False, clean=np.stack(clean), verified=np.stack(verified))
     files.write(folder / "audit.npz", arrays.getvalue())
     files.write(folder / AUDIT_FILE, json.dumps(document, indent=2) + "\n")
-    words = {str(word): text for word, text in WORDS.items()}
-    files.write(folder / "audit.html", page(document, words=words, title=title, axis=axis))
+    files.write(folder / "audit.html", page(document, meaning=meaning(document), title=title, axis=axis))

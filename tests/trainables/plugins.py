@@ -87,6 +87,11 @@ def two_logits(num_classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(2))
 
 
+def refusing(num_classes: int) -> nn.Module:
+    """A factory that fails."""
+    raise KeyError(num_classes)
+
+
 def number(num_classes: int) -> int:
     """Neither a model nor a loss."""
     return num_classes

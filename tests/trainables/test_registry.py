@@ -117,6 +117,7 @@ def test_a_function_of_the_users_own_has_its_arguments_as_settings() -> None:
         (f"{PLUGINS}:Missing", "correct the part after the colon"),
         (f"{PLUGINS}:dataclass:x", "must be package.module:factory"),
         (f"{PLUGINS}:__name__", "must be a class or function"),
+        ("tests.trainables.broken_plugin:Loss", r"got tests.trainables.broken_plugin:Loss \(RuntimeError: not today\)"),
         ("trainables.optimizers.sgd:SGD", "must be a loss, got .* which is a optimizer"),
     ],
 )

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from trainables.attacks import Attack, attack_seed
 from trainables.attacks.apgd import APGD
 from trainables.attacks.deepfool import DeepFool
+from trainables.attacks.engine.attack import Progress, part_of
 from trainables.attacks.engine.bpda import StraightThrough
 from trainables.attacks.engine.transfer import Transfer
 from trainables.attacks.engine.victim import isolated_randomness, untouched
@@ -95,11 +96,10 @@ def audit(
     with isolated_randomness(seed):  # the model may draw at random
         examiner = Examiner(model, images, labels, radius, norm, profile, seed, batch_size, progress, parts)
         if not claims:
-            examiner.part("the claim: a cheap worst case")
+            report = examiner.part("the claim: a cheap worst case")
+            settings: dict[str, Any] = {"radius": radius, "norm": norm, "seed": seed, "batch_size": batch_size}
             try:
-                claims = [
-                    cheap_claim(model, images, labels, radius=radius, norm=norm, seed=seed, batch_size=batch_size)
-                ]
+                claims = [cheap_claim(model, images, labels, **settings, progress=report)]
             except RuntimeError:  # no gradient passes the model, so every image stands
                 claims = [Claim("robust_accuracy", CHEAP, CHEAP_VIEWS, examiner.evidence.clean.copy())]
         _examine(examiner, claims, surrogate)
@@ -134,30 +134,33 @@ def cheap_claim(
     attacks: Sequence[Attack] = CHEAP,
     views: Sequence[View] = CHEAP_VIEWS,
     name: str = "robust_accuracy",
+    progress: Progress = lambda _: None,
 ) -> Claim:
     """The worst case of an evaluation as a claim; each attack sees what earlier ones have left.
 
     Args as for `audit`, and:
         attacks: The attacks to run; those on the margin loss are left out if there are too few classes for it.
         views: The logits that the attacks see.
+        progress: Receives the completed share, in [0, 1].
     """
     with untouched(model), torch.no_grad():
         classes = model(images[:1]).shape[1]
     used = tuple(attack for attack in attacks if getattr(attack, "loss", None) != "dlr" or classes >= MARGIN_CLASSES)
     kept = torch.ones_like(labels, dtype=torch.bool)
-    for attack in used:
-        for view in views:
-            kept = attack(
-                model,
-                images,
-                labels,
-                radius=radius,
-                norm=norm,
-                view=view,
-                seed=attack_seed(seed, attack.label),
-                batch_size=batch_size,
-                standing=kept,
-            ).kept
+    runs = [(attack, view) for attack in used for view in views]
+    for done, (attack, view) in enumerate(runs):
+        kept = attack(
+            model,
+            images,
+            labels,
+            radius=radius,
+            norm=norm,
+            view=view,
+            seed=attack_seed(seed, attack.label),
+            batch_size=batch_size,
+            standing=kept,
+            progress=part_of(progress, done / len(runs), 1 / len(runs)),
+        ).kept
     return Claim(name, used, tuple(views), kept.cpu().numpy())
 
 

@@ -3,6 +3,6 @@
 Models keep no Python-side state between calls: a pass is a function of parameters, buffers and images.
 """
 
-from trainables.models._base import ExternalModel, Model, Shape, build_model
+from trainables.models._base import ExternalModel, Model, Shape, build_model, check_logits, times
 
-__all__ = ["ExternalModel", "Model", "Shape", "build_model"]
+__all__ = ["ExternalModel", "Model", "Shape", "build_model", "check_logits", "times"]

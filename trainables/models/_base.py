@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from trainables.registry import Component, External, Kind, external
+from trainables.registry import Component, External, Kind, external, one_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -57,33 +57,51 @@ class ExternalModel(Model, External):
         """Builds the model and passes two blank images through it."""
         import torch
 
-        with torch.random.fork_rng(devices=()), torch.no_grad():
-            model = self.build(shape, classes).eval()
-            try:
-                logits = model(torch.zeros(2, *shape))
-            except Exception as error:  # a user's model fails in its own way
-                reason = f"{type(error).__name__}: {error}".splitlines()[0]
-                raise ValueError(
-                    f"model must take images of shape {_times(shape)}, got {self.path}, which fails on them "
-                    f"({reason}); choose another model or image size"
-                ) from error
-        if getattr(logits, "shape", None) != (2, classes):
-            returned = f"shape {_times(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
-            raise ValueError(
-                f"model must return one logit for each of {classes} classes, got {self.path}, which returns {returned} "
-                "for 2 images; correct the model"
-            )
+        with torch.random.fork_rng(devices=()):
+            check_logits(self.build(shape, classes), self.path, shape, classes)
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         from torch import nn
 
-        model = self.call(num_classes=classes, in_channels=shape[0], image_size=shape[1], shape=shape)
+        try:
+            model = self.call(num_classes=classes, in_channels=shape[0], image_size=shape[1], shape=shape)
+        except Exception as error:  # a user's factory fails in its own way
+            raise ValueError(
+                f"model must be a factory that can be called, got {self.path} ({one_line(error)}); correct it"
+            ) from error
         if not isinstance(model, nn.Module):
             raise ValueError(
                 f"model must be a factory of torch.nn.Module, got {self.path}, which returned {type(model).__name__}; "
                 "name another"
             )
         return model
+
+
+def check_logits(module: nn.Module, name: str, shape: Shape, classes: int) -> None:
+    """Passes two blank images through a module on the CPU, which is left in evaluation mode.
+
+    Args:
+        name: The module's, for messages.
+
+    Raises:
+        ValueError: It does not take such images, or does not return their logits.
+    """
+    import torch
+
+    try:
+        with torch.no_grad():
+            logits = module.eval()(torch.zeros(2, *shape))
+    except Exception as error:  # a user's model fails in its own way
+        raise ValueError(
+            f"model must take images of shape {times(shape)}, got {name}, which fails on them "
+            f"({one_line(error)}); choose another model or image size"
+        ) from error
+    if getattr(logits, "shape", None) != (2, classes):
+        returned = f"shape {times(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise ValueError(
+            f"model must return one logit for each of {classes} classes, got {name}, which returns {returned} "
+            "for 2 images; correct the model"
+        )
 
 
 def build_model(model: Model, shape: Shape, classes: int, statistics: tuple[Tensor, Tensor] | None = None) -> nn.Module:
@@ -107,5 +125,6 @@ def build_model(model: Model, shape: Shape, classes: int, statistics: tuple[Tens
     return nn.Sequential(Normalization(*statistics), *layers)
 
 
-def _times(shape: Sequence[int]) -> str:
+def times(shape: Sequence[int]) -> str:
+    """A shape for people: ``3x32x32``."""
     return "x".join(map(str, shape))

@@ -86,6 +86,11 @@ class RobustnessSettings:
         for epsilon in self.epsilons:
             if not (math.isfinite(epsilon) and epsilon > 0):
                 raise ValueError(f"epsilon must be above 0, got {epsilon:g}; 1.5 is usual for L2 on 28x28 digits")
+            if self.norm == "linf" and epsilon > 1:
+                raise ValueError(
+                    f"epsilon must be at most 1 for linf balls, got {epsilon:g}; "
+                    "pixels are in [0, 1], so write 8/255 as 0.0314"
+                )
         if len(set(self.epsilons)) < len(self.epsilons):
             raise ValueError(f"epsilon must not name a radius twice, got {list(self.epsilons)}; remove one")
 

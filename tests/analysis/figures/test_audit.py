@@ -58,7 +58,17 @@ def document(replicates: int = 1) -> dict[str, Any]:
             check("loss falls", "pgd50-ce/normalized", "failed"),
             check("steps", "robust_accuracy", "not done"),
         ],
-        "runs": [{"name": "apgd", "attack": "apgd", "view": "raw", "attacked": 500, "broken": 3, "error": None}],
+        "runs": [
+            {
+                "name": "apgd",
+                "attack": "apgd",
+                "view": "raw",
+                "attacked": 500,
+                "broken": 3,
+                "accuracy": 0.5,
+                "error": "",
+            }
+        ],
         "curve": [{"radius": r, "images": 64, **share(0.9 - 0.3 * r)} for r in (0.5, 1.5, 2.5)],
         "curve_clean": 0.95,
     }
@@ -79,7 +89,8 @@ def document(replicates: int = 1) -> dict[str, Any]:
 
 
 def shown(audit: dict[str, Any], **changes: str) -> str:
-    return page(audit, words=WORDS, **{"title": "LeNet-5 on mnist5k", "axis": "L2 radius", **changes})
+    meaning = f"The worst case {WORDS[audit['verdict']]}."
+    return page(audit, **{"meaning": meaning, "title": "LeNet-5 on mnist5k", "axis": "L2 radius", **changes})
 
 
 class Reader(HTMLParser):
@@ -159,7 +170,7 @@ def test_the_page_needs_nothing_else() -> None:
 def test_other_verdicts_are_shown_too(verdict: str) -> None:
     text = shown({**document(), "verdict": verdict})
     assert f'<div class="verdict {verdict}">' in text
-    assert f"the worst case over its attacks, {WORDS[verdict]}." in text
+    assert f"The worst case {WORDS[verdict]}." in text
 
 
 def test_what_is_no_more_than_an_upper_bound_is_not_called_verified() -> None:

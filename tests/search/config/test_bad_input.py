@@ -139,6 +139,7 @@ SETTINGS = [
     ("robustness.attacks=[{name: simba, basis: dcd}]", "basis must be one of pixel, dct, got dcd; did you mean dct?"),
     ("robustness.attacks=[{name: square, share: 1.5}]", "robustness.attacks[0].share must be in (0, 1], got 1.5"),
     ("robustness={attacks: [{name: deepfool}], norm: linf}", "robustness.norm must be l2 for deepfool, got linf"),
+    ("robustness={attacks: [{name: pgd}], norm: linf, epsilon: 8}", "robustness.epsilon must be at most 1 for linf"),
     ("robustness={norm: linf, eps_convention: rms}", "robustness.eps_convention must be left out for linf balls"),
     ("robustness.epsilon=[]", "robustness.epsilon must name at least one radius"),
     ("robustness.epsilon=[1, x]", "robustness.epsilon[1] must be a number, got x"),

@@ -83,8 +83,10 @@ def test_an_audit_judges_what_the_training_claims(trained: Path, audited: tuple[
         60,
         "quick",
         "validation",
-        3,
+        4,
     )
+    assert written["claimed_by"] == "training"
+    assert "The robust accuracy that the sweep uses, the worst case over its attacks," in printed
     assert re.fullmatch(r"[0-9a-f]{64}", written["checkpoint_sha256"])
     claims = {claim["name"]: claim for claim in [replicate["claim"], *replicate["attack_claims"]]}
     assert list(claims) == ["robust_accuracy", "pgd2-ce/normalized", "pgd2-dlr/normalized"]
@@ -132,7 +134,7 @@ def test_the_page_stands_alone_and_says_the_same(audited: tuple[Path, str]) -> N
         assert " ".join(check["sentence"].split()) in shown
         assert check["source"] in shown
     hostile = {**written, "split": "<script>alert(1)</script>"}
-    assert "<script>" not in page(hostile, words={written["verdict"]: "word"}, title="<script>", axis="radius")
+    assert "<script>" not in page(hostile, meaning="word", title="<script>", axis="radius")
 
 
 def test_the_same_audit_is_shown_again_without_running(
@@ -166,6 +168,9 @@ def test_at_another_radius_the_cheap_worst_case_is_the_claim(trained: Path, tmp_
     assert replicate["attack_claims"] == []
     assert claim["images"] == 60
     assert "apgd" in claim["evaluation"]
+    assert document(tmp_path)["claimed_by"] == "audit"
+    text = (tmp_path / "audit.html").read_text(encoding="utf-8")
+    assert "The robust accuracy by a usual evaluation, which the audit ran first," in text
     assert document(tmp_path)["radius"] == 0.3
 
 

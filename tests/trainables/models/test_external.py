@@ -39,6 +39,7 @@ def test_building_for_the_check_leaves_the_random_state_alone() -> None:
         ("torchvision.models:resnet18", (1, 28, 28), "model must take images of shape 1x28x28, got .*resnet18"),
         (f"{PLUGINS}:Branches", (1, 2, 2), "model must take images of shape 1x2x2"),
         (f"{PLUGINS}:two_logits", (1, 4, 4), "model must return one logit for each of 3 classes, .* shape 2x2 for 2"),
+        (f"{PLUGINS}:refusing", (1, 4, 4), r"model must be a factory that can be called, got .* \(KeyError: 3\)"),
         (f"{PLUGINS}:number", (1, 4, 4), "model must be a factory of torch.nn.Module, got .* which returned int"),
     ],
 )
