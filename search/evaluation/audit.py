@@ -14,7 +14,7 @@ from rich.text import Text
 
 from search.config import SweepConfig
 from search.evaluation.progress import progress
-from search.results.audits import audit_model, meaning
+from search.results.audits import audit_model, images_text, meaning
 from search.results.tables import VERDICT_STYLES
 from search.runs.checkpoints import Checkpoint
 from search.runs.folder import relative
@@ -63,7 +63,7 @@ def print_audit(console: Console, document: Mapping[str, Any]) -> None:
     console.print(
         f"\nVerdict ({document['profile']} audit): [bold]{_styled(word)}[/bold]. "
         f"{meaning(document)}\n"
-        f"Clean accuracy {_percent(clean)} of {document['images']} {document['split']} images.\n"
+        f"Clean accuracy {_percent(clean)} of {images_text(document['images'], document['split'])}.\n"
         f"{heading} {_percent(verified)}, the worst case over everything that was run.",
         soft_wrap=True,
     )
@@ -83,7 +83,7 @@ def print_audit(console: Console, document: Mapping[str, Any]) -> None:
 def _print_claims(console: Console, heading: str, claims: Sequence[Mapping[str, Any]]) -> None:
     table = Table(box=SIMPLE_HEAD)
     table.add_column(heading, overflow="fold")
-    table.add_column("by")
+    table.add_column("by", overflow="fold")
     table.add_column("claimed %", justify="right", no_wrap=True)
     table.add_column("verified % (95 %)", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)

@@ -287,8 +287,10 @@ def _say_accuracy(loaded: Loaded, say: partial[None]) -> None:
 
 def _digest(module: nn.Module) -> str:
     """SHA-256 of the module's parameters and buffers, wherever they came from."""
+    import torch
+
     sha = hashlib.sha256()
     for name, tensor in module.state_dict().items():
         sha.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        sha.update(tensor.detach().cpu().contiguous().flatten().view(-1).numpy().tobytes())
+        sha.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
     return sha.hexdigest()

@@ -4,7 +4,7 @@
 
     checkpoint, checkpoint_sha256, epoch    path, file hash and epoch of what was audited; of a module from elsewhere
                          (`search.evaluation.module_audit`) its ``module``, weights' file, weights' hash, and null
-    split, images        "validation" for a checkpoint, and how many of its images
+    split, images        "validation" for a checkpoint ("all" of a data set without splits), how many of its images
     norm, epsilon, eps_convention, radius   as configured, and the radius in pixel units
     profile, seed, seconds                  of the audit
     verdict              "sound", "suspicious" or "masked": the worst, over the replicates, of the verdicts on ``claim``
@@ -172,7 +172,7 @@ def run_audit(
     if (before.get("schema"), before.get("asked")) == (SCHEMA, json.loads(json.dumps(asked))):
         say(f"{job.title}: audited before, with the same checkpoint, settings and seed")
         return before
-    say(f"{job.title}, {asked['images']} {job.about['split']} images, profile {asked['profile']}")
+    say(f"{job.title}, {images_text(asked['images'], job.about['split'])}, profile {asked['profile']}")
     loaded = load()
     began = time.monotonic()
     [radius, *_] = job.robustness.radii(loaded.split.images[0].numel())
@@ -230,6 +230,11 @@ def asked_of(
         "seed": seed,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
     }
+
+
+def images_text(count: int, split: str) -> str:
+    """``500 validation images``; just ``500 images`` if they are not of a split."""
+    return f"{count} images" if split == "all" else f"{count} {split} images"
 
 
 def meaning(document: Mapping[str, Any]) -> str:
