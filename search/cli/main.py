@@ -9,8 +9,7 @@ import json
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -23,8 +22,8 @@ from typer import Argument, Option
 
 from search.cli.cluster import NewName, Overrides, folded_table
 from search.cli.cluster import app as cluster_app
-from search.errors import DONE, FAILED, INTERRUPTED, WRONG_INPUT, Interrupted, RobustfrontError, UserError
-from search.runs.folder import Run, command, relative, runs_folder
+from search.errors import DONE, FAILED, INTERRUPTED, WRONG_INPUT, RobustfrontError, UserError
+from search.runs.folder import Run, relative, runs_folder
 from search.runs.layout import RUNS_DIR, SWEEP_FILE
 
 if TYPE_CHECKING:
@@ -77,9 +76,8 @@ def sweep(
     from search.config import load
     from search.sweep.driver import start
 
-    resolved, console = load(config, overrides or [], name), _console()
-    with _resumable(Run(runs_dir.absolute() / resolved.name, resolved)):
-        run, outcome = start(resolved, runs_dir, address, console, quiet)
+    console = _console()
+    run, outcome = start(load(config, overrides or [], name), runs_dir, address, console, quiet)
     _print_end(console, run, outcome, quiet)
 
 
@@ -89,9 +87,7 @@ def resume(run: RunName, address: Address = None, runs_dir: RunsDir = RUNS_DIR, 
     from search.sweep.driver import resume as resume_run
 
     opened, console = Run.open(run, runs_dir), _console()
-    with _resumable(opened):
-        outcome = resume_run(opened, address, console, quiet)
-    _print_end(console, opened, outcome, quiet)
+    _print_end(console, opened, resume_run(opened, address, console, quiet), quiet)
 
 
 @app.command()
@@ -203,12 +199,15 @@ def audit(
     given = {name: value for name, value in asdict(module).items() if name != "module"}
     _refuse(given, f"a run or checkpoint, got it for {subject}; it is for package.module:factory")
     if Run.find(subject, runs_dir) is not None:
+        from search.sweep.driver import audit_run
+
         run = Run.open(subject, runs_dir)
         _refuse(
             {"images": images, "seed": seed, "device": device, "set": overrides, "output": output},
             f"a run, got it for {run.name}; audit one trial as RUN/NUMBER",
         )
-        _audit_run(run, profile, at_random)
+        console = _console()
+        _print_end(console, run, audit_run(run, profile, at_random, console), quiet=False)
         return
     _refuse({"random": at_random}, f"a checkpoint, got it for {subject}; give a run")
     model = Checkpoint.find(subject, runs_dir)
@@ -232,15 +231,6 @@ def _uses_cuda(device: Device | None) -> bool | None:
     if not torch.cuda.is_available():
         raise UserError("--device must be cpu where torch finds no GPU, got cuda; leave it out")
     return True
-
-
-def _audit_run(run: Run, profile: Profile, at_random: int) -> None:
-    from search.sweep.driver import audit_run
-
-    console = _console()
-    with _resumable(run, "audit"):
-        outcome = audit_run(run, profile, at_random, console)
-    _print_end(console, run, outcome, quiet=False)
 
 
 @app.command()
@@ -395,15 +385,6 @@ def _print_wrong_arguments(error: typer.TyperException) -> None:
 def _print_error(message: str) -> None:
     if message:
         _console(stderr=True).print(Text.assemble(("robustfront:", "red"), f" {message}"), soft_wrap=True)
-
-
-@contextmanager
-def _resumable(run: Run, verb: str = "resume") -> Iterator[None]:
-    """Adds the command that continues the run to ``Interrupted``."""
-    try:
-        yield
-    except Interrupted:
-        raise Interrupted(f"interrupted; everything is kept; continue with `{command(verb, run.argument)}`") from None
 
 
 def _print_end(console: Console, run: Run, outcome: Outcome, quiet: bool) -> None:

@@ -41,7 +41,7 @@ from search.sweep.observers import MLflowObserver, Progress
 from search.sweep.signals import Signals, handled_signals
 from search.tracking.client import preload_mlflow
 from search.tracking.mirror import ParentInfo, SweepStatus, metric_name
-from search.tracking.queue import Tracker, TrackingReport
+from search.tracking.queue import Tracker
 from search.worker.tasks import examine
 from trainables.settings import AUDITED_IMAGES
 
@@ -61,7 +61,6 @@ class Outcome:
     """The results of a finished sweep; ``seconds`` is this driver's wall time."""
 
     results: Results
-    tracking: TrackingReport
     seconds: float
 
 
@@ -122,7 +121,7 @@ def audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, 
             "start a sweep with a larger data.validation_size"
         )
     prepare_dataset(run.config.data, test=False)
-    with _resumable(run), progress:
+    with _resumable(run, "audit"), progress:
         ledger = Ledger(open_storage(run.storage_url), run.config, "resume")
         if not ledger.complete:
             raise UserError(
@@ -192,11 +191,10 @@ def _drive(run: Run, ledger: Ledger, progress: Progress, signals: Signals, conne
             write_tables(run, ledger.records())
         raise
     finally:
-        report = tracker.close(status)
-        progress.missed(report, run)
+        progress.missed(tracker.close(status), run)
         lease.release()
         ledger.close()
-    return Outcome(results, report, progress.elapsed)
+    return Outcome(results, progress.elapsed)
 
 
 def _take_over(run: Run, ledger: Ledger, progress: Progress) -> None:
@@ -256,7 +254,7 @@ def _run_trials(driver: Driver) -> None:
         *([Nodes(node, examine, progress.say, changed).turn] if node is not None else []),
         progress.tick,
         lambda: progress.stopping(ledger.stopped),
-        lambda: progress.lagging(driver.mirror.problem),
+        lambda: progress.lagging(driver.mirror.tracker.problem),
         connection.check,
         searcher.check,
         driver.signals.check,
@@ -333,10 +331,13 @@ def _audit(driver: Driver, settings: AuditConfig) -> None:
 
 
 @contextmanager
-def _resumable(run: Run) -> Iterator[None]:
-    """Turns a cause outside the trials (a full disk, a lost database) into one line that says how to resume."""
+def _resumable(run: Run, verb: str = "resume") -> Iterator[None]:
+    """Turns an interrupt, or a cause outside the trials (a full disk), into one line that says how to continue."""
+    again = command(verb, run.argument)
     try:
         yield
+    except Interrupted:
+        raise Interrupted(f"interrupted; everything is kept; continue with `{again}`") from None
     except STORAGE_ERRORS as error:
         reason = storage_reason(error)
     except OSError as error:
@@ -347,7 +348,7 @@ def _resumable(run: Run) -> Iterator[None]:
         reason = str(halted)
     else:
         return
-    raise SweepFailed(f"the sweep stopped ({reason}); fix that and resume with `{command('resume', run.argument)}`")
+    raise SweepFailed(f"the sweep stopped ({reason}); fix that and resume with `{again}`")
 
 
 def _expected(run: Run) -> Expected:

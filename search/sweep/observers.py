@@ -21,7 +21,7 @@ from search.results.standing import Standing
 from search.results.text import clock, describe, parameters_text, short, title, value_text
 from search.runs.folder import Run, command
 from search.study import Counts, Ledger
-from search.tracking.queue import Tracker, TrackingReport
+from search.tracking.queue import Tracker
 
 _REFRESH_SECONDS: Final = 0.5
 
@@ -94,10 +94,10 @@ class Progress:
         self._count_extensions = extensions
         self._extensions = extensions()
 
-    def missed(self, report: TrackingReport, run: Run) -> None:
-        """Says what did not reach MLflow and which command writes it, even where the rest is quiet."""
-        message = report.message(command("resume", run.argument))
-        if message is not None:
+    def missed(self, lack: str | None, run: Run) -> None:
+        """Says what did not reach MLflow, if anything, and which command writes it, even where the rest is quiet."""
+        if lack is not None:
+            message = f"{lack}; `{command('resume', run.argument)}` writes what is missing"
             self._console.print(message, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     def stage(self, name: str) -> None:
@@ -246,13 +246,8 @@ class MLflowObserver:
     """Keeps MLflow in step with the ledger."""
 
     def __init__(self, ledger: Ledger, tracker: Tracker, config: SweepConfig) -> None:
-        self._ledger, self._tracker, self._last_end = ledger, tracker, 0.0
+        self._ledger, self.tracker, self._last_end = ledger, tracker, 0.0
         self._standing = Standing(config, lambda: ledger.reference)
-
-    @property
-    def problem(self) -> str | None:
-        """Why MLflow is behind; None while it is up to date."""
-        return self._tracker.problem
 
     def catch_up(self) -> None:
         """Mirrors the whole ledger; what MLflow already has is not written again."""
@@ -276,7 +271,7 @@ class MLflowObserver:
     audited = ended
 
     def _show(self, record: TrialRecord) -> None:
-        self._tracker.update(record, self._ledger.history(record.number))
+        self.tracker.update(record, self._ledger.history(record.number))
 
     def _summarize(self, record: TrialRecord) -> None:
         """Adds a point to the sweep's curves for every unit that has ended and for every audit."""
@@ -294,7 +289,7 @@ class MLflowObserver:
                 "hypervolume": standing.hypervolume,
                 **{f"best_{name}": best.objectives[name] for name, best in standing.best.items()},
             }
-            self._tracker.summary(values, step, self._last_end)
+            self.tracker.summary(values, step, self._last_end)
 
 
 def _order_of_ends(record: TrialRecord) -> tuple[float, str]:

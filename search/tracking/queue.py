@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -27,24 +26,6 @@ _CLOSE_SECONDS: Final = 20.0
 _SWEEP, _TRIAL, _SUMMARY, _ARTIFACT, _END = "sweep", "trial", "summary", "artifact", "end"
 
 
-@dataclass(frozen=True)
-class TrackingReport:
-    """Whether MLflow has everything at the end of a driver: trials, the sweep's own numbers, artifacts and status."""
-
-    uri: str  # without secrets
-    pending: tuple[str, ...] = ()  # numbers of the trials whose last state was not written
-    complete: bool = True
-    error: str | None = None  # why not
-
-    def message(self, resume: str) -> str | None:
-        """One line that says what MLflow lacks and that the command ``resume`` writes it; None if it has everything."""
-        if self.complete:
-            return None
-        trials = f"{len(self.pending)} trial{'s' if len(self.pending) > 1 else ''}"
-        missing = trials if self.pending else "the end of the sweep"
-        return f"MLflow lacks {missing} ({self.error or f'{self.uri} is too slow'}); `{resume}` writes what is missing"
-
-
 class Tracker:
     """Mirrors a sweep into MLflow. No method but ``close`` waits, and none raises.
 
@@ -58,13 +39,8 @@ class Tracker:
         self._changed = threading.Condition()
         self._pending: dict[tuple[str, str], Callable[[SweepRuns], None]] = {}
         self._closing = self._abandoned = False
-        self._error: str | None = None
+        self.problem: str | None = None  # why MLflow lags behind; None while it does not
         self._thread: threading.Thread | None = None
-
-    @property
-    def problem(self) -> str | None:
-        """Why MLflow lags behind; None while it does not."""
-        return self._error
 
     def start(self, parent: ParentInfo) -> None:
         """Starts the thread, which creates the sweep's run or finds it again."""
@@ -93,10 +69,14 @@ class Tracker:
         """Copies a file of the run's folder to the sweep's run and replaces an earlier copy."""
         self._put((_ARTIFACT, str(path)), partial(SweepRuns.artifact, path=path))
 
-    def close(self, status: SweepStatus, timeout: float = _CLOSE_SECONDS) -> TrackingReport:
-        """Writes what is pending and the sweep's end; running trials are marked as killed until it is resumed."""
+    def close(self, status: SweepStatus, timeout: float = _CLOSE_SECONDS) -> str | None:
+        """Writes what is pending and the sweep's end; running trials are marked as killed until it is resumed.
+
+        Returns:
+            What MLflow lacks, and why, without secrets; None if it has everything.
+        """
         if self._thread is None:
-            return TrackingReport(shown(self._uri))
+            return None
         self._put((_END, self._sweep), partial(SweepRuns.end, status=status))
         with self._changed:
             self._closing = True
@@ -104,9 +84,11 @@ class Tracker:
         self._thread.join(timeout)
         with self._changed:
             self._abandoned = True
-            pending = tuple(number for kind, number in self._pending if kind == _TRIAL)
-            complete = not self._pending
-        return TrackingReport(shown(self._uri), pending, complete, None if complete else self._error)
+            if not self._pending:
+                return None
+            trials = sum(kind == _TRIAL for kind, _ in self._pending)
+        missing = f"{trials} trial{'s' if trials > 1 else ''}" if trials else "the end of the sweep"
+        return f"MLflow lacks {missing} ({self.problem or f'{shown(self._uri)} is too slow'})"
 
     def _put(self, key: tuple[str, str], write: Callable[[SweepRuns], None]) -> None:
         with self._changed:
@@ -123,7 +105,7 @@ class Tracker:
                     return
                 closing_rounds += self._closing
             if self._write_pending(runs):
-                self._error = None
+                self.problem = None
                 pause = _ROUND_SECONDS
             else:
                 pause = min(max(2 * pause, _FIRST_RETRY_SECONDS), _LAST_RETRY_SECONDS)
@@ -143,12 +125,12 @@ class Tracker:
             try:
                 runs.connect()
             except Exception as error:  # whatever MLflow or a database driver raises, the sweep continues
-                self._error = explain(self._uri, error)
+                self.problem = explain(self._uri, error)
                 return False
             try:
                 write(runs)
             except Exception as error:
-                self._error = explain(self._uri, error)
+                self.problem = explain(self._uri, error)
                 runs.disconnect()
                 succeeded = False
                 # MLflow records only the last step that was written: a later one would hide that this one is missing.

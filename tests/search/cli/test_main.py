@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import shutil
 import sys
@@ -119,13 +118,6 @@ def test_an_interrupt_without_a_message_says_nothing(
     monkeypatch.setattr(Run, "open", fail)
     assert run(["surfaces", "run"]) == INTERRUPTED
     assert capsys.readouterr().err == ""
-
-
-def test_an_interrupted_run_says_how_to_continue(tmp_path: Path) -> None:
-    opened = Run(tmp_path / "small", small_config())
-    again = rf"continue with `.*robustfront resume {re.escape(str(opened.folder))}`"
-    with pytest.raises(Interrupted, match=again), main._resumable(opened):
-        raise Interrupted
 
 
 @pytest.mark.parametrize(

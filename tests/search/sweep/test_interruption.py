@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -17,8 +18,10 @@ from search.errors import Interrupted, UserError
 from search.results.metrics import rung_objectives
 from search.runs.folder import Run
 from search.study import Halving, Lease, open_ledger, open_storage
+from search.sweep import driver
 from search.sweep.signals import handled_signals
 from search.sweep.tune import rebuilt
+from tests.search.examples import small_config
 from tests.search.sweep.test_driver import PATIENCE, QUICKSTART, SMALL, arguments, environment, robustfront, wait_for
 
 
@@ -134,6 +137,13 @@ def test_settings_that_others_leave_behind_are_stopped_early(tmp_path: Path) -> 
     for record in ledger.records():
         if record.state == "pruned":
             assert not halving.report(record.number, record.epochs, {})
+
+
+def test_an_interrupted_run_says_how_to_continue(tmp_path: Path) -> None:
+    run = Run(tmp_path / "small", small_config())
+    again = rf"continue with `.*robustfront resume {re.escape(str(run.folder))}`"
+    with pytest.raises(Interrupted, match=again), driver._resumable(run):
+        raise Interrupted
 
 
 def test_a_signal_that_reaches_rays_compiled_parts_is_an_interruption_too() -> None:

@@ -72,7 +72,7 @@ def driven(folder: Path, audits: dict[str, float]) -> tuple[Run, Progress, Resul
         for observer in (progress, mirror):
             observer.audited(ledger.record(number))
     results = write_results(run, ledger.records(), ledger.history, ledger.reference)
-    assert tracker.close("FINISHED").complete
+    assert tracker.close("FINISHED") is None
     ledger.close()
     return run, progress, results
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from analysis.records import TrialRecord
 from search.tracking.mirror import ParentInfo
-from search.tracking.queue import Tracker, TrackingReport
+from search.tracking.queue import Tracker
 
 EXPERIMENT = "digits"
 START = 1_790_000_000.0
@@ -60,7 +60,7 @@ def parent(folder: Path, identity: str = "first") -> ParentInfo:
 
 def mirror(
     uri: str, folder: Path, trials: Sequence[tuple[TrialRecord, History]], status: Any = "FINISHED", **changes: Any
-) -> TrackingReport:
+) -> str | None:
     """One driver's life: start, an update for each trial, close."""
     tracker = Tracker(uri, EXPERIMENT, "quick", artifact_root=folder / "artifacts")
     tracker.start(parent(folder, **changes))

@@ -17,7 +17,7 @@ from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run
 from search.sweep.driver import _parent
 from search.tracking.mirror import metric_name
-from search.tracking.queue import Tracker, TrackingReport
+from search.tracking.queue import Tracker
 from search.tracking.view import view_tag
 from tests.search.examples import small_config
 from tests.search.tracking.examples import EXPERIMENT, START, Shown, mirror, parent, trial, wait_for
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 def test_trial_is_a_nested_child_with_everything(store: str, tmp_path: Path) -> None:
-    assert mirror(store, tmp_path, [trial("7")]).complete
+    assert mirror(store, tmp_path, [trial("7")]) is None
     shown = Shown(store)
     run = shown.trials["7"]
     assert run.data.tags["mlflow.parentRunId"] == shown.sweep.info.run_id
@@ -65,7 +65,7 @@ def test_a_trial_shows_its_defence_with_all_settings(store: str, tmp_path: Path)
     searched, history = trial("0", defence="adversarial-training", parameters={"s": 1.0, "defence.epsilon": 0.05})
     tracker.update(searched, history)
     tracker.update(*trial("B0", defence="adversarial-training", parameters={}))
-    assert tracker.close("FINISHED", 60).complete
+    assert tracker.close("FINISHED", 60) is None
     shown = Shown(store).trials
     for number, epsilon in (("0", "0.05"), ("B0", "0.1")):
         expected = {"defence": "adversarial-training", "defence.epsilon": epsilon, "defence.steps": "3"}
@@ -85,7 +85,7 @@ def test_sweep_is_the_parent(store: str, tmp_path: Path) -> None:
         tracker.summary({"hypervolume": step / 10}, step, when=float(step))
     tracker.artifact(config)
     tracker.artifact(figure)
-    assert tracker.close("FINISHED", 60) == TrackingReport(store)
+    assert tracker.close("FINISHED", 60) is None
     shown = Shown(store)
     sweep = shown.sweep
     assert sweep.info.run_name == "quick"
@@ -131,7 +131,7 @@ def test_replicates_are_told_apart(store: str, tmp_path: Path) -> None:
     record, history = trial()
     record = replace(record, seeds=(1, 2), replicates=({"clean_accuracy": 0.96}, {"clean_accuracy": 0.98}))
     history = [{**row, "train_loss[0]": 1.0, "train_loss[1]": math.nan} for row in history]
-    assert mirror(store, tmp_path, [(record, history)]).complete
+    assert mirror(store, tmp_path, [(record, history)]) is None
     metrics = Shown(store).trials["0"].data.metrics
     assert metrics["replicate-1/clean_accuracy"] == 0.98
     assert metrics["replicate-0/train_loss"] == 1.0
@@ -154,7 +154,7 @@ def test_second_driver_goes_on_with_the_same_runs(store: str, tmp_path: Path) ->
     assert Shown(store).trials["1"].info.status == "RUNNING"
     assert Shown(store).sweep.info.status == "RUNNING"
     tracker.update(record, history)
-    assert tracker.close("FINISHED", 60).complete
+    assert tracker.close("FINISHED", 60) is None
 
     after = Shown(store)
     assert after.sweep.info.run_id == before.sweep.info.run_id
@@ -199,7 +199,7 @@ def test_new_sweep_of_an_old_name_starts_afresh(store: str, tmp_path: Path) -> N
 
 
 def test_long_history_fits_in_several_requests(store: str, tmp_path: Path) -> None:
-    assert mirror(store, tmp_path, [trial("0", epochs=700)]).complete
+    assert mirror(store, tmp_path, [trial("0", epochs=700)]) is None
     shown = Shown(store)
     assert [step for step, _ in shown.history(shown.trials["0"], "train_loss")] == list(range(1, 701))
 
