@@ -5,7 +5,6 @@ Importing MLflow takes seconds and hundreds of megabytes, so only functions do i
 
 from __future__ import annotations
 
-import configparser
 import logging
 import os
 import re
@@ -14,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from search.config import redact, without_password
 
@@ -129,20 +128,6 @@ def sqlite_file(uri: str) -> Path | None:
 
     database = make_url(uri).database
     return Path(database) if database and database != ":memory:" else None
-
-
-def credentials(uri: str) -> tuple[str, str] | None:
-    """User and password for a server, from its URI or from where MLflow's own client takes them; None without both."""
-    parts = urlsplit(uri)
-    if parts.username and parts.password:
-        return unquote(parts.username), unquote(parts.password)
-    file = configparser.ConfigParser()
-    file.read(Path.home() / ".mlflow" / "credentials")
-    user, password = (
-        os.environ.get(name.upper()) or file.get("mlflow", name, fallback=None)
-        for name in ("mlflow_tracking_username", "mlflow_tracking_password")
-    )
-    return (user, password) if user and password else None
 
 
 def shown(uri: str) -> str:

@@ -1,11 +1,7 @@
-"""MLflow's own UI for the recorded runs: a lean server on this machine, and a direct link to the sweep.
-
-Nothing here imports MLflow: the server is a separate process, asked through its REST API.
-"""
+"""MLflow's own UI for the recorded runs: a lean server in a process of its own, and a direct link to the sweep."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -13,74 +9,59 @@ import subprocess
 import sys
 import tempfile
 import time
-from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT
-from typing import Any
-from urllib.error import HTTPError
-from urllib.parse import urlencode, urlsplit
-from urllib.request import ProxyHandler, Request, build_opener
+from typing import Any, Final
+from urllib.request import ProxyHandler, build_opener
 
 from search.errors import SweepFailed, UserError
-from search.tracking.client import credentials, is_server, shown, sqlite_file
+from search.tracking.client import client_of, explain, is_server, preload_mlflow, shown, sqlite_file
 from search.tracking.view import experiment_url, sweep_url, view_tag
 
+_HOST: Final = "127.0.0.1"
 _START_SECONDS, _STOP_SECONDS, _REQUEST_SECONDS, _POLL_SECONDS = 120.0, 5.0, 10.0, 0.2
 
 
-def serve_ui(
-    uri: str,
-    artifact_root: Path,
-    *,
-    experiment: str,
-    sweep: str | None = None,
-    host: str = "127.0.0.1",
-    port: int = 5000,
-    say: Callable[[str], None] = print,
-) -> None:
+def serve_ui(uri: str, artifact_root: Path, *, experiment: str, sweep: str | None, port: int) -> None:
     """Prints the link to a sweep, or to all runs of the experiment if ``sweep`` is None.
 
-    Unless the tracking URI is a server, one is started on this machine, at ``host`` and ``port``, until Ctrl-C.
+    Unless the tracking URI is a server, one is started on this machine, at ``port``, until Ctrl-C.
     """
     if is_server(uri):
-        say(link(uri, experiment, sweep))
+        print(link(uri, shown(uri), experiment, sweep))
         return
     with _signals_as_interrupt():
         try:
-            say("Starting MLflow's UI, this takes a few seconds ...")
-            with running_server(uri, artifact_root, host, port) as (server, process):
-                say(f"{link(server, experiment, sweep)}\nCtrl-C stops it.")
+            print("Starting MLflow's UI, this takes a few seconds ...")
+            preload_mlflow()
+            with running_server(uri, artifact_root, port) as (server, process):
+                print(f"{link(uri, server, experiment, sweep)}\nCtrl-C stops it.")
                 process.wait()
                 raise SweepFailed(f"MLflow's server stopped (exit code {process.returncode}); start it again")
         except KeyboardInterrupt:
-            say("Stopped.")
+            print("Stopped.")
 
 
-def link(server: str, experiment: str, sweep: str | None) -> str:
-    """The direct link to a sweep, or to all runs of the experiment, at a running MLflow server."""
+def link(uri: str, server: str, experiment: str, sweep: str | None) -> str:
+    """The direct link to a sweep, or to all runs of the experiment, at the MLflow server that shows ``uri``."""
     try:
-        answer = _ask(server, "experiments/get-by-name", {"experiment_name": experiment})
-    except (OSError, ValueError) as error:  # URLError is an OSError
-        if isinstance(error, HTTPError) and error.code == 404:
-            raise UserError(
-                f"tracking.experiment must exist at {shown(server)}, got {experiment}; run a sweep first"
-            ) from None
+        known = client_of(uri).get_experiment_by_name(experiment)
+    except Exception as error:  # whatever MLflow or a database driver raises
         raise UserError(
-            f"tracking.uri must be a server that answers, got {shown(server)} ({error}); start it or correct the URI"
+            f"tracking.uri must be a server that answers, got {shown(uri)} ({explain(uri, error)}); "
+            "start it or correct the URI"
         ) from None
-    experiment_id = str(answer["experiment"]["experiment_id"])
+    if known is None:
+        raise UserError(f"tracking.experiment must exist at {shown(uri)}, got {experiment}; run a sweep first")
     if sweep is None:
-        return experiment_url(shown(server), experiment_id)
-    tags = {tag["key"] for tag in answer["experiment"].get("tags", [])}
-    return sweep_url(shown(server), experiment_id, sweep, view=view_tag(sweep) in tags)
+        return experiment_url(server, known.experiment_id)
+    return sweep_url(server, known.experiment_id, sweep, view=view_tag(sweep) in known.tags)
 
 
 @contextmanager
-def running_server(
-    uri: str, artifact_root: Path, host: str = "127.0.0.1", port: int = 5000
-) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def running_server(uri: str, artifact_root: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Runs MLflow's server as a process until the ``with`` block ends; gives its address once it answers.
 
     A port in use or a missing database is a ``UserError``, a server that does not start ``SweepFailed``.
@@ -90,7 +71,7 @@ def running_server(
         raise UserError(
             f"tracking.uri must be a database with runs, got {database}, which does not exist; run a sweep first"
         )
-    _check_port(host, port)
+    _check_port(port)
     environment = {
         **os.environ,
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -99,7 +80,7 @@ def running_server(
         # Not on the command line, where other users of the machine would see a database's password.
         "MLFLOW_BACKEND_STORE_URI": uri,
     }
-    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", _HOST, "--port", str(port), "--workers", "1"]
     command += ["--default-artifact-root", artifact_root.absolute().as_uri()]
     with tempfile.TemporaryFile() as log:
         # In a session of its own, Ctrl-C does not reach it, and one signal to its group ends all its processes.
@@ -107,7 +88,7 @@ def running_server(
             command, env=environment, stdin=DEVNULL, stdout=log, stderr=STDOUT, start_new_session=True
         )
         try:
-            server = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            server = f"http://{_HOST}:{port}"
             _wait_until_healthy(server, process, log)
             yield server, process
         finally:
@@ -115,6 +96,7 @@ def running_server(
 
 
 def _wait_until_healthy(server: str, process: subprocess.Popen[bytes], log: Any) -> None:
+    opener = build_opener(ProxyHandler({}))  # a proxy would look for this address on its own machine
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -124,7 +106,7 @@ def _wait_until_healthy(server: str, process: subprocess.Popen[bytes], log: Any)
                 f"MLflow's server did not start: {lines[-1]}; try another --port, or `robustfront doctor`"
             )
         try:
-            with _open(f"{server}/health"):
+            with opener.open(f"{server}/health", timeout=_REQUEST_SECONDS):
                 return
         except OSError:
             time.sleep(_POLL_SECONDS)
@@ -140,34 +122,16 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _check_port(host: str, port: int) -> None:
-    if not 1 <= port <= 65535:
-        raise UserError(f"--port must be in [1, 65535], got {port}; 5000 is usual")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise UserError(
-            f"--port must be free on {host}, got {port} ({error.strerror}); choose another, such as --port {port + 1}"
-        ) from None
-
-
-def _open(url: str, headers: Mapping[str, str] | None = None) -> Any:
-    """Opens a page. A proxy is bypassed for this machine's addresses: it would look on its own machine."""
-    local = urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
-    request = Request(url, headers=dict(headers or {}))
-    return build_opener(*[ProxyHandler({})] if local else []).open(request, timeout=_REQUEST_SECONDS)
-
-
-def _ask(server: str, path: str, query: dict[str, str]) -> dict[str, Any]:
-    known = credentials(server)
-    headers = {"Authorization": f"Basic {b64encode(':'.join(known).encode()).decode()}"} if known else {}
-    with _open(f"{shown(server).rstrip('/')}/api/2.0/mlflow/{path}?{urlencode(query)}", headers) as answer:
-        content = json.load(answer)
-    assert isinstance(content, dict)
-    return content
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError as error:
+            raise UserError(
+                f"--port must be free on {_HOST}, got {port} ({error.strerror}); choose another, "
+                f"such as --port {port + 1}"
+            ) from None
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from search.tracking.client import credentials, explain, is_server, open_client, shown, sqlite_file
+from search.tracking.client import explain, is_server, open_client, shown, sqlite_file
 
 # What MLflow itself calls is not ours to change.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -66,21 +66,6 @@ def test_a_server_that_refuses_is_explained() -> None:
     assert refused.startswith("http://mlflow:5000 rejects the user and password in MLFLOW_TRACKING_USERNAME and")
     elsewhere = explain(uri, ValueError(f"{failed} 403 != 200. Response body: 'Invalid Host header - x'"))
     assert elsewhere.endswith("add it to the server's --allowed-hosts")
-
-
-def test_credentials_are_those_of_mlflows_own_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert credentials("http://mlflow:5000") is None
-    (tmp_path / ".mlflow").mkdir()
-    (tmp_path / ".mlflow" / "credentials").write_text(
-        "[mlflow]\nmlflow_tracking_username = me\nmlflow_tracking_password = of the %%file\n"
-    )
-    from mlflow.utils.credentials import read_mlflow_creds
-
-    assert credentials("http://mlflow:5000") == ("me", "of the %file") == tuple(read_mlflow_creds())
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "of the environment")
-    assert credentials("http://mlflow:5000") == ("me", "of the environment") == tuple(read_mlflow_creds())
-    assert credentials("http://you:p%40ss@mlflow:5000") == ("you", "p@ss")
 
 
 def test_what_a_uri_points_at() -> None:

@@ -79,15 +79,14 @@ def search_runs(server: str, experiment_id: str, condition: str) -> list[dict[st
     return runs
 
 
-def test_link_leads_to_the_sweep(server: Server, tmp_path: Path) -> None:
+def test_link_leads_to_the_sweep(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tracker = start(server.address, "linked", tmp_path)
     for number in ("0", "1"):
         tracker.update(*record(number, 3, done=True))
     assert tracker.close("FINISHED", 60) is None
 
-    said: list[str] = []
-    serve_ui(server.address, tmp_path, experiment=EXPERIMENT, sweep="linked", say=said.append)
-    (url,) = said
+    serve_ui(server.address, tmp_path, experiment=EXPERIMENT, sweep="linked", port=free_port())
+    url = capsys.readouterr().out.strip()
     with urlopen(url, timeout=30) as page:
         assert page.status == 200
     path, _, query = urlsplit(url).fragment.partition("?")
@@ -104,14 +103,14 @@ def test_link_leads_to_the_sweep(server: Server, tmp_path: Path) -> None:
     assert {"s", "m", "clean_accuracy", "robust_accuracy"} <= shown
 
     # A sweep without a saved view is linked by the same search.
-    query = urlsplit(link(server.address, EXPERIMENT, "other")).fragment.partition("?")[2]
+    query = urlsplit(link(server.address, server.address, EXPERIMENT, "other")).fragment.partition("?")[2]
     assert parse_qs(query)["searchFilter"] == [state["searchFilter"].replace("linked", "other")]
-    assert "searchFilter" not in link(server.address, EXPERIMENT, None)
+    assert "searchFilter" not in link(server.address, server.address, EXPERIMENT, None)
 
 
 def test_unknown_experiment_is_the_users_mistake(server: Server) -> None:
     with pytest.raises(UserError, match=r"tracking\.experiment must exist at .*, got nothing-here; run a sweep first"):
-        link(server.address, "nothing-here", None)
+        link(server.address, server.address, "nothing-here", None)
 
 
 def test_server_that_goes_away_and_comes_back_misses_nothing(
@@ -165,8 +164,9 @@ import sys
 from pathlib import Path
 import search.tracking.ui
 sys.executable = {str(fake_server(tmp_path))!r}
-search.tracking.ui.link = lambda server, experiment, sweep: server
-search.tracking.ui.serve_ui("sqlite:///{tmp_path}/mlflow.db", Path("{tmp_path}"), experiment="e", port={port})
+search.tracking.ui.link = lambda uri, server, experiment, sweep: server
+store, folder = "sqlite:///{tmp_path}/mlflow.db", Path("{tmp_path}")
+search.tracking.ui.serve_ui(store, folder, experiment="e", sweep=None, port={port})
 """
     for number in (signal.SIGINT, signal.SIGTERM):
         user = subprocess.Popen([sys.executable, "-u", "-c", script], stdout=subprocess.PIPE, text=True)
@@ -201,18 +201,12 @@ def test_port_in_use_is_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(UserError, match=rf"--port must be free on 127\.0\.0\.1, got {port} .*--port {port + 1}"):
-            serve_ui(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, experiment="e", port=port, say=lambda _: None)
-
-
-def test_impossible_port(tmp_path: Path) -> None:
-    (tmp_path / "mlflow.db").touch()
-    with pytest.raises(UserError, match=r"--port must be in \[1, 65535\], got 99999"):
-        serve_ui(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, experiment="e", port=99999, say=lambda _: None)
+            serve_ui(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, experiment="e", sweep=None, port=port)
 
 
 def test_nothing_recorded_yet(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a database with runs, got .*, which does not exist; run a sweep"):
-        serve_ui(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, experiment="e", say=lambda _: None)
+        serve_ui(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, experiment="e", sweep=None, port=5000)
     assert not (tmp_path / "mlflow.db").exists()
 
 
@@ -220,7 +214,7 @@ def test_tracking_server_that_does_not_answer(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"tracking\.uri must be a server that answers, got http://127\.0\.0\.1:"
     ) as error:
-        serve_ui(f"http://me:secret@127.0.0.1:{free_port()}", tmp_path, experiment="e", say=lambda _: None)
+        serve_ui(f"http://me:secret@127.0.0.1:{free_port()}", tmp_path, experiment="e", sweep=None, port=5000)
     assert "secret" not in str(error.value)
 
 
