@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from typer import Argument, Option
 
+from search.cluster import jobs, launcher
+from search.config import load
 from search.errors import SweepFailed, UserError
 from search.runs.folder import command
 from search.runs.store import is_url
@@ -30,9 +32,7 @@ NewName = Annotated[str | None, Option(help="Name of the run. Default: the confi
 @app.command()
 def up(file: LauncherFile) -> None:
     """Start or update a cluster, and create the token that all its users need."""
-    from search.cluster.launcher import up as launch
-
-    launch(file)
+    launcher.up(file)
     submission = command("cluster", "submit", "CONFIG", "--cluster", str(file), "--runs-dir", "FOLDER")
     print(f"\nThe cluster is up. Submit a sweep: {submission}")
 
@@ -48,9 +48,6 @@ def submit(
     name: NewName = None,
 ) -> None:
     """Submit a sweep to a cluster. Its driver runs there, so this machine can be switched off."""
-    from search.cluster import jobs
-    from search.config import load
-
     is_config = Path(work).suffix in (".yaml", ".yml") or Path(work).exists()
     if not runs_dir.startswith(("/", "~")) and not is_url(runs_dir):
         raise UserError(
@@ -68,13 +65,12 @@ def submit(
 @app.command()
 def status(cluster: Cluster) -> None:
     """Show a cluster's nodes, their resources, and its sweeps."""
-    from search.cluster import jobs
-
     console = Console(highlight=False)
     with jobs.client(cluster) as client:
         nodes = folded_table("Nodes", "address", "state", "processors", "GPUs", "memory, GB")
         for node in jobs.nodes(client):
-            nodes.add_row(node.address, node.state, f"{node.cpus:g}", f"{node.gpus:g}", f"{node.memory / 1e9:.0f}")
+            cpus, gpus, memory = ((node.resources_total or {}).get(name, 0) for name in ("CPU", "GPU", "memory"))
+            nodes.add_row(node.node_ip, str(node.state).lower(), f"{cpus:g}", f"{gpus:g}", f"{memory / 1e9:.0f}")
         console.print(nodes)
         sweeps = folded_table("Sweeps", "run", "state", "since", "last line")
         for job in jobs.jobs(client):
@@ -98,8 +94,6 @@ def logs(
     follow: Annotated[bool, Option("--follow", help="Follow until it ends; Ctrl-C only stops watching.")] = False,
 ) -> None:
     """Show the output of a sweep's driver."""
-    from search.cluster import jobs
-
     with jobs.client(cluster) as client:
         for text in jobs.logs(client, jobs.find(client, name), follow=follow):
             print(text, end="", flush=True)
@@ -108,8 +102,6 @@ def logs(
 @app.command()
 def stop(name: Annotated[str, Argument(metavar="NAME", help="Name of the run.")], cluster: Cluster) -> None:
     """Stop a sweep as Ctrl-C does: everything is kept, and `cluster submit NAME` resumes it."""
-    from search.cluster import jobs
-
     with jobs.client(cluster) as client:
         job = jobs.find(client, name)
         if not job.runs:
@@ -126,8 +118,6 @@ def down(
     file: LauncherFile, yes: Annotated[bool, Option("--yes", help="Do not ask for confirmation.")] = False
 ) -> None:
     """Stop the sweeps, copy runs here that would be lost, and take the cluster down."""
-    from search.cluster import jobs, launcher
-
     values, console = launcher.read_launcher_file(file), Console(highlight=False)
     target = Path(f"runs-{values['cluster_name']}")
     folders: list[str] = []

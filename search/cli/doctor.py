@@ -16,12 +16,16 @@ import psutil
 from packaging.requirements import Requirement
 from rich.console import Console
 
+from search.cluster.nodes import alive, examined, expected, marker_beside
+from search.cluster.session import capacity, connected
 from search.config import SweepConfig, available_cpus, load, parse
 from search.errors import RobustfrontError, UserError
 from search.runs.dataset import prepare_dataset
-from search.runs.folder import default_tracking_uri
-from search.runs.store import Store, no_ledger, store_of
-from search.tracking.client import is_server, obstacle, shown
+from search.runs.folder import Run
+from search.runs.store import Store, no_ledger
+from search.study import open_storage
+from search.tracking.client import client_of, explain, is_server, shown
+from search.worker.tasks import examine
 
 Level = Literal["ok", "note", "problem"]
 
@@ -47,7 +51,8 @@ class _Note(UserError):
 def diagnose(config: Path | None, address: str | None, runs_dir: Path) -> Iterator[Finding]:
     """Runs every check, with a configuration of what it needs too, and yields its finding at once."""
     settings = load(config) if config is not None else parse({"name": "doctor", "search": {"trials": 1}})
-    store = store_of(runs_dir)
+    run = Run(runs_dir / settings.name, settings)
+    store = run.store
     # A check returns what it finds if all is well, and raises ``UserError("TEXT; REMEDY")`` otherwise.
     checks: list[tuple[str, Callable[[], str]]] = [
         ("python", lambda: f"{platform.python_version()} at {sys.executable}"),
@@ -57,8 +62,8 @@ def diagnose(config: Path | None, address: str | None, runs_dir: Path) -> Iterat
         ("disk", lambda: _disk(runs_dir)),
         ("data", lambda: _data(settings)),
         *([("runs", partial(_writable, store))] if store is not None else []),
-        *([("storage", lambda: _storage(settings, runs_dir))] if store is None or config is not None else []),
-        ("tracking", lambda: _tracking(_tracking_uri(settings, runs_dir))),
+        *([("storage", lambda: _storage(run))] if store is None or config is not None else []),
+        ("tracking", lambda: _tracking(run.tracking_uri)),
         *([("ray", lambda: _ray(settings))] if address is None else []),
     ]
     for name, check in checks:
@@ -68,7 +73,7 @@ def diagnose(config: Path | None, address: str | None, runs_dir: Path) -> Iterat
             yield _failed(name, error)
     if address is not None:
         try:
-            yield from _nodes(settings, address, runs_dir)
+            yield from _nodes(run, address)
         except Exception as error:
             yield _failed("ray", error)
 
@@ -155,54 +160,42 @@ def _writable(store: Store) -> str:
     return f"{store.url} is writable"
 
 
-def _storage(settings: SweepConfig, runs_dir: Path) -> str:
-    if settings.storage.url is None:
-        store = store_of(runs_dir)
-        if store is not None:
-            raise UserError(no_ledger(store))
-        return f"SQLite, one file per run under {runs_dir}"
-    from search.study import open_storage
-
-    open_storage(settings.storage.url).engine.dispose()
-    return "the database at storage.url answers"
-
-
-def _tracking_uri(settings: SweepConfig, runs_dir: Path) -> str:
-    return settings.tracking.uri or default_tracking_uri(runs_dir)
+def _storage(run: Run) -> str:
+    if run.config.storage.url is not None:
+        open_storage(run.config.storage.url).engine.dispose()
+        return "the database at storage.url answers"
+    if run.store is not None:
+        raise UserError(no_ledger(run.store))
+    return f"SQLite, one file per run under {run.folder.parent}"
 
 
 def _tracking(uri: str) -> str:
     if not is_server(uri):
         return f"MLflow in {shown(uri)}"
-    problem = obstacle(uri)
-    if problem is not None:
-        raise UserError(f"{problem}; correct this (sweeps run meanwhile, and `resume` writes what MLflow lacks)")
+    try:
+        client_of(uri).search_experiments(max_results=1)
+    except Exception as error:  # whatever MLflow raises
+        remedy = "correct this (sweeps run meanwhile, and `resume` writes what MLflow lacks)"
+        raise UserError(f"{explain(uri, error)}; {remedy}") from None
     return f"MLflow at {shown(uri)} answers"
 
 
 def _ray(settings: SweepConfig) -> str:
-    from search.cluster.nodes import alive
-    from search.cluster.session import connected
-
     with connected(settings, None):
         (node,) = alive()
     return f"{node.cpus:g} processors, {node.gpus:g} GPUs on this machine"
 
 
-def _nodes(settings: SweepConfig, address: str, runs_dir: Path) -> Iterator[Finding]:
+def _nodes(run: Run, address: str) -> Iterator[Finding]:
     """One finding per node: versions and source, data, GPUs, the runs' folder, its clock, and MLflow."""
-    from search.cluster.nodes import alive, examined, expected, marker_beside
-    from search.cluster.session import capacity, connected
-    from search.worker.tasks import examine
-
-    uri = _tracking_uri(settings, runs_dir)
+    settings, uri = run.config, run.tracking_uri
     digest = prepare_dataset(settings.data, test=False)["sha256"]
-    with connected(settings, address), marker_beside(runs_dir / settings.name) as marker:
+    with connected(settings, address), marker_beside(run.folder) as marker:
         nodes = alive()
         room = f"room for {capacity(settings, nodes)} trials at a time"
         yield Finding("ray", "ok", f"{len(nodes)} nodes at {address} with {room}")
         required = replace(
-            expected(settings, digest, marker, store_of(runs_dir)),
+            expected(settings, digest, marker, run.store),
             inspect_gpu=True,
             tracking=uri if is_server(uri) else None,
         )

@@ -22,9 +22,15 @@ from typer import Argument, Option
 
 from search.cli.cluster import NewName, Overrides, folded_table
 from search.cli.cluster import app as cluster_app
+from search.config import TrackingConfig, load, without_passwords
 from search.errors import DONE, FAILED, INTERRUPTED, WRONG_INPUT, RobustfrontError, UserError
-from search.runs.folder import Run, relative, runs_folder
-from search.runs.layout import RUNS_DIR, SWEEP_FILE
+from search.runs.checkpoints import Checkpoint
+from search.runs.folder import Run, default_tracking_uri, relative, runs_folder
+from search.runs.layout import ARTIFACTS, RUNS_DIR, SWEEP_FILE
+from trainables.data import Dataset
+from trainables.data.partition.digests import prepare
+from trainables.registry import make, names
+from trainables.settings import DataSettings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -73,7 +79,6 @@ def sweep(
     quiet: Quiet = False,
 ) -> None:
     """Search a loss's parameters for the best clean and robust accuracy, and draw the results."""
-    from search.config import load
     from search.sweep.driver import start
 
     console = _console()
@@ -116,7 +121,6 @@ def train(
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Train and attack one setting without Ray; a trial with the same configuration has the same numbers."""
-    from search.config import load
     from search.evaluation.single import train_setting
 
     train_setting(load(config, overrides or []), param or [], output, runs_dir, _console())
@@ -137,7 +141,6 @@ def evaluate(
 ) -> None:
     """Attack a trained model again: accuracy by attack and radius, as a table and as curves."""
     from search.evaluation.evaluate import configured, evaluate_checkpoint
-    from search.runs.checkpoints import Checkpoint
 
     model = Checkpoint.find(checkpoint, runs_dir)
     config = configured(model.config, attack or [], epsilon, overrides or [])
@@ -177,7 +180,6 @@ def audit(
     from search.evaluation.audit import audit_checkpoint
     from search.evaluation.evaluate import configured
     from search.evaluation.module_audit import ModuleSettings, audit_module, is_module
-    from search.runs.checkpoints import Checkpoint
 
     cuda = _uses_cuda(device)
     module = ModuleSettings(
@@ -282,9 +284,6 @@ def ui(
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Browse the runs in MLflow."""
-    from search.config import TrackingConfig
-    from search.runs.folder import default_tracking_uri
-    from search.runs.layout import ARTIFACTS
     from search.tracking.ui import serve_ui
 
     opened = Run.open(run, runs_dir) if run is not None else None
@@ -313,9 +312,6 @@ def doctor(
 @data_app.command("list")
 def data_list(root: DataRoot = None) -> None:
     """List the data sets, where they are, and how to get the missing ones."""
-    from trainables.data import Dataset
-    from trainables.registry import make, names
-
     table = folded_table(None, "name", "what", "where, or the command that gets it")
     for name in names("data"):
         dataset = make("data", name)
@@ -330,9 +326,6 @@ def data_prepare(
     root: DataRoot = None,
 ) -> None:
     """Find, download or parse a data set, so that sweeps start at once."""
-    from trainables.data.partition.digests import prepare
-    from trainables.settings import DataSettings
-
     try:
         settings = DataSettings.from_document({"name": name, "root": root})
         prepared = prepare(settings, test=True)
@@ -367,8 +360,6 @@ def main() -> None:
 
 def _typed(arguments: Sequence[str]) -> str:
     """The command line as it may be recorded: without passwords."""
-    from search.config import without_passwords
-
     return shlex.join(["robustfront", *map(without_passwords, arguments)])
 
 

@@ -15,7 +15,7 @@ from search.results.tables import stop_note
 from search.results.text import describe, short, value_text
 from search.runs.folder import Run, command
 from search.study import Counts, Ledger, holder, open_ledger
-from search.tracking.reading import Agreement, reconcile
+from search.tracking.reading import reconcile
 
 State = Literal["running", "interrupted", "complete", "failed"]
 
@@ -24,8 +24,8 @@ State = Literal["running", "interrupted", "complete", "failed"]
 class Status:
     """A run's state and counts: of the search's trials, and of the contenders' further replicates (``extensions``).
 
-    ``stopped`` is the criterion that ended the search early. ``agreement`` of ``trials.csv`` and MLflow with the ledger
-    is None while a driver is alive.
+    ``stopped`` is the criterion that ended the search early. ``differences`` of ``trials.csv`` and MLflow from the
+    ledger are None while a driver is alive.
     """
 
     run: Run
@@ -33,9 +33,13 @@ class Status:
     counts: Counts
     extensions: Counts
     standing: Standing
-    running: list[TrialRecord]
+    records: list[TrialRecord]
     stopped: str | None
-    agreement: Agreement | None
+    differences: list[str] | None
+
+    @property
+    def running(self) -> list[TrialRecord]:
+        return [record for record in self.records if record.state == "running"]
 
     def to_json(self) -> dict[str, Any]:
         """The format of ``status --json``, which programs rely on."""
@@ -58,7 +62,7 @@ class Status:
             "imported": counts.imported,
             "fingerprint": self.run.manifest().get("fingerprint"),
             "stopped": self.stopped,
-            "differences": None if self.agreement is None else self.agreement.differences,
+            "differences": self.differences,
             "folder": str(self.run.folder),
         }
 
@@ -70,18 +74,18 @@ def read_status(name: str, runs_dir: Path, *, reconciled: bool = False) -> Statu
         records = ledger.records()
         driver = holder(ledger.engine, run.name)
         alive = driver is not None and driver.alive
-        agreement = None
+        differences = None
         if reconciled and not alive:
-            agreement = reconcile(run, records, {record.number: ledger.history(record.number) for record in records})
+            differences = reconcile(run, records, {record.number: ledger.history(record.number) for record in records})
         return Status(
             run=run,
             state="running" if alive else _state_without_driver(ledger),
             counts=ledger.counts(),
             extensions=ledger.extensions(),
             standing=Standing.of(records, run.config, lambda: ledger.reference),
-            running=[record for record in records if record.state == "running"],
+            records=records,
             stopped=ledger.stopped,
-            agreement=agreement,
+            differences=differences,
         )
 
 
@@ -120,10 +124,10 @@ def print_status(console: Console, status: Status) -> None:
         say(f"  hypervolume  {standing.hypervolume:.4f}")
     if status.stopped is not None:
         say(f"  {stop_note(run, status.stopped)}", markup=False, soft_wrap=True)
-    if status.agreement is not None and not status.agreement.differences:
-        say(f"  reconciled   ledger, trials.csv and MLflow agree on {status.agreement.trials} trials")
-    elif status.agreement is not None:
-        for line in status.agreement.differences:
+    if status.differences == []:
+        say(f"  reconciled   ledger, trials.csv and MLflow agree on {len(status.records)} trials")
+    elif status.differences:
+        for line in status.differences:
             say(f"  {line}", style="yellow", markup=False, soft_wrap=True)
         say(f"  The ledger is right; `{resume}` corrects the rest", soft_wrap=True)
     if status.state in ("interrupted", "failed"):

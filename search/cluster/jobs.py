@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import shlex
@@ -25,6 +24,7 @@ from search.runs.provenance import import_paths, source_modules
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
+    from ray.util.state.common import NodeState
 
 _NAME, _RUNS_DIR = "robustfront", "robustfront_runs_dir"  # in a job's metadata
 _STOP_SECONDS: Final = 120.0
@@ -43,16 +43,6 @@ class Job(NamedTuple):
     @property
     def runs(self) -> bool:
         return self.state not in _ENDED
-
-
-class NodeState(NamedTuple):
-    """A node as the cluster reports it. ``memory`` is in bytes."""
-
-    address: str
-    state: str
-    cpus: float
-    gpus: float
-    memory: float
 
 
 @contextmanager
@@ -129,15 +119,10 @@ def jobs(client: JobSubmissionClient) -> list[Job]:
 
 
 def nodes(client: JobSubmissionClient) -> list[NodeState]:
-    """The cluster's nodes, including dead ones."""
+    """The cluster's nodes as Ray reports them, including dead ones."""
     from ray.util.state import list_nodes
 
-    states = []
-    for node in list_nodes(address=client.get_address()):
-        total = node.resources_total or {}
-        resources = total.get("CPU", 0), total.get("GPU", 0), total.get("memory", 0)
-        states.append(NodeState(node.node_ip, str(node.state).lower(), *resources))
-    return sorted(states, key=lambda node: (node.state, node.address))
+    return sorted(list_nodes(address=client.get_address()), key=lambda node: (node.state, node.node_ip))
 
 
 def find(client: JobSubmissionClient, name: str | None) -> Job:
@@ -161,6 +146,8 @@ def logs(client: JobSubmissionClient, job: Job, *, follow: bool) -> Iterator[str
     if not follow:
         yield client.get_job_logs(job.identity)
         return
+
+    import asyncio
 
     async def next_text() -> str | None:
         return await anext(stream, None)

@@ -8,13 +8,10 @@ from search.config.objectives import Constraint
 from search.config.rules import BASELINES_SUFFIX, REPLICATES_SUFFIX
 from search.config.schema import (
     AuditConfig,
-    PlateauConfig,
     StopConfig,
     SweepConfig,
     TrackingConfig,
     available_cpus,
-    check_reduction_factor,
-    rungs_of,
 )
 from search.config.urls import redact, without_password, without_passwords
 
@@ -23,18 +20,15 @@ __all__ = [
     "REPLICATES_SUFFIX",
     "AuditConfig",
     "Constraint",
-    "PlateauConfig",
     "StopConfig",
     "SweepConfig",
     "TrackingConfig",
     "available_cpus",
-    "check_reduction_factor",
     "load",
     "parse",
     "parse_value",
     "redact",
     "replaced",
-    "rungs_of",
     "without_password",
     "without_passwords",
 ]

@@ -112,18 +112,9 @@ def rungs_of(epochs: int, first: int, reduction_factor: float) -> tuple[int, ...
     Source:
         Li et al. 2020, section 3.1: r * eta^k.
     """
-    if first < 1:
-        raise ValueError(f"first must be at least 1, got {first}; 1 compares trials after their first epoch")
-    check_reduction_factor(reduction_factor)
     count = max(0, math.ceil(math.log(epochs / first, reduction_factor))) + 1
     rungs = {round(first * reduction_factor**k) for k in range(count)}
     return tuple(sorted(rung for rung in rungs if rung < epochs))
-
-
-def check_reduction_factor(reduction_factor: float) -> None:
-    """Asserts that a ratio between rungs is legal."""
-    if not (math.isfinite(reduction_factor) and reduction_factor > 1):
-        raise ValueError(f"reduction_factor must be above 1, got {reduction_factor:g}; 3 is usual")
 
 
 class SearchConfig(_Section):

@@ -106,15 +106,6 @@ def runs_of(client: MlflowClient, experiment_id: str, identity: str) -> Iterator
             return
 
 
-def obstacle(uri: str) -> str | None:
-    """Why a sweep could not record into MLflow now; None if it could. Waits for MLflow and for its import."""
-    try:
-        open_client(uri).search_experiments(max_results=1)
-    except Exception as error:  # whatever MLflow or a database driver raises
-        return explain(uri, error)
-    return None
-
-
 def is_server(uri: str) -> bool:
     """Whether the URI is that of a tracking server."""
     return urlsplit(uri).scheme in ("http", "https")

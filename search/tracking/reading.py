@@ -54,21 +54,14 @@ def read_tracked(uri: str, experiment: str, identity: str) -> tuple[list[str], l
     return parents, trials
 
 
-class Agreement(NamedTuple):
-    """How the ledger compares with its table and MLflow: its number of trials, and one line per difference."""
-
-    trials: int
-    differences: list[str]
-
-
 def reconcile(
     run: Run, records: Sequence[TrialRecord], history: Mapping[str, Sequence[Mapping[str, float]]]
-) -> Agreement:
-    """Compares the ledger of a run that has no driver with its table and with MLflow.
+) -> list[str]:
+    """Compares the ledger of a run that has no driver with its table and with MLflow: one line per difference.
 
     ``history`` has the finished epochs of each trial, by number.
     """
-    return Agreement(len(records), [*_table_differences(run, records), *_tracking_differences(run, records, history)])
+    return [*_table_differences(run, records), *_tracking_differences(run, records, history)]
 
 
 def _table_differences(run: Run, records: Sequence[TrialRecord]) -> list[str]:

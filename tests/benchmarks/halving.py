@@ -48,7 +48,7 @@ import optuna
 from optuna.storages import InMemoryStorage
 
 from analysis.statistics import Interval, student_interval
-from search.config import rungs_of
+from search.config.schema import rungs_of
 from search.study import Halving, Ledger
 from tests.benchmarks.problems import NOISE, PROBLEMS, Problem, Training, search_config
 from tests.benchmarks.simulator import Simulation, simulate

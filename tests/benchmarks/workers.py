@@ -49,7 +49,7 @@ from optuna.storages import InMemoryStorage
 
 from analysis.hypervolume import GrowingFront, hypervolume
 from analysis.statistics import student_interval
-from search.config import rungs_of
+from search.config.schema import rungs_of
 from search.study import Halving, Ledger, Unit, open_storage
 from tests.benchmarks.problems import NOISE, PROBLEMS, Problem, Training, search_config
 from tests.benchmarks.simulator import Simulation, simulate

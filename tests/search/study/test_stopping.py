@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.records import TrialRecord
-from search.config import PlateauConfig, StopConfig, SweepConfig
+from search.config import StopConfig, SweepConfig
+from search.config.schema import PlateauConfig
 from search.study import Ledger, open_storage
 from search.study.stopping import Effort, reason_to_stop, wall_seconds
 from tests.search.examples import result, small_config
