@@ -27,8 +27,6 @@ from search.study import open_storage
 from search.tracking.client import client_of, explain, is_server, shown
 from search.worker.tasks import examine
 
-Level = Literal["ok", "note", "problem"]
-
 _DISK_NEEDED: Final = 2_000_000_000  # bytes: checkpoints and pictures of a few sweeps
 _MEMORY_PER_TRIAL: Final = 1_000_000_000  # bytes: a worker with torch and a small data set
 _MARKS: Final = {"ok": "[green]ok[/green]     ", "note": "[yellow]note[/yellow]   ", "problem": "[red]problem[/red]"}
@@ -39,7 +37,7 @@ class Finding:
     """The result of one check: ``ok``, or a ``note`` (sweeps run anyway) or ``problem`` with its remedy."""
 
     name: str
-    level: Level
+    level: Literal["ok", "note", "problem"]
     text: str
     remedy: str = ""
 

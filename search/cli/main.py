@@ -354,7 +354,6 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """Entry point of the ``robustfront`` script."""
     sys.exit(run(sys.argv[1:]))
 
 

@@ -96,7 +96,6 @@ def _state_without_driver(ledger: Ledger) -> State:
 
 
 def print_status(console: Console, status: Status) -> None:
-    """Prints the status for people."""
     run, counts, extensions, standing = status.run, status.counts, status.extensions, status.standing
     config, resume = run.config, command("resume", run.argument)
     say = console.print

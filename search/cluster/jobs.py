@@ -136,7 +136,6 @@ def find(client: JobSubmissionClient, name: str | None) -> Job:
 
 
 def last_line(client: JobSubmissionClient, job: Job) -> str:
-    """A driver's last line of output."""
     lines = [line for line in client.get_job_logs(job.identity).splitlines() if line.strip()]
     return lines[-1].strip() if lines else ""
 

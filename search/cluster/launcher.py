@@ -75,7 +75,6 @@ def up(path: Path) -> None:
 
 
 def down(path: Path) -> None:
-    """Takes the cluster down."""
     values = read_launcher_file(path)
     if values["provider"]["type"] == "local":
         _stop_ray(path, values)
@@ -124,8 +123,7 @@ def jobs_url(cluster: str) -> Iterator[str]:
         yield f"{match['scheme'] or 'http'}://{match['host']}:{match['port'] or _JOBS_PORT}"
         return
     read_launcher_file(path)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = [_program(), "dashboard", str(path), "--port", str(port), "--remote-port", str(_JOBS_PORT)]
     # With our own input, ssh would read what the user types for us.

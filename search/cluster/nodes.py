@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from search.config import SweepConfig
 from search.errors import Halted, UserError, cause_on_worker
-from search.runs.provenance import import_paths, source_digest, source_modules, versions
+from search.runs.provenance import import_paths, source_digest, versions
 from search.runs.store import Store, store_of
 from trainables.settings import DataSettings
 
@@ -100,11 +100,6 @@ def expected(config: SweepConfig, digest: str, marker: Path, store: Store | None
     )
 
 
-def shipped(paths: Sequence[str]) -> dict[str, Any]:
-    """A runtime environment that brings this source, and the user's own at these import paths, to every worker."""
-    return {"py_modules": list(map(str, source_modules(paths).values())), "excludes": ["**/__pycache__"]}
-
-
 @contextmanager
 def marker_beside(folder: Path) -> Iterator[Path]:
     """A temporary file in the nearest existing folder above ``folder``, for the nodes to look for."""
@@ -138,6 +133,8 @@ class Nodes:
 
     def turn(self) -> None:
         """Looks for changes, at most every two seconds; raises ``Halted`` if a node has joined that is not fit."""
+        import ray
+
         if time.monotonic() - self._looked < _LOOK_SECONDS:
             return
         self._looked = time.monotonic()
@@ -149,11 +146,6 @@ class Nodes:
         if present.keys() != self._known.keys():
             self._known = present
             self._changed()
-        self._judge()
-
-    def _judge(self) -> None:
-        import ray
-
         references = list(self._examined)
         ready, _ = ray.wait(references, num_returns=len(references), timeout=0) if references else ([], [])
         for reference in ready:

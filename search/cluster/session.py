@@ -15,12 +15,12 @@ from typing import Any, Final
 
 import psutil
 
-from search.cluster.nodes import Node, alive, shipped
+from search.cluster.nodes import Node, alive
 from search.cluster.ray_patches import JOB_VARIABLE, print_less, raylet, without_monitors
 from search.cluster.token import auth_environment
 from search.config import SweepConfig, available_cpus
 from search.errors import Halted, SweepFailed, UserError
-from search.runs.provenance import import_paths, user_modules
+from search.runs.provenance import import_paths, source_modules, user_modules
 
 _OBJECT_STORE_BYTES: Final = 200_000_000  # nothing large travels: every worker reads the data itself
 _CONNECT_SECONDS: Final = 5.0
@@ -64,7 +64,8 @@ def connected(config: SweepConfig, address: str | None, *, trains: bool = True) 
                 "object_store_memory": _OBJECT_STORE_BYTES,
             }
         elif JOB_VARIABLE not in os.environ:  # the environment of a job has the source already
-            options |= {"runtime_env": shipped(paths)}
+            modules = [str(path) for path in source_modules(paths).values()]
+            options |= {"runtime_env": {"py_modules": modules, "excludes": ["**/__pycache__"]}}
         try:
             _start(address, options)
             print_less()
@@ -121,7 +122,6 @@ class Connection:
             self._ending.start()
 
     def wait(self) -> None:
-        """Waits until Ray is closed."""
         if self._ending is not None:
             self._ending.join()
 
@@ -217,25 +217,16 @@ def check_capacity(config: SweepConfig, nodes: Sequence[Node], address: str | No
 
 def _check_trials(config: SweepConfig, nodes: Sequence[Node], *, here: bool) -> None:
     each, gpus = config.resources.cpus_per_trial, config.resources.gpus_per_trial
-    concurrency = config.search.concurrency
-    if not here:
-        if capacity(config, nodes) < 1:
-            raise UserError(
-                f"resources.gpus_per_trial must fit a node beside cpus_per_trial {each}, got {gpus:g} "
-                f"({_kinds(nodes)}); {_FEWER_GPUS}"
-            )
-        return
-    (machine,) = nodes
-    if concurrency is not None and concurrency * each > machine.cpus:
+    at_a_time = (config.search.concurrency or 1) if here else 1
+    if here and at_a_time * each > nodes[0].cpus:
         raise UserError(
-            f"search.concurrency must be at most {machine.cpus // each:g} (this machine has {machine.cpus:g} "
-            f"processors, a trial takes {each}), got {concurrency}; lower it or leave it out"
+            f"search.concurrency must be at most {nodes[0].cpus // each:g} (this machine has {nodes[0].cpus:g} "
+            f"processors, a trial takes {each}), got {at_a_time}; lower it or leave it out"
         )
-    if capacity(config, nodes) < (concurrency or 1):
-        raise UserError(
-            f"resources.gpus_per_trial must leave room for search.concurrency {concurrency or 1} (this machine has "
-            f"{machine.gpus:g} GPUs), got {gpus:g}; {_FEWER_GPUS}"
-        )
+    if capacity(config, nodes) < at_a_time:
+        rule = f"leave room for search.concurrency {at_a_time}" if here else f"fit a node beside cpus_per_trial {each}"
+        present = f"this machine has {nodes[0].gpus:g} GPUs" if here else _kinds(nodes)
+        raise UserError(f"resources.gpus_per_trial must {rule}, got {gpus:g} ({present}); {_FEWER_GPUS}")
 
 
 def _kinds(nodes: Sequence[Node]) -> str:
@@ -264,6 +255,4 @@ def _room(nodes: Sequence[Node], cpus: int, gpus: float) -> int:
 
 def concurrency(config: SweepConfig) -> int:
     """Trials at the same time: as configured, or as many as fit the present nodes."""
-    if config.search.concurrency is not None:
-        return config.search.concurrency
-    return max(1, min(capacity(config, alive()), config.budget + len(config.baselines)))
+    return config.search.concurrency or max(1, min(capacity(config, alive()), config.budget + len(config.baselines)))

@@ -23,12 +23,10 @@ def make_token() -> Path:
     path = token_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
+        path.touch(_MODE, exist_ok=False)
+        path.write_text(secrets.token_hex(32), encoding="ascii")
     except FileExistsError:
         path.chmod(_MODE)
-        return path
-    with os.fdopen(file, "w", encoding="ascii") as out:
-        out.write(secrets.token_hex(32))
     return path
 
 

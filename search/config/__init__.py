@@ -3,7 +3,7 @@
 A mistake is one line that names the setting, the value and the remedy.
 """
 
-from search.config.loading import load, parse, parse_value, replaced
+from search.config.loading import load, parse, parse_value
 from search.config.objectives import Constraint
 from search.config.rules import BASELINES_SUFFIX, REPLICATES_SUFFIX
 from search.config.schema import (
@@ -28,7 +28,6 @@ __all__ = [
     "parse",
     "parse_value",
     "redact",
-    "replaced",
     "without_password",
     "without_passwords",
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, get_args, get_type_hints
 
@@ -44,24 +44,10 @@ def load(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> 
     return parse(document)
 
 
-def replaced(config: SweepConfig, values: Mapping[str, Any], overrides: Sequence[str] = ()) -> SweepConfig:
-    """A copy of a configuration with other values by dotted path; None for a setting's default."""
-    document = config.to_document()
-    for key, value in values.items():
-        *parents, last = key.split(".")
-        section = document
-        for parent in parents:
-            section = section[parent]
-        section.pop(last, None)
-        if value is not None:
-            section[last] = value
+def parse(document: dict[str, Any], overrides: Sequence[str] = ()) -> SweepConfig:
+    """Checks a configuration that is already a mapping, with overrides as for ``load``."""
     for override in overrides:
         _override(document, override)
-    return parse(document)
-
-
-def parse(document: Mapping[str, Any]) -> SweepConfig:
-    """Checks a configuration that is already a mapping."""
     try:
         # As JSON, because strict validation takes a list for a tuple and a mapping for a dataclass only there.
         return SweepConfig.model_validate_json(json.dumps(completed(document), default=str))

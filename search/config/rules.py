@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 from analysis.frames import is_column
 from search.config.objectives import ACCURACIES, Constraint, directions
 from search.config.space import LOSS_PREFIX, canonical, check_domain
-from trainables.candidate import candidate_of, resolve
 from trainables.settings import AUDITED_IMAGES
 from trainables.settings.checks import check_choice, nearest
 from trainables.settings.space import Choices, Range
@@ -99,12 +98,9 @@ def _check_enqueued(config: SweepConfig) -> None:
     for position, parameters in enumerate(config.enqueued):
         path = f"search.enqueue[{position}]"
         try:
-            resolve(config.problem, candidate_of(config.problem, parameters))
+            config.candidate(parameters)
         except ValueError as error:
             raise ValueError(f"{path}.{error}") from None
-        for name in domains:
-            if name not in parameters:
-                raise ValueError(f"{path}.{name} must be given, got nothing; add {name}: VALUE")
         for name, value in parameters.items():
             if name not in domains:
                 raise ValueError(f"{path}.{name} must be in the space; {nearest(name, list(domains))}")

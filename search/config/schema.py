@@ -36,8 +36,6 @@ from trainables.settings.space import Domain, Value
 
 
 def _read_data(value: Any) -> DataSettings:
-    if isinstance(value, DataSettings):
-        return value
     if not isinstance(value, dict):
         raise PydanticCustomError("dataclass_type", "not a mapping")
     return DataSettings.from_document(value)
@@ -267,7 +265,7 @@ class SweepConfig(_Section):
         resolve(self.problem, candidate)
         for name in self.domains:
             if name not in values:
-                raise ValueError(f"{name} must be given, got nothing; add {name}=VALUE")
+                raise ValueError(f"{name} must be given, got nothing; add a value for it")
         return candidate
 
     @property
@@ -283,8 +281,7 @@ class SweepConfig(_Section):
     @property
     def budget(self) -> int:
         """Units (a setting trained with one seed) to finish, baselines not counted."""
-        trials = self.search.trials
-        return trials if trials is not None else len(self.fixed_settings) * self.train.replicates
+        return self.search.trials or len(self.fixed_settings) * self.train.replicates
 
     def to_yaml(self) -> str:
         """The resolved configuration. ``load`` reads it back to an equal one, except for passwords in its URLs.

@@ -27,8 +27,6 @@ def canonical(name: str) -> str:
 
 def parse_domain(value: Any) -> Domain:
     """A domain from its YAML: a mapping of ``low``, ``high`` and ``Range``'s flags, or of ``choices``."""
-    if isinstance(value, Range | Choices):
-        return value
     if not isinstance(value, Mapping):
         raise ValueError(f"must be a mapping, got {value}; write {{low: 1.0, high: 2.0}} or {{choices: [1, 2]}}")
     known = [_CHOICES_KEY] if _CHOICES_KEY in value else list(_RANGE_KEYS)

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 # Query parameters whose value is secret: password, sslpassword, passwd, ... A passfile or sslkey is only a path.
 _SECRET_KEY: Final = re.compile(r"password|passwd|pwd|secret|token|odbc_connect", re.IGNORECASE)
 _URL: Final = re.compile(r"[A-Za-z][\w+.-]*://[^'\"]*")  # in a value as text; quotes end it in lists and mappings
-_HIDDEN: Final = "***"
 
 
 def without_password(url: str) -> str:
@@ -50,7 +49,7 @@ def redact(text: str, url: str) -> str:
     """A text, such as a driver's error message, with the secrets of a URL replaced by ``***``."""
     # The longest first: one secret may be a part of another.
     for secret in sorted(_secrets(url), key=len, reverse=True):
-        text = text.replace(secret, _HIDDEN)
+        text = text.replace(secret, "***")
     return text
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.statistics import seeds_and_images_interval, wilson_interval
-from search.config import SweepConfig, available_cpus, parse_value, replaced
+from search.config import SweepConfig, available_cpus, parse, parse_value
 from search.errors import UserError
 from search.evaluation.progress import attack
 from search.evaluation.test_split import Frozen, check_data, freeze, open_and_announce, setting_of
@@ -48,13 +48,14 @@ def configured(
     Raises:
         UserError: A value is not legal.
     """
-    values: dict[str, Any] = {"objectives": None, "constraints": None, "search.halving": None}
+    document = config.to_document()
+    del document["objectives"], document["constraints"], document["search"]["halving"]
     if attacks:
         named = [parse_value("--attack", text) for text in attacks]
-        values["robustness.attacks"] = [{"name": value} if isinstance(value, str) else value for value in named]
+        document["robustness"]["attacks"] = [{"name": value} if isinstance(value, str) else value for value in named]
     if epsilons is not None:
-        values["robustness.epsilon"] = parse_value("--epsilon", f"[{epsilons}]")
-    return replaced(config, values, overrides)
+        document["robustness"]["epsilon"] = parse_value("--epsilon", f"[{epsilons}]")
+    return parse(document, overrides)
 
 
 def evaluate_checkpoint(

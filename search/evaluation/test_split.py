@@ -142,8 +142,7 @@ def read_test_results(run: Run, settings: Iterable[TrialRecord]) -> ResultsOnTes
     problem = _problem(run) if stored else None
     for record in settings:
         numbers = (record.number, *record.extensions)
-        entries = [stored[number] for number in numbers if number in stored]
-        entries = [entry for entry in entries if entry["fingerprint"] == problem]
+        entries = [stored[each] for each in numbers if each in stored and stored[each]["fingerprint"] == problem]
         # A result that is missing leaves fewer seeds than the setting has.
         if entries and tuple(seed for entry in entries for seed in entry["seeds"]) == record.seeds:
             replicates = tuple(replicate for entry in entries for replicate in entry["replicates"])

@@ -176,7 +176,11 @@ def _drive(run: Run, ledger: Ledger, progress: Progress, signals: Signals, conne
     status: SweepStatus = "FAILED"
     try:
         ledger.adopt(lease.still_held)
-        _take_over(run, ledger, progress)
+        if not ledger.warm_started:
+            warm_start, names = read_warm_start(run, run.manifest()["data"]), ", ".join(run.config.search.warm_start)
+            ledger.take_over(warm_start.trials)
+            left_out = f"; {warm_start.left_out} do not fit this search" if warm_start.left_out else ""
+            progress.say(f"{len(warm_start.trials)} trials imported from {names}{left_out}")
         tracker.start(_parent(run))
         progress.begin(ledger.records(), ledger.extensions, lambda: ledger.reference)
         mirror = MLflowObserver(ledger, tracker, run.config)
@@ -195,15 +199,6 @@ def _drive(run: Run, ledger: Ledger, progress: Progress, signals: Signals, conne
         lease.release()
         ledger.close()
     return Outcome(results, progress.elapsed)
-
-
-def _take_over(run: Run, ledger: Ledger, progress: Progress) -> None:
-    """Imports the trials of earlier runs, once."""
-    if not ledger.warm_started:
-        warm_start, names = read_warm_start(run, run.manifest()["data"]), ", ".join(run.config.search.warm_start)
-        ledger.take_over(warm_start.trials)
-        left_out = f"; {warm_start.left_out} do not fit this search" if warm_start.left_out else ""
-        progress.say(f"{len(warm_start.trials)} trials imported from {names}{left_out}")
 
 
 def _finish(driver: Driver) -> Results:

@@ -226,20 +226,18 @@ class Progress:
         standing = self.standing
         foot = Table.grid(padding=(0, 2))
         if standing.best:
-            cells = [
-                f"best {short(name)} {value_text(name, best.objectives[name])} (trial {best.number}{_seeds(best)})"
-                for name, best in standing.best.items()
-            ]
+            cells = []
+            for name, best in standing.best.items():
+                seeds = f", {len(best.replicates)} seeds" if best.extensions else ""
+                cells.append(
+                    f"best {short(name)} {value_text(name, best.objectives[name])} (trial {best.number}{seeds})"
+                )
             foot.add_row(*cells, f"hypervolume {standing.hypervolume:.4f}")
         if standing.infeasible:
             foot.add_row(Text(f"{standing.infeasible} miss a constraint", style="yellow"))
         if standing.failed:
             foot.add_row(Text(f"{standing.failed} failed", style="red"))
         return foot
-
-
-def _seeds(record: TrialRecord) -> str:
-    return f", {len(record.replicates)} seeds" if record.extensions else ""
 
 
 class MLflowObserver:
@@ -254,7 +252,8 @@ class MLflowObserver:
         records = self._ledger.records()
         for record in records:
             self._show(record)
-        for record in sorted((record for record in records if record.finished is not None), key=_order_of_ends):
+        ended = [record for record in records if record.finished is not None]
+        for record in sorted(ended, key=lambda record: (record.finished or 0.0, record.number)):
             self._summarize(record)
 
     def started(self, record: TrialRecord) -> None:
@@ -290,7 +289,3 @@ class MLflowObserver:
                 **{f"best_{name}": best.objectives[name] for name, best in standing.best.items()},
             }
             self.tracker.summary(values, step, self._last_end)
-
-
-def _order_of_ends(record: TrialRecord) -> tuple[float, str]:
-    return record.finished or 0.0, record.number

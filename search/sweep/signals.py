@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from search.errors import Interrupted
 
@@ -20,8 +19,7 @@ class Signals:
     def __init__(self) -> None:
         self._polled = self._pending = False
 
-    def handle(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
+    def handle(self, *_: object) -> None:
         if not self._polled or self._pending:
             raise Interrupted
         self._pending = True

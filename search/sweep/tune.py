@@ -136,10 +136,10 @@ class LedgerSearcher(_Unpickled, Searcher):
         try:
             value = retrying(STORAGE_SECONDS, may_pass, lambda error: self._waiting(storage_reason(error)))(call)
             self._waiting("")
+            return value
         except Exception as error:
             self._error = error
             return None
-        return value
 
     def save(self, checkpoint_path: str) -> None:
         """Does nothing: the ledger is on disk."""

@@ -27,21 +27,24 @@ _START_SECONDS, _STOP_SECONDS, _REQUEST_SECONDS, _POLL_SECONDS = 120.0, 5.0, 10.
 def serve_ui(uri: str, artifact_root: Path, *, experiment: str, sweep: str | None, port: int) -> None:
     """Prints the link to a sweep, or to all runs of the experiment if ``sweep`` is None.
 
-    Unless the tracking URI is a server, one is started on this machine, at ``port``, until Ctrl-C.
+    Unless the tracking URI is a server, one is started on this machine, at ``port``, until Ctrl-C. The process is then
+    done: SIGTERM and SIGHUP stay as interrupts.
     """
     if is_server(uri):
         print(link(uri, shown(uri), experiment, sweep))
         return
-    with _signals_as_interrupt():
-        try:
-            print("Starting MLflow's UI, this takes a few seconds ...")
-            preload_mlflow()
-            with running_server(uri, artifact_root, port) as (server, process):
-                print(f"{link(uri, server, experiment, sweep)}\nCtrl-C stops it.")
-                process.wait()
-                raise SweepFailed(f"MLflow's server stopped (exit code {process.returncode}); start it again")
-        except KeyboardInterrupt:
-            print("Stopped.")
+    # Also for SIGTERM, a closed terminal, and Ctrl-C that a shell ignored for a background job.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        print("Starting MLflow's UI, this takes a few seconds ...")
+        preload_mlflow()
+        with running_server(uri, artifact_root, port) as (server, process):
+            print(f"{link(uri, server, experiment, sweep)}\nCtrl-C stops it.")
+            process.wait()
+            raise SweepFailed(f"MLflow's server stopped (exit code {process.returncode}); start it again")
+    except KeyboardInterrupt:
+        print("Stopped.")
 
 
 def link(uri: str, server: str, experiment: str, sweep: str | None) -> str:
@@ -132,15 +135,3 @@ def _check_port(port: int) -> None:
                 f"--port must be free on {_HOST}, got {port} ({error.strerror}); choose another, "
                 f"such as --port {port + 1}"
             ) from None
-
-
-@contextmanager
-def _signals_as_interrupt() -> Iterator[None]:
-    """Turns Ctrl-C (even if a shell ignored it for a background job), SIGTERM and a closed terminal into one error."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -75,9 +75,7 @@ def _trials_of(sweep: str) -> str:
 def _charts(parameters: Sequence[str], objectives: Sequence[str]) -> list[dict[str, Any]]:
     metrics = [{"key": name, "type": "METRIC"} for name in objectives]
     axes = [{"key": name, "type": "PARAM"} for name in parameters]
-    charts: list[Mapping[str, Any]] = []
-    if len(metrics) >= 2:
-        charts.append({"type": "SCATTER", "xaxis": metrics[0], "yaxis": metrics[1]})
+    charts: list[Mapping[str, Any]] = [{"type": "SCATTER", "xaxis": metrics[0], "yaxis": metrics[1]}]
     if len(axes) >= 2:
         charts += [{"type": "CONTOUR", "xaxis": axes[0], "yaxis": axes[1], "zaxis": metric} for metric in metrics]
     charts.append({"type": "PARALLEL", "selectedParams": list(parameters), "selectedMetrics": list(objectives)})

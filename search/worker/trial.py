@@ -118,7 +118,10 @@ class SettingTrial(tune.Trainable):
 
         device = torch.device("cuda" if self._cuda else "cpu")
         if self._splits is None:
-            self._examine_node()
+            # A node that has just joined may get a trial before the driver examines it.
+            problems = examine(self._expected).problems if self._expected is not None else ()
+            if problems:
+                raise Halted(f"node {ray.util.get_node_ip_address()}: {'; '.join(problems)}")
             torch.set_num_threads(self._threads)
             self._splits = load_splits(self._problem.data, device)
             if self._store is not None:
@@ -137,12 +140,6 @@ class SettingTrial(tune.Trainable):
         ):
             self._share_checkpoints()
             yield result
-
-    def _examine_node(self) -> None:
-        """A node that has just joined may get a trial before the driver examines it."""
-        problems = examine(self._expected).problems if self._expected is not None else ()
-        if problems:
-            raise Halted(f"node {ray.util.get_node_ip_address()}: {'; '.join(problems)}")
 
     def _path(self, kind: str) -> str:
         return f"{self._folder.name}/{kind}/{self._number}"

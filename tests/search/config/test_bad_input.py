@@ -348,7 +348,7 @@ COMMANDS = [
         ["data", "prepare", "imagenet"],
         "name must be one of cifar10, fashion-mnist, image-folder, mnist, mnist5k, got imagenet",
     ),
-    (["train", str(QUICKSTART)], "--param s must be given, got nothing; add s=VALUE"),
+    (["train", str(QUICKSTART)], "--param s must be given, got nothing; add a value for it"),
     (["train", str(QUICKSTART), "--param", "s"], "--param must be NAME=VALUE, got s"),
     (["train", str(QUICKSTART), "--param", "s=one"], "--param s must be a number, got one"),
     (["train", str(QUICKSTART), "--param", "s=9", "--param", "m=0.1"], "--param s must be in [1, 2], got 9"),
