@@ -106,7 +106,7 @@ def test_a_sweep_records_on_a_server_that_checks_password_and_host_name(hosts: t
 
     output = robustfront("sweep", str(config), *settings, *at, *runs_dir, "--name", "wrong", password="wrong")
     lags, missed = (line for line in output.splitlines() if refused in line)
-    assert lags == f"MLflow lags behind ({refused}); the sweep goes on"
+    assert lags == f"MLflow is behind ({refused}); the sweep continues"
     assert missed.startswith(f"MLflow lacks {TRIALS} trials ({refused}); `robustfront resume ")
     assert refused in robustfront("status", "wrong", *runs_dir, password=None)
     credentials = head.folder / "home" / ".mlflow" / "credentials"
