@@ -1,35 +1,48 @@
-"""A Gaussian process over parameters of any kind, averaged over its hyperparameters.
+"""A Gaussian process over parameters of any kind, with random effects, averaged over its hyperparameters.
 
 Rasmussen, Williams 2006: Gaussian Processes for Machine Learning. MIT Press.
+Searle, Casella, McCulloch 1992: Variance Components. Wiley.
+Gelman 2006: Prior distributions for variance parameters in hierarchical models. Bayesian Analysis 1.
+Owen, Zhou 2000: Safe and effective importance sampling. JASA 95.
 Garrido-Merchan, Hernandez-Lobato 2020: Dealing with categorical and integer-valued variables in Bayesian optimization
 with Gaussian processes. Neurocomputing 380.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from analysis.mixture import GaussianMixture, cholesky
 from trainables.settings.space import Domain, Range, Value
 
 Array = npt.NDArray[np.float64]
-Lengths = tuple[float, ...]
+Indices = npt.NDArray[np.intp]
 
-# The hyperparameters to average over, all equally likely a priori. Length scales are in ranges of the parameter (from a
-# quarter to "a straight line"), amplitudes and variances in standard deviations and variances of the measured values.
-_LENGTHS: Final = (0.25, 0.5, 1.0, 2.0, 4.0)
-_AMPLITUDES: Final = (0.5, 1.5, 4.0)
-_WHITE_VARIANCES: Final = (0.001, 0.05, 0.2, 0.8)
-_LEVEL_VARIANCE: Final = 4.0
-_NEGLIGIBLE: Final = 1e-3  # weight of a set of hyperparameters, relative to the best one's
-_FULL_LATTICE: Final = 3  # dimensions up to which every combination of length scales is tried
-_SWEEPS: Final = 3  # of the coordinate-wise search beyond that
+# Length scales are in ranges of the parameter, standard deviations in those of the measured values.
+_LENGTH_CENTRE: Final = math.log(1.5)  # with the spread, 95 % of the prior lie between 0.4 and 6 ranges
+_LENGTH_SPREAD: Final = 0.7  # of the logarithm, as are the next two
+_FLAT_CENTRE: Final = math.log(0.02)  # of the amplitude, if the function is constant: too small to be seen
+_FLAT_SPREAD: Final = 0.5
+_FLAT: Final = 0.5  # prior probability that the function is constant
+_LOG_LENGTHS: Final = (math.log(0.05), math.log(20.0))
+_LOG_SDS: Final = (math.log(0.005), math.log(50.0))
+_LEVEL_VARIANCE: Final = 25.0
+# Where the search for the modes starts: length scale, then the sds of the function, the groups and the rest.
+_STARTS: Final = ((1.5, 0.7, 0.7, 0.5), (1.5, 0.02, 0.9, 0.7), (0.3, 0.8, 0.5, 0.1))
+_SAME_MODE: Final = 0.3  # logarithms within which two modes are one
+_WORSE_MODE: Final = 8.0  # nats below the best mode from which on another one does not count
+_SAMPLES: Final = 128
+_PRIOR_SHARE: Final = 8  # one sample in so many is drawn from the prior
+_DEGREES: Final = 5.0  # of freedom of the t distributions around the modes
+_WIDEST: Final = 1.5  # sd of the logarithm of a hyperparameter around a mode, at most
+_KEPT: Final = 48  # samples to average over, drawn by their weights; fewer where one is drawn twice
+_STEP: Final = 1e-4  # of the logarithm, for second derivatives
 
 
 class Encoder:
@@ -97,117 +110,354 @@ def values_at(coordinates: npt.ArrayLike, domain: Range) -> Array:
     return np.power(10.0, at) if domain.log else at
 
 
-@dataclass(frozen=True)
-class _Hyperparameters:
-    lengths: Lengths
-    amplitude: float
-    white: float
-    log_likelihood: float
-
-
 class GaussianProcess:
     """A Gaussian process that was fitted to measurements.
 
-    Its covariance is a free level, an anisotropic Matern 5/2 and white noise for what ``noise`` does not hold (the
-    training seed, where each setting has one). The hyperparameters are averaged over a lattice by their marginal
-    likelihood, and not set to its maximum: with a couple of dozen settings the maximum often makes a parameter
-    irrelevant, and a band around that fit misses the truth where the average does not. Beyond three parameters the
-    lattice is too large; the average is then over its nodes near the maximum, found coordinate by coordinate.
+    A measured value is the sum of a smooth function of its point (a free level and an anisotropic Matern 5/2), an
+    effect of its group (normal; the training seed, say, which every point shares), and white noise, in addition to the
+    noise whose variance is given. Some values may be measured at what is no point; each such place has a mean of its
+    own and the same effects and noise.
+
+    The hyperparameters are averaged over their posterior, and not set to its maximum: with a couple of dozen settings
+    the maximum often makes a parameter irrelevant, and a band around that fit misses the truth where the average does
+    not. The average is over importance samples: t distributions around the modes and the prior, with fixed random
+    numbers. The priors are wide: log-normal for length scales, half-Cauchy for standard deviations (Gelman 2006). With
+    probability one half beforehand the function is constant, or no number of values would ever make that likely.
+
+    Nothing is larger than the number of points, places and groups, however many values there are.
 
     Args:
-        points: Where it was measured, in coordinates of order 1 (see ``Encoder``). Shape (n, d).
-        values: What was measured there, in any unit. Shape (n,).
-        noise: Variance of each value. Shape (n,); None if unknown. Settings measured on the same images share part of
-            it. It is taken as independent: the fit is then cautious about the shape, and its standard deviation leaves
-            out a shift of the whole surface that other images would bring.
+        points: Where it was measured, in coordinates of order 1 (see ``Encoder``). Shape (n, d), n at least 1.
+        values: What was measured, in any unit. Shape (u,).
+        noise: Known variance of each value. Shape (u,); None if unknown. Settings measured on the same images share
+            part of it. It is taken as independent: the fit is then cautious about the shape, and its standard deviation
+            leaves out a shift of the whole surface that other images would bring.
         dimensions: The parameter that each column belongs to, shape (d,); columns of one parameter share a length
             scale. By default each column is a parameter.
+        rows: The point that each value was measured at, shape (u,). Numbers from n on are places apart from the
+            points, counted without a gap. By default each value has a point.
+        groups: The group of each value, numbered from 0 without a gap, shape (u,). None without groups.
 
     Source:
-        Rasmussen and Williams 2006, Eq. 2.25, 2.26 and 2.30, section 2.7 (the level) and Eq. 5.3 and 5.4 (the average).
+        Rasmussen and Williams 2006, Eq. 2.25, 2.26 and 2.30, section 2.7 (the level), Eq. 5.3 and 5.4 (the average) and
+        5.9 (the gradient). The wide priors of level and means make it the restricted likelihood of Searle, Casella and
+        McCulloch 1992, section 6.6.
     """
 
     def __init__(
-        self, points: Array, values: Array, noise: Array | None = None, dimensions: Sequence[int] | None = None
+        self,
+        points: Array,
+        values: Array,
+        noise: Array | None = None,
+        dimensions: Sequence[int] | None = None,
+        *,
+        rows: Indices | None = None,
+        groups: Indices | None = None,
     ) -> None:
-        variance = np.zeros(len(values)) if noise is None else noise
-        self._dimensions = np.arange(points.shape[1]) if dimensions is None else np.array(dimensions)
-        self._centre = float(values.mean())
-        # Values that are all equal still need a unit: that of their noise, or any.
-        self._scale = float(np.sqrt(values.var() + variance.mean())) or 1.0
+        given = np.zeros(len(values)) if noise is None else noise
+        self._rows: Indices = np.arange(len(points)) if rows is None else rows
+        self._groups = groups
         self._points = points
-        self._values = (values - self._centre) / self._scale
-        self._noise = variance / self._scale**2
+        self._dimensions = np.arange(points.shape[1]) if dimensions is None else np.array(dimensions, dtype=int)
+        self._places = max(int(self._rows.max()) + 1 - len(points), 0)
+        effects = 0 if groups is None else int(groups.max()) + 1
+        self._size = len(points) + self._places + effects
+        # Each place apart has its own origin, or one that lies far away would be pulled towards the others.
+        place = np.maximum(self._rows - len(points) + 1, 0)
+        self._origins = np.bincount(place, values) / np.maximum(np.bincount(place), 1)
+        centred = values - self._origins[place]
+        # Values that are all equal still need a unit: that of their noise, or any.
+        self._scale = float(np.sqrt(centred.var() + given.mean())) or 1.0
+        self._values = centred / self._scale
+        self._noise = given / self._scale**2
         self._squares = self._squared_distances(points)
-        tried = [candidate for lengths in self._explored() for candidate in lengths]
-        best = max(candidate.log_likelihood for candidate in tried)
-        weighted = [(math.exp(candidate.log_likelihood - best), candidate) for candidate in tried]
-        self._mixture = [(weight, candidate) for weight, candidate in weighted if weight >= _NEGLIGIBLE]
+        self._mixture = self._weighted()
 
     def predict(self, nodes: Array) -> tuple[Array, Array]:
-        """The noise-free function at nodes (m, d): mean (m,) and standard deviation (m,), in the values' unit."""
-        total, first, second = 0.0, np.zeros(len(nodes)), np.zeros(len(nodes))
+        """The function at nodes (m, d), without noise and groups: mean (m,) and standard deviation (m,)."""
+        first, second = np.zeros(len(nodes)), np.zeros(len(nodes))
         squares = self._squared_distances(nodes)
-        for lengths, mixture in itertools.groupby(self._mixture, key=lambda pair: pair[1].lengths):
-            among, across = _matern(self._squares, lengths), _matern(squares, lengths)
-            for weight, theta in mixture:
-                shape = theta.amplitude**2
-                covariance = _LEVEL_VARIANCE + shape * among + np.diag(self._noise + theta.white)
-                cross = _LEVEL_VARIANCE + shape * across
-                solved = np.linalg.solve(covariance, cross)
-                mean = self._values @ solved
-                variance = _LEVEL_VARIANCE + shape - np.sum(cross * solved, axis=0)
-                total += weight
-                first += weight * mean
-                second += weight * (mean**2 + np.maximum(variance, 0.0))
-        mean = first / total
-        sd = np.sqrt(np.maximum(second / total - mean**2, 0.0))
-        return self._centre + self._scale * mean, self._scale * sd
+        for weight, theta in self._mixture:
+            fit = self._fit(theta)
+            cross = self._cross(theta, squares)
+            mean = fit.pull @ cross
+            variance = _LEVEL_VARIANCE + theta.amplitude**2 - np.sum(cross * (fit.precision @ cross), axis=0)
+            first += weight * mean
+            second += weight * (mean**2 + np.maximum(variance, 0.0))
+        sd = np.sqrt(np.maximum(second - first**2, 0.0))
+        return self._origins[0] + self._scale * first, self._scale * sd
 
-    def _explored(self) -> Iterator[list[_Hyperparameters]]:
-        """Every set of hyperparameters to average over, a list for each combination of length scales."""
-        parameters = len(self._squares)
-        if parameters <= _FULL_LATTICE:
-            for lengths in itertools.product(_LENGTHS, repeat=parameters):
-                yield self._evaluate(lengths)
-            return
-        visited: dict[Lengths, list[_Hyperparameters]] = {}
-        here: Lengths = (1.0,) * parameters
-        for _ in range(_SWEEPS):
-            before = here
-            for axis in range(parameters):
-                line = [(*here[:axis], length, *here[axis + 1 :]) for length in _LENGTHS]
-                for lengths in line:
-                    if lengths not in visited:
-                        visited[lengths] = self._evaluate(lengths)
-                here = max(line, key=lambda lengths: max(theta.log_likelihood for theta in visited[lengths]))
-            if here == before:
-                break
-        yield from visited.values()
+    def joint(self, nodes: Array, places: Sequence[int] = (), groups: Sequence[int] = ()) -> GaussianMixture:
+        """The joint posterior of the function, of means apart and of the groups' effects.
 
-    def _evaluate(self, lengths: Lengths) -> list[_Hyperparameters]:
-        """The marginal likelihood of these length scales with each amplitude and white noise."""
-        amplitudes, whites = (axis.ravel() for axis in np.meshgrid(_AMPLITUDES, _WHITE_VARIANCES))
-        covariance = _LEVEL_VARIANCE + amplitudes[:, None, None] ** 2 * _matern(self._squares, lengths)
-        covariance += (self._noise + whites[:, None])[:, :, None] * np.eye(len(self._points))
-        targets = np.broadcast_to(self._values[:, None], (len(whites), len(self._values), 1))
-        weights = np.linalg.solve(covariance, targets)[..., 0]
-        log_likelihood = -0.5 * (weights @ self._values + np.linalg.slogdet(covariance).logabsdet)
+        Args:
+            nodes: Where to know the function. Shape (m, d); m may be 0.
+            places: Places apart, counted from 0.
+            groups: Groups. A group that was never measured is any number from that of the groups on.
+
+        Returns:
+            The distribution of m + places + groups values in that order, in the values' unit.
+        """
+        squares, between = self._squared_distances(nodes), self._distances_among(nodes)
+        origins = [self._origins[0]] * len(nodes) + [self._origins[1 + place] for place in places]
+        shift = np.array(origins + [0.0] * len(groups))
+        first_group = len(self._points) + self._places
+        columns = [len(self._points) + place for place in places] + [first_group + group for group in groups]
+        means, covariances = [], []
+        for _, theta in self._mixture:
+            fit = self._fit(theta)
+            own = [_LEVEL_VARIANCE] * len(places) + [theta.group**2] * len(groups)
+            apart = np.zeros((self._size, len(columns)))
+            for at, (column, variance) in enumerate(zip(columns, own, strict=True)):
+                if column < self._size:
+                    apart[column, at] = variance
+            cross = np.hstack([self._cross(theta, squares), apart])
+            prior = np.diag(np.array([0.0] * len(nodes) + own))
+            prior[len(nodes) :, len(nodes) :] *= np.equal.outer(columns, columns)
+            prior[: len(nodes), : len(nodes)] = _LEVEL_VARIANCE + theta.amplitude**2 * _matern(between, theta.lengths)
+            means.append(shift + self._scale * (fit.pull @ cross))
+            covariances.append(self._scale**2 * (prior - cross.T @ fit.precision @ cross))
+        weights = np.array([weight for weight, _ in self._mixture])
+        return GaussianMixture(weights, np.array(means), np.array(covariances))
+
+    @property
+    def weights(self) -> Array:
+        """The weight of each sample of the hyperparameters. Shape (k,)."""
+        return np.array([weight for weight, _ in self._mixture])
+
+    @property
+    def group_sds(self) -> Array:
+        """The standard deviation of the groups' effects in each sample, in the values' unit; 0 without groups."""
+        return self._scale * np.array([theta.group for _, theta in self._mixture])
+
+    @property
+    def white_sds(self) -> Array:
+        """The standard deviation of the white noise in each sample, in the values' unit. Shape (k,)."""
+        return self._scale * np.array([theta.white for _, theta in self._mixture])
+
+    def _weighted(self) -> list[tuple[float, _Hyperparameters]]:
+        """Samples of the hyperparameters with their weights, thinned by systematic resampling."""
+        modes, spreads = self._modes()
+        samples, log_proposal = _proposals(modes, spreads, len(self._squares))
+        log_weights = np.array([self._log_posterior(sample) for sample in samples]) - log_proposal
+        weights = np.exp(log_weights - log_weights.max())
+        edges = np.cumsum(weights / weights.sum())
+        drawn = np.searchsorted(edges[:-1], (np.arange(_KEPT) + 0.5) / _KEPT)
+        kept, counts = np.unique(drawn, return_counts=True)
         return [
-            _Hyperparameters(lengths, *theta)
-            for theta in zip(amplitudes.tolist(), whites.tolist(), log_likelihood.tolist(), strict=True)
+            (count / _KEPT, self._unpacked(samples[index]))
+            for index, count in zip(kept.tolist(), counts.tolist(), strict=True)
         ]
+
+    def _modes(self) -> tuple[list[Array], list[Array]]:
+        """The modes of the posterior, and the inverse of its curvature at each."""
+        from scipy.optimize import minimize
+
+        lengths = len(self._squares)
+        bounds = [_LOG_LENGTHS] * lengths + [_LOG_SDS] * (2 if self._groups is None else 3)
+        solved = []
+        for length, amplitude, group, white in _STARTS:
+            sds = [amplitude, white] if self._groups is None else [amplitude, group, white]
+            start = np.log([length] * lengths + sds)
+            result = minimize(self._loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60})
+            solved.append((float(result.fun), np.asarray(result.x)))
+        solved.sort(key=lambda pair: pair[0])
+        modes: list[Array] = []
+        for loss, mode in solved:
+            new = all(np.abs(mode - other).max() > _SAME_MODE for other in modes)
+            if new and loss < solved[0][0] + _WORSE_MODE:
+                modes.append(mode)
+        return modes, [self._spread(mode) for mode in modes]
+
+    def _spread(self, mode: Array) -> Array:
+        """The covariance of the logarithms of the hyperparameters around a mode."""
+        steps = _STEP * np.eye(len(mode))
+        slopes = [(self._loss(mode + step)[1] - self._loss(mode - step)[1]) / (2 * _STEP) for step in steps]
+        curvature = (np.array(slopes) + np.array(slopes).T) / 2
+        values, vectors = np.linalg.eigh(curvature)
+        return np.asarray((vectors / np.maximum(values, 1 / _WIDEST**2)) @ vectors.T)
+
+    def _log_posterior(self, logs: Array) -> float:
+        lengths = len(self._squares)
+        outside = (logs[:lengths] < _LOG_LENGTHS[0]).any() or (logs[:lengths] > _LOG_LENGTHS[1]).any()
+        if outside or (logs[lengths:] < _LOG_SDS[0]).any() or (logs[lengths:] > _LOG_SDS[1]).any():
+            return -math.inf
+        return self._fit(self._unpacked(logs)).log_likelihood + _log_prior(logs, lengths)[0]
+
+    def _loss(self, logs: Array) -> tuple[float, Array]:
+        """The negative log posterior of the logarithms of the hyperparameters, and its gradient."""
+        theta = self._unpacked(logs)
+        fit = self._fit(theta)
+        prior, prior_slope = _log_prior(logs, len(self._squares))
+        n, places = len(self._points), len(self._points) + self._places
+        matern, slope = _matern_with_slope(self._squares, theta.lengths)
+        # Eq. 5.9, with the covariance of the values as it depends on that of the effects.
+        sensitivity = (np.outer(fit.pull, fit.pull) - fit.precision) / 2
+        shape = theta.amplitude**2 * sensitivity[:n, :n]
+        by_length = np.tensordot(self._squares, shape * slope, axes=2) / np.square(theta.lengths)
+        gradient = [*by_length, 2 * float(np.sum(shape * matern))]
+        if self._groups is not None:
+            gradient.append(2 * theta.group**2 * float(np.trace(sensitivity[places:, places:])))
+        gradient.append(theta.white**2 * fit.noise_slope)
+        return -fit.log_likelihood - prior, -np.array(gradient) - prior_slope
+
+    def _fit(self, theta: _Hyperparameters) -> _Fit:
+        """Solves for the values at one set of hyperparameters.
+
+        The values' covariance is W B W' + D, where W says which effects make up a value, B is the effects' covariance
+        and D is diagonal. With B = L L' all that is factored is I + L' W' D^-1 W L, which is well conditioned.
+        """
+        from scipy.linalg import solve_triangular
+
+        n = len(self._points)
+        weight = 1 / (self._noise + theta.white**2)
+        gathered, target = self._gathered(weight)
+        root = np.diag(
+            np.array([0.0] * n + [math.sqrt(_LEVEL_VARIANCE)] * self._places + self._effects * [theta.group])
+        )
+        root[:n, :n] = cholesky(_LEVEL_VARIANCE + theta.amplitude**2 * _matern(self._squares, theta.lengths))
+        factor = np.linalg.cholesky(np.eye(self._size) + root.T @ gathered @ root)
+        half = solve_triangular(factor, root.T, lower=True, check_finite=False)
+        solved = half @ target
+        log_likelihood = -0.5 * (
+            float(weight @ self._values**2 - solved @ solved)
+            - float(np.log(weight).sum())
+            + 2 * float(np.log(np.diagonal(factor)).sum())
+        )
+        effects, spread = half.T @ solved, half.T @ half
+        rest, within = self._values - self._at(effects), np.diagonal(spread)[self._rows]
+        if self._groups is not None:
+            column = len(self._points) + self._places + self._groups
+            within = within + 2 * spread[self._rows, column] + np.diagonal(spread)[column]
+        noise_slope = float(np.sum((weight * rest) ** 2) - np.sum(weight - weight**2 * within))
+        halved = half @ gathered
+        return _Fit(log_likelihood, target - gathered @ effects, gathered - halved.T @ halved, noise_slope)
+
+    @property
+    def _effects(self) -> int:
+        return self._size - len(self._points) - self._places
+
+    def _at(self, effects: Array) -> Array:
+        """The sum of the effects that make up each value. Shape (u,)."""
+        total = effects[self._rows]
+        return total if self._groups is None else total + effects[len(self._points) + self._places + self._groups]
+
+    def _gathered(self, weight: Array) -> tuple[Array, Array]:
+        """W' D^-1 W, shape (size, size), and W' D^-1 times the values, shape (size,)."""
+        columns = [self._rows]
+        if self._groups is not None:
+            columns.append(len(self._points) + self._places + self._groups)
+        gathered, target = np.zeros((self._size, self._size)), np.zeros(self._size)
+        for first in columns:
+            np.add.at(target, first, weight * self._values)
+            for second in columns:
+                np.add.at(gathered, (first, second), weight)
+        return gathered, target
+
+    def _unpacked(self, logs: Array) -> _Hyperparameters:
+        lengths = len(self._squares)
+        amplitude, *group, white = np.exp(logs[lengths:]).tolist()
+        return _Hyperparameters(np.exp(logs[:lengths]), amplitude, group[0] if group else 0.0, white)
+
+    def _cross(self, theta: _Hyperparameters, squares: Array) -> Array:
+        """The prior covariance of all effects with the function at nodes. Shape (size, m)."""
+        cross = np.zeros((self._size, squares.shape[2]))
+        cross[: len(self._points)] = _LEVEL_VARIANCE + theta.amplitude**2 * _matern(squares, theta.lengths)
+        return cross
 
     def _squared_distances(self, nodes: Array) -> Array:
         """Between the points and the nodes, for each parameter. Shape (parameters, n, m)."""
-        squares = np.zeros((int(self._dimensions.max()) + 1, len(self._points), len(nodes)))
-        for column, dimension in enumerate(self._dimensions):
-            squares[dimension] += (self._points[:, None, column] - nodes[None, :, column]) ** 2
-        return squares
+        return _squares(self._points, nodes, self._dimensions)
+
+    def _distances_among(self, nodes: Array) -> Array:
+        return _squares(nodes, nodes, self._dimensions)
 
 
-def _matern(squares: Array, lengths: Lengths) -> Array:
+@dataclass(frozen=True)
+class _Hyperparameters:
+    lengths: Array
+    amplitude: float
+    group: float
+    white: float
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What one set of hyperparameters makes of the values.
+
+    Effects whose prior covariance with something is c have posterior mean ``pull @ c`` and reduce its variance by
+    ``c @ precision @ c``.
+    """
+
+    log_likelihood: float
+    pull: Array  # (size,)
+    precision: Array  # (size, size)
+    noise_slope: float  # twice the derivative of the log likelihood by the variance of all white noise
+
+
+def _log_prior(logs: Array, lengths: int) -> tuple[float, Array]:
+    """The log prior density of the logarithms, and its gradient."""
+    scaled = (logs[:lengths] - _LENGTH_CENTRE) / _LENGTH_SPREAD
+    amplitude, sds = float(logs[lengths]), logs[lengths + 1 :]
+    value = -0.5 * float(scaled @ scaled) - float(np.log(np.cosh(sds)).sum())
+    value -= lengths * math.log(_LENGTH_SPREAD * math.sqrt(2 * math.pi)) + len(sds) * math.log(math.pi)
+    apart = (amplitude - _FLAT_CENTRE) / _FLAT_SPREAD
+    flat = _FLAT * math.exp(-0.5 * apart**2) / (_FLAT_SPREAD * math.sqrt(2 * math.pi))
+    varied = (1 - _FLAT) / (math.pi * math.cosh(amplitude))
+    slope = -(flat * apart / _FLAT_SPREAD + varied * math.tanh(amplitude)) / (flat + varied)
+    gradient = np.concatenate([-scaled / _LENGTH_SPREAD, [slope], -np.tanh(sds)])
+    return value + math.log(flat + varied), gradient
+
+
+def _proposals(modes: Sequence[Array], spreads: Sequence[Array], lengths: int) -> tuple[Array, Array]:
+    """Samples of the logarithms of the hyperparameters, and the log density that they were drawn from.
+
+    The density is that of the mixture of all proposals, and not of the one that a sample came from (the balance
+    heuristic of Owen and Zhou 2000): no weight is then larger than one over the prior's share.
+    """
+    from scipy.special import logsumexp
+    from scipy.stats import chi2, multivariate_t, norm, qmc
+
+    size = len(modes[0])
+    uniform = qmc.Sobol(size + 1, seed=0).random(_SAMPLES)
+    uniform = np.clip(uniform, 1e-9, 1 - 1e-9)
+    from_prior = np.arange(_SAMPLES) % _PRIOR_SHARE == 0
+    which = np.cumsum(~from_prior) % len(modes)
+    samples = np.empty((_SAMPLES, size))
+    samples[:, :lengths] = _LENGTH_CENTRE + _LENGTH_SPREAD * norm.ppf(uniform[:, :lengths])
+    samples[:, lengths:] = np.log(np.tan(np.pi / 2 * uniform[:, lengths:size]))
+    # The last coordinate, which stretches the other proposals, says here whether the function is constant.
+    flat = uniform[:, size] < _FLAT
+    samples[flat, lengths] = _FLAT_CENTRE + _FLAT_SPREAD * norm.ppf(uniform[flat, lengths])
+    shares = [1 / _PRIOR_SHARE, *[(1 - 1 / _PRIOR_SHARE) / len(modes)] * len(modes)]
+    for index, (mode, spread) in enumerate(zip(modes, spreads, strict=True)):
+        own = ~from_prior & (which == index)
+        stretch = np.sqrt(_DEGREES / chi2.ppf(uniform[own, size], _DEGREES))
+        samples[own] = mode + stretch[:, None] * (norm.ppf(uniform[own, :size]) @ cholesky(spread).T)
+    densities = [np.array([_log_prior(sample, lengths)[0] for sample in samples])]
+    densities += [
+        multivariate_t(mode, spread, df=_DEGREES).logpdf(samples) for mode, spread in zip(modes, spreads, strict=True)
+    ]
+    return samples, logsumexp(densities, axis=0, b=np.array(shares)[:, None])
+
+
+def _squares(first: Array, second: Array, dimensions: Indices) -> Array:
+    """The squared distances between points for each parameter. Shape (parameters, first, second)."""
+    squares = np.zeros((int(dimensions.max(initial=-1)) + 1, len(first), len(second)))
+    for column, dimension in enumerate(dimensions):
+        squares[dimension] += (first[:, None, column] - second[None, :, column]) ** 2
+    return squares
+
+
+def _matern(squares: Array, lengths: Array) -> Array:
     """The Matern 5/2 correlation (Eq. 4.17). Shape (n, m)."""
     distance = np.sqrt(5 * np.tensordot(1 / np.square(lengths), squares, axes=1))
     correlation: Array = (1 + distance + distance**2 / 3) * np.exp(-distance)
     return correlation
+
+
+def _matern_with_slope(squares: Array, lengths: Array) -> tuple[Array, Array]:
+    """The correlation, and its derivative by log length, divided by that parameter's squared scaled distance."""
+    distance = np.sqrt(5 * np.tensordot(1 / np.square(lengths), squares, axes=1))
+    decay = np.exp(-distance)
+    return (1 + distance + distance**2 / 3) * decay, 5 / 3 * (1 + distance) * decay

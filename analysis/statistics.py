@@ -4,6 +4,8 @@ Wilson 1927: Probable inference, the law of succession, and statistical inferenc
 Brown, Cai, DasGupta 2001: Interval estimation for a binomial proportion. Statistical Science 16.
 Newcombe 1998: Interval estimation for the difference between independent proportions. Statistics in Medicine 17.
 Student 1908: The probable error of a mean. Biometrika 6.
+Searle, Casella, McCulloch 1992: Variance Components. Wiley.
+Holm 1979: A simple sequentially rejective multiple test procedure. Scandinavian Journal of Statistics 6.
 Satterthwaite 1946: An approximate distribution of estimates of variance components. Biometrics Bulletin 2.
 Spearman 1904: The proof and measurement of association between two things. American Journal of Psychology 15.
 Bonett, Wright 2000: Sample size requirements for estimating Pearson, Kendall and Spearman correlations. Psychometrika
@@ -16,7 +18,7 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from statistics import NormalDist
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +85,43 @@ def student_interval(values: Sequence[float] | npt.NDArray[np.float64]) -> Inter
     return Interval(mean - half, mean + half)
 
 
+class MeanSquares(NamedTuple):
+    """The mean squares of a two-way analysis of variance of what units do on images, without replication."""
+
+    units: float
+    images: float
+    rest: float
+
+
+class Difference(NamedTuple):
+    """A difference of two means that were measured in pairs."""
+
+    mean: float
+    interval: Interval  # at 95 %
+    p: float  # two-sided, of no difference
+
+
+def mean_squares(outcomes: npt.NDArray[Any]) -> MeanSquares:
+    """How much outcomes vary between units, between images, and beyond both.
+
+    Args:
+        outcomes: What each unit did on each image: right or wrong, or the difference of two such. Shape (units,
+            images), at least two of each.
+
+    Source:
+        Searle, Casella and McCulloch 1992, chapter 4: the two-way crossed classification.
+    """
+    units, images = outcomes.shape
+    table = outcomes.astype(np.float64)
+    mean, by_unit, by_image = table.mean(), table.mean(axis=1), table.mean(axis=0)
+    rest = table - by_unit[:, np.newaxis] - by_image + mean
+    return MeanSquares(
+        float(images * by_unit.var(ddof=1)),
+        float(units * by_image.var(ddof=1)),
+        float((rest**2).sum()) / ((units - 1) * (images - 1)),
+    )
+
+
 def seeds_and_images_interval(kept: npt.NDArray[np.bool_]) -> Interval:
     """The interval of an accuracy for another training seed and other images of the same kind, within [0, 1].
 
@@ -96,16 +135,54 @@ def seeds_and_images_interval(kept: npt.NDArray[np.bool_]) -> Interval:
     Source:
         The mean squares of a two-way analysis of variance; degrees of freedom by Satterthwaite 1946.
     """
-    seeds, images = kept.shape
-    mean, by_seed, by_image = kept.mean(), kept.mean(axis=1), kept.mean(axis=0)
-    rest = kept - by_seed[:, np.newaxis] - by_image + mean
-    squares = (images * by_seed.var(ddof=1), seeds * by_image.var(ddof=1))
-    degrees = (seeds - 1, images - 1)
-    both = float((rest**2).sum()) / (degrees[0] * degrees[1])
-    # Where both effects are small, the difference of mean squares can fall below one of them by chance.
-    variance = max(squares[0] + squares[1] - both, *squares)
-    terms = [*zip(squares, degrees, strict=True), (both, degrees[0] * degrees[1])]
-    return _satterthwaite(float(mean), variance, terms, seeds * images, degrees[0])
+    mean, error, freedom = _over_seeds_and_images(kept)
+    low, high = _t_interval(mean, error, freedom)
+    return Interval(max(low, 0.0), min(high, 1.0))
+
+
+def paired_difference(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> Difference:
+    """The difference of two settings' accuracies, first minus second, for another training seed.
+
+    The two were trained with the same seeds and measured on the same images, so what is common to both cancels. Where
+    the outcomes on each image are known, the interval holds for other images too. A difference that is the same for all
+    seeds and images has an interval of no width; it is no evidence, and its p-value is 1.
+
+    Args:
+        first: Whether each image is classified correctly, bool (seeds, images), at least two of each; or each seed's
+            value, float (seeds,).
+        second: The same for the other setting, of the same shape.
+
+    Source:
+        As for `seeds_and_images_interval`; Student 1908 where only the values are known.
+    """
+    from scipy.stats import sem, t
+
+    differences = np.subtract(first, second, dtype=np.float64)
+    of_images = differences.ndim == 2
+    if of_images:
+        mean, error, freedom = _over_seeds_and_images(differences)
+    else:
+        mean, error, freedom = float(differences.mean()), float(sem(differences)), len(differences) - 1
+    p = float(2 * t.sf(abs(mean) / error, freedom)) if error > 0 else 1.0
+    low, high = _t_interval(mean, error, freedom)
+    return Difference(mean, Interval(max(low, -1.0), min(high, 1.0)) if of_images else Interval(low, high), p)
+
+
+def holm(p: Sequence[float]) -> list[bool]:
+    """Which of several hypotheses are rejected, with a chance of at most 5 % that any true one is among them.
+
+    Args:
+        p: The p-value of each hypothesis, in [0, 1].
+
+    Source:
+        Holm 1979.
+    """
+    rejected = [False] * len(p)
+    for rank, index in enumerate(np.argsort(p, kind="stable").tolist()):
+        if p[index] > (1 - _COVERAGE) / (len(p) - rank):
+            break
+        rejected[index] = True
+    return rejected
 
 
 def seeds_interval(values: Sequence[float], images: int) -> Interval:
@@ -116,20 +193,34 @@ def seeds_interval(values: Sequence[float], images: int) -> Interval:
     sample = np.asarray(values, dtype=np.float64)
     mean = float(sample.mean())
     terms = [(sample.var(ddof=1) / len(sample), len(sample) - 1), (mean * (1 - mean) / images, max(images - 1, 1))]
-    return _satterthwaite(mean, sum(term for term, _ in terms), terms, 1, len(sample) - 1)
+    variance = sum(term for term, _ in terms)
+    low, high = _t_interval(mean, math.sqrt(variance), _satterthwaite(variance, terms, len(sample) - 1))
+    return Interval(max(low, 0.0), min(high, 1.0))
 
 
-def _satterthwaite(
-    mean: float, variance: float, terms: Sequence[tuple[float, int]], count: int, fewest: int
-) -> Interval:
-    """The t interval of a mean whose variance times ``count`` is made of terms with their degrees of freedom."""
+def _over_seeds_and_images(outcomes: npt.NDArray[Any]) -> tuple[float, float, float]:
+    """The mean of outcomes (seeds, images), its standard error, and the error's degrees of freedom."""
+    seeds, images = outcomes.shape
+    squares, degrees = mean_squares(outcomes), (seeds - 1, images - 1)
+    # Where both effects are small, the difference of mean squares can fall below one of them by chance.
+    variance = max(squares.units + squares.images - squares.rest, squares.units, squares.images)
+    terms = [*zip(squares, (*degrees, degrees[0] * degrees[1]), strict=True)]
+    error = math.sqrt(variance / (seeds * images))
+    return float(outcomes.mean()), error, _satterthwaite(variance, terms, degrees[0])
+
+
+def _satterthwaite(variance: float, terms: Sequence[tuple[float, int]], fewest: int) -> float:
+    """The degrees of freedom of a variance that is made of terms with theirs."""
+    if not variance > 0:
+        return fewest
+    return max(variance**2 / sum(term**2 / degrees for term, degrees in terms), fewest)
+
+
+def _t_interval(mean: float, error: float, freedom: float) -> Interval:
     from scipy.stats import t
 
-    if not variance > 0:
-        return Interval(mean, mean)
-    freedom = max(variance**2 / sum(term**2 / degrees for term, degrees in terms), fewest)
-    half = float(t.ppf((1 + _COVERAGE) / 2, freedom)) * math.sqrt(variance / count)
-    return Interval(max(mean - half, 0.0), min(mean + half, 1.0))
+    half = float(t.ppf((1 + _COVERAGE) / 2, freedom)) * error
+    return Interval(mean - half, mean + half)
 
 
 def rank_correlation(first: npt.ArrayLike, second: npt.ArrayLike) -> RankCorrelation:

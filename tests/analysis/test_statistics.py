@@ -15,6 +15,9 @@ from statsmodels.stats.proportion import proportion_confint
 from analysis.statistics import (
     Interval,
     difference_interval,
+    holm,
+    mean_squares,
+    paired_difference,
     rank_correlation,
     seeds_and_images_interval,
     seeds_interval,
@@ -147,3 +150,64 @@ def test_seeds_that_always_agree_have_the_images_interval() -> None:
 def test_what_never_varies_has_an_interval_of_no_width() -> None:
     assert seeds_and_images_interval(np.ones((3, 20), dtype=np.bool_)) == (1, 1)
     assert seeds_interval([0.0, 0.0], 20) == (0, 0)
+
+
+def test_mean_squares_are_those_of_statsmodels() -> None:
+    import pandas as pd
+    from statsmodels.formula.api import ols
+    from statsmodels.stats.anova import anova_lm
+
+    table = outcomes(np.random.default_rng(0), 4, 12, 0.0, 1.0, 2.0)
+    units, images = np.indices(table.shape)
+    frame = pd.DataFrame({"right": table.ravel().astype(float), "unit": units.ravel(), "image": images.ravel()})
+    anova = anova_lm(ols("right ~ C(unit) + C(image)", frame).fit())
+    assert tuple(mean_squares(table)) == pytest.approx(tuple(anova["sum_sq"] / anova["df"]))
+
+
+def paired_outcomes(rng: np.random.Generator, seeds: int, effect: float) -> tuple[Any, Any]:
+    """Two settings with seeds and images in common; on each image one of the two is a little better."""
+    seed, image = rng.normal(0, 0.4, (seeds, 1)), rng.normal(0, 3, (1, 300))
+    logits = [seed + image + rng.normal(shift, 0.3, (seeds, 1)) + rng.normal(0, 0.8, (1, 300)) for shift in (effect, 0)]
+    first, second = (rng.random((seeds, 300)) < 1 / (1 + np.exp(-each)) for each in logits)
+    return first, second
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_paired_differences_cover_and_hold_their_size(seeds: int) -> None:
+    rng = np.random.default_rng(0)
+    drawn = [paired_difference(*paired_outcomes(rng, seeds, 0.0)) for _ in range(600)]
+    assert np.mean([d.interval.low <= 0 <= d.interval.high for d in drawn]) == pytest.approx(0.95, abs=0.03)
+    assert np.mean([d.p <= 0.05 for d in drawn]) <= 0.08
+
+
+def test_a_pair_is_told_apart_where_two_independent_accuracies_are_not() -> None:
+    first, second = paired_outcomes(np.random.default_rng(0), 5, 0.6)
+    paired, alone = paired_difference(first, second), [seeds_and_images_interval(each) for each in (first, second)]
+    assert paired.p < 0.05
+    assert paired.interval.low > 0
+    assert alone[0].low < alone[1].high
+
+
+def test_values_without_outcomes_have_the_paired_t_test() -> None:
+    from scipy.stats import ttest_rel
+
+    first, second = np.random.default_rng(0).normal(size=(2, 6))
+    theirs, ours = ttest_rel(first, second), paired_difference(first, second)
+    assert ours.p == pytest.approx(theirs.pvalue)
+    assert tuple(ours.interval) == pytest.approx(tuple(theirs.confidence_interval()))
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 8)])
+def test_a_difference_that_never_varies_is_no_evidence(shape: tuple[int, ...]) -> None:
+    difference = paired_difference(np.ones(shape), np.zeros(shape))
+    assert difference == (1.0, (1.0, 1.0), 1.0)
+
+
+def test_holms_test_is_statsmodels() -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        p = (rng.random(4) ** 3).tolist()
+        assert holm(p) == multipletests(p, 0.05, method="holm")[0].tolist()
+    assert holm([0.03, 0.04]) == [False, False]
