@@ -13,6 +13,7 @@ import pytest
         ("analysis.frames", ["pandas", "scipy", "statsmodels", "moocore"]),
         ("analysis.hypervolume", ["pandas", "scipy", "statsmodels", "moocore"]),
         ("analysis.surfaces", ["pandas", "scipy"]),
+        ("analysis.verdict", ["pandas", "scipy", "statsmodels", "moocore"]),
         ("analysis.figures.surfaces", ["scipy", "jinja2"]),
         ("analysis.figures.audit", ["scipy", "jinja2"]),
     ],

@@ -1,0 +1,349 @@
+"""The answer of a search: the front with its certainty, the recommendation, and what both are worth.
+
+Search units choose, by the posterior of `analysis.noise`. Confirmation units, with seeds and images of their own, only
+say how good the choice is. All of it holds for new training runs on this training set, not for other training data.
+
+Hsu 1984: Constrained simultaneous confidence intervals for multiple comparisons with the best. Annals of Statistics 12.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.gaussian_process import Array
+from analysis.matters import Matter, amount_text, label, parameters_matter, range_text
+from analysis.noise import (
+    THIS_NETWORK_ONLY,
+    NoiseModel,
+    Observation,
+    Setting,
+    confirmed_difference,
+    confirmed_mean,
+    setting_key,
+    setting_text,
+)
+from analysis.pareto import is_nondominated
+from analysis.statistics import Interval
+from trainables.metrics import CLEAN, ROBUST, Direction, is_accuracy
+
+_DRAWS: Final = 2000
+_COVERAGE: Final = 0.95
+_CLEAN_LOSS: Final = 0.005  # of the highest clean accuracy, which the most robust setting may give away
+_FEWEST_FOR_A_KNEE: Final = 3
+_CHUNK: Final = 2**24  # comparisons in memory at a time
+
+Objectives = Mapping[str, Direction]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A measured setting or baseline, as the search units see it. Values are in the objectives' units.
+
+    Args:
+        setting: Its parameters, or the baseline's name.
+        means: The posterior mean of each objective.
+        intervals: The 95 % interval of each objective, over unseen seeds and images.
+        on_front: Whether no other entry's means dominate its own.
+        probability: That no other entry is at least as good in every objective, and better in one by the smallest
+            effect.
+        tied_with_best: For each objective, whether it cannot be told from the best entry.
+        beats: For each baseline, the probability of being better in each objective.
+    """
+
+    setting: Setting
+    means: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+    on_front: bool
+    probability: float
+    tied_with_best: Mapping[str, bool]
+    beats: Mapping[str, Mapping[str, float]]
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it lies outside the space."""
+        return isinstance(self.setting, str)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advantage:
+    """How much better the recommendation is than the best baseline in one objective, confirmed and paired.
+
+    Above 0 is better, whatever the objective's direction. In the objective's unit.
+    """
+
+    baseline: str
+    mean: float
+    interval: Interval  # at 95 %
+    seeds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The answer of a search.
+
+    Args:
+        entries: Settings, then baselines, each in the order of their first units.
+        recommended: The most robust setting within half a point of the highest clean accuracy of a setting, by
+            posterior means; without these two objectives, the best in the first one.
+        certainty: The probability that no other measured setting is better than the recommended one, in the objective
+            that it is recommended for, by the smallest effect or more.
+        told_apart: Whether any setting can be told from the best one in that objective.
+        knee: The entry of the front that is farthest from the line through its ends, each objective scaled to its
+            range on the front; None with fewer than three entries, or other than two objectives.
+        best: The entry with the best posterior mean in each objective.
+        matters: For each objective, whether the parameters matter.
+        over_baseline: The recommendation over the best baseline, for each objective that is confirmed for both.
+        this_network_only: Whether there is one seed, so that nothing holds for another.
+        sentence: The answer in English.
+    """
+
+    entries: tuple[Entry, ...]
+    recommended: Entry
+    certainty: float
+    told_apart: bool
+    knee: Entry | None
+    best: Mapping[str, Entry]
+    matters: Mapping[str, Matter]
+    over_baseline: Mapping[str, Advantage]
+    this_network_only: bool
+    sentence: str
+
+
+def answer(
+    models: Mapping[str, NoiseModel],
+    objectives: Objectives,
+    smallest_effect: Mapping[str, float],
+    confirmation: Mapping[str, Sequence[Observation]] | None = None,
+    seed: int = 0,
+) -> Answer:
+    """What a search answers.
+
+    Args:
+        models: The model of each objective, fitted to the search units of the same settings.
+        objectives: The direction of each objective, at least one.
+        smallest_effect: The smallest difference that is of interest, in each objective's unit, above 0.
+        confirmation: The confirmation units of each objective; None before there are any.
+        seed: Of the draws from the posteriors.
+
+    Returns:
+        The answer. A ``ValueError`` says that the objectives were measured for different settings.
+    """
+    confirmed = {name: (confirmation or {}).get(name, ()) for name in objectives}
+    margins = [smallest_effect[name] for name in objectives]
+    settings = _common_settings(models, objectives)
+    entries, gains = _entries(models, objectives, margins, settings, seed)
+    inside = np.array([not entry.is_baseline for entry in entries])
+    names = list(objectives)
+    means = np.array([[entry.means[name] for name in names] for entry in entries]) * _signs(objectives)
+    chosen, aim = _recommended(means, inside, names)
+    aimed, recommended = names[aim], entries[chosen]
+    among = gains[:, inside, aim]
+    lead = among.max(axis=1) - gains[:, chosen, aim]
+    tied = tied_with_best(means[inside, aim], among)
+    matters = parameters_matter({name: models[name] for name in names}, smallest_effect, confirmed, seed)
+    result = Answer(
+        entries=entries,
+        recommended=recommended,
+        certainty=float(np.mean(lead < margins[aim])),
+        told_apart=not tied.all(),
+        knee=_knee(entries, means),
+        best={name: entries[int(np.argmax(means[:, at]))] for at, name in enumerate(names)},
+        matters=matters,
+        over_baseline=_over_baseline(recommended, entries, means, objectives, confirmed),
+        this_network_only=any(models[name].this_network_only for name in names),
+        sentence="",
+    )
+    return replace(result, sentence=_sentence(result, aimed, confirmed[aimed]))
+
+
+def front_probability(draws: Array, smallest_effect: Sequence[float]) -> Array:
+    """For each setting, the share of draws in which no other one beats it by an effect of interest.
+
+    A setting beats another if it is at least as good in every objective, and better in one by at least the smallest
+    effect.
+
+    Args:
+        draws: Joint draws of the objectives, larger is better. Shape (draws, settings, k).
+        smallest_effect: For each objective, above 0. Length k.
+
+    Returns:
+        Shape (settings,), in [0, 1].
+    """
+    count, settings, _ = draws.shape
+    margins = np.asarray(smallest_effect)
+    unbeaten = np.zeros(settings)
+    step = max(_CHUNK // (settings**2 * len(margins)), 1)
+    for start in range(0, count, step):
+        chunk = draws[start : start + step]
+        ahead = chunk[:, None, :, :] - chunk[:, :, None, :]  # [draw, of this one, is another, in this objective]
+        beaten = np.all(ahead >= 0, axis=3) & np.any(ahead >= margins, axis=3)
+        unbeaten += np.sum(~np.any(beaten, axis=2), axis=0)
+    return np.asarray(unbeaten / count, dtype=np.float64)
+
+
+def tied_with_best(mean: Array, draws: Array) -> npt.NDArray[np.bool_]:
+    """Which settings cannot be told from the best: multiple comparisons with the best, at 95 %.
+
+    A setting can be told from the best if another is better by more than a critical number of standard deviations of
+    their difference: the number that no error in the comparisons with this setting exceeds in 95 % of the draws.
+
+    Args:
+        mean: Posterior means, larger is better. Shape (n,).
+        draws: Joint draws from the posterior. Shape (draws, n).
+
+    Source:
+        Hsu 1984, with the posterior in place of the distribution of the estimates.
+    """
+    tied = np.ones(len(mean), dtype=bool)
+    for at in range(len(mean)):
+        error = (draws - draws[:, [at]]) - (mean - mean[at])
+        sd = error.std(axis=0)
+        known = sd > 0
+        if known.any():
+            critical = np.quantile((error[:, known] / sd[known]).max(axis=1), _COVERAGE)
+            tied[at] = bool((mean[known] - mean[at] <= critical * sd[known]).all())
+    return tied
+
+
+def _common_settings(models: Mapping[str, NoiseModel], objectives: Objectives) -> list[Setting]:
+    """Settings, then baselines; a ``ValueError`` if an objective was measured for others."""
+    first, *others = objectives
+    settings: list[Setting] = [*models[first].settings, *models[first].baselines]
+    keys = {setting_key(setting) for setting in settings}
+    for name in others:
+        measured: list[Setting] = [*models[name].settings, *models[name].baselines]
+        own = {setting_key(setting) for setting in measured}
+        if own != keys:
+            raise ValueError(
+                f"all objectives must be measured for the same settings, got {len(keys)} for {first} and {len(own)} "
+                f"for {name}, {len(keys & own)} of them in common; leave out what lacks one"
+            )
+    return settings
+
+
+def _entries(
+    models: Mapping[str, NoiseModel],
+    objectives: Objectives,
+    margins: Sequence[float],
+    settings: Sequence[Setting],
+    seed: int,
+) -> tuple[tuple[Entry, ...], Array]:
+    """The entries, and joint draws of their objectives, larger is better: shape (draws, entries, k)."""
+    generator = np.random.default_rng(seed)
+    posteriors = {name: models[name].posterior(settings) for name in objectives}
+    means = {name: posterior.mean for name, posterior in posteriors.items()}
+    signs = _signs(objectives)
+    gains = np.stack([posteriors[name].draws(_DRAWS, generator) for name in objectives], axis=2) * signs
+    front = is_nondominated(np.stack(list(means.values()), axis=1), list(objectives.values()))
+    probability = front_probability(gains, margins)
+    ties = {
+        name: tied_with_best(sign * means[name], gains[:, :, at])
+        for at, (name, sign) in enumerate(zip(objectives, signs, strict=True))
+    }
+    unit = np.eye(len(settings))
+    baselines = {setting: at for at, setting in enumerate(settings) if isinstance(setting, str)}
+    return tuple(
+        Entry(
+            setting=setting,
+            means={name: float(means[name][at]) for name in objectives},
+            intervals={name: posteriors[name].combination(unit[at]).interval() for name in objectives},
+            on_front=bool(front[at]),
+            probability=float(probability[at]),
+            tied_with_best={name: bool(ties[name][at]) for name in objectives},
+            beats={
+                baseline: dict(zip(objectives, (gains[:, at] > gains[:, other]).mean(axis=0).tolist(), strict=True))
+                for baseline, other in baselines.items()
+                if other != at
+            },
+        )
+        for at, setting in enumerate(settings)
+    ), gains
+
+
+def _recommended(means: Array, inside: npt.NDArray[np.bool_], names: Sequence[str]) -> tuple[int, int]:
+    """The index of the recommended setting, and of the objective that it is best in."""
+    allowed, aim = inside.copy(), 0
+    if CLEAN in names and ROBUST in names:
+        aim, clean = names.index(ROBUST), means[:, names.index(CLEAN)]
+        allowed &= clean >= clean[inside].max() - _CLEAN_LOSS
+    return int(np.argmax(np.where(allowed, means[:, aim], -math.inf))), aim
+
+
+def _knee(entries: Sequence[Entry], means: Array) -> Entry | None:
+    """The knee of the front; ``means`` (entries, k) are larger where better."""
+    front = np.flatnonzero([entry.on_front for entry in entries])
+    points = means[front]
+    if len(front) < _FEWEST_FOR_A_KNEE or points.shape[1] != 2 or not (np.ptp(points, axis=0) > 0).all():
+        return None
+    scaled = (points - points.min(axis=0)) / np.ptp(points, axis=0)
+    # The scaled ends are (1, 0) and (0, 1): the distance from their line grows with the sum.
+    return entries[int(front[np.argmax(scaled.sum(axis=1))])]
+
+
+def _over_baseline(
+    recommended: Entry,
+    entries: Sequence[Entry],
+    means: Array,
+    objectives: Objectives,
+    confirmed: Mapping[str, Sequence[Observation]],
+) -> dict[str, Advantage]:
+    outside = [at for at, entry in enumerate(entries) if entry.is_baseline]
+    advantages = {}
+    for column, (name, sign) in enumerate(zip(objectives, _signs(objectives).tolist(), strict=True)):
+        if not outside:
+            break
+        best = entries[max(outside, key=lambda at: means[at, column])].setting
+        found = confirmed_difference(confirmed[name], recommended.setting, best)
+        if found is not None:
+            difference, seeds = found
+            low, high = sorted(sign * end for end in difference.interval)
+            advantages[name] = Advantage(
+                baseline=setting_text(best), mean=sign * difference.mean, interval=Interval(low, high), seeds=seeds
+            )
+    return advantages
+
+
+def _sentence(result: Answer, aimed: str, confirmed: Sequence[Observation]) -> str:
+    """The answer: the choice if it matters, that it does not, or what it would take to tell."""
+    matter = result.matters[aimed]
+    parts = [_praise(result, aimed, confirmed) if matter.matters else matter.sentence]
+    parts += [other.sentence for name, other in result.matters.items() if name != aimed and other.matters]
+    for name, entry in result.best.items():
+        if entry.is_baseline:
+            parts.append(f"{setting_text(entry.setting)}, a baseline, is the best in {label(name)}")
+    leading = {entry.setting for entry in result.best.values() if isinstance(entry.setting, str)}
+    optimal = [
+        e.setting for e in result.entries if isinstance(e.setting, str) and e.on_front and e.setting not in leading
+    ]
+    parts += [f"{name}, a baseline, is on the front" for name in optimal]
+    only = f" ({THIS_NETWORK_ONLY})" if result.this_network_only and THIS_NETWORK_ONLY not in parts[0] else ""
+    return "; ".join(parts) + only
+
+
+def _praise(result: Answer, aimed: str, confirmed: Sequence[Observation]) -> str:
+    """The recommended setting with its confirmed value, and its advantage over the best baseline."""
+    entry = result.recommended
+    found = confirmed_mean(confirmed, entry.setting)
+    mean, interval = (entry.means[aimed], entry.intervals[aimed]) if found is None else found
+    value = f"{100 * mean:.1f} % ({100 * interval.low:.0f} to {100 * interval.high:.0f})"
+    if not is_accuracy(aimed):
+        value = f"{mean:.3g} ({range_text(aimed, interval)})"
+    rank = "most robust" if aimed == ROBUST else f"best in {label(aimed)}"
+    text = f"{setting_text(entry.setting)} is the {rank}: {value}"
+    advantage = result.over_baseline.get(aimed)
+    if advantage is None:
+        return text
+    side = "above" if advantage.mean >= 0 else "below"
+    ends = advantage.interval if advantage.mean >= 0 else (-advantage.interval.high, -advantage.interval.low)
+    amount = amount_text(aimed, abs(advantage.mean))
+    return f"{text}, {amount} {side} {advantage.baseline} ({range_text(aimed, ends)}; {advantage.seeds} new seeds)"
+
+
+def _signs(objectives: Objectives) -> Array:
+    return np.array([1.0 if direction == "maximize" else -1.0 for direction in objectives.values()])
