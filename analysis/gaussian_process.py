@@ -25,11 +25,13 @@ Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 # Length scales are in ranges of the parameter, standard deviations in those of the measured values.
-_LENGTH_CENTRE: Final = math.log(1.5)  # with the spread, 95 % of the prior lie between 0.4 and 6 ranges
-_LENGTH_SPREAD: Final = 0.7  # of the logarithm, as are the next two
+_LENGTH_CENTRE: Final = 0.0  # logarithm of a range
+_LENGTH_SPREAD: Final = 0.8  # of the logarithm: 95 % of the prior lie between a fifth of the range and five ranges
+# Median of groups and white noise, whose sds are about 1: far enough above that the prior does not narrow them.
+_SD_CENTRE: Final = math.log(3.0)
 _FLAT_CENTRE: Final = math.log(0.02)  # of the amplitude, if the function is constant: too small to be seen
-_FLAT_SPREAD: Final = 0.5
-_FLAT: Final = 0.5  # prior probability that the function is constant
+_FLAT_SPREAD: Final = 0.5  # of the logarithm
+_FLAT: Final = 0.2  # prior probability that the function is constant
 _LOG_LENGTHS: Final = (math.log(0.05), math.log(20.0))
 _LOG_SDS: Final = (math.log(0.005), math.log(50.0))
 _LEVEL_VARIANCE: Final = 25.0
@@ -122,7 +124,7 @@ class GaussianProcess:
     the maximum often makes a parameter irrelevant, and a band around that fit misses the truth where the average does
     not. The average is over importance samples: t distributions around the modes and the prior, with fixed random
     numbers. The priors are wide: log-normal for length scales, half-Cauchy for standard deviations (Gelman 2006). With
-    probability one half beforehand the function is constant, or no number of values would ever make that likely.
+    probability one fifth beforehand the function is constant, or no number of values would ever make that likely.
 
     Nothing is larger than the number of points, places and groups, however many values there are.
 
@@ -398,7 +400,7 @@ class _Fit:
 def _log_prior(logs: Array, lengths: int) -> tuple[float, Array]:
     """The log prior density of the logarithms, and its gradient."""
     scaled = (logs[:lengths] - _LENGTH_CENTRE) / _LENGTH_SPREAD
-    amplitude, sds = float(logs[lengths]), logs[lengths + 1 :]
+    amplitude, sds = float(logs[lengths]), logs[lengths + 1 :] - _SD_CENTRE
     value = -0.5 * float(scaled @ scaled) - float(np.log(np.cosh(sds)).sum())
     value -= lengths * math.log(_LENGTH_SPREAD * math.sqrt(2 * math.pi)) + len(sds) * math.log(math.pi)
     apart = (amplitude - _FLAT_CENTRE) / _FLAT_SPREAD
@@ -426,6 +428,7 @@ def _proposals(modes: Sequence[Array], spreads: Sequence[Array], lengths: int) -
     samples = np.empty((_SAMPLES, size))
     samples[:, :lengths] = _LENGTH_CENTRE + _LENGTH_SPREAD * norm.ppf(uniform[:, :lengths])
     samples[:, lengths:] = np.log(np.tan(np.pi / 2 * uniform[:, lengths:size]))
+    samples[:, lengths + 1 :] += _SD_CENTRE
     # The last coordinate, which stretches the other proposals, says here whether the function is constant.
     flat = uniform[:, size] < _FLAT
     samples[flat, lengths] = _FLAT_CENTRE + _FLAT_SPREAD * norm.ppf(uniform[flat, lengths])

@@ -61,6 +61,8 @@ class Observation:
 class Components:
     """Standard deviations of one unit's value, in points: hundredths of the objective's unit. None is unknown.
 
+    Those of seed and interaction are medians of their posterior, the images' are estimates by mean squares.
+
     Args:
         seed: Between seeds, common to all settings.
         interaction: Between seeds, on top, for each setting on its own. Where no two settings share a seed, the two
@@ -218,8 +220,8 @@ class NoiseModel:
 
     def _components(self) -> Components:
         weights = self._process.weights
-        seed = None if self._apart else math.sqrt(weights @ np.square(self._process.group_sds)) / _POINT
-        interaction = math.sqrt(weights @ np.square(self._process.white_sds)) / _POINT
+        seed = None if self._apart else _median(self._process.group_sds, weights) / _POINT
+        interaction = _median(self._process.white_sds, weights) / _POINT
         shared = (
             None if self._images is None or self._images.shared is None else math.sqrt(self._images.shared) / _POINT
         )
@@ -329,6 +331,12 @@ def _image_variances(outcomes: Sequence[npt.NDArray[np.bool_]]) -> _ImageVarianc
         return _ImageVariances(None, variance) if units == 1 else _ImageVariances(variance, 0.0)
     squares = mean_squares(table)
     return _ImageVariances(max(squares.images - squares.rest, 0.0) / (units * images), squares.rest / images)
+
+
+def _median(values: Array, weights: Array) -> float:
+    """The weighted median."""
+    order = np.argsort(values)
+    return float(values[order][np.searchsorted(np.cumsum(weights[order]), 0.5)])
 
 
 def _corners(space: Mapping[str, Domain]) -> list[Parameters]:

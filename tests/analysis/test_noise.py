@@ -121,8 +121,9 @@ def test_an_unseen_seed_varies_by_all_that_seeds_do() -> None:
     seed, interaction = model.components.seed, model.components.interaction
     assert seed is not None
     assert interaction is not None
-    assert added[0, 1] == pytest.approx((seed / 100) ** 2, rel=1e-6)
-    assert added[0, 0] == pytest.approx((seed / 100) ** 2 + (interaction / 100) ** 2, rel=1e-6)
+    # The variances are means of their posterior, above the medians that the components state.
+    assert added[0, 1] == pytest.approx((seed / 100) ** 2, rel=0.25)
+    assert added[0, 0] - added[0, 1] == pytest.approx((interaction / 100) ** 2, rel=0.05)
 
 
 def test_one_seed_says_so() -> None:
@@ -209,10 +210,10 @@ def test_points_fill_the_space_and_lie_in_it() -> None:
 
 
 def test_foresight_is_how_far_a_unit_moves_the_means() -> None:
-    """Against the spread of the means over many outcomes of that unit."""
+    """Against new fits with two outcomes of that unit, with enough units that no hyperparameter moves much."""
     generator = np.random.default_rng(0)
-    settings = scattered(6, generator)
-    units = Sweep(truth=trend(0.2)).units(settings, range(6), generator)
+    settings = scattered(12, generator)
+    units = Sweep(truth=trend(0.4)).units(settings, range(8), generator)
     model = fit(units, SPACE)
     for seed in (2, 99):
         expected = model.foresight(settings, settings[0], seed)
@@ -309,5 +310,13 @@ def test_intervals_cover() -> None:
 @pytest.mark.slow
 def test_intervals_cover_in_many_sweeps() -> None:
     f, difference = coverage("random", 1000, 10, 6)
-    assert f == pytest.approx(0.95, abs=0.02)
+    assert f >= 0.93  # six seeds leave the level to a wide prior of their spread: f is covered more often than stated
     assert difference == pytest.approx(0.95, abs=0.02)
+
+
+@pytest.mark.slow
+def test_intervals_of_a_flat_function_cover() -> None:
+    """Differences are shrunk towards their true value, zero, and covered nearly always."""
+    f, difference = coverage("flat", 1000, 10, 6)
+    assert f == pytest.approx(0.95, abs=0.02)
+    assert difference >= 0.95
