@@ -10,6 +10,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from analysis.records import TrialRecord
+from search.results.answer import read_answer
 from search.results.standing import Standing
 from search.results.tables import stop_note
 from search.results.text import describe, short, value_text
@@ -62,6 +63,7 @@ class Status:
             "imported": counts.imported,
             "fingerprint": self.run.manifest().get("fingerprint"),
             "stopped": self.stopped,
+            "verdict": (read_answer(self.run) or {}).get("verdict"),
             "differences": self.differences,
             "folder": str(self.run.folder),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -33,6 +34,7 @@ def check(config: SweepConfig) -> None:
     _check_enqueued(config)
     _check_halving(config)
     _check_replicates(config)
+    _check_smallest_effect(config)
     check_choice("search.sampler", config.search.sampler, SAMPLERS)
     if config.search.sampler == "grid":
         _check_grid(config)
@@ -135,6 +137,16 @@ def _check_replicates(config: SweepConfig) -> None:
             f"search.replicates_for_front must be at least train.replicates ({config.train.replicates}), "
             f"got {replicates}; raise it or leave it out"
         )
+
+
+def _check_smallest_effect(config: SweepConfig) -> None:
+    for name, effect in config.search.smallest_effect.items():
+        if name not in config.objectives:
+            raise ValueError(
+                f"search.smallest_effect must name objectives ({', '.join(config.objectives)}), got {name}; remove it"
+            )
+        if not effect > 0 or math.isinf(effect):
+            raise ValueError(f"search.smallest_effect.{name} must be above 0, got {effect:g}; 0.02 is two points")
 
 
 def _check_trials(config: SweepConfig) -> None:

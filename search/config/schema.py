@@ -129,6 +129,7 @@ class SearchConfig(_Section):
     stop: StopConfig = Field(default_factory=StopConfig)
     halving: HalvingConfig | None = None
     replicates_for_front: int | None = None
+    smallest_effect: dict[str, float] = Field(default_factory=dict)
 
 
 class ResourcesConfig(_Section):

@@ -16,7 +16,7 @@ from analysis.pareto import pareto_front
 from analysis.records import TrialRecord
 from search.config import SweepConfig
 from search.results.standing import Standing
-from search.results.text import clock, parameter_text, short, value_text
+from search.results.text import baseline_note, clock, parameter_text, short, value_text
 from search.results.writing import Results
 from search.runs.folder import Run, command, relative
 from search.runs.layout import FIGURES, FRONT_FILE, SWEEP_FILE, TABLE_FILE
@@ -38,6 +38,8 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
     print_table(console, front_table(run, results.settings, results.front))
     intervals = f"Intervals are 95 %: {_interval_kind(results)}."
     console.print(f"Hypervolume {_hypervolume(standing)}. {intervals}")
+    for line in results.answered.lines if results.answered is not None else []:
+        console.print(line, markup=False, soft_wrap=True)
     for note in [*results.notes, *([stop_note(run, results.stopped)] if results.stopped is not None else [])]:
         console.print(note, markup=False, soft_wrap=True)
     console.print()
@@ -86,7 +88,7 @@ def front_table(
     none_feasible = bool(front) and not front[0].feasible
     title = "No setting meets the constraints: the nearest" if none_feasible else "Pareto-optimal settings"
     table.title = f"{title}, and the baselines"
-    caption = ["; ".join(f"{record.number}: {_baseline_note(record, config)}" for record in baselines)]
+    caption = ["; ".join(f"{record.number}: {baseline_note(record, config)}" for record in baselines)]
     if audited:
         caption.append("robust: what the audit verified; claimed: what the sweep's own attacks left")
         caption += ["-: on the front by what it claimed, off it by what holds"] if lost else []
@@ -171,15 +173,6 @@ def _lost_their_place(
 def _shows_seeds(config: SweepConfig) -> bool:
     """Whether rows may rest on different numbers of replicates, each with a seed of its own."""
     return config.search.replicates_for_front is not None
-
-
-def _baseline_note(record: TrialRecord, config: SweepConfig) -> str:
-    """What a baseline is, and for which contender's values it was trained, if for any."""
-    known = [each for each in config.loss.baselines if each.loss == record.loss]
-    matching = [each for each in known if each.parameters.items() <= record.parameters.items()]
-    note = (matching[-1].note if matching else "") or record.loss
-    others = [name for name in record.parameters if "." in name]
-    return f"{note} at {', '.join(others)} of a contender" if others else note
 
 
 def _hypervolume(standing: Standing) -> str:

@@ -7,6 +7,7 @@ from typing import Final
 
 from analysis.records import TrialRecord
 from analysis.records import value_text as plain_text
+from search.config import SweepConfig
 from trainables.metrics import is_accuracy
 from trainables.settings import RobustnessSettings
 from trainables.settings.space import Value
@@ -60,3 +61,12 @@ def radius_title(robustness: RobustnessSettings) -> str:
     norm = {"l2": "L2", "linf": "L\N{INFINITY}"}[robustness.norm]
     unit = " (rms)" if robustness.eps_convention == "rms" else ""
     return f"{norm} \N{GREEK SMALL LETTER EPSILON}{unit}"
+
+
+def baseline_note(record: TrialRecord, config: SweepConfig) -> str:
+    """What a baseline is, and for which contender's values it was trained, if for any."""
+    known = [each for each in config.loss.baselines if each.loss == record.loss]
+    matching = [each for each in known if each.parameters.items() <= record.parameters.items()]
+    note = (matching[-1].note if matching else "") or record.loss
+    others = [name for name in record.parameters if "." in name]
+    return f"{note} at {', '.join(others)} of a contender" if others else note

@@ -19,6 +19,7 @@ from analysis.hypervolume import Reference
 from analysis.pareto import pareto_front
 from analysis.records import TrialRecord
 from search.results import reports
+from search.results.answer import Answered, answer_of, write_answer
 from search.results.final import settings_of
 from search.results.standing import Standing
 from search.results.text import radius_title
@@ -72,6 +73,7 @@ class Results:
     standing: Standing
     files: list[Path]
     notes: list[str]  # for people, on what could not be drawn
+    answered: Answered | None  # None before there is anything to answer with
     stopped: str | None  # the criterion that ended the search before its budget, if one did
 
 
@@ -104,12 +106,16 @@ def write_results(
     drawn = [draw(module.name, data) for module in pkgutil.iter_modules(reports.__path__)]  # by name
     figures = [path for each in drawn for path in each.files]
     run.share(*figures)
+    answered = answer_of(run, units)
+    if answered is not None:
+        write_answer(run, answered)
     return Results(
         settings=data.settings,
         front=pareto_front(data.settings, run.config.objectives),
         standing=Standing.of(units, run.config, lambda: reference),
         files=[*write_tables(run, units), *figures],
         notes=[each.note for each in drawn if each.note],
+        answered=answered,
         stopped=stopped,
     )
 

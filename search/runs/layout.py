@@ -17,6 +17,7 @@ MANIFEST_FILE: Final = "manifest.json"
 LEDGER_FILE: Final = "study.db"
 TABLE_FILE: Final = "trials.csv"
 FRONT_FILE: Final = "pareto.yaml"
+ANSWER_FILE: Final = "answer.json"
 FIGURES: Final = "figures"
 CHECKPOINTS: Final = "checkpoints"  # the largest folder: an object store's is copied trial by trial
 OUTCOMES: Final = "outcomes"
