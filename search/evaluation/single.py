@@ -58,7 +58,7 @@ def train_setting(
         UserError: The setting is not legal, or the data is missing.
     """
     setting = parse_parameters(config, parameters)
-    prepare_dataset(config.data, test=False, model=config.model)
+    prepare_dataset(config.data, test=False, problem=config.problem)
     values = (
         f"{key}{value:g}" if isinstance(value, float) else f"{key}{value}" for key, value in setting.parameters.items()
     )

@@ -6,12 +6,12 @@ from typing import Any
 
 from search.errors import UserError
 from trainables.data.partition.digests import prepare
-from trainables.models import Model
-from trainables.settings import DataSettings
+from trainables.settings import DataSettings, Problem
 
 
-def prepare_dataset(settings: DataSettings, *, test: bool = True, model: Model | None = None) -> dict[str, Any]:
-    """Makes sure that the data set exists, is large enough for its splits, and fits the model; else a ``UserError``.
+def prepare_dataset(settings: DataSettings, *, test: bool = True, problem: Problem | None = None) -> dict[str, Any]:
+    """Makes sure that the data set exists, is large enough for its splits, and fits the problem; else a
+    ``UserError``.
 
     With ``test``, the test images are read for their digest. Only the driver of a new run does that, and whoever is
     about to open the test split.
@@ -22,8 +22,8 @@ def prepare_dataset(settings: DataSettings, *, test: bool = True, model: Model |
     """
     try:
         prepared = prepare(settings, test=test)
-        if model is not None:
-            model.check(prepared.shape, prepared.classes)
+        if problem is not None:
+            problem.check(prepared.shape, prepared.classes)
     except ValueError as error:
         raise UserError(str(error)) from None
     described = {

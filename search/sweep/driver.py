@@ -81,7 +81,7 @@ def start(
     storage = open_storage(config.storage.url) if config.storage.url else None
     if storage is not None:
         check_free(storage, config.name)
-    data = prepare_dataset(config.data, model=config.model)
+    data = prepare_dataset(config.data, problem=config.problem)
     read_warm_start(run, data)  # raises before anything is written
     with progress:
         progress.stage(_STARTING_RAY)

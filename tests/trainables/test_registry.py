@@ -33,9 +33,9 @@ assert "torch" not in sys.modules
 
 
 def test_the_built_ins_are_the_files() -> None:
-    assert names("loss") == ("cross-entropy", "i-sce", "label-smoothing")
+    assert names("loss") == ("arcface", "center", "cross-entropy", "i-sce", "l-gm", "label-smoothing", "mmc")
     assert names("model") == ("cnn8", "lenet5", "resnet32")
-    assert names("defence") == ("adversarial-training", "none")
+    assert names("defence") == ("adversarial-training", "none", "random-resize-pad", "trades")
     assert names("optimizer") == ("adam", "adamw", "sgd")
 
 

@@ -4,6 +4,6 @@ A defence may replace the images or the loss of a training step, and may wrap th
 attacks.
 """
 
-from trainables.defences._base import Defence, ExternalDefence
+from trainables.defences._base import Defence, ExternalDefence, check_radius
 
-__all__ = ["Defence", "ExternalDefence"]
+__all__ = ["Defence", "ExternalDefence", "check_radius"]

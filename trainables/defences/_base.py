@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,12 +12,25 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from trainables.settings.threat import Norm
+
 
 @dataclass(frozen=True, kw_only=True)
 class Defence(Component):
     """A change of the training step, of the trained model, or of both."""
 
     kind: ClassVar[Kind] = "defence"
+
+    def check(self, build: Callable[[], nn.Module], shape: tuple[int, int, int]) -> None:
+        """Asserts that the defence suits the model and images of this shape (channels, height, width).
+
+        Args:
+            build: Makes an untrained model for such images; it draws from torch's default generator.
+
+        Raises:
+            ValueError: It does not.
+        """
+        del build, shape
 
     def training_images(
         self, model: nn.Module, loss: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator
@@ -46,7 +60,11 @@ class Defence(Component):
         return value
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model that predictions and attacks see. The default is the model itself."""
+        """The model that predictions and attacks see. The default is the model itself.
+
+        A model that draws at random does so from torch's global generator of the images' device, which evaluations
+        seed. Its attacks need ``eot``.
+        """
         return model
 
 
@@ -74,3 +92,12 @@ class ExternalDefence(Defence, External):
                 )
             result = loss(result.detach(), labels)
         return result
+
+
+def check_radius(epsilon: float, norm: Norm) -> None:
+    """Raises a ``ValueError`` for an Linf radius above 1, which was most likely meant for pixels in [0, 255]."""
+    if norm == "linf" and epsilon > 1:
+        raise ValueError(
+            f"epsilon must be at most 1 for linf balls on pixels in [0, 1], got {epsilon:g}; "
+            "write 8/255 as 0.0314, or set norm: l2"
+        )

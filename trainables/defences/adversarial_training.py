@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from trainables.defences import Defence
+from trainables.defences import Defence, check_radius
 from trainables.registry import register
 from trainables.settings.space import Range, searched
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-# The length of all steps together, in radii: enough to cross the ball and to move along its surface.
-PATH: Final = 2.5
-_TINY: Final = 1e-30  # far below any gradient that counts, and a normal number in fp32
 
 
 @register("adversarial-training")
@@ -42,11 +36,7 @@ class AdversarialTraining(Defence):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.norm == "linf" and self.epsilon > 1:
-            raise ValueError(
-                f"epsilon must be at most 1 for linf balls on pixels in [0, 1], got {self.epsilon:g}; "
-                "write 8/255 as 0.0314, or set norm: l2"
-            )
+        check_radius(self.epsilon, self.norm)
 
     def training_images(
         self, model: nn.Module, loss: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator
@@ -54,17 +44,16 @@ class AdversarialTraining(Defence):
         if self.epsilon == 0:
             return images
         del model  # what the attack climbs is the training loss
-        import torch
+        from trainables.attacks.engine.ball import Ball
+        from trainables.defences._ascent import ascend
 
-        length = PATH * self.epsilon / self.steps
-        adversarial = self._project(images + self._start(images, generator), images)
-        with _buffers_kept(loss):
-            for _ in range(self.steps):
-                adversarial.requires_grad_()
-                # Summed over the images, so that fp16 gradients do not underflow the more the larger the batch is.
-                (gradient,) = torch.autograd.grad(len(images) * loss(adversarial, labels), adversarial)
-                adversarial = self._project(adversarial.detach() + length * self._steepest(gradient), images)
-        return adversarial
+        ball, start = Ball(self.epsilon, self.norm), images + self._start(images, generator)
+
+        def total(adversarial: Tensor) -> Tensor:
+            value: Tensor = len(images) * loss(adversarial, labels)
+            return value
+
+        return ascend(loss, total, start, images, ball, self.steps)
 
     def _start(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """A random point of the ball around 0, per image: uniform for linf, uniform in direction and length for l2."""
@@ -74,38 +63,6 @@ class AdversarialTraining(Defence):
         if self.norm == "linf":
             return self.epsilon * (2 * torch.rand(images.shape, **options) - 1)
         noise = torch.randn(images.shape, **options)
-        length = torch.rand((len(images), 1, 1, 1), **options)
-        return noise * (self.epsilon * length / _norm(noise).clamp_min(_TINY))
-
-    def _project(self, images: Tensor, clean: Tensor) -> Tensor:
-        """Moves images into the ball around the clean ones, then into the pixel box, where it leaves no ball."""
-        change = images - clean
-        if self.norm == "linf":
-            change = change.clamp(-self.epsilon, self.epsilon)
-        else:
-            change = change * (self.epsilon / _norm(change).clamp_min(_TINY)).clamp_max(1.0)
-        return (clean + change).clamp(0.0, 1.0)
-
-    def _steepest(self, gradient: Tensor) -> Tensor:
-        """The direction of unit norm in which the loss climbs most; 0 where the gradient is 0."""
-        return gradient.sign() if self.norm == "linf" else gradient / _norm(gradient).clamp_min(_TINY)
-
-
-def _norm(change: Tensor) -> Tensor:
-    """The L2 norm of each image, (n, 1, 1, 1)."""
-    norm: Tensor = change.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-    return norm
-
-
-@contextmanager
-def _buffers_kept(module: nn.Module) -> Iterator[None]:
-    """Puts every buffer back afterwards: passes of the inner attack must not move batch norm's running statistics."""
-    import torch
-
-    saved = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in saved:
-                buffer.copy_(value)
+        length = self.epsilon * torch.rand((len(images), 1, 1, 1), **options)
+        size: Tensor = torch.linalg.vector_norm(noise, dim=(1, 2, 3), keepdim=True)
+        return noise * (length / size)

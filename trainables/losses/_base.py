@@ -36,6 +36,14 @@ class Loss(Component):
     uses_features: ClassVar[bool] = False
     baselines: ClassVar[tuple[Baseline, ...]] = (Baseline("cross-entropy", {}, "plain cross entropy"),)
 
+    def check(self, classes: int) -> None:
+        """Asserts that the loss can be built for this number of classes. Built-in losses do not import torch for it.
+
+        Raises:
+            ValueError: It cannot.
+        """
+        del classes
+
     def value(self, features: Tensor | None, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean loss of a batch, for a loss without parameters and state.
 

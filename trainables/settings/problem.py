@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from trainables.defences import Defence
 from trainables.defences.none import NoDefence
 from trainables.losses import Loss
-from trainables.models import Model
+from trainables.models import Model, build_model
 from trainables.optimizers import Optimizer
 from trainables.optimizers.adam import Adam
 from trainables.registry import check_fields
@@ -68,3 +69,13 @@ class Problem:
                 f"robustness.images must be at most data.validation_size ({self.data.validation_size}), "
                 f"got {self.robustness.images}; attack fewer images or validate on more"
             )
+
+    def check(self, shape: tuple[int, int, int], classes: int) -> None:
+        """Asserts that model, loss and defence fit images of a shape (channels, height, width) and number of classes.
+
+        Raises:
+            ValueError: They do not.
+        """
+        self.model.check(shape, classes)
+        self.loss.check(classes)
+        self.defence.check(partial(build_model, self.model, shape, classes), shape)

@@ -180,10 +180,10 @@ def make_replicates(
         replicates: As for `replicate_seeds`.
 
     Raises:
-        ValueError: The model cannot be built for these images, or the loss not for the model.
+        ValueError: Model, loss or defence does not fit these images, or the loss not the model.
     """
     split = splits["train"]
-    problem.model.check(_shape(split), split.classes)
+    problem.check(_shape(split), split.classes)
     return [make_replicate(problem, split, seed) for seed in replicate_seeds(problem.train, replicates)]
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from trainables.losses import Loss
 from trainables.registry import make, names
+from trainables.training.replicate import Objective
 
 FEATURES, CLASSES = 6, 5
 PLUGINS = "tests.trainables.plugins"
@@ -88,6 +89,42 @@ def test_better_logits_have_a_smaller_loss(name: str) -> None:
         pytest.skip("it does not read the logits")
     right = nn.functional.one_hot(labels, CLASSES).float()
     assert module(given(loss, features), right, labels) < module(given(loss, features), right.roll(1, 1), labels)
+
+
+@pytest.mark.parametrize("name", names("loss"))
+def test_half_precision_outputs_under_autocast_give_a_single_precision_loss(name: str) -> None:
+    loss, module = built(name)
+    features, logits, labels = (part.bfloat16() if part.is_floating_point() else part for part in batch())
+    objective = Objective(nn.Identity(), module, None).eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        value = objective.value(given(loss, features), logits, labels)
+        decisive = objective.decisive(given(loss, features), logits)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, module(given(loss, features.float()), logits.float(), labels), rtol=0, atol=0)
+    assert decisive.dtype == (torch.float32 if hasattr(module, "head") else torch.bfloat16)
+
+
+@pytest.mark.parametrize("name", names("loss"))
+def test_attacks_see_logits_of_every_class_that_no_label_has_touched(name: str) -> None:
+    loss, module = built(name)
+    features, logits, labels = batch(dtype=torch.float32)
+    objective = Objective(nn.Identity(), module, None)
+    before = objective.eval().decisive(given(loss, features), logits)
+    assert before.shape == logits.shape
+    module(given(loss, features), logits, labels)
+    assert torch.equal(objective.decisive(given(loss, features), logits), before)
+
+
+@pytest.mark.parametrize("name", names("loss"))
+def test_every_loss_has_a_source_and_a_reference_and_is_compared_with_cross_entropy(name: str) -> None:
+    loss = make("loss", name)
+    assert loss.source
+    assert loss.reference.keys() == loss.domains.keys()
+    assert all(domain.contains(loss.reference[path]) for path, domain in loss.domains.items())
+    assert loss.baselines[0].loss == "cross-entropy"
+    for baseline in loss.baselines:
+        assert baseline.note
+        make("loss", baseline.loss, baseline.parameters)
 
 
 def test_a_factory_that_makes_no_module_is_refused() -> None:

@@ -20,7 +20,7 @@ from trainables.models.cnn8 import CNN8
 from trainables.models.resnet32 import ResNet32
 from trainables.optimizers.adamw import AdamW
 from trainables.optimizers.sgd import SGD
-from trainables.registry import make
+from trainables.registry import make, names
 from trainables.settings import Problem
 from trainables.training.checkpoint import load_latest, load_trained, read, save
 from trainables.training.loop import train
@@ -86,6 +86,9 @@ EVERYTHING = [
     {"optimizer": SGD(momentum=0.9, nesterov=True, weight_decay=5e-4)},
     {"optimizer": AdamW()},
     {"precision": "fp16", "defence": AdversarialTraining(epsilon=0.1, steps=2)},
+    {"precision": "fp16", "defence": make("defence", "trades", {"steps": 2})},
+    {"loss": make("loss", "center"), "defence": AdversarialTraining(epsilon=0.1, steps=2)},
+    *({"precision": "bf16", "loss": make("loss", name)} for name in names("loss")),
 ]
 
 
