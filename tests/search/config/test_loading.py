@@ -12,20 +12,59 @@ from hypothesis import strategies as st
 
 from search.config import load, parse
 from search.errors import UserError
+from search.runs.dataset import prepare_dataset
+from search.runs.folder import Run
 from tests.search.examples import small_config
+from trainables.candidate import resolve
 from trainables.losses import Loss
+from trainables.registry import names
 from trainables.settings.space import Range
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+METHODS = sorted(CONFIGS.glob("methods/*.yaml"))
+
+
+@pytest.mark.parametrize("path", [*sorted(CONFIGS.glob("*.yaml")), *METHODS], ids=lambda path: path.stem)
 def test_every_shipped_configuration_is_legal_and_is_read_back_as_it_was_resolved(path: Path, tmp_path: Path) -> None:
     config = load(path)
     resolved = tmp_path / "sweep.yaml"
     resolved.write_text(config.to_yaml(), encoding="utf-8")
     assert load(resolved) == config
     assert config.name == path.stem
+
+
+@pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
+def test_a_methods_configuration_can_be_planned_and_is_the_quickstart_with_another_method(
+    path: Path, tmp_path: Path
+) -> None:
+    config, quickstart = load(path), load(CONFIGS / "quickstart.yaml")
+    assert path.stem in (config.loss.name, config.defence.name)
+    Run.plan(config, tmp_path)
+    prepare_dataset(config.data, test=False, problem=config.problem)
+    assert len(config.fixed_settings) == 1  # the reference setting
+    for candidate in (*config.baselines, *map(config.candidate, config.fixed_settings)):
+        resolve(config.problem, candidate).check((1, 28, 28), 10)
+    own = {"name", "loss", "defence", "space"}
+    if path.stem == "random-resize-pad":  # its attacks average draws, and its space has three settings
+        own |= {"search", "robustness"}
+        assert all(attack.eot == 8 for attack in config.robustness.attacks)
+        assert config.search.trials == 3
+    documents = [
+        {key: value for key, value in each.to_document().items() if key not in own} for each in (config, quickstart)
+    ]
+    assert documents[0] == documents[1]
+
+
+def test_every_loss_and_defence_has_its_configuration() -> None:
+    assert {path.stem for path in METHODS} == {*names("loss"), *names("defence")} - {"none"}
+
+
+def test_more_classes_than_mmc_takes_are_refused_before_anything_starts() -> None:
+    config = load(CONFIGS / "methods" / "mmc.yaml", ["loss.width=8"])
+    with pytest.raises(UserError, match=r"^loss.width must be at least 9 for 10 classes, got 8; raise it$"):
+        prepare_dataset(config.data, test=False, problem=config.problem)
 
 
 def test_the_front_has_no_fewer_replicates_than_the_rest() -> None:
