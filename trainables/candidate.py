@@ -61,6 +61,7 @@ def values_of(problem: Problem) -> dict[str, Any]:
         _path(prefix, name): value
         for prefix, component in _components(problem).items()
         for name, value in component.values.items()
+        if value is not None
     }
     return values | {_path("train", name): getattr(problem.train, name) for name in _TRAIN}
 

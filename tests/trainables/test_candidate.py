@@ -120,7 +120,7 @@ def test_parameters_of_the_users_own_components() -> None:
     assert next(iter(parameters_of(problem))) == "gamma"
     resolved = resolve(problem, Candidate(path, {"gamma": 1.0, "model.zero_init_residual": True}))
     assert resolved.loss.settings == {"gamma": 1.0}
-    assert resolved.model.settings == {"zero_init_residual": True}
+    assert resolved.model.settings == {"embedding": None, "zero_init_residual": True}
     with pytest.raises(ValueError, match=r"^gama must be a parameter of the loss"):
         resolve(problem, Candidate(path, {"gama": 1.0}))
 

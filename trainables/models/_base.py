@@ -16,9 +16,21 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Model(Component):
-    """An architecture."""
+    """An architecture.
+
+    Args:
+        embedding: Width of a linear layer without activation that `build_model` inserts before the last linear layer,
+            whose outputs are then the features; none if left out. Song et al. 2022 draw features of width 3 (Figure 9).
+    """
 
     kind: ClassVar[Kind] = "model"
+
+    embedding: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.embedding is not None and self.embedding < 1:
+            raise ValueError(f"embedding must be at least 1, got {self.embedding}; leave it out for none")
 
     def check(self, shape: Shape, classes: int) -> None:
         """Asserts that the model can be built for such images. Built-in models do not import torch for it.
@@ -105,7 +117,7 @@ def check_logits(module: nn.Module, name: str, shape: Shape, classes: int) -> No
 
 
 def build_model(model: Model, shape: Shape, classes: int, statistics: tuple[Tensor, Tensor] | None = None) -> nn.Module:
-    """As ``model.build``, with the channels last in memory, as images have them.
+    """As ``model.build``, with the embedding if there is one, and the channels last in memory, as images have them.
 
     Otherwise the memory format would be the images', which is ambiguous for grey ones: an attack on LeNet-5 takes 2.3
     times as long on a CPU where torch takes them for row-major.
@@ -117,8 +129,12 @@ def build_model(model: Model, shape: Shape, classes: int, statistics: tuple[Tens
     from torch import nn
 
     from trainables.models.layers.blocks import Normalization
+    from trainables.models.layers.features import embed
 
-    module = model.build(shape, classes).to(memory_format=torch.channels_last)
+    module = model.build(shape, classes)
+    if model.embedding is not None:
+        embed(module, model.embedding, classes)
+    module.to(memory_format=torch.channels_last)
     if statistics is None:
         return module
     layers = module if isinstance(module, nn.Sequential) else [module]

@@ -9,6 +9,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from trainables.models import build_model
 from trainables.models.cnn8 import CNN8
+from trainables.models.layers.features import features_of
 from trainables.models.lenet5 import LeNet5
 from trainables.models.resnet32 import ResNet32
 from trainables.registry import make, names
@@ -52,6 +53,37 @@ def test_a_width_multiplies_the_parameters(name: str) -> None:
         for width in (1, 2)
     )
     assert 3 < wide / narrow < 4.1
+
+
+@pytest.mark.parametrize("name", names("model"))
+def test_an_embedding_is_a_linear_layer_before_the_classifier_and_holds_the_features(name: str) -> None:
+    plain, embedded = (make("model", name, settings) for settings in ({}, {"embedding": 3}))
+    models = [build_model(each, (1, 28, 28), 10).eval() for each in (plain, embedded)]
+    before, after = (features_of(model, 10) for model in models)
+    added = 3 * (before.width + 1) + (3 + 1) * 10 - (before.width + 1) * 10
+    sizes = [sum(parameter.numel() for parameter in model.parameters()) for model in models]
+    assert sizes[1] - sizes[0] == added
+    images = torch.rand(4, 1, 28, 28)
+    features, logits = after.pass_through(images)
+    assert features.shape == (4, 3)
+    assert features.min() < 0  # no activation
+    torch.testing.assert_close(logits, after.classifier(features))
+    assert "embedding" not in plain.to_document()
+
+
+def test_an_embedding_as_wide_as_there_are_classes_is_not_taken_for_the_classifier() -> None:
+    model = build_model(LeNet5(embedding=10), (1, 28, 28), 10)
+    assert features_of(model, 10).classifier is model[-1][1]  # type: ignore[index]
+
+
+def test_models_of_ones_own_take_an_embedding_too() -> None:
+    described = make("model", "tests.trainables.plugins:Branches", {"width": 2, "embedding": 5})
+    described.check((1, 28, 28), 10)
+    assert features_of(build_model(described, (1, 28, 28), 10), 10).width == 5
+    with pytest.raises(ValueError, match=r"^model must end in a torch\.nn\.Linear with one output per class"):
+        build_model(make("model", "tests.trainables.plugins:two_logits", {"embedding": 5}), (1, 28, 28), 10)
+    with pytest.raises(ValueError, match=r"^embedding must be at least 1, got 0"):
+        LeNet5(embedding=0)
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 28, 33)])

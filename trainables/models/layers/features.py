@@ -8,8 +8,8 @@ from typing import Final
 from torch import Tensor, nn
 
 _NONE: Final = (
-    "model must end in a torch.nn.Linear with one output per class for a loss that uses features, got a model without "
-    "one; choose another model or loss"
+    "model must end in a torch.nn.Linear with one output per class for a loss that uses features and for an embedding, "
+    "got a model without one; choose another model or loss"
 )
 
 
@@ -41,3 +41,17 @@ def features_of(model: nn.Module, classes: int) -> Features:
     if not layers:
         raise ValueError(_NONE)
     return Features(model, layers[-1])
+
+
+def embed(model: nn.Module, width: int, classes: int) -> None:
+    """Inserts a linear layer with ``width`` outputs before a model's last linear layer, which is made anew.
+
+    Raises:
+        ValueError: No linear layer of the model has ``classes`` outputs.
+    """
+    classifier = features_of(model, classes).classifier
+    name = next(name for name, module in model.named_modules() if module is classifier)
+    parent, _, own = name.rpartition(".")
+    bias = classifier.bias is not None
+    layers = [nn.Linear(classifier.in_features, width, bias=bias), nn.Linear(width, classes, bias=bias)]
+    model.get_submodule(parent).register_module(own, nn.Sequential(*layers))
