@@ -148,10 +148,10 @@ def _readout_layer(model: nn.Module, image: Tensor) -> nn.Linear | None:
     weights = torch.zeros(2, layer.in_features).to(layer.weight)
     try:
         with _replaced(layer, weights, weights[:, 0]), untouched(model), torch.no_grad():
-            model(image)
+            logits = model(image)
     except (RuntimeError, ValueError, IndexError):  # what follows the layer needs its own number of outputs
         return None
-    return layer
+    return layer if logits.shape == (1, 2) else None  # a loss's head may read the features and ignore the layer
 
 
 def _features(model: nn.Module, layer: nn.Linear, images: Tensor) -> Tensor:

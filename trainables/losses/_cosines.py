@@ -6,7 +6,6 @@ import math
 from typing import Final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.logits import normalize_logits
@@ -17,21 +16,20 @@ _GAP: Final = 1e-6
 
 
 class AngularMargin(nn.Module):
-    """Holds the class weights, (k, d), and the features' running mean and variance, (d,).
+    """Holds the class weights, (k, d).
+
+    They begin at right angles to each other: from random directions, training sometimes stalls. Their length is that of
+    standard normal weights, with which pytorch-metric-learning begins.
 
     Where angle + margin exceeds pi, the cosine would rise again: there the true class's logit is s (cos - m sin m), as
     in the authors' code and in pytorch-metric-learning.
     """
 
-    mean: Tensor
-    variance: Tensor
-
     def __init__(self, features: int, classes: int, scale: float, margin: float) -> None:
         super().__init__()
         self.scale, self.margin = scale, margin
-        self.weight = nn.Parameter(torch.randn(classes, features))
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("variance", torch.ones(features))
+        weight = torch.empty(classes, features)
+        self.weight = nn.Parameter(nn.init.orthogonal_(weight, gain=math.sqrt(features)))
 
     def head(self, features: Tensor) -> Tensor:
         """s times the cosine of the angle between features (n, d) and each class's weights, (n, k)."""
@@ -46,6 +44,4 @@ class AngularMargin(nn.Module):
         return cross_entropy(self.scale * cosines.scatter(1, index, shifted), labels)
 
     def _cosines(self, features: Tensor) -> Tensor:
-        batch = self.training and len(features) > 1  # a single image has no variance
-        embedding = F.batch_norm(features, self.mean, self.variance, training=batch)
-        return normalize_logits(embedding) @ normalize_logits(self.weight).t()
+        return normalize_logits(features) @ normalize_logits(self.weight).t()

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 class ArcFace(Loss):
     """Cross entropy of scaled cosines between features and class weights, the true class's angle raised by m.
 
-    The weights are the loss's own. The features first pass through a batch norm without scale and shift, with which the
-    authors' embedding ends (section 3.1): straight after a ReLU they lie in one orthant, and training often stalls. The
-    logits of predictions and attacks are s times the cosines, without the margin; cross entropy on them saturates, but
-    not in the views ``normalized`` and ``rescaled``.
+    The weights are the loss's own. The logits of predictions and attacks are s times the cosines, without the margin;
+    cross entropy on them saturates, but not in the views ``normalized`` and ``rescaled``.
+
+    The authors' embedding ends with a batch norm (section 3.1). It is left out, as other losses have none either.
 
     Args:
         s: Scale of the cosines.

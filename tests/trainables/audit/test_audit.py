@@ -485,7 +485,10 @@ def test_planted_examples_are_found_by_an_attack_and_missed_without_one(norm: st
 
 
 class Headed(nn.Module):
-    """Logits that are computed from what a linear layer gives: distances to centres, or cosines."""
+    """Logits that are computed from what a linear layer gives: distances to centres, or cosines.
+
+    Of the kind ``ignored``, the last linear layer gives logits that the head does not read, as with `Replicate`.
+    """
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -493,10 +496,13 @@ class Headed(nn.Module):
         self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 7))
         self.centres = nn.Parameter(torch.randn(CLASSES, 7))
         self.unused = nn.Linear(3, CLASSES)
+        self.last = nn.Linear(7, CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
         h = self.body(images)
-        if self.kind == "distances":
+        if self.kind == "ignored":
+            self.last(h)
+        if self.kind != "cosines":
             return -torch.cdist(h, self.centres)
         return nn.functional.normalize(h) @ nn.functional.normalize(self.centres).T
 
@@ -505,6 +511,7 @@ NOT_LINEAR = {
     "no linear layer": lambda: nn.Sequential(nn.Conv2d(1, 5, 8), nn.Flatten()),
     "distances": lambda: Headed("distances"),
     "cosines": lambda: Headed("cosines"),
+    "a layer that the head ignores": lambda: Headed("ignored"),
 }
 
 
