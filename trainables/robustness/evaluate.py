@@ -61,10 +61,10 @@ def evaluate(
         if progress is not None:
             progress(done, len(models) * runs)
 
-    replicates = []
-    for r, (model, seed) in enumerate(zip(models, seeds, strict=True)):
-        with isolated_randomness(seed):  # the model may draw at random
-            replicates.append(_replicate(model, seed, validation, settings, part_of(report, r * runs, 1)))
+    replicates = [
+        _replicate(model, seed, validation, settings, part_of(report, r * runs, 1))
+        for r, (model, seed) in enumerate(zip(models, seeds, strict=True))
+    ]
     return Outcomes(
         **{name: np.stack([replicate[name] for replicate in replicates]) for name in replicates[0]},
         sees=np.array([[view in settings.views_of(attack) for view in settings.views] for attack in settings.attacks]),
