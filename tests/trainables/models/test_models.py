@@ -60,7 +60,8 @@ def test_an_embedding_is_a_linear_layer_before_the_classifier_and_holds_the_feat
     plain, embedded = (make("model", name, settings) for settings in ({}, {"embedding": 3}))
     models = [build_model(each, (1, 28, 28), 10).eval() for each in (plain, embedded)]
     before, after = (features_of(model, 10) for model in models)
-    added = 3 * (before.width + 1) + (3 + 1) * 10 - (before.width + 1) * 10
+    width = before.classifier.in_features
+    added = 3 * (width + 1) + (3 + 1) * 10 - (width + 1) * 10
     sizes = [sum(parameter.numel() for parameter in model.parameters()) for model in models]
     assert sizes[1] - sizes[0] == added
     images = torch.rand(4, 1, 28, 28)
@@ -79,7 +80,7 @@ def test_an_embedding_as_wide_as_there_are_classes_is_not_taken_for_the_classifi
 def test_models_of_ones_own_take_an_embedding_too() -> None:
     described = make("model", "tests.trainables.plugins:Branches", {"width": 2, "embedding": 5})
     described.check((1, 28, 28), 10)
-    assert features_of(build_model(described, (1, 28, 28), 10), 10).width == 5
+    assert features_of(build_model(described, (1, 28, 28), 10), 10).classifier.in_features == 5
     with pytest.raises(ValueError, match=r"^model must end in a torch\.nn\.Linear with one output per class"):
         build_model(make("model", "tests.trainables.plugins:two_logits", {"embedding": 5}), (1, 28, 28), 10)
     with pytest.raises(ValueError, match=r"^embedding must be at least 1, got 0"):
