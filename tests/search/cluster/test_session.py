@@ -128,6 +128,7 @@ def test_what_tune_leaves_behind_may_become_garbage_while_ray_is_closed() -> Non
     assert (done.returncode, done.stdout) == (0, "alive True\n"), done.stderr
 
 
+@pytest.mark.slow
 def test_a_process_that_comes_free_does_not_end_one_that_is_starting() -> None:
     """Trials of a fifth of a second end all the while the others start; each of those gets there all the same."""
     script = "from tests.benchmarks.scale import run; print(len(run(trials=50, slots=3, seconds=0.2, start=4).workers))"

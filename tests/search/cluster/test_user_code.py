@@ -71,8 +71,15 @@ def looked(folder: Path, name: str, kind: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("kind", ["local", "cluster"])
-@pytest.mark.parametrize("name", ["own_package.sub.sets:blobs", "own_module:blobs"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("own_package.sub.sets:blobs", "cluster"),
+        ("own_module:blobs", "local"),
+        pytest.param("own_package.sub.sets:blobs", "local", marks=pytest.mark.slow),
+        pytest.param("own_module:blobs", "cluster", marks=pytest.mark.slow),
+    ],
+)
 def test_workers_import_the_users_modules_and_agree_on_their_source(tmp_path: Path, name: str, kind: str) -> None:
     path = tmp_path / "code" / (name.partition(":")[0].replace(".", "/") + ".py")
     path.parent.mkdir(parents=True)

@@ -95,7 +95,9 @@ main()
 """
 
 
-@pytest.mark.parametrize("write", ["ask", "report", "finish"])
+@pytest.mark.parametrize(
+    "write", ["finish", pytest.param("ask", marks=pytest.mark.slow), pytest.param("report", marks=pytest.mark.slow)]
+)
 def test_a_signal_within_a_write_to_the_ledger_waits_for_its_end(tmp_path: Path, write: str) -> None:
     command = [sys.executable, "-c", SIGNALLED, write, "sweep", str(QUICKSTART)]
     command += [word for setting in SMALL for word in ("--set", setting)]
