@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from trainables.attacks.apgd import APGD
 from trainables.attacks.engine.attack import Attack
+from trainables.attacks.fmn import FMN
 from trainables.metrics import under_attack
 from trainables.registry import check_fields
 from trainables.settings.checks import count
@@ -37,7 +38,11 @@ class RobustnessSettings:
             long as the evaluation), and the sampler gets the verified number.
     """
 
-    attacks: tuple[Attack, ...] = (APGD(steps=50), APGD(target="likeliest", steps=50, remaining=True))
+    attacks: tuple[Attack, ...] = (
+        APGD(steps=50),
+        FMN(remaining=True),
+        APGD(target="likeliest", steps=50, remaining=True),
+    )
     norm: Norm = "l2"
     epsilon: float | tuple[float, ...] = 1.5
     eps_convention: Literal["l2", "rms"] = "l2"
