@@ -19,7 +19,6 @@ import numpy.typing as npt
 from analysis.gaussian_process import Array
 from analysis.matters import Matter, amount_text, label, parameters_matter, range_text
 from analysis.noise import (
-    THIS_NETWORK_ONLY,
     NoiseModel,
     Observation,
     Setting,
@@ -312,6 +311,8 @@ def _over_baseline(
 def _sentence(result: Answer, aimed: str, confirmed: Sequence[Observation]) -> str:
     """The answer: the choice if it matters, that it does not, or what it would take to tell."""
     matter = result.matters[aimed]
+    if result.this_network_only:
+        return matter.sentence
     parts = [_praise(result, aimed, confirmed) if matter.matters else matter.sentence]
     parts += [other.sentence for name, other in result.matters.items() if name != aimed and other.matters]
     for name, entry in result.best.items():
@@ -322,8 +323,7 @@ def _sentence(result: Answer, aimed: str, confirmed: Sequence[Observation]) -> s
         e.setting for e in result.entries if isinstance(e.setting, str) and e.on_front and e.setting not in leading
     ]
     parts += [f"{name}, a baseline, is on the front" for name in optimal]
-    only = f" ({THIS_NETWORK_ONLY})" if result.this_network_only and THIS_NETWORK_ONLY not in parts[0] else ""
-    return "; ".join(parts) + only
+    return "; ".join(parts)
 
 
 def _praise(result: Answer, aimed: str, confirmed: Sequence[Observation]) -> str:

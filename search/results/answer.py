@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from analysis.matters import label
 from analysis.records import TrialRecord
 from search.config import SweepConfig
 from search.results.final import pooled
@@ -55,11 +56,11 @@ class Answered:
     @property
     def lines(self) -> list[str]:
         """The answer and the noise, for people."""
-        noise = [f"Noise of {name.replace('_', ' ')}: {model.components.sentence}" for name, model in self._noisy()]
-        return [f"Answer: {self.answer.sentence}.", *noise]
-
-    def _noisy(self) -> list[tuple[str, NoiseModel]]:
-        return [(name, model) for name, model in self.models.items() if not model.this_network_only]
+        answer = f"Answer: {self.answer.sentence}"
+        if self.answer.this_network_only:
+            return [f"{answer}; train.replicates and search.replicates_for_front add seeds."]
+        noise = [f"Noise of {label(name)}: {model.components.sentence}" for name, model in self.models.items()]
+        return [f"{answer}.", *noise]
 
     def to_json(self) -> dict[str, Any]:
         """The contents of ``answer.json``."""
