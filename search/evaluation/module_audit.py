@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from rich.console import Console
 
 from analysis.statistics import wilson_interval
-from search.config import available_cpus
 from search.errors import UserError
 from search.evaluation.audit import print_audit
 from search.evaluation.progress import progress
-from search.results.audits import Audited, AuditJob, Loaded, asked_of, run_audit
+from search.results.audits import Audited, AuditJob, Loaded, asked_of, chosen_device, run_audit
 from search.runs.folder import relative
 from search.runs.provenance import source_digest
 from search.runs.store import is_url
@@ -101,8 +100,7 @@ def audit_module(
     from trainables.data.splits import to_device
 
     robustness = _robustness(settings)
-    torch.set_num_threads(min(available_cpus(), torch.get_num_threads()))  # OMP_NUM_THREADS is heeded
-    device = torch.device("cuda" if (torch.cuda.is_available() if cuda is None else cuda) else "cpu")
+    device = chosen_device(cuda)
     say = partial(console.print, soft_wrap=True, markup=False)
     try:
         model: Model = make("model", settings.module)

@@ -107,10 +107,9 @@ def answer_of(run: Run, units: Sequence[TrialRecord]) -> Answered | None:
     effects = {**SMALLEST_EFFECT, **config.search.smallest_effect}
     objectives = {name: direction for name, direction in config.objectives.items() if name in effects}
     settings = {
-        record.number: name
+        record.number: _setting(record, config)
         for record in pooled(units, config.bounds)
         if record.state == "complete" and (record.is_baseline or record.feasible)
-        for name in [_setting(record, config)]
     }
     _tell_apart(settings)
     complete = [unit for unit in units if unit.state == "complete" and (unit.extends or unit.number) in settings]

@@ -58,6 +58,7 @@ from trainables.metrics import ROBUST
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import torch
     from torch import nn
 
     from trainables.audit import Audit, Claim, Verdict
@@ -263,6 +264,14 @@ def summary_of(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def chosen_device(cuda: bool | None) -> torch.device:
+    """The GPU or the CPU (None: a GPU if there is one); torch gets as many threads as this process has processors."""
+    import torch
+
+    torch.set_num_threads(min(available_cpus(), torch.get_num_threads()))  # OMP_NUM_THREADS is heeded
+    return torch.device("cuda" if (torch.cuda.is_available() if cuda is None else cuda) else "cpu")
+
+
 def load_model(
     path: Path, config: SweepConfig, cuda: bool | None = None, splits: Mapping[str, Split] | None = None
 ) -> tuple[Mapping[str, Split], list[Replicate]]:
@@ -271,13 +280,10 @@ def load_model(
     Raises:
         UserError: The data is missing, or the checkpoint cannot be read or is of another model.
     """
-    import torch
-
     from trainables.data.splits import load_splits
     from trainables.training.checkpoint import load_trained
 
-    torch.set_num_threads(min(available_cpus(), torch.get_num_threads()))  # OMP_NUM_THREADS is heeded
-    device = torch.device("cuda" if (torch.cuda.is_available() if cuda is None else cuda) else "cpu")
+    device = chosen_device(cuda)
     try:
         splits = splits or load_splits(config.data, device)
     except ValueError as error:

@@ -26,25 +26,17 @@ def ascend(
         objective: A sum over the images: gradients of a mean would underflow in fp16, the more the larger the batch is.
     """
     length = PATH * ball.radius / steps
-    images = ball.project(start, clean)
+    images, buffers = ball.project(start, clean), [(buffer, buffer.clone()) for buffer in module.buffers()]
     for _ in range(steps):
         images.requires_grad_()
-        with _buffers_kept(module):
+        try:
             (gradient,) = torch.autograd.grad(objective(images), images)
+        finally:
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
         images = ball.project(images.detach() + length * ball.steepest(gradient), clean)
     return images
-
-
-@contextmanager
-def _buffers_kept(module: nn.Module) -> Iterator[None]:
-    """Puts every buffer back afterwards."""
-    saved = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in saved:
-                buffer.copy_(value)
 
 
 @contextmanager
