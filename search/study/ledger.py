@@ -284,8 +284,8 @@ class Ledger:
         if not trial.state.is_finished():
             trials.set(trial, RESULT, dict(result))
             self._tell(trials, trial)
-            if number.startswith(BASELINE_PREFIX):
-                self._fix_reference()
+        if number.startswith(BASELINE_PREFIX):  # also if an earlier call wrote the result and no more
+            self._fix_reference()
 
     def fail(self, number: str, reason: str) -> None:
         """Records that a unit failed, and why."""

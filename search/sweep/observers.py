@@ -145,11 +145,11 @@ class Progress:
         self._running[number].epoch = int(metrics["epoch"])
 
     def ended(self, record: TrialRecord) -> None:
-        running = self._running.pop(record.number)
-        if record.state == "complete":
-            self._durations.append(time.monotonic() - running.began)
         self.standing.add(record)
         self._extensions = self._count_extensions()
+        running = self._running.pop(record.number, None)  # gone if a call before this one raised
+        if running is not None and record.state == "complete":
+            self._durations.append(time.monotonic() - running.began)
         if self._live is None or record.state == "failed":
             self.say(self._line(record))
         if self._live is not None:

@@ -11,6 +11,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from analysis.records import TrialRecord
 from search.errors import Halted
 from search.results.metrics import rung_values
 from search.runs.store import retrying
@@ -53,6 +54,7 @@ class LedgerSearcher(_Unpickled, Searcher):
         self.concurrency = concurrency
         self._waiting, self._halving = waiting, halving
         self._running: dict[str, list[Unit]] = {}  # by Tune's id of the trial
+        self._to_tell: list[tuple[Observer, TrialRecord]] = []  # ends that an observer has not been told of yet
         self.winding_down = False  # nothing is left to start while the last trials run, unless one of them fails
         self._error: Exception | None = None
 
@@ -106,18 +108,20 @@ class LedgerSearcher(_Unpickled, Searcher):
     def _end(self, trial_id: str, result: dict[str, Any] | None) -> None:
         """Takes a trial's last result, or None if its worker died."""
         units = self._running.get(trial_id)
-        if units is None or (result is not None and result[OWNER] != self._owner):
-            return
-        if result is not None and HALT in result:
-            raise Halted(result[HALT])
-        for unit in units:
-            self._write_end(unit.number, result)
-        records = [self._ledger.record(unit.number) for unit in units]
-        del self._running[trial_id]
-        self.winding_down = False
-        for record in records:
-            for observer in self._observers:
-                observer.ended(record)
+        if units is not None and (result is None or result[OWNER] == self._owner):
+            if result is not None and HALT in result:
+                raise Halted(result[HALT])
+            for unit in units:
+                self._write_end(unit.number, result)
+            records = [self._ledger.record(unit.number) for unit in units]
+            del self._running[trial_id]
+            self.winding_down = False
+            self._to_tell += [(observer, record) for record in records for observer in self._observers]
+        # An observer may read the storage. If it is away, this is called again, and only the rest is told.
+        while self._to_tell:
+            observer, record = self._to_tell[0]
+            observer.ended(record)
+            del self._to_tell[0]
 
     def _write_end(self, number: str, result: dict[str, Any] | None) -> None:
         if result is None:

@@ -80,7 +80,7 @@ def test_doctor_reports_what_works_and_what_each_node_lacks(hosts: tuple[Lab, li
     cache = third.folder / "home" / "cache" / "robustfront" / "mnist5k.npz"
     with np.load(cache) as arrays:
         images, labels = arrays["images"].copy(), arrays["labels"]
-    images[0] ^= 1
+    images ^= 1  # whichever of them are not test images
     np.savez_compressed(cache, images=images, labels=labels)
     for path in cache.parent.glob("mnist5k-*"):
         path.unlink()
@@ -94,7 +94,7 @@ def test_doctor_reports_what_works_and_what_each_node_lacks(hosts: tuple[Lab, li
     source = made.root / "source"
     for package in ("search", "trainables", "analysis"):
         shutil.copytree(REPOSITORY / package, source / package)
-    with (source / "trainables" / "losses.py").open("a") as file:
+    with (source / "trainables" / "candidate.py").open("a") as file:
         file.write("# an older version\n")
     (source / "sitecustomize.py").write_text(f"import sys\nsys.path.insert(0, {str(source)!r})\n")
     older.ray(head, before=f"export PYTHONPATH={source}:$PYTHONPATH")
@@ -108,6 +108,6 @@ def test_doctor_reports_what_works_and_what_each_node_lacks(hosts: tuple[Lab, li
         apart: f"it does not have {made.shared}, which the driver has: give --runs-dir a folder that all nodes share, "
         "e.g. one on NFS",
         other: "torchattacks is 3.3.0, and 3.5.1 on the driver's node",
-        older: "robustfront's source is not the driver's",
+        older: "the source of robustfront or of your own components is not the driver's",
     }.items():
         assert lines_of(broken.stdout, f"node {host.address}") == [f"problem {problem}"]

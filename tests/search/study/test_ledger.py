@@ -357,6 +357,27 @@ def test_what_the_writer_remembers_is_what_a_reader_finds(seed: int, tmp_path: P
         assert [trial.number for trial in writer._search.ended] == [trial.number for trial in reader._search.ended]
 
 
+def test_the_reference_is_fixed_though_the_answer_to_a_baselines_tell_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = new_ledger(tmp_path)
+    units = [ledger.ask(), ledger.ask()]
+    tell = ledger._baselines.study.tell
+
+    def tell_then_fail(*args: Any, **kwargs: Any) -> None:
+        tell(*args, **kwargs)
+        raise OperationalError("commit", None, Exception("server closed the connection"))
+
+    for unit in units:
+        assert unit is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(ledger._baselines.study, "tell", tell_then_fail)
+            with pytest.raises(OperationalError):
+                ledger.finish(unit.number, result(0.9, 0.5))
+        ledger.finish(unit.number, result(0.9, 0.5))
+    assert ledger.reference is not None
+
+
 def test_records_name_the_defence(tmp_path: Path) -> None:
     ledger = new_ledger(tmp_path, small_config(defence={"name": "adversarial-training", "steps": 1}))
     finish_all(ledger)
