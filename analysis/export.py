@@ -71,23 +71,31 @@ def train_command(record: TrialRecord, config: str) -> str:
 
 
 def pareto_entries(
-    front: Sequence[TrialRecord], objectives: Iterable[str], config: str, on_test: ResultsOnTest | None = None
+    front: Sequence[TrialRecord],
+    objectives: Iterable[str],
+    config: str,
+    on_test: ResultsOnTest | None = None,
+    answer: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """The front for programs: the content of the JSON and YAML files.
 
-    ``config`` is the path of the configuration, for the commands.
+    ``config`` is the path of the configuration, for the commands; ``answer`` the contents of ``answer.json``.
 
     Returns:
         One entry per trial: number, loss, defence, params; each objective, and NAME_interval as [low, high] (None
-        without an interval); replicates (how many), seeds, command. For an audited setting also claimed_accuracy and
-        verdict; robust_accuracy is then the audited number. With constraints: feasible and violation. For a trial
-        taken over from another run: origin. Once the test split has been opened: test_openings, and for each setting
-        evaluated on it test_NAME and test_NAME_interval for each accuracy, and below_validation, the objectives that
-        ``flattered`` names.
+        without an interval); replicates (how many), seeds, command. If it was confirmed, these numbers and seeds are
+        those of the confirmation, and search_NAME is what the search saw. For an audited setting also claimed_accuracy
+        and verdict; robust_accuracy is then the audited number. With an answer: probability (that no other tried
+        setting or baseline is better by an effect of interest) and tied_with_best, for each objective whether it cannot
+        be told from the best. With constraints: feasible and violation. For a trial taken over from another run:
+        origin. Once the test split has been opened: test_openings, and for each setting evaluated on it test_NAME and
+        test_NAME_interval for each accuracy, and below_validation, the objectives that ``flattered`` names.
     """
+    answered = {entry["number"]: entry for entry in answer["entries"]} if answer is not None else {}
     names = list(objectives)
     entries = []
-    for record in front:
+    for searched in front:
+        record = searched.confirmed or searched
         entry: dict[str, Any] = {
             "number": int(record.number),
             "loss": record.loss,
@@ -96,8 +104,12 @@ def pareto_entries(
         }
         for name in names:
             entry |= _measured(name, record.objectives[name], record.interval(name))
+            if searched.confirmed is not None:
+                entry[f"search_{name}"] = searched.objectives[name]
         if record.verdict is not None:
             entry |= {CLAIMED: record.accuracies[CLAIMED], "verdict": record.verdict}
+        if record.number in answered:
+            entry |= {name: answered[record.number][name] for name in ("probability", "tied_with_best")}
         if on_test is not None and on_test.openings:
             entry |= _test_entry(record, names, on_test)
         if record.constraints:
@@ -105,7 +117,7 @@ def pareto_entries(
         if record.origin is not None:
             entry["origin"] = record.origin
         entry |= {"replicates": len(record.replicates), "seeds": list(record.seeds)}
-        entry["command"] = train_command(record, config)
+        entry["command"] = train_command(searched, config)
         entries.append(entry)
     return entries
 
@@ -116,13 +128,14 @@ def export_front(
     style: Format,
     config: str,
     on_test: ResultsOnTest | None = None,
+    answer: Mapping[str, Any] | None = None,
 ) -> str:
     """The front as the text of a file.
 
     JSON and YAML hold ``pareto_entries``, whose arguments these are. CSV has one column per parameter, and NAME_low and
     NAME_high for each objective.
     """
-    entries = pareto_entries(front, objectives, config, on_test)
+    entries = pareto_entries(front, objectives, config, on_test, answer)
     if style == "json":
         return json.dumps(entries, indent=2) + "\n"
     text = io.StringIO()
@@ -163,6 +176,8 @@ def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in entry.items():
         if name == "params":
             row |= value
+        elif name == "tied_with_best":
+            row |= {f"{objective}_tied": tied for objective, tied in value.items()}
         elif name in ("seeds", "below_validation"):
             row[name] = " ".join(map(str, value))
         elif name.endswith("_interval"):

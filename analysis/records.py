@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
-from analysis.statistics import Interval, seeds_interval, student_interval, wilson_interval
+from analysis.statistics import Interval, seeds_interval, student_interval, widened, wilson_interval
 from trainables.metrics import ROBUST, is_under_attack
 from trainables.settings.space import Value
 
@@ -72,6 +72,9 @@ class TrialRecord:
     seed_index: int = 0  # which seed of its setting it was trained with, counted from 0
     role: str = "search"  # what it was trained for: ``search``, or ``confirmation`` of the search's contenders
     extensions: tuple[str, ...] = ()  # the numbers of the further replicates that are pooled into this record
+    confirmed: TrialRecord | None = None  # what seeds and images that the search has not seen say of the setting
+    # The standard error of what audits of some of the replicates took off robust accuracy; 0 where all were audited.
+    audit_error: float = 0.0
     # The audit's verdict on the worst case: ``sound``, ``masked`` or ``suspicious``; None without an audit. The audited
     # number is ``audited_accuracy`` among the accuracies.
     verdict: str | None = None
@@ -120,7 +123,8 @@ class TrialRecord:
             if any(name not in replicate for replicate in self.replicates):  # measured for all replicates together
                 return NO_INTERVAL
             values = [replicate[name] for replicate in self.replicates]
-            return seeds_interval(values, images) if images else student_interval(values)
+            interval = seeds_interval(values, images) if images else student_interval(values)
+            return widened(interval, value, self.audit_error) if name == ROBUST else interval
         return wilson_interval(round(value * images), images) if images else NO_INTERVAL
 
 

@@ -198,6 +198,13 @@ def seeds_interval(values: Sequence[float], images: int) -> Interval:
     return Interval(max(low, 0.0), min(high, 1.0))
 
 
+def widened(interval: Interval, mean: float, error: float) -> Interval:
+    """The interval of a share whose ``mean`` has another, independent standard ``error``; within [0, 1]."""
+    further = NormalDist().inv_cdf((1 + _COVERAGE) / 2) * error
+    low, high = (math.hypot(mean - end, further) for end in interval)
+    return Interval(max(mean - low, 0.0), min(mean + high, 1.0))
+
+
 def _over_seeds_and_images(outcomes: npt.NDArray[Any]) -> tuple[float, float, float]:
     """The mean of outcomes (seeds, images), its standard error, and the error's degrees of freedom."""
     seeds, images = outcomes.shape

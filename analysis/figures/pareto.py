@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -46,12 +46,19 @@ class _Group:
 
 
 def draw_pareto(
-    frame: pd.DataFrame, objectives: Mapping[str, Direction], domains: Mapping[str, Domain], folder: Path, *, title: str
+    frame: pd.DataFrame,
+    objectives: Mapping[str, Direction],
+    domains: Mapping[str, Domain],
+    folder: Path,
+    *,
+    title: str,
+    front: Collection[str] | None = None,
 ) -> list[Path]:
     """Draws the trials over each pair of objectives. With two objectives, the front is a step line.
 
     Complete trials are drawn; the number of others is given. The front is that of all objectives, among the trials that
-    meet the constraints if any does.
+    meet the constraints if any does. If it was chosen by other numbers than those drawn, ``front`` names its trials,
+    and there is no line.
 
     Raises:
         ValueError: There are fewer than two objectives, or no complete trial.
@@ -65,6 +72,8 @@ def draw_pareto(
     audited = search["verdict"].notna().to_numpy() & (ROBUST in objectives)
     on_front = front_mask(values, list(objectives.values()), violation, audited)
     proven = on_front & (audited | ~audited.any())
+    if front is not None:
+        proven = on_front = search["number"].isin(front).to_numpy()
     infeasible = violation > 0
     groups = [
         _Group("dominated", search[~on_front & ~infeasible], GREY, "o"),
@@ -81,7 +90,7 @@ def draw_pareto(
             front=search[proven],
             everything=pd.concat([search, baselines], ignore_index=True),
             objectives={name: objectives[name] for name in pair},
-            whole=len(objectives) == 2,
+            whole=len(objectives) == 2 and front is None,
             parameters=list(domains),
             scales={name: style.scale_of(frame, name) for name in pair},
         )
@@ -91,6 +100,7 @@ def draw_pareto(
         "No setting meets the constraints: the nearest are marked." if infeasible.all() else "",
         "Pareto-optimal in all objectives together." if len(objectives) > 2 else "",
         "Bars: 95 % intervals of the front and the baselines.",
+        "These are confirmed, by seeds and images that the search has not seen." if front is not None else "",
         style.coverage(frame),
     )
     heading = "Pareto-optimal settings"

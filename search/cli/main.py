@@ -246,21 +246,22 @@ def pareto(
 ) -> None:
     """Print or export the Pareto-optimal settings. Exported commands are to be run in the run's folder."""
     from analysis.export import export_front
-    from analysis.pareto import pareto_front
     from search.evaluation.test_split import evaluate_on_test, read_test_results
+    from search.results.answer import read_answer
     from search.results.final import settings_of
+    from search.results.front import front_of
     from search.results.tables import front_table
     from search.study import read_records
 
     opened = Run.open(run, runs_dir)
     if test:
         evaluate_on_test(opened, context.obj, _console(stderr=True))
-    settings, objectives = settings_of(read_records(opened), opened.config.bounds), opened.config.objectives
-    front, tested = pareto_front(settings, objectives), read_test_results(opened, settings)
+    settings, answer = settings_of(read_records(opened), opened.config.bounds), read_answer(opened)
+    front, tested = front_of(settings, opened.config, answer), read_test_results(opened, settings)
     if format_ == "table":
         _write(front_table(opened, settings, front, tested), output)
     else:
-        _write(export_front(front, objectives, format_, SWEEP_FILE, tested), output)
+        _write(export_front(front, opened.config.objectives, format_, SWEEP_FILE, tested, answer), output)
 
 
 @app.command()

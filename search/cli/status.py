@@ -51,7 +51,7 @@ class Status:
             "state": self.state,
             "trials": {name: getattr(counts, name) for name in states},
             "baselines": {"complete": standing.baselines, "budget": len(self.run.config.baselines)},
-            "replicates_for_front": {"complete": self.extensions.complete, "budget": self.extensions.budget},
+            "confirmation": {"complete": self.extensions.complete, "budget": self.extensions.budget},
             "infeasible": standing.infeasible,
             "hypervolume": standing.hypervolume,
             "reference": standing.reference.to_json() if standing.reference else None,
@@ -109,7 +109,7 @@ def print_status(console: Console, status: Status) -> None:
     if extensions.budget:
         say(
             f"  confirmation: {extensions.complete} of {extensions.budget} further seeds are finished "
-            f"({config.search.replicates_for_front} per contender)"
+            f"({config.search.confirmation_seeds} per contender)"
         )
     if counts.imported:
         say(f"  {counts.imported} trials imported from earlier runs")

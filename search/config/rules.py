@@ -33,7 +33,7 @@ def check(config: SweepConfig) -> None:
     _check_objectives(config)
     _check_enqueued(config)
     _check_halving(config)
-    _check_replicates(config)
+    _check_confirmation(config)
     _check_smallest_effect(config)
     check_choice("search.sampler", config.search.sampler, SAMPLERS)
     if config.search.sampler == "grid":
@@ -123,19 +123,24 @@ def _check_halving(config: SweepConfig) -> None:
             f"search.halving.first_epoch must be below train.epochs ({config.train.epochs}), "
             f"got {first}; train longer or leave search.halving out"
         )
-    if halving.images > config.data.validation_size:
+    if halving.images > config.data.search_size:
         raise ValueError(
-            f"search.halving.images must be at most data.validation_size ({config.data.validation_size}), "
+            f"search.halving.images must be at most the images that the search sees ({config.data.search_size}), "
             f"got {halving.images}; attack fewer"
         )
 
 
-def _check_replicates(config: SweepConfig) -> None:
-    replicates = config.search.replicates_for_front
-    if replicates is not None and replicates < config.train.replicates:
+def _check_confirmation(config: SweepConfig) -> None:
+    size, images = config.data.confirmation_size, config.robustness.images
+    if config.search.confirmation_seeds and size < images:
         raise ValueError(
-            f"search.replicates_for_front must be at least train.replicates ({config.train.replicates}), "
-            f"got {replicates}; raise it or leave it out"
+            f"data.confirmation_size must be at least robustness.images ({images}) with search.confirmation_seeds, "
+            f"got {size}; raise it, and data.validation_size with it"
+        )
+    if size and not config.search.confirmation_seeds:
+        raise ValueError(
+            f"data.confirmation_size must be 0 without search.confirmation_seeds, got {size}; "
+            "set search.confirmation_seeds, e.g. to 5"
         )
 
 
@@ -208,10 +213,17 @@ def _check_audit(config: SweepConfig) -> None:
     profiles = [(f"audit.profile {config.audit.profile}", config.audit.profile)] if config.audit is not None else []
     profiles += [("robustness.gate audit", "quick")] if config.robustness.gate is not None else []
     for setting, profile in profiles:
-        if config.data.validation_size < AUDITED_IMAGES[profile]:
+        data, least = config.data, AUDITED_IMAGES[profile]
+        if data.search_size < least:
+            less = " less data.confirmation_size" if data.confirmation_size else ""
             raise ValueError(
-                f"data.validation_size must be at least {AUDITED_IMAGES[profile]} for {setting}, "
-                f"got {config.data.validation_size}; raise it or leave the audit out"
+                f"data.validation_size{less} must be at least {least} for {setting}, "
+                f"got {data.search_size}; raise it or leave the audit out"
+            )
+        if 0 < data.confirmation_size < least:
+            raise ValueError(
+                f"data.confirmation_size must be at least {least} for {setting}, "
+                f"got {data.confirmation_size}; raise it or leave the audit out"
             )
 
 

@@ -75,11 +75,12 @@ class AuditConfig(_Section):
     """The audit of the Pareto-optimal settings and the baselines at the end of a sweep.
 
     Settings drawn at ``random`` are audited too: the contenders alone cannot show whether the sweep's own attacks rank
-    settings as the audits do.
+    settings as the audits do. Of a setting that is confirmed, ``networks`` of the confirmation are audited.
     """
 
     profile: Literal["quick", "reference"] = "quick"
     minutes: float = Field(default=5.0, gt=0.0)
+    networks: int = Field(default=2, ge=1)
     random: int = Field(default=0, ge=0)
     cpus: int | None = Field(default=None, ge=1)
     gpus: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
@@ -128,7 +129,8 @@ class SearchConfig(_Section):
     grid: dict[str, int] = Field(default_factory=dict)
     stop: StopConfig = Field(default_factory=StopConfig)
     halving: HalvingConfig | None = None
-    replicates_for_front: int | None = None
+    confirmation_seeds: int = Field(default=0, ge=0)
+    most_confirmed: int | None = Field(default=None, ge=1)
     smallest_effect: dict[str, float] = Field(default_factory=dict)
 
 

@@ -20,12 +20,13 @@ import numpy as np
 from rich.console import Console
 
 from analysis.export import ResultsOnTest
-from analysis.pareto import pareto_front
 from analysis.records import TrialRecord
 from search.config import SweepConfig, available_cpus
 from search.errors import Interrupted, UserError
 from search.evaluation.progress import attack
+from search.results.answer import read_answer
 from search.results.final import pooled
+from search.results.front import front_of
 from search.results.text import describe
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run, command, relative
@@ -169,7 +170,7 @@ def evaluate_on_test(run: Run, typed: str, console: Console) -> None:
     records = _frozen_records(run)
     check_data(run, run.config.data, test=False)
     settings = pooled(records, run.config.bounds)
-    chosen = pareto_front(settings, run.config.objectives)
+    chosen = front_of(settings, run.config, read_answer(run))
     if not chosen:
         raise UserError(
             f"RUN must have a finished setting for --test, got {run.name} with none; "

@@ -5,22 +5,24 @@ choice is. Both count by what they claim, which is measured in the same way for 
 answer of the last driver that ended the sweep:
 
     sentence             the answer in English
-    seeds                how many different seeds the search's units have
-    recommended          {parameters, certainty}
+    units                how many complete units of settings and baselines of the search it rests on
+    seeds                how many different seeds these have
+    recommended          {number, parameters, certainty}
     verdict              by objective {matters, effect, over_baseline}: see `analysis.matters.Matter` and
                          `analysis.verdict.Advantage`; ``over_baseline`` is null where nothing was confirmed
     components           by objective {seed, interaction, images_shared, images_per_unit}: standard deviations in
                          points; null where it is unknown
-    entries              a list, settings first: parameters (or baseline), means, intervals, on_front, probability,
-                         tied_with_best
+    entries              a list, settings first: number, parameters (or baseline), means, intervals, on_front,
+                         probability, tied_with_best
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -33,42 +35,91 @@ from search.results.text import baseline_note
 from search.runs.folder import Run
 from search.runs.layout import ANSWER_FILE
 from trainables import files
-from trainables.metrics import CLEAN, ROBUST
+from trainables.metrics import CLEAN, ROBUST, Direction
 from trainables.robustness import Outcomes
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     import numpy.typing as npt
 
     from analysis.noise import NoiseModel, Observation, Setting
     from analysis.verdict import Answer
+
+# What units did on each image, by objective: bool (replicates, images).
+Kept = Mapping[str, "npt.NDArray[np.bool_]"]
 
 # The smallest difference that is of interest; other objectives have one only if the configuration gives it.
 SMALLEST_EFFECT: Final[Mapping[str, float]] = {CLEAN: 0.005, ROBUST: 0.02}
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What a search has chosen to confirm, by its units' numbers, the most important first.
+
+    ``settings`` are the recommendation, the settings with the highest and lowest posterior mean of each objective, and
+    the others on the front; ``baselines`` are the best in each objective.
+    """
+
+    settings: tuple[str, ...] = ()
+    baselines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Answered:
-    """A sweep's answer, and the noise model behind it for each objective."""
+    """A sweep's answer, the objectives, the noise model behind each, and the records' numbers by setting."""
 
     answer: Answer
+    objectives: Mapping[str, Direction]
     models: Mapping[str, NoiseModel]
+    numbers: Mapping[Hashable, str]
 
     @property
     def lines(self) -> list[str]:
         """The answer and the noise, for people."""
         answer = f"Answer: {self.answer.sentence}"
         if self.answer.this_network_only:
-            return [f"{answer}; train.replicates and search.replicates_for_front add seeds."]
+            return [f"{answer}; train.replicates and search.confirmation_seeds add seeds."]
         noise = [f"Noise of {label(name)}: {model.components.sentence}" for name, model in self.models.items()]
         return [f"{answer}.", *noise]
+
+    def number(self, setting: Setting) -> str:
+        """The number of a setting's or baseline's first unit."""
+        from analysis.noise import setting_key
+
+        return self.numbers[setting_key(setting)]
+
+    @property
+    def choice(self) -> Choice:
+        """What to confirm."""
+        from analysis.matters import extremes
+
+        answer = self.answer
+        objectives = sorted(self.models, key=lambda name: name != ROBUST)  # robust accuracy first
+        settings = [answer.recommended.setting]
+        settings += [setting for name in objectives for setting in extremes(self.models[name])]
+        settings += [entry.setting for entry in answer.entries if entry.on_front and not entry.is_baseline]
+        baselines = []
+        for name in objectives:
+            sign = 1 if self.objectives[name] == "maximize" else -1
+            known = [entry for entry in answer.entries if entry.is_baseline]
+            baselines += [max(known, key=lambda entry: sign * entry.means[name]).setting] if known else []
+        return Choice(
+            tuple(dict.fromkeys(map(self.number, settings))), tuple(dict.fromkeys(map(self.number, baselines)))
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The contents of ``answer.json``."""
         answer, (first, *_) = self.answer, self.models.values()
         return {
             "sentence": answer.sentence,
+            "units": first.units,
             "seeds": len(first.seeds),
-            "recommended": {"parameters": answer.recommended.setting, "certainty": answer.certainty},
+            "recommended": {
+                "number": self.number(answer.recommended.setting),
+                "parameters": answer.recommended.setting,
+                "certainty": answer.certainty,
+            },
             "verdict": {
                 name: {
                     "matters": matter.matters,
@@ -82,6 +133,7 @@ class Answered:
             "components": {name: asdict(model.components) for name, model in self.models.items()},
             "entries": [
                 {
+                    "number": self.number(entry.setting),
                     "baseline" if entry.is_baseline else "parameters": entry.setting,
                     "means": dict(entry.means),
                     "intervals": {name: list(interval) for name, interval in entry.intervals.items()},
@@ -94,16 +146,16 @@ class Answered:
         }
 
 
-def answer_of(run: Run, units: Sequence[TrialRecord]) -> Answered | None:
+def answer_of(config: SweepConfig, folder: Path | None, units: Sequence[TrialRecord]) -> Answered | None:
     """A run's answer; None before there is a complete setting that meets the constraints.
 
     Trials taken over from other runs count like others, by their own seeds.
 
     Args:
-        run: Its configuration says which objectives are compared, and its folder holds the per-image outcomes.
+        config: The run's configuration, which says which objectives are compared.
+        folder: The run's folder, which holds the per-image outcomes; None if there are none.
         units: The records of all units.
     """
-    config = run.config
     effects = {**SMALLEST_EFFECT, **config.search.smallest_effect}
     objectives = {name: direction for name, direction in config.objectives.items() if name in effects}
     settings = {
@@ -116,29 +168,27 @@ def answer_of(run: Run, units: Sequence[TrialRecord]) -> Answered | None:
     if not objectives or all(isinstance(setting, str) for setting in settings.values()):
         return None
 
-    from analysis.noise import Observation, fit
+    from analysis.noise import Observation, fit, setting_key
     from analysis.verdict import answer
 
-    outcomes = {unit.number: _outcomes(run, unit) for unit in complete}
-    shapes = {None if each is None else (each[CLEAN].shape[1], each[ROBUST].shape[1]) for each in outcomes.values()}
-    whole = len(shapes) == 1 and None not in shapes
-
     def observed(name: str, role: str) -> list[Observation]:
+        measured = [unit for unit in complete if unit.role == role]
+        outcomes = _comparable(_outcomes(folder, unit) for unit in measured)
         return [
             Observation(
                 setting=settings[unit.extends or unit.number],
                 seed=seed,
                 value=replicate[name],
-                outcomes=kept[name][r] if whole and (kept := outcomes[unit.number]) and name in kept else None,
+                outcomes=kept[name][r] if kept is not None and name in kept else None,
             )
-            for unit in complete
-            if unit.role == role
+            for unit, kept in zip(measured, outcomes, strict=True)
             for r, (seed, replicate) in enumerate(zip(unit.seeds, unit.replicates, strict=True))
         ]
 
     models = {name: fit(observed(name, "search"), config.domains) for name in objectives}
     confirmation = {name: observed(name, "confirmation") for name in objectives}
-    return Answered(answer(models, objectives, effects, confirmation, config.search.seed), models)
+    numbers = {setting_key(setting): number for number, setting in settings.items()}
+    return Answered(answer(models, objectives, effects, confirmation, config.search.seed), objectives, models, numbers)
 
 
 def write_answer(run: Run, answered: Answered) -> None:
@@ -171,10 +221,17 @@ def _tell_apart(settings: dict[str, Setting]) -> None:
             settings[number] = f"{setting} ({number})"
 
 
-def _outcomes(run: Run, unit: TrialRecord) -> dict[str, npt.NDArray[np.bool_]] | None:
-    """What a unit did on each image, by objective, bool (replicates, images); None where its file is not here."""
-    path = run.folder / unit.outcomes if unit.outcomes else None
+def _outcomes(folder: Path | None, unit: TrialRecord) -> Kept | None:
+    """What a unit did on each image, by objective; None where its file is not here."""
+    path = folder / unit.outcomes if folder is not None and unit.outcomes else None
     if path is None or not path.is_file():
         return None
     found = Outcomes.load(path)
     return {CLEAN: found.clean, ROBUST: np.asarray(found.kept[:, :, :, 0].all(axis=(1, 2)))}
+
+
+def _comparable(outcomes: Iterable[Kept | None]) -> list[Kept | None]:
+    """The outcomes if those of all units are known and on as many images; else None for every unit."""
+    each = list(outcomes)
+    shapes = {None if kept is None else (kept[CLEAN].shape[1], kept[ROBUST].shape[1]) for kept in each}
+    return each if len(shapes) == 1 else [None] * len(each)

@@ -4,7 +4,8 @@
 
     checkpoint, checkpoint_sha256, epoch    path, file hash and epoch of what was audited; of a module from elsewhere
                          (`search.evaluation.module_audit`) its ``module``, weights' file, weights' hash, and null
-    split, images        "validation" for a checkpoint ("all" of a data set without splits), how many of its images
+    split, images        "validation" or "confirmation" for a checkpoint ("all" of a data set without splits), how many
+                         of its images
     norm, epsilon, eps_convention, radius   as configured, and the radius in pixel units
     profile, seed, seconds                  of the audit
     verdict              "sound", "suspicious" or "masked": the worst, over the replicates, of the verdicts on ``claim``
@@ -148,7 +149,7 @@ def audit_model(
     """
     job = AuditJob(
         title=f"{relative(checkpoint.path.absolute())}: {config.model.title} on {config.data.dataset.title}",
-        about={"checkpoint": str(checkpoint.path), "split": "validation"},
+        about={"checkpoint": str(checkpoint.path), "split": _split_of(checkpoint)},
         robustness=config.robustness,
         asked=_asked(checkpoint, config, profile_name, images, seed),
     )
@@ -190,12 +191,13 @@ def _asked(
     # The profiles are in a module that imports torch, which an audit needs anyway.
     from trainables.audit import PROFILES
 
-    least, most = PROFILES[profile_name].images, config.data.validation_size
+    split, least = _split_of(checkpoint), PROFILES[profile_name].images
+    most = config.data.confirmation_size if split == "confirmation" else config.data.search_size
     count = max(least, config.robustness.images) if images is None else images
     if not least <= count <= most:
         raise UserError(
-            f"--images must be from {least} (profile {profile_name}) to data.validation_size ({most}), got {count}; "
-            "the checkpoint's own validation images are attacked"
+            f"--images must be from {least} (profile {profile_name}) to the {split} images that there are ({most}), "
+            f"got {count}; the checkpoint's own are attacked"
         )
     return asked_of(
         digests={
@@ -308,7 +310,14 @@ def _load(checkpoint: Checkpoint, config: SweepConfig, cuda: bool | None, splits
         )
         for r, replicate in enumerate(replicates)
     ]
-    return Loaded(replicates=audited, split=splits["validation"], epoch=replicates[0].epoch)
+    return Loaded(replicates=audited, split=splits[_split_of(checkpoint)], epoch=replicates[0].epoch)
+
+
+def _split_of(checkpoint: Checkpoint) -> str:
+    """The images on which a finished training was measured: those of the search or of the confirmation."""
+    from trainables.robustness import Outcomes
+
+    return Outcomes.load(checkpoint.outcomes).split if checkpoint.outcomes.is_file() else "validation"
 
 
 def _audits(job: AuditJob, loaded: Loaded, radius: float, watch: Watch) -> list[Audit]:

@@ -1,13 +1,18 @@
 """From units to settings: the only path from claimed to pooled to audited numbers.
 
-A search judges each setting by a few seeds, and its front favours the lucky ones. So the ``contenders`` are trained
-with further seeds, and a setting's claim is the mean over all its units. It counts as audited only if all these units
-have been audited; then the mean of what the audits left takes the claim's place. Otherwise it stays a claim, and
-``verdict`` is None.
+A setting's claim is the mean over its units of role ``search``. It counts as audited only if all these units have been
+audited; then the mean of what the audits left takes the claim's place. Otherwise it stays a claim, and ``verdict`` is
+None.
+
+A search judges each setting by a few seeds, and what it chooses has been lucky. So its choice may be confirmed, with
+seeds and images that it has not seen. Those units change none of the numbers above. They make a record of their own,
+``confirmed``, which says how good the choice is. Some of them may be audited: the mean of what these audits took off
+the claims is then taken off the mean claim of all.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -45,14 +50,17 @@ def pooled(units: Iterable[TrialRecord], bounds: Sequence[Constraint]) -> list[T
     the record itself are sums over its units.
     """
     settings: list[TrialRecord] = []
-    extensions = defaultdict[str, list[TrialRecord]](list)
+    extensions, confirmation = (defaultdict[str, list[TrialRecord]](list) for _ in range(2))
     for unit in units:
         if unit.extends is None:
             settings.append(unit)
         elif unit.state == "complete":
-            extensions[unit.extends].append(unit)
+            (confirmation if unit.role == "confirmation" else extensions)[unit.extends].append(unit)
     return [
-        _pool(setting, extensions[setting.number], bounds) if setting.number in extensions else setting
+        replace(
+            _pool([setting, *extensions[setting.number]], bounds) if setting.number in extensions else setting,
+            confirmed=_confirmed(setting, confirmation[setting.number], bounds),
+        )
         for setting in settings
     ]
 
@@ -60,21 +68,8 @@ def pooled(units: Iterable[TrialRecord], bounds: Sequence[Constraint]) -> list[T
 def contenders(
     units: Iterable[TrialRecord], objectives: Mapping[str, Direction], bounds: Sequence[Constraint]
 ) -> list[TrialRecord]:
-    """The complete settings that deserve further seeds, as the records of their first units.
-
-    These are the baselines, the front of the first seeds, then what has come to the front of all seeds since. Settings
-    that miss a constraint are left out, baselines are not.
-    """
-    units = list(units)
-    first = {unit.number: unit for unit in units if unit.extends is None}
-    baselines = [unit for unit in first.values() if unit.is_baseline and unit.state == "complete"]
-    fronts = [
-        setting
-        for known in (first.values(), units)
-        for setting in pareto_front(settings_of(known, bounds), objectives)
-        if setting.feasible
-    ]
-    return [first[number] for number in dict.fromkeys(setting.number for setting in [*baselines, *fronts])]
+    """The settings on the front that miss no constraint, with the numbers to use."""
+    return [setting for setting in pareto_front(settings_of(units, bounds), objectives) if setting.feasible]
 
 
 def worst_verdict(verdicts: Sequence[str | None]) -> str | None:
@@ -84,8 +79,9 @@ def worst_verdict(verdicts: Sequence[str | None]) -> str | None:
     return next(word for word in ("masked", "suspicious", "sound") if word in verdicts)
 
 
-def _pool(setting: TrialRecord, extensions: Sequence[TrialRecord], bounds: Sequence[Constraint]) -> TrialRecord:
-    units = [setting, *extensions]
+def _pool(units: Sequence[TrialRecord], bounds: Sequence[Constraint]) -> TrialRecord:
+    """The units of one setting as one record, which has the number of the first."""
+    setting, *extensions = units
     replicates = tuple(replicate for unit in units for replicate in unit.replicates)
 
     def mean(name: str) -> float:
@@ -102,6 +98,41 @@ def _pool(setting: TrialRecord, extensions: Sequence[TrialRecord], bounds: Seque
         attack_seconds=sum(unit.attack_seconds for unit in units),
         extensions=tuple(unit.number for unit in extensions),
         verdict=worst_verdict([unit.verdict for unit in units]),
+    )
+
+
+def _confirmed(setting: TrialRecord, units: Sequence[TrialRecord], bounds: Sequence[Constraint]) -> TrialRecord | None:
+    """What the confirmation says of a setting; None before there is a complete unit of it."""
+    if not units:
+        return None
+    confirmed = replace(_pool(units, bounds), number=setting.number, extends=None)
+    audited = [unit for unit in units if unit.verdict is not None and AUDITED in unit.accuracies]
+    if not audited or ROBUST not in confirmed.objectives:
+        return replace(confirmed, verdict=None)
+    gaps = np.array([unit.value(ROBUST) - unit.accuracies[AUDITED] for unit in audited])
+    gap, images = float(gaps.mean()), audited[0].images[AUDITED]
+    error = 0.0
+    if len(audited) < len(units):
+        lost = max(gap, 1 / images)  # no sample shows that nothing is lost
+        spread = float(gaps.var(ddof=1)) / len(gaps) if len(gaps) > 1 else 0.0
+        error = math.sqrt(lost * (1 - lost) / images + spread)
+    replicates = tuple(
+        {**{name: value for name, value in each.items() if name != AUDITED}, CLAIMED: each[ROBUST], ROBUST: robust}
+        for each in confirmed.replicates
+        for robust in [each.get(AUDITED, each[ROBUST] - gap)]
+    )
+    claimed = confirmed.objectives[ROBUST]
+    robust = claimed - gap
+    return replace(
+        confirmed,
+        objectives={**confirmed.objectives, ROBUST: robust},
+        constraints=dict(confirmed.constraints)
+        | {str(bound): bound.excess(robust) for bound in bounds if bound.name == ROBUST},
+        accuracies={name: value for name, value in confirmed.accuracies.items() if name != AUDITED}
+        | {CLAIMED: claimed},
+        replicates=replicates,
+        audit_error=error,
+        verdict=worst_verdict([unit.verdict for unit in audited]),
     )
 
 

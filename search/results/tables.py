@@ -80,8 +80,12 @@ def front_table(
     """The Pareto-optimal settings, then the baselines: accuracies with intervals, on the test split too if known."""
     config, on_test = run.config, on_test or ResultsOnTest({}, 0)
     baselines = [record for record in settings if record.is_baseline and record.state == "complete"]
-    lost = _lost_their_place(settings, front, config)
-    audited = any(record.verdict for record in [*front, *lost, *baselines])
+    confirms = bool(config.search.confirmation_seeds)
+    lost = [] if confirms else _lost_their_place(settings, front, config)
+    numbers = {record.number for record in front}
+    compared = [r for r in settings if r.confirmed and not r.is_baseline and r.number not in numbers]
+    shown = [*front, *lost, *compared, *baselines]
+    audited = any(record.verdict for each in shown for record in (each, each.confirmed) if record is not None)
     # With three objectives or parameters, or with claims, a row would be too wide for a terminal.
     gap = "\n" if audited or len(config.objectives) > 2 or len(config.domains) > 2 else " "
     table = _headed_table(config, gap, audited)
@@ -92,11 +96,17 @@ def front_table(
     if audited:
         caption.append("robust: what the audit verified; claimed: what the sweep's own attacks left")
         caption += ["-: on the front by what it claimed, off it by what holds"] if lost else []
+    if confirms:
+        caption.append("confirmed: seeds and images that the search has not seen; these hold for new training runs")
+        caption += ["-: confirmed for comparison, the extremes of the search"] if compared else []
     marked = False
-    for section in (front, lost, baselines):
-        style, mark = ("dim", "-") if section is lost else (None, "")
+    for section in (front, lost, compared, baselines):
+        style, mark = ("dim", "-") if section in (lost, compared) else (None, "")
         for record in section:
-            table.add_row(*_row(record, config, gap, mark, audited), style=style)
+            table.add_row(*_row(record, config, gap, f"{mark}{record.number}", audited), style=style)
+            if record.confirmed is not None:
+                bare = replace(record.confirmed, parameters={})
+                table.add_row(*_row(bare, config, gap, "confirmed", audited), style="bold")
             tested = on_test.trials.get(record.number)
             if tested is not None:
                 below = flattered(record, tested)
@@ -125,15 +135,16 @@ def _headed_table(config: SweepConfig, gap: str, audited: bool) -> Table:
     return table
 
 
-def _row(record: TrialRecord, config: SweepConfig, gap: str, mark: str, audited: bool) -> list[str]:
-    cells = [f"{mark}{record.number}"]
+def _row(record: TrialRecord, config: SweepConfig, gap: str, name: str, audited: bool) -> list[str]:
+    cells = [name]
     cells += [parameter_text(record.parameters[name]) if name in record.parameters else "" for name in config.domains]
     cells += [str(len(record.replicates))] if _shows_seeds(config) else []
     cells += _measured(record, config, gap)
     if config.constraints:
         cells.append("" if record.feasible else f"{record.violation:.4g}")
     if audited and record.verdict is None:
-        cells.append("not audited")
+        searched = record.role == "search" and bool(config.search.confirmation_seeds)
+        cells.append("" if searched else "not audited")
     elif audited and record.verdict is not None:
         style = VERDICT_STYLES[record.verdict]
         cells.append(f"{100 * record.accuracies[CLAIMED]:.1f}\n[{style}]{record.verdict}[/{style}]")
@@ -172,7 +183,7 @@ def _lost_their_place(
 
 def _shows_seeds(config: SweepConfig) -> bool:
     """Whether rows may rest on different numbers of replicates, each with a seed of its own."""
-    return config.search.replicates_for_front is not None
+    return config.search.confirmation_seeds > 0
 
 
 def _hypervolume(standing: Standing) -> str:

@@ -16,11 +16,11 @@ from analysis.export import export_front
 from analysis.figures import Drawn
 from analysis.frames import write_frame
 from analysis.hypervolume import Reference
-from analysis.pareto import pareto_front
 from analysis.records import TrialRecord
 from search.results import reports
-from search.results.answer import Answered, answer_of, write_answer
+from search.results.answer import Answered, answer_of, read_answer, write_answer
 from search.results.final import settings_of
+from search.results.front import front_of
 from search.results.standing import Standing
 from search.results.text import radius_title
 from search.runs.folder import Run
@@ -54,6 +54,11 @@ class RunData:
         """One record per setting, with the numbers to use."""
         return settings_of(self.units, self.run.config.bounds)
 
+    @cached_property
+    def front(self) -> list[TrialRecord]:
+        """The settings on the front, by the answer if there is one."""
+        return front_of(self.settings, self.run.config, read_answer(self.run))
+
     @property
     def title(self) -> str:
         """What was measured, e.g. ``quickstart: lenet5 on mnist5k, 6 epochs; L2 epsilon = 1.5, 500 images``."""
@@ -80,9 +85,10 @@ class Results:
 def write_tables(run: Run, units: Sequence[TrialRecord]) -> list[Path]:
     """Writes ``trials.csv``, ``trials.parquet`` and ``pareto.yaml``; quick, so that an interrupted run has them."""
     write_frame(units, run.folder)
-    front = pareto_front(settings_of(units, run.config.bounds), run.config.objectives)
+    front = RunData(run, units).front
     # The commands are to be run in the run's folder, wherever that is.
-    files.write(run.folder / FRONT_FILE, export_front(front, run.config.objectives, "yaml", SWEEP_FILE))
+    text = export_front(front, run.config.objectives, "yaml", SWEEP_FILE, answer=read_answer(run))
+    files.write(run.folder / FRONT_FILE, text)
     written = [run.folder / name for name in (SWEEP_FILE, TABLE_FILE, "trials.parquet", FRONT_FILE)]
     run.share(*written)
     return written
@@ -102,16 +108,16 @@ def write_results(
     stopped: str | None = None,
 ) -> Results:
     """Writes the tables and draws every report; arguments as in ``RunData`` and ``Results``."""
+    answered = answer_of(run.config, run.folder, units)
+    if answered is not None:
+        write_answer(run, answered)
     data = RunData(run, units, history, reference)
     drawn = [draw(module.name, data) for module in pkgutil.iter_modules(reports.__path__)]  # by name
     figures = [path for each in drawn for path in each.files]
     run.share(*figures)
-    answered = answer_of(run, units)
-    if answered is not None:
-        write_answer(run, answered)
     return Results(
         settings=data.settings,
-        front=pareto_front(data.settings, run.config.objectives),
+        front=data.front,
         standing=Standing.of(units, run.config, lambda: reference),
         files=[*write_tables(run, units), *figures],
         notes=[each.note for each in drawn if each.note],

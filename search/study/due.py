@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Self
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -14,6 +15,9 @@ from search.results.final import contenders
 from search.results.metrics import Role
 from search.study.trials import ORIGIN, STATES, Extension, Trials, candidate_of, extended
 from trainables.candidate import Candidate
+
+# Seeds from this index on confirm; those below are for the search.
+FIRST_CONFIRMATION_SEED: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -35,17 +39,38 @@ class Counts:
         return self.complete + self.pruned
 
 
+@dataclass(frozen=True)
+class Round:
+    """A choice of the search and the seeds that confirm it: as many as configured, from ``first_seed`` on.
+
+    A choice that has changed, because the search went on, gets seeds that have confirmed nothing before. ``units`` is
+    how many of the search it rests on.
+    """
+
+    settings: tuple[str, ...]
+    baselines: tuple[str, ...]
+    first_seed: int
+    units: int
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Reads what ``dataclasses.asdict`` gave."""
+        settings, baselines = tuple(document["settings"]), tuple(document["baselines"])
+        return cls(settings, baselines, document["first_seed"], document["units"])
+
+
 class Due:
     """What is due, worked out from the rows alone, so that a resumed sweep finds the same.
 
     ``search`` and ``baselines`` hold each setting's first unit, ``extensions`` the further seeds of both. ``requests``
-    are the seeds that somebody has asked for.
+    are the seeds that somebody has asked for, ``rounds`` those of the confirmation.
     """
 
     def __init__(self, config: SweepConfig, search: Trials, baselines: Trials, extensions: Trials) -> None:
         self._config = config
         self._search, self._baselines, self._extensions = search, baselines, extensions
         self.requests: list[Extension] = []
+        self.rounds: list[Round] = []
 
     def baselines(self, *, finished_only: bool = False) -> list[Candidate]:
         """The baselines that no unit has begun (or, with ``finished_only``, finished); failed ones do not count."""
@@ -57,7 +82,9 @@ class Due:
         A setting that failed or was stopped early gets no further seed.
         """
         begun = self._begun(finished_only)
-        requested = [each for each in self.requests if (each.number, each.seed) not in begun and self._lives(each)]
+        requested = [
+            each for each in self.requests if (each.number, each.seed) not in begun and self._lives(each.number)
+        ]
         return list(dict.fromkeys(requested + self._missing_seeds(begun, TrialState.COMPLETE)))
 
     def reserved(self) -> int:
@@ -65,28 +92,42 @@ class Due:
         due = self._missing_seeds(self._begun(), TrialState.COMPLETE, TrialState.RUNNING)
         return sum(kind_of(seed.number) == "search" for seed in due)
 
-    def confirmations(self, records: Sequence[TrialRecord]) -> list[Extension]:
-        """The seeds that contenders and baselines lack, in the order of ``contenders``.
-
-        As results come in, other settings may come to the front, and a setting that came late may leave it again before
-        it has all its seeds. No seed is trained twice, so this ends. ``records`` are those of all units.
-        """
-        most, begun = self._config.search.replicates_for_front or 1, self._begun()
+    def confirmations(self) -> list[Extension]:
+        """The seeds that the last choice lacks, those of the baselines first."""
+        if not self.rounds:
+            return []
+        chosen, begun, seeds = self.rounds[-1], self._begun(), self._config.search.confirmation_seeds
+        tuned = self._baselines_of(chosen.settings)
+        own = [f"{BASELINE_PREFIX}{row.number}" for row in self._baselines if candidate_of(row) in tuned]
         return [
-            Extension(record.number, seed, "confirmation")
-            for record in self._contenders(records)
-            for seed in range(1, most)
-            if (record.number, seed) not in begun
+            Extension(number, seed, "confirmation")
+            for number in dict.fromkeys([*chosen.baselines, *own, *chosen.settings])
+            for seed in range(chosen.first_seed, chosen.first_seed + seeds)
+            if (number, seed) not in begun and self._lives(number)
         ]
 
     def contenders_baselines(self, records: Sequence[TrialRecord]) -> list[Candidate]:
-        """The baselines at the contenders' own values (a learning rate, a width) that no unit has begun."""
-        due: list[Candidate] = []
-        for record in self._contenders(records):
-            if not record.is_baseline:
-                candidate = candidate_of(self._search[split_number(record.number)[1]])
-                due += [each for each in self._config.baselines_for(candidate) if each not in due]
-        return self._untried(due)
+        """The baselines at the contenders' own values (a learning rate, a width) that no unit has begun.
+
+        The contenders are what is to be confirmed, or else the front of ``records``, those of all units.
+        """
+        if self._config.search.confirmation_seeds:
+            settings = self.rounds[-1].settings if self.rounds else ()
+        else:
+            front = contenders(records, self._config.objectives, self._config.bounds)
+            settings = tuple(record.number for record in front if not self._is_foreign(record))
+        return self._untried(self._baselines_of(settings))
+
+    def choose(self, settings: Iterable[TrialRecord], baselines: Sequence[str], units: int) -> None:
+        """Takes the search's choice, as records and baselines' numbers; it begins a round unless it is the last one."""
+        numbers = tuple(record.number for record in settings if not self._is_foreign(record))
+        numbers = numbers[: self._config.search.most_confirmed]
+        last = self.rounds[-1] if self.rounds else None
+        if last is not None and (set(last.settings), set(last.baselines)) == (set(numbers), set(baselines)):
+            self.rounds[-1] = replace(last, units=units)
+        else:
+            first = FIRST_CONFIRMATION_SEED + len(self.rounds) * self._config.search.confirmation_seeds
+            self.rounds.append(Round(numbers, tuple(baselines), first, units))
 
     def states(self, role: Role) -> Counter[str]:
         """How many of the run's own further seeds of a role are in each state; of role ``search``, no baseline's."""
@@ -98,14 +139,20 @@ class Due:
             and ORIGIN not in row.user_attrs
         )
 
-    def _contenders(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """All but those of another problem: more seeds of this problem say nothing about them."""
-        config = self._config
-        records = contenders(records, config.objectives, config.bounds)
-        return [record for record in records if record.origin is None or not config.search.warm_start_force]
+    def _is_foreign(self, record: TrialRecord) -> bool:
+        """Whether a setting was trained on another problem: more seeds of this problem say nothing about it."""
+        return record.origin is not None and self._config.search.warm_start_force
 
-    def _lives(self, extension: Extension) -> bool:
-        prefix, count = split_number(extension.number)
+    def _baselines_of(self, settings: Iterable[str]) -> list[Candidate]:
+        """The baselines that share the settings' values of all but the loss's parameters."""
+        candidates = [candidate_of(self._search[split_number(number)[1]]) for number in settings]
+        due: list[Candidate] = []
+        for candidate in candidates:
+            due += [each for each in self._config.baselines_for(candidate) if each not in due]
+        return due
+
+    def _lives(self, number: str) -> bool:
+        prefix, count = split_number(number)
         trials = self._baselines if prefix == BASELINE_PREFIX else self._search
         return trials[count].state not in (TrialState.FAIL, TrialState.PRUNED)
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 from optuna.storages import BaseStorage, RDBStorage
@@ -22,10 +23,11 @@ from sqlalchemy import Engine
 from analysis.hypervolume import Reference
 from analysis.records import BASELINE_PREFIX, REPLICATES_PREFIX, TrialRecord, split_number
 from search.config import SweepConfig
+from search.results.answer import Choice, answer_of
 from search.results.metrics import Role
 from search.results.standing import reference_of
 from search.runs.folder import Run
-from search.study.due import Counts, Due
+from search.study.due import FIRST_CONFIRMATION_SEED, Counts, Due, Round
 from search.study.history import History, Lookback
 from search.study.samplers import distributions, find, make_sampler, suggest
 from search.study.stopping import SearchEnd
@@ -56,6 +58,7 @@ from trainables.settings.space import Value
 # User attributes of the search's study.
 _TAKEN_OVER: Final = "taken_over"  # the runs whose trials have been taken over
 _REQUESTED: Final = "requested"  # further seeds of settings, begun or not
+_ROUNDS: Final = "rounds"  # what the search has chosen to confirm
 _REFERENCE: Final = "reference"
 _AUDIT: Final = "audit:"  # and the unit: Optuna refuses to write to a trial that has ended
 
@@ -67,13 +70,14 @@ class Ledger:
         storage: Where the studies are. Use one in memory where nothing has to last.
         config: The sweep's configuration.
         mode: ``new``: the studies must not exist yet; ``resume``: missing ones are made; ``read``: they must exist.
+        folder: The run's, which holds the per-image outcomes.
 
     Raises:
         UserError: The studies exist already, or do not.
     """
 
-    def __init__(self, storage: BaseStorage, config: SweepConfig, mode: Mode) -> None:
-        self._storage, self._config = storage, config
+    def __init__(self, storage: BaseStorage, config: SweepConfig, mode: Mode, folder: Path | None = None) -> None:
+        self._storage, self._config, self._folder = storage, config, folder
         studies = open_studies(storage, config, mode)
         self._studies = {prefix: Trials(study, storage) for prefix, study in studies.items()}
         self._search, self._baselines = self._studies[""], self._studies[BASELINE_PREFIX]
@@ -81,7 +85,7 @@ class Ledger:
         self._distributions = distributions(config.domains)
         self._fixed = config.fixed_settings
         self._due = Due(config, self._search, self._baselines, self._extensions)
-        self._read_requests()
+        self._read_due()
         self._lookback = Lookback(config, self._search, self._extensions)
         self._end_of_search = SearchEnd(config, self._search.study)
         self._check: Callable[[], None] = lambda: None
@@ -140,12 +144,9 @@ class Ledger:
         return Counts(**states, budget=self._config.budget, imported=imported)
 
     def extensions(self) -> Counts:
-        """Where the confirmation of contenders and baselines stands, in units. None is due before the search is over.
-
-        The budget may grow, because confirmation changes the front.
-        """
+        """Where the confirmation of the choice stands, in units. None is due before the search is over."""
         states = self._due.states("confirmation")
-        due = len(self._due.confirmations(self.records())) if self._searched else 0
+        due = len(self._due.confirmations()) if self._chosen else 0
         return Counts(**states, budget=states["complete"] + states["running"] + due)
 
     def failures(self) -> int:
@@ -161,7 +162,15 @@ class Ledger:
     def complete(self) -> bool:
         """Whether the search is over, and its contenders are confirmed and compared with their baselines."""
         running = self._baselines.unfinished or self._extensions.unfinished
-        return self._searched and not running and not self._confirmations()
+        if running or not self._searched or (self._config.search.confirmation_seeds and not self._chosen):
+            return False
+        return not self._confirmations()
+
+    @property
+    def _chosen(self) -> bool:
+        """Whether the search is over and what it has chosen is recorded."""
+        rounds = self._due.rounds
+        return bool(rounds) and rounds[-1].units == self.counts().finished and self._searched
 
     @property
     def _searched(self) -> bool:
@@ -188,7 +197,7 @@ class Ledger:
         self._handed_out, self._asking, self._audits = set(), False, None
         for trials in self._studies.values():
             trials.read()
-        self._read_requests()
+        self._read_due()
         self._end_of_search.begin(self._studies)
         self._find_orphans()
         self._fix_reference()  # a driver may have died before it did
@@ -233,13 +242,19 @@ class Ledger:
         """Asks for another seed (from 1) of a setting; ``ask`` hands it out before any new setting. Twice is once.
 
         Raises:
-            ValueError: ``number`` is itself a further seed, or ``seed`` is 0, which is the setting's first unit.
+            ValueError: ``number`` is itself a further seed, or ``seed`` is 0, which is the setting's first unit, or one
+                that is kept for the other role.
         """
         self._begin_write()
         if split_number(number)[0] == REPLICATES_PREFIX:
             raise ValueError(f"number must be a setting's own, got {number}; give the number that it extends")
         if seed < 1:
             raise ValueError(f"seed must be at least 1, got {seed}; seed 0 is the setting's own trial")
+        if (seed >= FIRST_CONFIRMATION_SEED) != (role == "confirmation"):
+            raise ValueError(
+                f"seed must be below {FIRST_CONFIRMATION_SEED} for the search and not below it for a confirmation, "
+                f"got {seed} for {role}; the two share no seed"
+            )
         self._find(number)
         request, requests = Extension(number, seed, role), self._due.requests
         if request not in requests:
@@ -309,8 +324,17 @@ class Ledger:
         self._audits = None
         self._search.study.set_user_attr(f"{_AUDIT}{number}", dict(audit))
 
-    def _read_requests(self) -> None:
-        self._due.requests = [Extension(**each) for each in self._search.study.user_attrs.get(_REQUESTED, [])]
+    def _read_due(self) -> None:
+        attributes = self._search.study.user_attrs
+        self._due.requests = [Extension(**each) for each in attributes.get(_REQUESTED, [])]
+        self._due.rounds = [Round.from_json(each) for each in attributes.get(_ROUNDS, [])]
+
+    def _choose(self) -> None:
+        """Records what the search has chosen, so that nothing that comes later can change it."""
+        answered = answer_of(self._config, self._folder, self.records())
+        choice = answered.choice if answered is not None else Choice()
+        self._due.choose(map(self.record, choice.settings), choice.baselines, self.counts().finished)
+        self._search.study.set_user_attr(_ROUNDS, [asdict(each) for each in self._due.rounds])
 
     def _fix_reference(self) -> None:
         """Records the reference as soon as there is one; later results do not move it."""
@@ -340,13 +364,16 @@ class Ledger:
         within_budget = counts.finished + counts.running + self._due.reserved() < counts.budget
         if within_budget and not self._end_of_search.reached(self._studies):
             return self._begin_suggestion()
-        confirmations = self._confirmations() if self._searched else []
+        if not self._searched:
+            return None
+        if self._config.search.confirmation_seeds and not self._chosen:
+            self._choose()
+        confirmations = self._confirmations()
         return self._begin_fixed(confirmations[0]) if confirmations else None
 
     def _confirmations(self) -> list[Extension | Candidate]:
-        """What is due once the search is over: further seeds of its contenders, then the contenders' baselines."""
-        records = self.records()
-        return [*self._due.confirmations(records), *self._due.contenders_baselines(records)]
+        """What is due once the search is over: the contenders' own baselines, then seeds that confirm the choice."""
+        return [*self._due.contenders_baselines(self.records()), *self._due.confirmations()]
 
     def _begin_fixed(self, due: Extension | Candidate) -> Unit:
         """Begins a unit whose setting no sampler chooses: another seed of a setting, or a baseline."""
@@ -426,7 +453,7 @@ class Ledger:
 
 def open_ledger(run: Run) -> Ledger:
     """The ledger of a run, for reading. A ``UserError`` says that its storage does not answer or hold the study."""
-    return Ledger(open_storage(run.storage_url, create=False), run.config, "read")
+    return Ledger(open_storage(run.storage_url, create=False), run.config, "read", run.folder)
 
 
 def read_records(run: Run) -> list[TrialRecord]:

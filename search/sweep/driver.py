@@ -93,7 +93,7 @@ def start(
                     check_nodes(expected(config, data["sha256"], marker, run.store), examine)
             run.create(data)
             with _resumable(run):
-                ledger = Ledger(storage or open_storage(run.storage_url), config, "new")
+                ledger = Ledger(storage or open_storage(run.storage_url), config, "new", run.folder)
                 return run, _drive(run, ledger, progress, signals, connection)
 
 
@@ -103,7 +103,7 @@ def resume(run: Run, address: str | None, console: Console, quiet: bool) -> Outc
     check_machine(run.config, address)
     prepare_dataset(run.config.data, test=False)
     with _resumable(run), progress:
-        ledger = Ledger(open_storage(run.storage_url), run.config, "resume")
+        ledger = Ledger(open_storage(run.storage_url), run.config, "resume", run.folder)
         return _continue(run, ledger, progress, address)
 
 
@@ -114,7 +114,8 @@ def audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, 
     is not finished or has too few validation images for the profile.
     """
     progress = Progress(run.config, console, quiet=False)
-    images, needed = run.config.data.validation_size, AUDITED_IMAGES[profile]
+    data, needed = run.config.data, AUDITED_IMAGES[profile]
+    images = data.confirmation_size or data.validation_size
     if images < needed:
         raise UserError(
             f"RUN must have at least {needed} validation images for --profile {profile}, got {run.name} with {images}; "
@@ -122,7 +123,7 @@ def audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, 
         )
     prepare_dataset(run.config.data, test=False)
     with _resumable(run, "audit"), progress:
-        ledger = Ledger(open_storage(run.storage_url), run.config, "resume")
+        ledger = Ledger(open_storage(run.storage_url), run.config, "resume", run.folder)
         if not ledger.complete:
             raise UserError(
                 f"RUN must be finished for its audit, got {run.name} with {ledger.counts().finished} of "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,19 +38,38 @@ def due(run: Run, ledger: Ledger, settings: AuditConfig) -> list[TrialRecord]:
 
     They are those of the front as far as it is known, of the baselines and of the settings drawn at random. What claims
     the highest robust accuracy comes first: if that does not hold, other settings join the front and are audited too.
+    A choice that is confirmed is audited by some of the units that confirm it instead, and no audit changes it.
     """
     records, audits = ledger.records(), ledger.audits()
     units = {record.number: record for record in records}
     tried = settings_of(records, run.config.bounds)
-    chosen = sorted(pareto_front(tried, run.config.objectives), key=lambda record: -record.value(ROBUST))
-    chosen += [record for record in tried if record.is_baseline and record.state == "complete"]
+    chosen = []
+    if not run.config.search.confirmation_seeds:
+        chosen = sorted(pareto_front(tried, run.config.objectives), key=lambda record: -record.value(ROBUST))
+        chosen += [record for record in tried if record.is_baseline and record.state == "complete"]
     chosen += _drawn(run, tried, settings.random)
-    numbers = dict.fromkeys(number for record in chosen for number in (record.number, *record.extensions))
+    numbers = dict.fromkeys(
+        [
+            *_confirming(records, settings.networks),
+            *(number for record in chosen for number in (record.number, *record.extensions)),
+        ]
+    )
     return [
         units[number]
         for number in numbers
         if number not in audits or AUDITED_IMAGES[audits[number]["profile"]] < AUDITED_IMAGES[settings.profile]
     ]
+
+
+def _confirming(records: Sequence[TrialRecord], networks: int) -> list[str]:
+    """The first units that confirm each setting, ``networks`` of each: one of every setting before a second of any."""
+    ranks = Counter[str]()
+    ranked = []
+    for record in records:
+        if record.role == "confirmation" and record.state == "complete" and record.extends is not None:
+            ranked.append((ranks[record.extends], -record.value(ROBUST), record.number))
+            ranks[record.extends] += 1
+    return [number for rank, _, number in sorted(ranked) if rank < networks]
 
 
 def _drawn(run: Run, records: Sequence[TrialRecord], count: int) -> list[TrialRecord]:

@@ -136,10 +136,17 @@ class SettingTrial(tune.Trainable):
             checkpoints=self._checkpoints,
             owner=self._owner,
             rungs=self._rungs if kind_of(self._number) == "search" else None,
-            splits=self._splits,
+            splits=self._measured_on(),
         ):
             self._share_checkpoints()
             yield result
+
+    def _measured_on(self) -> Mapping[str, Split]:
+        """The unit's splits: a confirmation is measured on validation images that the search has not seen."""
+        splits = self._splits or {}
+        if self._role == "confirmation" and "confirmation" in splits:
+            return {**splits, "validation": splits["confirmation"]}
+        return splits
 
     def _path(self, kind: str) -> str:
         return f"{self._folder.name}/{kind}/{self._number}"

@@ -73,6 +73,7 @@ def evaluate(
         views=tuple(settings.views),
         epsilons=settings.epsilons,
         seeds=tuple(seeds),
+        split=validation.name or "validation",
     )
 
 

@@ -19,7 +19,7 @@ class Outcomes:
     """The outcome for every image: R replicates, A attacks, V views, E radii, n attacked images.
 
     Args:
-        clean: Whether the clean image is classified correctly, bool (R, N), for the whole validation split.
+        clean: Whether the clean image is classified correctly, bool (R, N), for the whole split.
         kept: Whether the label survived the attack on this view and earlier ones, bool (R, A, V, E, n), for the split's
             first n images: an image that falls in one view is not attacked in the next. For a ``remaining`` attack,
             whether it survived all earlier attacks too. On a view that an attack does not see, what it had left.
@@ -39,6 +39,7 @@ class Outcomes:
     views: tuple[str, ...]
     epsilons: tuple[float, ...]  # the radii as configured
     seeds: tuple[int, ...]  # the replicates'
+    split: str = "validation"  # whose images these are
 
     def clean_accuracy(self) -> NDArray[np.float64]:
         """Share of validation images that each replicate classifies correctly, (R,) in [0, 1]."""
@@ -82,4 +83,5 @@ class Outcomes:
             values: dict[str, Any] = {field.name: stored[field.name] for field in fields(cls)}
         for name in ("attacks", "remaining", "views", "epsilons", "seeds"):
             values[name] = tuple(values[name].tolist())
+        values["split"] = str(values["split"])
         return cls(**values)

@@ -23,7 +23,9 @@ class DataSettings:
     dataset: Dataset = field(default_factory=Mnist5k)
     root: str | None = None  # the folder of its files, ``~`` is allowed; None for the user's cache folder
     train_size: int | None = count(None)  # None for all images that the other splits leave
-    validation_size: int = count(1000)  # images on which the objectives of a search are measured
+    validation_size: int = count(1000)  # images on which objectives are measured
+    # How many of them, the last ones, the search never sees: those on which its choice is confirmed.
+    confirmation_size: int = count(0, least=0)
     # Images that no search reads; None for the data set's test part, or a tenth of its images if it has no such part.
     test_size: int | None = count(None)
     seed: int = 0  # of the stratified split
@@ -33,6 +35,16 @@ class DataSettings:
     def __post_init__(self) -> None:
         check_fields(self)
         check_seed(self.seed)
+        if self.confirmation_size >= self.validation_size:
+            raise ValueError(
+                f"confirmation_size must be below validation_size ({self.validation_size}), "
+                f"got {self.confirmation_size}; the search needs some of the validation images"
+            )
+
+    @property
+    def search_size(self) -> int:
+        """The validation images that the search sees."""
+        return self.validation_size - self.confirmation_size
 
     @property
     def name(self) -> str:

@@ -64,9 +64,10 @@ class Problem:
     defence: Defence = field(default_factory=NoDefence)
 
     def __post_init__(self) -> None:
-        if self.robustness.images > self.data.validation_size:
+        if self.robustness.images > self.data.search_size:
+            less = " less data.confirmation_size" if self.data.confirmation_size else ""
             raise ValueError(
-                f"robustness.images must be at most data.validation_size ({self.data.validation_size}), "
+                f"robustness.images must be at most data.validation_size{less} ({self.data.search_size}), "
                 f"got {self.robustness.images}; attack fewer images or validate on more"
             )
 

@@ -7,9 +7,17 @@ from search.results.writing import RunData
 
 
 def draw(data: RunData) -> Drawn:
-    """Draws every setting by its objectives, and marks the front and what is claimed only."""
+    """Draws every setting by its objectives, and marks the front and what is claimed only.
+
+    Of a choice that is confirmed, the front and the baselines are drawn as confirmed.
+    """
     from analysis.figures.pareto import draw_pareto
     from analysis.frames import to_frame
 
-    config, frame = data.run.config, to_frame(data.settings)
-    return Drawn(draw_pareto(frame, config.objectives, config.domains, data.run.figures, title=data.title))
+    config, settings, front = data.run.config, data.settings, None
+    if config.search.confirmation_seeds:
+        front = [record.number for record in data.front]
+        shown = [record.number in front or record.is_baseline for record in settings]
+        settings = [(each and record.confirmed) or record for each, record in zip(shown, settings, strict=True)]
+    title, figures = data.title, data.run.figures
+    return Drawn(draw_pareto(to_frame(settings), config.objectives, config.domains, figures, title=title, front=front))

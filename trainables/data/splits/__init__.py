@@ -22,6 +22,7 @@ class Split:
     images: Tensor  # fp32 in [0, 1], (n, c, h, w), channels last in memory
     labels: Tensor  # int64, (n,)
     classes: int = 0  # how many the data set has; one more than the largest label if it is 0
+    name: str = ""
 
     def __post_init__(self) -> None:
         if not self.classes and len(self.labels):
@@ -37,6 +38,9 @@ class Split:
 def load_splits(settings: DataSettings, device: torch.device | str = "cpu") -> dict[str, Split]:
     """The splits ``train`` and ``validation``, each moved to the device once. No test image is read.
 
+    With ``settings.confirmation_size`` there is also ``confirmation``, the last of the validation images. The others
+    are then ``validation``.
+
     Any prefix of a split has (nearly) the class frequencies of the whole, so that the first images are a stratified
     sample.
 
@@ -44,18 +48,21 @@ def load_splits(settings: DataSettings, device: torch.device | str = "cpu") -> d
         DataMissing, ValueError: As ``read_pool``.
     """
     pool = read_pool(settings)
-    size = settings.validation_size
-    return {"train": to_device(pool[size:], device), "validation": to_device(pool[:size], device)}
+    seen, size = settings.search_size, settings.validation_size
+    parts = {"train": pool[size:], "validation": pool[:seen]}
+    if settings.confirmation_size:
+        parts["confirmation"] = pool[seen:size]
+    return {name: to_device(part, device, name) for name, part in parts.items()}
 
 
-def to_device(images: LabelledImages, device: torch.device | str) -> Split:
-    """Images and labels as tensors. Bytes are divided by 255; floats stay as they are."""
+def to_device(images: LabelledImages, device: torch.device | str, name: str = "") -> Split:
+    """Images and labels of a split as tensors. Bytes are divided by 255; floats stay as they are."""
     # Bytes travel, and become floats on the device: a quarter of the traffic.
     pixels = torch.from_numpy(images.images).to(device).permute(0, 3, 1, 2)
     if pixels.dtype == torch.uint8:
         pixels = pixels.float() / 255
     pixels = pixels.contiguous(memory_format=torch.channels_last)
-    return Split(pixels, torch.from_numpy(images.labels).to(device), images.classes)
+    return Split(pixels, torch.from_numpy(images.labels).to(device), images.classes, name)
 
 
 def shift_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:
