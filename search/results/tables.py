@@ -37,7 +37,8 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
     console.print(f"\n[bold]{run.name}[/bold]: {counts}{pruned}{further}{missed}{failed}")
     print_table(console, front_table(run, results.settings, results.front))
     intervals = f"Intervals are 95 %: {_interval_kind(results)}."
-    console.print(f"Hypervolume {_hypervolume(standing)}. {intervals}")
+    hypervolume = _hypervolume(standing, _shows_seeds(run.config))
+    console.print(f"Hypervolume {hypervolume}. {intervals}")
     for line in results.answered.lines if results.answered is not None else []:
         console.print(line, markup=False, soft_wrap=True)
     for note in [*results.notes, *([stop_note(run, results.stopped)] if results.stopped is not None else [])]:
@@ -94,10 +95,11 @@ def front_table(
     table.title = f"{title}, and the baselines"
     caption = ["; ".join(f"{record.number}: {baseline_note(record, config)}" for record in baselines)]
     if audited:
-        caption.append("robust: what the audit verified; claimed: what the sweep's own attacks left")
+        verified = "robust, confirmed" if confirms else "robust"
+        caption.append(f"{verified}: what the audit verified; claimed: what the sweep's own attacks left")
         caption += ["-: on the front by what it claimed, off it by what holds"] if lost else []
     if confirms:
-        caption.append("confirmed: seeds and images that the search has not seen; these hold for new training runs")
+        caption.append("confirmed: by seeds and images that the search has not seen; what a new training run gives")
         caption += ["-: confirmed for comparison, the extremes of the search"] if compared else []
     marked = False
     for section in (front, lost, compared, baselines):
@@ -186,13 +188,15 @@ def _shows_seeds(config: SweepConfig) -> bool:
     return config.search.confirmation_seeds > 0
 
 
-def _hypervolume(standing: Standing) -> str:
+def _hypervolume(standing: Standing, confirms: bool) -> str:
     """The hypervolume, and what it is measured from."""
     reference = standing.reference
     if reference is None:
         return f"{standing.hypervolume:.4f}, because a baseline is missing"
     point, scale = (", ".join(f"{value:.4g}" for value in axis.values()) for axis in (reference.point, reference.scale))
     size = f"{standing.hypervolume:.4f} over the reference point ({point}), in units of ({scale})"
+    if confirms:
+        return f"{size}, by what the search's units claim"
     if not standing.audits:
         return f"{size}, by claimed numbers"
     return f"{size}, by audited numbers of the units that were audited ({standing.audits}) and claims of the others"

@@ -174,7 +174,7 @@ class Progress:
         left, config = self.seconds_left(), self._config
         count = f"{self.standing.finished}/{config.budget}"
         if record.role == "confirmation":
-            count = f"replicates {self._extensions.complete}/{self._extensions.budget}"
+            count = f"confirmation {self._extensions.complete}/{self._extensions.budget}"
         head = f"[{count}] {describe(record)}"
         if record.state == "failed":
             return f"{head}  failed: {record.failure}"
@@ -202,7 +202,7 @@ class Progress:
             ProgressBar(total=config.budget, completed=standing.finished, width=32),
             f"{standing.finished}/{config.budget} settings",
             f"{standing.baselines}/{len(config.baselines)} baselines",
-            *([f"{extensions.complete}/{extensions.budget} replicates of front"] if extensions.budget else []),
+            *([f"{extensions.complete}/{extensions.budget} confirmations"] if extensions.budget else []),
             f"elapsed {clock(self.elapsed)}",
             f"left {clock(left)}" if left is not None else "",
         )

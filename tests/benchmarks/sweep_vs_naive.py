@@ -4,7 +4,7 @@
 
 Both sides read the whole work from one file (``workload.Work``): the settings in their order (the two baselines, the
 paper's own, then others), LeNet-5 with Adam and the cosine schedule, the splits, epochs and batches of
-``configs/quickstart.yaml``, and PGD on cross entropy in both views. Each side runs in its own process on the same
+``tests/quickstart.yaml``, and PGD on cross entropy in both views. Each side runs in its own process on the same
 processors, as many as trials at a time, with one torch thread per trial. Data sets are parsed in advance for both.
 ``naive_sweep`` describes the naive side; ours is ``robustfront sweep`` itself.
 
@@ -59,7 +59,7 @@ from trainables.losses.i_sce import ISCE
 from trainables.settings import DataSettings
 
 REPOSITORY: Final = Path(__file__).parents[2]
-QUICKSTART: Final = REPOSITORY / "configs" / "quickstart.yaml"
+QUICKSTART: Final = REPOSITORY / "tests" / "quickstart.yaml"
 CONCURRENCY: Final = 2
 OURS, NAIVE = "robustfront", "naive"
 MODULES: Final = {OURS: "robustfront_sweep", NAIVE: "naive_sweep"}

@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(REASON is not None, reason=str(REASON)),
 ]
 
-QUICKSTART = REPOSITORY / "configs" / "quickstart.yaml"
+QUICKSTART = REPOSITORY / "tests" / "quickstart.yaml"
 NOBODY = "10.213.77.200"  # an address in the lab's network without a host
 
 

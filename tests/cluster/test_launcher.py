@@ -106,7 +106,7 @@ def test_up_submit_status_logs_stop_resume_down(machines: tuple[Lab, Host, list[
         token = host.folder / "home" / ".ray" / "auth_token"
         assert stat.S_IMODE(token.stat().st_mode) == 0o600
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
-    quickstart = str(REPOSITORY / "configs" / "quickstart.yaml")
+    quickstart = str(REPOSITORY / "tests" / "quickstart.yaml")
     robustfront("cluster", "submit", quickstart, *settings, *at, "--runs-dir", str(runs))
     wait_until(lambda: (runs / "quickstart" / "checkpoints").exists(), "a checkpoint")
     assert "running" in robustfront("cluster", "status", *at)

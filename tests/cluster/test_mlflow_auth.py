@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(REASON is not None, reason=str(REASON)),
 ]
 
-QUICKSTART = REPOSITORY / "configs" / "quickstart.yaml"
+QUICKSTART = REPOSITORY / "tests" / "quickstart.yaml"
 SETTINGS = (
     "search.trials=3",
     "train.epochs=3",

@@ -57,7 +57,7 @@ class Sweep:
 
     def start(self) -> subprocess.Popen[str]:
         settings = (word for setting in SETTINGS for word in ("--set", setting))
-        quickstart = str(REPOSITORY / "configs" / "quickstart.yaml")
+        quickstart = str(REPOSITORY / "tests" / "quickstart.yaml")
         return self.head.start(self.output, *self.command("sweep", quickstart, *settings, "--address", self.address))
 
     def resume(self) -> subprocess.Popen[str]:
@@ -154,7 +154,7 @@ def _check_against_undisturbed(head: Host, sweep: Sweep, record: TrialRecord) ->
 
 def test_a_local_folder_is_refused_before_anything_starts(hosts: tuple[Lab, list[Host]]) -> None:
     _, (head, second, _) = hosts
-    quickstart = str(REPOSITORY / "configs" / "quickstart.yaml")
+    quickstart = str(REPOSITORY / "tests" / "quickstart.yaml")
     refused = head.run(
         *(
             str(BIN / "robustfront"),

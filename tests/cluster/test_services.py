@@ -94,7 +94,7 @@ def test_the_database_restarts_and_mlflow_is_down_for_a_minute(host: tuple[Lab, 
     machine.ray(cpus=WORKERS)
     runs, output = made.root / "runs", made.root / "output.txt"
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
-    quickstart = str(REPOSITORY / "configs" / "quickstart.yaml")
+    quickstart = str(REPOSITORY / "tests" / "quickstart.yaml")
     at = ("--address", f"{machine.address}:{PORT}", "--runs-dir", str(runs))
     driver = machine.start(output, str(BIN / "robustfront"), "sweep", quickstart, *settings, *at)
 

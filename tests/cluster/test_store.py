@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.skipif(REASON is not None, reason=str(REASON)),
 ]
 
-QUICKSTART = REPOSITORY / "configs" / "quickstart.yaml"
+QUICKSTART = REPOSITORY / "tests" / "quickstart.yaml"
 S3, TRIALS, EPOCHS = "s3://bucket/sweeps", 8, 25
 SETTINGS = [
     f"search.trials={TRIALS}",

@@ -11,7 +11,7 @@ from rich.console import Console
 from search.cli import doctor
 from search.cli.doctor import diagnose, print_findings
 
-QUICKSTART = Path(__file__).parents[3] / "configs" / "quickstart.yaml"
+QUICKSTART = Path(__file__).parents[2] / "quickstart.yaml"
 
 
 def test_this_machine_is_well(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from search.runs.folder import Run
 from search.study import Ledger, open_storage
 from tests.search.examples import result, small_config
 
-QUICKSTART = Path(__file__).parents[3] / "configs" / "quickstart.yaml"
+QUICKSTART = Path(__file__).parents[2] / "quickstart.yaml"
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from search.cli.main import run
 from search.config import available_cpus
 from search.errors import WRONG_INPUT
 
-QUICKSTART = Path(__file__).parents[3] / "configs" / "quickstart.yaml"
+QUICKSTART = Path(__file__).parents[2] / "quickstart.yaml"
 
 # (what is set, what the message must say): a sweep of the quickstart with one thing wrong.
 SETTINGS = [
@@ -177,9 +177,10 @@ SETTINGS = [
     ),
     ("search.sampler=grid", "search.grid must give at least 2 points for each of s, m"),
     ("search.grid={s: 3, m: 3}", "search.grid must be left out for the sampler tpe"),
-    ("search.replicates_for_front=0", "search.replicates_for_front must be at least train.replicates (1), got 0"),
-    ("search.replicates_for_front=three", "search.replicates_for_front must be a whole number, got three"),
-    ("search.replicates_for_frnt=3", "must be a known setting, .*did you mean replicates_for_front?"),
+    ("search.confirmation_seeds=-1", "search.confirmation_seeds must be at least 0, got -1"),
+    ("search.confirmation_seeds=three", "search.confirmation_seeds must be a whole number, got three"),
+    ("search.confirmation_seds=3", "must be a known setting, .*did you mean confirmation_seeds?"),
+    ("search.most_confirmed=0", "search.most_confirmed must be at least 1, got 0"),
     ("search.stop={hours: 0}", "search.stop.hours must be above 0, got 0"),
     ("search.stop={device_hours: -1}", "search.stop.device_hours must be above 0, got -1"),
     ("search.stop={plateau: {trials: 0}}", "search.stop.plateau.trials must be at least 1, got 0"),

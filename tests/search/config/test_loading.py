@@ -67,11 +67,18 @@ def test_more_classes_than_mmc_takes_are_refused_before_anything_starts() -> Non
         prepare_dataset(config.data, test=False, problem=config.problem)
 
 
-def test_the_front_has_no_fewer_replicates_than_the_rest() -> None:
-    config = small_config(train={"replicates": 3}, search={"trials": 6, "replicates_for_front": 3})
-    assert config.search.replicates_for_front == 3
-    with pytest.raises(UserError, match=r"^search.replicates_for_front must be at least train.replicates \(3\), got 2"):
-        small_config(train={"replicates": 3}, search={"trials": 6, "replicates_for_front": 2})
+def test_a_confirmation_needs_images_of_its_own() -> None:
+    with pytest.raises(UserError, match=r"^data.confirmation_size must be at least robustness.images \(20\)"):
+        small_config(search={"trials": 6, "confirmation_seeds": 3})
+    with pytest.raises(UserError, match=r"^data.confirmation_size must be 0 without search.confirmation_seeds, got 20"):
+        small_config(data={"confirmation_size": 20})
+    with pytest.raises(UserError, match=r"^data.confirmation_size must be below validation_size \(60\), got 60"):
+        small_config(data={"confirmation_size": 60})
+    with pytest.raises(UserError, match=r"^robustness.images must be at most data.validation_size less .* \(10\)"):
+        small_config(data={"confirmation_size": 50}, search={"trials": 6, "confirmation_seeds": 3})
+
+
+def test_units_come_in_whole_settings() -> None:
     with pytest.raises(UserError, match=r"^search.trials must be a multiple of train.replicates \(3\), got 4"):
         small_config(train={"replicates": 3})
 

@@ -14,7 +14,7 @@ from search.errors import UserError
 from tests.search.examples import small_config
 
 SECRET = "s3cret"
-QUICKSTART = Path(__file__).parents[3] / "configs" / "quickstart.yaml"
+QUICKSTART = Path(__file__).parents[2] / "quickstart.yaml"
 
 
 @pytest.mark.parametrize(

@@ -61,11 +61,11 @@ def searched(config: SweepConfig, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three settings and the baselines; those on the front, and the baselines, with two seeds."""
+    """Three settings and the baselines, with two seeds of each."""
     config = small_config(
         data={"test_size": TEST_IMAGES},
-        train={"learning_rate": 0.003},
-        search={"trials": 3, "sampler": "random", "replicates_for_front": 2},
+        train={"learning_rate": 0.003, "replicates": 2},
+        search={"trials": 6, "sampler": "random"},
     )
     return searched(config, tmp_path_factory.mktemp("runs"))
 

@@ -78,7 +78,7 @@ def sweep(folder: Path, slope: float, *, seeds: int = SEEDS, confirmed: bool = T
 
 def test_a_real_effect_is_found_and_confirmed(tmp_path: Path) -> None:
     run, records = sweep(tmp_path, 0.2)
-    answered = answer_of(run, records)
+    answered = answer_of(run.config, run.folder, records)
     assert answered is not None
     write_answer(run, answered)
     document = read_answer(run)
@@ -101,14 +101,14 @@ def test_a_real_effect_is_found_and_confirmed(tmp_path: Path) -> None:
 
 def test_no_effect_is_not_made_up(tmp_path: Path) -> None:
     run, records = sweep(tmp_path, 0.0)
-    answered = answer_of(run, records)
+    answered = answer_of(run.config, run.folder, records)
     assert answered is not None
     assert answered.answer.matters["robust_accuracy"].matters is not True
 
 
 def test_one_seed_says_so(tmp_path: Path) -> None:
     run, records = sweep(tmp_path, 0.2, seeds=1, confirmed=False)
-    answered = answer_of(run, records)
+    answered = answer_of(run.config, run.folder, records)
     assert answered is not None
     assert answered.to_json()["verdict"]["robust_accuracy"]["matters"] is None
     [line] = answered.lines
@@ -118,12 +118,15 @@ def test_one_seed_says_so(tmp_path: Path) -> None:
 def test_outcomes_that_are_elsewhere_are_done_without(tmp_path: Path) -> None:
     run, records = sweep(tmp_path, 0.2)
     (tmp_path / "outcomes" / "3.npz").unlink()
-    answered = answer_of(run, records)
+    answered = answer_of(run.config, run.folder, records)
     assert answered is not None
     assert answered.to_json()["components"]["robust_accuracy"]["images_per_unit"] is None
 
 
 def test_there_is_no_answer_before_a_setting_is_complete(tmp_path: Path) -> None:
     run, records = sweep(tmp_path, 0.2)
-    assert answer_of(run, [record for record in records if (record.extends or record.number) == "B0"]) is None
+    assert (
+        answer_of(run.config, run.folder, [record for record in records if (record.extends or record.number) == "B0"])
+        is None
+    )
     assert read_answer(run) is None

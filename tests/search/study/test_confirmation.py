@@ -88,7 +88,7 @@ def test_the_choice_of_the_search_gets_seeds_of_its_own_and_they_do_not_change_i
     assert ledger.complete
     assert {unit.role for unit in units[:BEFORE]} == {"search"}
     assert {unit.role for unit in units[BEFORE:]} == {"confirmation"}
-    assert confirmed(units, ledger) == dict.fromkeys(choice(ledger, config()), [FIRST, FIRST + 1])
+    assert confirmed(units, ledger) == {number: [FIRST, FIRST + 1] for number in choice(ledger, config())}
     assert ledger.extensions().complete == ledger.extensions().budget == len(units) - BEFORE
     assert (ledger.counts().complete, ledger.counts().budget) == (18, 18)
 
@@ -194,7 +194,7 @@ def test_more_seeds_may_be_wanted_later(tmp_path: Path) -> None:
     before = confirmed(drive(ledger), ledger)
     more = reopened(tmp_path, config(search={"confirmation_seeds": 4}))
     assert not more.complete
-    assert confirmed(drive(more), more) == dict.fromkeys(before, [FIRST + 2, FIRST + 3])
+    assert confirmed(drive(more), more) == {number: [FIRST + 2, FIRST + 3] for number in before}
     reader = Ledger(open_storage(url(tmp_path), create=False), config(), "read")
     assert reader.complete
 
@@ -214,7 +214,9 @@ def test_a_choice_that_changes_as_the_search_goes_on_gets_new_seeds(tmp_path: Pa
     after = confirmed(units, second)
     assert "3" in after
     assert "3" not in before
-    assert {tuple(seeds) for seeds in after.values()} == {(FIRST + SEEDS, FIRST + SEEDS + 1)}, "none has confirmed before"
+    assert {tuple(seeds) for seeds in after.values()} == {(FIRST + SEEDS, FIRST + SEEDS + 1)}, (
+        "none has confirmed before"
+    )
 
 
 def test_a_search_that_a_criterion_has_ended_is_confirmed(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ import pytest
 from optuna.trial import TrialState
 
 from search.config import SweepConfig
-from search.results.final import contenders, settings_of
+from search.results.final import settings_of
 from search.results.standing import Standing, reference_of
 from search.runs.folder import Run
 from search.study import Ledger, Unit, open_storage, read_warm_start
+from search.study.due import FIRST_CONFIRMATION_SEED
 from search.study.trials import origin_of
 from tests.search.examples import result, small_config
 from tests.search.study.test_ledger import new_ledger, reopened
@@ -139,12 +140,12 @@ def test_a_seed_can_be_asked_for_at_any_time_and_is_handed_out_once(tmp_path: Pa
         finish(ledger, unit)
     ledger.extend("0", 3, "search")
     ledger.extend("0", 3, "search")
-    ledger.extend("B1", 1, "confirmation")
+    ledger.extend("B1", FIRST_CONFIRMATION_SEED, "confirmation")
     ledger = reopened(tmp_path, settings)  # the request outlives its driver
     units = run_down(ledger)
     assert [(unit.number, unit.seed, unit.role) for unit in units[:2]] == [
         ("R0", 3, "search"),
-        ("R1", 1, "confirmation"),
+        ("R1", FIRST_CONFIRMATION_SEED, "confirmation"),
     ]
     assert units[0].candidate == Candidate("i-sce", ledger.record("0").parameters)
     assert [record.extends for record in ledger.records()[-2:]] == ["0", "B1"]
@@ -249,7 +250,8 @@ class Tuned(SweepConfig):
 
 
 def test_contenders_are_compared_with_baselines_at_their_own_values_and_seeds(tmp_path: Path) -> None:
-    plain = small_config(search={"sampler": "random", "trials": 6, "replicates_for_front": 2})
+    search = {"sampler": "random", "trials": 6, "confirmation_seeds": 1}
+    plain = small_config(data={"confirmation_size": 20}, search=search)
     settings = Tuned.model_validate_json(plain.model_dump_json())
     ledger = new_ledger(tmp_path, settings)
     units: list[Unit] = []
@@ -261,14 +263,14 @@ def test_contenders_are_compared_with_baselines_at_their_own_values_and_seeds(tm
     assert ledger.complete
     records = {record.number: record for record in ledger.records()}
     assert [unit.number for unit in units[:8]] == ["B0", "B1", "0", "1", "2", "3", "4", "5"], "the search comes first"
-    front = contenders(records.values(), settings.objectives, settings.bounds)
-    own = [record for record in front if not record.is_baseline]
+    confirmed = {record.extends for record in records.values() if record.role == "confirmation"}
+    own = [records[number] for number in confirmed if number is not None and not number.startswith("B")]
     assert own
-    baselines = [record for record in records.values() if record.is_baseline]
-    assert len(baselines) > 2
-    assert {record.parameters["m"] for record in baselines[2:]} >= {record.parameters["m"] for record in own}
-    for record in baselines:
-        assert {each.seed_index for each in records.values() if each.extends == record.number} == {1}
+    tuned = [record for record in records.values() if record.is_baseline][2:]
+    assert {record.parameters["m"] for record in tuned} == {record.parameters["m"] for record in own}
+    for record in (*tuned, *own):
+        seeds = [each.seed_index for each in records.values() if each.extends == record.number]
+        assert seeds == [FIRST_CONFIRMATION_SEED]
     standing = Standing.of(records.values(), settings, lambda: reference_of(records.values(), settings))
     assert (standing.baselines, standing.finished) == (2, 6)
     assert not np.isnan(standing.hypervolume)

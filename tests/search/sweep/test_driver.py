@@ -24,7 +24,7 @@ from search.cli.status import read_status
 from search.config import load
 from search.errors import UserError
 
-QUICKSTART = Path(__file__).parents[3] / "configs" / "quickstart.yaml"
+QUICKSTART = Path(__file__).parents[2] / "quickstart.yaml"
 SMALL = (
     "train.epochs=2",
     "data.train_size=300",

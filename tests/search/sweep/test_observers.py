@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from io import StringIO
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -145,8 +146,14 @@ def test_costs_have_their_units_and_what_misses_a_constraint_is_counted_and_neve
     assert "1 miss a constraint" in output.getvalue()
 
 
-def test_further_replicates_have_a_count_of_their_own_and_time_of_their_own() -> None:
-    config = small_config(search={"trials": 1, "replicates_for_front": 3})
+CONFIRMED: dict[str, Any] = {
+    "data": {"train_size": 300, "validation_size": 60, "confirmation_size": 20},
+    "search": {"trials": 1, "confirmation_seeds": 3},
+}
+
+
+def test_a_confirmation_has_a_count_of_its_own_and_time_of_its_own() -> None:
+    config = small_config(**CONFIRMED)
     output = StringIO()
     progress = Progress(config, Console(file=output, width=160, color_system=None), quiet=False)
     counts = NONE
@@ -167,13 +174,13 @@ def test_further_replicates_have_a_count_of_their_own_and_time_of_their_own() ->
         progress.ended(record("R0", 0.6, 0.1, **further, replicates=(unlucky, unlucky)))
     lines = output.getvalue().splitlines()
     assert lines[2].startswith("[1/1] trial 0     s=1.2500")
-    assert lines[3].startswith("[replicates 1/3] R0 of 0     s=1.2500")
+    assert lines[3].startswith("[confirmation 1/3] R0 of 0     s=1.2500")
     assert "clean  60.0 %  robust  10.0 %" in lines[3], "its own numbers"
-    assert "hypervolume 12.0000" in lines[3], "the pooled ones: 0.7 and 0.2, from (0.58, 0) in units of (0.02, 0.1)"
+    assert "hypervolume 64.0000" in lines[3], "the search's: 0.9 and 0.4, from (0.58, 0) in units of (0.02, 0.1)"
 
 
 def test_a_panel_says_which_best_rests_on_more_seeds() -> None:
-    config = small_config(search={"trials": 1, "replicates_for_front": 2})
+    config = small_config(**CONFIRMED)
     output = StringIO()
     progress = Progress(config, Console(file=output, force_terminal=True, width=160, color_system=None), quiet=False)
     values = ({"clean_accuracy": 0.9, "robust_accuracy": 0.4},)
@@ -183,6 +190,6 @@ def test_a_panel_says_which_best_rests_on_more_seeds() -> None:
         progress.started(record("R1", extends="B0"))
         progress.stage("x")
     text = output.getvalue()
-    assert "1/4 replicates of front" in text
+    assert "1/4 confirmations" in text
     assert "R1 of B0" in text
     assert "best clean 90.0 % (trial 0, 2 seeds)" in text
