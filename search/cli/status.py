@@ -13,7 +13,7 @@ from analysis.records import TrialRecord
 from search.results.answer import read_answer
 from search.results.standing import Standing
 from search.results.tables import stop_note
-from search.results.text import describe, short, value_text
+from search.results.text import describe, settings_text, short, value_text
 from search.runs.folder import Run, command
 from search.study import Counts, Ledger, holder, open_ledger
 from search.tracking.reading import reconcile
@@ -103,13 +103,13 @@ def print_status(console: Console, status: Status) -> None:
     say = console.print
     failed = f", {counts.failed} failed" if counts.failed else ""
     say(
-        f"[bold]{run.name}[/bold]: {status.state}, {counts.finished} of {counts.budget} settings and "
+        f"[bold]{run.name}[/bold]: {status.state}, {counts.finished} of {settings_text(counts.budget, config)} and "
         f"{standing.baselines} of {len(config.baselines)} baselines finished{failed}"
     )
     if extensions.budget:
         say(
-            f"  confirmation: {extensions.complete} of {extensions.budget} further seeds are finished "
-            f"({config.search.confirmation_seeds} per contender)"
+            f"  confirmation: {extensions.complete} of {extensions.budget} networks finished "
+            f"({config.search.confirmation_seeds} seeds per setting)"
         )
     if counts.imported:
         say(f"  {counts.imported} trials imported from earlier runs")

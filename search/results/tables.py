@@ -16,7 +16,7 @@ from analysis.pareto import pareto_front
 from analysis.records import TrialRecord
 from search.config import SweepConfig
 from search.results.standing import Standing
-from search.results.text import baseline_note, clock, parameter_text, short, value_text
+from search.results.text import baseline_note, clock, parameter_text, settings_text, short, value_text
 from search.results.writing import Results
 from search.runs.folder import Run, command, relative
 from search.runs.layout import FIGURES, FRONT_FILE, SWEEP_FILE, TABLE_FILE
@@ -29,10 +29,12 @@ VERDICT_STYLES: Final = {"sound": "green", "suspicious": "yellow", "masked": "re
 def print_summary(console: Console, run: Run, results: Results, seconds: float) -> None:
     """The end of a sweep for a person: the front, the baselines, the pictures, what to type next."""
     standing = results.standing
-    counts = f"{standing.finished} settings and {standing.baselines} baselines in {clock(seconds)}"
+    searched = settings_text(standing.finished, run.config)
+    counts = f"{searched} and {standing.baselines} baselines in {clock(seconds)}"
     failed = f", {standing.failed} failed and were replaced" if standing.failed else ""
     pruned = f" ({standing.pruned} stopped early)" if standing.pruned else ""
-    further = f", {standing.extensions} of them with further replicates" if standing.extensions else ""
+    confirmed = sum(record.confirmed is not None for record in results.settings)
+    further = f", {confirmed} of them confirmed" if confirmed else ""
     missed = f", {standing.infeasible} miss a constraint" if standing.infeasible else ""
     console.print(f"\n[bold]{run.name}[/bold]: {counts}{pruned}{further}{missed}{failed}")
     print_table(console, front_table(run, results.settings, results.front))

@@ -49,6 +49,12 @@ def value_text(measure: str, value: float, digits: int = 1) -> str:
     return f"{value:.{digits}f} s" if measure.endswith("_seconds") else f"{value:.4f}"
 
 
+def settings_text(units: int, config: SweepConfig) -> str:
+    """Units of the search for people: ``24 settings``, or ``24 units (8 settings)`` with several seeds per setting."""
+    seeds = config.train.replicates
+    return f"{units} settings" if seeds == 1 else f"{units} units ({units // seeds} settings)"
+
+
 def clock(seconds: float) -> str:
     """``2:05``, or ``1:02:05``."""
     minutes, rest = divmod(round(seconds), 60)

@@ -18,7 +18,7 @@ from analysis.hypervolume import Reference
 from analysis.records import TrialRecord
 from search.config import SweepConfig
 from search.results.standing import Standing
-from search.results.text import clock, describe, parameters_text, short, title, value_text
+from search.results.text import clock, describe, parameters_text, settings_text, short, title, value_text
 from search.runs.folder import Run, command
 from search.study import Counts, Ledger
 from search.tracking.queue import Tracker
@@ -200,7 +200,7 @@ class Progress:
         head.add_row(
             Text(config.name, style="bold"),
             ProgressBar(total=config.budget, completed=standing.finished, width=32),
-            f"{standing.finished}/{config.budget} settings",
+            f"{standing.finished}/{settings_text(config.budget, config)}",
             f"{standing.baselines}/{len(config.baselines)} baselines",
             *([f"{extensions.complete}/{extensions.budget} confirmations"] if extensions.budget else []),
             f"elapsed {clock(self.elapsed)}",
