@@ -48,14 +48,24 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
     console.print()
     folder = relative(run.folder)
     overview = ", ".join(name for name in ("surfaces.png", "pareto.png") if (run.figures / name).is_file())
-    train = train_command(results.front[0], str(folder / SWEEP_FILE)).split()[1:]
+    chosen = results.recommended
+    train = train_command(chosen or results.front[0], str(folder / SWEEP_FILE)).split()[1:]
     for what, text in (
+        *([("Recommended", _recommendation(chosen, results))] if chosen is not None else []),
         ("Pictures", f"{folder / FIGURES}  (overview: {overview}; interactive: the .html files)"),
         ("Records", f"{folder / TABLE_FILE}, {folder / FRONT_FILE}"),
         ("MLflow", command("ui", run.argument)),
-        ("Train the first", command(*train)),
+        ("Train the first" if chosen is None else "Train it", command(*train)),
     ):
         console.print(f"{what:<16}{text}", soft_wrap=True)
+
+
+def _recommendation(chosen: TrialRecord, results: Results) -> str:
+    """The recommended setting, and whether it is known to be better than others."""
+    assert results.answered is not None
+    parameters = ", ".join(f"{name} = {parameter_text(value)}" for name, value in chosen.parameters.items())
+    unsure = "" if results.answered.answer.told_apart else "; no measured setting can be told from it"
+    return f"trial {chosen.number}: {parameters}{unsure}"
 
 
 def print_table(console: Console, table: Table) -> None:

@@ -81,6 +81,14 @@ class Results:
     answered: Answered | None  # None before there is anything to answer with
     stopped: str | None  # the criterion that ended the search before its budget, if one did
 
+    @property
+    def recommended(self) -> TrialRecord | None:
+        """The recommended setting; None where one seed per setting cannot recommend any."""
+        if self.answered is None or self.answered.answer.this_network_only:
+            return None
+        number = self.answered.number(self.answered.answer.recommended.setting)
+        return next(record for record in self.settings if record.number == number)
+
 
 def write_tables(run: Run, units: Sequence[TrialRecord]) -> list[Path]:
     """Writes ``trials.csv``, ``trials.parquet`` and ``pareto.yaml``; quick, so that an interrupted run has them."""
