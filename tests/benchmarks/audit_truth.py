@@ -7,7 +7,7 @@ on MNIST digits (L2 radius 1.5) and on Fashion-MNIST (L2 radius 0.5). The refere
 authors' settings, then, on what still stands: DDN and FMN on z and on f, APGD on cross entropy of f scaled up, and
 targeted APGD with 5 restarts. It takes minutes per network and is cached, network by network, so that the work can be
 spread over several runs. Ladders are the cheaper evaluations to choose from: choose on the digits, report on
-Fashion-MNIST.
+Fashion-MNIST. What torchattacks and foolbox do by default stands beside them.
 
 A cost is the number of images that went forward or backward, as a share of the whole reference's.
 """
@@ -29,6 +29,8 @@ import torch
 from torch import Tensor, nn
 
 import trainables
+from analysis.statistics import wilson_interval
+from tests.benchmarks.other_libraries import FOOLBOX_ATTACKS
 from tests.benchmarks.sweep_vs_naive import environment
 from trainables.attacks import Attack, attack_seed
 from trainables.attacks.apgd import APGD
@@ -37,6 +39,7 @@ from trainables.attacks.ddn import DDN
 from trainables.attacks.deepfool import DeepFool
 from trainables.attacks.fmn import FMN
 from trainables.attacks.pgd import PGD
+from trainables.attacks.torchattacks import Torchattacks
 from trainables.audit import audit, cheap_claim
 from trainables.data import cache_folder
 from trainables.data.splits import Split, load_splits
@@ -60,7 +63,9 @@ RECIPES: Final[Mapping[str, Mapping[str, Any]]] = {
     "isce-2-0.1": {"loss": {"name": "i-sce", "s": 2.0, "m": 0.1}},
 }
 SCALE: Final = 10.0
+REFERENCE: Final = "the reference"
 QUICK_AUDIT: Final = "the quick audit"
+CLAIM: Final = "apgd ce 20, fmn 50, 9 targets 20"  # what the shipped configurations add to the paper's attacks
 
 
 class Counted(nn.Module):
@@ -133,8 +138,11 @@ def reference() -> tuple[Step, ...]:
 
 
 def network(name: str, cache: Path, images: int) -> Network:
-    """Trains a network, or loads it from the cache. ``name`` is data and recipe, ``mnist5k/ce``."""
-    data, recipe = name.split("/")
+    """Trains a network, or loads it from the cache.
+
+    ``name`` is data and recipe, ``mnist5k/ce``, and a seed if it is another than `SEED`: ``mnist5k/ce/100``.
+    """
+    data, recipe, *seed = name.split("/")
     settings = RECIPES[recipe]
     radius = RADII[data]
     document: dict[str, Any] = {"name": data, "train_size": 3500, "validation_size": 1000}
@@ -145,7 +153,9 @@ def network(name: str, cache: Path, images: int) -> Network:
         defence=make("defence", "adversarial-training", {"epsilon": radius, "steps": 10, "norm": "l2"})
         if settings.get("at")
         else make("defence", "none"),
-        train=TrainSettings(epochs=8, batch_size=64, learning_rate=0.004, schedule="cosine", seed=SEED),
+        train=TrainSettings(
+            epochs=8, batch_size=64, learning_rate=0.004, schedule="cosine", seed=int(seed[0]) if seed else SEED
+        ),
         robustness=RobustnessSettings(images=images, epsilon=radius),
     )
     splits: Mapping[str, Split] = load_splits(problem.data, "cpu")
@@ -299,6 +309,20 @@ def ladders() -> dict[str, tuple[Step, ...]]:
     return found
 
 
+def libraries() -> dict[str, tuple[Step, ...]]:
+    """What other libraries do by default, on raw logits."""
+    theirs = "tests.benchmarks.other_libraries"
+    return {
+        "torchattacks": (
+            Step(Torchattacks(attack="PGDL2")),
+            Step(make("attack", f"{theirs}:torchattacks_autoattack")),
+        ),
+        "foolbox": tuple(
+            Step(make("attack", f"{theirs}:foolbox_attack", {"attack": name})) for name in FOOLBOX_ATTACKS
+        ),
+    }
+
+
 @dataclass(frozen=True)
 class Row:
     """One ladder over the networks of one data set: gaps to the reference in points, costs as shares of its cost."""
@@ -341,6 +365,20 @@ def compare(references: Mapping[str, Result], results: Mapping[str, Mapping[str,
     return rows
 
 
+def accuracies(results: Mapping[str, Result]) -> list[str]:
+    """What evaluations leave of one network, by name, in %, with intervals over the images and passes per image."""
+    n = len(results[REFERENCE].kept)
+    standing = {CLAIM: "claimed", QUICK_AUDIT: "quick audit", REFERENCE: "reference"}
+    best = np.logical_and.reduce([result.standing for result in results.values()])
+    lines = []
+    for name, title in [*standing.items(), (None, "strongest"), *((name, name) for name in libraries())]:
+        left = int(best.sum() if name is None else results[name].standing.sum())
+        low, high = wilson_interval(left, n)
+        passes = f", {results[name].passes / n:,.0f} passes per image" if name else ", by any of the evaluations"
+        lines.append(f"{title:13} {100 * left / n:5.1f} ({100 * low:.1f} to {100 * high:.1f}){passes}")
+    return lines
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs what is not cached, and prints a table per data set."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.audit_truth")
@@ -353,10 +391,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.cache.mkdir(parents=True, exist_ok=True)
     print(", ".join(f"{name} {value}" for name, value in environment().items()))
     references: dict[str, Result] = {}
-    results: dict[str, dict[str, Result]] = {name: {} for name in (*ladders(), QUICK_AUDIT)}
+    cascades = ladders() | libraries()
+    results: dict[str, dict[str, Result]] = {name: {} for name in (*cascades, QUICK_AUDIT)}
     for name in options.networks.split(","):
         net = network(name, options.cache, options.images)
-        references[name] = result = cached(net, "reference", reference(), options.cache)
+        references[name] = result = cached(net, REFERENCE, reference(), options.cache)
         print(
             f"{name}: n {len(result.kept)}, clean {100 * result.clean.count('1') / len(result.clean):.1f}, "
             f"reference {100 * result.accuracy:.1f} %, {result.passes / len(result.kept):,.0f} passes per image, "
@@ -364,9 +403,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             flush=True,
         )
         if not options.only_references:
-            for ladder, steps in ladders().items():
-                results[ladder][name] = cached(net, ladder, steps, options.cache)
+            for cascade, steps in cascades.items():
+                results[cascade][name] = cached(net, cascade, steps, options.cache)
             results[QUICK_AUDIT][name] = audited(net, options.cache)
+            own = {cascade: by_network[name] for cascade, by_network in results.items()}
+            print(*accuracies({REFERENCE: result, **own}), sep="\n", flush=True)
     for data in RADII:
         rows = compare(references, results, data)
         if rows:

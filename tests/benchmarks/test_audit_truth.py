@@ -6,7 +6,21 @@ import math
 
 import pytest
 
-from tests.benchmarks.audit_truth import RECIPES, Result, Row, compare, ladders, reference
+from tests.benchmarks.audit_truth import (
+    CLAIM,
+    QUICK_AUDIT,
+    RECIPES,
+    REFERENCE,
+    Result,
+    Row,
+    accuracies,
+    compare,
+    ladders,
+    libraries,
+    reference,
+)
+from tests.trainables.victims import digits, trained
+from trainables.attacks.pgd import PGD
 
 
 def result(network: str, cascade: str, kept: str, passes: int) -> Result:
@@ -47,3 +61,29 @@ def test_the_networks_the_reference_and_the_ladders() -> None:
     assert labels[0] == "autoattack/raw"
     assert "apgd100-dlr-likeliest-restarts=5/raw" in labels
     assert len({tuple(step.label for step in steps) for steps in ladders().values()}) == len(ladders())
+    assert CLAIM in ladders()
+
+
+@pytest.mark.parametrize("library", ["torchattacks", "foolbox"])
+def test_each_default_attack_of_other_libraries_runs_and_together_they_find_what_one_step_does_not(
+    library: str,
+) -> None:
+    images, labels = digits(24)
+    model = trained()
+    standing = [PGD(steps=1)(model, images, labels, radius=0.25).kept]
+    for step in libraries()[library]:
+        done = step.attack(model, images, labels, radius=0.25, view=step.view, standing=standing[-1])
+        assert done.forward_passes > 0
+        standing.append(done.kept)
+    assert 0 < standing[-1].sum() < standing[0].sum()
+
+
+def test_a_network_has_a_line_for_each_evaluation_and_one_for_what_survives_all_of_them() -> None:
+    kept = {REFERENCE: "1101000000", CLAIM: "1111000000", QUICK_AUDIT: "1011000000"}
+    kept |= dict.fromkeys(libraries(), "1111110000")
+    lines = accuracies({name: result("mnist5k/ce", name, bits, 50) for name, bits in kept.items()})
+    assert [line.split()[0] for line in lines] == [
+        *("claimed", "quick", "reference", "strongest", "torchattacks", "foolbox")
+    ]
+    assert lines[0] == "claimed        40.0 (16.8 to 68.7), 5 passes per image"
+    assert lines[3] == "strongest      20.0 (5.7 to 51.0), by any of the evaluations"
