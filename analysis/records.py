@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
 from analysis.statistics import Interval, seeds_interval, student_interval, widened, wilson_interval
-from trainables.metrics import ROBUST, is_under_attack
+from trainables.metrics import CLAIMED, ROBUST, is_under_attack
 from trainables.settings.space import Value
 
 State = Literal["running", "complete", "pruned", "failed"]
@@ -59,6 +59,8 @@ class TrialRecord:
     replicates: tuple[Mapping[str, float], ...] = ()  # objectives and accuracies of each replicate, by the same names
     seeds: tuple[int, ...] = ()
     images: Mapping[str, int] = field(default_factory=dict)  # behind each objective that is a fraction of images
+    # By name, for another seed and other images, where the outcomes of each image are at hand; `interval` knows others.
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
     epochs: int = 0  # how many have finished
     train_seconds: float = 0.0  # wall time, as is the next
     attack_seconds: float = 0.0
@@ -71,7 +73,9 @@ class TrialRecord:
     extends: str | None = None  # the number of the setting that this is another seed of; None for its first unit
     seed_index: int = 0  # which seed of its setting it was trained with, counted from 0
     role: str = "search"  # what it was trained for: ``search``, or ``confirmation`` of the search's contenders
-    extensions: tuple[str, ...] = ()  # the numbers of the further replicates that are pooled into this record
+    # The numbers of the units that are pooled into this record, besides the setting's first, which is no part of a
+    # record that confirms.
+    extensions: tuple[str, ...] = ()
     confirmed: TrialRecord | None = None  # what seeds and images that the search has not seen say of the setting
     # The standard error of what audits of some of the replicates took off robust accuracy; 0 where all were audited.
     audit_error: float = 0.0
@@ -95,6 +99,11 @@ class TrialRecord:
         return self.kind == "baseline"
 
     @property
+    def confirms(self) -> bool:
+        """Whether this is what confirmation says of a setting: a record beside the setting's own."""
+        return self.role == "confirmation" and self.extends is None
+
+    @property
     def violation(self) -> float:
         """The sum of the amounts by which constraints are missed, in their units; 0 where all are met."""
         return sum(max(excess, 0.0) for excess in self.constraints.values())
@@ -115,9 +124,16 @@ class TrialRecord:
     def interval(self, name: str) -> Interval:
         """The 95 % interval of an objective or accuracy by name.
 
-        With two or more replicates it is for another seed, and for an accuracy for other images too. With one it is
-        Wilson's over the images: for this network only. NaN at both ends for one wall time.
+        With two or more replicates it is for another seed, and for an accuracy for other images too (wider than need be
+        if it is not among ``intervals``). With one it is Wilson's over the images: for this network only. NaN at both
+        ends for one wall time.
         """
+        if name in self.intervals:
+            return self.intervals[name]
+        if name == ROBUST and self.confirms and CLAIMED in self.intervals:
+            gap = self.accuracies[CLAIMED] - self.objectives[ROBUST]
+            low, high = self.intervals[CLAIMED]
+            return widened(Interval(low - gap, high - gap), self.objectives[ROBUST], self.audit_error)
         value, images = self.value(name), self.images_of(name)
         if len(self.replicates) >= 2:
             if any(name not in replicate for replicate in self.replicates):  # measured for all replicates together

@@ -248,16 +248,16 @@ def pareto(
     from analysis.export import export_front
     from search.evaluation.test_split import evaluate_on_test, read_test_results
     from search.results.answer import read_answer
-    from search.results.final import settings_of
-    from search.results.front import front_of
     from search.results.tables import front_table
+    from search.results.writing import RunData
     from search.study import read_records
 
     opened = Run.open(run, runs_dir)
     if test:
         evaluate_on_test(opened, context.obj, _console(stderr=True))
-    settings, answer = settings_of(read_records(opened), opened.config.bounds), read_answer(opened)
-    front, tested = front_of(settings, opened.config, answer), read_test_results(opened, settings)
+    data, answer = RunData(opened, read_records(opened)), read_answer(opened)
+    settings, front = data.settings, data.front
+    tested = read_test_results(opened, settings)
     if format_ == "table":
         _write(front_table(opened, settings, front, tested), output)
     else:

@@ -27,6 +27,7 @@ from search.evaluation.progress import attack
 from search.results.answer import read_answer
 from search.results.final import pooled
 from search.results.front import front_of
+from search.results.intervals import with_intervals_of
 from search.results.text import describe
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run, command, relative
@@ -147,14 +148,17 @@ def read_test_results(run: Run, settings: Iterable[TrialRecord]) -> ResultsOnTes
         # A result that is missing leaves fewer seeds than the setting has.
         if entries and tuple(seed for entry in entries for seed in entry["seeds"]) == record.seeds:
             replicates = tuple(replicate for entry in entries for replicate in entry["replicates"])
-            tested[record.number] = replace(
+            result = replace(
                 record,
                 objectives={name: float(np.mean([each[name] for each in replicates])) for name in replicates[0]},
                 accuracies={},
                 constraints={},
                 replicates=replicates,
                 images=entries[0]["images"],
+                intervals={},
             )
+            outcomes = [run.folder / OUTCOMES / f"{number}.npz" for number in numbers]
+            tested[record.number] = with_intervals_of(result, outcomes)
     return ResultsOnTest(tested, len(read_openings(run.folder)))
 
 
@@ -275,12 +279,7 @@ def _load(part: _Part, config: SweepConfig, splits: Mapping[str, Split]) -> list
 
 
 def _entry(part: _Part, outcomes: Outcomes) -> dict[str, Any]:
-    accuracies = {
-        CLEAN: outcomes.clean_accuracy(),
-        ROBUST: outcomes.robust_accuracy(),
-        **outcomes.attack_accuracy(),
-        **outcomes.further_accuracy(),
-    }
+    accuracies = {name: kept.mean(axis=1) for name, kept in outcomes.by_name().items()}
     return {
         "number": part.record.number,
         "setting": part.frozen.setting,

@@ -25,29 +25,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from analysis.matters import label
 from analysis.records import TrialRecord
 from search.config import SweepConfig
 from search.results.final import pooled
+from search.results.intervals import Kept, outcomes_of
 from search.results.text import baseline_note
 from search.runs.folder import Run
 from search.runs.layout import ANSWER_FILE
 from trainables import files
 from trainables.metrics import CLEAN, ROBUST, Direction
-from trainables.robustness import Outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    import numpy.typing as npt
-
     from analysis.noise import NoiseModel, Observation, Setting
     from analysis.verdict import Answer
-
-# What units did on each image, by objective: bool (replicates, images).
-Kept = Mapping[str, "npt.NDArray[np.bool_]"]
 
 # The smallest difference that is of interest; other objectives have one only if the configuration gives it.
 SMALLEST_EFFECT: Final[Mapping[str, float]] = {CLEAN: 0.005, ROBUST: 0.02}
@@ -173,7 +166,7 @@ def answer_of(config: SweepConfig, folder: Path | None, units: Sequence[TrialRec
 
     def observed(name: str, role: str) -> list[Observation]:
         measured = [unit for unit in complete if unit.role == role]
-        outcomes = _comparable(_outcomes(folder, unit) for unit in measured)
+        outcomes = _comparable(outcomes_of(folder, unit) for unit in measured)
         return [
             Observation(
                 setting=settings[unit.extends or unit.number],
@@ -219,15 +212,6 @@ def _tell_apart(settings: dict[str, Setting]) -> None:
     for number, setting in settings.items():
         if isinstance(setting, str) and names[setting] > 1:
             settings[number] = f"{setting} ({number})"
-
-
-def _outcomes(folder: Path | None, unit: TrialRecord) -> Kept | None:
-    """What a unit did on each image, by objective; None where its file is not here."""
-    path = folder / unit.outcomes if folder is not None and unit.outcomes else None
-    if path is None or not path.is_file():
-        return None
-    found = Outcomes.load(path)
-    return {CLEAN: found.clean, ROBUST: np.asarray(found.kept[:, :, :, 0].all(axis=(1, 2)))}
 
 
 def _comparable(outcomes: Iterable[Kept | None]) -> list[Kept | None]:

@@ -105,7 +105,8 @@ def _confirmed(setting: TrialRecord, units: Sequence[TrialRecord], bounds: Seque
     """What the confirmation says of a setting; None before there is a complete unit of it."""
     if not units:
         return None
-    confirmed = replace(_pool(units, bounds), number=setting.number, extends=None)
+    numbers = tuple(unit.number for unit in units)
+    confirmed = replace(_pool(units, bounds), number=setting.number, extends=None, extensions=numbers)
     audited = [unit for unit in units if unit.verdict is not None and AUDITED in unit.accuracies]
     if not audited or ROBUST not in confirmed.objectives:
         return replace(confirmed, verdict=None)

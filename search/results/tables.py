@@ -215,9 +215,13 @@ def _hypervolume(standing: Standing, confirms: bool) -> str:
 
 
 def _interval_kind(results: Results) -> str:
-    shown = [*results.front, *(record for record in results.settings if record.is_baseline)]
-    several = {len(record.replicates) > 1 for record in shown if record.state == "complete"}
-    if several == {True}:
-        return "over seeds and images"
-    single = "over the images of one network, since there is one seed per setting"
-    return "over seeds and images, or over images where there is one seed" if True in several else single
+    """The population that the intervals of a table are for."""
+    baselines = [record for record in results.settings if record.is_baseline and record.state == "complete"]
+    several = [record for record in [*results.front, *baselines] if len(record.replicates) > 1]
+    if not several:
+        return "for the same network and other images, since there is one seed per setting"
+    text = "for another seed and other images"
+    if len(several) < len(results.front) + len(baselines):
+        text += ", or for the same network and other images where there is one seed"
+    wide = any(is_accuracy(name) and name not in record.intervals for record in several for name in record.objectives)
+    return f"{text}; where the images' outcomes are not stored, as of audits, too wide (up to 99 %)" if wide else text

@@ -21,6 +21,7 @@ from search.results import reports
 from search.results.answer import Answered, answer_of, read_answer, write_answer
 from search.results.final import settings_of
 from search.results.front import front_of
+from search.results.intervals import with_intervals
 from search.results.standing import Standing
 from search.results.text import radius_title
 from search.runs.folder import Run
@@ -52,7 +53,7 @@ class RunData:
     @cached_property
     def settings(self) -> list[TrialRecord]:
         """One record per setting, with the numbers to use."""
-        return settings_of(self.units, self.run.config.bounds)
+        return with_intervals(self.run, self.units, settings_of(self.units, self.run.config.bounds))
 
     @cached_property
     def front(self) -> list[TrialRecord]:
@@ -92,7 +93,7 @@ class Results:
 
 def write_tables(run: Run, units: Sequence[TrialRecord]) -> list[Path]:
     """Writes ``trials.csv``, ``trials.parquet`` and ``pareto.yaml``; quick, so that an interrupted run has them."""
-    write_frame(units, run.folder)
+    write_frame(with_intervals(run, units, units), run.folder)
     front = RunData(run, units).front
     # The commands are to be run in the run's folder, wherever that is.
     text = export_front(front, run.config.objectives, "yaml", SWEEP_FILE, answer=read_answer(run))

@@ -16,7 +16,7 @@ import argparse
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -41,6 +41,7 @@ from trainables.attacks.ddn import DDN
 from trainables.attacks.fab import FAB
 from trainables.attacks.torchattacks import Torchattacks
 from trainables.audit import Audit, audit
+from trainables.audit.evidence import QUICK
 from trainables.audit.verdict import Gap
 from trainables.data import cache_folder
 
@@ -81,15 +82,16 @@ def run(data: Data, first: int, seeds: int, masked_seeds: int) -> list[Outcome]:
     return outcomes
 
 
-def run_i_sce(data: Data, first: int, seeds: int, cache: Path) -> list[Outcome]:
+def run_i_sce(data: Data, first: int, seeds: int, images: int, cache: Path) -> list[Outcome]:
     """The same for networks trained with I-SCE; their references are cached."""
     outcomes = []
-    for name in (f"{data}/{recipe}/{seed}" for recipe in I_SCE for seed in range(first, first + seeds)):
-        net = network(name, cache, IMAGES)
+    profile = replace(QUICK, images=images)
+    for name in (f"{data}/{recipe}/{seed}" for seed in range(first, first + seeds) for recipe in I_SCE):
+        net = network(name, cache, images)
         kept = cached(net, REFERENCE, reference(), cache).standing
         claims = [claim(pair, net.model, net.images, net.labels, net.radius, first) for pair in OTHER_CLAIMS]
         seed = attack_seed(first, f"audit/{name}")
-        result = audit(net.model, net.images, net.labels, claims, radius=net.radius, seed=seed)
+        result = audit(net.model, net.images, net.labels, claims, radius=net.radius, profile=profile, seed=seed)
         for position, each in enumerate(claims):
             gap = Gap.between(each.kept, each.kept & kept)
             outcomes.append(outcome(f"{name:31} {gap.lost:3} fall to the reference", result, position, not gap.counts))
@@ -128,6 +130,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="per sound model and data set")
     parser.add_argument("--masked-seeds", type=int, default=1, help="per masked model and data set")
     parser.add_argument("--i-sce-seeds", type=int, default=3, help="per setting of I-SCE")
+    parser.add_argument("--i-sce-images", type=int, default=IMAGES, help="of each network trained with I-SCE")
     parser.add_argument("--cache", type=Path, default=cache_folder() / "audit-truth", help="of references")
     parser.add_argument("--only", choices=("calibration", "judged", "i-sce"))
     arguments = parser.parse_args()
@@ -148,7 +151,7 @@ def main() -> None:
                 print(f"{title}: {line}", flush=True)
     if arguments.only in (None, "i-sce"):
         arguments.cache.mkdir(parents=True, exist_ok=True)
-        for line in rates(run_i_sce(*JUDGED, arguments.i_sce_seeds, arguments.cache)):
+        for line in rates(run_i_sce(*JUDGED, arguments.i_sce_seeds, arguments.i_sce_images, arguments.cache)):
             print(f"I-SCE: {line}", flush=True)
 
 

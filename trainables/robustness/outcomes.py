@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables import files
-from trainables.metrics import at_radius, under_attack
+from trainables.metrics import CLEAN, ROBUST, at_radius, under_attack
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +57,14 @@ class Outcomes:
         """Share of attacked images that survive one attack at the first epsilon, (R,), by the names of ``shown``."""
         attacks = range(len(self.attacks))
         return {name: self.kept[:, a, v, 0].mean(axis=1) for a in attacks for name, v in self.shown(a)}
+
+    def by_name(self) -> dict[str, NDArray[np.bool_]]:
+        """Whether each image is classified correctly, bool (R, N) or (R, n), by the names of all accuracies above."""
+        worst = np.asarray(self.kept.all(axis=(1, 2)))
+        further = {at_radius(self.epsilons[e]): worst[:, e] for e in range(1, len(self.epsilons))}
+        attacks = range(len(self.attacks))
+        each = {name: self.kept[:, a, v, 0] for a in attacks for name, v in self.shown(a)}
+        return {CLEAN: self.clean, ROBUST: worst[:, 0], **each, **further}
 
     def shown(self, attack: int) -> list[tuple[str, int]]:
         """The names (``metrics.under_attack``) and views (positions) of the accuracies of ``attacks[attack]``.

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from analysis.figures import Drawn
 from search.results.final import pooled
+from search.results.intervals import with_intervals
 from search.results.writing import RunData
 from trainables.metrics import AUDITED
 
@@ -18,6 +19,6 @@ def draw(data: RunData) -> Drawn:
     config = data.run.config
     claims = [
         replace(setting, accuracies={name: value for name, value in setting.accuracies.items() if name != AUDITED})
-        for setting in pooled(data.units, config.bounds)
+        for setting in with_intervals(data.run, data.units, pooled(data.units, config.bounds))
     ]
     return draw_surfaces(to_frame(claims), config.objectives, config.domains, data.run.figures, title=data.title)

@@ -92,6 +92,20 @@ def test_robust_accuracy_is_the_worst_case_of_each_image() -> None:
     }
 
 
+def test_what_happened_to_each_image_has_the_names_of_the_accuracies() -> None:
+    outcomes = replace(by_hand(), epsilons=(1.5, 2.0), kept=by_hand().kept.repeat(2, axis=3))
+    outcomes.kept[:, :, :, 1, 0] = False
+    accuracies = {
+        "clean_accuracy": outcomes.clean_accuracy(),
+        "robust_accuracy": outcomes.robust_accuracy(),
+        **outcomes.attack_accuracy(),
+        **outcomes.further_accuracy(),
+    }
+    shares = {name: kept.mean(axis=1).tolist() for name, kept in outcomes.by_name().items()}
+    assert shares == {name: values.tolist() for name, values in accuracies.items()}
+    assert shares["robust_accuracy"] != shares["robust_accuracy@2"]
+
+
 def test_outcomes_survive_the_file(tmp_path: Path) -> None:
     path = tmp_path / "7.npz"
     by_hand().save(path)
