@@ -149,6 +149,7 @@ def evaluate(
 
 @app.command()
 def audit(
+    context: typer.Context,
     subject: Annotated[
         str,
         Argument(
@@ -196,7 +197,7 @@ def audit(
     )
     if is_module(subject):
         _refuse({"random": at_random, "set": overrides}, f"a module, got it for {subject}; remove it")
-        audit_module(module, profile, images, seed, cuda, output, runs_dir, _console())
+        audit_module(module, profile, images, seed, cuda, output, runs_dir, context.obj, _console())
         return
     given = {name: value for name, value in asdict(module).items() if name != "module"}
     _refuse(given, f"a run or checkpoint, got it for {subject}; it is for package.module:factory")

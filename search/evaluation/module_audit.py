@@ -17,10 +17,12 @@ from analysis.statistics import wilson_interval
 from search.errors import UserError
 from search.evaluation.audit import print_audit
 from search.evaluation.progress import progress
+from search.evaluation.test_split import Frozen, Opening, record_and_announce
 from search.results.audits import Audited, AuditJob, Loaded, asked_of, chosen_device, run_audit
 from search.runs.folder import relative
 from search.runs.provenance import source_digest
 from search.runs.store import is_url
+from trainables import files
 from trainables.data import LabelledImages
 from trainables.data.partition.sample import SampledSplit, read_sample
 from trainables.models import Model, Shape, build_model, check_logits
@@ -86,11 +88,13 @@ def audit_module(
     cuda: bool | None,
     output: Path | None,
     runs_dir: Path,
+    typed: str,
     console: Console,
 ) -> None:
     """Audits a module, shows the result, and writes it to ``output``, by default a folder under ``runs_dir``.
 
-    Other arguments are those of ``audit_model``.
+    If the images are of a test split, the opening is recorded there before the module sees one, with the command line
+    as ``typed``. Other arguments are those of ``audit_model``.
 
     Raises:
         UserError: A setting is not legal, or module, weights and images do not fit each other.
@@ -106,13 +110,21 @@ def audit_module(
         model: Model = make("model", settings.module)
     except ValueError as error:
         raise UserError(f"MODULE: {error}") from None
-    sample = _sample(settings, AUDITED_IMAGES[profile], images, say)
+    data, weights = _data(settings), settings.weights
+    sample = _sample(settings, data, AUDITED_IMAGES[profile], images, say)
+    words = [model.title, *([weights.stem] if weights else []), sample.source, sample.split]
+    ball = [robustness.norm, f"{robustness.epsilons[0]:.4g}"]
+    folder = output or runs_dir / FOLDER / "-".join(word.replace("/", "-") for word in [*words, *ball])
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(seed)
         module, shown = _module(model, settings, sample.images, say)
+        if sample.split == "test":
+            sha256 = files.sha256(weights) if weights else _digest(module)
+            frozen = Frozen(checkpoint=str(weights or settings.module), sha256=sha256, setting=None)
+            opening = Opening(command=typed, models=[frozen], robustness=robustness)
+            record_and_announce(opening, data, folder, console)
         loaded = Loaded(replicates=[Audited(model=module.to(device))], split=to_device(shown, device))
         _say_accuracy(loaded, say)
-    weights = settings.weights
     job = AuditJob(
         title=f"{settings.module}{f' with {weights.name}' if weights else ''} on {sample.source}",
         about={"module": settings.module, "checkpoint": str(weights) if weights else None, "split": sample.split},
@@ -126,9 +138,6 @@ def audit_module(
             seed=seed,
         ),
     )
-    words = [model.title, *([weights.stem] if weights else []), sample.source, sample.split]
-    ball = [robustness.norm, f"{robustness.epsilons[0]:.4g}"]
-    folder = output or runs_dir / FOLDER / "-".join(word.replace("/", "-") for word in [*words, *ball])
     document = run_audit(job, lambda: loaded, folder, say, partial(progress, console))
     print_audit(console, document)
     console.print(f"Written to {relative(folder.absolute())}", soft_wrap=True)
@@ -148,12 +157,13 @@ def _robustness(settings: ModuleSettings) -> RobustnessSettings:
         raise UserError(f"--{error}") from None
 
 
-def _sample(settings: ModuleSettings, least: int, images: int | None, say: partial[None]) -> _Sample:
+def _sample(
+    settings: ModuleSettings, data: DataSettings, least: int, images: int | None, say: partial[None]
+) -> _Sample:
     """The images to attack: of the split asked for, else of what was most likely kept from the training."""
     count = least if images is None else images
     if count < least:
         raise UserError(f"--images must be at least {least} for this profile, got {count}; leave it out")
-    data = _data(settings)
     folder = Path(data.root or "") if data.name == _PICTURES else None
     try:
         reader = data.dataset.reader(data.root)

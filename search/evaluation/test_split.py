@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -35,8 +35,9 @@ from search.runs.layout import MANIFEST_FILE
 from search.runs.provenance import fingerprint, problem_settings
 from search.study import holder, open_ledger
 from trainables import files
-from trainables.data.partition.test_openings import OPENINGS_FILE, Opening, open_test_split, read_openings
+from trainables.data.partition.test_openings import OPENINGS_FILE, open_test_split, read_openings, record_opening
 from trainables.data.partition.test_openings import Frozen as Frozen
+from trainables.data.partition.test_openings import Opening as Opening
 from trainables.metrics import CLEAN, ROBUST
 from trainables.settings import DataSettings, RobustnessSettings
 
@@ -70,9 +71,31 @@ def open_and_announce(
     Raises:
         UserError: The opening cannot be recorded, and the split stays closed; or the split is not that of the training.
     """
-    opening, path = Opening(command=typed, models=models, robustness=config.robustness), run.folder / OPENINGS_FILE
-    try:
+    opening = Opening(command=typed, models=models, robustness=config.robustness)
+    with _announced(run.folder, console):
         split = open_test_split(config.data, opening, run.folder, device)
+    run.share(run.folder / OPENINGS_FILE)
+    check_data(run, config.data, test=True)
+    images = min(config.robustness.images, len(split.images))
+    return Opened(split, replace(config.robustness, images=images), opening.when, len(read_openings(run.folder)))
+
+
+def record_and_announce(opening: Opening, data: DataSettings, folder: Path, console: Console) -> None:
+    """Records that a model from elsewhere sees test images, in a folder of its own, and prints one line.
+
+    Raises:
+        UserError: The opening cannot be recorded.
+    """
+    with _announced(folder, console):
+        record_opening(data, opening, folder)
+
+
+@contextmanager
+def _announced(folder: Path, console: Console) -> Iterator[None]:
+    """Says how often the split has been opened once an opening is recorded, and what keeps it from being so."""
+    path = folder / OPENINGS_FILE
+    try:
+        yield
     except OSError as error:
         reason = error.strerror or error
         raise UserError(
@@ -80,13 +103,8 @@ def open_and_announce(
         ) from None
     except ValueError as error:
         raise UserError(str(error)) from None
-    times = len(read_openings(run.folder))
-    line = f"The test split is opened for the {ordinal(times)} time (recorded in {relative(path)})"
-    console.print(line, soft_wrap=True)
-    run.share(path)
-    check_data(run, config.data, test=True)
-    images = min(config.robustness.images, len(split.images))
-    return Opened(split, replace(config.robustness, images=images), opening.when, times)
+    times = ordinal(len(read_openings(folder)))
+    console.print(f"The test split is opened for the {times} time (recorded in {relative(path)})", soft_wrap=True)
 
 
 def check_data(run: Run, data: DataSettings, *, test: bool) -> None:

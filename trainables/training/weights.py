@@ -32,6 +32,10 @@ def read_weights(path: Path) -> Weights:
     """
     if not path.is_file():
         raise ValueError(f"must be a file, got {path}; correct the path")
+    if path.suffix == ".safetensors":
+        pt = path.with_suffix(".pt")
+        remedy = f"convert it with torch.save(safetensors.torch.load_file('{path}'), '{pt}')"
+        raise ValueError(f"must be a file of torch.save, got {path}; {remedy}")
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # other bytes surface as any error of zip, pickle or torch

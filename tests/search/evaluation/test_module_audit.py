@@ -18,6 +18,8 @@ import trainables.audit
 from search.cli.main import DONE, WRONG_INPUT, run
 from search.evaluation import module_audit
 from tests.search.evaluation.test_audit import SMALL
+from trainables import files
+from trainables.data.partition.test_openings import OPENINGS_FILE, read_openings
 from trainables.data.splits import load_splits
 from trainables.models.lenet5 import LeNet5
 from trainables.settings import DataSettings
@@ -150,6 +152,34 @@ def test_a_trained_module_on_a_named_data_set(lenet: Path, tmp_path: Path, capsy
     assert "audited before" in capsys.readouterr().out
     assert run(["audit", *words, "--seed", "1", "--output", str(tmp_path)]) == DONE
     assert "audited before" not in capsys.readouterr().out
+
+
+def test_test_images_are_seen_only_once_that_is_recorded(
+    lenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module_audit, "run_audit", interrupt)
+    words = ["trainables.models.lenet5:LeNet5", "--weights", str(lenet), "--data", "mnist5k", "--epsilon", "1.0"]
+    for times in ("1st", "2nd"):
+        run(["audit", *words, "--output", str(tmp_path)])
+        printed = " ".join(capsys.readouterr().out.split())
+        assert f"The test split is opened for the {times} time (recorded in" in printed
+        assert printed.index("is opened") < printed.index("Clean accuracy")
+    first, second = read_openings(tmp_path)
+    [model] = first["models"]
+    assert model["checkpoint"] == str(lenet)
+    assert model["sha256"] == second["models"][0]["sha256"] == files.sha256(lenet)
+    assert (first["data"]["name"], first["robustness"]["epsilon"]) == ("mnist5k", 1.0)
+    assert f"--weights {lenet}" in first["command"]
+
+    run(["audit", *words, "--split", "validation", "--output", str(tmp_path / "validation")])
+    assert "is opened" not in capsys.readouterr().out
+    assert read_openings(tmp_path / "validation") == []
+
+    (tmp_path / "closed" / OPENINGS_FILE).mkdir(parents=True)
+    assert run(["audit", *words, "--output", str(tmp_path / "closed")]) == WRONG_INPUT
+    caught = capsys.readouterr()
+    assert "must be writable before the test split is opened" in caught.err
+    assert "Clean accuracy" not in caught.out
 
 
 def test_a_module_for_normalised_images_gets_them(
@@ -311,3 +341,10 @@ def test_a_file_without_fitting_weights_is_one_line(
     errors = capsys.readouterr().err
     assert message in errors
     assert len(errors.splitlines()) == 1
+
+
+def test_weights_of_safetensors_are_to_be_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(b"")
+    assert run(["audit", RESNET, "--weights", str(path), *DIGITS]) == WRONG_INPUT
+    assert f"torch.save(safetensors.torch.load_file('{path}'), '{tmp_path / 'net.pt'}')" in capsys.readouterr().err

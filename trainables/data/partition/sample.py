@@ -1,6 +1,7 @@
-"""Reads a sample of a split for a model that was trained elsewhere: no search of ours can choose by it.
+"""Reads a sample of a split for a model that was trained elsewhere.
 
-An import contract says who may import this, because the images may be test images.
+An import contract says who may import this, because the images may be test images: the module sees none before the
+opening of the test split is recorded.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ OPENINGS_FILE: Final = "test-openings.jsonl"
 class Frozen:
     """A trained model that no longer changes."""
 
-    checkpoint: str  # its file
-    sha256: str  # of the file, in hexadecimal
+    checkpoint: str  # its file, or a module's import path
+    sha256: str  # of the file, or of the module's parameters and buffers where there is none, in hexadecimal
     setting: Mapping[str, Any] | None  # the loss and its parameters; None if they are not known
 
 
@@ -59,13 +59,21 @@ def open_test_split(settings: DataSettings, opening: Opening, folder: Path, devi
         OSError: The opening cannot be written; no image has been read.
         DataMissing, ValueError: As ``read_test``.
     """
-    record = {**asdict(opening), "data": settings.to_document()}
-    _append(folder / OPENINGS_FILE, json.dumps(record))
+    record_opening(settings, opening, folder)
 
     from trainables.data.partition.test_images import read_test
     from trainables.data.splits import to_device
 
     return to_device(read_test(settings), device)
+
+
+def record_opening(settings: DataSettings, opening: Opening, folder: Path) -> None:
+    """Writes an opening down, for images that are not read by ``open_test_split``; arguments and errors are as there.
+
+    The folder is made if there is none.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _append(folder / OPENINGS_FILE, json.dumps({**asdict(opening), "data": settings.to_document()}))
 
 
 def read_openings(folder: Path) -> list[dict[str, Any]]:
