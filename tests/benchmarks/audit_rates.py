@@ -1,6 +1,6 @@
 """How often an audit is wrong: false alarms on sound pairs, missed ones on masked pairs, with Wilson intervals.
 
-    uv run python -m tests.benchmarks.audit_rates [--seeds 5] [--masked-seeds 1] [--i-sce-seeds 3]
+    uv run python -m tests.benchmarks.audit_rates [--seeds 5] [--masked-seeds 1] [--i-sce-images 500]
 
 Thresholds were frozen on the calibration cases (MNIST digits); the judged cases are others (Fashion-MNIST, other
 seeds, another radius). ``sound`` for a masked pair is a missed alarm; anything else for a sound pair is a false one.
@@ -21,6 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
 
 from analysis.statistics import wilson_interval
@@ -40,7 +41,7 @@ from trainables.attacks import attack_seed
 from trainables.attacks.ddn import DDN
 from trainables.attacks.fab import FAB
 from trainables.attacks.torchattacks import Torchattacks
-from trainables.audit import Audit, audit
+from trainables.audit import Audit, Claim, audit
 from trainables.audit.evidence import QUICK
 from trainables.audit.verdict import Gap
 from trainables.data import cache_folder
@@ -50,13 +51,17 @@ CALIBRATION: Final[tuple[Data, int]] = ("mnist5k", 0)
 JUDGED: Final[tuple[Data, int]] = ("fashion-mnist", 100)
 
 # Claims on networks trained with I-SCE; none of these attacks is the quick audit's.
-I_SCE: Final = tuple(name for name in RECIPES if name.startswith("isce"))
+I_SCE: Final = ",".join(
+    f"{JUDGED[0]}/{recipe}/{seed}"
+    for seed in range(JUDGED[1], JUDGED[1] + 3)
+    for recipe in RECIPES
+    if recipe.startswith("isce")
+)
 OTHER_CLAIMS: Final = (
     Pair("PGDL2", (Torchattacks(attack="PGDL2", options={"steps": 50}),), ("raw", "normalized")),
     Pair("foolbox", tuple(step.attack for step in libraries()["foolbox"])),
     Pair("FAB", (FAB(),), ("raw", "normalized")),
     Pair("DDN", (DDN(),), ("raw", "normalized")),
-    Pair("FAB and DDN", (FAB(), DDN()), ("raw", "normalized")),
 )
 
 
@@ -82,15 +87,18 @@ def run(data: Data, first: int, seeds: int, masked_seeds: int) -> list[Outcome]:
     return outcomes
 
 
-def run_i_sce(data: Data, first: int, seeds: int, images: int, cache: Path) -> list[Outcome]:
-    """The same for networks trained with I-SCE; their references are cached."""
+def run_i_sce(networks: Sequence[str], images: int, cache: Path) -> list[Outcome]:
+    """The same for networks trained with I-SCE, named as in ``audit_truth``; their references are cached."""
     outcomes = []
     profile = replace(QUICK, images=images)
-    for name in (f"{data}/{recipe}/{seed}" for seed in range(first, first + seeds) for recipe in I_SCE):
+    for name in networks:
         net = network(name, cache, images)
         kept = cached(net, REFERENCE, reference(), cache).standing
-        claims = [claim(pair, net.model, net.images, net.labels, net.radius, first) for pair in OTHER_CLAIMS]
-        seed = attack_seed(first, f"audit/{name}")
+        claims = [claim(pair, net.model, net.images, net.labels, net.radius, 0) for pair in OTHER_CLAIMS]
+        attacks = tuple(attack for each in claims for attack in each.attacks)
+        kept_by_all = np.logical_and.reduce([each.kept for each in claims])
+        claims.append(Claim("all of these", attacks, ("raw", "normalized"), kept_by_all))
+        seed = attack_seed(0, f"audit/{name}")
         result = audit(net.model, net.images, net.labels, claims, radius=net.radius, profile=profile, seed=seed)
         for position, each in enumerate(claims):
             gap = Gap.between(each.kept, each.kept & kept)
@@ -129,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="per sound model and data set")
     parser.add_argument("--masked-seeds", type=int, default=1, help="per masked model and data set")
-    parser.add_argument("--i-sce-seeds", type=int, default=3, help="per setting of I-SCE")
+    parser.add_argument("--i-sce", default=I_SCE, help="networks trained with I-SCE, with commas")
     parser.add_argument("--i-sce-images", type=int, default=IMAGES, help="of each network trained with I-SCE")
     parser.add_argument("--cache", type=Path, default=cache_folder() / "audit-truth", help="of references")
     parser.add_argument("--only", choices=("calibration", "judged", "i-sce"))
@@ -151,7 +159,8 @@ def main() -> None:
                 print(f"{title}: {line}", flush=True)
     if arguments.only in (None, "i-sce"):
         arguments.cache.mkdir(parents=True, exist_ok=True)
-        for line in rates(run_i_sce(*JUDGED, arguments.i_sce_seeds, arguments.i_sce_images, arguments.cache)):
+        print(f"I-SCE: {arguments.i_sce_images} images, claims by {', '.join(pair.name for pair in OTHER_CLAIMS)}")
+        for line in rates(run_i_sce(arguments.i_sce.split(","), arguments.i_sce_images, arguments.cache)):
             print(f"I-SCE: {line}", flush=True)
 
 
