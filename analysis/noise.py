@@ -184,14 +184,43 @@ class NoiseModel:
         Returns:
             Shape (q,), in the objective's unit; signed, so that means that move together have the same sign.
         """
-        joint, effects = self._joint([*settings, setting], [seed])
-        covariance = np.asarray(joint.covariance)
-        q = len(settings)
-        own = np.asarray(self._process.weights @ np.square(self._process.white_sds))
-        images = 0.0 if self._images is None else self._images.per_unit
-        towards = covariance[: q + 1, q] + (covariance[: q + 1, q + 1] if effects else 0.0)
-        variance = towards[q] + (covariance[q + 1, q] + covariance[q + 1, q + 1] if effects else 0.0) + own + images
-        return np.asarray(towards[:q] / math.sqrt(variance))
+        return np.asarray(self.foresights(settings, [(setting, seed)])[0])
+
+    def foresights(
+        self,
+        settings: Sequence[Setting],
+        units: Sequence[tuple[Setting, int]],
+        running: Sequence[tuple[Setting, int]] = (),
+    ) -> Array:
+        """``foresight`` for each of several units, each on its own, once what is running has ended too.
+
+        Args:
+            settings: Where to look. Length q.
+            units: Settings and seeds, of which only one would be trained. Length n.
+            running: Units whose results will be known anyway.
+
+        Returns:
+            Shape (n, q).
+        """
+        rows, n = [*units, *running], len(units)
+        seeds = list(dict.fromkeys(seed for _, seed in rows))
+        every = list({setting_key(each): each for each in [*settings, *(setting for setting, _ in rows)]}.values())
+        keys = [setting_key(each) for each in every]
+        joint, effects = self._joint(every, seeds)
+        covariance = joint.covariance
+        # What a unit measures is its setting's f and its seed's effect, and noise of its own.
+        sums = np.zeros((len(rows), len(covariance)))
+        for at, (setting, seed) in enumerate(rows):
+            sums[at, keys.index(setting_key(setting))] = 1.0
+            if effects:
+                sums[at, len(every) + seeds.index(seed)] = 1.0
+        own = float(self._process.weights @ np.square(self._process.white_sds))
+        own += 0.0 if self._images is None else self._images.per_unit
+        among = sums @ covariance @ sums.T + own * np.eye(len(rows))
+        towards = sums @ covariance[:, [keys.index(setting_key(each)) for each in settings]]
+        known = np.linalg.solve(among[n:, n:], np.hstack([among[n:, :n], towards[n:]]))
+        among, towards = among[:n, :n] - among[:n, n:] @ known[:, :n], towards[:n] - among[:n, n:] @ known[:, n:]
+        return np.asarray(towards / np.sqrt(np.diagonal(among))[:, None])
 
     def points(self, count: int, seed: int = 0) -> list[Parameters]:
         """Points that fill the space evenly, for any number of its parameters: see ``space_points``."""
@@ -212,7 +241,8 @@ class NoiseModel:
             self._encoder.encode(rows) if rows and self.space else np.zeros((len(rows), len(self._encoder.dimensions)))
         )
         places = [self.baselines.index(name) for name in names]
-        groups = [] if self._apart else [self.seeds.index(s) if s in self.seeds else len(self.seeds) for s in seeds]
+        known = [*self.seeds, *(each for each in dict.fromkeys(seeds) if each not in self.seeds)]
+        groups = [] if self._apart else [known.index(each) for each in seeds]
         joint = self._process.joint(nodes, places, groups)
         order = np.argsort([*inside, *outside, *range(len(settings), len(settings) + len(groups))])
         means, covariances = joint.means[:, order], joint.covariances[:, order[:, None], order]
@@ -297,9 +327,19 @@ def space_points(space: Mapping[str, Domain], count: int, seed: int = 0) -> list
     """
     from scipy.stats import qmc
 
-    uniform = qmc.Sobol(len(space), seed=seed).random(count)
+    return points_at(space, qmc.Sobol(len(space), seed=seed).random(count))
+
+
+def points_at(space: Mapping[str, Domain], uniform: Array) -> list[Parameters]:
+    """The points of a space at coordinates in [0, 1], shape (n, parameters): choices have equal shares."""
     columns = [_spread(domain, uniform[:, at]) for at, domain in enumerate(space.values())]
     return [dict(zip(space, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def coordinates_of(space: Mapping[str, Domain], points: Sequence[Parameters]) -> Array:
+    """Coordinates of points of a space, in [0, 1], that ``points_at`` turns back into them."""
+    columns = [[_share(point[name], domain) for point in points] for name, domain in space.items()]
+    return np.array(columns).T.reshape(len(points), len(space))
 
 
 def _spread(domain: Domain, uniform: Array) -> list[Value]:
@@ -308,6 +348,14 @@ def _spread(domain: Domain, uniform: Array) -> list[Value]:
     low, high = coordinate(domain.lowest, domain), coordinate(domain.high, domain)
     values = np.clip(values_at(low + (high - low) * uniform, domain), domain.lowest, domain.high)
     return [domain.cast(round(value)) if domain.integer else value for value in values.tolist()]
+
+
+def _share(value: Value, domain: Domain) -> float:
+    """Where a value lies in its domain: the inverse of ``_spread``."""
+    if not isinstance(domain, Range):
+        return (domain.choices.index(value) + 0.5) / len(domain.choices)
+    low, high = coordinate(domain.lowest, domain), coordinate(domain.high, domain)
+    return (coordinate(float(value), domain) - low) / (high - low or 1.0)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from search.results.standing import reference_of
 from search.runs.folder import Run
 from search.study.due import FIRST_CONFIRMATION_SEED, Counts, Due, Round
 from search.study.history import History, Lookback
+from search.study.observed import observe
 from search.study.samplers import distributions, find, make_sampler, suggest
 from search.study.stopping import SearchEnd
 from search.study.storage import Mode, open_storage, open_studies
@@ -329,7 +330,7 @@ class Ledger:
         self._due.requests = [Extension(**each) for each in attributes.get(_REQUESTED, [])]
         self._due.rounds = [Round.from_json(each) for each in attributes.get(_ROUNDS, [])]
 
-    def _choose(self) -> None:
+    def _fix_choice(self) -> None:
         """Records what the search has chosen, so that nothing that comes later can change it."""
         answered = answer_of(self._config, self._folder, self.records())
         choice = answered.choice if answered is not None else Choice()
@@ -363,11 +364,12 @@ class Ledger:
         counts = self.counts()
         within_budget = counts.finished + counts.running + self._due.reserved() < counts.budget
         if within_budget and not self._end_of_search.reached(self._studies):
-            return self._begin_suggestion()
+            choice = self._next_fixed() or self._choose()
+            return self._begin_fixed(choice) if isinstance(choice, Extension) else self._begin_suggestion(choice)
         if not self._searched:
             return None
         if self._config.search.confirmation_seeds and not self._chosen:
-            self._choose()
+            self._fix_choice()
         confirmations = self._confirmations()
         return self._begin_fixed(confirmations[0]) if confirmations else None
 
@@ -388,11 +390,25 @@ class Ledger:
                 self._storage.set_trial_user_attr(trial_id, EXTENDS, asdict(due))
             return self._give_candidate(prefix, trial_id, candidate)
 
-    def _begin_suggestion(self) -> Unit:
+    @property
+    def _next_number(self) -> int:
+        half_made = self._search.half_made
+        return len(self._search.rows) if half_made is None else half_made.number
+
+    def _choose(self) -> Mapping[str, Value] | Extension | None:
+        """A new setting or another seed of a known one, where the sampler chooses; None where it only suggests."""
+        sampler = find(self._config.search.sampler)
+        if sampler.choose is None:
+            return None
+        modelled = self._lookback.entries(sampler.most_modelled)
+        observed = observe(self._config, modelled, self._search, self._baselines, self._extensions)
+        return sampler.choose(self._config, self._next_number, observed)
+
+    def _begin_suggestion(self, fixed: Mapping[str, Value] | None) -> Unit:
         trials, half_made, sampler = self._search, self._search.half_made, self._config.search.sampler
-        number = len(trials.rows) if half_made is None else half_made.number
+        number = self._next_number
         tried = (trial.params for trial in trials)
-        trials.study.sampler = make_sampler(self._config, number, self._next_fixed(), tried)
+        trials.study.sampler = make_sampler(self._config, number, fixed, tried)
         study = History(trials.study, self._lookback.entries(find(sampler).most_modelled))
         with trials.changing():
             trial = study.ask() if half_made is None else self._begun_again(study, half_made)

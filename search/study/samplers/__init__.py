@@ -19,7 +19,9 @@ from optuna.samplers import BaseSampler, PartialFixedSampler
 from optuna.trial import Trial
 
 from search.config import SweepConfig
+from search.study.observed import Observed
 from search.study.samplers._distinct import DistinctSampler
+from search.study.trials import Extension
 from trainables.settings.space import Choices, Domain, Value
 
 
@@ -33,12 +35,15 @@ class Sampler:
         source: The paper that it follows.
         most_modelled: The most finished trials that it can model in reasonable time; None for no limit.
         marks: System attributes of a trial that it did not suggest itself, so that it learns from that one too.
+        choose: Chooses the next unit from the sweep, the number of the next trial and what has been measured: a new
+            setting, another seed of a known one, or None to leave it to the sampler that ``make`` makes.
     """
 
     make: Callable[[SweepConfig, int, int], BaseSampler]
     source: str
     most_modelled: int | None = None
     marks: Mapping[str, int] = field(default_factory=dict)
+    choose: Callable[[SweepConfig, int, Observed], Mapping[str, Value] | Extension | None] | None = None
 
 
 def find(name: str) -> Sampler:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import RandomSampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from search.config import SweepConfig
 from search.study.samplers import Sampler
 from trainables.settings.space import Value
 
@@ -63,9 +64,12 @@ def scaled(coordinate: float, distribution: BaseDistribution) -> Value:
     return round(value) if isinstance(distribution, IntDistribution) else value
 
 
+def sobol(config: SweepConfig, number: int, _seed: int) -> BaseSampler:
+    """The sequence of a search, at the trial's place in it."""
+    return SobolSampler(list(config.domains), config.search.seed, max(number - len(config.fixed_settings), 0))
+
+
 SAMPLER = Sampler(
-    make=lambda config, number, _seed: SobolSampler(
-        list(config.domains), config.search.seed, max(number - len(config.fixed_settings), 0)
-    ),
+    make=sobol,
     source="Matousek 1998: On the L2-discrepancy for anchored boxes. Journal of Complexity 14",
 )

@@ -1,0 +1,111 @@
+"""What a search has measured, unit by unit, for samplers that choose seeds as well as settings."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+
+from optuna.trial import FrozenTrial, TrialState
+
+from analysis.noise import NoiseModel, Observation, Parameters, Setting, fit, setting_key
+from analysis.records import BASELINE_PREFIX
+from search.config import SweepConfig
+from search.results.metrics import UnitResult
+from search.study.trials import ORIGIN, RESULT, Extension, Trials, candidate_of, extended, measured
+from trainables.settings.space import Domain
+
+_Unit = tuple[Setting, int]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The units of role ``search`` that are complete or run.
+
+    Args:
+        space: The searched parameters.
+        settings: The settings of the search that have begun, in order.
+        complete: Those with a result that may get another seed, by number.
+        values: Every number of each complete unit, with its setting (or baseline) and seed.
+        running: The setting and seed of each running unit.
+        next_seeds: The index of the next seed of each complete setting, by number, and the seed itself: a number of its
+            own where no unit has it yet.
+        first_seed: The seed of a new setting.
+        tried: The key of every setting that ever began.
+    """
+
+    space: Mapping[str, Domain]
+    settings: tuple[Parameters, ...]
+    complete: Mapping[str, Parameters]
+    values: tuple[tuple[Setting, int, Mapping[str, float]], ...]
+    running: tuple[_Unit, ...]
+    next_seeds: Mapping[str, tuple[int, int]]
+    first_seed: int
+    tried: frozenset[Hashable]
+
+    def model(self, metric: str) -> NoiseModel:
+        """The noise model of one of the measured numbers."""
+        seen = [Observation(setting=setting, seed=seed, value=values[metric]) for setting, seed, values in self.values]
+        return fit(seen, self.space)
+
+    def extension(self, number: str) -> Extension:
+        """The next seed of a complete setting."""
+        return Extension(number, self.next_seeds[number][0], "search")
+
+
+def observe(
+    config: SweepConfig, modelled: Iterable[FrozenTrial], search: Trials, baselines: Trials, extensions: Trials
+) -> Observed:
+    """What the rows of a ledger say about the settings that are ``modelled``, given by their first units."""
+
+    def point(row: FrozenTrial) -> Parameters:
+        parameters = candidate_of(row).parameters
+        return {name: parameters[name] for name in config.domains}
+
+    rows = {str(trial.number): trial for trial in modelled if trial.state in (TrialState.COMPLETE, TrialState.RUNNING)}
+    settings: dict[str, Setting] = {number: point(row) for number, row in rows.items()}
+    for row in baselines:
+        settings[f"{BASELINE_PREFIX}{row.number}"] = f"{BASELINE_PREFIX}{row.number}"
+    units = [(number, 0, row) for number, row in rows.items()]
+    units += [(f"{BASELINE_PREFIX}{row.number}", 0, row) for row in baselines]
+    begun = defaultdict[str, set[int]](set)
+    for row, extension in extended(extensions):
+        if row.state != TrialState.FAIL:
+            begun[extension.number].add(extension.seed)
+            if extension.role == "search" and extension.number in settings:
+                units.append((extension.number, extension.seed, row))
+    seeds: dict[int, int] = {}
+    values = []
+    for number, index, row in units:
+        if row.state == TrialState.COMPLETE:
+            seed = UnitResult.from_json(row.user_attrs[RESULT]).seed_value
+            values.append((settings[number], seed, measured(row)))
+            if ORIGIN not in row.user_attrs:
+                seeds[index] = seed
+
+    def seed_of(index: int) -> int:
+        return seeds.get(index, -1 - index)
+
+    complete = {
+        number: settings[number]
+        for number, row in rows.items()
+        if row.state == TrialState.COMPLETE and ORIGIN not in row.user_attrs
+    }
+    following = {
+        number: next(index for index in range(1, len(begun[number]) + 2) if index not in begun[number])
+        for number in complete
+    }
+    return Observed(
+        space=config.domains,
+        settings=tuple(each for number, each in settings.items() if number in rows and not isinstance(each, str)),
+        complete={number: each for number, each in complete.items() if not isinstance(each, str)},
+        values=tuple(values),
+        running=tuple(
+            (settings[number], seed_of(index))
+            for number, index, row in units
+            if row.state == TrialState.RUNNING and number in rows
+        ),
+        next_seeds={number: (index, seed_of(index)) for number, index in following.items()},
+        first_seed=seed_of(0),
+        tried=frozenset(setting_key(point(row)) for row in search),
+    )
