@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +13,7 @@ from search.config.objectives import ACCURACIES, Constraint, directions
 from search.config.space import LOSS_PREFIX, canonical, check_domain
 from trainables.settings import AUDITED_IMAGES
 from trainables.settings.checks import check_choice, nearest
-from trainables.settings.space import Choices, Range
+from trainables.settings.space import Choices, Domain, Range
 
 if TYPE_CHECKING:
     from search.config.schema import SweepConfig
@@ -22,6 +23,7 @@ BASELINES_SUFFIX: Final = "-baselines"
 REPLICATES_SUFFIX: Final = "-replicates"
 # The samplers are the files of their folder, which imports Optuna and is not imported here.
 SAMPLERS: Final = tuple(sorted(path.stem for path in (Path(__file__).parents[1] / "study/samplers").glob("[!_]*.py")))
+_EXTENDING: Final = ("nehvi",)  # samplers that train further seeds of settings where they see fit
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -169,8 +171,8 @@ def _check_trials(config: SweepConfig) -> None:
             f"search.trials must be a multiple of train.replicates ({replicates}), got {search.trials}; it counts "
             f"units, each a setting with one seed: write {lower or replicates} or {lower + replicates}"
         )
-    size = _points(config)
-    if size is not None and search.trials > size * replicates:
+    size = settings_in(config.domains)
+    if size is not None and search.trials > size * replicates and search.sampler not in _EXTENDING:
         raise ValueError(
             f"search.trials must be at most {size * replicates}, as the space has {size} settings, got "
             f"{search.trials}; lower it or widen the space"
@@ -199,10 +201,10 @@ def _check_grid(config: SweepConfig) -> None:
         )
 
 
-def _points(config: SweepConfig) -> int | None:
-    """How many settings the space has; None if one of its parameters is a real number."""
+def settings_in(space: Mapping[str, Domain]) -> int | None:
+    """How many settings a space has; None if one of its parameters is a real number."""
     total = 1
-    for domain in config.domains.values():
+    for domain in space.values():
         if isinstance(domain, Range) and not domain.integer:
             return None
         total *= len(domain.choices) if isinstance(domain, Choices) else int(domain.high - domain.lowest) + 1

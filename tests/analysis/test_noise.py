@@ -11,7 +11,9 @@ from analysis.noise import (
     Setting,
     confirmed_difference,
     confirmed_mean,
+    coordinates_of,
     fit,
+    points_at,
     setting_text,
     space_points,
 )
@@ -237,6 +239,29 @@ def test_a_known_seed_teaches_more_about_a_setting_than_a_new_one() -> None:
     model = fit(Sweep(truth=trend(0.2)).units(settings, range(8), generator), SPACE)
     contrast = [model.foresight([new, settings[0]], new, seed) @ [1, -1] for seed in (0, 99)]
     assert contrast[0] > contrast[1] > 0
+
+
+def test_what_runs_is_taken_as_known_when_further_units_are_judged() -> None:
+    generator = np.random.default_rng(0)
+    settings = scattered(6, generator)
+    model = fit(Sweep(truth=trend(0.3)).units(settings, range(3), generator), SPACE)
+    units: list[tuple[Setting, int]] = [(settings[0], 7), (settings[1], 8)]
+    alone = np.array([model.foresight(settings, *unit) for unit in units])
+    np.testing.assert_allclose(model.foresights(settings, units), alone)
+    after = model.foresights(settings, units, units[:1])
+    assert abs(after[0, 0]) < abs(alone[0, 0])  # another one like it moves the mean less
+    both = model.foresights(settings, units[:1], [(settings[1], 8), (settings[2], 8)])
+    turned = model.foresights(settings, units[:1], [(settings[2], 8), (settings[1], 8)])
+    np.testing.assert_allclose(both, turned)
+
+
+@pytest.mark.parametrize("space", [SPACE, MIXED], ids=["numbers", "mixed"])
+def test_points_and_their_coordinates_are_turned_into_each_other(space: dict[str, Domain]) -> None:
+    points = space_points(space, 64)
+    coordinates = coordinates_of(space, points)
+    assert ((coordinates >= 0) & (coordinates <= 1)).all()
+    for point, again in zip(points, points_at(space, coordinates), strict=True):
+        assert again == {name: pytest.approx(value) for name, value in point.items()}
 
 
 def test_confirmation_pairs_the_seeds_in_common() -> None:

@@ -1,6 +1,7 @@
 """What a trial costs the driver as a search grows: trivial trials through the real ledger, searcher and Tune loop.
 
     python -m tests.benchmarks.growth [--trials 100,1000,10000] [--samplers tpe,random] [--direct] [--json FILE]
+    python -m tests.benchmarks.growth --asks [--trials 24,100,500,2000] [--samplers tpe,nehvi]
 
 Each size of each sampler runs in its own process, with its own study in a SQLite file. The trial class reports one
 epoch and a result at once, so only the cost of the search itself is left: Optuna's suggestion, the ledger's writes, the
@@ -12,6 +13,9 @@ would flatter the larger sizes. ``cpu`` and ``wall`` are the driver's millisecon
 ``last`` the wall time per trial over the last 100, ``peak`` the largest resident memory of the driver, and ``volume``
 the hypervolume of the front. The last columns compare with the smallest size. ``gp`` is not meant for 10,000 trials:
 Optuna fits it to all of them, and its cost per trial grows with their square.
+
+``--asks`` measures samplers that take seconds: what one ask costs after so many units (random settings with two seeds
+each), in CPU seconds, the mean of three asks.
 """
 
 from __future__ import annotations
@@ -29,6 +33,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
+import numpy as np
+import optuna
+from optuna.storages import InMemoryStorage
 from ray import tune
 from rich.console import Console
 
@@ -46,10 +53,12 @@ from search.sweep.observers import Progress
 from search.sweep.tune import LedgerSearcher
 from search.tracking.queue import Tracker
 from search.worker.trial import CANDIDATE, EPOCH, NUMBER, OWNER, RESULT, UNITS
+from tests.search.examples import unit_result
 
 CONCURRENCY: Final = 2
 TAIL: Final = 100  # trials
 REPOSITORY: Final = Path(__file__).parents[2]
+_ASKS: Final = 3
 _OWNER: Final = 1  # a new study's first lease
 
 
@@ -168,6 +177,27 @@ def measure(sampler: str, trials: int, direct: bool) -> Cost:
     )
 
 
+def ask_seconds(sampler: str, units: int) -> float:
+    """CPU seconds of the driver for one ask, of a sampler that meets a search of so many units (an even number)."""
+    storage = InMemoryStorage()
+    settings = {"name": "growth", "train": {"replicates": 2}, "search": {"sampler": "random", "trials": units}}
+    before = Ledger(storage, parse(settings), "new")
+    before.adopt()
+    while (unit := before.ask()) is not None:
+        clean, robust = outcome(unit.candidate.parameters)
+        noise = np.random.default_rng([unit.seed, before.counts().complete]).normal(0, 0.01, 2)
+        values = {"clean_accuracy": clean + 0.1 * noise[0], "robust_accuracy": robust + noise[1]}
+        before.finish(unit.number, unit_result(values, seed=unit.seed))
+    more = {"train": {}, "search": {"sampler": sampler, "trials": units + _ASKS + 1}}
+    ledger = Ledger(storage, parse({**settings, **more}), "resume")
+    ledger.adopt()
+    ledger.ask()  # imports what the sampler needs
+    began = time.process_time()
+    for _ in range(_ASKS):
+        assert ledger.ask() is not None
+    return (time.process_time() - began) / _ASKS
+
+
 def _drive(searcher: LedgerSearcher) -> None:
     """Calls the searcher as Tune does, with the same number of trials at a time, and does nothing else."""
     running: list[tuple[str, dict[str, Any]]] = []
@@ -213,7 +243,14 @@ def main() -> None:
     parser.add_argument("--direct", action="store_true", help="without Ray")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--asks", action="store_true", help="measure single asks")
     arguments = parser.parse_args()
+    if arguments.asks:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        for sampler in arguments.samplers.split(","):
+            for units in map(int, arguments.trials.split(",")):
+                print(f"{sampler:<8}{units:>8}{ask_seconds(sampler, units):>9.3f} s", flush=True)
+        return
     if arguments.one:
         sampler, trials = arguments.one.split(",")
         print(json.dumps(asdict(measure(sampler, int(trials), arguments.direct))))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.growth import REPOSITORY, Cost, measure, table
+from tests.benchmarks.growth import REPOSITORY, Cost, ask_seconds, measure, table
 
 
 def test_a_search_driven_directly_is_measured_to_its_end() -> None:
@@ -26,6 +26,10 @@ def test_the_table_compares_each_sampler_with_its_smallest_size() -> None:
 
     lines = table([cost("tpe", 100, 30.0), cost("tpe", 1000, 45.0), cost("random", 1000, 10.0)]).splitlines()[1:]
     assert [line.split()[-2:] for line in lines] == [["1.00x", "1.00x"], ["1.50x", "1.50x"], ["1.00x", "1.00x"]]
+
+
+def test_a_single_ask_of_a_sampler_is_timed_after_a_search_by_another() -> None:
+    assert 0 < ask_seconds("tpe", 12) < ask_seconds("nehvi", 24)
 
 
 @pytest.mark.slow

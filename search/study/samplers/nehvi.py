@@ -9,6 +9,7 @@ front of posterior means is expected to grow by the unit, divided by its work.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -22,6 +23,7 @@ from analysis.mixture import GaussianMixture
 from analysis.noise import Parameters, Setting, coordinates_of, points_at, setting_key, space_points
 from analysis.pareto import is_nondominated
 from search.config import SweepConfig
+from search.config.rules import settings_in
 from search.study.observed import Observed
 from search.study.samplers import Sampler
 from search.study.samplers.qmc import sobol
@@ -39,6 +41,7 @@ _DRAWS: Final = 128
 _LOOKS: Final = 16  # outcomes of a unit, times two for each objective
 _PLAUSIBLE: Final = 0.02  # the probability of being on the front from which on a setting may get another seed
 _MOST_EXTENDED: Final = 32  # settings whose further seeds are compared
+_FIRST_EXTENDED: Final = 2  # settings that get a second seed before new settings are chosen
 _MARGIN: Final = 0.1  # of the front's range, from its worst values to the reference point
 
 
@@ -50,7 +53,8 @@ def choose(config: SweepConfig, number: int, observed: Observed) -> Mapping[str,
         number: Of the trial that a new setting would be; all random numbers derive from it and ``search.seed``.
         observed: What is known.
     """
-    if not observed.complete or len(observed.settings) < 2 * (len(observed.space) + 1):
+    begin = min(2 * (len(observed.space) + 1), settings_in(observed.space) or math.inf)
+    if not observed.complete or len(observed.settings) < begin:
         return None
     return _Choice(config, number, observed).made()
 
@@ -81,7 +85,11 @@ class _Choice:
         self._reference = self._reference_point()
 
     def made(self) -> Mapping[str, Value] | Extension | None:
-        new, numbers = self._new_setting(), self._plausible()
+        numbers, first = self._plausible(), [n for n, (index, _) in self._observed.next_seeds.items() if index == 1]
+        # One seed says nothing of the noise, and so not what another one is worth.
+        if len(self._observed.next_seeds) - len(first) < _FIRST_EXTENDED and not set(numbers).isdisjoint(first):
+            return self._observed.extension(next(number for number in numbers if number in first))
+        new = self._new_setting()
         units: list[tuple[Setting, int]] = [
             (self._observed.complete[number], self._observed.next_seeds[number][1]) for number in numbers
         ]

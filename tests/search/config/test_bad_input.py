@@ -173,7 +173,7 @@ SETTINGS = [
     ("constraints='>= 0.9'", "constraints must be a mapping, got >= 0.9"),
     (
         "search.sampler=nsga",
-        "search.sampler must be one of gp, grid, nsga2, nsga3, qmc, random, ... (7 in all), got nsga; did you mean",
+        "search.sampler must be one of gp, grid, nehvi, nsga2, nsga3, qmc, ... (8 in all), got nsga; did you mean",
     ),
     ("search.sampler=grid", "search.grid must give at least 2 points for each of s, m"),
     ("search.grid={s: 3, m: 3}", "search.grid must be left out for the sampler tpe"),

@@ -1,0 +1,185 @@
+"""The sampler that accounts for noise: what it tries, when it trains another seed, and what it keeps to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from optuna.storages import InMemoryStorage
+
+from search.config import SweepConfig
+from search.study import Ledger, Unit, open_storage
+from search.study.observed import Observed
+from search.study.samplers.nehvi import choose
+from search.study.trials import Extension
+from tests.contracts.test_samplers import begin_and_die
+from tests.search.examples import result, small_config
+from trainables.settings.space import Choices, Domain, Range
+
+
+def config(trials: int = 14, **sections: Any) -> SweepConfig:
+    search = {"sampler": "nehvi", "trials": trials}
+    return small_config(**{"search": search, "loss": {"name": "label-smoothing"}, **sections})
+
+
+def noise_alone(generator: np.random.Generator) -> tuple[float, float]:
+    """No effect of the setting: what there is to learn lies in the seeds."""
+    return 0.9 + generator.normal(0, 0.003), 0.3 + generator.normal(0, 0.04)
+
+
+def run(ledger: Ledger, most: int = 100, at_once: int = 1) -> list[Unit]:
+    """Runs the units side by side; the noise of each depends on the unit alone."""
+    units: list[Unit] = []
+    running: list[Unit] = []
+    while True:
+        while len(running) < at_once and len(units) < most and (unit := ledger.ask()) is not None:
+            running.append(unit)
+            units.append(unit)
+        if not running:
+            return units
+        finish(ledger, running.pop(0))
+
+
+def finish(ledger: Ledger, unit: Unit) -> None:
+    parameters = [int(1e6 * float(value)) for value in unit.candidate.parameters.values()]
+    generator = np.random.default_rng([unit.seed, *parameters])
+    ledger.finish(unit.number, result(*noise_alone(generator), seed=unit.seed))
+
+
+def opened(folder: Path, sweep: SweepConfig) -> Ledger:
+    new = not (folder / "study.db").exists()
+    ledger = Ledger(open_storage(f"sqlite:///{folder / 'study.db'}"), sweep, "new" if new else "resume")
+    ledger.adopt()
+    return ledger
+
+
+def test_where_noise_is_all_there_is_known_settings_get_further_seeds_within_the_budget() -> None:
+    sweep = config(16)
+    ledger = Ledger(InMemoryStorage(), sweep, "new")
+    units = run(ledger)
+    further = [unit for unit in units if unit.seed > 0]
+    assert further
+    assert {unit.role for unit in units} == {"search"}
+    assert sum(unit.number[0] != "B" for unit in units) == 16 == ledger.counts().complete
+    pairs = [(tuple(unit.candidate.parameters.items()), unit.seed) for unit in units]
+    assert len(set(pairs)) == len(pairs)
+    # The seeds of a setting follow each other, so that settings share them.
+    for setting in {pair[0] for pair in pairs}:
+        seeds = sorted(seed for other, seed in pairs if other == setting)
+        assert seeds == list(range(len(seeds)))
+    assert ledger.complete
+
+
+def test_drivers_that_die_and_are_replaced_choose_the_same_units(tmp_path: Path) -> None:
+    sweep = config(14)
+    whole = run(Ledger(InMemoryStorage(), sweep, "new"))
+    assert any(unit.seed for unit in whole)
+    units: list[Unit] = []
+    while len(units) < len(whole):
+        ledger = opened(tmp_path, sweep)
+        units += run(ledger, most=3)
+        if len(units) < len(whole):
+            begin_and_die(ledger)
+        ledger.close()
+    assert units == whole
+
+
+def test_units_that_run_side_by_side_are_different() -> None:
+    units = run(Ledger(InMemoryStorage(), config(14), "new"), at_once=4)
+    assert len({(str(unit.candidate), unit.seed) for unit in units}) == len(units)
+
+
+SPACE: dict[str, Domain] = {"x": Range(low=0.0, high=1.0), "kind": Choices(choices=("a", "b"))}
+
+
+def observed(
+    truth: Callable[[float, str], Mapping[str, float]], seeds: int = 2, noise: float = 0.0, space: Any = SPACE
+) -> Observed:
+    """Nine settings, each with the same seeds."""
+    settings = [{"x": x, "kind": kind} for kind in "ab" for x in (0.0, 0.25, 0.5, 0.75)] + [{"x": 0.9, "kind": "a"}]
+    generator = np.random.default_rng(0)
+    values = tuple(
+        (setting, seed, {name: value + noise * generator.normal() for name, value in truth(**setting).items()})  # type: ignore[arg-type]
+        for setting in settings
+        for seed in range(seeds)
+    )
+    complete = {str(number): setting for number, setting in enumerate(settings)}
+    return Observed(
+        space=space,
+        settings=tuple(settings),
+        complete=complete,
+        values=values,
+        running=(),
+        next_seeds=dict.fromkeys(complete, (seeds, -1)),
+        first_seed=0,
+        tried=frozenset(tuple(sorted(setting.items())) for setting in settings),
+    )
+
+
+def with_objectives(**sections: Any) -> SweepConfig:
+    return small_config(search={"sampler": "nehvi"}, **sections)
+
+
+def trade_off(x: float, kind: str) -> dict[str, float]:
+    """Only ``a`` is any good; its best lies between what was measured, towards 0.6."""
+    worse = 0.3 if kind == "b" else 0.0
+    return {"clean_accuracy": 0.9 - (x - 0.6) ** 2 - worse, "robust_accuracy": 0.5 - (x - 0.62) ** 2 - worse}
+
+
+def test_without_noise_it_tries_a_better_setting_and_no_further_seed() -> None:
+    choice = choose(with_objectives(), 9, observed(trade_off))
+    assert isinstance(choice, Mapping)
+    assert choice["kind"] == "a"
+    assert 0.5 < choice["x"] < 0.75
+
+
+def test_a_constraint_keeps_it_where_the_constraint_is_met() -> None:
+    def bounded(x: float, kind: str) -> dict[str, float]:
+        return {**trade_off(x, kind), "train_seconds": 1 + 10 * x}
+
+    sweep = with_objectives(constraints={"train_seconds": "<= 4.0"})  # x at most 0.3
+    choice = choose(sweep, 9, observed(bounded))
+    assert isinstance(choice, Mapping)
+    assert choice["kind"] == "a"
+    assert 0.2 < choice["x"] < 0.35
+
+
+def test_three_objectives_of_which_one_is_minimised() -> None:
+    def costly(x: float, kind: str) -> dict[str, float]:
+        return {**trade_off(x, kind), "train_seconds": 1 + 10 * abs(x - 0.6)}
+
+    directions = {"clean_accuracy": "maximize", "robust_accuracy": "maximize", "train_seconds": "minimize"}
+    choice = choose(with_objectives(objectives=directions), 9, observed(costly))
+    assert isinstance(choice, Mapping)
+    assert 0.5 < choice["x"] < 0.75
+
+
+def test_where_every_setting_has_been_tried_it_trains_another_seed() -> None:
+    finite: dict[str, Domain] = {"x": Choices(choices=(0.0, 0.25, 0.5, 0.75, 0.9)), "kind": Choices(choices=("a",))}
+    known = observed(lambda x, kind: trade_off(x, kind), noise=0.05, space=finite)
+    choice = choose(with_objectives(), 9, known)
+    assert isinstance(choice, Extension)
+    assert (choice.seed, choice.role) == (2, "search")
+
+
+def test_the_same_is_chosen_for_the_same_number_and_another_point_for_another() -> None:
+    known = observed(trade_off)
+    first, again, other = (choose(with_objectives(), number, known) for number in (9, 9, 10))
+    assert first == again != other
+
+
+def test_a_finite_space_is_searched_with_further_seeds_once_all_of_it_has_been_tried() -> None:
+    sweep = config(12, loss={"name": "cross-entropy"}, space={"train.batch_size": {"choices": [64, 128, 256]}})
+    units = [unit for unit in run(Ledger(InMemoryStorage(), sweep, "new")) if unit.number[0] != "B"]
+    assert len(units) == 12
+    assert len({str(unit.candidate) for unit in units}) == 3
+    assert len({(str(unit.candidate), unit.seed) for unit in units}) == 12
+
+
+def test_the_search_begins_with_a_sobol_sequence() -> None:
+    few = observed(trade_off)
+    settings = few.settings[:5]
+    few = Observed(**{**few.__dict__, "settings": settings})
+    assert choose(with_objectives(), 5, few) is None
