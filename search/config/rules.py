@@ -36,6 +36,7 @@ def check(config: SweepConfig) -> None:
     _check_enqueued(config)
     _check_halving(config)
     _check_confirmation(config)
+    _check_racing(config)
     _check_smallest_effect(config)
     check_choice("search.sampler", config.search.sampler, SAMPLERS)
     if config.search.sampler == "grid":
@@ -146,6 +147,22 @@ def _check_confirmation(config: SweepConfig) -> None:
         )
 
 
+def _check_racing(config: SweepConfig) -> None:
+    search = config.search
+    if not search.racing:
+        return
+    if search.sampler in ("grid", *_EXTENDING):
+        raise ValueError(
+            f"search.racing must be false for the sampler {search.sampler}, got true; "
+            + ("a grid trains each point with all seeds" if search.sampler == "grid" else "it chooses seeds itself")
+        )
+    if config.train.replicates < 2:
+        raise ValueError(
+            f"train.replicates must be at least 2 with search.racing: true, got {config.train.replicates}; "
+            "it is the most seeds that a setting gets"
+        )
+
+
 def _check_smallest_effect(config: SweepConfig) -> None:
     for name, effect in config.search.smallest_effect.items():
         if name not in config.objectives:
@@ -165,16 +182,17 @@ def _check_trials(config: SweepConfig) -> None:
         )
     if search.trials is None:
         raise ValueError(f"search.trials must be given for the sampler {search.sampler}, got nothing; 24 is a start")
-    if search.trials % replicates:
+    if search.trials % replicates and not search.racing:
         lower = search.trials // replicates * replicates
         raise ValueError(
             f"search.trials must be a multiple of train.replicates ({replicates}), got {search.trials}; it counts "
             f"units, each a setting with one seed: write {lower or replicates} or {lower + replicates}"
         )
     size = settings_in(config.domains)
-    if size is not None and search.trials > size * replicates and search.sampler not in _EXTENDING:
+    most = None if size is None or search.sampler in _EXTENDING else size * (1 if search.racing else replicates)
+    if most is not None and search.trials > most:
         raise ValueError(
-            f"search.trials must be at most {size * replicates}, as the space has {size} settings, got "
+            f"search.trials must be at most {most}, as the space has {size} settings, got "
             f"{search.trials}; lower it or widen the space"
         )
 

@@ -129,6 +129,7 @@ class SearchConfig(_Section):
     grid: dict[str, int] = Field(default_factory=dict)
     stop: StopConfig = Field(default_factory=StopConfig)
     halving: HalvingConfig | None = None
+    racing: bool = False
     confirmation_seeds: int = Field(default=0, ge=0)
     most_confirmed: int | None = Field(default=None, ge=1)
     smallest_effect: dict[str, float] = Field(default_factory=dict)

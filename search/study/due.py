@@ -163,7 +163,8 @@ class Due:
             for prefix, trials in ((BASELINE_PREFIX, self._baselines), ("", self._search))
             for trial in trials
             if trial.state in states and ORIGIN not in trial.user_attrs
-            for seed in range(1, self._config.train.replicates)
+            # In a race the settings' seeds are chosen, not due.
+            for seed in range(1, self._config.train.replicates if prefix or not self._config.search.racing else 1)
             if (f"{prefix}{trial.number}", seed) not in begun
         ]
 

@@ -31,6 +31,7 @@ from search.study.due import FIRST_CONFIRMATION_SEED, Counts, Due, Round
 from search.study.history import History, Lookback
 from search.study.observed import observe
 from search.study.samplers import distributions, find, make_sampler, suggest
+from search.study.samplers.nehvi import MOST_MODELLED, race
 from search.study.stopping import SearchEnd
 from search.study.storage import Mode, open_storage, open_studies
 from search.study.trials import (
@@ -364,7 +365,9 @@ class Ledger:
         counts = self.counts()
         within_budget = counts.finished + counts.running + self._due.reserved() < counts.budget
         if within_budget and not self._end_of_search.reached(self._studies):
-            choice = self._next_fixed() or self._choose()
+            fixed = self._next_fixed()
+            # A race gives a setting its seeds before the next one begins; nehvi has nothing to choose from before.
+            choice = fixed if fixed and not self._config.search.racing else self._choose() or fixed
             return self._begin_fixed(choice) if isinstance(choice, Extension) else self._begin_suggestion(choice)
         if not self._searched:
             return None
@@ -396,13 +399,13 @@ class Ledger:
         return len(self._search.rows) if half_made is None else half_made.number
 
     def _choose(self) -> Mapping[str, Value] | Extension | None:
-        """A new setting or another seed of a known one, where the sampler chooses; None where it only suggests."""
-        sampler = find(self._config.search.sampler)
-        if sampler.choose is None:
+        """A new setting or another seed of a known one, by the noise model; None where the sampler is to suggest."""
+        choose = race if self._config.search.racing else find(self._config.search.sampler).choose
+        if choose is None:
             return None
-        modelled = self._lookback.entries(sampler.most_modelled)
+        modelled = self._lookback.entries(MOST_MODELLED)
         observed = observe(self._config, modelled, self._search, self._baselines, self._extensions)
-        return sampler.choose(self._config, self._next_number, observed)
+        return choose(self._config, self._next_number, observed)
 
     def _begin_suggestion(self, fixed: Mapping[str, Value] | None) -> Unit:
         trials, half_made, sampler = self._search, self._search.half_made, self._config.search.sampler

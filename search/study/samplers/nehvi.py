@@ -33,6 +33,7 @@ from trainables.settings.space import Value
 
 Array = npt.NDArray[np.float64]
 
+MOST_MODELLED: Final = 128  # settings; the exact model's time grows with their third power
 _POINTS: Final = 128  # of the space, looked at in every ask
 _NEIGHBOURS: Final = 64  # of the known front, and then of the best points
 _PARENTS: Final = 4  # the best points that have neighbours
@@ -57,6 +58,18 @@ def choose(config: SweepConfig, number: int, observed: Observed) -> Mapping[str,
     if not observed.complete or len(observed.settings) < begin:
         return None
     return _Choice(config, number, observed).made()
+
+
+def race(config: SweepConfig, number: int, observed: Observed) -> Extension | None:
+    """The next seed, up to ``train.replicates``, of a setting that may still be on the front; None if all have theirs.
+
+    Args as for ``choose``. Settings with fewer seeds come first, then the likelier ones.
+    """
+    if not observed.complete:
+        return None
+    extensions = [observed.extension(name) for name in _Choice(config, number, observed).plausible()]
+    due = [extension for extension in extensions if extension.seed < config.train.replicates]
+    return min(due, key=lambda extension: extension.seed, default=None)
 
 
 class _Choice:
@@ -85,7 +98,10 @@ class _Choice:
         self._reference = self._reference_point()
 
     def made(self) -> Mapping[str, Value] | Extension | None:
-        numbers, first = self._plausible(), [n for n, (index, _) in self._observed.next_seeds.items() if index == 1]
+        numbers, first = (
+            self.plausible()[:_MOST_EXTENDED],
+            [n for n, (index, _) in self._observed.next_seeds.items() if index == 1],
+        )
         # One seed says nothing of the noise, and so not what another one is worth.
         if len(self._observed.next_seeds) - len(first) < _FIRST_EXTENDED and not set(numbers).isdisjoint(first):
             return self._observed.extension(next(number for number in numbers if number in first))
@@ -144,7 +160,7 @@ class _Choice:
             posteriors[:k], posteriors[k:], len(self._known), self._reference, _DRAWS, self._generator
         )
 
-    def _plausible(self) -> list[str]:
+    def plausible(self) -> list[str]:
         """The complete settings that may be on the front, by number, the likeliest first."""
         draws = np.stack([each.draws(_DRAWS, self._generator) for each in self._posteriors], axis=2)
         count = np.zeros(len(self._known))
@@ -152,7 +168,7 @@ class _Choice:
             count[self._on_front(values)] += 1
         keys = [setting_key(each) for each in self._known]
         counts = {number: count[keys.index(setting_key(each))] for number, each in self._observed.complete.items()}
-        likeliest = sorted(counts, key=lambda number: -counts[number])[:_MOST_EXTENDED]
+        likeliest = sorted(counts, key=lambda number: -counts[number])
         return [number for number in likeliest if counts[number] >= _PLAUSIBLE * _DRAWS]
 
     def _gains(self, units: Sequence[tuple[Setting, int]], new: Parameters | None) -> Array:
@@ -192,6 +208,6 @@ SAMPLER = Sampler(
     make=sobol,
     source="Daulton, Balandat, Bakshy 2021: Parallel Bayesian optimization of multiple noisy objectives with expected "
     "hypervolume improvement. NeurIPS 34",
-    most_modelled=128,
+    most_modelled=MOST_MODELLED,
     choose=choose,
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from optuna.storages import InMemoryStorage
+from pydantic import ValidationError
 
 from search.config import SweepConfig
 from search.study import Ledger, Unit, open_storage
@@ -89,6 +92,48 @@ def test_drivers_that_die_and_are_replaced_choose_the_same_units(tmp_path: Path)
 def test_units_that_run_side_by_side_are_different() -> None:
     units = run(Ledger(InMemoryStorage(), config(14), "new"), at_once=4)
     assert len({(str(unit.candidate), unit.seed) for unit in units}) == len(units)
+
+
+def racing(**search: Any) -> SweepConfig:
+    return config(train={"replicates": 3}, search={"sampler": "random", "trials": 20, "racing": True, **search})
+
+
+def best_at_small_epsilons(unit: Unit) -> tuple[float, float]:
+    epsilon = float(unit.candidate.parameters.get("epsilon", 0.0))
+    shift = 0.001 * np.random.default_rng([unit.seed, int(1e6 * epsilon)]).normal()
+    return 0.95 - 0.2 * epsilon + shift, 0.5 - 0.5 * epsilon + shift
+
+
+def test_in_a_race_settings_that_cannot_be_on_the_front_get_no_further_seed(tmp_path: Path) -> None:
+    def race_down(ledger: Ledger, most: int = 100) -> list[Unit]:
+        units = []
+        while len(units) < most and (unit := ledger.ask()) is not None:
+            units.append(unit)
+            ledger.finish(unit.number, result(*best_at_small_epsilons(unit), seed=unit.seed))
+        return units
+
+    ledger = Ledger(InMemoryStorage(), racing(), "new")
+    whole = race_down(ledger)
+    units = [unit for unit in whole if unit.number[0] != "B" and unit.candidate.parameters]
+    seeds = Counter(float(unit.candidate.parameters["epsilon"]) for unit in units)
+    assert ledger.counts().finished == 20
+    assert ledger.complete
+    assert max(seeds.values()) <= 3
+    assert seeds[min(seeds)] == 3
+    assert seeds[max(seeds)] == 1
+    assert len(seeds) > 20 / 3 + 1  # what the race saves goes into more settings
+    again: list[Unit] = []
+    for _ in range(3):
+        again += race_down(opened(tmp_path, racing()), most=10)
+    assert again == whole
+
+
+@pytest.mark.parametrize(("sampler", "why"), [("nehvi", "it chooses seeds itself"), ("grid", "with all seeds")])
+def test_samplers_that_do_not_race(sampler: str, why: str) -> None:
+    with pytest.raises(
+        ValidationError, match=f"search.racing must be false for the sampler {sampler}, got true; .*{why}"
+    ):
+        racing(sampler=sampler)
 
 
 SPACE: dict[str, Domain] = {"x": Range(low=0.0, high=1.0), "kind": Choices(choices=("a", "b"))}

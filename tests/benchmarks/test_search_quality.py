@@ -1,0 +1,131 @@
+"""The worlds have the truth and the noise that they state, and the benchmark scores what searches recommend."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.noise import space_points
+from tests.benchmarks.growth import REPOSITORY
+from tests.benchmarks.search_quality import (
+    SEARCHES,
+    Measured,
+    Score,
+    front_of_means,
+    front_of_noise_model,
+    replayed,
+    table,
+)
+from tests.benchmarks.worlds import INTERACTION_SDS, OBJECTIVES, SEED_SDS, WORLDS, Draw, recorded
+from trainables.settings.space import Range
+
+
+def test_a_measurement_is_the_truth_with_the_stated_noise_and_can_be_repeated() -> None:
+    world = WORLDS["zdt1"]
+    settings = np.random.default_rng(0).random((60, 2))
+    draw = Draw(world, 0)
+    noise = np.array([[draw.measure(x, seed) - world.function(x) for seed in range(60)] for x in settings])
+    common = noise.mean(axis=0)
+    np.testing.assert_allclose(common.std(axis=0), SEED_SDS, rtol=0.25)
+    np.testing.assert_allclose((noise - common).std(axis=(0, 1)), INTERACTION_SDS, rtol=0.1)
+    np.testing.assert_array_equal(draw.measure(settings[0], 3), Draw(world, 0).measure(settings[0], 3))
+    assert (draw.measure(settings[0], 3) != Draw(world, 1).measure(settings[0], 3)).all()
+
+
+@pytest.mark.parametrize("name", ["zdt1", "zdt2", "dtlz2"])
+def test_the_whole_front_is_all_of_the_volume(name: str) -> None:
+    x1 = np.linspace(0, 1, 400)
+    front = np.column_stack([x1, np.full(400, 0.5 if name == "dtlz2" else 0.0)])
+    assert WORLDS[name].share(front) == pytest.approx(1.0, abs=0.01)
+    assert WORLDS[name].share(front[:200]) < 0.95
+
+
+def test_branin_currin_is_botorchs() -> None:
+    pytest.importorskip("botorch", reason="in the dependency group benchmarks")
+    import torch
+    from botorch.test_functions.multi_objective import BraninCurrin
+
+    settings = np.random.default_rng(0).random((20, 2))
+    theirs = BraninCurrin(negate=True)
+    ours = [WORLDS["branin-currin"].function(x) for x in settings]
+    np.testing.assert_allclose(ours, theirs(torch.tensor(settings)).numpy(), rtol=1e-6)
+    assert theirs.max_hv == WORLDS["branin-currin"].volume
+    assert tuple(theirs.ref_point.tolist()) == WORLDS["branin-currin"].reference
+
+
+def test_a_recorded_table_is_a_world_of_its_own_f_and_noise(tmp_path: Path) -> None:
+    generator, space = np.random.default_rng(0), {"s": Range(low=1.0, high=2.0), "m": Range(low=0.0, high=0.1)}
+    seeds = generator.normal(0, 0.05, 6)
+    lines = ["s,m,seed,clean_accuracy,robust_accuracy"]
+    for point in space_points(space, 32):
+        for seed, effect in enumerate(seeds):
+            robust = 0.2 + 0.2 * (float(point["s"]) - 1) + effect + generator.normal(0, 0.01)
+            clean = 1.0 - 0.05 * float(point["s"]) + generator.normal(0, 0.001)
+            lines.append(f"{point['s']},{point['m']},{seed},{clean},{robust}")
+    (tmp_path / "table.csv").write_text("\n".join(lines), encoding="utf-8")
+    world = recorded(tmp_path / "table.csv")
+    values = np.array([world.function(np.array([s, 0.5])) for s in (0.1, 0.9)])
+    assert values[1, 1] - values[0, 1] == pytest.approx(0.8 * 0.2, abs=0.02)
+    assert world.interaction_sds[1] == pytest.approx(0.01, rel=0.2)
+    assert 0.02 < world.seed_sds[1] < 0.12
+    line = np.column_stack([np.linspace(0, 1, 30), np.full(30, 0.5)])  # every s is on the front
+    assert 0.9 < world.share(line) < 1.05
+    assert world.share(line[:10]) < 0.5
+
+
+def test_recommendations_rest_on_means_over_seeds() -> None:
+    a, b = np.array([0.1, 0.1]), np.array([0.9, 0.9])
+    measured = [
+        Measured(a, 0, np.array([0.9, 0.1])),
+        Measured(a, 1, np.array([0.9, 0.5])),
+        Measured(b, 2, np.array([0.8, 0.2])),
+        Measured(b, 3, np.array([0.8, 0.2])),
+    ]
+    found = front_of_means(2)([*measured, Measured(b, 4, np.array([1.0, 1.0]))])  # one seed of two does not count
+    np.testing.assert_allclose(found.settings, [a])
+    np.testing.assert_allclose(found.claims, [[0.9, 0.3]])
+
+
+def test_the_noise_model_claims_less_than_the_best_measurement() -> None:
+    draw, generator = Draw(WORLDS["flat"], 0), np.random.default_rng(0)
+    measured = [Measured(x, seed, draw.measure(x, seed)) for x in generator.random((10, 2)) for seed in (0, 1)]
+    claimed = front_of_noise_model(measured).claims[:, 1].max()
+    assert claimed < front_of_means(2)(measured).claims[:, 1].max()
+
+
+def test_one_seed_overclaims_where_nothing_matters() -> None:
+    scores = [replayed("flat", "tpe", replay, 20) for replay in range(4)]
+    assert min(score.overclaim for score in scores) > 3
+    assert all(score.settings == 20 for score in scores)
+
+
+def test_every_search_spends_the_same_units() -> None:
+    for name, (run, _) in SEARCHES.items():
+        if "botorch" not in name and "gp" not in name:
+            assert len(run(Draw(WORLDS["dtlz2"], 0), 9, 0)) == 9, name
+
+
+def test_the_table_pairs_replays() -> None:
+    def score(search: str, replay: int, share: float) -> Score:
+        return Score("zdt1", search, replay, share / 2, share, 1.0, 10, 0.1)
+
+    lines = table([score("nehvi", 0, 80), score("nehvi", 1, 90), score("tpe", 0, 70), score("tpe", 1, 80)]).splitlines()
+    assert "10.0 (10.0 to 10.0)" in lines[2]
+    assert lines[1].split()[2:5] == ["2", "42.5", "85.0"]
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs_and_continues_its_file(tmp_path: Path) -> None:
+    pytest.importorskip("botorch", reason="in the dependency group benchmarks")
+    file = tmp_path / "scores.json"
+    command = [sys.executable, "-m", "tests.benchmarks.search_quality", "--units", "9", "--worlds", "zdt1"]
+    for replays in ("1", "2"):
+        subprocess.run([*command, "--replays", replays, "--json", str(file)], cwd=REPOSITORY, check=True, timeout=500)
+    scores = json.loads(file.read_text(encoding="utf-8"))
+    assert len(scores) == 2 * len(SEARCHES)
+    assert list(OBJECTIVES) == ["clean_accuracy", "robust_accuracy"]
