@@ -21,22 +21,16 @@ from search.config.urls import without_passwords
 from search.errors import UserError
 from trainables.settings.checks import nearest
 
+_BASE: Final = "base"
+_SPACE: Final = "space"
+
 
 def load(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> SweepConfig:
     """Reads a configuration file.
 
     Overrides are ``KEY=VALUE``: a dotted path (``search.trials``) and YAML. A ``name`` replaces the file's.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"config must be an existing file, got {path}; try configs/quickstart.yaml") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"config must be a readable text file, got {path} ({error}); choose another file") from None
-    document = parse_value(str(path), text)
-    if not isinstance(document, dict):
-        kind = "nothing" if document is None else type(document).__name__
-        raise UserError(f"{path} must hold a mapping of settings, got {kind}; see configs/quickstart.yaml")
+    document = _document(path, "config")
     for override in overrides:
         _override(document, override)
     if name is not None:
@@ -65,6 +59,44 @@ def parse_value(source: str, text: str) -> Any:
         where = f" in line {mark.line + 1}" if mark is not None else ""
         problem = " ".join(str(getattr(error, "problem", None) or error).split())
         raise UserError(f"{source} must be valid YAML, got an error{where}: {problem}; correct that line") from None
+
+
+def _document(path: Path, key: str, derived: Sequence[Path] = ()) -> dict[str, Any]:
+    """A file's settings on top of its base's; ``key`` names the file, and the files ``derived`` build on it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        remedy = "correct the path" if derived else "try configs/quickstart.yaml"
+        raise UserError(f"{key} must be an existing file, got {path}; {remedy}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{key} must be a readable text file, got {path} ({error}); choose another file") from None
+    document = parse_value(str(path), text)
+    if not isinstance(document, dict):
+        kind = "nothing" if document is None else type(document).__name__
+        raise UserError(f"{path} must hold a mapping of settings, got {kind}; see configs/quickstart.yaml")
+    if _BASE not in document:
+        return document
+    base, derived = document.pop(_BASE), [*derived, path.resolve()]
+    if not isinstance(base, str):
+        raise UserError(f"{_BASE} must be the path of a configuration, got {base} in {path}; correct it")
+    below = path.parent / base
+    if below.resolve() in derived:
+        raise UserError(f"{_BASE} must not lead back to a file that builds on it, got {base} in {path}; remove it")
+    return _merged(_document(below, f"{_BASE} of {path}", derived), document)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Two documents key by key: what is above replaces what is below, except that mappings are merged.
+
+    A component by another name has other settings, and a space is one choice of what to search: both replace the whole.
+    """
+    merged = dict(below)
+    for key, value in above.items():
+        old: Any = {"name": below[key]} if isinstance(below.get(key), str) else below.get(key)
+        mappings = key != _SPACE and isinstance(old, dict) and isinstance(value, dict)
+        same = mappings and value.get("name", old.get("name")) == old.get("name")
+        merged[key] = _merged(old, value) if same else value
+    return merged
 
 
 def _override(document: dict[str, Any], override: str) -> None:
