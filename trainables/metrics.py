@@ -9,6 +9,8 @@ audited_accuracy            what an audit leaves of robust_accuracy
 claimed_accuracy            robust_accuracy as claimed, where the audited value has taken its place
 validation_loss             in nats; a cost
 train_seconds, attack_seconds   wall times; costs
+best_clean_accuracy, best_robust_accuracy   of the best epoch in place of the last, where a training keeps it
+best_epoch                  that epoch, counted from 1
 NAME[r]                     NAME of the seed with index r
 """
 
@@ -23,6 +25,9 @@ CLEAN: Final = "clean_accuracy"
 ROBUST: Final = "robust_accuracy"
 AUDITED: Final = "audited_accuracy"
 CLAIMED: Final = "claimed_accuracy"
+BEST_CLEAN: Final = "best_clean_accuracy"
+BEST_ROBUST: Final = "best_robust_accuracy"
+BEST_EPOCH: Final = "best_epoch"
 WORST_VIEW: Final = "worst"
 
 VALIDATION_LOSS: Final = "validation_loss"
@@ -69,7 +74,7 @@ def is_accuracy(name: str) -> bool:
 
 def is_under_attack(name: str) -> bool:
     """Whether a metric is a share of the attacked images: the worst case at any radius, or one attack's."""
-    return name.split(_RADIUS)[0] in (ROBUST, AUDITED, CLAIMED) or is_of_one_attack(name)
+    return name.split(_RADIUS)[0] in (ROBUST, AUDITED, CLAIMED, BEST_ROBUST) or is_of_one_attack(name)
 
 
 def is_of_one_attack(name: str) -> bool:

@@ -6,17 +6,32 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Final, Literal
 
 import torch
 
+from trainables.attacks.pgd import PGD
 from trainables.candidate import Candidate, resolve
 from trainables.data.splits import Split, load_splits
 from trainables.robustness import Outcomes
 from trainables.robustness.evaluate import evaluate
 from trainables.settings import Problem, RobustnessSettings, Rungs
-from trainables.training.checkpoint import claim, load_latest, save
+from trainables.training.checkpoint import BEST, claim, load_latest, load_trained, save, save_best
 from trainables.training.loop import EpochResult, epoch_result, train
 from trainables.training.replicate import Replicate, make_replicates
+
+# How the best epoch is chosen: by about what the defences themselves train against.
+SELECTION: Final = PGD(steps=10)
+SELECTION_IMAGES: Final = 200
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best epoch of each replicate, and what the last epoch's evaluation gives for it."""
+
+    epochs: tuple[int, ...]  # counted from 1
+    clean: tuple[float, ...]
+    robust: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -27,6 +42,7 @@ class CandidateResult:
     validation_losses: tuple[float, ...]  # of the last epoch, in nats
     train_seconds: tuple[float, ...]  # wall time of all epochs, those before an interruption included
     attack_seconds: float  # wall time of the robust evaluation of all replicates
+    best: Best | None = None  # None unless the defence keeps the best epoch
 
 
 def run_candidate(
@@ -45,7 +61,7 @@ def run_candidate(
     Args:
         problem: What the candidates of a search share.
         replicates: Which replicates, counted from 0; None for the problem's own.
-        checkpoints: Folder of the candidate's checkpoints, one saved per epoch; None to save none.
+        checkpoints: Folder of the candidate's checkpoints, one saved per epoch; None to save none, and no best epoch.
         owner: The owner that claims the folder; a later owner has a higher number.
         rungs: After which epochs the robustness is estimated.
         splits: ``train`` and ``validation`` if they are loaded already.
@@ -68,18 +84,26 @@ def run_candidate(
             yield epoch_result(trained, epoch + 1)
     for result in train(trained, splits, problem):
         if rungs is not None and result.epoch in rungs.epochs:
-            _estimate_robustness(trained, splits["validation"], rungs.robustness)
+            _estimate(trained, splits["validation"], rungs.robustness, "robust_estimate")
+        if checkpoints and problem.defence.keeps_best:
+            _estimate(trained, splits["validation"], _selection(problem.robustness), "selection_accuracy")
+            for replicate in trained:
+                if replicate.best_epoch == replicate.epoch:
+                    save_best(checkpoints, replicate, candidate, owner)
         if checkpoints:
             save(checkpoints, trained, candidate, owner)
         yield epoch_result(trained, result.epoch)
 
     start = time.perf_counter()
     outcomes = _attacked(trained, splits["validation"], problem.robustness)
+    keeps_best = problem.defence.keeps_best
+    best = _best(trained, outcomes, problem, splits, checkpoints) if checkpoints and keeps_best else None
     yield CandidateResult(
         outcomes=outcomes,
         validation_losses=tuple(replicate.history[-1].validation_loss for replicate in trained),
         train_seconds=tuple(sum(epoch.seconds for epoch in replicate.history) for replicate in trained),
         attack_seconds=time.perf_counter() - start,
+        best=best,
     )
 
 
@@ -88,11 +112,39 @@ def _attacked(replicates: Sequence[Replicate], validation: Split, settings: Robu
     return evaluate(predictors, validation, settings, [replicate.seed for replicate in replicates])
 
 
-def _estimate_robustness(replicates: Sequence[Replicate], validation: Split, settings: RobustnessSettings) -> None:
+def _best(
+    trained: Sequence[Replicate], last: Outcomes, problem: Problem, splits: Mapping[str, Split], checkpoints: Path
+) -> Best:
+    """Attacks the best epoch of each replicate, unless it is the last, whose outcomes are given."""
+    numbers = []
+    for r, replicate in enumerate(trained):
+        outcomes, row = last, r
+        if replicate.best_epoch < replicate.epoch:
+            best = load_trained(checkpoints / BEST.format(replicate.seed), problem, splits)
+            outcomes, row = _attacked(best, splits["validation"], problem.robustness), 0
+        numbers.append((float(outcomes.clean_accuracy()[row]), float(outcomes.robust_accuracy()[row])))
+    clean, robust = zip(*numbers, strict=True)
+    return Best(tuple(replicate.best_epoch for replicate in trained), clean, robust)
+
+
+def _selection(settings: RobustnessSettings) -> RobustnessSettings:
+    """A cheap measure of robust accuracy, on the images that the search sees."""
+    images = min(SELECTION_IMAGES, settings.images)
+    radius, view = settings.epsilons[0], settings.views[:1]
+    return replace(settings, attacks=(SELECTION,), epsilon=radius, views=view, images=images)
+
+
+def _estimate(
+    replicates: Sequence[Replicate],
+    validation: Split,
+    settings: RobustnessSettings,
+    name: Literal["robust_estimate", "selection_accuracy"],
+) -> None:
     """Writes the robust accuracy under a cheap attack into the last epoch of each replicate's history."""
     start = time.perf_counter()
     robust = _attacked(replicates, validation, settings).robust_accuracy()
     seconds = (time.perf_counter() - start) / len(replicates)
     for replicate, estimate in zip(replicates, robust.tolist(), strict=True):
         last = replicate.history[-1]
-        replicate.history[-1] = replace(last, robust_estimate=estimate, seconds=last.seconds + seconds)
+        changes: dict[str, Any] = {name: estimate, "seconds": last.seconds + seconds}
+        replicate.history[-1] = replace(last, **changes)

@@ -81,6 +81,8 @@ def unit_results(result: CandidateResult, seeds: Sequence[int], role: Role = "se
         metrics.TRAIN_SECONDS: result.train_seconds,
         metrics.ATTACK_SECONDS: [result.attack_seconds / len(seeds)] * len(seeds),
     }
+    best = result.best
+    of_best = [] if best is None else list(zip(best.clean, best.robust, best.epochs, strict=True))
     return [
         UnitResult(
             seed,
@@ -88,16 +90,27 @@ def unit_results(result: CandidateResult, seeds: Sequence[int], role: Role = "se
             role,
             {metrics.CLEAN: Score(float(outcomes.clean_accuracy()[r]), clean)}
             | {name: Score(float(values[r]), attacked) for name, values in under_attack.items()}
-            | {name: Score(float(values[r])) for name, values in costs.items()},
+            | {name: Score(float(values[r])) for name, values in costs.items()}
+            | (_best_scores(*of_best[r], clean, attacked) if of_best else {}),
         )
         for r, seed in enumerate(seeds)
     ]
 
 
+def _best_scores(
+    clean: float, robust: float, epoch: int, images: tuple[int, int], attacked: tuple[int, int]
+) -> dict[str, Score]:
+    return {
+        metrics.BEST_CLEAN: Score(clean, images),
+        metrics.BEST_ROBUST: Score(robust, attacked),
+        metrics.BEST_EPOCH: Score(float(epoch)),
+    }
+
+
 def epoch_metrics(result: EpochResult) -> dict[str, float]:
     """One epoch as flat numbers: means over the seeds, and ``NAME[r]`` for each where there are several."""
     values: dict[str, float] = {"epoch": result.epoch, "seconds": result.seconds}
-    for name in ("train_loss", "validation_loss", "validation_accuracy", "robust_estimate"):
+    for name in ("train_loss", "validation_loss", "validation_accuracy", "robust_estimate", "selection_accuracy"):
         each = getattr(result, name)
         if each:
             values[name] = sum(each) / len(each)

@@ -8,7 +8,7 @@ from typing import Final
 from analysis.records import TrialRecord
 from analysis.records import value_text as plain_text
 from search.config import SweepConfig
-from trainables.metrics import is_accuracy
+from trainables.metrics import BEST_EPOCH, is_accuracy
 from trainables.settings import RobustnessSettings
 from trainables.settings.space import Value
 
@@ -43,10 +43,12 @@ def short(objective: str) -> str:
 
 
 def value_text(measure: str, value: float, digits: int = 1) -> str:
-    """A measured value: an accuracy (a fraction) in percent or a wall time, with ``digits`` decimals, or a loss."""
+    """A measured value: an accuracy (a fraction) in percent or a wall time, with ``digits`` decimals; a loss, an epoch."""
     if is_accuracy(measure):
         return f"{100 * value:.{digits}f} %"
-    return f"{value:.{digits}f} s" if measure.endswith("_seconds") else f"{value:.4f}"
+    if measure.endswith("_seconds"):
+        return f"{value:.{digits}f} s"
+    return f"{value:g}" if measure == BEST_EPOCH else f"{value:.4f}"
 
 
 def settings_text(units: int, config: SweepConfig) -> str:

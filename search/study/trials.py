@@ -18,7 +18,7 @@ from search.results.final import unit_values
 from search.results.metrics import Role, UnitResult
 from search.runs.layout import CHECKPOINTS, OUTCOMES
 from trainables.candidate import Candidate
-from trainables.metrics import ATTACK_SECONDS, AUDITED, CLEAN, ROBUST, TRAIN_SECONDS, is_accuracy
+from trainables.metrics import ATTACK_SECONDS, AUDITED, BEST_CLEAN, CLEAN, ROBUST, TRAIN_SECONDS, is_accuracy
 
 # User attributes of a row.
 CANDIDATE, RESULT, FAILURE = "candidate", "result", "failure"
@@ -243,6 +243,6 @@ def record_of(number: str, trial: FrozenTrial, audit: Mapping[str, Any] | None, 
 
 
 def _images(result: UnitResult) -> dict[str, int]:
-    """How many images the clean and the robust accuracy rest on; each attack's rests on those of the robust one."""
-    counts = {name: result.scores[name].count for name in (CLEAN, ROBUST) if name in result.scores}
+    """How many images the clean and the robust accuracies rest on; each attack's rests on those of the robust one."""
+    counts = {name: result.scores[name].count for name in (CLEAN, ROBUST, BEST_CLEAN) if name in result.scores}
     return {name: count for name, count in counts.items() if count is not None}

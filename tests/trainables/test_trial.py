@@ -14,9 +14,11 @@ from trainables import trial as setting_module
 from trainables.candidate import Candidate
 from trainables.data.splits import Split, load_splits
 from trainables.registry import make
+from trainables.robustness.evaluate import evaluate
 from trainables.settings import Problem
+from trainables.training.checkpoint import load_trained
 from trainables.training.loop import EpochResult
-from trainables.training.replicate import make_replicates, replicate_seeds
+from trainables.training.replicate import ReplicateEpoch, make_replicates, replicate_seeds
 from trainables.trial import CandidateResult, run_candidate
 
 SETTING = Candidate("i-sce", {"s": 1.5, "m": 0.05})
@@ -198,3 +200,54 @@ def test_another_process_finds_the_same_numbers_with_light_imports(problem: Prob
     assert there["losses"] == list(here.validation_losses)
     assert there["kept"] == here.outcomes.kept.tolist()
     assert there["heavy"] == []
+
+
+def adversarial(problem: Problem) -> Problem:
+    """The problem with adversarial training that swings: an epoch in the middle may be the best."""
+    train = dataclasses.replace(problem.train, epochs=4, learning_rate=0.02)
+    defence = make("defence", "adversarial-training", {"norm": "l2", "epsilon": 1.0, "steps": 2})
+    return dataclasses.replace(problem, train=train, defence=defence, loss=make("loss", "cross-entropy"))
+
+
+def test_adversarial_training_reports_the_best_epoch_beside_the_last(problem: Problem, tmp_path: Path) -> None:
+    problem, candidate = adversarial(problem), Candidate("cross-entropy", {}, "adversarial-training")
+    *epochs, result = run_candidate(problem, candidate, checkpoints=tmp_path)
+    assert isinstance(result, CandidateResult)
+    assert result.best is not None
+    selection = np.array([epoch.selection_accuracy for epoch in epochs if isinstance(epoch, EpochResult)])
+    assert selection.shape == (4, 2)
+    assert result.best.epochs == tuple(selection.argmax(0) + 1)
+    splits = load_splits(problem.data)
+    for r, seed in enumerate(result.outcomes.seeds):
+        (best,) = load_trained(tmp_path / f"best-{seed}.pt", problem, splits)
+        assert best.epoch == result.best.epochs[r]
+        outcomes = evaluate([best.predictor], splits["validation"], problem.robustness, [seed])
+        assert result.best.clean[r] == outcomes.clean_accuracy()[0]
+        assert result.best.robust[r] == outcomes.robust_accuracy()[0]
+
+
+def test_the_best_epoch_is_the_same_after_an_interruption(problem: Problem, tmp_path: Path) -> None:
+    problem, candidate = adversarial(problem), Candidate("cross-entropy", {}, "adversarial-training")
+    *_, whole = run_candidate(problem, candidate, checkpoints=tmp_path / "whole")
+    interrupted = run_candidate(problem, candidate, checkpoints=tmp_path / "parts")
+    for _ in range(2):
+        next(interrupted)
+    interrupted.close()
+    *_, resumed = run_candidate(problem, candidate, checkpoints=tmp_path / "parts")
+    assert isinstance(whole, CandidateResult)
+    assert isinstance(resumed, CandidateResult)
+    assert resumed.best == whole.best
+
+
+def test_the_best_epoch_is_the_first_of_the_highest(problem: Problem) -> None:
+    replicate = make_replicates(problem, load_splits(problem.data))[0]
+    assert replicate.best_epoch == 0
+    for accuracy in (0.1, 0.4, 0.4, 0.2):
+        replicate.history.append(ReplicateEpoch(0.1, 0.1, 0.9, 1.0, selection_accuracy=accuracy))
+    assert replicate.best_epoch == 2
+
+
+def test_other_trainings_keep_no_best_epoch(problem: Problem, tmp_path: Path) -> None:
+    _, result = finish(problem, tmp_path)
+    assert result.best is None
+    assert not list(tmp_path.glob("best-*"))

@@ -20,6 +20,9 @@ class Defence(Component):
     """A change of the training step, of the trained model, or of both."""
 
     kind: ClassVar[Kind] = "defence"
+    # Whether the best epoch is kept beside the last: training on attacked images overfits, and robust accuracy then
+    # falls while the training goes on. Rice, Wong and Kolter 2020, "Overfitting in adversarially robust deep learning".
+    keeps_best: ClassVar[bool] = False
 
     def check(self, build: Callable[[], nn.Module], shape: tuple[int, int, int]) -> None:
         """Asserts that the defence suits the model and images of this shape (channels, height, width).

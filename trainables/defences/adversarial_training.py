@@ -29,6 +29,7 @@ class AdversarialTraining(Defence):
     steps: int = searched(40, Range(low=1, high=1000, integer=True))  # gradient steps of the attack
     norm: Literal["l2", "linf"] = "linf"  # of the ball
 
+    keeps_best: ClassVar[bool] = True
     source: ClassVar[str] = (
         "Madry, Makelov, Schmidt, Tsipras and Vladu 2018, "
         '"Towards deep learning models resistant to adversarial attacks", sections 2.1 and 5'

@@ -40,6 +40,7 @@ class TRADES(Defence):
     steps: int = searched(40, Range(low=1, high=1000, integer=True))
     norm: Literal["l2", "linf"] = "linf"
 
+    keeps_best: ClassVar[bool] = True
     source: ClassVar[str] = (
         "Zhang, Yu, Jiao, Xing, El Ghaoui and Jordan 2019, "
         '"Theoretically principled trade-off between robustness and accuracy", Eq. 5 and algorithm 1'

@@ -24,6 +24,7 @@ from trainables.training.replicate import Replicate, make_replicate
 KEPT = 2
 PATTERN = "epoch-*.pt"
 OWNER = "owner"
+BEST = "best-{}.pt"  # of a replicate's seed: beside the files of epochs, and never removed
 
 logger = logging.getLogger(__name__)
 
@@ -64,14 +65,25 @@ def save(folder: Path, replicates: Sequence[Replicate], candidate: Candidate, ow
     Raises:
         Superseded: A later owner has claimed the folder, which is as before.
     """
+    _write(folder / f"epoch-{replicates[0].epoch:05d}.pt", replicates, candidate, owner)
+    for old in _newest_first(folder)[KEPT:]:
+        old.unlink(missing_ok=True)
+
+
+def save_best(folder: Path, replicate: Replicate, candidate: Candidate, owner: int = 0) -> None:
+    """Writes one replicate as the best so far; arguments and errors as for ``save``, which comes after it.
+
+    A process that dies between the two repeats the epoch, and writes the same.
+    """
+    _write(folder / BEST.format(replicate.seed), [replicate], candidate, owner)
+
+
+def _write(path: Path, replicates: Sequence[Replicate], candidate: Candidate, owner: int) -> None:
     states = [replicate.state_dict() for replicate in replicates]
     content = io.BytesIO()
     torch.save({"owner": owner, "candidate": asdict(candidate), "replicates": states}, content)
     # The worker of a node that was cut off, and its successor, may write to one folder from two machines.
-    path = folder / f"epoch-{replicates[0].epoch:05d}.pt"
-    write(path, content.getvalue(), last_check=lambda: check_claim(folder, owner))
-    for old in _newest_first(folder)[KEPT:]:
-        old.unlink(missing_ok=True)
+    write(path, content.getvalue(), last_check=lambda: check_claim(path.parent, owner))
 
 
 def load_latest(folder: Path, replicates: Sequence[Replicate]) -> int:

@@ -33,6 +33,7 @@ class EpochResult:
     validation_accuracy: tuple[float, ...]
     seconds: float
     robust_estimate: tuple[float, ...] = ()  # empty unless the epoch is a rung
+    selection_accuracy: tuple[float, ...] = ()  # empty unless the best epoch is kept
 
 
 def train(replicates: Sequence[Replicate], splits: Mapping[str, Split], problem: Problem) -> Iterator[EpochResult]:
@@ -62,6 +63,7 @@ def epoch_result(replicates: Sequence[Replicate], epoch: int) -> EpochResult:
         validation_accuracy=tuple(row.validation_accuracy for row in rows),
         seconds=sum(row.seconds for row in rows),
         robust_estimate=tuple(row.robust_estimate for row in rows if row.robust_estimate is not None),
+        selection_accuracy=tuple(row.selection_accuracy for row in rows if row.selection_accuracy is not None),
     )
 
 

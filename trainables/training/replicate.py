@@ -89,6 +89,7 @@ class ReplicateEpoch:
     validation_accuracy: float
     seconds: float
     robust_estimate: float | None = None  # measured at rungs alone; its time is part of ``seconds``
+    selection_accuracy: float | None = None  # robust accuracy by which the best epoch is chosen; also part of the time
 
 
 @dataclass(eq=False)
@@ -123,6 +124,13 @@ class Replicate:
     def epoch(self) -> int:
         """Epochs done."""
         return len(self.history)
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch with the highest ``selection_accuracy``, counted from 1, the first of several; 0 without any."""
+        values = [-1.0 if row.selection_accuracy is None else row.selection_accuracy for row in self.history]
+        best = max(values, default=-1.0)
+        return values.index(best) + 1 if best >= 0 else 0
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that ``load_state_dict`` needs, in types that ``torch.load(weights_only=True)`` admits."""
