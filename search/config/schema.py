@@ -75,13 +75,14 @@ class AuditConfig(_Section):
     """The audit of the Pareto-optimal settings and the baselines at the end of a sweep.
 
     Settings drawn at ``random`` are audited too: the contenders alone cannot show whether the sweep's own attacks rank
-    settings as the audits do. Of a setting that is confirmed, ``networks`` of the confirmation are audited.
+    settings as the audits do. Of each setting, the first ``seeds`` are audited; if that is None, all of them, or two of
+    those that confirm it.
     """
 
     profile: Literal["quick", "reference"] = "quick"
     minutes: float = Field(default=5.0, gt=0.0)
-    networks: int = Field(default=2, ge=1)
     random: int = Field(default=0, ge=0)
+    seeds: int | None = Field(default=None, ge=1)
     cpus: int | None = Field(default=None, ge=1)
     gpus: float | None = Field(default=None, ge=0.0, allow_inf_nan=False)
 
@@ -121,6 +122,7 @@ class SearchConfig(_Section):
 
     sampler: str = "tpe"
     trials: int | None = Field(default=None, ge=1)
+    baselines: bool = True
     seed: int = Field(default=0, ge=0, lt=2**32)
     concurrency: int | None = Field(default=None, ge=1)
     enqueue: list[dict[str, Value]] = Field(default_factory=list)
@@ -149,10 +151,14 @@ class ResourcesConfig(_Section):
 
 
 class TrackingConfig(_Section):
-    """MLflow: the tracking URI (None for a SQLite file in the runs folder) and the experiment."""
+    """MLflow: the tracking URI (None for a SQLite file in the runs folder), the experiment, and what is above the sweep.
+
+    Sweeps with the same ``parent`` stand below one run of that name.
+    """
 
     uri: str | None = None
     experiment: str = Field(default="robustfront", min_length=1)
+    parent: str | None = Field(default=None, pattern=r"[^']+")
 
 
 class StorageConfig(_Section):
@@ -234,8 +240,8 @@ class SweepConfig(_Section):
 
     @property
     def baselines(self) -> tuple[Candidate, ...]:
-        """The reference settings B0, B1, ... that are trained beside the search."""
-        return baselines_of(self.problem)
+        """The reference settings B0, B1, ... that are trained beside the search; none without ``search.baselines``."""
+        return baselines_of(self.problem) if self.search.baselines else ()
 
     def baselines_for(self, candidate: Candidate) -> tuple[Candidate, ...]:
         """The baselines that a setting is compared with: they share its values of all but the loss's parameters.

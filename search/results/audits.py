@@ -1,6 +1,6 @@
 """Can a trained model's robust accuracy be believed? The audit of a checkpoint, as a file and a page.
 
-``audit.json`` (``schema`` 4) holds one object:
+``audit.json`` (``schema`` 5) holds one object:
 
     checkpoint, checkpoint_sha256, epoch    path, file hash and epoch of what was audited; of a module from elsewhere
                          (`search.evaluation.module_audit`) its ``module``, weights' file, weights' hash, and null
@@ -26,6 +26,8 @@
         curve_clean      clean accuracy on the images of the curve, or null
     asked                all that the audit depends on: SHA-256 of ``checkpoint`` and claimed ``outcomes`` (or null),
                          ``settings``, ``profile``, ``images``, ``seed``, ``versions``; an equal audit is not run again
+
+``audit.npz`` has per image ``clean``, ``verified`` and ``distance`` (of `trainables.audit.Audit`), (replicates, images).
 
 A claim is {name, evaluation, attacks, views, images, claimed, verified, verified_low, verified_high, lost,
 lost_share_low, p_value, verdict, sentence}.
@@ -69,7 +71,9 @@ if TYPE_CHECKING:
     from trainables.training.replicate import Replicate
 
 AUDIT_FILE: Final = "audit.json"
-SCHEMA: Final = 4
+AUDIT_ARRAYS: Final = "audit.npz"
+IMAGE_ARRAYS: Final = ("clean", "verified", "distance")
+SCHEMA: Final = 5
 
 # Whose number is judged, as the beginning of a sentence that a verdict's meaning ends.
 _CLAIMED: Final = {
@@ -485,8 +489,8 @@ def _write(folder: Path, document: Mapping[str, Any], audits: Sequence[Audit], t
     from analysis.figures.audit import page
 
     arrays = io.BytesIO()
-    clean, verified = ([getattr(result, name) for result in audits] for name in ("clean", "verified"))
-    np.savez_compressed(arrays, allow_pickle=False, clean=np.stack(clean), verified=np.stack(verified))
-    files.write(folder / "audit.npz", arrays.getvalue())
+    images = {name: np.stack([getattr(result, name) for result in audits]) for name in IMAGE_ARRAYS}
+    np.savez_compressed(arrays, allow_pickle=False, **images)
+    files.write(folder / AUDIT_ARRAYS, arrays.getvalue())
     files.write(folder / AUDIT_FILE, json.dumps(document, indent=2) + "\n")
     files.write(folder / "audit.html", page(document, meaning=meaning(document), title=title, axis=axis))

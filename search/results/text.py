@@ -43,7 +43,7 @@ def short(objective: str) -> str:
 
 
 def value_text(measure: str, value: float, digits: int = 1) -> str:
-    """A measured value: an accuracy (a fraction) in percent or a wall time, with ``digits`` decimals; a loss, an epoch."""
+    """A measured value: an accuracy (a fraction) in percent, a wall time with ``digits`` decimals, a loss, an epoch."""
     if is_accuracy(measure):
         return f"{100 * value:.{digits}f} %"
     if measure.endswith("_seconds"):

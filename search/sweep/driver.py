@@ -129,7 +129,7 @@ def audit_run(run: Run, profile: Literal["quick", "reference"], at_random: int, 
                 f"RUN must be finished for its audit, got {run.name} with {ledger.counts().finished} of "
                 f"{run.config.budget} settings; finish it with `{command('resume', run.argument)}`"
             )
-        asked = {"profile": profile, "minutes": math.inf, "random": at_random}
+        asked = {"profile": profile, "minutes": math.inf, "random": at_random, "seeds": None}
         audit = (run.config.audit or AuditConfig()).model_copy(update=asked)
         run = replace(run, config=run.config.model_copy(update={"audit": audit}))
         return _continue(run, ledger, progress, None)
@@ -383,5 +383,6 @@ def _parent(run: Run) -> ParentInfo:
             "epsilon": ", ".join(f"{epsilon:g}" for epsilon in config.robustness.epsilons),
         },
         dataset=manifest["data"],
+        above=config.tracking.parent,
         tags={"code": manifest["code"] or "unknown", **manifest["versions"]},
     )

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FEWEST_RANDOM: Final = 10
 LOW_CORRELATION: Final = 0.8
 _LOOK_SECONDS: Final = 0.5
+_CONFIRMING_AUDITED: Final = 2  # networks of a setting, unless ``audit.seeds`` says otherwise
 
 
 def due(run: Run, ledger: Ledger, settings: AuditConfig) -> list[TrialRecord]:
@@ -48,10 +49,11 @@ def due(run: Run, ledger: Ledger, settings: AuditConfig) -> list[TrialRecord]:
         chosen = sorted(pareto_front(tried, run.config.objectives), key=lambda record: -record.value(ROBUST))
         chosen += [record for record in tried if record.is_baseline and record.state == "complete"]
     chosen += _drawn(run, tried, settings.random)
+    seeds = slice(settings.seeds)
     numbers = dict.fromkeys(
         [
-            *_confirming(records, settings.networks),
-            *(number for record in chosen for number in (record.number, *record.extensions)),
+            *_confirming(records, settings.seeds or _CONFIRMING_AUDITED),
+            *(number for record in chosen for number in (record.number, *record.extensions)[seeds]),
         ]
     )
     return [
@@ -61,15 +63,15 @@ def due(run: Run, ledger: Ledger, settings: AuditConfig) -> list[TrialRecord]:
     ]
 
 
-def _confirming(records: Sequence[TrialRecord], networks: int) -> list[str]:
-    """The first units that confirm each setting, ``networks`` of each: one of every setting before a second of any."""
+def _confirming(records: Sequence[TrialRecord], most: int) -> list[str]:
+    """The first units that confirm each setting, ``most`` of each: one of every setting before a second of any."""
     ranks = Counter[str]()
     ranked = []
     for record in records:
         if record.role == "confirmation" and record.state == "complete" and record.extends is not None:
             ranked.append((ranks[record.extends], -record.value(ROBUST), record.number))
             ranks[record.extends] += 1
-    return [number for rank, _, number in sorted(ranked) if rank < networks]
+    return [number for rank, _, number in sorted(ranked) if rank < most]
 
 
 def _drawn(run: Run, records: Sequence[TrialRecord], count: int) -> list[TrialRecord]:

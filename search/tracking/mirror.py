@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from analysis.records import value_text
 from search.tracking.client import IDENTITY_TAG, NUMBER_TAG, open_client, runs_of, sqlite_file
-from search.tracking.view import KIND_TAG, STATE_TAG, SWEEP_KIND, SWEEP_TAG, saved_view, view_tag
+from search.tracking.view import ABOVE_KIND, KIND_TAG, STATE_TAG, SWEEP_KIND, SWEEP_TAG, saved_view, view_tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -64,6 +64,7 @@ class ParentInfo:
     parameters: Mapping[str, object] = field(default_factory=dict)  # of the parent run
     trial_parameters: Mapping[str, object] = field(default_factory=dict)  # of every trial, besides its own
     dataset: Mapping[str, Any] | None = None  # the manifest's ``data``
+    above: str | None = None  # the name of a run that is the parent of this sweep's, and of other sweeps'
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -129,7 +130,10 @@ class SweepRuns:
         self._parent = parent or self._create(self._sweep, self._started, {KIND_TAG: SWEEP_KIND})
         self._set_status(self._parent, "RUNNING")
         note = f"Folder: `{self._info.run_dir}`\n\n```yaml\n{self._info.config.strip()}\n```\n"
-        self._log(self._parent, parameters=self._info.parameters, tags={**self._info.tags, _NOTE_TAG: note})
+        tags = {**self._info.tags, _NOTE_TAG: note}
+        if self._info.above is not None:
+            tags[_PARENT_TAG] = self._run_above(self._info.above)
+        self._log(self._parent, parameters=self._info.parameters, tags=tags)
         self._connected = True
 
     def disconnect(self) -> None:
@@ -201,6 +205,17 @@ class SweepRuns:
             with suppress(MlflowException):  # too long for some older servers; the links work without it
                 self._client.set_experiment_tag(experiment_id, tag, view)
         return experiment_id
+
+    def _run_above(self, name: str) -> str:
+        """The id of the run above this sweep's, which the first of its sweeps creates."""
+        marked = f"tags.`{KIND_TAG}` = '{ABOVE_KIND}' AND tags.`{SWEEP_TAG}` = '{name}'"
+        found = self._client.search_runs([self._experiment_id], marked, max_results=1)
+        if found:
+            return str(found[0].info.run_id)
+        tags = {KIND_TAG: ABOVE_KIND, SWEEP_TAG: name, "mlflow.source.name": "robustfront"}
+        run = self._client.create_run(self._experiment_id, tags=tags, run_name=name)
+        self._client.set_terminated(run.info.run_id)
+        return str(run.info.run_id)
 
     def _create(self, name: str, started: float, tags: Mapping[str, str]) -> _TrackedRun:
         common = {SWEEP_TAG: self._sweep, IDENTITY_TAG: self._info.identity, "mlflow.source.name": "robustfront"}

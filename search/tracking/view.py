@@ -16,6 +16,7 @@ SWEEP_TAG: Final = "robustfront.sweep"
 KIND_TAG: Final = "robustfront.kind"
 STATE_TAG: Final = "robustfront.state"
 SWEEP_KIND: Final = "sweep"
+ABOVE_KIND: Final = "comparison"
 
 _CURVES: Final = ("validation_loss", "validation_accuracy")
 _SECTION: Final = "sweep"

@@ -112,6 +112,7 @@ def audit(
     return Audit(
         clean=evidence.clean,
         verified=verified,
+        distance=evidence.distance,
         verdicts=tuple(judge(claim, verified, checks, errors) for claim in claims),
         checks=tuple(checks),
         runs=tuple(run.to_json() for run in evidence.runs.values()),

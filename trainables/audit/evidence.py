@@ -119,6 +119,7 @@ class Evidence:
     """Everything that the checks judge by, for n images."""
 
     clean: Images  # whether the model classifies the clean image correctly, bool (n,)
+    distance: NDArray[np.float32]  # as in `Audit`, (n,)
     # Whether a loss has no gradient (zero, or not finite) at a correctly classified clean image, bool (n,).
     no_gradient: Images
     # Whether the loss rises by less than half of what the gradient promises, over a small step, bool (n,).
@@ -168,7 +169,8 @@ class Examiner:
         self.classes = self.logits.shape[1]
         self.scale = rescaling(self.logits)
         clean = (self.logits.argmax(1) == self.labels).cpu().numpy()
-        self.evidence = Evidence(clean, no_gradient=np.zeros_like(clean), misled=np.zeros_like(clean))
+        distance = np.where(clean, np.inf, 0).astype(np.float32)
+        self.evidence = Evidence(clean, distance, no_gradient=np.zeros_like(clean), misled=np.zeros_like(clean))
 
     def part(self, name: str) -> Callable[[float], None]:
         """Begins the next part; returns a function that reports its completed share."""
@@ -220,6 +222,7 @@ class Examiner:
                 progress=report,
             )
             broken = attacked & ~result.kept.cpu().numpy()
+            self.evidence.distance = np.minimum(self.evidence.distance, result.distance.cpu().numpy())
         except (RuntimeError, ValueError) as problem:  # a model that no gradient passes through, or too few classes
             error = (str(problem).splitlines() or [type(problem).__name__])[0]
         self.evidence.runs[key] = Run(name, label or attack.label, view, attacked.copy(), broken, error)

@@ -83,7 +83,7 @@ def test_an_audit_judges_what_the_training_claims(trained: Path, audited: tuple[
         60,
         "quick",
         "validation",
-        4,
+        5,
     )
     assert written["claimed_by"] == "training"
     assert "The robust accuracy that the sweep uses, the worst case over its attacks," in printed
@@ -185,6 +185,7 @@ def test_a_masked_attack_leaves_a_sound_worst_case_sound(
         return Audit(
             clean=~broken,
             verified=broken,
+            distance=np.zeros(60, np.float32),
             verdicts=tuple(judge(claim, broken, [], []) for claim in claims),
             checks=(),
             runs=(),

@@ -158,6 +158,7 @@ def evidence(n: int = 500) -> Evidence:
     runs |= {key: run(key, none, left) for key in ("longer", "square", "noise", "transfer")}
     return Evidence(
         clean=everything,
+        distance=np.full(n, np.inf, np.float32),
         no_gradient=none,
         misled=none,
         moved=np.zeros(40),
