@@ -87,6 +87,33 @@ def sweep(
 
 
 @app.command()
+def compare(
+    context: typer.Context,
+    configs: Annotated[
+        list[Path], Argument(metavar="CONFIG...", help="One configuration per method, e.g. configs/methods/*.yaml.")
+    ],
+    profile: Annotated[
+        Literal["quick", "full"], Option(help="quick: reference settings with five seeds; full: a search per method.")
+    ] = "full",
+    overrides: Overrides = None,
+    name: Annotated[str, Option(help="Name of the comparison; its sweeps are NAME-METHOD.")] = "comparison",
+    address: Address = None,
+    runs_dir: RunsDir = RUNS_DIR,
+    quiet: Quiet = False,
+) -> None:
+    """Compare methods: a sweep of each under equal conditions, and one leaderboard. Repeat it to continue."""
+    from search.results.tables import leaderboard_table, print_table
+    from search.sweep.compare import compare as compare_methods
+    from search.sweep.compare import read_methods
+
+    console, methods = _console(), read_methods(configs, profile, overrides or [], name)
+    document, files = compare_methods(methods, profile, name, context.obj, runs_dir, address, console, quiet)
+    if not quiet:
+        print_table(console, leaderboard_table(document))
+    print(*files, sep="\n")
+
+
+@app.command()
 def resume(run: RunName, address: Address = None, runs_dir: RunsDir = RUNS_DIR, quiet: Quiet = False) -> None:
     """Resume a run that was interrupted or whose machine died; nothing that was finished is repeated."""
     from search.sweep.driver import resume as resume_run

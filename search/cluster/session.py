@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import logging
 import os
@@ -142,9 +143,13 @@ def _shut_down() -> None:
         gc.enable()
 
 
+@functools.cache
 def _own_token() -> dict[str, str]:
-    """A token, so that other users of this machine cannot run anything on our Ray, whose ports they can reach."""
-    if "ray" in sys.modules:  # Ray reads these once, when it is imported
+    """A token, so that other users of this machine cannot run anything on our Ray, whose ports they can reach.
+
+    It is the same for all sweeps of this process: Ray reads it once, when it is imported.
+    """
+    if "ray" in sys.modules:
         return {}
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 

@@ -151,7 +151,7 @@ class ResourcesConfig(_Section):
 
 
 class TrackingConfig(_Section):
-    """MLflow: the tracking URI (None for a SQLite file in the runs folder), the experiment, and what is above the sweep.
+    """MLflow: the tracking URI (None for a SQLite file in the runs folder) and the experiment.
 
     Sweeps with the same ``parent`` stand below one run of that name.
     """

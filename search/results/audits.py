@@ -27,7 +27,7 @@
     asked                all that the audit depends on: SHA-256 of ``checkpoint`` and claimed ``outcomes`` (or null),
                          ``settings``, ``profile``, ``images``, ``seed``, ``versions``; an equal audit is not run again
 
-``audit.npz`` has per image ``clean``, ``verified`` and ``distance`` (of `trainables.audit.Audit`), (replicates, images).
+``audit.npz`` has ``clean``, ``verified`` and ``distance`` of `trainables.audit.Audit`, (replicates, images).
 
 A claim is {name, evaluation, attacks, views, images, claimed, verified, verified_low, verified_high, lost,
 lost_share_low, p_value, verdict, sentence}.

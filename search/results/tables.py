@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -16,7 +16,15 @@ from analysis.pareto import pareto_front
 from analysis.records import TrialRecord
 from search.config import SweepConfig
 from search.results.standing import Standing
-from search.results.text import baseline_note, clock, parameter_text, settings_text, short, value_text
+from search.results.text import (
+    baseline_note,
+    clock,
+    parameter_text,
+    parameters_text,
+    settings_text,
+    short,
+    value_text,
+)
 from search.results.writing import Results
 from search.runs.folder import Run, command, relative
 from search.runs.layout import FIGURES, FRONT_FILE, SWEEP_FILE, TABLE_FILE
@@ -134,6 +142,47 @@ def front_table(
         caption += ["*: below validation by more than chance; selection flatters"] if marked else []
     table.caption = "\n".join(caption)
     return table
+
+
+def leaderboard_table(document: Mapping[str, Any]) -> Table:
+    """A ``leaderboard.json`` as a table, best first."""
+    radii, first = sorted(document["setup"]["radii"]), f"{document['setup']['radii'][0]:g}"
+    others = [f"{radius:g}" for radius in radii if f"{radius:g}" != first]
+    tuned = "not tuned: reference settings" if document["profile"] == "quick" else "each tuned by its own search"
+    table = Table(box=SIMPLE_HEAD, title=f"{document['name']}, {tuned}", title_justify="left", caption_justify="left")
+    table.add_column("method", no_wrap=True)
+    shares = [f"claimed %\nat {first}", f"verified %\nat {first}", f"claimed %\nat {', '.join(others)}"]
+    for heading in ("seeds", "clean %", *shares[: 2 + bool(others)], "verdict", "worse,\nbetter", "seconds\na unit"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in document["rows"]:
+        beats = [sum(_decided(document, row, place)) for place in ("first", "second")] if row["represents"] else []
+        verdict = row["verdict"] or "not audited"
+        table.add_row(
+            f"{row['method']}{' *' if row['on_front'] else ''}\n[dim]{parameters_text(row['parameters'])}[/dim]",
+            str(row["seeds"]),
+            *map(_share, (row["clean"], row["claimed"][first], row["verified"][first])),
+            *([" ".join(f"{100 * row['claimed'][radius]['value']:.1f}" for radius in others)] if others else []),
+            f"[{VERDICT_STYLES.get(verdict, 'dim')}]{verdict}[/]",
+            ", ".join(map(str, beats)),
+            f"{row['train_seconds'] + row['attack_seconds']:.0f}",
+        )
+    table.caption = (
+        "*: on the joint front of clean and verified robust accuracy. Verified: of the audited seeds.\n"
+        "worse, better: how many methods have a significantly lower, higher claimed robust accuracy (paired, Holm)"
+    )
+    return table
+
+
+def _decided(document: Mapping[str, Any], row: Mapping[str, Any], place: str) -> Iterator[bool]:
+    """Which of a row's differences in robust accuracy are significant, as the higher or the lower of two."""
+    for each in document["differences"]:
+        yield each["significant"] and each["objective"] == ROBUST and each[place] == row["method"]
+
+
+def _share(accuracy: Mapping[str, float] | None) -> str:
+    if accuracy is None:
+        return "-"
+    return f"{100 * accuracy['value']:.1f}\n[dim]{100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f}[/dim]"
 
 
 def _headed_table(config: SweepConfig, gap: str, audited: bool) -> Table:

@@ -57,15 +57,16 @@ def problem_settings(config: SweepConfig, data: Mapping[str, Any]) -> dict[str, 
     document = config.to_document()
     document["data"] = {name: value for name, value in document["data"].items() if name not in _SPLIT}
     for section in ("data", "model", "loss", "defence", "train", "robustness"):
-        settings |= _flat(section, document[section])
+        settings |= flat(section, document[section])
     searched = config.domains
     return {path: value for path, value in settings.items() if canonical(path) not in searched}
 
 
-def _flat(path: str, value: Any) -> dict[str, Any]:
+def flat(path: str, value: Any) -> dict[str, Any]:
+    """A nested value by the paths of its parts; lists stay whole."""
     if not isinstance(value, Mapping):
         return {path: value}
-    return {key: inner for name, item in value.items() for key, inner in _flat(f"{path}.{name}", item).items()}
+    return {key: inner for name, item in value.items() for key, inner in flat(f"{path}.{name}", item).items()}
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:

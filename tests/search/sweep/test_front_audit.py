@@ -103,6 +103,19 @@ def test_what_comes_to_the_front_is_due_until_all_of_it_is_verified(ledger: Ledg
     assert "2" not in numbers(due(run, ledger, REFERENCE))
 
 
+def test_only_the_first_seeds_of_a_setting_are_due_if_the_audit_says_so() -> None:
+    config = small_config(train={"replicates": 3}, search={"trials": 3, "baselines": False})
+    ledger = Ledger(InMemoryStorage(), config, "new")
+    ledger.adopt()
+    while (task := ledger.ask()) is not None:
+        ledger.finish(task.number, result(0.95, 0.5, seed=task.seed))
+    run = Run(Path("small"), config)
+    assert numbers(due(run, ledger, QUICK)) == ["0", "R0", "R1"]  # and no baselines
+    assert numbers(due(run, ledger, AuditConfig(seeds=2))) == ["0", "R0"]
+    ledger.audited("0", audit(0.4))
+    assert numbers(due(run, ledger, AuditConfig(seeds=2))) == ["R0"]
+
+
 def test_audits_ask_ray_for_their_own_processors_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = AuditConfig(cpus=3, gpus=0.0)
     config = small_config(

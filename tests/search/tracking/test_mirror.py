@@ -54,6 +54,18 @@ def test_trial_is_a_nested_child_with_everything(store: str, tmp_path: Path) -> 
     assert (dataset.dataset.name, dataset.dataset.digest) == ("mnist5k", ("ab" * 32)[:36])
 
 
+def test_sweeps_with_the_same_parent_stand_below_one_run(store: str, tmp_path: Path) -> None:
+    for sweep in ("first", "second", "second"):  # the last one again, as a resumed driver does
+        tracker = Tracker(store, EXPERIMENT, sweep, artifact_root=tmp_path / "artifacts")
+        tracker.start(replace(parent(tmp_path, identity=sweep), above="both"))
+        assert tracker.close("FINISHED", 60) is None
+    runs = Shown(store).runs
+    assert sorted(run.info.run_name for run in runs) == ["both", "first", "second"]
+    (above,) = [run for run in runs if run.info.run_name == "both"]
+    assert {run.data.tags.get("mlflow.parentRunId") for run in runs if run is not above} == {above.info.run_id}
+    assert above.info.status == "FINISHED"
+
+
 def test_a_trial_shows_its_defence_with_all_settings(store: str, tmp_path: Path) -> None:
     """A value that is searched is the trial's own; the others are the configuration's."""
     defence = {"name": "adversarial-training", "epsilon": 0.1, "steps": 3}
