@@ -25,7 +25,7 @@ from search.cli.cluster import app as cluster_app
 from search.config import TrackingConfig, load, without_passwords
 from search.errors import DONE, FAILED, INTERRUPTED, WRONG_INPUT, RobustfrontError, UserError
 from search.runs.checkpoints import Checkpoint
-from search.runs.folder import Run, default_tracking_uri, relative, runs_folder
+from search.runs.folder import Run, command, default_tracking_uri, relative, runs_folder
 from search.runs.layout import ARTIFACTS, RUNS_DIR, SWEEP_FILE
 from trainables.data import Dataset
 from trainables.data.partition.digests import prepare
@@ -107,7 +107,8 @@ def compare(
     from search.sweep.compare import read_methods
 
     console, methods = _console(), read_methods(configs, profile, overrides or [], name)
-    document, files = compare_methods(methods, profile, name, context.obj, runs_dir, address, console, quiet)
+    again = command(context.obj.removeprefix("robustfront "))
+    document, files = compare_methods(methods, profile, name, again, runs_dir, address, console, quiet)
     if not quiet:
         print_table(console, leaderboard_table(document))
     print(*files, sep="\n")

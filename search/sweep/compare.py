@@ -50,6 +50,7 @@ QUICK: Final = (
     "robustness.images=200",
     "audit={profile: quick, minutes: 600, seeds: 1}",
 )
+_LONGEST: Final = 60  # characters of a value in a message
 # The radii at which accuracy is reported where a configuration has one, in units of it.
 RADII: Final = (1.0, 2 / 3, 4 / 3)
 
@@ -75,7 +76,7 @@ def read_methods(paths: Sequence[Path], profile: Profile, overrides: Sequence[st
             raise UserError(f"name must differ between the configurations, got {method.name} twice ({path}); change it")
         key = first_difference(_shared(methods[0].config), _shared(method.config))
         if key is not None:
-            values = [_shared(each.config).get(key) for each in (methods[0], method)]
+            values = [_short(_shared(each.config).get(key)) for each in (methods[0], method)]
             raise UserError(
                 f"{key} must be the same for all methods, got {values[0]} in {paths[0]} and {values[1]} in {path}; "
                 f"set it for all of them: --set {key}=..."
@@ -158,7 +159,7 @@ def _existing(method: Method, runs_dir: Path) -> Run | None:
     run, config = Run.open(method.config.name, runs_dir), with_lasting_paths(method.config, runs_dir)
     key = first_difference(_written(run.config), _written(config))
     if key is not None:
-        values = _written(run.config).get(key), _written(config).get(key)
+        values = [_short(_written(each).get(key)) for each in (run.config, config)]
         raise UserError(
             f"{key} must be {values[0]} as in {run.argument}, which has been begun, got {values[1]}; "
             "choose another --name"
@@ -180,6 +181,11 @@ def _shared(config: SweepConfig) -> dict[str, Any]:
         {name: value for name, value in attack.items() if name != "eot"} for attack in document["robustness"]["attacks"]
     ]
     return {key: value for key, value in _paths(document).items() if key.startswith(SHARED)}
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def _written(config: SweepConfig) -> dict[str, Any]:
