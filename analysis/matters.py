@@ -34,6 +34,7 @@ class Matter:
             effect; else None.
         effect: The 95 % interval of that confirmed difference; of the largest difference in the space where ``matters``
             is False or nothing is confirmed.
+        bound: What the largest difference between two settings of the space is below, with 97.5 % of the posterior.
         visible: With None: the effect that so many confirmation seeds show with a probability of 80 %; None if there
             are fewer than two.
         units: With None: about how many more units would decide; None with one seed, or if no number would.
@@ -42,6 +43,7 @@ class Matter:
 
     matters: bool | None
     effect: Interval
+    bound: float
     visible: float | None = None
     units: int | None = None
     sentence: str
@@ -112,20 +114,20 @@ def _matter(
     wanted = amount_text(name, margin)
     if model.this_network_only:
         sentence = f"undecided: one seed shows {label(name)} of {THIS_NETWORK_ONLY}"
-        return Matter(matters=None, effect=effect, sentence=sentence)
+        return Matter(matters=None, effect=effect, bound=across.high, sentence=sentence)
     if rejected and found is not None:
         unit = " points" if is_accuracy(name) else ""
         sentence = f"the choice changes {label(name)} by {range_text(name, effect)}{unit} ({found[1]} new seeds)"
-        return Matter(matters=True, effect=effect, sentence=sentence)
+        return Matter(matters=True, effect=effect, bound=across.high, sentence=sentence)
     if across.high < margin:
         choice = f"no ({', '.join(model.space)})" if len(model.space) > 1 else f"no {next(iter(model.space))}"
         sentence = f"{choice} differs from another by {wanted} or more in {label(name)}"
-        return Matter(matters=False, effect=across, sentence=sentence)
+        return Matter(matters=False, effect=across, bound=across.high, sentence=sentence)
     visible, units = _reach(model, margin, across.high, 0 if found is None else found[1])
     parts = [] if visible is None else [f"effects below {amount_text(name, visible)} in {label(name)} cannot be seen"]
     parts += [] if units is None else [f"about {units} more units would show effects of {wanted}"]
     sentence = f"undecided: {'; '.join(parts)}" if parts else "undecided"
-    return Matter(matters=None, effect=effect, visible=visible, units=units, sentence=sentence)
+    return Matter(matters=None, effect=effect, bound=across.high, visible=visible, units=units, sentence=sentence)
 
 
 def _reach(model: NoiseModel, margin: float, bound: float, seeds: int) -> tuple[float | None, int | None]:

@@ -115,11 +115,23 @@ def compare(
 
 
 @app.command()
-def resume(run: RunName, address: Address = None, runs_dir: RunsDir = RUNS_DIR, quiet: Quiet = False) -> None:
+def resume(
+    run: RunName,
+    more: Annotated[int | None, Option(min=1, metavar="UNITS", help="Add units to a finished search.")] = None,
+    address: Address = None,
+    runs_dir: RunsDir = RUNS_DIR,
+    quiet: Quiet = False,
+) -> None:
     """Resume a run that was interrupted or whose machine died; nothing that was finished is repeated."""
     from search.sweep.driver import resume as resume_run
 
     opened, console = Run.open(run, runs_dir), _console()
+    if more is not None:
+        from search.sweep.more import with_more_units
+
+        opened, lines = with_more_units(opened, more)
+        if not quiet:
+            console.print(*lines, sep="\n", highlight=False)
     _print_end(console, opened, resume_run(opened, address, console, quiet), quiet)
 
 
