@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from optuna.storages import InMemoryStorage
-from pydantic import ValidationError
 
 from search.config import SweepConfig
+from search.errors import UserError
 from search.study import Ledger, Unit, open_storage
 from search.study.observed import Observed
 from search.study.samplers.nehvi import choose
@@ -130,9 +130,7 @@ def test_in_a_race_settings_that_cannot_be_on_the_front_get_no_further_seed(tmp_
 
 @pytest.mark.parametrize(("sampler", "why"), [("nehvi", "it chooses seeds itself"), ("grid", "with all seeds")])
 def test_samplers_that_do_not_race(sampler: str, why: str) -> None:
-    with pytest.raises(
-        ValidationError, match=f"search.racing must be false for the sampler {sampler}, got true; .*{why}"
-    ):
+    with pytest.raises(UserError, match=f"search.racing must be false for the sampler {sampler}, got true; .*{why}"):
         racing(sampler=sampler)
 
 
