@@ -19,6 +19,7 @@ from search.config.schema import SweepConfig
 from search.config.space import completed
 from search.config.urls import without_passwords
 from search.errors import UserError
+from trainables.settings import DataSettings
 from trainables.settings.checks import nearest
 
 _BASE: Final = "base"
@@ -44,9 +45,19 @@ def parse(document: dict[str, Any], overrides: Sequence[str] = ()) -> SweepConfi
         _override(document, override)
     try:
         # As JSON, because strict validation takes a list for a tuple and a mapping for a dataclass only there.
-        return SweepConfig.model_validate_json(json.dumps(completed(document), default=str))
+        return SweepConfig.model_validate_json(json.dumps(completed(_with_images_held_out(document)), default=str))
     except ValidationError as error:
         raise UserError(_one_line(error)) from None
+
+
+def _with_images_held_out(document: dict[str, Any]) -> dict[str, Any]:
+    """A configuration that confirms with half of its validation images, unless it says with how many."""
+    data, search = document.get("data", {}), document.get("search")
+    confirms = isinstance(search, dict) and search.get("confirmation_seeds")
+    if not confirms or not isinstance(data, dict) or "confirmation_size" in data:
+        return document
+    size = data.get("validation_size", DataSettings().validation_size)
+    return {**document, "data": {**data, "confirmation_size": size // 2}} if isinstance(size, int) else document
 
 
 def parse_value(source: str, text: str) -> Any:

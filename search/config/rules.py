@@ -140,11 +140,6 @@ def _check_confirmation(config: SweepConfig) -> None:
             f"data.confirmation_size must be at least robustness.images ({images}) with search.confirmation_seeds, "
             f"got {size}; raise it, and data.validation_size with it"
         )
-    if size and not config.search.confirmation_seeds:
-        raise ValueError(
-            f"data.confirmation_size must be 0 without search.confirmation_seeds, got {size}; "
-            "set search.confirmation_seeds, e.g. to 5"
-        )
 
 
 def _check_racing(config: SweepConfig) -> None:
@@ -240,7 +235,7 @@ def _check_audit(config: SweepConfig) -> None:
                 f"data.validation_size{less} must be at least {least} for {setting}, "
                 f"got {data.search_size}; raise it or leave the audit out"
             )
-        if 0 < data.confirmation_size < least:
+        if config.search.confirmation_seeds and data.confirmation_size < least:
             raise ValueError(
                 f"data.confirmation_size must be at least {least} for {setting}, "
                 f"got {data.confirmation_size}; raise it or leave the audit out"

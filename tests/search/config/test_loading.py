@@ -139,10 +139,10 @@ def test_more_classes_than_mmc_takes_are_refused_before_anything_starts() -> Non
 
 
 def test_a_confirmation_needs_images_of_its_own() -> None:
+    assert small_config().data.confirmation_size == 0
+    assert small_config(search={"trials": 6, "confirmation_seeds": 3}).data.confirmation_size == 30
     with pytest.raises(UserError, match=r"^data.confirmation_size must be at least robustness.images \(20\)"):
-        small_config(search={"trials": 6, "confirmation_seeds": 3})
-    with pytest.raises(UserError, match=r"^data.confirmation_size must be 0 without search.confirmation_seeds, got 20"):
-        small_config(data={"confirmation_size": 20})
+        small_config(data={"confirmation_size": 10}, search={"trials": 6, "confirmation_seeds": 3})
     with pytest.raises(UserError, match=r"^data.confirmation_size must be below validation_size \(60\), got 60"):
         small_config(data={"confirmation_size": 60})
     with pytest.raises(UserError, match=r"^robustness.images must be at most data.validation_size less .* \(10\)"):
