@@ -97,7 +97,7 @@ class Answer:
             range on the front; None with fewer than three entries, or other than two objectives.
         best: The entry with the best posterior mean in each objective.
         matters: For each objective, whether the parameters matter.
-        over_baseline: The recommendation over the best baseline, for each objective that is confirmed for both.
+        over_baseline: The recommendation over the best baseline that is confirmed, for each objective.
         this_network_only: Whether there is one seed, so that nothing holds for another.
         sentence: The answer in English.
     """
@@ -295,16 +295,17 @@ def _over_baseline(
     outside = [at for at, entry in enumerate(entries) if entry.is_baseline]
     advantages = {}
     for column, (name, sign) in enumerate(zip(objectives, _signs(objectives).tolist(), strict=True)):
-        if not outside:
-            break
-        best = entries[max(outside, key=lambda at: means[at, column])].setting
-        found = confirmed_difference(confirmed[name], recommended.setting, best)
-        if found is not None:
+        for at in sorted(outside, key=lambda at: -means[at, column]):
+            baseline = entries[at].setting
+            found = confirmed_difference(confirmed[name], recommended.setting, baseline)
+            if found is None:  # not confirmed, because another one is as good for all that matters
+                continue
             difference, seeds = found
             low, high = sorted(sign * end for end in difference.interval)
             advantages[name] = Advantage(
-                baseline=setting_text(best), mean=sign * difference.mean, interval=Interval(low, high), seeds=seeds
+                baseline=setting_text(baseline), mean=sign * difference.mean, interval=Interval(low, high), seeds=seeds
             )
+            break
     return advantages
 
 

@@ -19,6 +19,7 @@ answer of the last driver that ended the sweep:
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -51,7 +52,8 @@ class Choice:
     """What a search has chosen to confirm, by its units' numbers, the most important first.
 
     ``settings`` are the recommendation, the settings with the highest and lowest posterior mean of each objective, and
-    the others on the front; ``baselines`` are the best in each objective.
+    the others on the front. ``baselines`` are the best in robust accuracy, and those that are better by an effect of
+    interest in another objective.
     """
 
     settings: tuple[str, ...] = ()
@@ -60,10 +62,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Answered:
-    """A sweep's answer, the objectives, the noise model behind each, and the records' numbers by setting."""
+    """A sweep's answer, and what it rests on.
+
+    ``effects`` are the objectives' smallest ones of interest, ``numbers`` those of the records, by setting.
+    """
 
     answer: Answer
     objectives: Mapping[str, Direction]
+    effects: Mapping[str, float]
     models: Mapping[str, NoiseModel]
     numbers: Mapping[Hashable, str]
 
@@ -92,11 +98,15 @@ class Answered:
         settings = [answer.recommended.setting]
         settings += [setting for name in objectives for setting in extremes(self.models[name])]
         settings += [entry.setting for entry in answer.entries if entry.on_front and not entry.is_baseline]
-        baselines = []
-        for name in objectives:
-            sign = 1 if self.objectives[name] == "maximize" else -1
-            known = [entry for entry in answer.entries if entry.is_baseline]
-            baselines += [max(known, key=lambda entry: sign * entry.means[name]).setting] if known else []
+        known = [entry for entry in answer.entries if entry.is_baseline]
+        baselines: list[Setting] = []
+        for name in objectives if known else ():
+            worth = {
+                entry.setting: entry.means[name] * (1 if self.objectives[name] == "maximize" else -1) for entry in known
+            }
+            best = max(known, key=lambda entry: worth[entry.setting]).setting
+            if worth[best] >= max((worth[each] for each in baselines), default=-math.inf) + self.effects[name]:
+                baselines.append(best)
         return Choice(
             tuple(dict.fromkeys(map(self.number, settings))), tuple(dict.fromkeys(map(self.number, baselines)))
         )
@@ -181,7 +191,9 @@ def answer_of(config: SweepConfig, folder: Path | None, units: Sequence[TrialRec
     models = {name: fit(observed(name, "search"), config.domains) for name in objectives}
     confirmation = {name: observed(name, "confirmation") for name in objectives}
     numbers = {setting_key(setting): number for number, setting in settings.items()}
-    return Answered(answer(models, objectives, effects, confirmation, config.search.seed), objectives, models, numbers)
+    return Answered(
+        answer(models, objectives, effects, confirmation, config.search.seed), objectives, effects, models, numbers
+    )
 
 
 def write_answer(run: Run, answered: Answered) -> None:

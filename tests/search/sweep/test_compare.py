@@ -119,7 +119,9 @@ def test_a_comparison_is_interrupted_continued_and_not_begun_with_other_settings
     first.send_signal(signal.SIGINT)
     _, error = first.communicate(timeout=PATIENCE)
     assert first.returncode == INTERRUPTED, error
-    assert re.search(r"interrupted; everything is kept; continue with `(?:uv run )?robustfront compare .*--name two", error)
+    assert re.search(
+        r"interrupted; everything is kept; continue with `(?:uv run )?robustfront compare .*--name two", error
+    )
 
     second = compare(tmp_path)
     output, error = second.communicate(timeout=PATIENCE)
