@@ -97,7 +97,7 @@ class Due:
         if not self.rounds:
             return []
         chosen, begun, seeds = self.rounds[-1], self._begun(), self._config.search.confirmation_seeds
-        tuned = self._baselines_of(chosen.settings)
+        tuned = [each for each in self._baselines_of(chosen.settings) if each not in self._config.baselines]
         own = [f"{BASELINE_PREFIX}{row.number}" for row in self._baselines if candidate_of(row) in tuned]
         return [
             Extension(number, seed, "confirmation")

@@ -268,3 +268,12 @@ def test_the_two_roles_share_no_seed(seed: int, role: Any, tmp_path: Path) -> No
     drive(ledger)
     with pytest.raises(ValueError, match="share no seed"):
         ledger.extend("0", seed, role)
+
+
+def test_a_baseline_that_another_beats_is_not_confirmed(tmp_path: Path) -> None:
+    def give(setting: Candidate, seed: int) -> Values:
+        return 0.93, luck(setting, seed)[1] + (0.3 if setting.loss == "cross-entropy" else 0.0)
+
+    ledger = new_ledger(tmp_path, config())
+    numbers = confirmed(drive(ledger, give=give), ledger)
+    assert [number for number in numbers if number.startswith("B")] == ["B0"]
