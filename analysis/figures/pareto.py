@@ -36,6 +36,14 @@ _PANEL_COLUMNS: Final = 3  # three objectives have three pairs
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """A front by other numbers than those drawn: its trials, and the trials that are drawn as confirmed."""
+
+    front: Collection[str]
+    confirmed: Collection[str]
+
+
+@dataclass(frozen=True)
 class _Group:
     """Trials that are drawn alike; grey ones are small and without intervals."""
 
@@ -52,13 +60,12 @@ def draw_pareto(
     folder: Path,
     *,
     title: str,
-    front: Collection[str] | None = None,
+    chosen: Chosen | None = None,
 ) -> list[Path]:
     """Draws the trials over each pair of objectives. With two objectives, the front is a step line.
 
     Complete trials are drawn; the number of others is given. The front is that of all objectives, among the trials that
-    meet the constraints if any does. If it was chosen by other numbers than those drawn, ``front`` names its trials,
-    and there is no line.
+    meet the constraints if any does. If it was ``chosen`` by other numbers than those drawn, there is no line.
 
     Raises:
         ValueError: There are fewer than two objectives, or no complete trial.
@@ -72,8 +79,8 @@ def draw_pareto(
     audited = search["verdict"].notna().to_numpy() & (ROBUST in objectives)
     on_front = front_mask(values, list(objectives.values()), violation, audited)
     proven = on_front & (audited | ~audited.any())
-    if front is not None:
-        proven = on_front = search["number"].isin(front).to_numpy()
+    if chosen is not None:
+        proven = on_front = search["number"].isin(chosen.front).to_numpy()
     infeasible = violation > 0
     groups = [
         _Group("dominated", search[~on_front & ~infeasible], GREY, "o"),
@@ -90,7 +97,7 @@ def draw_pareto(
             front=search[proven],
             everything=pd.concat([search, baselines], ignore_index=True),
             objectives={name: objectives[name] for name in pair},
-            whole=len(objectives) == 2 and front is None,
+            whole=len(objectives) == 2 and chosen is None,
             parameters=list(domains),
             scales={name: style.scale_of(frame, name) for name in pair},
         )
@@ -100,7 +107,9 @@ def draw_pareto(
         "No setting meets the constraints: the nearest are marked." if infeasible.all() else "",
         "Pareto-optimal in all objectives together." if len(objectives) > 2 else "",
         "Bars: 95 % intervals of the front and the baselines.",
-        "These are confirmed, by seeds and images that the search has not seen." if front is not None else "",
+        f"By seeds and images that the search has not seen: {', '.join(chosen.confirmed)}."
+        if chosen is not None
+        else "",
         style.coverage(frame),
     )
     heading = "Pareto-optimal settings"

@@ -11,13 +11,17 @@ def draw(data: RunData) -> Drawn:
 
     Of a choice that is confirmed, the front and the baselines are drawn as confirmed.
     """
-    from analysis.figures.pareto import draw_pareto
+    from analysis.figures.pareto import Chosen, draw_pareto
     from analysis.frames import to_frame
 
-    config, settings, front = data.run.config, data.settings, None
+    config, settings, chosen = data.run.config, data.settings, None
     if config.search.confirmation_seeds:
         front = [record.number for record in data.front]
-        shown = [record.number in front or record.is_baseline for record in settings]
-        settings = [(each and record.confirmed) or record for each, record in zip(shown, settings, strict=True)]
+        shown = [record for record in settings if record.number in front or record.is_baseline]
+        confirmed = [record.number for record in shown if record.confirmed is not None]
+        settings = [(record in shown and record.confirmed) or record for record in settings]
+        chosen = Chosen(front, confirmed)
     title, figures = data.title, data.run.figures
-    return Drawn(draw_pareto(to_frame(settings), config.objectives, config.domains, figures, title=title, front=front))
+    return Drawn(
+        draw_pareto(to_frame(settings), config.objectives, config.domains, figures, title=title, chosen=chosen)
+    )
