@@ -32,12 +32,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from analysis.pareto import front_mask, pareto_front
+from analysis.pareto import front_mask
 from analysis.records import TrialRecord
 from analysis.statistics import holm, paired_difference, seeds_and_images_interval, wilson_interval
 from search.results.answer import read_answer
 from search.results.audits import AUDIT_ARRAYS, AUDIT_FILE
 from search.results.final import settings_of, worst_verdict
+from search.results.front import front_of
 from search.results.text import radius_title
 from search.runs.folder import Run
 from search.runs.layout import AUDITS, LEADERBOARD_FILE
@@ -160,10 +161,10 @@ def accuracy(kept: Images) -> dict[str, Any]:
 
 
 def _rows(contestant: Contestant) -> list[Row]:
-    """The settings on a sweep's front, and the one that its answer recommends."""
+    """The settings on a sweep's front, and the one that its answer recommends; if they are confirmed, as confirmed."""
     config, answer = contestant.run.config, read_answer(contestant.run)
     settings = settings_of(contestant.units, config.bounds)
-    front = pareto_front(settings, config.objectives)
+    front = front_of(settings, config, answer)
     recommended = answer["recommended"]["parameters"] if answer is not None else {}
 
     def is_recommended(setting: TrialRecord) -> bool:
@@ -174,7 +175,10 @@ def _rows(contestant: Contestant) -> list[Row]:
     records = {unit.number: unit for unit in contestant.units}
     rows = []
     for setting in [*front, *([] if best in front else [best])]:
-        units = [records[number] for number in (setting.number, *setting.extensions)]
+        if config.search.confirmation_seeds and setting.confirmed is None:
+            continue
+        numbers = setting.confirmed.extensions if setting.confirmed else (setting.number, *setting.extensions)
+        units = [records[number] for number in numbers]
         measured = {unit.seed_index: (unit, _measured(contestant.run, unit)) for unit in units}
         rows.append(Row(contestant, setting, measured, represents=setting is best))
     return rows

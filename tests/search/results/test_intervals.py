@@ -21,8 +21,8 @@ from trainables.robustness import Outcomes
 
 
 def kept(run: Run, setting: TrialRecord) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-    """What each image did under each seed of a setting."""
-    numbers = (setting.number, *setting.extensions)
+    """What each image did under each seed of a setting, or under those that confirm it."""
+    numbers = setting.extensions if setting.confirms else (setting.number, *setting.extensions)
     loaded = [Outcomes.load(run.folder / "outcomes" / f"{number}.npz") for number in numbers]
     return np.concatenate([each.kept[:, 0, 0, 0] for each in loaded])
 
@@ -93,5 +93,5 @@ def test_the_tables_at_the_end_of_a_sweep_have_these_intervals(tmp_path: Path) -
     assert (row["robust_accuracy_low"], row["robust_accuracy_high"]) == pytest.approx(tuple(expected))
     for entry in YAML(typ="safe").load(tmp_path / "pareto.yaml"):
         setting = next(each for each in settings(run, units) if each.number == str(entry["number"]))
-        exact = seeds_and_images_interval(kept(run, setting))
+        exact = seeds_and_images_interval(kept(run, setting.confirmed or setting))
         assert entry["robust_accuracy_interval"] == pytest.approx(list(exact))

@@ -111,6 +111,7 @@ def begun(folder: Path) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_comparison_is_interrupted_continued_and_not_begun_with_other_settings(tmp_path: Path) -> None:
     first = compare(tmp_path)
     deadline = time.monotonic() + PATIENCE

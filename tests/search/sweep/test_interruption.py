@@ -113,6 +113,7 @@ def test_a_signal_within_a_write_to_the_ledger_waits_for_its_end(tmp_path: Path,
     assert status["baselines"]["complete"] == (write == "finish")
 
 
+@pytest.mark.slow
 def test_settings_that_others_leave_behind_are_stopped_early(tmp_path: Path) -> None:
     settings = (
         *SMALL,
