@@ -22,6 +22,7 @@ from search.study import open_ledger
 from tests.search.examples import small_config
 from tests.search.sweep.test_driver import PATIENCE, QUICKSTART, SMALL, arguments, environment, robustfront, wait_for
 from trainables.metrics import Direction
+from trainables.robustness import Outcomes
 
 BOTH: dict[str, Direction] = {"clean_accuracy": "maximize", "robust_accuracy": "maximize"}
 Values = tuple[float, float]
@@ -237,6 +238,8 @@ def test_a_sweep_killed_in_its_confirmation_comes_to_the_numbers_of_one_that_was
     final = read_status("quickstart", folder / "runs", reconciled=True).to_json()
     assert final["differences"] == []
     extensions = int((trials["kind"] == "replicates").sum())
+    splits = {unit: Outcomes.load(folder / "runs/quickstart/outcomes" / f"{unit}.npz").split for unit in ("0", "R0")}
+    assert splits == {"0": "validation", "R0": "confirmation"}
     assert final["confirmation"] == {"complete": extensions, "budget": extensions}
 
     from mlflow import MlflowClient

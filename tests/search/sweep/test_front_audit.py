@@ -116,6 +116,28 @@ def test_only_the_first_seeds_of_a_setting_are_due_if_the_audit_says_so() -> Non
     assert numbers(due(run, ledger, AuditConfig(seeds=2))) == ["R0"]
 
 
+def test_of_a_choice_that_is_confirmed_the_networks_that_confirm_it_are_audited(tmp_path: Path) -> None:
+    search = {"trials": len(CLAIMS), "confirmation_seeds": 3, "most_confirmed": 1}
+    config = small_config(data={"confirmation_size": 20}, search=search)
+    ledger, claims = Ledger(InMemoryStorage(), config, "new"), iter(CLAIMS)
+    ledger.adopt()
+    while (task := ledger.ask()) is not None:
+        of_search = task.role == "search" and not task.number.startswith("B")
+        ledger.finish(task.number, result(*(next(claims) if of_search else (0.97, 0.25)), seed=task.seed))
+    run = Run(tmp_path, config)
+    [baseline, setting] = dict.fromkeys(record.extends for record in ledger.records() if record.extends)
+    audited = [ledger.record(record.number).extends for record in due(run, ledger, QUICK)]
+    assert sorted(map(str, audited)) == sorted([str(baseline), str(setting)] * 2), "two of three networks of each"
+    assert len(set(audited[:2])) == 2, "one of each before a second of any"
+    assert len(due(run, ledger, AuditConfig(seeds=1))) == 2
+    for record in due(run, ledger, QUICK):
+        ledger.audited(record.number, audit(0.2))
+    assert due(run, ledger, QUICK) == []
+    [confirmed] = [each.confirmed for each in settings_of(ledger.records(), ()) if each.number == setting]
+    assert confirmed is not None
+    assert (confirmed.verdict, confirmed.objectives[ROBUST]) == ("sound", pytest.approx(0.2))
+
+
 def test_audits_ask_ray_for_their_own_processors_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = AuditConfig(cpus=3, gpus=0.0)
     config = small_config(

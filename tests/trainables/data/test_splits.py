@@ -5,8 +5,8 @@ import itertools
 import torch
 import torch.nn.functional as F
 
-from trainables.data.splits import MOST_SHIFT, Split, shift_and_flip
-from trainables.settings import Problem
+from trainables.data.splits import MOST_SHIFT, Split, load_splits, shift_and_flip
+from trainables.settings import DataSettings, Problem
 from trainables.training.replicate import make_replicates
 
 
@@ -44,3 +44,16 @@ def test_the_generator_alone_decides() -> None:
     assert not torch.equal(first, third)
     assert torch.equal(before, torch.get_rng_state())
     assert first.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_last_validation_images_are_kept_for_the_confirmation() -> None:
+    whole = load_splits(DataSettings(validation_size=100, test_size=500))
+    parts = load_splits(DataSettings(validation_size=100, test_size=500, confirmation_size=40))
+    assert {name: (part.name, len(part)) for name, part in parts.items() if name != "train"} == {
+        "validation": ("validation", 60),
+        "confirmation": ("confirmation", 40),
+    }
+    assert torch.equal(
+        torch.cat([parts["validation"].images, parts["confirmation"].images]), whole["validation"].images
+    )
+    assert torch.equal(parts["train"].images, whole["train"].images)
