@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.pareto import pareto_front
+import numpy as np
+
+from analysis.pareto import is_nondominated, pareto_front
 from analysis.records import TrialRecord
 from search.config import SweepConfig
 
@@ -16,24 +19,31 @@ def front_of(
     """The settings on the front, in the order of `analysis.pareto.pareto_front`.
 
     If the choice is confirmed, they are those whose posterior means no other setting dominates: chance moves the means
-    of a few seeds too far. The numbers of the others are what decides otherwise, audited ones where there are any.
+    of a few seeds too far. Otherwise, or if an objective has no model, the settings' own numbers decide, audited ones
+    where there are any.
 
     Args:
         settings: One record per setting, by ``final.settings_of``.
         config: The sweep's.
         answer: The contents of ``answer.json``; None before there is any.
     """
-    if answer is not None and config.search.confirmation_seeds and answer["units"] == _units(settings):
-        entries = {entry["number"]: entry for entry in answer["entries"] if entry["on_front"]}
-        on_front = [record for record in settings if record.number in entries and not record.is_baseline]
-        return sorted(on_front, key=lambda record: _rank(entries[record.number]["means"], config))
-    return pareto_front(settings, config.objectives)
+    if answer is None or not config.search.confirmation_seeds or answer["units"] != _units(settings):
+        return pareto_front(settings, config.objectives)
+    means = {entry["number"]: entry["means"] for entry in answer["entries"] if "parameters" in entry}
+    values = [[each.get(name, math.nan) for name in config.objectives] for each in means.values()]
+    if np.isnan(values).any():
+        return pareto_front(settings, config.objectives)
+    mask = is_nondominated(values, list(config.objectives.values()))
+    on_front = {number for number, best in zip(means, mask.tolist(), strict=True) if best}
+    front = [record for record in settings if record.number in on_front]
+    return sorted(front, key=lambda record: _rank(means[record.number], config))
 
 
 def _units(settings: Sequence[TrialRecord]) -> int:
-    """How many units of the search the settings rest on."""
-    return sum(1 + len(record.extensions) for record in settings if record.state == "complete")
+    """How many units of the search an answer about the settings rests on: those that miss a constraint do not count."""
+    counted = (each for each in settings if each.state == "complete" and (each.is_baseline or each.feasible))
+    return sum(1 + len(each.extensions) for each in counted)
 
 
 def _rank(means: Mapping[str, float], config: SweepConfig) -> list[float]:
-    return [-means[name] if config.objectives[name] == "maximize" else means[name] for name in means]
+    return [-means[name] if way == "maximize" else means[name] for name, way in config.objectives.items()]
