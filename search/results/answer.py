@@ -107,9 +107,7 @@ class Answered:
             best = max(known, key=lambda entry: worth[entry.setting]).setting
             if worth[best] >= max((worth[each] for each in baselines), default=-math.inf) + self.effects[name]:
                 baselines.append(best)
-        return Choice(
-            tuple(dict.fromkeys(map(self.number, settings))), tuple(dict.fromkeys(map(self.number, baselines)))
-        )
+        return Choice(tuple(dict.fromkeys(map(self.number, settings))), tuple(map(self.number, baselines)))
 
     def to_json(self) -> dict[str, Any]:
         """The contents of ``answer.json``."""

@@ -93,8 +93,12 @@ class Results:
 
 def write_tables(run: Run, units: Sequence[TrialRecord]) -> list[Path]:
     """Writes ``trials.csv``, ``trials.parquet`` and ``pareto.yaml``; quick, so that an interrupted run has them."""
-    write_frame(with_intervals(run, units, units), run.folder)
-    front = RunData(run, units).front
+    return _write_tables(RunData(run, units))
+
+
+def _write_tables(data: RunData) -> list[Path]:
+    run, front = data.run, data.front
+    write_frame(with_intervals(run, data.units, data.units), run.folder)
     # The commands are to be run in the run's folder, wherever that is.
     text = export_front(front, run.config.objectives, "yaml", SWEEP_FILE, answer=read_answer(run))
     files.write(run.folder / FRONT_FILE, text)
@@ -128,7 +132,7 @@ def write_results(
         settings=data.settings,
         front=data.front,
         standing=Standing.of(units, run.config, lambda: reference),
-        files=[*write_tables(run, units), *figures],
+        files=[*_write_tables(data), *figures],
         notes=[each.note for each in drawn if each.note],
         answered=answered,
         stopped=stopped,
