@@ -343,5 +343,5 @@ def test_intervals_cover_in_many_sweeps() -> None:
 def test_intervals_of_a_flat_function_cover() -> None:
     """Differences are shrunk towards their true value, zero, and covered nearly always."""
     f, difference = coverage("flat", 1000, 10, 6)
-    assert f == pytest.approx(0.95, abs=0.02)
+    assert f >= 0.93  # above 0.95 for the same reason as in the test before
     assert difference >= 0.95
