@@ -84,12 +84,12 @@ def pareto_entries(
     Returns:
         One entry per trial: number, loss, defence, params; each objective, and NAME_interval as [low, high] (None
         without an interval); replicates (how many), seeds, command. If it was confirmed, these numbers and seeds are
-        those of the confirmation, and search_NAME is what the search saw. For an audited setting also claimed_accuracy
+        those of the confirmation, and search_NAME is the search's value. For an audited setting also claimed_accuracy
         and verdict; robust_accuracy is then the audited number. With an answer: probability (that no other tried
-        setting or baseline is better by an effect of interest) and tied_with_best, for each objective whether it cannot
-        be told from the best. With constraints: feasible and violation. For a trial taken over from another run:
-        origin. Once the test split has been opened: test_openings, and for each setting evaluated on it test_NAME and
-        test_NAME_interval for each accuracy, and below_validation, the objectives that ``flattered`` names.
+        setting or baseline is better by an effect of interest) and tied_with_best (for each objective, whether it is
+        indistinguishable from the best). With constraints: feasible and violation. For a trial taken over from another
+        run: origin. Once the test split has been opened: test_openings, and for each setting evaluated on it test_NAME
+        and test_NAME_interval for each accuracy, and below_validation, the objectives that ``flattered`` names.
     """
     answered = {entry["number"]: entry for entry in answer["entries"]} if answer is not None else {}
     names = list(objectives)

@@ -27,9 +27,10 @@ Indices = npt.NDArray[np.intp]
 # Length scales are in ranges of the parameter, standard deviations in those of the measured values.
 _LENGTH_CENTRE: Final = 0.0  # logarithm of a range
 _LENGTH_SPREAD: Final = 0.8  # of the logarithm: 95 % of the prior lie between a fifth of the range and five ranges
-# Median of groups and white noise, whose sds are about 1: far enough above that the prior does not narrow them.
+# Prior median of the sds of groups and white noise. These are about 1; the larger median keeps the prior from
+# narrowing their posterior.
 _SD_CENTRE: Final = math.log(3.0)
-_FLAT_CENTRE: Final = math.log(0.02)  # of the amplitude, if the function is constant: too small to be seen
+_FLAT_CENTRE: Final = math.log(0.02)  # of the amplitude of a constant function: negligible
 _FLAT_SPREAD: Final = 0.5  # of the logarithm
 _FLAT: Final = 0.2  # prior probability that the function is constant
 _LOG_LENGTHS: Final = (math.log(0.05), math.log(20.0))
@@ -37,13 +38,13 @@ _LOG_SDS: Final = (math.log(0.005), math.log(50.0))
 _LEVEL_VARIANCE: Final = 25.0
 # Where the search for the modes starts: length scale, then the sds of the function, the groups and the rest.
 _STARTS: Final = ((1.5, 0.7, 0.7, 0.5), (1.5, 0.02, 0.9, 0.7), (0.3, 0.8, 0.5, 0.1))
-_SAME_MODE: Final = 0.3  # logarithms within which two modes are one
-_WORSE_MODE: Final = 8.0  # nats below the best mode from which on another one does not count
+_SAME_MODE: Final = 0.3  # modes that differ by less in every logarithm are the same
+_WORSE_MODE: Final = 8.0  # modes that lie so many nats below the best are ignored
 _SAMPLES: Final = 128
-_PRIOR_SHARE: Final = 8  # one sample in so many is drawn from the prior
+_PRIOR_SHARE: Final = 8  # every eighth sample is drawn from the prior
 _DEGREES: Final = 5.0  # of freedom of the t distributions around the modes
 _WIDEST: Final = 1.5  # sd of the logarithm of a hyperparameter around a mode, at most
-_KEPT: Final = 48  # samples to average over, drawn by their weights; fewer where one is drawn twice
+_KEPT: Final = 48  # samples to average over, resampled by weight; duplicates are merged
 _STEP: Final = 1e-4  # of the logarithm, for second derivatives
 
 
@@ -51,9 +52,9 @@ class Encoder:
     """Turns parameters into coordinates, in units of the range that the measured values span.
 
     A number has one coordinate: itself, or its logarithm where the domain is logarithmic. A category has one coordinate
-    per value that occurs: 1 / sqrt(2) for its own, 0 for the others, so that two different categories are at distance 1
-    as the two ends of a range are. With one length scale per parameter this is the indicator kernel of Garrido-Merchan
-    and Hernandez-Lobato 2020. Integers are taken as numbers; round a node before encoding it.
+    per value that occurs: 1 / sqrt(2) for its own, 0 for the others. Two different categories are then at distance 1,
+    like the two ends of a range. With one length scale per parameter this is the indicator kernel of Garrido-Merchan
+    and Hernandez-Lobato 2020. Integers are treated as real numbers; round a node before encoding it.
 
     Args:
         rows: The measured settings, at least one.
@@ -102,7 +103,7 @@ class Encoder:
 
 
 def coordinate(value: float, domain: Range) -> float:
-    """A number on the scale in which its domain is even: its decimal logarithm where the domain is logarithmic."""
+    """A number on the scale of its domain: its decimal logarithm if the domain is logarithmic."""
     return math.log10(value) if domain.log else float(value)
 
 
@@ -113,32 +114,32 @@ def values_at(coordinates: npt.ArrayLike, domain: Range) -> Array:
 
 
 class GaussianProcess:
-    """A Gaussian process that was fitted to measurements.
+    """A Gaussian process fitted to measurements.
 
-    A measured value is the sum of a smooth function of its point (a free level and an anisotropic Matern 5/2), an
-    effect of its group (normal; the training seed, say, which every point shares), and white noise, in addition to the
-    noise whose variance is given. Some values may be measured at what is no point; each such place has a mean of its
-    own and the same effects and noise.
+    A measured value is the sum of a smooth function of its point (a free level and an anisotropic Matern 5/2), a normal
+    effect of its group (for example of the training seed), white noise, and noise of known variance. A value may also
+    belong to a separate place instead of a point (for example to a baseline). Each separate place has a mean of its
+    own, and the same group effects and noise.
 
-    The hyperparameters are averaged over their posterior, and not set to its maximum: with a couple of dozen settings
-    the maximum often makes a parameter irrelevant, and a band around that fit misses the truth where the average does
-    not. The average is over importance samples: t distributions around the modes and the prior, with fixed random
-    numbers. The priors are wide: log-normal for length scales, half-Cauchy for standard deviations (Gelman 2006). With
-    probability one fifth beforehand the function is constant, or no number of values would ever make that likely.
+    Predictions are averaged over the posterior of the hyperparameters. With only a couple of dozen settings, its
+    maximum often makes a parameter irrelevant, and an interval around that fit misses the truth where the average does
+    not. The average is over importance samples from t distributions around the modes and from the prior, with fixed
+    random numbers. The priors are wide: log-normal for length scales, half-Cauchy for standard deviations (Gelman
+    2006). The prior probability of a constant function is one fifth; without it, no data could make one likely.
 
-    Nothing is larger than the number of points, places and groups, however many values there are.
+    The size of all matrices is the number of points, places and groups, however many values there are.
 
     Args:
-        points: Where it was measured, in coordinates of order 1 (see ``Encoder``). Shape (n, d), n at least 1.
-        values: What was measured, in any unit. Shape (u,).
-        noise: Known variance of each value. Shape (u,); None if unknown. Settings measured on the same images share
-            part of it. It is taken as independent: the fit is then cautious about the shape, and its standard deviation
-            leaves out a shift of the whole surface that other images would bring.
+        points: The measured points, in coordinates of order 1 (see ``Encoder``). Shape (n, d), n at least 1.
+        values: The measured values, in any unit. Shape (u,).
+        noise: The known noise variance of each value. Shape (u,); None if unknown. It is treated as independent, though
+            settings measured on the same images share part of it. The fit is then cautious about the shape, and its
+            standard deviation leaves out the shift of the whole surface that other images would cause.
         dimensions: The parameter that each column belongs to, shape (d,); columns of one parameter share a length
             scale. By default each column is a parameter.
-        rows: The point that each value was measured at, shape (u,). Numbers from n on are places apart from the
-            points, counted without a gap. By default each value has a point.
-        groups: The group of each value, numbered from 0 without a gap, shape (u,). None without groups.
+        rows: The point of each value, shape (u,). Numbers from n on are separate places, numbered without gaps. By
+            default each value has a point of its own.
+        groups: The group of each value, numbered from 0 without gaps, shape (u,). None without groups.
 
     Source:
         Rasmussen and Williams 2006, Eq. 2.25, 2.26 and 2.30, section 2.7 (the level), Eq. 5.3 and 5.4 (the average) and
@@ -164,16 +165,16 @@ class GaussianProcess:
         self._places = max(int(self._rows.max()) + 1 - len(points), 0)
         effects = 0 if groups is None else int(groups.max()) + 1
         self._size = len(points) + self._places + effects
-        # Each place apart has its own origin, or one that lies far away would be pulled towards the others.
+        # Each separate place has its own origin; otherwise a distant one would be pulled towards the others.
         place = np.maximum(self._rows - len(points) + 1, 0)
         self._origins = np.bincount(place, values) / np.maximum(np.bincount(place), 1)
         centred = values - self._origins[place]
-        # Values that are all equal still need a unit: that of their noise, or any.
+        # If all values are equal, the noise sets the scale; without noise it is 1.
         self._scale = float(np.sqrt(centred.var() + given.mean())) or 1.0
         self._values = centred / self._scale
         self._noise = given / self._scale**2
         self._squares = self._squared_distances(points)
-        self._mixture = self._weighted()
+        self._mixture = self._sample_hyperparameters()
 
     def predict(self, nodes: Array) -> tuple[Array, Array]:
         """The function at nodes (m, d), without noise and groups: mean (m,) and standard deviation (m,)."""
@@ -190,12 +191,12 @@ class GaussianProcess:
         return self._origins[0] + self._scale * first, self._scale * sd
 
     def joint(self, nodes: Array, places: Sequence[int] = (), groups: Sequence[int] = ()) -> GaussianMixture:
-        """The joint posterior of the function, of means apart and of the groups' effects.
+        """The joint posterior of the function, the means of separate places and the effects of groups.
 
         Args:
-            nodes: Where to know the function. Shape (m, d); m may be 0.
-            places: Places apart, counted from 0.
-            groups: Groups. A group that was never measured is any number from that of the groups on.
+            nodes: Points at which to predict the function. Shape (m, d); m may be 0.
+            places: Separate places, counted from 0.
+            groups: Groups. Numbers that are not smaller than the number of groups stand for unmeasured ones.
 
         Returns:
             The distribution of m + places + groups values in that order, in the values' unit.
@@ -208,13 +209,13 @@ class GaussianProcess:
         means, covariances = [], []
         for _, theta in self._mixture:
             fit = self._fit(theta)
-            own = [_LEVEL_VARIANCE] * len(places) + [theta.group**2] * len(groups)
-            apart = np.zeros((self._size, len(columns)))
-            for at, (column, variance) in enumerate(zip(columns, own, strict=True)):
+            variances = [_LEVEL_VARIANCE] * len(places) + [theta.group**2] * len(groups)
+            effects = np.zeros((self._size, len(columns)))
+            for at, (column, variance) in enumerate(zip(columns, variances, strict=True)):
                 if column < self._size:
-                    apart[column, at] = variance
-            cross = np.hstack([self._cross(theta, squares), apart])
-            prior = np.diag(np.array([0.0] * len(nodes) + own))
+                    effects[column, at] = variance
+            cross = np.hstack([self._cross(theta, squares), effects])
+            prior = np.diag(np.array([0.0] * len(nodes) + variances))
             prior[len(nodes) :, len(nodes) :] *= np.equal.outer(columns, columns)
             prior[: len(nodes), : len(nodes)] = _LEVEL_VARIANCE + theta.amplitude**2 * _matern(between, theta.lengths)
             means.append(shift + self._scale * (fit.pull @ cross))
@@ -237,7 +238,7 @@ class GaussianProcess:
         """The standard deviation of the white noise in each sample, in the values' unit. Shape (k,)."""
         return self._scale * np.array([theta.white for _, theta in self._mixture])
 
-    def _weighted(self) -> list[tuple[float, _Hyperparameters]]:
+    def _sample_hyperparameters(self) -> list[tuple[float, _Hyperparameters]]:
         """Samples of the hyperparameters with their weights, thinned by systematic resampling."""
         modes, spreads = self._modes()
         samples, log_proposal = _proposals(modes, spreads, len(self._squares))
@@ -252,7 +253,7 @@ class GaussianProcess:
         ]
 
     def _modes(self) -> tuple[list[Array], list[Array]]:
-        """The modes of the posterior, and the inverse of its curvature at each."""
+        """The modes of the posterior, and the covariance around each."""
         from scipy.optimize import minimize
 
         lengths = len(self._squares)
@@ -293,7 +294,7 @@ class GaussianProcess:
         prior, prior_slope = _log_prior(logs, len(self._squares))
         n, places = len(self._points), len(self._points) + self._places
         matern, slope = _matern_with_slope(self._squares, theta.lengths)
-        # Eq. 5.9, with the covariance of the values as it depends on that of the effects.
+        # Eq. 5.9, for the covariance of the effects in place of that of the values.
         sensitivity = (np.outer(fit.pull, fit.pull) - fit.precision) / 2
         shape = theta.amplitude**2 * sensitivity[:n, :n]
         by_length = np.tensordot(self._squares, shape * slope, axes=2) / np.square(theta.lengths)
@@ -304,16 +305,16 @@ class GaussianProcess:
         return -fit.log_likelihood - prior, -np.array(gradient) - prior_slope
 
     def _fit(self, theta: _Hyperparameters) -> _Fit:
-        """Solves for the values at one set of hyperparameters.
+        """The solution for one set of hyperparameters.
 
         The values' covariance is W B W' + D, where W says which effects make up a value, B is the effects' covariance
-        and D is diagonal. With B = L L' all that is factored is I + L' W' D^-1 W L, which is well conditioned.
+        and D is diagonal. With B = L L', only I + L' W' D^-1 W L is factored, which is well conditioned.
         """
         from scipy.linalg import solve_triangular
 
         n = len(self._points)
         weight = 1 / (self._noise + theta.white**2)
-        gathered, target = self._gathered(weight)
+        gathered, target = self._gather(weight)
         root = np.diag(
             np.array([0.0] * n + [math.sqrt(_LEVEL_VARIANCE)] * self._places + self._effects * [theta.group])
         )
@@ -327,7 +328,7 @@ class GaussianProcess:
             + 2 * float(np.log(np.diagonal(factor)).sum())
         )
         effects, spread = half.T @ solved, half.T @ half
-        rest, within = self._values - self._at(effects), np.diagonal(spread)[self._rows]
+        rest, within = self._values - self._sums(effects), np.diagonal(spread)[self._rows]
         if self._groups is not None:
             column = len(self._points) + self._places + self._groups
             within = within + 2 * spread[self._rows, column] + np.diagonal(spread)[column]
@@ -339,12 +340,12 @@ class GaussianProcess:
     def _effects(self) -> int:
         return self._size - len(self._points) - self._places
 
-    def _at(self, effects: Array) -> Array:
+    def _sums(self, effects: Array) -> Array:
         """The sum of the effects that make up each value. Shape (u,)."""
         total = effects[self._rows]
         return total if self._groups is None else total + effects[len(self._points) + self._places + self._groups]
 
-    def _gathered(self, weight: Array) -> tuple[Array, Array]:
+    def _gather(self, weight: Array) -> tuple[Array, Array]:
         """W' D^-1 W, shape (size, size), and W' D^-1 times the values, shape (size,)."""
         columns = [self._rows]
         if self._groups is not None:
@@ -385,7 +386,7 @@ class _Hyperparameters:
 
 @dataclass(frozen=True)
 class _Fit:
-    """What one set of hyperparameters makes of the values.
+    """The solution for one set of hyperparameters.
 
     Effects whose prior covariance with something is c have posterior mean ``pull @ c`` and reduce its variance by
     ``c @ precision @ c``.
@@ -403,10 +404,10 @@ def _log_prior(logs: Array, lengths: int) -> tuple[float, Array]:
     amplitude, sds = float(logs[lengths]), logs[lengths + 1 :] - _SD_CENTRE
     value = -0.5 * float(scaled @ scaled) - float(np.log(np.cosh(sds)).sum())
     value -= lengths * math.log(_LENGTH_SPREAD * math.sqrt(2 * math.pi)) + len(sds) * math.log(math.pi)
-    apart = (amplitude - _FLAT_CENTRE) / _FLAT_SPREAD
-    flat = _FLAT * math.exp(-0.5 * apart**2) / (_FLAT_SPREAD * math.sqrt(2 * math.pi))
+    flat_scaled = (amplitude - _FLAT_CENTRE) / _FLAT_SPREAD
+    flat = _FLAT * math.exp(-0.5 * flat_scaled**2) / (_FLAT_SPREAD * math.sqrt(2 * math.pi))
     varied = (1 - _FLAT) / (math.pi * math.cosh(amplitude))
-    slope = -(flat * apart / _FLAT_SPREAD + varied * math.tanh(amplitude)) / (flat + varied)
+    slope = -(flat * flat_scaled / _FLAT_SPREAD + varied * math.tanh(amplitude)) / (flat + varied)
     gradient = np.concatenate([-scaled / _LENGTH_SPREAD, [slope], -np.tanh(sds)])
     return value + math.log(flat + varied), gradient
 
@@ -414,8 +415,8 @@ def _log_prior(logs: Array, lengths: int) -> tuple[float, Array]:
 def _proposals(modes: Sequence[Array], spreads: Sequence[Array], lengths: int) -> tuple[Array, Array]:
     """Samples of the logarithms of the hyperparameters, and the log density that they were drawn from.
 
-    The density is that of the mixture of all proposals, and not of the one that a sample came from (the balance
-    heuristic of Owen and Zhou 2000): no weight is then larger than one over the prior's share.
+    The density is that of the mixture of all proposals, not of the one that a sample came from (the balance heuristic
+    of Owen and Zhou 2000). So no weight exceeds the inverse of the prior's share.
     """
     from scipy.special import logsumexp
     from scipy.stats import chi2, multivariate_t, norm, qmc
@@ -429,7 +430,7 @@ def _proposals(modes: Sequence[Array], spreads: Sequence[Array], lengths: int) -
     samples[:, :lengths] = _LENGTH_CENTRE + _LENGTH_SPREAD * norm.ppf(uniform[:, :lengths])
     samples[:, lengths:] = np.log(np.tan(np.pi / 2 * uniform[:, lengths:size]))
     samples[:, lengths + 1 :] += _SD_CENTRE
-    # The last coordinate, which stretches the other proposals, says here whether the function is constant.
+    # The last coordinate decides here whether the function is constant; in the other proposals it is the stretch.
     flat = uniform[:, size] < _FLAT
     samples[flat, lengths] = _FLAT_CENTRE + _FLAT_SPREAD * norm.ppf(uniform[flat, lengths])
     shares = [1 / _PRIOR_SHARE, *[(1 - 1 / _PRIOR_SHARE) / len(modes)] * len(modes)]

@@ -1,4 +1,4 @@
-"""How much a further point is expected to add to the hypervolume of a front that is only known with noise.
+"""The expected hypervolume improvement of a new point over a front that is known only with noise.
 
 Daulton, Balandat, Bakshy 2021: Parallel Bayesian optimization of multiple noisy objectives with expected hypervolume
 improvement. NeurIPS 34.
@@ -26,19 +26,20 @@ def noisy_improvement(
     draws: int,
     generator: np.random.Generator,
 ) -> Array:
-    """The expected gain in hypervolume of each candidate, over what the known points may be worth (NEHVI).
+    """The expected hypervolume gain of each candidate, averaged over the unknown values of the known points (NEHVI).
 
-    The values of the known points are drawn; those of the candidates, given each draw, are integrated in closed form.
-    So candidates that hardly ever gain anything are still told apart, and no logarithm is needed to that end.
+    The values of the known points are drawn. Given a draw, the candidates' values are integrated in closed form, so
+    even candidates with tiny gains can be ranked, without logarithms.
 
     Args:
         objectives: The joint distribution of each objective at the known points and then at the candidates; larger is
             better. Length k.
-        limits: The same of what each constraint is missed by: up to 0 it is met. Taken as independent.
+        limits: The same for the amount by which each constraint is missed; at 0 or below it is met. Constraints are
+            taken as independent.
         known: The number of known points. The others are m candidates.
         reference: The hypervolume's reference point. Shape (k,).
-        draws: Of the known points.
-        generator: Of random numbers.
+        draws: The number of draws of the known points.
+        generator: The random number generator.
 
     Returns:
         Shape (m,).
@@ -46,7 +47,7 @@ def noisy_improvement(
     Source:
         Daulton et al. 2021, section 4, with one new point at a time.
     """
-    sampled = [_conditioned(each, known, draws, generator) for each in [*objectives, *limits]]
+    sampled = [_condition(each, known, draws, generator) for each in [*objectives, *limits]]
     k, gains = len(objectives), np.zeros(objectives[0].means.shape[1] - known)
     for draw in range(draws):
         values = np.stack([points[draw] for points, _, _ in sampled[:k]], axis=1)
@@ -87,10 +88,10 @@ def expected_improvement(front: Array, reference: Array, means: Array, sds: Arra
 
 
 def boxes(front: Array, reference: Array) -> tuple[Array, Array]:
-    """Disjoint boxes that together are what lies above the reference and is not dominated by the front.
+    """Disjoint boxes that cover the region above the reference that the front does not dominate.
 
-    Columns over the grid that the points make in all objectives but the last, each from the highest point that
-    dominates it upwards.
+    The points divide all objectives but the last into a grid. Each box is a column over one cell of it: it begins at
+    the highest point that dominates the cell, and has no upper end.
 
     Args:
         front: Shape (n, k), larger is better; n may be 0.
@@ -113,19 +114,19 @@ def boxes(front: Array, reference: Array) -> tuple[Array, Array]:
 
 
 def _expected_excess(mean: Array, sd: Array, level: Array) -> Array:
-    """The mean of what is above a level, of a normal distribution."""
+    """The mean of max(X - level, 0) for a normal X."""
     from scipy.special import ndtr
 
     sd = np.maximum(sd, 1e-12)
-    scaled = np.maximum((mean - level) / sd, -40.0)  # nothing is left beyond; 0 times infinity has no value
+    scaled = np.maximum((mean - level) / sd, -40.0)  # the result is 0 there, and NaN at -inf
     density = np.exp(-0.5 * scaled**2) / np.sqrt(2 * np.pi)
     return np.asarray(sd * np.maximum(density + scaled * ndtr(scaled), 0.0))
 
 
-def _conditioned(
+def _condition(
     posterior: GaussianMixture, known: int, draws: int, generator: np.random.Generator
 ) -> tuple[Array, npt.NDArray[np.float64], Array]:
-    """Draws of the known values, shape (draws, known), and given each the others' means and sds, (draws, others)."""
+    """Draws of the known values, shape (draws, known), and the others' means and sds given each, (draws, others)."""
     from scipy.linalg import solve_triangular
 
     edges = np.cumsum(posterior.weights)[:-1]

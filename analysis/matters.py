@@ -1,4 +1,4 @@
-"""Whether the parameters matter for an objective: yes, no, or how much more work would tell.
+"""Whether the parameters matter for an objective: yes, no, or how many more units would decide.
 
 Holm 1979: A simple sequentially rejective multiple test procedure. Scandinavian Journal of Statistics 6.
 """
@@ -18,7 +18,7 @@ from analysis.statistics import Difference, Interval, holm
 from trainables.metrics import is_accuracy
 
 _DRAWS: Final = 2000
-_POINTS: Final = 256  # of the space, among which the largest difference is sought
+_POINTS: Final = 256  # of the space, among which the largest difference is looked for
 _BOUND: Final = 0.975
 _POWER: Final = 0.8
 _MOST_SEEDS: Final = 10_000  # for one comparison; an effect that needs more is out of reach
@@ -32,13 +32,13 @@ class Matter:
         matters: True if the confirmed difference of the settings with the highest and the lowest posterior mean
             excludes zero; False if the posterior's bound on the largest difference in the space is below the smallest
             effect; else None.
-        effect: The 95 % interval of that confirmed difference; of the largest difference in the space where ``matters``
-            is False or nothing is confirmed.
-        bound: What the largest difference between two settings of the space is below, with 97.5 % of the posterior.
-        visible: With None: the effect that so many confirmation seeds show with a probability of 80 %; None if there
-            are fewer than two.
-        units: With None: about how many more units would decide; None with one seed, or if no number would.
-        sentence: The answer in English, without a capital and a full stop.
+        effect: The 95 % interval of that confirmed difference. If ``matters`` is False or nothing is confirmed, that of
+            the largest difference in the space.
+        bound: The 97.5 % posterior quantile of the largest difference between two settings of the space.
+        visible: If undecided: the effect that the confirmation's seeds detect with a probability of 80 %; None with
+            fewer than two seeds.
+        units: If undecided: about how many more units would decide; None with one seed, or if no number would.
+        sentence: The answer in English, without an initial capital or a full stop.
     """
 
     matters: bool | None
@@ -57,26 +57,28 @@ def parameters_matter(
 ) -> dict[str, Matter]:
     """For each objective, whether the parameters matter.
 
-    Where they have no effect on any objective, at most 5 % of all searches say True for one (Holm 1979): the two
-    settings that the confirmation compares were chosen without its units.
+    If they affect no objective, at most 5 % of searches answer True for any (Holm 1979), because the two settings that
+    are compared were chosen without the confirmation units.
 
     Args:
         models: The model of each objective, fitted to the search units.
         smallest_effect: The smallest difference that is of interest, in each objective's unit, above 0.
-        confirmation: The confirmation units of each objective; none or few of them confirm nothing.
-        seed: Of the draws from the posteriors.
+        confirmation: The confirmation units of each objective; there may be none.
+        seed: The seed of the draws from the posteriors.
     """
-    found = {name: confirmed_difference(confirmation.get(name, ()), *extremes(model)) for name, model in models.items()}
-    tested = {name: pair[0].p for name, pair in found.items() if pair is not None}
-    rejected = dict(zip(tested, holm(list(tested.values())), strict=True))
+    differences = {
+        name: confirmed_difference(confirmation.get(name, ()), *extremes(model)) for name, model in models.items()
+    }
+    p_values = {name: confirmed[0].p for name, confirmed in differences.items() if confirmed is not None}
+    rejected = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     return {
-        name: _matter(name, model, smallest_effect[name], found[name], rejected.get(name, False), seed)
+        name: _matter(name, model, smallest_effect[name], differences[name], rejected.get(name, False), seed)
         for name, model in models.items()
     }
 
 
 def extremes(model: NoiseModel) -> tuple[Parameters, Parameters]:
-    """The measured settings with the highest and the lowest posterior mean: what a confirmation must compare."""
+    """The measured settings with the highest and the lowest posterior mean, which a confirmation must compare."""
     mean = model.posterior(model.settings).mean
     return model.settings[int(np.argmax(mean))], model.settings[int(np.argmin(mean))]
 
@@ -88,12 +90,12 @@ def largest_difference(model: NoiseModel, seed: int = 0) -> Array:
 
 
 def label(objective: str) -> str:
-    """An objective's name for people: ``robust accuracy``."""
+    """An objective's name as text: ``robust accuracy``."""
     return objective.replace("_", " ")
 
 
 def amount_text(objective: str, effect: float) -> str:
-    """An effect for people: ``2 points`` of an accuracy, a number of anything else."""
+    """An effect as text: ``2 points`` for an accuracy, else a plain number."""
     if not is_accuracy(objective):
         return f"{effect:.3g}"
     points = f"{100 * effect:.2g}" if abs(effect) < 0.1 else f"{100 * effect:.0f}"
@@ -101,40 +103,40 @@ def amount_text(objective: str, effect: float) -> str:
 
 
 def range_text(objective: str, interval: Iterable[float]) -> str:
-    """The ends of an interval for people, in points of an accuracy: ``0.4 to 5.8``."""
+    """An interval as text: ``0.4 to 5.8``, in points for an accuracy."""
     return " to ".join(f"{100 * end:.1f}" if is_accuracy(objective) else f"{end:.3g}" for end in interval)
 
 
 def _matter(
-    name: str, model: NoiseModel, margin: float, found: tuple[Difference, int] | None, rejected: bool, seed: int
+    name: str, model: NoiseModel, margin: float, confirmed: tuple[Difference, int] | None, rejected: bool, seed: int
 ) -> Matter:
-    ranges = largest_difference(model, seed)
-    across = Interval(*(float(np.quantile(ranges, share)) for share in (1 - _BOUND, _BOUND)))
-    effect = across if found is None else found[0].interval
-    wanted = amount_text(name, margin)
+    draws = largest_difference(model, seed)
+    largest = Interval(*(float(np.quantile(draws, share)) for share in (1 - _BOUND, _BOUND)))
+    effect = largest if confirmed is None else confirmed[0].interval
+    amount = amount_text(name, margin)
     if model.this_network_only:
         sentence = f"undecided: one seed shows {label(name)} of {THIS_NETWORK_ONLY}"
-        return Matter(matters=None, effect=effect, bound=across.high, sentence=sentence)
-    if rejected and found is not None:
+        return Matter(matters=None, effect=effect, bound=largest.high, sentence=sentence)
+    if rejected and confirmed is not None:
         unit = " points" if is_accuracy(name) else ""
-        sentence = f"the choice changes {label(name)} by {range_text(name, effect)}{unit} ({found[1]} new seeds)"
-        return Matter(matters=True, effect=effect, bound=across.high, sentence=sentence)
-    if across.high < margin:
+        sentence = f"the choice changes {label(name)} by {range_text(name, effect)}{unit} ({confirmed[1]} new seeds)"
+        return Matter(matters=True, effect=effect, bound=largest.high, sentence=sentence)
+    if largest.high < margin:
         choice = f"no ({', '.join(model.space)})" if len(model.space) > 1 else f"no {next(iter(model.space))}"
-        sentence = f"{choice} differs from another by {wanted} or more in {label(name)}"
-        return Matter(matters=False, effect=across, bound=across.high, sentence=sentence)
-    visible, units = _reach(model, margin, across.high, 0 if found is None else found[1])
+        sentence = f"{choice} differs from another by {amount} or more in {label(name)}"
+        return Matter(matters=False, effect=largest, bound=largest.high, sentence=sentence)
+    visible, units = _reach(model, margin, largest.high, 0 if confirmed is None else confirmed[1])
     parts = [] if visible is None else [f"effects below {amount_text(name, visible)} in {label(name)} cannot be seen"]
-    parts += [] if units is None else [f"about {units} more units would show effects of {wanted}"]
+    parts += [] if units is None else [f"about {units} more units would show effects of {amount}"]
     sentence = f"undecided: {'; '.join(parts)}" if parts else "undecided"
-    return Matter(matters=None, effect=effect, bound=across.high, visible=visible, units=units, sentence=sentence)
+    return Matter(matters=None, effect=effect, bound=largest.high, visible=visible, units=units, sentence=sentence)
 
 
 def _reach(model: NoiseModel, margin: float, bound: float, seeds: int) -> tuple[float | None, int | None]:
-    """The effect that the confirmation shows, and how many more units would decide about one of the smallest size.
+    """The effect that the confirmation can detect, and how many more units would decide on the smallest effect.
 
-    An effect is shown by new seeds of the two extreme settings; its absence by a bound that falls with the root of the
-    number of units. Nobody knows beforehand which it will be, so the larger number counts.
+    New seeds of the two extreme settings show an effect. A bound that falls with the square root of the number of units
+    shows that there is none. Which of the two will happen is unknown, so the larger number counts.
     """
     parts = (model.components.interaction, model.components.images_per_unit)
     sd = math.sqrt(2 * sum((part / 100) ** 2 for part in parts if part is not None))
@@ -145,7 +147,7 @@ def _reach(model: NoiseModel, margin: float, bound: float, seeds: int) -> tuple[
 
 
 def _visible(sd: float, seeds: int) -> float:
-    """The effect that a paired t test shows with a probability of 80 %: the usual approximation by two quantiles."""
+    """The effect that a paired t test detects with a probability of 80 %, by the usual sum of two quantiles."""
     from scipy.stats import t
 
     return float(t.ppf(_BOUND, seeds - 1) + t.ppf(_POWER, seeds - 1)) * sd / math.sqrt(seeds)

@@ -1,4 +1,4 @@
-"""A mixture of normal distributions: a posterior that is averaged over hyperparameters."""
+"""Mixtures of normal distributions: posteriors averaged over hyperparameters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = npt.NDArray[np.float64]
 
 _COVERAGE: Final = 0.95
 _BISECTIONS: Final = 60
-_FARTHEST: Final = 10.0  # standard deviations of a component beyond its mean, where no quantile lies
+_FARTHEST: Final = 10.0  # quantiles lie within so many standard deviations of a component's mean
 _JITTER: Final = 1e-12  # relative to the largest variance; grows until a covariance can be factored
 
 
@@ -39,10 +39,10 @@ class GaussianMixture:
 
     @property
     def covariance(self) -> Array:
-        """The covariance of the values, what the means differ by included. Shape (q, q)."""
-        apart = self.means - self.mean
+        """The covariance of the values, including the spread of the component means. Shape (q, q)."""
+        deviations = self.means - self.mean
         within = np.tensordot(self.weights, self.covariances, axes=1)
-        return np.asarray(within + (self.weights[:, None] * apart).T @ apart)
+        return np.asarray(within + (self.weights[:, None] * deviations).T @ deviations)
 
     def combination(self, contrast: npt.ArrayLike) -> Combination:
         """The distribution of a linear combination of the values. ``contrast``: shape (q,)."""
@@ -53,7 +53,7 @@ class GaussianMixture:
     def draws(self, count: int, generator: np.random.Generator) -> Array:
         """``count`` draws of all values, in random order. Shape (count, q)."""
         edges = np.cumsum(self.weights)[:-1]
-        # Evenly spaced, so that each component has its share of the draws up to one.
+        # Evenly spaced, so that each component's count differs from its share by less than one.
         which = np.searchsorted(edges, (np.arange(count) + generator.uniform()) / count)
         drawn = [
             mean + generator.standard_normal((number, len(mean))) @ cholesky(covariance).T
@@ -87,13 +87,13 @@ class Combination:
         """The probability of at most ``value``."""
         from scipy.special import ndtr
 
-        apart = value - self.means
-        # A component without a spread is a step, half of it at its place.
-        steps = np.where(apart == 0, 0.0, np.copysign(np.inf, apart))
-        return float(self.weights @ ndtr(np.divide(apart, self.sds, out=steps, where=self.sds > 0)))
+        deviations = value - self.means
+        # A component without spread is a step function, with the value 1/2 at its mean.
+        steps = np.where(deviations == 0, 0.0, np.copysign(np.inf, deviations))
+        return float(self.weights @ ndtr(np.divide(deviations, self.sds, out=steps, where=self.sds > 0)))
 
     def quantile(self, share: float) -> float:
-        """The value that a share in (0, 1) lies below."""
+        """The value below which a ``share`` in (0, 1) of the distribution lies."""
         low = float((self.means - _FARTHEST * self.sds).min())
         high = float((self.means + _FARTHEST * self.sds).max())
         for _ in range(_BISECTIONS):

@@ -1,9 +1,9 @@
-"""The noise of a sweep: what seeds and images do to a measurement, and what they leave of a setting's own value.
+"""The noise model of a sweep: it separates a setting's own value from the effects of seeds and images.
 
 For each objective, value(setting, seed) = f(setting) + seed effect + interaction + image noise. A good seed is good for
 every setting, so seed effects are estimated jointly, and settings that share seeds are compared in pairs. Image noise
 has a part that all units share (difficult images), which cancels in differences and does not shrink with more seeds,
-and a part per unit. Here f is a smooth function over the space (a Gaussian process); a baseline has a value of its own.
+and a part per unit. f is a smooth function over the space (a Gaussian process); each baseline has a value of its own.
 
 Searle, Casella, McCulloch 1992: Variance Components. Wiley.
 """
@@ -36,19 +36,19 @@ Parameters = Mapping[str, Value]
 Setting = Parameters | str  # a point of the space, or the name of a baseline
 
 THIS_NETWORK_ONLY: Final = "this network only"
-_POINT: Final = 0.01  # of a fraction
+_POINT: Final = 0.01  # one percentage point, as a fraction
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """One objective of one unit, which is a setting trained with a seed.
+    """One objective of one unit: a setting trained with one seed.
 
     Args:
-        setting: The parameters, one for each of the space; or a baseline's name.
+        setting: A value for every parameter of the space, or the name of a baseline.
         seed: Any number; units with the same seed share their seed effect.
         value: The objective, e.g. a fraction in [0, 1].
-        outcomes: Whether each image counts, where ``value`` is their mean: bool (images,). The units of a fit share
-            their images.
+        outcomes: The outcome of each image, where ``value`` is their mean: bool (images,). All units of a fit are
+            measured on the same images.
     """
 
     setting: Setting
@@ -59,16 +59,16 @@ class Observation:
 
 @dataclass(frozen=True)
 class Components:
-    """Standard deviations of one unit's value, in points: hundredths of the objective's unit. None is unknown.
+    """Standard deviations of one unit's value, in points: hundredths of the objective's unit. None means unknown.
 
-    Those of seed and interaction are medians of their posterior, the images' are estimates by mean squares.
+    The parts of the seeds are posterior medians, those of the images mean-square estimates.
 
     Args:
-        seed: Between seeds, common to all settings.
-        interaction: Between seeds, on top, for each setting on its own. Where no two settings share a seed, the two
-            cannot be told apart: ``seed`` is None and this is both. Without outcomes it holds the images' part too.
-        images_shared: Of the choice of images, common to all units.
-        images_per_unit: Of the choice of images, on top, for each unit on its own.
+        seed: The effect of the seed that all settings share.
+        interaction: The further effect of the seed on each setting. If no two settings share a seed, the two effects
+            cannot be separated: ``seed`` is None, and this is their sum. Without outcomes it includes the image noise.
+        images_shared: The effect of the choice of images that all units share.
+        images_per_unit: The further effect of the choice of images on each unit.
     """
 
     seed: float | None
@@ -78,13 +78,13 @@ class Components:
 
     @property
     def sentence(self) -> str:
-        """The components for people."""
-        both = "per setting and seed" if self.seed is not None else "between seeds, per setting and in common"
+        """The components in one sentence."""
+        seeds = "between seeds per setting" if self.seed is not None else "between seeds, shared and per setting"
         named = {
             "between seeds": self.seed,
-            both: self.interaction,
-            "of the images in common": self.images_shared,
-            "of the images per unit": self.images_per_unit,
+            seeds: self.interaction,
+            "from images, shared by all units": self.images_shared,
+            "from images, per unit": self.images_per_unit,
         }
         known = ", ".join(f"{sd:.2g} {name}" for name, sd in named.items() if sd is not None)
         only = "" if self.interaction is not None else f" ({THIS_NETWORK_ONLY}: one seed)"
@@ -101,48 +101,47 @@ class Comparison:
 
 
 class NoiseModel:
-    """What the units of a sweep say about one objective. Made by ``fit``.
+    """The noise model of one objective. Made by ``fit``.
 
     Attributes:
         components: The parts of the noise.
-        this_network_only: Whether there is one seed, so that nothing holds for another.
+        this_network_only: Whether there is only one seed, so that the results say nothing about other seeds.
         settings: The points of the space that were measured, in the order of the first unit.
         baselines: The names of the baselines that were measured.
         units: The number of units of settings and baselines.
-        seeds: The different seeds.
+        seeds: The distinct seeds.
         space: The searched parameters.
     """
 
     def __init__(self, observations: Sequence[Observation], space: Mapping[str, Domain]) -> None:
         _check(observations, space)
         self.space = space
-        keys = list(dict.fromkeys(setting_key(seen.setting) for seen in observations))
-        first = {setting_key(seen.setting): seen.setting for seen in reversed(observations)}
+        keys = list(dict.fromkeys(setting_key(unit.setting) for unit in observations))
+        first = {setting_key(unit.setting): unit.setting for unit in reversed(observations)}
         self.settings: tuple[Parameters, ...] = tuple(
             setting for setting in map(first.__getitem__, keys) if not isinstance(setting, str)
         )
         self.baselines = tuple(key for key in keys if isinstance(key, str))
         self.units = len(observations)
-        self.seeds = tuple(dict.fromkeys(seen.seed for seen in observations))
+        self.seeds = tuple(dict.fromkeys(unit.seed for unit in observations))
         self.this_network_only = len(self.seeds) == 1
         self._encoder = Encoder([*_corners(space), *self.settings], space)
         points = self._encoder.encode(self.settings) if space else np.zeros((len(self.settings), 0))
         order = [*map(setting_key, self.settings), *self.baselines]
-        rows = np.array([order.index(setting_key(seen.setting)) for seen in observations])
-        # Where no two units share a seed, seeds and interaction are one.
-        apart = self.this_network_only or len(self.seeds) == len(observations)
-        groups = None if apart else np.array([self.seeds.index(seen.seed) for seen in observations])
-        self._apart = apart
-        self._images = _image_variances([seen.outcomes for seen in observations if seen.outcomes is not None])
-        values = np.array([seen.value for seen in observations], dtype=np.float64)
+        rows = np.array([order.index(setting_key(unit.setting)) for unit in observations])
+        # If no two units share a seed, the seed effect and the interaction cannot be separated.
+        self._confounded = self.this_network_only or len(self.seeds) == len(observations)
+        groups = None if self._confounded else np.array([self.seeds.index(unit.seed) for unit in observations])
+        self._images = _image_variances([unit.outcomes for unit in observations if unit.outcomes is not None])
+        values = np.array([unit.value for unit in observations], dtype=np.float64)
         noise = None if self._images is None else np.full(len(values), self._images.per_unit)
         self._process = GaussianProcess(points, values, noise, self._encoder.dimensions, rows=rows, groups=groups)
         self.components = self._components()
 
     def posterior(self, settings: Sequence[Setting]) -> GaussianMixture:
-        """f at settings and baselines: the expectation over unseen seeds and images of the same kind.
+        """The posterior of f at settings and baselines: their mean over unseen seeds and images of the same kind.
 
-        With one seed it is what this seed makes of them.
+        With only one seed, it is their value under that seed.
 
         Args:
             settings: Points of the space, measured or not, and names of measured baselines. Length q.
@@ -155,13 +154,14 @@ class NoiseModel:
         return replace(f, covariances=f.covariances + shared)
 
     def posterior_unseen_seed(self, settings: Sequence[Setting]) -> GaussianMixture:
-        """What training these settings with one more seed, the same for all, would give over all images of the kind.
+        """The values of these settings when trained with one more seed, the same for all, over all images of the kind.
 
-        A ``ValueError`` says that one seed does not tell.
+        Raises:
+            ValueError: There is only one seed.
         """
         if self.this_network_only:
             raise ValueError(
-                "an unseen seed must be judged by two or more seeds, got 1; train the settings with another"
+                "an unseen seed must be judged by two or more seeds, got 1; train the settings with another seed"
             )
         f = self.posterior(settings)
         common = np.square(self._process.group_sds)[:, None, None]
@@ -174,12 +174,12 @@ class NoiseModel:
         return Comparison(difference.mean, difference.interval(), 1 - difference.below(0.0))
 
     def foresight(self, settings: Sequence[Setting], setting: Setting, seed: int) -> Array:
-        """How far one more unit is expected to move the posterior means: their standard deviation before it is known.
+        """How far one more unit would move the posterior means: the standard deviation of the change.
 
         Args:
-            settings: Where to look. Length q.
-            setting: What the unit trains.
-            seed: With which seed: a known one, or any other for a new one.
+            settings: The settings whose means change. Length q.
+            setting: The unit's setting.
+            seed: The unit's seed: a known one, or any other number for a new one.
 
         Returns:
             Shape (q,), in the objective's unit; signed, so that means that move together have the same sign.
@@ -192,42 +192,42 @@ class NoiseModel:
         units: Sequence[tuple[Setting, int]],
         running: Sequence[tuple[Setting, int]] = (),
     ) -> Array:
-        """``foresight`` for each of several units, each on its own, once what is running has ended too.
+        """``foresight`` for each of several alternative units, once the running units have finished too.
 
         Args:
-            settings: Where to look. Length q.
-            units: Settings and seeds, of which only one would be trained. Length n.
-            running: Units whose results will be known anyway.
+            settings: The settings whose means change. Length q.
+            units: The alternatives, each a setting and a seed. Length n.
+            running: Units whose results will be known in any case.
 
         Returns:
             Shape (n, q).
         """
         rows, n = [*units, *running], len(units)
         seeds = list(dict.fromkeys(seed for _, seed in rows))
-        every = list({setting_key(each): each for each in [*settings, *(setting for setting, _ in rows)]}.values())
-        keys = [setting_key(each) for each in every]
-        joint, effects = self._joint(every, seeds)
+        distinct = list({setting_key(each): each for each in [*settings, *(setting for setting, _ in rows)]}.values())
+        keys = [setting_key(each) for each in distinct]
+        joint, has_seed_effects = self._joint(distinct, seeds)
         covariance = joint.covariance
-        # What a unit measures is its setting's f and its seed's effect, and noise of its own.
-        sums = np.zeros((len(rows), len(covariance)))
+        # A unit measures f of its setting plus the effect of its seed plus noise of its own.
+        design = np.zeros((len(rows), len(covariance)))
         for at, (setting, seed) in enumerate(rows):
-            sums[at, keys.index(setting_key(setting))] = 1.0
-            if effects:
-                sums[at, len(every) + seeds.index(seed)] = 1.0
-        own = float(self._process.weights @ np.square(self._process.white_sds))
-        own += 0.0 if self._images is None else self._images.per_unit
-        among = sums @ covariance @ sums.T + own * np.eye(len(rows))
-        towards = sums @ covariance[:, [keys.index(setting_key(each)) for each in settings]]
-        known = np.linalg.solve(among[n:, n:], np.hstack([among[n:, :n], towards[n:]]))
-        among, towards = among[:n, :n] - among[:n, n:] @ known[:, :n], towards[:n] - among[:n, n:] @ known[:, n:]
-        return np.asarray(towards / np.sqrt(np.diagonal(among))[:, None])
+            design[at, keys.index(setting_key(setting))] = 1.0
+            if has_seed_effects:
+                design[at, len(distinct) + seeds.index(seed)] = 1.0
+        noise = float(self._process.weights @ np.square(self._process.white_sds))
+        noise += 0.0 if self._images is None else self._images.per_unit
+        within = design @ covariance @ design.T + noise * np.eye(len(rows))
+        cross = design @ covariance[:, [keys.index(setting_key(each)) for each in settings]]
+        gain = np.linalg.solve(within[n:, n:], np.hstack([within[n:, :n], cross[n:]]))
+        within, cross = within[:n, :n] - within[:n, n:] @ gain[:, :n], cross[:n] - within[:n, n:] @ gain[:, n:]
+        return np.asarray(cross / np.sqrt(np.diagonal(within))[:, None])
 
     def points(self, count: int, seed: int = 0) -> list[Parameters]:
-        """Points that fill the space evenly, for any number of its parameters: see ``space_points``."""
+        """Points that fill the space evenly; see ``space_points``."""
         return space_points(self.space, count, seed)
 
     def _joint(self, settings: Sequence[Setting], seeds: Sequence[int]) -> tuple[GaussianMixture, bool]:
-        """f at settings and the effects of seeds, in that order, and whether seeds have effects of their own."""
+        """The joint posterior of f at settings and of seed effects, in that order, and whether it has seed effects."""
         inside = [at for at, setting in enumerate(settings) if not isinstance(setting, str)]
         outside = [at for at, setting in enumerate(settings) if isinstance(setting, str)]
         rows = [setting for setting in settings if not isinstance(setting, str)]
@@ -242,7 +242,7 @@ class NoiseModel:
         )
         places = [self.baselines.index(name) for name in names]
         known = [*self.seeds, *(each for each in dict.fromkeys(seeds) if each not in self.seeds)]
-        groups = [] if self._apart else [known.index(each) for each in seeds]
+        groups = [] if self._confounded else [known.index(each) for each in seeds]
         joint = self._process.joint(nodes, places, groups)
         order = np.argsort([*inside, *outside, *range(len(settings), len(settings) + len(groups))])
         means, covariances = joint.means[:, order], joint.covariances[:, order[:, None], order]
@@ -250,7 +250,7 @@ class NoiseModel:
 
     def _components(self) -> Components:
         weights = self._process.weights
-        seed = None if self._apart else _median(self._process.group_sds, weights) / _POINT
+        seed = None if self._confounded else _median(self._process.group_sds, weights) / _POINT
         interaction = _median(self._process.white_sds, weights) / _POINT
         shared = (
             None if self._images is None or self._images.shared is None else math.sqrt(self._images.shared) / _POINT
@@ -263,22 +263,23 @@ def fit(observations: Sequence[Observation], space: Mapping[str, Domain]) -> Noi
     """Fits the noise model of one objective.
 
     Args:
-        observations: Finished units, in any order; any (setting, seed) may be missing. At least one is of the space.
+        observations: Finished units, in any order; any (setting, seed) may be missing. At least one must be a point of
+            the space.
         space: The searched parameters.
 
-    Returns:
-        The model. A ``ValueError`` says which observation does not fit the others.
+    Raises:
+        ValueError: An observation does not match the others.
     """
     return NoiseModel(observations, space)
 
 
 def setting_key(setting: Setting) -> Hashable:
-    """What equal settings have in common and can be looked up by."""
+    """A key for look-ups that equal settings share."""
     return setting if isinstance(setting, str) else tuple(sorted(setting.items()))
 
 
 def setting_text(setting: Setting) -> str:
-    """A setting for people: ``s = 1.6, m = 0.05``, or the baseline's name."""
+    """A setting as text: ``s = 1.6, m = 0.05``, or the baseline's name."""
     if isinstance(setting, str):
         return setting
     return ", ".join(f"{name} = {value_text(value)}" for name, value in setting.items())
@@ -286,11 +287,11 @@ def setting_text(setting: Setting) -> str:
 
 def confirmed_mean(observations: Sequence[Observation], setting: Setting) -> tuple[float, Interval] | None:
     """A setting's mean over its units, without a model, and its 95 % interval; None with fewer than two units."""
-    units = [seen for seen in observations if setting_key(seen.setting) == setting_key(setting)]
+    units = [unit for unit in observations if setting_key(unit.setting) == setting_key(setting)]
     if len(units) < 2:
         return None
-    outcomes = [seen.outcomes for seen in units if seen.outcomes is not None]
-    values = [seen.value for seen in units]
+    outcomes = [unit.outcomes for unit in units if unit.outcomes is not None]
+    values = [unit.value for unit in units]
     if len(outcomes) == len(units):
         return float(np.mean(values)), seeds_and_images_interval(np.array(outcomes))
     return float(np.mean(values)), student_interval(values)
@@ -302,19 +303,19 @@ def confirmed_difference(
     """The difference of two settings over the seeds that both have, first minus second, without a model.
 
     Returns:
-        The difference, for other images too where all outcomes are known, and the number of seeds; None with fewer than
-        two seeds in common, or if the two are one setting.
+        The difference and the number of common seeds; None with fewer than two common seeds, or if both are the same
+        setting. If all outcomes are known, the interval covers other images too.
     """
     keys = setting_key(first), setting_key(second)
-    units = [{seen.seed: seen for seen in observations if setting_key(seen.setting) == key} for key in keys]
-    seeds = [seed for seed in units[0] if seed in units[1]]
+    by_seed = [{unit.seed: unit for unit in observations if setting_key(unit.setting) == key} for key in keys]
+    seeds = [seed for seed in by_seed[0] if seed in by_seed[1]]
     if len(seeds) < 2 or keys[0] == keys[1]:
         return None
-    sides = [[unit[seed] for seed in seeds] for unit in units]
-    outcomes = [[seen.outcomes for seen in side if seen.outcomes is not None] for side in sides]
+    sides = [[units[seed] for seed in seeds] for units in by_seed]
+    outcomes = [[unit.outcomes for unit in side if unit.outcomes is not None] for side in sides]
     if all(len(known) == len(seeds) for known in outcomes):
         return paired_difference(*map(np.array, outcomes)), len(seeds)
-    return paired_difference(*(np.array([seen.value for seen in side]) for side in sides)), len(seeds)
+    return paired_difference(*(np.array([unit.value for unit in side]) for side in sides)), len(seeds)
 
 
 def space_points(space: Mapping[str, Domain], count: int, seed: int = 0) -> list[Parameters]:
@@ -323,7 +324,7 @@ def space_points(space: Mapping[str, Domain], count: int, seed: int = 0) -> list
     Args:
         space: The parameters; at least one.
         count: The number of points, a power of two.
-        seed: Of the scrambling.
+        seed: The seed of the scrambling.
     """
     from scipy.stats import qmc
 
@@ -331,18 +332,18 @@ def space_points(space: Mapping[str, Domain], count: int, seed: int = 0) -> list
 
 
 def points_at(space: Mapping[str, Domain], uniform: Array) -> list[Parameters]:
-    """The points of a space at coordinates in [0, 1], shape (n, parameters): choices have equal shares."""
-    columns = [_spread(domain, uniform[:, at]) for at, domain in enumerate(space.values())]
+    """The points of a space at coordinates in [0, 1], shape (n, parameters). Choices divide [0, 1] equally."""
+    columns = [_values_of(domain, uniform[:, at]) for at, domain in enumerate(space.values())]
     return [dict(zip(space, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def coordinates_of(space: Mapping[str, Domain], points: Sequence[Parameters]) -> Array:
-    """Coordinates of points of a space, in [0, 1], that ``points_at`` turns back into them."""
-    columns = [[_share(point[name], domain) for point in points] for name, domain in space.items()]
+    """The coordinates of points of a space, in [0, 1]: the inverse of ``points_at``."""
+    columns = [[_coordinate_of(point[name], domain) for point in points] for name, domain in space.items()]
     return np.array(columns).T.reshape(len(points), len(space))
 
 
-def _spread(domain: Domain, uniform: Array) -> list[Value]:
+def _values_of(domain: Domain, uniform: Array) -> list[Value]:
     if not isinstance(domain, Range):
         return [domain.choices[min(int(u * len(domain.choices)), len(domain.choices) - 1)] for u in uniform.tolist()]
     low, high = coordinate(domain.lowest, domain), coordinate(domain.high, domain)
@@ -350,8 +351,8 @@ def _spread(domain: Domain, uniform: Array) -> list[Value]:
     return [domain.cast(round(value)) if domain.integer else value for value in values.tolist()]
 
 
-def _share(value: Value, domain: Domain) -> float:
-    """Where a value lies in its domain: the inverse of ``_spread``."""
+def _coordinate_of(value: Value, domain: Domain) -> float:
+    """The position of a value in its domain, in [0, 1]: the inverse of ``_values_of``."""
     if not isinstance(domain, Range):
         return (domain.choices.index(value) + 0.5) / len(domain.choices)
     low, high = coordinate(domain.lowest, domain), coordinate(domain.high, domain)
@@ -360,20 +361,20 @@ def _share(value: Value, domain: Domain) -> float:
 
 @dataclass(frozen=True)
 class _ImageVariances:
-    """Of the mean over one unit's images. ``shared`` is None where one unit cannot tell it from the rest."""
+    """The variances of one unit's mean over its images. ``shared`` is None with one unit, which cannot separate it."""
 
     shared: float | None
     per_unit: float
 
 
 def _image_variances(outcomes: Sequence[npt.NDArray[np.bool_]]) -> _ImageVariances | None:
-    """The variances by the two-way analysis of units and images; None without outcomes of two images."""
+    """The variances by a two-way analysis over units and images; None without outcomes on at least two images."""
     if not outcomes or len(outcomes[0]) < 2:
         return None
     table = np.array(outcomes)
     units, images = table.shape
     if units == 1 or table.all() or not table.any():
-        # Agresti and Coull's two added successes and failures: no share of images is certain.
+        # Agresti and Coull add two successes and two failures, which keeps the variance above zero.
         share = (float(table[0].sum()) + 2) / (images + 4)
         variance = share * (1 - share) / (images + 4)
         return _ImageVariances(None, variance) if units == 1 else _ImageVariances(variance, 0.0)
@@ -395,15 +396,15 @@ def _corners(space: Mapping[str, Domain]) -> list[Parameters]:
 
 
 def _check(observations: Sequence[Observation], space: Mapping[str, Domain]) -> None:
-    if all(isinstance(seen.setting, str) for seen in observations):
+    if all(isinstance(unit.setting, str) for unit in observations):
         raise ValueError("observations must have a setting of the space, got none; finish one unit first")
-    for seen in observations:
-        if not math.isfinite(seen.value):
-            raise ValueError(f"a value must be finite, got {seen.value} for {setting_text(seen.setting)}; leave it out")
-        missing = [] if isinstance(seen.setting, str) else [name for name in space if name not in seen.setting]
+    for unit in observations:
+        if not math.isfinite(unit.value):
+            raise ValueError(f"a value must be finite, got {unit.value} for {setting_text(unit.setting)}; leave it out")
+        missing = [] if isinstance(unit.setting, str) else [name for name in space if name not in unit.setting]
         if missing:
             raise ValueError(f"a setting must have every parameter, got none for {', '.join(missing)}; add it")
-    counts = Counter(None if seen.outcomes is None else len(seen.outcomes) for seen in observations)
+    counts = Counter(None if unit.outcomes is None else len(unit.outcomes) for unit in observations)
     if len(counts) > 1:
         raise ValueError(
             f"all units of a fit must have outcomes on the same images, got {sorted(map(str, counts))}; "

@@ -59,7 +59,7 @@ class TrialRecord:
     replicates: tuple[Mapping[str, float], ...] = ()  # objectives and accuracies of each replicate, by the same names
     seeds: tuple[int, ...] = ()
     images: Mapping[str, int] = field(default_factory=dict)  # behind each objective that is a fraction of images
-    # By name, for another seed and other images, where the outcomes of each image are at hand; `interval` knows others.
+    # Intervals by name, for another seed and other images, if the outcomes of each image are stored; see `interval`.
     intervals: Mapping[str, Interval] = field(default_factory=dict)
     epochs: int = 0  # how many have finished
     train_seconds: float = 0.0  # wall time, as is the next
@@ -73,11 +73,11 @@ class TrialRecord:
     extends: str | None = None  # the number of the setting that this is another seed of; None for its first unit
     seed_index: int = 0  # which seed of its setting it was trained with, counted from 0
     role: str = "search"  # what it was trained for: ``search``, or ``confirmation`` of the search's contenders
-    # The numbers of the units that are pooled into this record, besides the setting's first, which is no part of a
-    # record that confirms.
+    # The numbers of the further units that are pooled into this record. A record that confirms excludes the setting's
+    # first unit.
     extensions: tuple[str, ...] = ()
-    confirmed: TrialRecord | None = None  # what seeds and images that the search has not seen say of the setting
-    # The standard error of what audits of some of the replicates took off robust accuracy; 0 where all were audited.
+    confirmed: TrialRecord | None = None  # the setting measured with seeds and images that the search has not seen
+    # The standard error of the robust accuracy lost under audit if only some replicates were audited; 0 if all were.
     audit_error: float = 0.0
     # The audit's verdict on the worst case: ``sound``, ``masked`` or ``suspicious``; None without an audit. The audited
     # number is ``audited_accuracy`` among the accuracies.
@@ -100,7 +100,7 @@ class TrialRecord:
 
     @property
     def confirms(self) -> bool:
-        """Whether this is what confirmation says of a setting: a record beside the setting's own."""
+        """Whether this record holds a setting's confirmation; it stands beside the setting's own record."""
         return self.role == "confirmation" and self.extends is None
 
     @property
@@ -124,9 +124,9 @@ class TrialRecord:
     def interval(self, name: str) -> Interval:
         """The 95 % interval of an objective or accuracy by name.
 
-        With two or more replicates it is for another seed, and for an accuracy for other images too (wider than need be
-        if it is not among ``intervals``). With one it is Wilson's over the images: for this network only. NaN at both
-        ends for one wall time.
+        With two or more replicates it is for another seed, and for an accuracy for other images too (too wide if it is
+        not among ``intervals``). With one it is Wilson's over the images: for this network only. NaN at both ends for
+        one wall time.
         """
         if name in self.intervals:
             return self.intervals[name]

@@ -86,7 +86,7 @@ def student_interval(values: Sequence[float] | npt.NDArray[np.float64]) -> Inter
 
 
 class MeanSquares(NamedTuple):
-    """The mean squares of a two-way analysis of variance of what units do on images, without replication."""
+    """The mean squares of a two-way analysis of variance of outcomes by unit and image, without replication."""
 
     units: float
     images: float
@@ -98,14 +98,14 @@ class Difference(NamedTuple):
 
     mean: float
     interval: Interval  # at 95 %
-    p: float  # two-sided, of no difference
+    p: float  # two-sided, for the hypothesis of no difference
 
 
 def mean_squares(outcomes: npt.NDArray[Any]) -> MeanSquares:
     """How much outcomes vary between units, between images, and beyond both.
 
     Args:
-        outcomes: What each unit did on each image: right or wrong, or the difference of two such. Shape (units,
+        outcomes: Whether each unit classifies each image correctly, or the difference of two such arrays. Shape (units,
             images), at least two of each.
 
     Source:
@@ -199,7 +199,7 @@ def seeds_interval(values: Sequence[float], images: int) -> Interval:
 
 
 def widened(interval: Interval, mean: float, error: float) -> Interval:
-    """The interval of a share whose ``mean`` has another, independent standard ``error``; within [0, 1]."""
+    """The interval of a share, widened by a further, independent standard ``error`` of its ``mean``; in [0, 1]."""
     further = NormalDist().inv_cdf((1 + _COVERAGE) / 2) * error
     low, high = (math.hypot(mean - end, further) for end in interval)
     return Interval(max(mean - low, 0.0), min(mean + high, 1.0))
@@ -217,7 +217,7 @@ def _over_seeds_and_images(outcomes: npt.NDArray[Any]) -> tuple[float, float, fl
 
 
 def _satterthwaite(variance: float, terms: Sequence[tuple[float, int]], fewest: int) -> float:
-    """The degrees of freedom of a variance that is made of terms with theirs."""
+    """The degrees of freedom of a variance that is a sum of terms, each given with its own."""
     if not variance > 0:
         return fewest
     return max(variance**2 / sum(term**2 / degrees for term, degrees in terms), fewest)

@@ -1,7 +1,8 @@
-"""The answer of a search: the front with its certainty, the recommendation, and what both are worth.
+"""The answer of a search: the front, the recommendation, and how certain both are.
 
-Search units choose, by the posterior of `analysis.noise`. Confirmation units, with seeds and images of their own, only
-say how good the choice is. All of it holds for new training runs on this training set, not for other training data.
+The search units make the choice, by the posterior of `analysis.noise`. The confirmation units, with seeds and images of
+their own, only measure how good it is. The results hold for new training runs on this training set, not for other
+training data.
 
 Hsu 1984: Constrained simultaneous confidence intervals for multiple comparisons with the best. Annals of Statistics 12.
 """
@@ -33,7 +34,7 @@ from trainables.metrics import CLEAN, ROBUST, Direction, is_accuracy
 
 _DRAWS: Final = 2000
 _COVERAGE: Final = 0.95
-_CLEAN_LOSS: Final = 0.005  # of the highest clean accuracy, which the most robust setting may give away
+_CLEAN_LOSS: Final = 0.005  # how far the recommended setting may lie below the highest clean accuracy
 _FEWEST_FOR_A_KNEE: Final = 3
 _CHUNK: Final = 2**24  # comparisons in memory at a time
 
@@ -42,16 +43,16 @@ Objectives = Mapping[str, Direction]
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A measured setting or baseline, as the search units see it. Values are in the objectives' units.
+    """A setting or baseline as measured by the search units. Values are in the objectives' units.
 
     Args:
         setting: Its parameters, or the baseline's name.
         means: The posterior mean of each objective.
         intervals: The 95 % interval of each objective, over unseen seeds and images.
         on_front: Whether no other entry's means dominate its own.
-        probability: That no other entry is at least as good in every objective, and better in one by the smallest
-            effect.
-        tied_with_best: For each objective, whether it cannot be told from the best entry.
+        probability: The probability that no other entry is at least as good in every objective, and better in one by
+            the smallest effect.
+        tied_with_best: For each objective, whether it cannot be distinguished from the best entry.
         beats: For each baseline, the probability of being better in each objective.
     """
 
@@ -71,9 +72,9 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Advantage:
-    """How much better the recommendation is than the best baseline in one objective, confirmed and paired.
+    """The confirmed, paired difference between the recommendation and the best baseline in one objective.
 
-    Above 0 is better, whatever the objective's direction. In the objective's unit.
+    In the objective's unit. Above 0 the recommendation is better, whatever the objective's direction.
     """
 
     baseline: str
@@ -92,13 +93,13 @@ class Answer:
             posterior means; without these two objectives, the best in the first one.
         certainty: The probability that no other measured setting is better than the recommended one, in the objective
             that it is recommended for, by the smallest effect or more.
-        told_apart: Whether any setting can be told from the best one in that objective.
+        told_apart: Whether any setting can be distinguished from the best one in that objective.
         knee: The entry of the front that is farthest from the line through its ends, each objective scaled to its
             range on the front; None with fewer than three entries, or other than two objectives.
         best: The entry with the best posterior mean in each objective.
         matters: For each objective, whether the parameters matter.
-        over_baseline: The recommendation over the best baseline that is confirmed, for each objective.
-        this_network_only: Whether there is one seed, so that nothing holds for another.
+        over_baseline: For each objective, the advantage over the best confirmed baseline.
+        this_network_only: Whether there is only one seed, so that the results say nothing about other seeds.
         sentence: The answer in English.
     """
 
@@ -121,17 +122,17 @@ def answer(
     confirmation: Mapping[str, Sequence[Observation]] | None = None,
     seed: int = 0,
 ) -> Answer:
-    """What a search answers.
+    """The answer of a search.
 
     Args:
         models: The model of each objective, fitted to the search units of the same settings.
         objectives: The direction of each objective, at least one.
         smallest_effect: The smallest difference that is of interest, in each objective's unit, above 0.
         confirmation: The confirmation units of each objective; None before there are any.
-        seed: Of the draws from the posteriors.
+        seed: The seed of the draws from the posteriors.
 
-    Returns:
-        The answer. A ``ValueError`` says that the objectives were measured for different settings.
+    Raises:
+        ValueError: The objectives were measured for different settings.
     """
     confirmed = {name: (confirmation or {}).get(name, ()) for name in objectives}
     margins = [smallest_effect[name] for name in objectives]
@@ -140,16 +141,16 @@ def answer(
     inside = np.array([not entry.is_baseline for entry in entries])
     names = list(objectives)
     means = np.array([[entry.means[name] for name in names] for entry in entries]) * _signs(objectives)
-    chosen, aim = _recommended(means, inside, names)
-    aimed, recommended = names[aim], entries[chosen]
-    among = gains[:, inside, aim]
-    lead = among.max(axis=1) - gains[:, chosen, aim]
-    tied = tied_with_best(means[inside, aim], among)
+    chosen, column = _recommended(means, inside, names)
+    goal, recommended = names[column], entries[chosen]
+    settings_gains = gains[:, inside, column]
+    lead = settings_gains.max(axis=1) - gains[:, chosen, column]
+    tied = tied_with_best(means[inside, column], settings_gains)
     matters = parameters_matter({name: models[name] for name in names}, smallest_effect, confirmed, seed)
     result = Answer(
         entries=entries,
         recommended=recommended,
-        certainty=float(np.mean(lead < margins[aim])),
+        certainty=float(np.mean(lead < margins[column])),
         told_apart=not tied.all(),
         knee=_knee(entries, means),
         best={name: entries[int(np.argmax(means[:, at]))] for at, name in enumerate(names)},
@@ -158,7 +159,7 @@ def answer(
         this_network_only=any(models[name].this_network_only for name in names),
         sentence="",
     )
-    return replace(result, sentence=_sentence(result, aimed, confirmed[aimed]))
+    return replace(result, sentence=_sentence(result, goal, confirmed[goal]))
 
 
 def front_probability(draws: Array, smallest_effect: Sequence[float]) -> Array:
@@ -180,17 +181,17 @@ def front_probability(draws: Array, smallest_effect: Sequence[float]) -> Array:
     step = max(_CHUNK // (settings**2 * len(margins)), 1)
     for start in range(0, count, step):
         chunk = draws[start : start + step]
-        ahead = chunk[:, None, :, :] - chunk[:, :, None, :]  # [draw, of this one, is another, in this objective]
+        ahead = chunk[:, None, :, :] - chunk[:, :, None, :]  # [draw, setting, other setting, objective]
         beaten = np.all(ahead >= 0, axis=3) & np.any(ahead >= margins, axis=3)
         unbeaten += np.sum(~np.any(beaten, axis=2), axis=0)
     return np.asarray(unbeaten / count, dtype=np.float64)
 
 
 def tied_with_best(mean: Array, draws: Array) -> npt.NDArray[np.bool_]:
-    """Which settings cannot be told from the best: multiple comparisons with the best, at 95 %.
+    """Which settings cannot be distinguished from the best: multiple comparisons with the best, at 95 %.
 
-    A setting can be told from the best if another is better by more than a critical number of standard deviations of
-    their difference: the number that no error in the comparisons with this setting exceeds in 95 % of the draws.
+    A setting is distinguished from the best if another is better by more than a critical number of standard deviations
+    of their difference. In 95 % of the draws, no comparison with this setting has an error above that number.
 
     Args:
         mean: Posterior means, larger is better. Shape (n,).
@@ -211,7 +212,7 @@ def tied_with_best(mean: Array, draws: Array) -> npt.NDArray[np.bool_]:
 
 
 def _common_settings(models: Mapping[str, NoiseModel], objectives: Objectives) -> list[Setting]:
-    """Settings, then baselines; a ``ValueError`` if an objective was measured for others."""
+    """Settings, then baselines; a ``ValueError`` if the objectives were measured for different ones."""
     first, *others = objectives
     settings: list[Setting] = [*models[first].settings, *models[first].baselines]
     keys = {setting_key(setting) for setting in settings}
@@ -221,7 +222,7 @@ def _common_settings(models: Mapping[str, NoiseModel], objectives: Objectives) -
         if own != keys:
             raise ValueError(
                 f"all objectives must be measured for the same settings, got {len(keys)} for {first} and {len(own)} "
-                f"for {name}, {len(keys & own)} of them in common; leave out what lacks one"
+                f"for {name}, {len(keys & own)} of them in common; leave out settings that lack an objective"
             )
     return settings
 
@@ -267,11 +268,11 @@ def _entries(
 
 def _recommended(means: Array, inside: npt.NDArray[np.bool_], names: Sequence[str]) -> tuple[int, int]:
     """The index of the recommended setting, and of the objective that it is best in."""
-    allowed, aim = inside.copy(), 0
+    allowed, column = inside.copy(), 0
     if CLEAN in names and ROBUST in names:
-        aim, clean = names.index(ROBUST), means[:, names.index(CLEAN)]
+        column, clean = names.index(ROBUST), means[:, names.index(CLEAN)]
         allowed &= clean >= clean[inside].max() - _CLEAN_LOSS
-    return int(np.argmax(np.where(allowed, means[:, aim], -math.inf))), aim
+    return int(np.argmax(np.where(allowed, means[:, column], -math.inf))), column
 
 
 def _knee(entries: Sequence[Entry], means: Array) -> Entry | None:
@@ -297,10 +298,10 @@ def _over_baseline(
     for column, (name, sign) in enumerate(zip(objectives, _signs(objectives).tolist(), strict=True)):
         for at in sorted(outside, key=lambda at: -means[at, column]):
             baseline = entries[at].setting
-            found = confirmed_difference(confirmed[name], recommended.setting, baseline)
-            if found is None:  # not confirmed, because another one is as good for all that matters
+            paired = confirmed_difference(confirmed[name], recommended.setting, baseline)
+            if paired is None:  # this baseline was not confirmed
                 continue
-            difference, seeds = found
+            difference, seeds = paired
             low, high = sorted(sign * end for end in difference.interval)
             advantages[name] = Advantage(
                 baseline=setting_text(baseline), mean=sign * difference.mean, interval=Interval(low, high), seeds=seeds
@@ -309,41 +310,43 @@ def _over_baseline(
     return advantages
 
 
-def _sentence(result: Answer, aimed: str, confirmed: Sequence[Observation]) -> str:
-    """The answer: the choice if it matters, that it does not, or what it would take to tell."""
-    matter = result.matters[aimed]
+def _sentence(result: Answer, goal: str, confirmed: Sequence[Observation]) -> str:
+    """The answer: the choice, that it makes no difference, or what it would take to decide."""
+    matter = result.matters[goal]
     if result.this_network_only:
         return matter.sentence
-    parts = [_praise(result, aimed, confirmed) if matter.matters else matter.sentence]
-    parts += [other.sentence for name, other in result.matters.items() if name != aimed and other.matters]
+    parts = [_recommendation_text(result, goal, confirmed) if matter.matters else matter.sentence]
+    parts += [other.sentence for name, other in result.matters.items() if name != goal and other.matters]
     for name, entry in result.best.items():
         if entry.is_baseline:
             parts.append(f"{setting_text(entry.setting)}, a baseline, is the best in {label(name)}")
     leading = {entry.setting for entry in result.best.values() if isinstance(entry.setting, str)}
     optimal = [
-        e.setting for e in result.entries if isinstance(e.setting, str) and e.on_front and e.setting not in leading
+        entry.setting
+        for entry in result.entries
+        if isinstance(entry.setting, str) and entry.on_front and entry.setting not in leading
     ]
     parts += [f"{name}, a baseline, is on the front" for name in optimal]
     return "; ".join(parts)
 
 
-def _praise(result: Answer, aimed: str, confirmed: Sequence[Observation]) -> str:
+def _recommendation_text(result: Answer, goal: str, confirmed: Sequence[Observation]) -> str:
     """The recommended setting with its confirmed value, and its advantage over the best baseline."""
     entry = result.recommended
-    found = confirmed_mean(confirmed, entry.setting)
-    mean, interval = (entry.means[aimed], entry.intervals[aimed]) if found is None else found
+    measured = confirmed_mean(confirmed, entry.setting)
+    mean, interval = (entry.means[goal], entry.intervals[goal]) if measured is None else measured
     value = f"{100 * mean:.1f} % ({100 * interval.low:.0f} to {100 * interval.high:.0f})"
-    if not is_accuracy(aimed):
-        value = f"{mean:.3g} ({range_text(aimed, interval)})"
-    rank = "most robust" if aimed == ROBUST else f"best in {label(aimed)}"
+    if not is_accuracy(goal):
+        value = f"{mean:.3g} ({range_text(goal, interval)})"
+    rank = "most robust" if goal == ROBUST else f"best in {label(goal)}"
     text = f"{setting_text(entry.setting)} is the {rank}: {value}"
-    advantage = result.over_baseline.get(aimed)
+    advantage = result.over_baseline.get(goal)
     if advantage is None:
         return text
     side = "above" if advantage.mean >= 0 else "below"
     ends = advantage.interval if advantage.mean >= 0 else (-advantage.interval.high, -advantage.interval.low)
-    amount = amount_text(aimed, abs(advantage.mean))
-    return f"{text}, {amount} {side} {advantage.baseline} ({range_text(aimed, ends)}; {advantage.seeds} new seeds)"
+    amount = amount_text(goal, abs(advantage.mean))
+    return f"{text}, {amount} {side} {advantage.baseline} ({range_text(goal, ends)}; {advantage.seeds} new seeds)"
 
 
 def _signs(objectives: Objectives) -> Array:

@@ -11,7 +11,7 @@ from analysis.figures import style
 from analysis.figures.style import BLUE, COLOURS, GREY, INK, RULE
 from trainables.metrics import CLEAN, ROBUST
 
-_LOOKS: Final = [(colour, marker) for marker in "osD^v" for colour in (BLUE, *COLOURS)]
+_STYLES: Final = [(colour, marker) for marker in "osD^v" for colour in (BLUE, *COLOURS)]
 
 
 def draw(document: Mapping[str, Any], path: Path) -> Path:
@@ -46,7 +46,7 @@ def page(document: Mapping[str, Any]) -> str:
 
 
 def title(document: Mapping[str, Any]) -> str:
-    """What was measured."""
+    """The title: what was measured."""
     setup = document["setup"]
     tuned = "reference settings, not tuned" if document["profile"] == "quick" else f"{setup['units']} units per method"
     radius = f"{setup['norm']} = {setup['radii'][0]:g}"
@@ -54,13 +54,13 @@ def title(document: Mapping[str, Any]) -> str:
 
 
 def note(document: Mapping[str, Any]) -> str:
-    """How to read it."""
+    """The caption: how to read the picture."""
     rows = document["rows"]
     audited = {f"{row['audited_seeds']} of {row['seeds']}" for row in rows}
     seeds = "/".join(sorted(audited))
     return (
-        "Robust accuracy is the worst case over the sweep's attacks, lowered by what the audit of "
-        f"{seeds} seeds took. Bars are 95 % intervals over seeds and images, of the claims. Hollow: not audited."
+        f"Robust accuracy: the worst case over the sweep's attacks, minus the loss under the audit of {seeds} seeds. "
+        "Bars: 95 % intervals of the claimed accuracy over seeds and images. Hollow: not audited."
     )
 
 
@@ -68,10 +68,10 @@ def _figure(document: Mapping[str, Any]) -> Any:
     figure, (axes,) = style.new_figure(7.6, 5.2)
     style.style_axes(axes)
     rows = document["rows"]
-    looks = dict(zip([method["method"] for method in document["methods"]], _LOOKS, strict=False))
+    styles = dict(zip([method["method"] for method in document["methods"]], _STYLES, strict=False))
     radius = f"{document['setup']['radii'][0]:g}"
     for row in rows:
-        colour, marker = looks[row["method"]]
+        colour, marker = styles[row["method"]]
         x, y, claim = 100 * row["clean"]["value"], 100 * row["robust"], row["claimed"][radius]
         bars: Any = {
             "xerr": [[x - 100 * row["clean"]["low"]], [100 * row["clean"]["high"] - x]],
@@ -93,11 +93,11 @@ def _figure(document: Mapping[str, Any]) -> Any:
 def _matrix(
     differences: Sequence[Mapping[str, Any]], name: str, methods: Sequence[str]
 ) -> list[tuple[str, list[Mapping[str, Any] | None]]]:
-    """By method, its differences from each other one, positive where it is better."""
-    found: dict[tuple[str, str], Mapping[str, Any]] = {}
-    for each in differences:
-        if each["objective"] == name:
-            found[each["first"], each["second"]] = each
-            turned = {"mean": -each["mean"], "low": -each["high"], "high": -each["low"]}
-            found[each["second"], each["first"]] = {**each, **turned}
-    return [(one, [found.get((one, other)) for other in methods]) for one in methods]
+    """Each method's differences from every other one, positive where it is better."""
+    cells: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for difference in differences:
+        if difference["objective"] == name:
+            cells[difference["first"], difference["second"]] = difference
+            reverse = {"mean": -difference["mean"], "low": -difference["high"], "high": -difference["low"]}
+            cells[difference["second"], difference["first"]] = {**difference, **reverse}
+    return [(row, [cells.get((row, column)) for column in methods]) for row in methods]

@@ -37,7 +37,7 @@ _PANEL_COLUMNS: Final = 3  # three objectives have three pairs
 
 @dataclass(frozen=True)
 class Chosen:
-    """A front by other numbers than those drawn: its trials, and the trials that are drawn as confirmed."""
+    """A front that rests on other values than those drawn: its trials, and the trials drawn with confirmed values."""
 
     front: Collection[str]
     confirmed: Collection[str]
@@ -65,7 +65,7 @@ def draw_pareto(
     """Draws the trials over each pair of objectives. With two objectives, the front is a step line.
 
     Complete trials are drawn; the number of others is given. The front is that of all objectives, among the trials that
-    meet the constraints if any does. If it was ``chosen`` by other numbers than those drawn, there is no line.
+    meet the constraints if any does. If it was ``chosen`` by other values than those drawn, there is no line.
 
     Raises:
         ValueError: There are fewer than two objectives, or no complete trial.
@@ -107,9 +107,7 @@ def draw_pareto(
         "No setting meets the constraints: the nearest are marked." if infeasible.all() else "",
         "Pareto-optimal in all objectives together." if len(objectives) > 2 else "",
         "Bars: 95 % intervals of the front and the baselines.",
-        f"By seeds and images that the search has not seen: {', '.join(chosen.confirmed)}."
-        if chosen is not None
-        else "",
+        f"Confirmed with new seeds and images: {', '.join(chosen.confirmed)}." if chosen is not None else "",
         style.coverage(frame),
     )
     heading = "Pareto-optimal settings"

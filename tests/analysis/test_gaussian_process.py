@@ -58,7 +58,7 @@ def test_the_joint_posterior_agrees_with_the_prediction_and_with_scikit_learns_c
     np.testing.assert_allclose(joint.covariances[0], process._scale**2 * covariance, atol=1e-6)
 
 
-def test_the_average_is_that_of_the_posterior_over_hyperparameters() -> None:
+def test_the_average_is_over_the_posterior_of_the_hyperparameters() -> None:
     """Against brute force over a fine lattice of one length scale, an amplitude and the white noise."""
     generator = np.random.default_rng(0)
     points = generator.uniform(size=(12, 1))
@@ -79,7 +79,7 @@ GROUPED_LOGS = np.log([0.7, 1.3, 0.4, 0.8, 0.5])
 
 
 def grouped(generator: np.random.Generator) -> GaussianProcess:
-    """Two places apart from the points, four groups, and a fifth of the cells missing."""
+    """Two separate places, four groups, and a fifth of the cells missing."""
     points = generator.uniform(size=(10, 2))
     rows, groups = np.repeat(np.arange(12), 4), np.tile(np.arange(4), 12)
     kept = generator.random(48) < 0.8
@@ -125,7 +125,7 @@ def test_the_gradient_is_that_of_the_log_posterior() -> None:
     np.testing.assert_allclose(process._loss(GROUPED_LOGS)[1], numeric, rtol=1e-3, atol=1e-3)
 
 
-def test_places_apart_and_groups_are_found() -> None:
+def test_separate_places_and_groups_are_estimated() -> None:
     process = grouped(np.random.default_rng(0))
     joint = process.joint(np.empty((0, 2)), places=[0, 1], groups=[0, 1, 2, 3, 4])
     mean, sd = joint.mean, np.sqrt(np.diagonal(joint.covariance))

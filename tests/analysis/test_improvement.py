@@ -64,7 +64,7 @@ def test_known_points_and_candidates_are_taken_jointly() -> None:
     np.testing.assert_allclose(found, np.mean(gains, axis=0), atol=5 * np.std(gains) / np.sqrt(4000))
 
 
-def test_what_is_probably_infeasible_gains_little_and_an_infeasible_front_counts_for_nothing() -> None:
+def test_probably_infeasible_points_gain_little_and_an_infeasible_front_does_not_count() -> None:
     def certain(*values: float) -> GaussianMixture:
         q = len(values)
         return GaussianMixture(np.ones(1), np.array([values]), 1e-12 * np.eye(q)[None])

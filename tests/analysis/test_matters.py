@@ -56,7 +56,7 @@ def test_few_noisy_units_decide_nothing_and_say_what_would() -> None:
 
 
 def test_the_visible_effect_is_seen_four_times_in_five() -> None:
-    """The effect that a confirmation says it could have seen, against simulated confirmations."""
+    """The effect that a confirmation reports as visible, against simulated confirmations."""
     from scipy.stats import ttest_1samp
 
     generator = np.random.default_rng(1)
@@ -104,7 +104,7 @@ def test_the_largest_difference_is_the_trends_and_repeats_itself() -> None:
 
 
 def test_several_objectives_share_the_risk() -> None:
-    """A difference with p = 0.04 is no evidence where a second objective was tested too."""
+    """A difference with p = 0.04 is no evidence if a second objective was tested too."""
     generator = np.random.default_rng(0)
     model = searched(Sweep(), generator, settings=6, seeds=3)
     high, low = extremes(model)
@@ -126,7 +126,7 @@ def test_several_objectives_share_the_risk() -> None:
     assert both["a"].matters is not True
 
 
-def test_effects_are_written_for_people() -> None:
+def test_effects_as_text() -> None:
     assert amount_text(ROBUST, 0.02) == "2 points"
     assert amount_text(ROBUST, 0.01) == "1 point"
     assert amount_text(ROBUST, 0.005) == "0.5 points"

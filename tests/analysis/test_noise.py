@@ -39,7 +39,7 @@ def test_planted_components_are_found() -> None:
         seeds.append(found.seed)
         interactions.append(found.interaction)
         assert found.images_shared is found.images_per_unit is None
-    # Of 24 seeds a standard deviation is known to 15 %; of three times as many, to 9 %.
+    # 24 seeds give a standard deviation to within 15 %, three times as many to within 9 %.
     assert np.mean(seeds) == pytest.approx(100 * SEED_SD, rel=0.25)
     assert np.mean(interactions) == pytest.approx(100 * INTERACTION_SD, rel=0.1)
 
@@ -83,7 +83,7 @@ def test_common_seeds_make_differences_paired() -> None:
 
 
 def test_an_unlucky_setting_is_not_blamed_for_its_seeds() -> None:
-    """Missing cells: A has the good seeds, B the bad ones, and others tell which is which."""
+    """With missing cells: A has the good seeds, B the bad ones, and other settings show which seeds are good."""
     effects = dict(enumerate(np.linspace(-0.1, 0.1, 8).tolist()))
     a, b, *others = scattered(8, np.random.default_rng(0))
     generator = np.random.default_rng(1)
@@ -139,7 +139,7 @@ def test_one_seed_says_so() -> None:
         model.posterior_unseen_seed(settings)
 
 
-def test_seeds_that_no_two_settings_share_are_not_told_from_the_interaction() -> None:
+def test_seeds_that_no_two_settings_share_are_not_separated_from_the_interaction() -> None:
     generator = np.random.default_rng(0)
     units = [
         replace(seen, seed=index) for index, seen in enumerate(Sweep().units(scattered(40, generator), [0], generator))
@@ -148,7 +148,7 @@ def test_seeds_that_no_two_settings_share_are_not_told_from_the_interaction() ->
     components = fit(jittered, SPACE).components
     assert components.seed is None
     assert components.interaction == pytest.approx(100 * math.hypot(SEED_SD, INTERACTION_SD), rel=0.3)
-    assert "in common" in components.sentence
+    assert "shared and per setting" in components.sentence
 
 
 @pytest.mark.parametrize("right", [True, False])
@@ -226,7 +226,7 @@ def test_foresight_is_how_far_a_unit_moves_the_means() -> None:
             .mean
             for shift in (-0.02, 0.02)
         ]
-        # The mean is about linear in the outcome: its slope there, and the setting's own moves the most.
+        # The means are about linear in the outcome: their slopes are the shifts. The setting's own mean moves most.
         slope = (means[1] - means[0]) / 0.04
         assert np.argmax(np.abs(slope)) == np.argmax(np.abs(expected)) == 0
         assert np.corrcoef(slope, expected)[0, 1] > 0.9
@@ -241,7 +241,7 @@ def test_a_known_seed_teaches_more_about_a_setting_than_a_new_one() -> None:
     assert contrast[0] > contrast[1] > 0
 
 
-def test_what_runs_is_taken_as_known_when_further_units_are_judged() -> None:
+def test_running_units_count_as_known() -> None:
     generator = np.random.default_rng(0)
     settings = scattered(6, generator)
     model = fit(Sweep(truth=trend(0.3)).units(settings, range(3), generator), SPACE)
@@ -256,7 +256,7 @@ def test_what_runs_is_taken_as_known_when_further_units_are_judged() -> None:
 
 
 @pytest.mark.parametrize("space", [SPACE, MIXED], ids=["numbers", "mixed"])
-def test_points_and_their_coordinates_are_turned_into_each_other(space: dict[str, Domain]) -> None:
+def test_coordinates_of_is_the_inverse_of_points_at(space: dict[str, Domain]) -> None:
     points = space_points(space, 64)
     coordinates = coordinates_of(space, points)
     assert ((coordinates >= 0) & (coordinates <= 1)).all()
@@ -264,7 +264,7 @@ def test_points_and_their_coordinates_are_turned_into_each_other(space: dict[str
         assert again == {name: pytest.approx(value) for name, value in point.items()}
 
 
-def test_confirmation_pairs_the_seeds_in_common() -> None:
+def test_confirmation_pairs_common_seeds() -> None:
     generator = np.random.default_rng(0)
     a, b, c = scattered(3, generator)
     units = with_images([a, b], range(6), 200, generator)
@@ -296,13 +296,13 @@ def test_wrong_units_are_named() -> None:
         fit([good], SPACE).posterior(["SCE"])
 
 
-def test_a_setting_is_written_for_people() -> None:
+def test_a_setting_as_text() -> None:
     assert setting_text({"s": 1.6, "m": 0.05}) == "s = 1.6, m = 0.05"
     assert setting_text("SCE") == "SCE"
 
 
 def coverage(truth: object, runs: int, settings: int, seeds: int, seed: int = 0) -> tuple[float, float]:
-    """How often the 95 % intervals of f and of paired differences hold the truth, a fifth of the units missing."""
+    """How often 95 % intervals of f and of paired differences contain the truth, with a fifth of the units missing."""
     generator = np.random.default_rng(seed)
     f, difference = [], []
     for _ in range(runs):

@@ -165,7 +165,7 @@ def test_mean_squares_are_those_of_statsmodels() -> None:
 
 
 def paired_outcomes(rng: np.random.Generator, seeds: int, effect: float) -> tuple[Any, Any]:
-    """Two settings with seeds and images in common; on each image one of the two is a little better."""
+    """Two settings with the same seeds and images; on each image one of the two is a little better."""
     seed, image = rng.normal(0, 0.4, (seeds, 1)), rng.normal(0, 3, (1, 300))
     logits = [seed + image + rng.normal(shift, 0.3, (seeds, 1)) + rng.normal(0, 0.8, (1, 300)) for shift in (effect, 0)]
     first, second = (rng.random((seeds, 300)) < 1 / (1 + np.exp(-each)) for each in logits)
@@ -180,7 +180,7 @@ def test_paired_differences_cover_and_hold_their_size(seeds: int) -> None:
     assert np.mean([d.p <= 0.05 for d in drawn]) <= 0.08
 
 
-def test_a_pair_is_told_apart_where_two_independent_accuracies_are_not() -> None:
+def test_pairing_shows_a_difference_that_independent_intervals_hide() -> None:
     first, second = paired_outcomes(np.random.default_rng(0), 5, 0.6)
     paired, alone = paired_difference(first, second), [seeds_and_images_interval(each) for each in (first, second)]
     assert paired.p < 0.05

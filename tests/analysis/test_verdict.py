@@ -61,15 +61,15 @@ def test_the_front_is_that_of_the_posterior_means() -> None:
 
 
 def test_the_recommendation_is_the_most_robust_of_the_clean_ones() -> None:
-    found = trade_off()
-    inside = [entry for entry in found.entries if not entry.is_baseline]
+    result = trade_off()
+    inside = [entry for entry in result.entries if not entry.is_baseline]
     highest = max(entry.means[CLEAN] for entry in inside)
     allowed = [entry for entry in inside if entry.means[CLEAN] >= highest - 0.005]
-    assert found.recommended is max(allowed, key=lambda entry: entry.means[ROBUST])
+    assert result.recommended is max(allowed, key=lambda entry: entry.means[ROBUST])
     assert len(allowed) < len(inside)
-    assert found.told_apart
-    assert found.knee is not None
-    assert found.knee.on_front
+    assert result.told_apart
+    assert result.knee is not None
+    assert result.knee.on_front
 
 
 def test_the_probability_of_beating_a_baseline_follows_the_means() -> None:
@@ -81,14 +81,14 @@ def test_the_probability_of_beating_a_baseline_follows_the_means() -> None:
 
 
 def test_the_answer_states_the_confirmed_value_and_the_advantage() -> None:
-    found, _ = judged(clean_accuracy(), Sweep(truth=trend(0.2), baseline=0.34), new_seeds=10)
-    advantage = found.over_baseline[ROBUST]
+    result, _ = judged(clean_accuracy(), Sweep(truth=trend(0.2), baseline=0.34), new_seeds=10)
+    advantage = result.over_baseline[ROBUST]
     assert (advantage.baseline, advantage.seeds) == ("SCE", 10)
     assert advantage.interval.low < advantage.mean < advantage.interval.high
-    assert " is the most robust: " in found.sentence
-    assert f"{100 * advantage.mean:.2g}".split(".", maxsplit=1)[0] in found.sentence
-    assert "points above SCE (" in found.sentence
-    assert "10 new seeds)" in found.sentence
+    assert " is the most robust: " in result.sentence
+    assert f"{100 * advantage.mean:.2g}".split(".", maxsplit=1)[0] in result.sentence
+    assert "points above SCE (" in result.sentence
+    assert "10 new seeds)" in result.sentence
 
 
 def test_confirmation_changes_no_choice() -> None:
@@ -107,37 +107,37 @@ def test_confirmation_changes_no_choice() -> None:
 
 def test_a_flat_task_has_no_answer() -> None:
     quiet = Sweep(interaction_sd=0.003)
-    found, _ = judged(clean_accuracy(), quiet, seeds=8, settings=16)
-    assert found.matters[ROBUST].matters is False
-    assert found.sentence.startswith("no (s, m) differs from another by 2 points or more in robust accuracy")
-    assert found.certainty > 0.95  # nothing is better by an effect of interest
+    result, _ = judged(clean_accuracy(), quiet, seeds=8, settings=16)
+    assert result.matters[ROBUST].matters is False
+    assert result.sentence.startswith("no (s, m) differs from another by 2 points or more in robust accuracy")
+    assert result.certainty > 0.95  # nothing is better by an effect of interest
 
 
 def test_noise_that_hides_everything_is_undecided() -> None:
-    found, _ = judged(clean_accuracy(), Sweep(), seeds=3, new_seeds=3)
-    assert found.matters[ROBUST].matters is None
-    assert found.sentence.startswith("undecided: ")
-    assert not found.told_apart
-    settings = [entry for entry in found.entries if not entry.is_baseline]
+    result, _ = judged(clean_accuracy(), Sweep(), seeds=3, new_seeds=3)
+    assert result.matters[ROBUST].matters is None
+    assert result.sentence.startswith("undecided: ")
+    assert not result.told_apart
+    settings = [entry for entry in result.entries if not entry.is_baseline]
     assert all(entry.tied_with_best[ROBUST] for entry in settings)
 
 
 def test_a_baseline_that_is_best_is_named() -> None:
     """As on Fashion-MNIST: plain cross entropy is more robust and less accurate than every setting."""
-    found, _ = judged(clean_accuracy(lambda _: 0.86, baseline=0.83), Sweep(baseline=0.44), seeds=8, new_seeds=5)
-    assert "SCE, a baseline, is the best in robust accuracy" in found.sentence
-    assert found.best[ROBUST].setting == "SCE"
-    assert not found.recommended.is_baseline
-    assert found.over_baseline[ROBUST].mean < 0
-    entry = next(entry for entry in found.entries if entry.is_baseline)
+    result, _ = judged(clean_accuracy(lambda _: 0.86, baseline=0.83), Sweep(baseline=0.44), seeds=8, new_seeds=5)
+    assert "SCE, a baseline, is the best in robust accuracy" in result.sentence
+    assert result.best[ROBUST].setting == "SCE"
+    assert not result.recommended.is_baseline
+    assert result.over_baseline[ROBUST].mean < 0
+    entry = next(entry for entry in result.entries if entry.is_baseline)
     assert entry.on_front
     assert entry.tied_with_best == {CLEAN: False, ROBUST: True}
 
 
 def test_one_seed_answers_for_this_network_only() -> None:
-    found, _ = judged(clean_accuracy(), Sweep(truth=trend(0.3)), seeds=1)
-    assert found.this_network_only
-    assert "this network only" in found.sentence
+    result, _ = judged(clean_accuracy(), Sweep(truth=trend(0.3)), seeds=1)
+    assert result.this_network_only
+    assert "this network only" in result.sentence
 
 
 def test_an_answer_repeats_itself() -> None:
@@ -145,14 +145,14 @@ def test_an_answer_repeats_itself() -> None:
     assert first == second
 
 
-def test_a_minimised_objective_is_turned() -> None:
+def test_lower_values_of_a_minimised_objective_are_better() -> None:
     generator = np.random.default_rng(0)
     points: list[Setting] = [*scattered(8, generator), "SCE"]
     loss = fit(Sweep(truth=trend(0.4), baseline=0.9).units(points, range(6), generator), SPACE)
-    found = answer({"validation_loss": loss}, {"validation_loss": "minimize"}, {"validation_loss": 0.05})
-    assert float(found.recommended.setting["s"]) < 2  # type: ignore[index, arg-type]
-    assert found.recommended.beats["SCE"]["validation_loss"] > 0.99
-    assert found.knee is None
+    result = answer({"validation_loss": loss}, {"validation_loss": "minimize"}, {"validation_loss": 0.05})
+    assert float(result.recommended.setting["s"]) < 2  # type: ignore[index, arg-type]
+    assert result.recommended.beats["SCE"]["validation_loss"] > 0.99
+    assert result.knee is None
 
 
 def test_objectives_of_different_settings_are_refused() -> None:
@@ -186,7 +186,7 @@ def test_front_probabilities_are_those_of_brute_force(objectives: int) -> None:
 
 
 def test_a_tie_with_the_best_is_kept_in_95_percent() -> None:
-    """Multiple comparisons with the best: the truly best one of ten is rarely told from the best."""
+    """Multiple comparisons with the best: the truly best of ten settings is rarely excluded."""
     generator = np.random.default_rng(0)
     truth = np.array([0.0] * 5 + [-0.5] * 4 + [-20.0])
     lost, apart = 0, 0
