@@ -93,7 +93,7 @@ def compare(
         list[Path], Argument(metavar="CONFIG...", help="One configuration per method, e.g. configs/methods/*.yaml.")
     ],
     profile: Annotated[
-        Literal["quick", "full"], Option(help="quick: reference settings with five seeds; full: a search per method.")
+        Literal["quick", "full"], Option(help="quick: reference settings, five seeds each; full: a search per method.")
     ] = "full",
     overrides: Overrides = None,
     name: Annotated[str, Option(help="Name of the comparison; its sweeps are NAME-METHOD.")] = "comparison",
@@ -101,7 +101,7 @@ def compare(
     runs_dir: RunsDir = RUNS_DIR,
     quiet: Quiet = False,
 ) -> None:
-    """Compare methods: a sweep of each under equal conditions, and one leaderboard. Repeat it to continue."""
+    """Compare methods: one sweep each under equal conditions, then a leaderboard. Run it again to resume."""
     from search.results.tables import leaderboard_table, print_table
     from search.sweep.compare import compare as compare_methods
     from search.sweep.compare import read_methods
@@ -117,12 +117,12 @@ def compare(
 @app.command()
 def resume(
     run: RunName,
-    more: Annotated[int | None, Option(min=1, metavar="UNITS", help="Add units to a finished search.")] = None,
+    more: Annotated[int | None, Option(min=1, metavar="UNITS", help="Add so many units to a finished search.")] = None,
     address: Address = None,
     runs_dir: RunsDir = RUNS_DIR,
     quiet: Quiet = False,
 ) -> None:
-    """Resume a run that was interrupted or whose machine died; nothing that was finished is repeated."""
+    """Resume a run that was interrupted or whose machine died. Finished trials are not repeated."""
     from search.sweep.driver import resume as resume_run
 
     opened, console = Run.open(run, runs_dir), _console()

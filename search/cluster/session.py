@@ -145,9 +145,9 @@ def _shut_down() -> None:
 
 @functools.cache
 def _own_token() -> dict[str, str]:
-    """A token, so that other users of this machine cannot run anything on our Ray, whose ports they can reach.
+    """A token that keeps other users of this machine, who can reach our Ray's ports, from running anything on it.
 
-    It is the same for all sweeps of this process: Ray reads it once, when it is imported.
+    All sweeps of this process share it, because Ray reads it only once, on import.
     """
     if "ray" in sys.modules:
         return {}

@@ -45,13 +45,13 @@ def parse(document: dict[str, Any], overrides: Sequence[str] = ()) -> SweepConfi
         _override(document, override)
     try:
         # As JSON, because strict validation takes a list for a tuple and a mapping for a dataclass only there.
-        return SweepConfig.model_validate_json(json.dumps(completed(_with_images_held_out(document)), default=str))
+        return SweepConfig.model_validate_json(json.dumps(completed(_with_confirmation_size(document)), default=str))
     except ValidationError as error:
         raise UserError(_one_line(error)) from None
 
 
-def _with_images_held_out(document: dict[str, Any]) -> dict[str, Any]:
-    """A configuration that confirms with half of its validation images, unless it says with how many."""
+def _with_confirmation_size(document: dict[str, Any]) -> dict[str, Any]:
+    """Fills in ``data.confirmation_size`` of a configuration that confirms: half of the validation images."""
     data, search = document.get("data", {}), document.get("search")
     confirms = isinstance(search, dict) and search.get("confirmation_seeds")
     if not confirms or not isinstance(data, dict) or "confirmation_size" in data:
@@ -73,7 +73,13 @@ def parse_value(source: str, text: str) -> Any:
 
 
 def _document(path: Path, key: str, derived: Sequence[Path] = ()) -> dict[str, Any]:
-    """A file's settings on top of its base's; ``key`` names the file, and the files ``derived`` build on it."""
+    """A file's settings, merged over its base's.
+
+    Args:
+        path: The file.
+        key: The name of the file in messages.
+        derived: The files that build on it.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -92,14 +98,14 @@ def _document(path: Path, key: str, derived: Sequence[Path] = ()) -> dict[str, A
         raise UserError(f"{_BASE} must be the path of a configuration, got {base} in {path}; correct it")
     below = path.parent / base
     if below.resolve() in derived:
-        raise UserError(f"{_BASE} must not lead back to a file that builds on it, got {base} in {path}; remove it")
+        raise UserError(f"{_BASE} must not be circular, got {base} in {path}; remove it")
     return _merged(_document(below, f"{_BASE} of {path}", derived), document)
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Two documents key by key: what is above replaces what is below, except that mappings are merged.
+    """Two documents merged key by key: values above replace those below, and mappings are merged in turn.
 
-    A component by another name has other settings, and a space is one choice of what to search: both replace the whole.
+    A ``space``, and a component with another name, are replaced as a whole.
     """
     merged = dict(below)
     for key, value in above.items():

@@ -23,7 +23,7 @@ BASELINES_SUFFIX: Final = "-baselines"
 REPLICATES_SUFFIX: Final = "-replicates"
 # The samplers are the files of their folder, which imports Optuna and is not imported here.
 SAMPLERS: Final = tuple(sorted(path.stem for path in (Path(__file__).parents[1] / "study/samplers").glob("[!_]*.py")))
-_EXTENDING: Final = ("nehvi",)  # samplers that train further seeds of settings where they see fit
+_EXTENDING: Final = ("nehvi",)  # samplers that choose which settings get further seeds
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -154,7 +154,7 @@ def _check_racing(config: SweepConfig) -> None:
     if config.train.replicates < 2:
         raise ValueError(
             f"train.replicates must be at least 2 with search.racing: true, got {config.train.replicates}; "
-            "it is the most seeds that a setting gets"
+            "it is the largest number of seeds that a setting gets"
         )
 
 

@@ -75,8 +75,8 @@ class AuditConfig(_Section):
     """The audit of the Pareto-optimal settings and the baselines at the end of a sweep.
 
     Settings drawn at ``random`` are audited too: the contenders alone cannot show whether the sweep's own attacks rank
-    settings as the audits do. Of each setting, the first ``seeds`` are audited; if that is None, all of them, or two of
-    those that confirm it.
+    settings as the audits do. The first ``seeds`` of each setting are audited; if None, all of them, or two of the
+    confirming ones in a sweep that confirms.
     """
 
     profile: Literal["quick", "reference"] = "quick"
@@ -153,7 +153,7 @@ class ResourcesConfig(_Section):
 class TrackingConfig(_Section):
     """MLflow: the tracking URI (None for a SQLite file in the runs folder) and the experiment.
 
-    Sweeps with the same ``parent`` stand below one run of that name.
+    Sweeps with the same ``parent`` are child runs of one run of that name.
     """
 
     uri: str | None = None

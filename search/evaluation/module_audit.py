@@ -48,7 +48,7 @@ class ModuleSettings:
         data: The name or import path of a data set, or a folder of pictures.
         root: The folder of a data set's files, as ``data.root``.
         size: As ``data.size``.
-        split: Which of the images; None for those that the module has least likely been trained on.
+        split: Which images; None for those that the module was least likely trained on.
         epsilon: The radius in pixel units, above 0: a number or a fraction (``8/255``).
         norm: Of the ball; None for ``l2``.
         mean: What the module expects to have been subtracted from each channel, separated by commas; None for nothing.
@@ -93,8 +93,8 @@ def audit_module(
 ) -> None:
     """Audits a module, shows the result, and writes it to ``output``, by default a folder under ``runs_dir``.
 
-    If the images are of a test split, the opening is recorded there before the module sees one, with the command line
-    as ``typed``. Other arguments are those of ``audit_model``.
+    For images of a test split, the opening is recorded in that folder before the module sees one, with the command line
+    as ``typed``. The other arguments are those of ``audit_model``.
 
     Raises:
         UserError: A setting is not legal, or module, weights and images do not fit each other.
@@ -160,7 +160,7 @@ def _robustness(settings: ModuleSettings) -> RobustnessSettings:
 def _sample(
     settings: ModuleSettings, data: DataSettings, least: int, images: int | None, say: partial[None]
 ) -> _Sample:
-    """The images to attack: of the split asked for, else of what was most likely kept from the training."""
+    """The images to attack: from the given split, or else from images that the training most likely did not use."""
     count = least if images is None else images
     if count < least:
         raise UserError(f"--images must be at least {least} for this profile, got {count}; leave it out")

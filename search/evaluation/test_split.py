@@ -81,7 +81,7 @@ def open_and_announce(
 
 
 def record_and_announce(opening: Opening, data: DataSettings, folder: Path, console: Console) -> None:
-    """Records that a model from elsewhere sees test images, in a folder of its own, and prints one line.
+    """Records in a folder of its own that a model from elsewhere sees test images, and prints one line.
 
     Raises:
         UserError: The opening cannot be recorded.
@@ -92,7 +92,7 @@ def record_and_announce(opening: Opening, data: DataSettings, folder: Path, cons
 
 @contextmanager
 def _announced(folder: Path, console: Console) -> Iterator[None]:
-    """Says how often the split has been opened once an opening is recorded, and what keeps it from being so."""
+    """Prints how often the split has been opened, after the block has recorded an opening; errors become one line."""
     path = folder / OPENINGS_FILE
     try:
         yield

@@ -1,17 +1,17 @@
-"""What a sweep answers: which setting to use, how certain that is, and whether the parameters matter at all.
+"""The answer of a sweep: which setting to use, how certain that is, and whether the parameters matter at all.
 
-The units of the search choose, by the noise model of `analysis.noise`; those of the confirmation only say how good the
-choice is. Both count by what they claim, which is measured in the same way for all of them. ``answer.json`` holds the
+The search units make the choice, by the noise model of `analysis.noise`. The confirmation units only measure how good
+it is. Claimed values are compared, because they are measured in the same way for all units. ``answer.json`` holds the
 answer of the last driver that ended the sweep:
 
     sentence             the answer in English
-    units                how many complete units of settings and baselines of the search it rests on
-    seeds                how many different seeds these have
+    units                how many complete search units, of settings and baselines, it rests on
+    seeds                how many distinct seeds these have
     recommended          {number, parameters, certainty}
     verdict              by objective {matters, effect, over_baseline}: see `analysis.matters.Matter` and
                          `analysis.verdict.Advantage`; ``over_baseline`` is null where nothing was confirmed
     components           by objective {seed, interaction, images_shared, images_per_unit}: standard deviations in
-                         points; null where it is unknown
+                         points; null if unknown
     entries              a list, settings first: number, parameters (or baseline), means, intervals, on_front,
                          probability, tied_with_best
 """
@@ -43,17 +43,17 @@ if TYPE_CHECKING:
     from analysis.noise import NoiseModel, Observation, Setting
     from analysis.verdict import Answer
 
-# The smallest difference that is of interest; other objectives have one only if the configuration gives it.
+# The default smallest differences of interest. Other objectives have one only if the configuration gives it.
 SMALLEST_EFFECT: Final[Mapping[str, float]] = {CLEAN: 0.005, ROBUST: 0.02}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a search has chosen to confirm, by its units' numbers, the most important first.
+    """The numbers of the settings and baselines that a search has chosen to confirm, the most important first.
 
     ``settings`` are the recommendation, the settings with the highest and lowest posterior mean of each objective, and
-    the others on the front. ``baselines`` are the best in robust accuracy, and those that are better by an effect of
-    interest in another objective.
+    the rest of the front. ``baselines`` are the best in robust accuracy, and those that are better than it by an effect
+    of interest in another objective.
     """
 
     settings: tuple[str, ...] = ()
@@ -62,9 +62,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class Answered:
-    """A sweep's answer, and what it rests on.
+    """A sweep's answer, with the models and numbers behind it.
 
-    ``effects`` are the objectives' smallest ones of interest, ``numbers`` those of the records, by setting.
+    ``effects`` are the smallest effects of interest by objective, ``numbers`` the records' numbers by setting.
     """
 
     answer: Answer
@@ -75,7 +75,7 @@ class Answered:
 
     @property
     def lines(self) -> list[str]:
-        """The answer and the noise, for people."""
+        """The answer and the noise, as lines of text."""
         answer = f"Answer: {self.answer.sentence}"
         if self.answer.this_network_only:
             return [f"{answer}; train.replicates and search.confirmation_seeds add seeds."]
@@ -83,7 +83,7 @@ class Answered:
         return [f"{answer}.", *noise]
 
     def number(self, setting: Setting) -> str:
-        """The number of a setting's or baseline's first unit."""
+        """The number of the first unit of a setting or baseline."""
         from analysis.noise import setting_key
 
         return self.numbers[setting_key(setting)]
@@ -98,14 +98,13 @@ class Answered:
         settings = [answer.recommended.setting]
         settings += [setting for name in objectives for setting in extremes(self.models[name])]
         settings += [entry.setting for entry in answer.entries if entry.on_front and not entry.is_baseline]
-        known = [entry for entry in answer.entries if entry.is_baseline]
+        measured = [entry for entry in answer.entries if entry.is_baseline]
         baselines: list[Setting] = []
-        for name in objectives if known else ():
-            worth = {
-                entry.setting: entry.means[name] * (1 if self.objectives[name] == "maximize" else -1) for entry in known
-            }
-            best = max(known, key=lambda entry: worth[entry.setting]).setting
-            if worth[best] >= max((worth[each] for each in baselines), default=-math.inf) + self.effects[name]:
+        for name in objectives if measured else ():
+            sign = 1 if self.objectives[name] == "maximize" else -1
+            value = {entry.setting: sign * entry.means[name] for entry in measured}
+            best = max(value, key=value.__getitem__)
+            if value[best] >= max((value[each] for each in baselines), default=-math.inf) + self.effects[name]:
                 baselines.append(best)
         return Choice(tuple(dict.fromkeys(map(self.number, settings))), tuple(map(self.number, baselines)))
 
@@ -150,7 +149,7 @@ class Answered:
 def answer_of(config: SweepConfig, folder: Path | None, units: Sequence[TrialRecord]) -> Answered | None:
     """A run's answer; None before there is a complete setting that meets the constraints.
 
-    Trials taken over from other runs count like others, by their own seeds.
+    Trials taken over from other runs count like others, with their own seeds.
 
     Args:
         config: The run's configuration, which says which objectives are compared.
@@ -164,7 +163,7 @@ def answer_of(config: SweepConfig, folder: Path | None, units: Sequence[TrialRec
         for record in pooled(units, config.bounds)
         if record.state == "complete" and (record.is_baseline or record.feasible)
     }
-    _tell_apart(settings)
+    _make_names_unique(settings)
     complete = [unit for unit in units if unit.state == "complete" and (unit.extends or unit.number) in settings]
     if not objectives or all(isinstance(setting, str) for setting in settings.values()):
         return None
@@ -216,8 +215,8 @@ def _setting(record: TrialRecord, config: SweepConfig) -> Setting:
     return {name: record.parameters[name] for name in config.domains}
 
 
-def _tell_apart(settings: dict[str, Setting]) -> None:
-    """Adds their numbers to the names of baselines that several have."""
+def _make_names_unique(settings: dict[str, Setting]) -> None:
+    """Appends the number to every baseline's name that is not unique."""
     names = Counter(setting for setting in settings.values() if isinstance(setting, str))
     for number, setting in settings.items():
         if isinstance(setting, str) and names[setting] > 1:
@@ -225,7 +224,7 @@ def _tell_apart(settings: dict[str, Setting]) -> None:
 
 
 def _comparable(outcomes: Iterable[Kept | None]) -> list[Kept | None]:
-    """The outcomes if those of all units are known and on as many images; else None for every unit."""
-    each = list(outcomes)
-    shapes = {None if kept is None else (kept[CLEAN].shape[1], kept[ROBUST].shape[1]) for kept in each}
-    return each if len(shapes) == 1 else [None] * len(each)
+    """The outcomes if all units have them, on the same number of images; else None for every unit."""
+    units = list(outcomes)
+    shapes = {None if kept is None else (kept[CLEAN].shape[1], kept[ROBUST].shape[1]) for kept in units}
+    return units if len(shapes) == 1 else [None] * len(units)

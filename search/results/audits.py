@@ -200,8 +200,8 @@ def _asked(
     count = max(least, config.robustness.images) if images is None else images
     if not least <= count <= most:
         raise UserError(
-            f"--images must be from {least} (profile {profile_name}) to the {split} images that there are ({most}), "
-            f"got {count}; the checkpoint's own are attacked"
+            f"--images must be from {least} (profile {profile_name}) to {most} (the number of {split} images), "
+            f"got {count}; the checkpoint's own images are attacked"
         )
     return asked_of(
         digests={
@@ -271,7 +271,7 @@ def summary_of(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def chosen_device(cuda: bool | None) -> torch.device:
-    """The GPU or the CPU (None: a GPU if there is one); torch gets as many threads as this process has processors."""
+    """The GPU or the CPU (None: a GPU if there is one). Torch gets one thread per available processor."""
     import torch
 
     torch.set_num_threads(min(available_cpus(), torch.get_num_threads()))  # OMP_NUM_THREADS is heeded
@@ -318,7 +318,7 @@ def _load(checkpoint: Checkpoint, config: SweepConfig, cuda: bool | None, splits
 
 
 def _split_of(checkpoint: Checkpoint) -> str:
-    """The images on which a finished training was measured: those of the search or of the confirmation."""
+    """The split on which a finished training was measured: that of the search or of the confirmation."""
     from trainables.robustness import Outcomes
 
     return Outcomes.load(checkpoint.outcomes).split if checkpoint.outcomes.is_file() else "validation"

@@ -1,13 +1,12 @@
 """From units to settings: the only path from claimed to pooled to audited numbers.
 
 A setting's claim is the mean over its units of role ``search``. It counts as audited only if all these units have been
-audited; then the mean of what the audits left takes the claim's place. Otherwise it stays a claim, and ``verdict`` is
-None.
+audited; their mean audited accuracy then replaces the claim. Otherwise it stays a claim, and ``verdict`` is None.
 
-A search judges each setting by a few seeds, and what it chooses has been lucky. So its choice may be confirmed, with
-seeds and images that it has not seen. Those units change none of the numbers above. They make a record of their own,
-``confirmed``, which says how good the choice is. Some of them may be audited: the mean of what these audits took off
-the claims is then taken off the mean claim of all.
+A search judges each setting by a few seeds, so its choice is partly luck. The choice may therefore be confirmed with
+seeds and images that the search has not seen. Those units change none of the numbers above. They form a record of their
+own, ``confirmed``, which says how good the choice is. If some of them are audited, their mean loss under audit is
+subtracted from the mean claim of all.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ def pooled(units: Iterable[TrialRecord], bounds: Sequence[Constraint]) -> list[T
 def contenders(
     units: Iterable[TrialRecord], objectives: Mapping[str, Direction], bounds: Sequence[Constraint]
 ) -> list[TrialRecord]:
-    """The settings on the front that miss no constraint, with the numbers to use."""
+    """The feasible settings on the front, with the numbers to use."""
     return [setting for setting in pareto_front(settings_of(units, bounds), objectives) if setting.feasible]
 
 
@@ -80,7 +79,7 @@ def worst_verdict(verdicts: Sequence[str | None]) -> str | None:
 
 
 def _pool(units: Sequence[TrialRecord], bounds: Sequence[Constraint]) -> TrialRecord:
-    """The units of one setting as one record, which has the number of the first."""
+    """The units of one setting as one record, with the number of the first."""
     setting, *extensions = units
     replicates = tuple(replicate for unit in units for replicate in unit.replicates)
 
@@ -102,7 +101,7 @@ def _pool(units: Sequence[TrialRecord], bounds: Sequence[Constraint]) -> TrialRe
 
 
 def _confirmed(setting: TrialRecord, units: Sequence[TrialRecord], bounds: Sequence[Constraint]) -> TrialRecord | None:
-    """What the confirmation says of a setting; None before there is a complete unit of it."""
+    """The record of a setting's confirmation; None before one of its units is complete."""
     if not units:
         return None
     numbers = tuple(unit.number for unit in units)
@@ -114,7 +113,7 @@ def _confirmed(setting: TrialRecord, units: Sequence[TrialRecord], bounds: Seque
     gap, images = float(gaps.mean()), audited[0].images[AUDITED]
     error = 0.0
     if len(audited) < len(units):
-        lost = max(gap, 1 / images)  # no sample shows that nothing is lost
+        lost = max(gap, 1 / images)  # a sample without losses does not prove that there are none
         spread = float(gaps.var(ddof=1)) / len(gaps) if len(gaps) > 1 else 0.0
         error = math.sqrt(lost * (1 - lost) / images + spread)
     replicates = tuple(

@@ -1,4 +1,4 @@
-"""Which settings a sweep puts forward."""
+"""The settings on a sweep's front."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def front_of(
 ) -> list[TrialRecord]:
     """The settings on the front, in the order of `analysis.pareto.pareto_front`.
 
-    If the choice is confirmed, they are those whose posterior means no other setting dominates: chance moves the means
-    of a few seeds too far. Otherwise, or if an objective has no model, the settings' own numbers decide, audited ones
-    where there are any.
+    In a sweep that confirms, they are those whose posterior means no other setting dominates, because the means of a
+    few seeds are too noisy. Otherwise, or if an objective has no model, the settings' own values decide, audited where
+    available.
 
     Args:
         settings: One record per setting, by ``final.settings_of``.
-        config: The sweep's.
-        answer: The contents of ``answer.json``; None before there is any.
+        config: The sweep's configuration.
+        answer: The contents of ``answer.json``; None if there is none yet.
     """
     if answer is None or not config.search.confirmation_seeds or answer["units"] != _units(settings):
         return pareto_front(settings, config.objectives)
@@ -40,10 +40,10 @@ def front_of(
 
 
 def _units(settings: Sequence[TrialRecord]) -> int:
-    """How many units of the search an answer about the settings rests on: those that miss a constraint do not count."""
+    """The number of search units that an answer about the settings rests on; infeasible settings do not count."""
     counted = (each for each in settings if each.state == "complete" and (each.is_baseline or each.feasible))
     return sum(1 + len(each.extensions) for each in counted)
 
 
 def _rank(means: Mapping[str, float], config: SweepConfig) -> list[float]:
-    return [-means[name] if way == "maximize" else means[name] for name, way in config.objectives.items()]
+    return [-means[name] if direction == "maximize" else means[name] for name, direction in config.objectives.items()]

@@ -1,8 +1,8 @@
-"""What each image did under each seed, and the intervals that this gives.
+"""Intervals of accuracies from the outcome of each image under each seed.
 
 They are for another training seed and other images of the same kind: see
-`analysis.statistics.seeds_and_images_interval`. Where the images' outcomes are not at hand, as those of audited
-numbers, a record keeps the intervals from each seed's accuracy alone, which are too wide.
+`analysis.statistics.seeds_and_images_interval`. Where these outcomes are missing, as for audited numbers, a record
+keeps the intervals from each seed's accuracy alone, which are too wide.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-# What a unit did on each image, by the accuracy's name: bool (replicates, images).
+# Whether a unit classifies each image correctly, by the accuracy's name: bool (replicates, images).
 Kept = Mapping[str, "npt.NDArray[np.bool_]"]
 
 
 def outcomes_of(folder: Path | None, unit: TrialRecord) -> Kept | None:
-    """What a unit did on each image; None without its file in the run's ``folder``."""
+    """The outcomes of a unit on each image; None without its file in the run's ``folder``."""
     return _read(folder / unit.outcomes) if folder is not None and unit.outcomes else None
 
 
 def with_intervals(run: Run, units: Iterable[TrialRecord], records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Records of settings or of single units, with the intervals that the outcomes of their ``units`` give."""
+    """Records of settings or of single units, with the intervals from the outcomes of their ``units``."""
     paths = {unit.number: run.folder / unit.outcomes for unit in units if unit.outcomes}
 
-    def known(record: TrialRecord) -> TrialRecord:
-        found = with_intervals_of(record, [paths.get(number) for number in (record.number, *record.extensions)])
+    def completed(record: TrialRecord) -> TrialRecord:
+        result = with_intervals_of(record, [paths.get(number) for number in (record.number, *record.extensions)])
         if record.confirmed is None:
-            return found
+            return result
         outcomes = [paths.get(number) for number in record.confirmed.extensions]
-        return replace(found, confirmed=with_intervals_of(record.confirmed, outcomes))
+        return replace(result, confirmed=with_intervals_of(record.confirmed, outcomes))
 
-    return list(map(known, records))
+    return list(map(completed, records))
 
 
 def with_intervals_of(record: TrialRecord, outcomes: Sequence[Path | None]) -> TrialRecord:
-    """A record with the intervals that the files of its units' outcomes give; as it is where one is missing."""
+    """A record with the intervals from the files of its units' outcomes; unchanged if one is missing."""
     if len(record.replicates) < 2:
         return record
     parts = [part for path in outcomes if path is not None and (part := _read(path)) is not None]
@@ -56,9 +56,9 @@ def with_intervals_of(record: TrialRecord, outcomes: Sequence[Path | None]) -> T
         return record
     intervals = {}
     for name in set(parts[0]).intersection(*parts):
-        seen = [part[name] for part in parts]
-        if len({kept.shape[1] for kept in seen}) == 1 and sum(map(len, seen)) == len(record.replicates):
-            intervals[name] = seeds_and_images_interval(np.concatenate(seen))
+        arrays = [part[name] for part in parts]
+        if len({kept.shape[1] for kept in arrays}) == 1 and sum(map(len, arrays)) == len(record.replicates):
+            intervals[name] = seeds_and_images_interval(np.concatenate(arrays))
     if CLAIMED in record.accuracies and ROBUST in intervals:  # the outcomes are the claim's
         intervals[CLAIMED] = intervals.pop(ROBUST)
     return replace(record, intervals=intervals)

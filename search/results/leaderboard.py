@@ -1,22 +1,22 @@
-"""What a comparison of methods found: every method's best settings on one scale, and which methods differ.
+"""The results of a comparison of methods: each method's best settings on one scale, and which methods differ.
 
 ``leaderboard.json`` holds one object:
 
-    name, profile        of the comparison; ``quick`` settings are the references, not tuned
+    name, profile        of the comparison; with ``quick``, the reference settings, not tuned
     setup                model, data, norm, radii (the first is audited), epochs, units and seeds, versions, hardware
     methods              a list: method, run, units (trained), seconds (of all training and attacks), audit_seconds
     rows                 a list, best first: method, number, loss, defence, parameters, seeds, clean, claimed and
                          verified (by radius), verdict, audited_seeds, robust, best_epoch, train_seconds and
-                         attack_seconds (of one unit, means), represents (whether it stands for its method: the setting
-                         that its run recommends), on_front
+                         attack_seconds (means per unit), represents (whether it represents its method: the setting
+                         that the method's run recommends), on_front
     differences          a list: objective, first, second, mean, low, high, p, seeds, significant
 
-An accuracy is {value, low, high, seeds, images}; its 95 % interval is over seeds and images, or over images where there
-is one seed. ``verified`` is what the sweep's attacks and the audit leave together, of the audited seeds. At radii other
-than the audited one, the audit counts with the smallest changes that its attacks found. ``robust`` is the claim at the
-first radius, over all seeds, minus what the audit took from the audited ones; the joint front is that of ``clean`` and
-``robust``. ``differences`` are those of the claims, since these are measured for all seeds: paired over seeds and
-images, corrected together by Holm 1979.
+An accuracy is {value, low, high, seeds, images}; its 95 % interval is over seeds and images, or over images with only
+one seed. ``verified`` is the accuracy under the sweep's attacks and the audit together, over the audited seeds. At
+radii other than the audited one, the smallest perturbations that the audit's attacks found count. ``robust`` is the
+claim at the first radius, over all seeds, minus the mean loss under audit of the audited ones. The joint front is that
+of ``clean`` and ``robust``. ``differences`` compare claims, which are measured for all seeds: paired over seeds and
+images, all corrected together by Holm 1979.
 """
 
 from __future__ import annotations
@@ -62,18 +62,18 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one unit did on each image."""
+    """The outcomes of one unit on each image."""
 
     clean: Images  # (N,)
     kept: Images  # by radius, (E, n)
-    verified: Images | None  # by radius, on the images that were audited and attacked; None without an audit
+    verified: Images | None  # by radius, on the images that were both attacked and audited; None without an audit
     verdict: str | None
     audit_seconds: float
 
 
 @dataclass(frozen=True)
 class Row:
-    """One setting of a method, with its units' outcomes by the index of their seeds."""
+    """One setting of a method, with its units' outcomes by seed index."""
 
     contestant: Contestant
     setting: TrialRecord
@@ -81,7 +81,7 @@ class Row:
     represents: bool
 
     def images(self, name: str, seeds: Iterable[int]) -> Images:
-        """Whether images were classified correctly, clean or as claimed at the first radius, (seeds, images)."""
+        """Whether each image is classified correctly, clean or as claimed at the first radius, (seeds, images)."""
         measured = [self.units[seed][1] for seed in seeds]
         return np.stack([each.clean if name == CLEAN else each.kept[0] for each in measured])
 
@@ -91,17 +91,17 @@ class Row:
 
     @property
     def robust(self) -> float:
-        """The claim of all seeds, lowered by what the audit took from the audited ones."""
+        """The mean claim of all seeds, minus the mean loss under audit of the audited ones."""
         claim = float(self.images(ROBUST, self.units).mean())
-        lost = [
+        losses = [
             each.kept[0, : each.verified.shape[1]].mean() - each.verified[0].mean()
             for each in self.audited
             if each.verified is not None
         ]
-        return claim - float(np.mean(lost)) if lost else claim
+        return claim - float(np.mean(losses)) if losses else claim
 
     def to_json(self, on_front: bool) -> dict[str, Any]:
-        """As ``leaderboard.json`` has it."""
+        """The row in ``leaderboard.json``."""
         radii = self.contestant.run.config.robustness.epsilons
         kept = np.stack([measured.kept for _, measured in self.units.values()], axis=1)
         verified = [each.verified for each in self.audited if each.verified is not None]
@@ -112,7 +112,7 @@ class Row:
             for name in (BEST_CLEAN, BEST_ROBUST, BEST_EPOCH)
             if all(name in each for each in values)
         }
-        held = {
+        verified_by_radius = {
             f"{radius:g}": accuracy(np.stack([each[e] for each in verified])) if verified else None
             for e, radius in enumerate(radii)
         }
@@ -125,7 +125,7 @@ class Row:
             "seeds": len(self.units),
             "clean": accuracy(self.images(CLEAN, self.units)),
             "claimed": {f"{radius:g}": accuracy(kept[e]) for e, radius in enumerate(radii)},
-            "verified": held,
+            "verified": verified_by_radius,
             "verdict": worst_verdict([each.verdict for each in self.audited]) if verified else None,
             "audited_seeds": len(verified),
             "robust": self.robust,
@@ -154,14 +154,14 @@ def leaderboard(name: str, profile: str, contestants: Sequence[Contestant]) -> d
 
 
 def accuracy(kept: Images) -> dict[str, Any]:
-    """An accuracy with its 95 % interval, from whether images were classified correctly, bool (seeds, images)."""
+    """An accuracy with its 95 % interval, from whether each image is classified correctly, bool (seeds, images)."""
     seeds, images = kept.shape
     interval = seeds_and_images_interval(kept) if seeds > 1 else wilson_interval(int(kept.sum()), images)
     return {"value": float(kept.mean()), "low": interval.low, "high": interval.high, "seeds": seeds, "images": images}
 
 
 def _rows(contestant: Contestant) -> list[Row]:
-    """The settings on a sweep's front, and the one that its answer recommends; if they are confirmed, as confirmed."""
+    """The settings on a sweep's front and the recommended one, with their confirmed values if the sweep confirms."""
     config, answer = contestant.run.config, read_answer(contestant.run)
     settings = settings_of(contestant.units, config.bounds)
     front = front_of(settings, config, answer)
@@ -203,30 +203,30 @@ def _measured(run: Run, unit: TrialRecord) -> Measured:
 
 
 def _differences(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """All pairs of methods in both objectives, higher first."""
-    found: list[dict[str, Any]] = []
-    for name, (one, other) in itertools.product((CLEAN, ROBUST), itertools.combinations(rows, 2)):
-        seeds = _common_seeds(one, other)
+    """The difference of each pair of methods in both objectives; the better one is the first."""
+    differences: list[dict[str, Any]] = []
+    for name, pair in itertools.product((CLEAN, ROBUST), itertools.combinations(rows, 2)):
+        seeds = _common_seeds(pair)
         if len(seeds) >= FEWEST_SEEDS:
-            first, second = sorted((one, other), key=lambda row: -row.images(name, seeds).mean())
+            first, second = sorted(pair, key=lambda row: -row.images(name, seeds).mean())
             difference = paired_difference(first.images(name, seeds), second.images(name, seeds))
             methods = {"first": first.contestant.method, "second": second.contestant.method}
             low, high = difference.interval
             numbers = {"mean": difference.mean, "low": low, "high": high, "p": difference.p, "seeds": len(seeds)}
-            found.append({"objective": name, **methods, **numbers})
-    significant = holm([each["p"] for each in found])
-    return [{**each, "significant": real} for each, real in zip(found, significant, strict=True)]
+            differences.append({"objective": name, **methods, **numbers})
+    significant = holm([each["p"] for each in differences])
+    return [{**each, "significant": rejected} for each, rejected in zip(differences, significant, strict=True)]
 
 
-def _common_seeds(one: Row, other: Row) -> list[int]:
-    """The seeds of both; only those that had no part in the choice of the settings, if there are enough of these."""
-    common = sorted(one.units.keys() & other.units.keys())
-    unseen = [seed for seed in common if all(row.units[seed][0].role == "confirmation" for row in (one, other))]
+def _common_seeds(pair: tuple[Row, Row]) -> list[int]:
+    """The seeds of both; if there are enough seeds that did not choose the settings, only those."""
+    common = sorted(pair[0].units.keys() & pair[1].units.keys())
+    unseen = [seed for seed in common if all(row.units[seed][0].role == "confirmation" for row in pair)]
     return unseen if len(unseen) >= FEWEST_SEEDS else common
 
 
 def _cost(contestant: Contestant) -> dict[str, Any]:
-    """What a method's sweep cost in all, baselines included: seconds of wall time, summed over its units."""
+    """The total cost of a method's sweep, baselines included: seconds of wall time, summed over its units."""
     units = [unit for unit in contestant.units if unit.origin is None]
     audits = [contestant.run.folder / AUDITS / unit.number / AUDIT_FILE for unit in units]
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -35,7 +35,7 @@ VERDICT_STYLES: Final = {"sound": "green", "suspicious": "yellow", "masked": "re
 
 
 def print_summary(console: Console, run: Run, results: Results, seconds: float) -> None:
-    """The end of a sweep for a person: the front, the baselines, the pictures, what to type next."""
+    """Prints the end of a sweep: the front, the baselines, the answer, the pictures, and what to type next."""
     standing = results.standing
     searched = settings_text(standing.finished, run.config)
     counts = f"{searched} and {standing.baselines} baselines in {clock(seconds)}"
@@ -69,10 +69,10 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
 
 
 def _recommendation(chosen: TrialRecord, results: Results) -> str:
-    """The recommended setting, and whether it is known to be better than others."""
+    """The recommended setting, and whether it is known to be better than any other."""
     assert results.answered is not None
     parameters = ", ".join(f"{name} = {parameter_text(value)}" for name, value in chosen.parameters.items())
-    unsure = "" if results.answered.answer.told_apart else "; no measured setting can be told from it"
+    unsure = "" if results.answered.answer.told_apart else "; no measured setting can be distinguished from the best"
     return f"trial {chosen.number}: {parameters}{unsure}"
 
 
@@ -119,8 +119,8 @@ def front_table(
         caption.append(f"{verified}: what the audit verified; claimed: what the sweep's own attacks left")
         caption += ["-: on the front by what it claimed, off it by what holds"] if lost else []
     if confirms:
-        caption.append("confirmed: by seeds and images that the search has not seen; what a new training run gives")
-        caption += ["-: confirmed for comparison, the extremes of the search"] if compared else []
+        caption.append("confirmed: with new seeds and images; what to expect of a new training run")
+        caption += ["-: not on the front; confirmed as an extreme of the search, for comparison"] if compared else []
     marked = False
     for section in (front, lost, compared, baselines):
         style, mark = ("dim", "-") if section in (lost, compared) else (None, "")
@@ -152,10 +152,10 @@ def leaderboard_table(document: Mapping[str, Any]) -> Table:
     table = Table(box=SIMPLE_HEAD, title=f"{document['name']}, {tuned}", title_justify="left", caption_justify="left")
     table.add_column("method", no_wrap=True)
     shares = [f"claimed %\nat {first}", f"verified %\nat {first}", f"claimed %\nat {', '.join(others)}"]
-    for heading in ("seeds", "clean %", *shares[: 2 + bool(others)], "verdict", "worse,\nbetter", "seconds\na unit"):
+    for heading in ("seeds", "clean %", *shares[: 2 + bool(others)], "verdict", "worse,\nbetter", "seconds\nper unit"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in document["rows"]:
-        beats = [sum(_decided(document, row, place)) for place in ("first", "second")] if row["represents"] else []
+        counts = [_decided(document, row, place) for place in ("first", "second")] if row["represents"] else []
         verdict = row["verdict"] or "not audited"
         table.add_row(
             f"{row['method']}{' *' if row['on_front'] else ''}\n[dim]{parameters_text(row['parameters'])}[/dim]",
@@ -163,20 +163,22 @@ def leaderboard_table(document: Mapping[str, Any]) -> Table:
             *map(_share, (row["clean"], row["claimed"][first], row["verified"][first])),
             *([" ".join(f"{100 * row['claimed'][radius]['value']:.1f}" for radius in others)] if others else []),
             f"[{VERDICT_STYLES.get(verdict, 'dim')}]{verdict}[/]",
-            ", ".join(map(str, beats)),
+            ", ".join(map(str, counts)),
             f"{row['train_seconds'] + row['attack_seconds']:.0f}",
         )
     table.caption = (
-        "*: on the joint front of clean and verified robust accuracy. Verified: of the audited seeds.\n"
-        "worse, better: how many methods have a significantly lower, higher claimed robust accuracy (paired, Holm)"
+        "*: on the joint front of clean and verified robust accuracy. Verified: over the audited seeds.\n"
+        "worse, better: number of methods with significantly lower, higher claimed robust accuracy (paired, Holm)"
     )
     return table
 
 
-def _decided(document: Mapping[str, Any], row: Mapping[str, Any], place: str) -> Iterator[bool]:
-    """Which of a row's differences in robust accuracy are significant, as the higher or the lower of two."""
-    for each in document["differences"]:
-        yield each["significant"] and each["objective"] == ROBUST and each[place] == row["method"]
+def _decided(document: Mapping[str, Any], row: Mapping[str, Any], place: str) -> int:
+    """How many significant differences in robust accuracy have a row's method as the ``first`` or ``second``."""
+    return sum(
+        each["significant"] and each["objective"] == ROBUST and each[place] == row["method"]
+        for each in document["differences"]
+    )
 
 
 def _share(accuracy: Mapping[str, float] | None) -> str:
@@ -257,14 +259,14 @@ def _hypervolume(standing: Standing, confirms: bool) -> str:
     point, scale = (", ".join(f"{value:.4g}" for value in axis.values()) for axis in (reference.point, reference.scale))
     size = f"{standing.hypervolume:.4f} over the reference point ({point}), in units of ({scale})"
     if confirms:
-        return f"{size}, by what the search's units claim"
+        return f"{size}, by the claims of the search units"
     if not standing.audits:
         return f"{size}, by claimed numbers"
     return f"{size}, by audited numbers of the units that were audited ({standing.audits}) and claims of the others"
 
 
 def _interval_kind(results: Results) -> str:
-    """The population that the intervals of a table are for."""
+    """The population to which the intervals of a table apply."""
     baselines = [record for record in results.settings if record.is_baseline and record.state == "complete"]
     several = [record for record in [*results.front, *baselines] if len(record.replicates) > 1]
     if not several:
@@ -273,4 +275,4 @@ def _interval_kind(results: Results) -> str:
     if len(several) < len(results.front) + len(baselines):
         text += ", or for the same network and other images where there is one seed"
     wide = any(is_accuracy(name) and name not in record.intervals for record in several for name in record.objectives)
-    return f"{text}; where the images' outcomes are not stored, as of audits, too wide (up to 99 %)" if wide else text
+    return f"{text}; too wide (up to 99 %) for audited and other numbers without outcomes per image" if wide else text

@@ -52,7 +52,7 @@ def value_text(measure: str, value: float, digits: int = 1) -> str:
 
 
 def settings_text(units: int, config: SweepConfig) -> str:
-    """Units of the search for people: ``24 settings``, or ``24 units (8 settings)`` with several seeds per setting."""
+    """A number of search units as text: ``24 settings``, or ``24 units (8 settings)`` with several seeds each."""
     seeds = config.train.replicates
     return f"{units} settings" if seeds == 1 else f"{units} units ({units // seeds} settings)"
 
@@ -72,7 +72,7 @@ def radius_title(robustness: RobustnessSettings) -> str:
 
 
 def baseline_note(record: TrialRecord, config: SweepConfig) -> str:
-    """What a baseline is, and for which contender's values it was trained, if for any."""
+    """A baseline's name, and the parameters that it shares with a contender, if any."""
     known = [each for each in config.loss.baselines if each.loss == record.loss]
     matching = [each for each in known if each.parameters.items() <= record.parameters.items()]
     note = (matching[-1].note if matching else "") or record.loss

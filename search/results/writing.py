@@ -78,13 +78,13 @@ class Results:
     front: list[TrialRecord]
     standing: Standing
     files: list[Path]
-    notes: list[str]  # for people, on what could not be drawn
-    answered: Answered | None  # None before there is anything to answer with
+    notes: list[str]  # on pictures that could not be drawn
+    answered: Answered | None  # None without a complete, feasible setting
     stopped: str | None  # the criterion that ended the search before its budget, if one did
 
     @property
     def recommended(self) -> TrialRecord | None:
-        """The recommended setting; None where one seed per setting cannot recommend any."""
+        """The recommended setting; None with only one seed, which is too few to recommend any."""
         if self.answered is None or self.answered.answer.this_network_only:
             return None
         number = self.answered.number(self.answered.answer.recommended.setting)

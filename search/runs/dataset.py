@@ -10,8 +10,7 @@ from trainables.settings import DataSettings, Problem
 
 
 def prepare_dataset(settings: DataSettings, *, test: bool = True, problem: Problem | None = None) -> dict[str, Any]:
-    """Makes sure that the data set exists, is large enough for its splits, and fits the problem; else a
-    ``UserError``.
+    """Checks that the data set exists, is large enough for its splits and fits the problem; a ``UserError`` if not.
 
     With ``test``, the test images are read for their digest. Only the driver of a new run does that, and whoever is
     about to open the test split.

@@ -63,7 +63,7 @@ def problem_settings(config: SweepConfig, data: Mapping[str, Any]) -> dict[str, 
 
 
 def flat(path: str, value: Any) -> dict[str, Any]:
-    """A nested value by the paths of its parts; lists stay whole."""
+    """A nested mapping as one level: dotted paths to values. Lists are values."""
     if not isinstance(value, Mapping):
         return {path: value}
     return {key: inner for name, item in value.items() for key, inner in flat(f"{path}.{name}", item).items()}

@@ -1,4 +1,4 @@
-"""Which units are due beside the sampler's suggestions: baselines, and further seeds of settings."""
+"""The units that are due besides the sampler's suggestions: baselines, and further seeds of settings."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from search.results.metrics import Role
 from search.study.trials import ORIGIN, STATES, Extension, Trials, candidate_of, extended
 from trainables.candidate import Candidate
 
-# Seeds from this index on confirm; those below are for the search.
+# Seed indices from here on are for confirmation, lower ones for the search.
 FIRST_CONFIRMATION_SEED: Final = 1000
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many units are in each state; ``budget`` is how many are to be finished.
+    """How many units are in each state; ``budget`` is the number to finish.
 
-    ``imported`` are those of earlier runs, which count for nothing else.
+    ``imported`` counts units of earlier runs, which are in none of the other counts.
     """
 
     complete: int = 0
@@ -41,10 +41,10 @@ class Counts:
 
 @dataclass(frozen=True)
 class Round:
-    """A choice of the search and the seeds that confirm it: as many as configured, from ``first_seed`` on.
+    """A choice of the search and the seeds that confirm it: the configured number, from index ``first_seed`` on.
 
-    A choice that has changed, because the search went on, gets seeds that have confirmed nothing before. ``units`` is
-    how many of the search it rests on.
+    If the search continues and its choice changes, the new choice gets seeds not used for confirmation before.
+    ``units`` is the number of search units behind the choice.
     """
 
     settings: tuple[str, ...]
@@ -54,16 +54,16 @@ class Round:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        """Reads what ``dataclasses.asdict`` gave."""
+        """The inverse of ``dataclasses.asdict``."""
         settings, baselines = tuple(document["settings"]), tuple(document["baselines"])
         return cls(settings, baselines, document["first_seed"], document["units"])
 
 
 class Due:
-    """What is due, worked out from the rows alone, so that a resumed sweep finds the same.
+    """The units that are due, derived from the rows alone, so that a resumed sweep computes the same.
 
     ``search`` and ``baselines`` hold each setting's first unit, ``extensions`` the further seeds of both. ``requests``
-    are the seeds that somebody has asked for, ``rounds`` those of the confirmation.
+    are explicitly requested seeds, ``rounds`` the rounds of confirmation.
     """
 
     def __init__(self, config: SweepConfig, search: Trials, baselines: Trials, extensions: Trials) -> None:
@@ -88,12 +88,12 @@ class Due:
         return list(dict.fromkeys(requested + self._missing_seeds(begun, TrialState.COMPLETE)))
 
     def reserved(self) -> int:
-        """How many units the settings that run or are complete still need to have all their seeds."""
+        """How many more units the running and complete settings need to have all their seeds."""
         due = self._missing_seeds(self._begun(), TrialState.COMPLETE, TrialState.RUNNING)
         return sum(kind_of(seed.number) == "search" for seed in due)
 
     def confirmations(self) -> list[Extension]:
-        """The seeds that the last choice lacks, those of the baselines first."""
+        """The confirmation seeds that the last choice lacks, those of the baselines first."""
         if not self.rounds:
             return []
         chosen, begun, seeds = self.rounds[-1], self._begun(), self._config.search.confirmation_seeds
@@ -109,7 +109,7 @@ class Due:
     def contenders_baselines(self, records: Sequence[TrialRecord]) -> list[Candidate]:
         """The baselines at the contenders' own values (a learning rate, a width) that no unit has begun.
 
-        The contenders are what is to be confirmed, or else the front of ``records``, those of all units.
+        The contenders are the settings to confirm; without a confirmation, the front of ``records`` (of all units).
         """
         if self._config.search.confirmation_seeds:
             settings = self.rounds[-1].settings if self.rounds else ()
@@ -119,7 +119,7 @@ class Due:
         return self._untried(self._baselines_of(settings))
 
     def choose(self, settings: Iterable[TrialRecord], baselines: Sequence[str], units: int) -> None:
-        """Takes the search's choice, as records and baselines' numbers; it begins a round unless it is the last one."""
+        """Takes the search's choice, records of settings and numbers of baselines; a changed choice begins a round."""
         numbers = tuple(record.number for record in settings if not self._is_foreign(record))
         numbers = numbers[: self._config.search.most_confirmed]
         last = self.rounds[-1] if self.rounds else None
@@ -130,7 +130,7 @@ class Due:
             self.rounds.append(Round(numbers, tuple(baselines), first, units))
 
     def states(self, role: Role) -> Counter[str]:
-        """How many of the run's own further seeds of a role are in each state; of role ``search``, no baseline's."""
+        """How many of the run's own further seeds of a role are in each state; for ``search``, without baselines."""
         return Counter(
             STATES[row.state]
             for row, extension in extended(self._extensions)
@@ -140,11 +140,11 @@ class Due:
         )
 
     def _is_foreign(self, record: TrialRecord) -> bool:
-        """Whether a setting was trained on another problem: more seeds of this problem say nothing about it."""
+        """Whether a setting was trained on another problem, so that seeds of this problem say nothing about it."""
         return record.origin is not None and self._config.search.warm_start_force
 
     def _baselines_of(self, settings: Iterable[str]) -> list[Candidate]:
-        """The baselines that share the settings' values of all but the loss's parameters."""
+        """The baselines with the settings' values of all parameters except the loss's."""
         candidates = [candidate_of(self._search[split_number(number)[1]]) for number in settings]
         due: list[Candidate] = []
         for candidate in candidates:
@@ -157,13 +157,13 @@ class Due:
         return trials[count].state not in (TrialState.FAIL, TrialState.PRUNED)
 
     def _missing_seeds(self, begun: Collection[tuple[str, int]], *states: TrialState) -> list[Extension]:
-        """The seeds for the search that the run's own settings in these states lack, those of baselines first."""
+        """The search seeds that the run's own settings in these states lack, those of baselines first."""
         return [
             Extension(f"{prefix}{trial.number}", seed, "search")
             for prefix, trials in ((BASELINE_PREFIX, self._baselines), ("", self._search))
             for trial in trials
             if trial.state in states and ORIGIN not in trial.user_attrs
-            # In a race the settings' seeds are chosen, not due.
+            # With racing, the seeds of settings are chosen one by one and never due.
             for seed in range(1, self._config.train.replicates if prefix or not self._config.search.racing else 1)
             if (f"{prefix}{trial.number}", seed) not in begun
         ]

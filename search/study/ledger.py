@@ -60,7 +60,7 @@ from trainables.settings.space import Value
 # User attributes of the search's study.
 _TAKEN_OVER: Final = "taken_over"  # the runs whose trials have been taken over
 _REQUESTED: Final = "requested"  # further seeds of settings, begun or not
-_ROUNDS: Final = "rounds"  # what the search has chosen to confirm
+_ROUNDS: Final = "rounds"  # the choices to confirm
 _REFERENCE: Final = "reference"
 _AUDIT: Final = "audit:"  # and the unit: Optuna refuses to write to a trial that has ended
 
@@ -72,7 +72,7 @@ class Ledger:
         storage: Where the studies are. Use one in memory where nothing has to last.
         config: The sweep's configuration.
         mode: ``new``: the studies must not exist yet; ``resume``: missing ones are made; ``read``: they must exist.
-        folder: The run's, which holds the per-image outcomes.
+        folder: The run's folder, which holds the per-image outcomes.
 
     Raises:
         UserError: The studies exist already, or do not.
@@ -146,7 +146,7 @@ class Ledger:
         return Counts(**states, budget=self._config.budget, imported=imported)
 
     def extensions(self) -> Counts:
-        """Where the confirmation of the choice stands, in units. None is due before the search is over."""
+        """The progress of the confirmation, in units. No unit is due before the search is over."""
         states = self._due.states("confirmation")
         due = len(self._due.confirmations()) if self._chosen else 0
         return Counts(**states, budget=states["complete"] + states["running"] + due)
@@ -170,7 +170,7 @@ class Ledger:
 
     @property
     def _chosen(self) -> bool:
-        """Whether the search is over and what it has chosen is recorded."""
+        """Whether the search is over and its choice recorded."""
         rounds = self._due.rounds
         return bool(rounds) and rounds[-1].units == self.counts().finished and self._searched
 
@@ -244,8 +244,8 @@ class Ledger:
         """Asks for another seed (from 1) of a setting; ``ask`` hands it out before any new setting. Twice is once.
 
         Raises:
-            ValueError: ``number`` is itself a further seed, or ``seed`` is 0, which is the setting's first unit, or one
-                that is kept for the other role.
+            ValueError: ``number`` is itself a further seed, or ``seed`` is 0 (the setting's first unit) or reserved for
+                the other role.
         """
         self._begin_write()
         if split_number(number)[0] == REPLICATES_PREFIX:
@@ -254,8 +254,8 @@ class Ledger:
             raise ValueError(f"seed must be at least 1, got {seed}; seed 0 is the setting's own trial")
         if (seed >= FIRST_CONFIRMATION_SEED) != (role == "confirmation"):
             raise ValueError(
-                f"seed must be below {FIRST_CONFIRMATION_SEED} for the search and not below it for a confirmation, "
-                f"got {seed} for {role}; the two share no seed"
+                f"seed must be below {FIRST_CONFIRMATION_SEED} for the search, and at least that for a confirmation, "
+                f"got {seed} for {role}; choose a seed in that range"
             )
         self._find(number)
         request, requests = Extension(number, seed, role), self._due.requests
@@ -301,7 +301,7 @@ class Ledger:
         if not trial.state.is_finished():
             trials.set(trial, RESULT, dict(result))
             self._tell(trials, trial)
-        if number.startswith(BASELINE_PREFIX):  # also if an earlier call wrote the result and no more
+        if number.startswith(BASELINE_PREFIX):  # even if an earlier call was interrupted after the result
             self._fix_reference()
 
     def fail(self, number: str, reason: str) -> None:
@@ -332,7 +332,7 @@ class Ledger:
         self._due.rounds = [Round.from_json(each) for each in attributes.get(_ROUNDS, [])]
 
     def _fix_choice(self) -> None:
-        """Records what the search has chosen, so that nothing that comes later can change it."""
+        """Records the search's choice, so that later results cannot change it."""
         answered = answer_of(self._config, self._folder, self.records())
         choice = answered.choice if answered is not None else Choice()
         self._due.choose(map(self.record, choice.settings), choice.baselines, self.counts().finished)
@@ -366,7 +366,7 @@ class Ledger:
         within_budget = counts.finished + counts.running + self._due.reserved() < counts.budget
         if within_budget and not self._end_of_search.reached(self._studies):
             fixed = self._next_fixed()
-            # A race gives a setting its seeds before the next one begins; nehvi has nothing to choose from before.
+            # With racing, a setting gets its seeds before the next one begins. nehvi needs the fixed settings first.
             choice = fixed if fixed and not self._config.search.racing else self._choose() or fixed
             return self._begin_fixed(choice) if isinstance(choice, Extension) else self._begin_suggestion(choice)
         if not self._searched:
@@ -377,7 +377,7 @@ class Ledger:
         return self._begin_fixed(confirmations[0]) if confirmations else None
 
     def _confirmations(self) -> list[Extension | Candidate]:
-        """What is due once the search is over: the contenders' own baselines, then seeds that confirm the choice."""
+        """The units due once the search is over: the contenders' own baselines, then seeds that confirm the choice."""
         return [*self._due.contenders_baselines(self.records()), *self._due.confirmations()]
 
     def _begin_fixed(self, due: Extension | Candidate) -> Unit:
@@ -399,7 +399,7 @@ class Ledger:
         return len(self._search.rows) if half_made is None else half_made.number
 
     def _choose(self) -> Mapping[str, Value] | Extension | None:
-        """A new setting or another seed of a known one, by the noise model; None where the sampler is to suggest."""
+        """A new setting or another seed of a known one, by the noise model; None to let the sampler suggest."""
         choose = race if self._config.search.racing else find(self._config.search.sampler).choose
         if choose is None:
             return None

@@ -1,4 +1,4 @@
-"""What a search has measured, unit by unit, for samplers that choose seeds as well as settings."""
+"""The measurements of a search, unit by unit, for samplers that choose seeds as well as settings."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _Unit = tuple[Setting, int]
 
 @dataclass(frozen=True)
 class Observed:
-    """The units of role ``search`` that are complete or run.
+    """The complete and the running units of role ``search``.
 
     Args:
         space: The searched parameters.
-        settings: The settings of the search that have begun, in order.
-        complete: Those with a result that may get another seed, by number.
-        values: Every number of each complete unit, with its setting (or baseline) and seed.
+        settings: The settings that have begun, in order.
+        complete: The settings with a result that may get another seed, by number.
+        values: For each complete unit, its setting (or baseline), its seed and all its measured numbers.
         running: The setting and seed of each running unit.
-        next_seeds: The index of the next seed of each complete setting, by number, and the seed itself: a number of its
-            own where no unit has it yet.
+        next_seeds: For each complete setting, by number, the index of its next seed and the seed itself. A seed that no
+            unit has yet is a placeholder, unique to its index.
         first_seed: The seed of a new setting.
-        tried: The key of every setting that ever began.
+        tried: The keys of all settings that ever began.
     """
 
     space: Mapping[str, Domain]
@@ -45,8 +45,8 @@ class Observed:
 
     def model(self, metric: str) -> NoiseModel:
         """The noise model of one of the measured numbers."""
-        seen = [Observation(setting=setting, seed=seed, value=values[metric]) for setting, seed, values in self.values]
-        return fit(seen, self.space)
+        units = [Observation(setting=setting, seed=seed, value=values[metric]) for setting, seed, values in self.values]
+        return fit(units, self.space)
 
     def extension(self, number: str) -> Extension:
         """The next seed of a complete setting."""
@@ -56,7 +56,7 @@ class Observed:
 def observe(
     config: SweepConfig, modelled: Iterable[FrozenTrial], search: Trials, baselines: Trials, extensions: Trials
 ) -> Observed:
-    """What the rows of a ledger say about the settings that are ``modelled``, given by their first units."""
+    """The measurements in a ledger's rows, for the settings whose first units are ``modelled``."""
 
     def point(row: FrozenTrial) -> Parameters:
         parameters = candidate_of(row).parameters

@@ -44,7 +44,7 @@ SHARED: Final = (
     "audit",
     "tracking",
 )
-# The reference setting alone, without baselines. Of a method's seeds, the first is audited.
+# The reference setting alone, without baselines. The first seed of each method is audited.
 _REPLICATES: Final = "train.replicates"
 QUICK: Final = (
     f"{_REPLICATES}=5",
@@ -52,7 +52,7 @@ QUICK: Final = (
     "audit={profile: quick, minutes: 600, seeds: 1}",
 )
 _LONGEST: Final = 60  # characters of a value in a message
-# The radii at which accuracy is reported where a configuration has one, in units of it.
+# The radii at which accuracy is reported for a configuration with only one, in units of that one.
 RADII: Final = (1.0, 2 / 3, 4 / 3)
 
 
@@ -65,10 +65,11 @@ class Method:
 
 
 def read_methods(paths: Sequence[Path], profile: Profile, overrides: Sequence[str], name: str) -> list[Method]:
-    """The configurations of a comparison's sweeps, which are named after it.
+    """The methods of a comparison, with the configurations of its sweeps, which are named after it.
 
     Raises:
-        UserError: A configuration is not legal, or they are not comparable: the line names the first key that differs.
+        UserError: A configuration is not legal, or they are not comparable; the message names the first key that
+            differs.
     """
     methods = [_method(path, profile, overrides, name) for path in paths]
     names = [method.name for method in methods]
@@ -95,23 +96,23 @@ def compare(
     console: Console,
     quiet: bool,
 ) -> tuple[dict[str, Any], list[Path]]:
-    """Runs every sweep to its end, those that are there already from where they are, and writes the leaderboard.
+    """Runs every sweep to its end, resumes those that have begun, and writes the leaderboard.
 
     Args:
-        methods: As from ``read_methods``, for the same profile and name.
-        again: The command that continues the comparison.
+        methods: The result of ``read_methods`` for the same profile and name.
+        again: The command that resumes the comparison.
 
     Returns:
         The contents of ``leaderboard.json``, and the files.
 
     Raises:
-        UserError: A method cannot handle the data, or another comparison has this name. Nothing has been started.
+        UserError: A method cannot handle the data, or an existing sweep is in the way. Nothing has been started.
         Interrupted, SweepFailed: As for ``driver.start``.
     """
     if (runs_dir / name / SWEEP_FILE).is_file():
         raise UserError(f"--name must not be that of a sweep, got {name}; choose another")
-    known = [_existing(method, runs_dir) for method in methods]
-    for method, run in zip(methods, known, strict=True):
+    runs = [_existing(method, runs_dir) for method in methods]
+    for method, run in zip(methods, runs, strict=True):
         check_machine(method.config, address)
         if run is None:
             Run.plan(method.config, runs_dir)
@@ -121,7 +122,7 @@ def compare(
             raise UserError(f"{method.name}: {error}") from None
     contestants = []
     try:
-        for count, (method, run) in enumerate(zip(methods, known, strict=True), 1):
+        for count, (method, run) in enumerate(zip(methods, runs, strict=True), 1):
             if not quiet:
                 console.print(f"[bold]{method.name}[/bold] ({count} of {len(methods)})")
             if run is None:
@@ -154,7 +155,7 @@ def _method(path: Path, profile: Profile, overrides: Sequence[str], name: str) -
 
 
 def _existing(method: Method, runs_dir: Path) -> Run | None:
-    """The sweep if it has been begun; a ``UserError`` says if it was begun with another configuration."""
+    """The method's sweep if it exists; a ``UserError`` if it has another configuration."""
     if Run.find(method.config.name, runs_dir) is None:
         return None
     run, config = Run.open(method.config.name, runs_dir), with_lasting_paths(method.config, runs_dir)
@@ -162,8 +163,7 @@ def _existing(method: Method, runs_dir: Path) -> Run | None:
     if key is not None:
         values = [_short(_written(each).get(key)) for each in (run.config, config)]
         raise UserError(
-            f"{key} must be {values[0]} as in {run.argument}, which has been begun, got {values[1]}; "
-            "choose another --name"
+            f"{key} must be {values[0]} as in the existing sweep {run.argument}, got {values[1]}; choose another --name"
         )
     return run
 
@@ -176,7 +176,7 @@ def _finished(run: Run) -> bool:
 
 
 def _shared(config: SweepConfig) -> dict[str, Any]:
-    """What the methods must share, by path. How often attacks evaluate a model is the method's own."""
+    """The settings that the methods must share, by path. ``eot`` may differ: it depends on the method."""
     document = config.to_document()
     document["robustness"]["attacks"] = [
         {name: value for name, value in attack.items() if name != "eot"} for attack in document["robustness"]["attacks"]
@@ -190,7 +190,7 @@ def _short(value: Any) -> str:
 
 
 def _written(config: SweepConfig) -> dict[str, Any]:
-    """A configuration as ``sweep.yaml`` has it, by path."""
+    """A configuration as in ``sweep.yaml``, by path."""
     return _paths(parse_value(SWEEP_FILE, config.to_yaml()))
 
 

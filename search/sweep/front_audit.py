@@ -37,9 +37,9 @@ _CONFIRMING_AUDITED: Final = 2  # networks of a setting, unless ``audit.seeds`` 
 def due(run: Run, ledger: Ledger, settings: AuditConfig) -> list[TrialRecord]:
     """The units whose robust accuracy still has to be audited, or audited by a more thorough profile.
 
-    They are those of the front as far as it is known, of the baselines and of the settings drawn at random. What claims
-    the highest robust accuracy comes first: if that does not hold, other settings join the front and are audited too.
-    A choice that is confirmed is audited by some of the units that confirm it instead, and no audit changes it.
+    They are those of the front so far, of the baselines and of the settings drawn at random. The highest claims come
+    first: if they do not hold, other settings join the front and are audited too. In a sweep that confirms, some of the
+    confirming units are audited instead, and no audit changes the choice.
     """
     records, audits = ledger.records(), ledger.audits()
     units = {record.number: record for record in records}
@@ -64,7 +64,7 @@ def due(run: Run, ledger: Ledger, settings: AuditConfig) -> list[TrialRecord]:
 
 
 def _confirming(records: Sequence[TrialRecord], most: int) -> list[str]:
-    """The first units that confirm each setting, ``most`` of each: one of every setting before a second of any."""
+    """The first ``most`` confirming units of each setting: the first ones of all settings, then the second ones."""
     ranks = Counter[str]()
     ranked = []
     for record in records:

@@ -1,4 +1,4 @@
-"""More units for a search that is over, where its answer is least certain."""
+"""More units for a finished search, where its answer is least certain."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from trainables import files
 
 
 def with_more_units(run: Run, units: int) -> tuple[Run, list[str]]:
-    """A finished run with a larger budget, which `nehvi` spends on new settings or further seeds, as it is resumed.
+    """Raises the budget of a finished run; once resumed, `nehvi` spends it on new settings or further seeds.
 
-    What its search has measured stays. A choice that changes is confirmed by seeds that have confirmed nothing before.
+    Earlier measurements stay. If the choice changes, the new one is confirmed with seeds not used before.
 
     Args:
-        run: Its ``sweep.yaml`` gets the new budget.
-        units: How many more, at least 1.
+        run: The run; the new budget is written to its ``sweep.yaml``.
+        units: The number of additional units, at least 1.
 
     Returns:
-        The run, and what is expected to be gained, in lines for people.
+        The run, and lines of text that describe the expected gain.
 
     Raises:
         UserError: The run is not finished, or is a grid.
     """
     if run.config.search.sampler == "grid":
         raise UserError(
-            "--more must be left out for the sampler grid, whose points are all trained; start another sweep"
+            "--more must be left out for the sampler grid, whose points have all been trained; start another sweep"
         )
     with closing(open_ledger(run)) as ledger:
         complete, records, counts = ledger.complete, ledger.records(), ledger.counts()
     if not complete:
         raise UserError(
-            f"--more must be left out while the run is unfinished, got {run.name} with {counts.finished} of "
+            f"--more must be used on a finished run, got {run.name} with {counts.finished} of "
             f"{counts.budget} units; finish it with `{command('resume', run.argument)}`"
         )
     document = run.config.to_document()
@@ -51,12 +51,11 @@ def with_more_units(run: Run, units: int) -> tuple[Run, list[str]]:
     for name, model in answered.models.items() if answered is not None else ():
         matter = matters[name]
         if matter.matters is None and not model.this_network_only:
-            now = matter.bound
-            then = now * math.sqrt(model.units / (model.units + units))
-            needed = f"; about {matter.units} would decide" if matter.units is not None else ""
+            expected = matter.bound * math.sqrt(model.units / (model.units + units))
+            needed = f"; about {matter.units} units would decide" if matter.units is not None else ""
             lines.append(
-                f"{label(name).capitalize()}: settings differ by less than {amount_text(name, now)}; afterwards this "
-                f"bound is expected at {amount_text(name, then)}{needed}."
+                f"{label(name).capitalize()}: settings differ by less than {amount_text(name, matter.bound)}; "
+                f"this bound should fall to about {amount_text(name, expected)}{needed}."
             )
     files.write(run.folder / SWEEP_FILE, larger.config.to_yaml())
     larger.share(run.folder / SWEEP_FILE)

@@ -147,7 +147,7 @@ class Progress:
     def ended(self, record: TrialRecord) -> None:
         self.standing.add(record)
         self._extensions = self._count_extensions()
-        running = self._running.pop(record.number, None)  # gone if a call before this one raised
+        running = self._running.pop(record.number, None)  # None if an earlier call raised after this
         if running is not None and record.state == "complete":
             self._durations.append(time.monotonic() - running.began)
         if self._live is None or record.state == "failed":

@@ -54,7 +54,7 @@ class LedgerSearcher(_Unpickled, Searcher):
         self.concurrency = concurrency
         self._waiting, self._halving = waiting, halving
         self._running: dict[str, list[Unit]] = {}  # by Tune's id of the trial
-        self._to_tell: list[tuple[Observer, TrialRecord]] = []  # ends that an observer has not been told of yet
+        self._unreported: list[tuple[Observer, TrialRecord]] = []  # ended trials to report to an observer
         self.winding_down = False  # nothing is left to start while the last trials run, unless one of them fails
         self._error: Exception | None = None
 
@@ -116,12 +116,12 @@ class LedgerSearcher(_Unpickled, Searcher):
             records = [self._ledger.record(unit.number) for unit in units]
             del self._running[trial_id]
             self.winding_down = False
-            self._to_tell += [(observer, record) for record in records for observer in self._observers]
-        # An observer may read the storage. If it is away, this is called again, and only the rest is told.
-        while self._to_tell:
-            observer, record = self._to_tell[0]
+            self._unreported += [(observer, record) for record in records for observer in self._observers]
+        # An observer may read the storage. If that is unavailable, this is called again and reports only the rest.
+        while self._unreported:
+            observer, record = self._unreported[0]
             observer.ended(record)
-            del self._to_tell[0]
+            del self._unreported[0]
 
     def _write_end(self, number: str, result: dict[str, Any] | None) -> None:
         if result is None:

@@ -64,7 +64,7 @@ class ParentInfo:
     parameters: Mapping[str, object] = field(default_factory=dict)  # of the parent run
     trial_parameters: Mapping[str, object] = field(default_factory=dict)  # of every trial, besides its own
     dataset: Mapping[str, Any] | None = None  # the manifest's ``data``
-    above: str | None = None  # the name of a run that is the parent of this sweep's, and of other sweeps'
+    above: str | None = None  # the name of a run that is the parent of this sweep's run, and of other sweeps' runs
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -207,11 +207,11 @@ class SweepRuns:
         return experiment_id
 
     def _run_above(self, name: str) -> str:
-        """The id of the run above this sweep's, which the first of its sweeps creates."""
-        marked = f"tags.`{KIND_TAG}` = '{ABOVE_KIND}' AND tags.`{SWEEP_TAG}` = '{name}'"
-        found = self._client.search_runs([self._experiment_id], marked, max_results=1)
-        if found:
-            return str(found[0].info.run_id)
+        """The id of the run above this sweep's; the first sweep below it creates it."""
+        condition = f"tags.`{KIND_TAG}` = '{ABOVE_KIND}' AND tags.`{SWEEP_TAG}` = '{name}'"
+        runs = self._client.search_runs([self._experiment_id], condition, max_results=1)
+        if runs:
+            return str(runs[0].info.run_id)
         tags = {KIND_TAG: ABOVE_KIND, SWEEP_TAG: name, "mlflow.source.name": "robustfront"}
         run = self._client.create_run(self._experiment_id, tags=tags, run_name=name)
         self._client.set_terminated(run.info.run_id)

@@ -136,13 +136,13 @@ class SettingTrial(tune.Trainable):
             checkpoints=self._checkpoints,
             owner=self._owner,
             rungs=self._rungs if kind_of(self._number) == "search" else None,
-            splits=self._measured_on(),
+            splits=self._splits_of_role(),
         ):
             self._share_checkpoints()
             yield result
 
-    def _measured_on(self) -> Mapping[str, Split]:
-        """The unit's splits: a confirmation is measured on validation images that the search has not seen."""
+    def _splits_of_role(self) -> Mapping[str, Split]:
+        """The unit's splits. A confirmation has its own images, which the search has not seen, as ``validation``."""
         splits = self._splits or {}
         if self._role == "confirmation" and "confirmation" in splits:
             return {**splits, "validation": splits["confirmation"]}

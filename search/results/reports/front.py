@@ -9,7 +9,7 @@ from search.results.writing import RunData
 def draw(data: RunData) -> Drawn:
     """Draws every setting by its objectives, and marks the front and what is claimed only.
 
-    Of a choice that is confirmed, the front and the baselines are drawn as confirmed.
+    In a sweep that confirms, the front and the baselines have their confirmed values.
     """
     from analysis.figures.pareto import Chosen, draw_pareto
     from analysis.frames import to_frame

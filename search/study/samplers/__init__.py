@@ -35,8 +35,8 @@ class Sampler:
         source: The paper that it follows.
         most_modelled: The most finished trials that it can model in reasonable time; None for no limit.
         marks: System attributes of a trial that it did not suggest itself, so that it learns from that one too.
-        choose: Chooses the next unit from the sweep, the number of the next trial and what has been measured: a new
-            setting, another seed of a known one, or None to leave it to the sampler that ``make`` makes.
+        choose: Chooses the next unit, given the configuration, the next trial's number and the measurements so far: a
+            new setting, another seed of a known one, or None to use the sampler of ``make``.
     """
 
     make: Callable[[SweepConfig, int, int], BaseSampler]

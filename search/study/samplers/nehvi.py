@@ -1,9 +1,9 @@
-"""Noisy expected hypervolume improvement, and another seed of a known setting where that teaches more.
+"""Noisy expected hypervolume improvement, or another seed of a known setting if that is expected to gain more.
 
-Learns from every complete unit, by the noise model of `analysis.noise`. New settings are the best of a few hundred
-points by the hypervolume that they are expected to add to what the known settings may be worth. The best one and the
-further seeds of settings that may be on the front are then compared by one look-ahead: how much the hypervolume of the
-front of posterior means is expected to grow by the unit, divided by its work.
+It learns from every complete unit, through the noise model of `analysis.noise`. The new setting is the one with the
+largest noisy expected improvement among a few hundred points. It is then compared with further seeds of the settings
+that may be on the front, by a one-step look-ahead: the expected growth of the hypervolume of the front of posterior
+means, divided by the work of the unit.
 """
 
 from __future__ import annotations
@@ -34,34 +34,34 @@ from trainables.settings.space import Value
 Array = npt.NDArray[np.float64]
 
 MOST_MODELLED: Final = 128  # settings; the exact model's time grows with their third power
-_POINTS: Final = 128  # of the space, looked at in every ask
+_POINTS: Final = 128  # of the space, compared in every suggestion
 _NEIGHBOURS: Final = 64  # of the known front, and then of the best points
-_PARENTS: Final = 4  # the best points that have neighbours
-_FAR, _NEAR = 0.1, 0.02  # how far neighbours lie from the front and from the best points, in ranges
+_PARENTS: Final = 4  # best points whose neighbours are compared
+_FAR, _NEAR = 0.1, 0.02  # standard distances of neighbours from the front and from the best points, in ranges
 _DRAWS: Final = 128
-_LOOKS: Final = 16  # outcomes of a unit, times two for each objective
-_PLAUSIBLE: Final = 0.02  # the probability of being on the front from which on a setting may get another seed
+_OUTCOMES: Final = 16  # simulated outcomes of a unit, times two for each metric
+_PLAUSIBLE: Final = 0.02  # settings with a lower probability of being on the front get no further seed
 _MOST_EXTENDED: Final = 32  # settings whose further seeds are compared
 _FIRST_EXTENDED: Final = 2  # settings that get a second seed before new settings are chosen
 _MARGIN: Final = 0.1  # of the front's range, from its worst values to the reference point
 
 
 def choose(config: SweepConfig, number: int, observed: Observed) -> Mapping[str, Value] | Extension | None:
-    """A new setting, another seed of a known one, or None for a point of the Sobol' sequence that a search begins with.
+    """A new setting, another seed of a known one, or None for the next point of the initial Sobol' sequence.
 
     Args:
-        config: The sweep.
-        number: Of the trial that a new setting would be; all random numbers derive from it and ``search.seed``.
-        observed: What is known.
+        config: The sweep's configuration.
+        number: The trial number that a new setting would get; all random numbers derive from it and ``search.seed``.
+        observed: The measurements so far.
     """
-    begin = min(2 * (len(observed.space) + 1), settings_in(observed.space) or math.inf)
-    if not observed.complete or len(observed.settings) < begin:
+    initial = min(2 * (len(observed.space) + 1), settings_in(observed.space) or math.inf)
+    if not observed.complete or len(observed.settings) < initial:
         return None
-    return _Choice(config, number, observed).made()
+    return _Choice(config, number, observed).make()
 
 
 def race(config: SweepConfig, number: int, observed: Observed) -> Extension | None:
-    """The next seed, up to ``train.replicates``, of a setting that may still be on the front; None if all have theirs.
+    """The next seed, up to ``train.replicates``, of a setting that may be on the front; None if all have their seeds.
 
     Args as for ``choose``. Settings with fewer seeds come first, then the likelier ones.
     """
@@ -75,8 +75,8 @@ def race(config: SweepConfig, number: int, observed: Observed) -> Extension | No
 class _Choice:
     """One choice between new settings and further seeds.
 
-    What is measured of a setting are its objectives, turned so that larger is better, and by how much it misses each
-    constraint: up to 0 is met.
+    The measures of a setting are its objectives, with the sign for which larger is better, and the amount by which it
+    misses each constraint; at 0 or below it is met.
     """
 
     def __init__(self, config: SweepConfig, number: int, observed: Observed) -> None:
@@ -93,18 +93,16 @@ class _Choice:
         self._metrics = list(dict.fromkeys(name for name, _, _ in self._measures))
         self._models = {name: observed.model(name) for name in self._metrics}
         self._known = list({setting_key(each): each for each in observed.settings}.values())
-        self._posteriors = self._measured(self._known)
+        self._posteriors = self._measures_of(self._known)
         self._means = np.stack([each.mean for each in self._posteriors], axis=1)
         self._reference = self._reference_point()
 
-    def made(self) -> Mapping[str, Value] | Extension | None:
-        numbers, first = (
-            self.plausible()[:_MOST_EXTENDED],
-            [n for n, (index, _) in self._observed.next_seeds.items() if index == 1],
-        )
-        # One seed says nothing of the noise, and so not what another one is worth.
-        if len(self._observed.next_seeds) - len(first) < _FIRST_EXTENDED and not set(numbers).isdisjoint(first):
-            return self._observed.extension(next(number for number in numbers if number in first))
+    def make(self) -> Mapping[str, Value] | Extension | None:
+        numbers = self.plausible()[:_MOST_EXTENDED]
+        single = [number for number, (index, _) in self._observed.next_seeds.items() if index == 1]
+        # While no setting has two seeds, the noise is unknown, and so is the value of another seed.
+        if len(self._observed.next_seeds) - len(single) < _FIRST_EXTENDED and not set(numbers).isdisjoint(single):
+            return self._observed.extension(next(number for number in numbers if number in single))
         new = self._new_setting()
         units: list[tuple[Setting, int]] = [
             (self._observed.complete[number], self._observed.next_seeds[number][1]) for number in numbers
@@ -112,16 +110,20 @@ class _Choice:
         units += [] if new is None else [(new, self._observed.first_seed)]
         if not units:
             return None
-        worth = self._gains(units, new) / [_work(setting) for setting, _ in units]
-        best = len(units) - 1 - int(np.argmax(worth[::-1]))  # of equal ones the new setting
+        rates = self._gains(units, new) / [_work(setting) for setting, _ in units]
+        best = len(units) - 1 - int(np.argmax(rates[::-1]))  # the new setting in case of a tie
         return new if best == len(numbers) else self._observed.extension(numbers[best])
 
-    def _measured(self, settings: Sequence[Setting]) -> list[GaussianMixture]:
-        found = {name: model.posterior(settings) for name, model in self._models.items()}
-        return [replace(found[name], means=sign * found[name].means + shift) for name, sign, shift in self._measures]
+    def _measures_of(self, settings: Sequence[Setting]) -> list[GaussianMixture]:
+        """The joint posterior of each measure at settings."""
+        posteriors = {name: model.posterior(settings) for name, model in self._models.items()}
+        return [
+            replace(posteriors[name], means=sign * posteriors[name].means + shift)
+            for name, sign, shift in self._measures
+        ]
 
     def _on_front(self, values: Array) -> npt.NDArray[np.intp]:
-        """Which rows (n, measures) meet the constraints, and are not dominated by others that do."""
+        """The indices of the rows (n, measures) that meet the constraints and that no other such row dominates."""
         k = len(self._directions)
         inside = np.flatnonzero((values[:, k:] <= 0).all(axis=1))
         return np.asarray(inside[is_nondominated(values[inside, :k], self._directions)])
@@ -155,13 +157,13 @@ class _Choice:
         return points_at(self._observed.space, np.clip(around + shifts, 0, 1))
 
     def _improvements(self, candidates: Sequence[Parameters]) -> Array:
-        posteriors, k = self._measured([*self._known, *candidates]), len(self._directions)
+        posteriors, k = self._measures_of([*self._known, *candidates]), len(self._directions)
         return noisy_improvement(
             posteriors[:k], posteriors[k:], len(self._known), self._reference, _DRAWS, self._generator
         )
 
     def plausible(self) -> list[str]:
-        """The complete settings that may be on the front, by number, the likeliest first."""
+        """The numbers of the complete settings that may be on the front, the likeliest first."""
         draws = np.stack([each.draws(_DRAWS, self._generator) for each in self._posteriors], axis=2)
         count = np.zeros(len(self._known))
         for values in draws:
@@ -176,7 +178,7 @@ class _Choice:
         settings, means = list(self._known), self._means
         if new is not None:
             settings.append(new)
-            means = np.vstack([means, [each.mean[0] for each in self._measured([new])]])
+            means = np.vstack([means, [each.mean[0] for each in self._measures_of([new])]])
         moved = {
             name: model.foresights(settings, units, self._observed.running) for name, model in self._models.items()
         }
@@ -190,8 +192,8 @@ class _Choice:
         return gains
 
     def _outcomes(self) -> Array:
-        """Standard normal results of a unit, mirrored in every metric, so that what is linear in each adds nothing."""
-        half = np.abs(self._generator.standard_normal((_LOOKS, len(self._metrics))))
+        """Standard normal outcomes of a unit, mirrored in every metric, so that linear terms cancel exactly."""
+        half = np.abs(self._generator.standard_normal((_OUTCOMES, len(self._metrics))))
         return np.concatenate([half * mirror for mirror in itertools.product((-1.0, 1.0), repeat=len(self._metrics))])
 
     def _volume(self, values: Array) -> float:
@@ -200,7 +202,7 @@ class _Choice:
 
 
 def _work(setting: Setting) -> float:
-    """What a unit costs beside another: passes of each training image. Epochs and images are the same for all."""
+    """The relative cost of a unit: passes per training image. Epochs and images are the same for all units."""
     return 1.0 if isinstance(setting, str) else 1.0 + float(setting.get("defence.steps", 0.0))
 
 

@@ -65,7 +65,7 @@ def scaled(coordinate: float, distribution: BaseDistribution) -> Value:
 
 
 def sobol(config: SweepConfig, number: int, _seed: int) -> BaseSampler:
-    """The sequence of a search, at the trial's place in it."""
+    """The Sobol' sequence of a search, at the position of the trial."""
     return SobolSampler(list(config.domains), config.search.seed, max(number - len(config.fixed_settings), 0))
 
 

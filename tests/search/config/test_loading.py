@@ -116,7 +116,7 @@ def test_bases_have_bases_in_their_own_folders(tmp_path: Path) -> None:
         ),
         (
             {"below": "base: above.yaml", "above": "base: below.yaml"},
-            r"^base must not lead back to a file that builds on it, got above.yaml in .*below.yaml; remove it$",
+            r"^base must not be circular, got above.yaml in .*below.yaml; remove it$",
         ),
         ({"below": "3", "above": "base: below.yaml"}, r"below.yaml must hold a mapping of settings, got int"),
     ],

@@ -231,11 +231,11 @@ def test_a_runs_audit_uses_a_gpu_exactly_if_it_was_given_one(
         (["--profile", "fast"], "Invalid value for '--profile': 'fast'"),
         (
             ["--images", "59"],
-            "--images must be from 60 (profile quick) to the validation images that there are (120), got 59",
+            "--images must be from 60 (profile quick) to 120 (the number of validation images), got 59",
         ),
         (
             ["--images", "121"],
-            "--images must be from 60 (profile quick) to the validation images that there are (120), got 121",
+            "--images must be from 60 (profile quick) to 120 (the number of validation images), got 121",
         ),
         (["--set", "model=cnn8"], "CHECKPOINT: model and loss must be those saved in"),
     ],

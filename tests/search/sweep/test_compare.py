@@ -151,5 +151,5 @@ def test_a_comparison_is_interrupted_continued_and_not_begun_with_other_settings
     other = compare(tmp_path, "--set", "train.epochs=3")
     _, error = other.communicate(timeout=PATIENCE)
     assert other.returncode == WRONG_INPUT
-    assert error.startswith("robustfront: train.epochs must be 2 as in two-cross-entropy, which has been begun, got 3")
+    assert error.startswith("robustfront: train.epochs must be 2 as in the existing sweep two-cross-entropy, got 3")
     assert len(error.splitlines()) == 1

@@ -48,7 +48,7 @@ def test_a_finished_search_goes_on_and_says_what_it_expects(tmp_path: Path) -> N
 
 def test_an_unfinished_search_is_to_be_finished_first(tmp_path: Path) -> None:
     run, _ = made(tmp_path, search=RANDOM)
-    with pytest.raises(UserError, match=r"^--more must be left out while the run is unfinished, got small with 0 of 8"):
+    with pytest.raises(UserError, match=r"^--more must be used on a finished run, got small with 0 of 8"):
         with_more_units(run, 4)
     assert load(tmp_path / "sweep.yaml") == run.config
 
