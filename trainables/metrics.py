@@ -9,7 +9,7 @@ audited_accuracy            what an audit leaves of robust_accuracy
 claimed_accuracy            robust_accuracy as claimed, where the audited value has taken its place
 validation_loss             in nats; a cost
 train_seconds, attack_seconds   wall times; costs
-best_clean_accuracy, best_robust_accuracy   of the best epoch in place of the last, where a training keeps it
+best_clean_accuracy, best_robust_accuracy   of the best epoch instead of the last, if a training keeps it
 best_epoch                  that epoch, counted from 1
 NAME[r]                     NAME of the seed with index r
 """

@@ -20,14 +20,14 @@ from trainables.training.checkpoint import BEST, claim, load_latest, load_traine
 from trainables.training.loop import EpochResult, epoch_result, train
 from trainables.training.replicate import Replicate, make_replicates
 
-# How the best epoch is chosen: by about what the defences themselves train against.
+# The attack that selects the best epoch, similar to what the defences train against.
 SELECTION: Final = PGD(steps=10)
 SELECTION_IMAGES: Final = 200
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best epoch of each replicate, and what the last epoch's evaluation gives for it."""
+    """The best epoch of each replicate, with its accuracies under the same evaluation as the last epoch."""
 
     epochs: tuple[int, ...]  # counted from 1
     clean: tuple[float, ...]
@@ -61,7 +61,7 @@ def run_candidate(
     Args:
         problem: What the candidates of a search share.
         replicates: Which replicates, counted from 0; None for the problem's own.
-        checkpoints: Folder of the candidate's checkpoints, one saved per epoch; None to save none, and no best epoch.
+        checkpoints: Folder of the candidate's checkpoints, one per epoch; None to save none, not even the best epoch.
         owner: The owner that claims the folder; a later owner has a higher number.
         rungs: After which epochs the robustness is estimated.
         splits: ``train`` and ``validation`` if they are loaded already.
@@ -115,20 +115,20 @@ def _attacked(replicates: Sequence[Replicate], validation: Split, settings: Robu
 def _best(
     trained: Sequence[Replicate], last: Outcomes, problem: Problem, splits: Mapping[str, Split], checkpoints: Path
 ) -> Best:
-    """Attacks the best epoch of each replicate, unless it is the last, whose outcomes are given."""
-    numbers = []
+    """Attacks the best epoch of each replicate, unless that is the last one, whose outcomes are known."""
+    accuracies = []
     for r, replicate in enumerate(trained):
         outcomes, row = last, r
         if replicate.best_epoch < replicate.epoch:
             best = load_trained(checkpoints / BEST.format(replicate.seed), problem, splits)
             outcomes, row = _attacked(best, splits["validation"], problem.robustness), 0
-        numbers.append((float(outcomes.clean_accuracy()[row]), float(outcomes.robust_accuracy()[row])))
-    clean, robust = zip(*numbers, strict=True)
+        accuracies.append((float(outcomes.clean_accuracy()[row]), float(outcomes.robust_accuracy()[row])))
+    clean, robust = zip(*accuracies, strict=True)
     return Best(tuple(replicate.best_epoch for replicate in trained), clean, robust)
 
 
 def _selection(settings: RobustnessSettings) -> RobustnessSettings:
-    """A cheap measure of robust accuracy, on the images that the search sees."""
+    """The settings of a cheap estimate of robust accuracy, on the images that the search sees."""
     images = min(SELECTION_IMAGES, settings.images)
     radius, view = settings.epsilons[0], settings.views[:1]
     return replace(settings, attacks=(SELECTION,), epsilon=radius, views=view, images=images)

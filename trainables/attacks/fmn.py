@@ -11,21 +11,22 @@ from trainables.registry import register
 if TYPE_CHECKING:
     from torch import Tensor
 
-LAST_GAMMA: Final = 0.001  # the share by which a ball changes falls to this, along a cosine
-TINY: Final = 1e-30  # far below any norm that counts, and a normal number in fp32
+LAST_GAMMA: Final = 0.001  # the share by which a ball changes at the end of a cosine schedule
+TINY: Final = 1e-30  # far below any relevant norm, and a normal number in fp32
 
 
 @register("fmn")
 @dataclass(frozen=True, kw_only=True)
 class FMN(NormSearch):
-    """Steps up the margin, each followed by a projection into a ball whose radius the verdicts so far have set.
+    """Gradient steps on the margin, each followed by a projection onto a ball whose radius adapts.
 
-    A ball shrinks by a share, below the nearest misclassified point, if its image is misclassified, and grows by it if
-    not. Until the image is first misclassified, the ball also grows by the distance to the linearised boundary.
+    If the image is misclassified, its ball shrinks by a share, to below the nearest misclassified point. If not, it
+    grows by that share. Until the image is first misclassified, it also grows by the distance to the linearised
+    boundary.
 
-    In the paper the first balls reach from where the image is to that boundary. The pixel box takes a part of each step
-    away, so that on dark images such balls stop growing: of 300 digits it left 115 unfooled on a LeNet-5 trained with
-    cross entropy.
+    In the paper the first balls reach only from the current image to that boundary. Clipping to the pixel range removes
+    a part of each step, so that such balls stop growing on dark images: they left 115 of 300 digits correctly
+    classified on a LeNet-5 trained with cross entropy.
     """
 
     source: ClassVar[str] = (

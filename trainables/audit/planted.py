@@ -151,7 +151,7 @@ def _readout_layer(model: nn.Module, image: Tensor) -> nn.Linear | None:
             logits = model(image)
     except (RuntimeError, ValueError, IndexError):  # what follows the layer needs its own number of outputs
         return None
-    return layer if logits.shape == (1, 2) else None  # a loss's head may read the features and ignore the layer
+    return layer if logits.shape == (1, 2) else None  # a loss's head may read the features instead
 
 
 def _features(model: nn.Module, layer: nn.Linear, images: Tensor) -> Tensor:

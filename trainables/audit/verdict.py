@@ -142,8 +142,8 @@ class Audit:
 
     clean: Images  # whether the clean image is classified correctly, bool (n,)
     verified: Images  # whether the label survives everything that was run, the claims' evaluations included, bool (n,)
-    # From the clean image to the nearest misclassified one that the audit's own attacks saw, (n,), in pixel units; 0
-    # where the clean image is misclassified, infinite where none was seen.
+    # Distance from the clean image to the nearest misclassified one that the audit's own attacks found, (n,), in pixel
+    # units; 0 if the clean image is misclassified, infinite if none was found.
     distance: NDArray[np.float32]
     verdicts: tuple[Verdict, ...]  # one per claim
     checks: tuple[Check, ...]  # those that concern every claim first

@@ -1,4 +1,4 @@
-"""The inner attack of defences, and a model left as it was; apart from their settings, because it needs torch."""
+"""The inner attack of defences; in a file of its own, because it needs torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trainables.attacks.engine.ball import Ball
 
-# The length of all steps together, in radii: enough to cross the ball and to move along its surface.
+# The total length of all steps, in radii: enough to cross the ball and to move along its surface.
 PATH: Final = 2.5
 
 
@@ -21,9 +21,9 @@ def ascend(
     """Projected gradient ascent from ``start`` within a ball around images (n, c, h, w), in steps of equal length.
 
     Args:
-        module: What the objective passes the images through. Every step meets its buffers as they were, and leaves them
-            so: batch norm's running statistics, and centres that a loss moves.
-        objective: A sum over the images: gradients of a mean would underflow in fp16, the more the larger the batch is.
+        module: The module that the objective evaluates. After every step its buffers are restored, such as batch norm's
+            running statistics and the centres of a loss.
+        objective: A sum over the images. The gradients of a mean underflow in fp16, above all with large batches.
     """
     length = PATH * ball.radius / steps
     images, buffers = ball.project(start, clean), [(buffer, buffer.clone()) for buffer in module.buffers()]
@@ -41,7 +41,7 @@ def ascend(
 
 @contextmanager
 def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, each module's own mode afterwards."""
+    """Sets the model to evaluation mode, and restores each module's own mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

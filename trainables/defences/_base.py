@@ -20,18 +20,18 @@ class Defence(Component):
     """A change of the training step, of the trained model, or of both."""
 
     kind: ClassVar[Kind] = "defence"
-    # Whether the best epoch is kept beside the last: training on attacked images overfits, and robust accuracy then
-    # falls while the training goes on. Rice, Wong and Kolter 2020, "Overfitting in adversarially robust deep learning".
+    # Whether the best epoch is kept beside the last. Training on attacked images overfits: late in the training, robust
+    # accuracy falls. Rice, Wong and Kolter 2020, "Overfitting in adversarially robust deep learning".
     keeps_best: ClassVar[bool] = False
 
     def check(self, build: Callable[[], nn.Module], shape: tuple[int, int, int]) -> None:
-        """Asserts that the defence suits the model and images of this shape (channels, height, width).
+        """Checks that the defence fits the model and images of this shape (channels, height, width).
 
         Args:
-            build: Makes an untrained model for such images; it draws from torch's default generator.
+            build: Builds an untrained model for such images; it draws from torch's default generator.
 
         Raises:
-            ValueError: It does not.
+            ValueError: It does not fit.
         """
         del build, shape
 
@@ -65,8 +65,8 @@ class Defence(Component):
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model that predictions and attacks see. The default is the model itself.
 
-        A model that draws at random does so from torch's global generator of the images' device, which evaluations
-        seed. Its attacks need ``eot``.
+        A randomised model draws from torch's global generator of the images' device, which evaluations seed. Attacks on
+        it need ``eot``.
         """
         return model
 
@@ -98,7 +98,7 @@ class ExternalDefence(Defence, External):
 
 
 def check_radius(epsilon: float, norm: Norm) -> None:
-    """Raises a ``ValueError`` for an Linf radius above 1, which was most likely meant for pixels in [0, 255]."""
+    """Raises a ``ValueError`` for an Linf radius above 1, which is most likely meant for pixels in [0, 255]."""
     if norm == "linf" and epsilon > 1:
         raise ValueError(
             f"epsilon must be at most 1 for linf balls on pixels in [0, 1], got {epsilon:g}; "

@@ -1,4 +1,4 @@
-"""A model behind random resizing and padding; apart from its settings, because it needs torch."""
+"""A model behind random resizing and padding; in a file of its own, because it needs torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class ResizePad(nn.Module):
-    """A model that sees its images enlarged and padded at random; settings as for `RandomResizePad`.
+    """A model that gets its images randomly enlarged and padded; settings as for `RandomResizePad`.
 
     It draws from torch's global generator of the images' device.
     """
@@ -19,7 +19,7 @@ class ResizePad(nn.Module):
         self.draws = draws
 
     def forward(self, images: Tensor) -> Tensor:
-        """The mean of the draws' logits, (n, k)."""
+        """The mean logits over the draws, (n, k)."""
         logits = [self.model(resize_and_pad(images, self.padding)) for _ in range(self.draws)]
         return torch.stack(logits).mean(0)
 
@@ -27,7 +27,7 @@ class ResizePad(nn.Module):
 def resize_and_pad(images: Tensor, padding: int) -> Tensor:
     """Images (n, c, h, w) enlarged at random and padded with zeros to h + ``padding`` and w + ``padding``.
 
-    Rows and columns are matrix products with rows of the identity: exact, differentiable, and the same each time.
+    Rows and columns are selected by matrix products, which are exact, differentiable and reproducible.
 
     Args:
         padding: At least 1.
@@ -41,9 +41,9 @@ def resize_and_pad(images: Tensor, padding: int) -> Tensor:
 
 
 def _enlargement(size: int, growth: Tensor, padding: int) -> Tensor:
-    """Which pixel of a side is seen where, as matrices of zeros and ones (n, size + padding, size).
+    """The source pixel of each padded pixel along one side, as 0/1 matrices (n, size + padding, size).
 
-    ``growth`` (n, 1) is by how much each image is enlarged. The position is drawn.
+    ``growth`` (n, 1) is the number of pixels by which each image is enlarged. The position is drawn at random.
     """
     start = (torch.rand(growth.shape, device=growth.device) * (padding - growth + 1)).long()
     place = torch.arange(size + padding, device=growth.device) - start

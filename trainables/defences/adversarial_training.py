@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 @register("adversarial-training")
 @dataclass(frozen=True, kw_only=True)
 class AdversarialTraining(Defence):
-    """Trains on the images of a PGD attack on the training loss, all of them and nothing else.
+    """Trains only on images attacked by PGD on the training loss.
 
-    The attack starts at a random point of the ball and takes steps of length 2.5 epsilon / steps. It runs in training
-    mode, as Madry et al. do: batch norm uses the statistics of the attacked batch. Running statistics and every other
-    buffer stay as they were before it. The defaults are theirs on MNIST (section 5).
+    The attack starts at a random point of the ball and takes steps of length 2.5 epsilon / steps. As in Madry et al.,
+    it runs in training mode: batch norm uses the statistics of the attacked batch. It changes neither running
+    statistics nor any other buffer. The defaults are the authors' on MNIST (section 5).
     """
 
-    # Radius of the ball in pixel units (pixels lie in [0, 1]); with 0 training is as without the defence.
+    # Radius of the ball in pixel units (pixels lie in [0, 1]); 0 turns the defence off.
     epsilon: float = searched(0.3, Range(low=0, high=10))
     steps: int = searched(40, Range(low=1, high=1000, integer=True))  # gradient steps of the attack
     norm: Literal["l2", "linf"] = "linf"  # of the ball
@@ -44,7 +44,7 @@ class AdversarialTraining(Defence):
     ) -> Tensor:
         if self.epsilon == 0:
             return images
-        del model  # what the attack climbs is the training loss
+        del model  # the attack maximises the training loss, which contains it
         from trainables.attacks.engine.ball import Ball
         from trainables.defences._ascent import ascend
 

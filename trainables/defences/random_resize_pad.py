@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 class RandomResizePad(Defence):
     """Enlarges each image by a random number of pixels at inference, and pads it with zeros at a random position.
 
-    Images of n pixels get a random side of n + 1 to n + ``padding`` - 1 (n for a ``padding`` of 1), by the nearest
-    neighbour, and zeros up to n + ``padding``. Each image and each draw has its own. Training is as without the
-    defence. The model draws at random: give the attacks ``eot``, or what they find says little.
+    A side of n pixels is resized by nearest neighbour to a random length of n + 1 to n + ``padding`` - 1 (n for a
+    ``padding`` of 1), then padded with zeros to n + ``padding``. Size and position are drawn for each image and each
+    draw. Training does not change. The model is random: without ``eot``, attacks on it are too weak.
 
     Args:
-        padding: By how many pixels the images grow; with 0 they stay as they are. The authors have 32 for 299 pixels:
-            in proportion, 3 for 28 and 4 for 32.
-        draws: The logits are the mean over so many draws: 1 in the paper, 30 in the authors' released code.
+        padding: The number of pixels by which images grow; 0 leaves them unchanged. The authors use 32 for 299 pixels;
+            in proportion, that is 3 for 28 and 4 for 32.
+        draws: The number of draws over which the logits are averaged: 1 in the paper, 30 in the authors' code.
     """
 
     padding: int = searched(3, Range(low=0, high=64, integer=True))
@@ -52,7 +52,7 @@ class RandomResizePad(Defence):
             except Exception:  # every model fails in its own way
                 size = f"{height + self.padding}x{width + self.padding}"
                 raise ValueError(
-                    f"defence.padding must leave images that the model takes, got {self.padding}, which makes them "
+                    f"defence.padding must give images that the model accepts, got {self.padding}, which gives "
                     f"{size}; lower it or choose another model"
                 ) from None
 

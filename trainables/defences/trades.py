@@ -20,15 +20,15 @@ _START: Final = 0.001  # standard deviation of the noise that the attack starts 
 @register("trades")
 @dataclass(frozen=True, kw_only=True)
 class TRADES(Defence):
-    """The training loss of the clean images plus beta times the divergence of the predictions on attacked ones.
+    """The training loss on clean images plus beta times the divergence of the predictions on attacked images.
 
-    The divergence is KL(p(x) || p(x')) of the softmax of the deciding logits, in nats, and gradients flow through both
-    sides. The attack climbs it in evaluation mode from a little noise, in steps of length 2.5 epsilon / steps; those of
-    the authors add up to 1.3 epsilon on MNIST and 2.3 epsilon on CIFAR-10. The first term is the training loss that is
-    configured, which need not be cross entropy.
+    The divergence is KL(p(x) || p(x')) of the softmax of the deciding logits, in nats; gradients flow through both
+    sides. The attack maximises it in evaluation mode, starting from slight noise, in steps of length 2.5 epsilon /
+    steps. The authors' steps add up to 1.3 epsilon on MNIST and 2.3 epsilon on CIFAR-10. The first term is the
+    configured training loss, which need not be cross entropy.
 
     Args:
-        beta: Weight of the divergence, the authors' 1 / lambda; with 0 training is as without the defence.
+        beta: Weight of the divergence, the authors' 1 / lambda; 0 turns the defence off.
         epsilon: Radius of the ball in pixel units (pixels lie in [0, 1]).
         steps: Gradient steps of the attack.
         norm: The ball's norm.

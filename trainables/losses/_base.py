@@ -37,7 +37,7 @@ class Loss(Component):
     baselines: ClassVar[tuple[Baseline, ...]] = (Baseline("cross-entropy", {}, "plain cross entropy"),)
 
     def check(self, classes: int) -> None:
-        """Asserts that the loss can be built for this number of classes. Built-in losses do not import torch for it.
+        """Checks that the loss can be built for this number of classes. Built-in losses do so without torch.
 
         Raises:
             ValueError: It cannot.

@@ -1,4 +1,4 @@
-"""The modules of the losses with class centres in feature space; apart from their settings, because they need torch."""
+"""The modules of the losses with class centres in feature space; in a file of their own, because they need torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainables.losses.cross_entropy import cross_entropy
 
 
 class MovingCenters(nn.Module):
-    """Center loss. It holds the centres, (k, d), which move in every pass in training mode."""
+    """Center loss. It holds the centres, (k, d), and moves them in every forward pass in training mode."""
 
     centers: Tensor
 
@@ -24,16 +24,16 @@ class MovingCenters(nn.Module):
         self.register_buffer("centers", torch.empty(classes, features).uniform_(-bound, bound))
 
     def forward(self, features: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        away = features - self.centers[labels]
+        offsets = features - self.centers[labels]
         if self.training:
-            self._move(away.detach(), labels)
-        return cross_entropy(logits, labels) + self.weight / 2 * away.square().sum(1).mean()
+            self._move(offsets.detach(), labels)
+        return cross_entropy(logits, labels) + self.weight / 2 * offsets.square().sum(1).mean()
 
     @torch.no_grad()
-    def _move(self, away: Tensor, labels: Tensor) -> None:
-        """Eq. 4 of Wen et al. 2016, with the opposite sign."""
-        members = nn.functional.one_hot(labels, len(self.centers)).to(away)  # a product: index_add_ is not reproducible
-        self.centers += self.rate * (members.t() @ away) / (1 + members.sum(0)).unsqueeze(1)
+    def _move(self, offsets: Tensor, labels: Tensor) -> None:
+        """Moves the centres by Eq. 4 of Wen et al. 2016, with the opposite sign."""
+        members = nn.functional.one_hot(labels, len(self.centers)).to(offsets)  # index_add_ is not reproducible
+        self.centers += self.rate * (members.t() @ offsets) / (1 + members.sum(0)).unsqueeze(1)
 
 
 class GaussianMixture(nn.Module):
@@ -74,12 +74,12 @@ class MaxMahalanobis(nn.Module):
         del logits
         if self.softmax:
             return cross_entropy(self.head(features), labels)
-        away: Tensor = self.linear(features) - self.centers[labels]
-        return away.square().sum(1).mean()
+        offsets: Tensor = self.linear(features) - self.centers[labels]
+        return offsets.square().sum(1).mean()
 
 
 def squared_distances(features: Tensor, centers: Tensor) -> Tensor:
-    """Squared distances of features (n, d) to centres (k, d), (n, k): of differences, which rounding hardly harms."""
+    """Squared distances of features (n, d) to centres (k, d), (n, k), computed from differences to limit rounding."""
     return (features.unsqueeze(1) - centers).square().sum(2)
 
 

@@ -1,4 +1,4 @@
-"""The module of the ArcFace loss; apart from its settings, because it needs torch."""
+"""The module of the ArcFace loss; in a file of its own, because it needs torch."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor, nn
 from trainables.logits import normalize_logits
 from trainables.losses.cross_entropy import cross_entropy
 
-# Keeps the derivative of the arc cosine finite; 1 - 1e-6 is a number of its own in fp32.
+# Keeps the derivative of the arc cosine finite; fp32 can represent 1 - 1e-6.
 _GAP: Final = 1e-6
 
 
 class AngularMargin(nn.Module):
     """Holds the class weights, (k, d).
 
-    They begin at right angles to each other: from random directions, training sometimes stalls. Their length is that of
-    standard normal weights, with which pytorch-metric-learning begins.
+    They are initialised orthogonally, because training sometimes stalls from random directions. Their length is that of
+    standard normal weights, the initialisation of pytorch-metric-learning.
 
-    Where angle + margin exceeds pi, the cosine would rise again: there the true class's logit is s (cos - m sin m), as
-    in the authors' code and in pytorch-metric-learning.
+    If angle + margin exceeds pi, the cosine would rise again. The true class's logit is then s (cos - m sin m), as in
+    the authors' code and in pytorch-metric-learning.
     """
 
     def __init__(self, features: int, classes: int, scale: float, margin: float) -> None:

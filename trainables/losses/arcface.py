@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 @register("arcface")
 @dataclass(frozen=True, kw_only=True)
 class ArcFace(Loss):
-    """Cross entropy of scaled cosines between features and class weights, the true class's angle raised by m.
+    """Cross entropy of scaled cosines between features and class weights, with m added to the true class's angle.
 
-    The weights are the loss's own. The logits of predictions and attacks are s times the cosines, without the margin;
-    cross entropy on them saturates, but not in the views ``normalized`` and ``rescaled``.
+    The weights belong to the loss. Predictions and attacks see s times the cosines as logits, without the margin. Cross
+    entropy on these saturates, except in the views ``normalized`` and ``rescaled``.
 
-    The authors' embedding ends with a batch norm (section 3.1). It is left out, as other losses have none either.
+    The batch norm at the end of the authors' embedding (section 3.1) is left out, because other losses have none.
 
     Args:
         s: Scale of the cosines.
-        m: Margin in radians; with 0 it is cross entropy of the scaled cosines.
+        m: Margin in radians; 0 gives cross entropy of the scaled cosines.
     """
 
     s: float = searched(64.0, Range(low=1, high=128, log=True))

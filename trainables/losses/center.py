@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 class CenterLoss(Loss):
     """Cross entropy plus weight / 2 times the squared distance of the features to the centre of their class.
 
-    The centres are no parameters of the optimiser: in every training step, each moves towards the features of its class
-    in the batch by the share ``rate``, n / (1 + n) of the way to their mean for n images. The reference implementation
-    (ydwen/caffe-face) takes this step as a gradient instead, with momentum 0.9 and the learning rate 0.01 of its SGD.
-    Neither multiplies it by ``weight``.
+    The optimiser does not update the centres. In every training step, each centre moves towards the mean of its n
+    features in the batch, by ``rate`` times n / (1 + n) of the distance. The reference implementation
+    (ydwen/caffe-face) instead passes this step to SGD as a gradient, with momentum 0.9 and learning rate 0.01. Neither
+    multiplies it by ``weight``.
 
     Args:
-        weight: Of the distance; with 0 it is plain cross entropy.
-        rate: How far the centres move in a step, in (0, 1].
+        weight: The weight of the distance; 0 gives plain cross entropy.
+        rate: The step size of the centres, in (0, 1].
     """
 
     # The reference implementation's weight on MNIST; the paper's rate (its Figure 5).

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 class LGM(Loss):
     """Classifies by Gaussians around learned means, with a margin and a likelihood term.
 
-    With d_k half the squared distance of the features to the mean of class k, the loss is the cross entropy of the
-    logits -d_k, the true class's multiplied by 1 + alpha, plus ``weight`` times d of the true class. All covariances
-    are the identity and all classes equally likely, as in the authors' experiments. The logits of predictions and
-    attacks are -d_k, without the margin; the authors' TensorFlow demo leaves it on.
+    Let d_k be half the squared distance of the features to the mean of class k. The loss is the cross entropy of the
+    logits -d_k, with that of the true class multiplied by 1 + alpha, plus ``weight`` times d of the true class. All
+    covariances are the identity and all classes equally likely, as in the authors' experiments. Predictions and attacks
+    see -d_k as logits, without the margin; the authors' TensorFlow demo keeps it.
 
-    The means learn at the model's rate, as in that demo. In the authors' Caffe code they learn twice as fast, and alpha
-    doubles from 0.1 to 0.3 during the training.
+    The means have the model's learning rate, as in that demo. In the authors' Caffe code they learn twice as fast, and
+    alpha rises from 0.1 to 0.3 during the training.
 
     Args:
         alpha: The margin.
-        weight: Of the likelihood term, the authors' lambda.
+        weight: The weight of the likelihood term, the authors' lambda.
     """
 
     # The authors' TensorFlow demo on MNIST.

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 @register("mmc")
 @dataclass(frozen=True, kw_only=True)
 class MMC(Loss):
-    """The squared distance of the features to the fixed centre of their class; the centres are a simplex.
+    """The squared distance of the features to the fixed centre of their class; the centres form a simplex.
 
-    The features first pass through a linear layer of the loss's own: after a ReLU they could not reach the simplex. The
-    logits of predictions and attacks are the negative squared distances to all centres.
+    The features first pass through a linear layer that belongs to the loss, because after a ReLU they could not reach
+    the simplex. Predictions and attacks see the negative squared distances to all centres as logits.
 
     Args:
         norm: The centres' distance from the origin, the authors' C_MM.

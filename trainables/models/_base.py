@@ -19,8 +19,8 @@ class Model(Component):
     """An architecture.
 
     Args:
-        embedding: Width of a linear layer without activation that `build_model` inserts before the last linear layer,
-            whose outputs are then the features; none if left out. Song et al. 2022 draw features of width 3 (Figure 9).
+        embedding: Width of a linear layer without activation that `build_model` inserts before the last linear layer.
+            Its outputs are then the features. None inserts none. Song et al. 2022 show features of width 3 (Figure 9).
     """
 
     kind: ClassVar[Kind] = "model"
@@ -117,7 +117,7 @@ def check_logits(module: nn.Module, name: str, shape: Shape, classes: int) -> No
 
 
 def build_model(model: Model, shape: Shape, classes: int, statistics: tuple[Tensor, Tensor] | None = None) -> nn.Module:
-    """As ``model.build``, with the embedding if there is one, and the channels last in memory, as images have them.
+    """``model.build``, plus the embedding if there is one, with channels last in memory as in images.
 
     Otherwise the memory format would be the images', which is ambiguous for grey ones: an attack on LeNet-5 takes 2.3
     times as long on a CPU where torch takes them for row-major.

@@ -39,7 +39,7 @@ class Outcomes:
     views: tuple[str, ...]
     epsilons: tuple[float, ...]  # the radii as configured
     seeds: tuple[int, ...]  # the replicates'
-    split: str = "validation"  # whose images these are
+    split: str = "validation"  # the split of the images
 
     def clean_accuracy(self) -> NDArray[np.float64]:
         """Share of validation images that each replicate classifies correctly, (R,) in [0, 1]."""
@@ -59,7 +59,7 @@ class Outcomes:
         return {name: self.kept[:, a, v, 0].mean(axis=1) for a in attacks for name, v in self.shown(a)}
 
     def by_name(self) -> dict[str, NDArray[np.bool_]]:
-        """Whether each image is classified correctly, bool (R, N) or (R, n), by the names of all accuracies above."""
+        """Whether each image is classified correctly, bool (R, N) or (R, n), for each accuracy above by its name."""
         worst = np.asarray(self.kept.all(axis=(1, 2)))
         further = {at_radius(self.epsilons[e]): worst[:, e] for e in range(1, len(self.epsilons))}
         attacks = range(len(self.attacks))

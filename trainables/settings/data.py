@@ -24,7 +24,7 @@ class DataSettings:
     root: str | None = None  # the folder of its files, ``~`` is allowed; None for the user's cache folder
     train_size: int | None = count(None)  # None for all images that the other splits leave
     validation_size: int = count(1000)  # images on which objectives are measured
-    # How many of them, the last ones, the search never sees: those on which its choice is confirmed.
+    # How many of these, the last ones, the search never sees; its choice is confirmed on them.
     confirmation_size: int = count(0, least=0)
     # Images that no search reads; None for the data set's test part, or a tenth of its images if it has no such part.
     test_size: int | None = count(None)

@@ -72,10 +72,10 @@ class Problem:
             )
 
     def check(self, shape: tuple[int, int, int], classes: int) -> None:
-        """Asserts that model, loss and defence fit images of a shape (channels, height, width) and number of classes.
+        """Checks that model, loss and defence fit images of this shape (channels, height, width) and classes.
 
         Raises:
-            ValueError: They do not.
+            ValueError: One of them does not.
         """
         self.model.check(shape, classes)
         self.loss.check(classes)

@@ -24,7 +24,7 @@ from trainables.training.replicate import Replicate, make_replicate
 KEPT = 2
 PATTERN = "epoch-*.pt"
 OWNER = "owner"
-BEST = "best-{}.pt"  # of a replicate's seed: beside the files of epochs, and never removed
+BEST = "best-{}.pt"  # with a replicate's seed; never removed, unlike the files of epochs
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +71,9 @@ def save(folder: Path, replicates: Sequence[Replicate], candidate: Candidate, ow
 
 
 def save_best(folder: Path, replicate: Replicate, candidate: Candidate, owner: int = 0) -> None:
-    """Writes one replicate as the best so far; arguments and errors as for ``save``, which comes after it.
+    """Writes one replicate as the best so far; arguments and errors as for ``save``, which must follow.
 
-    A process that dies between the two repeats the epoch, and writes the same.
+    If the process dies between the two, the epoch is repeated and writes the same file.
     """
     _write(folder / BEST.format(replicate.seed), [replicate], candidate, owner)
 

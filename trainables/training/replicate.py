@@ -88,8 +88,8 @@ class ReplicateEpoch:
     validation_loss: float
     validation_accuracy: float
     seconds: float
-    robust_estimate: float | None = None  # measured at rungs alone; its time is part of ``seconds``
-    selection_accuracy: float | None = None  # robust accuracy by which the best epoch is chosen; also part of the time
+    robust_estimate: float | None = None  # measured only at rungs; its time is part of ``seconds``
+    selection_accuracy: float | None = None  # robust accuracy that selects the best epoch; its time is included too
 
 
 @dataclass(eq=False)
@@ -127,7 +127,7 @@ class Replicate:
 
     @property
     def best_epoch(self) -> int:
-        """The epoch with the highest ``selection_accuracy``, counted from 1, the first of several; 0 without any."""
+        """The first epoch with the highest ``selection_accuracy``, counted from 1; 0 without any."""
         values = [-1.0 if row.selection_accuracy is None else row.selection_accuracy for row in self.history]
         best = max(values, default=-1.0)
         return values.index(best) + 1 if best >= 0 else 0

@@ -20,13 +20,13 @@ from trainables.training.replicate import make_replicates
 
 
 def images(n: int = 200, size: int = 28, channels: int = 1) -> Tensor:
-    """No pixel is 0, so that padding can be told from the image."""
+    """No pixel is 0, so that padding can be distinguished from the image."""
     generator = torch.Generator().manual_seed(0)
     return 0.1 + 0.9 * torch.rand(n, channels, size, size, generator=generator)
 
 
 def bounds(padded: Tensor) -> tuple[int, int, int]:
-    """Where the image lies within one padded image: its top, its left, its side."""
+    """The position of the image within one padded image: top, left and side."""
     rows = (padded[0] > 0).any(1).nonzero().flatten()
     columns = (padded[0] > 0).any(0).nonzero().flatten()
     assert len(rows) == len(columns)
@@ -114,7 +114,9 @@ def test_networks_that_take_the_padded_images_are_accepted(
 def test_padding_that_the_model_cannot_take_is_refused_before_training(problem: Problem) -> None:
     splits = {"train": Split(images(10), torch.arange(10))}
     make_replicates(dataclasses.replace(problem, defence=RandomResizePad(padding=3)), splits)
-    with pytest.raises(ValueError, match=r"^defence.padding must leave images that the model takes, got 4, .* 32x32; "):
+    with pytest.raises(
+        ValueError, match=r"^defence.padding must give images that the model accepts, got 4, .* 32x32; "
+    ):
         make_replicates(dataclasses.replace(problem, defence=RandomResizePad(padding=4)), splits)
 
 

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-# Steps whose derivative is 0 almost everywhere, although each follows its input in the large.
+# Functions whose derivative is 0 almost everywhere, although they follow their input overall.
 _NAMES: Final = ("round", "floor", "ceil", "trunc", "fix", "sign")
 _STEPS: Final = frozenset(getattr(owner, name) for owner in (torch, Tensor) for name in _NAMES)
 _IN_PLACE: Final[Mapping[Any, Any]] = {getattr(Tensor, f"{name}_"): getattr(torch, name) for name in _NAMES}
 
 
 class StraightThrough(nn.Module):
-    """A model whose rounding lets gradients pass: the same logits, with the identity as the derivative of every step.
+    """A model whose rounding passes gradients: the same logits, with the identity as the derivative of step functions.
 
-    Steps are torch's ``round``, ``floor``, ``ceil``, ``trunc`` (``fix``) and ``sign``, as functions, methods and in
-    place. Conversions to integers and steps inside compiled code are not seen.
+    Step functions are torch's ``round``, ``floor``, ``ceil``, ``trunc`` (``fix``) and ``sign``, as functions, methods
+    and in place. Conversions to integers and steps inside compiled code are not replaced.
 
     Args:
         model: Any module.
@@ -39,7 +39,7 @@ class StraightThrough(nn.Module):
 
 
 class _IdentityBackward(TorchFunctionMode):
-    """Gives every step inside the block the derivative of the identity."""
+    """Gives every step function inside the block the derivative of the identity."""
 
     def __torch_function__(
         self,
@@ -60,7 +60,7 @@ class _IdentityBackward(TorchFunctionMode):
 
 
 class _Identity(torch.autograd.Function):
-    """The value of a step with the derivative of the identity; exact, as ``x + (step - x).detach()`` is not."""
+    """The value of a step function with the derivative of the identity; unlike ``x + (step - x).detach()``, exact."""
 
     @staticmethod
     def forward(context: Any, source: Tensor, stepped: Tensor) -> Tensor:

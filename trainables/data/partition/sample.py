@@ -1,7 +1,7 @@
 """Reads a sample of a split for a model that was trained elsewhere.
 
-An import contract says who may import this, because the images may be test images: the module sees none before the
-opening of the test split is recorded.
+The images may be test images, so an import contract restricts who may import this. The model sees no test image before
+the opening of the split is recorded.
 """
 
 from __future__ import annotations

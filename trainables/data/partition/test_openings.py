@@ -31,7 +31,7 @@ class Frozen:
     """A trained model that no longer changes."""
 
     checkpoint: str  # its file, or a module's import path
-    sha256: str  # of the file, or of the module's parameters and buffers where there is none, in hexadecimal
+    sha256: str  # of the file, or without one of the module's parameters and buffers, in hexadecimal
     setting: Mapping[str, Any] | None  # the loss and its parameters; None if they are not known
 
 
@@ -68,9 +68,9 @@ def open_test_split(settings: DataSettings, opening: Opening, folder: Path, devi
 
 
 def record_opening(settings: DataSettings, opening: Opening, folder: Path) -> None:
-    """Writes an opening down, for images that are not read by ``open_test_split``; arguments and errors are as there.
+    """Records an opening for images that ``open_test_split`` does not read; arguments and errors as there.
 
-    The folder is made if there is none.
+    The folder is created if it is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _append(folder / OPENINGS_FILE, json.dumps({**asdict(opening), "data": settings.to_document()}))

@@ -38,8 +38,7 @@ class Split:
 def load_splits(settings: DataSettings, device: torch.device | str = "cpu") -> dict[str, Split]:
     """The splits ``train`` and ``validation``, each moved to the device once. No test image is read.
 
-    With ``settings.confirmation_size`` there is also ``confirmation``, the last of the validation images. The others
-    are then ``validation``.
+    With ``settings.confirmation_size``, the last validation images form a split ``confirmation`` of their own.
 
     Any prefix of a split has (nearly) the class frequencies of the whole, so that the first images are a stratified
     sample.

@@ -44,7 +44,7 @@ def features_of(model: nn.Module, classes: int) -> Features:
 
 
 def embed(model: nn.Module, width: int, classes: int) -> None:
-    """Inserts a linear layer with ``width`` outputs before a model's last linear layer, which is made anew.
+    """Inserts a linear layer with ``width`` outputs before a model's last linear layer, which is replaced.
 
     Raises:
         ValueError: No linear layer of the model has ``classes`` outputs.
