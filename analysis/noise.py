@@ -87,8 +87,8 @@ class Components:
             "from images, per unit": self.images_per_unit,
         }
         known = ", ".join(f"{sd:.2g} {name}" for name, sd in named.items() if sd is not None)
-        only = "" if self.interaction is not None else f" ({THIS_NETWORK_ONLY}: one seed)"
-        return f"Standard deviations in points: {known or 'unknown'}{only}."
+        note = "" if self.interaction is not None else f" ({THIS_NETWORK_ONLY}: one seed)"
+        return f"Standard deviations in points: {known or 'unknown'}{note}."
 
 
 @dataclass(frozen=True)
@@ -164,9 +164,9 @@ class NoiseModel:
                 "an unseen seed must be judged by two or more seeds, got 1; train the settings with another seed"
             )
         f = self.posterior(settings)
-        common = np.square(self._process.group_sds)[:, None, None]
-        own = np.square(self._process.white_sds)[:, None, None] * np.eye(len(settings))
-        return replace(f, covariances=f.covariances + common + own)
+        seed = np.square(self._process.group_sds)[:, None, None]
+        interaction = np.square(self._process.white_sds)[:, None, None] * np.eye(len(settings))
+        return replace(f, covariances=f.covariances + seed + interaction)
 
     def paired_difference(self, first: Setting, second: Setting) -> Comparison:
         """f of the first minus f of the second: their common seeds and images cancel."""

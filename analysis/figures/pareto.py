@@ -85,7 +85,7 @@ def draw_pareto(
     groups = [
         _Group("dominated", search[~on_front & ~infeasible], GREY, "o"),
         _Group("misses a constraint", search[~on_front & infeasible], GREY, "X"),
-        _Group("Pareto-optimal by what it claims", search[on_front & ~proven], BLUE, "D"),
+        _Group("Pareto-optimal as claimed", search[on_front & ~proven], BLUE, "D"),
         _Group("Pareto-optimal", search[proven], BLUE, "o"),
     ]
     for i, row in enumerate(rows_of(baselines)):

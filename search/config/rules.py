@@ -230,9 +230,9 @@ def _check_audit(config: SweepConfig) -> None:
     for setting, profile in profiles:
         data, least = config.data, AUDITED_IMAGES[profile]
         if data.search_size < least:
-            less = " less data.confirmation_size" if data.confirmation_size else ""
+            minus = " minus data.confirmation_size" if data.confirmation_size else ""
             raise ValueError(
-                f"data.validation_size{less} must be at least {least} for {setting}, "
+                f"data.validation_size{minus} must be at least {least} for {setting}, "
                 f"got {data.search_size}; raise it or leave the audit out"
             )
         if config.search.confirmation_seeds and data.confirmation_size < least:

@@ -116,8 +116,8 @@ def front_table(
     caption = ["; ".join(f"{record.number}: {baseline_note(record, config)}" for record in baselines)]
     if audited:
         verified = "robust, confirmed" if confirms else "robust"
-        caption.append(f"{verified}: what the audit verified; claimed: what the sweep's own attacks left")
-        caption += ["-: on the front by what it claimed, off it by what holds"] if lost else []
+        caption.append(f"{verified}: under the sweep's attacks and the audit; claimed: under the sweep's attacks alone")
+        caption += ["-: on the front as claimed, but not as audited"] if lost else []
     if confirms:
         caption.append("confirmed: with new seeds and images; what to expect of a new training run")
         caption += ["-: not on the front; confirmed as an extreme of the search, for comparison"] if compared else []

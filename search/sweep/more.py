@@ -52,7 +52,7 @@ def with_more_units(run: Run, units: int) -> tuple[Run, list[str]]:
         matter = matters[name]
         if matter.matters is None and not model.this_network_only:
             expected = matter.bound * math.sqrt(model.units / (model.units + units))
-            needed = f"; about {matter.units} units would decide" if matter.units is not None else ""
+            needed = f"; about {matter.units} more units would decide" if matter.units is not None else ""
             lines.append(
                 f"{label(name).capitalize()}: settings differ by less than {amount_text(name, matter.bound)}; "
                 f"this bound should fall to about {amount_text(name, expected)}{needed}."

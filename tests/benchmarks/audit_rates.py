@@ -2,12 +2,12 @@
 
     uv run python -m tests.benchmarks.audit_rates [--seeds 5] [--masked-seeds 1] [--i-sce-images 500]
 
-Thresholds were frozen on the calibration cases (MNIST digits); the judged cases are others (Fashion-MNIST, other
-seeds, another radius). ``sound`` for a masked pair is a missed alarm; anything else for a sound pair is a false one.
+Thresholds were frozen on the calibration cases (MNIST digits). The judged cases differ (Fashion-MNIST, other seeds,
+another radius). ``sound`` for a masked pair is a missed alarm; any other verdict for a sound pair is a false alarm.
 
-Whether these pairs are sound is known from how they were made. Of networks trained with I-SCE nobody knows it
-beforehand: there, a claim is masked if the audit's own rule says so when the reference of ``audit_truth`` stands for
-the audit's attacks. These claims are made by attacks that the quick audit does not run.
+The construction of these pairs determines whether they are sound. For networks trained with I-SCE this is unknown, so
+there a claim is truly masked if the audit's rule gives that verdict with the reference of ``audit_truth`` in place of
+the audit's attacks. These claims come from attacks that the quick audit does not run.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ from trainables.audit.evidence import QUICK
 from trainables.audit.verdict import Gap
 from trainables.data import cache_folder
 
-# Data sets with their first seeds; the two share neither.
+# Data sets with their first seeds. Calibration and judged cases share neither data nor seeds.
 CALIBRATION: Final[tuple[Data, int]] = ("mnist5k", 0)
 JUDGED: Final[tuple[Data, int]] = ("fashion-mnist", 100)
 
-# Claims on networks trained with I-SCE; none of these attacks is the quick audit's.
+# Claims on networks trained with I-SCE, from attacks that the quick audit does not run.
 I_SCE: Final = ",".join(
     f"{JUDGED[0]}/{recipe}/{seed}"
     for seed in range(JUDGED[1], JUDGED[1] + 3)
@@ -88,7 +88,7 @@ def run(data: Data, first: int, seeds: int, masked_seeds: int) -> list[Outcome]:
 
 
 def run_i_sce(networks: Sequence[str], images: int, cache: Path) -> list[Outcome]:
-    """The same for networks trained with I-SCE, named as in ``audit_truth``; their references are cached."""
+    """As ``run``, for networks trained with I-SCE, named as in ``audit_truth``; their references are cached."""
     outcomes = []
     profile = replace(QUICK, images=images)
     for name in networks:
@@ -107,7 +107,7 @@ def run_i_sce(networks: Sequence[str], images: int, cache: Path) -> list[Outcome
 
 
 def outcome(what: str, result: Audit, position: int, sound: bool) -> Outcome:
-    """The verdict on one of an audit's claims, which is printed."""
+    """Prints and returns the verdict on one of an audit's claims."""
     verdict = result.verdicts[position]
     failed = [check for check in result.checks if check.state == "failed"]
     concerned = [check for check in failed if check.claim in (None, verdict.claim.name)]

@@ -1,15 +1,15 @@
-"""How far claimed and audited robust accuracies lie above that of the strongest known attacks, and at which cost.
+"""How far claimed and audited robust accuracies lie above that under the strongest known attacks, and at what cost.
 
     python -m tests.benchmarks.audit_truth [--networks mnist5k/ce,...] [--images 1000] [--cache DIR] [--only-references]
 
-Twelve LeNet-5: trained with cross entropy, with label smoothing, adversarially, and with I-SCE at three settings, each
-on MNIST digits (L2 radius 1.5) and on Fashion-MNIST (L2 radius 0.5). The reference of each network is AutoAttack at its
-authors' settings, then, on what still stands: DDN and FMN on z and on f, APGD on cross entropy of f scaled up, and
-targeted APGD with 5 restarts. It takes minutes per network and is cached, network by network, so that the work can be
-spread over several runs. Ladders are the cheaper evaluations to choose from: choose on the digits, report on
-Fashion-MNIST. What torchattacks and foolbox do by default stands beside them.
+Twelve LeNet-5 networks: trained with cross entropy, with label smoothing, adversarially, and with I-SCE at three
+settings, each on MNIST digits (L2 radius 1.5) and on Fashion-MNIST (L2 radius 0.5). The reference of each network is
+AutoAttack at its authors' settings, followed by attacks on the surviving images: DDN and FMN on z and on f, APGD on
+cross entropy of f scaled up, and targeted APGD with 5 restarts. It takes minutes per network and is cached per network,
+so that the work can be spread over several runs. Ladders are the cheaper evaluations to choose from: choose on the
+digits, report on Fashion-MNIST. The defaults of torchattacks and foolbox are measured too.
 
-A cost is the number of images that went forward or backward, as a share of the whole reference's.
+A cost is the number of forward and backward passes of images, as a share of the whole reference's.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Step:
 
 
 def reference() -> tuple[Step, ...]:
-    """The strongest evaluation, each attack on what those before it have left."""
+    """The strongest evaluation: each attack gets the images that survived the earlier ones."""
     return (
         Step(AutoAttack()),
         Step(DDN(steps=200)),
@@ -175,7 +175,7 @@ def network(name: str, cache: Path, images: int) -> Network:
 
 @dataclass(frozen=True)
 class Result:
-    """What a cascade left standing of one network's images.
+    """The images of one network that survived a cascade.
 
     Args:
         network: Its name.
@@ -207,7 +207,7 @@ class Result:
 
 
 def cached(net: Network, name: str, cascade: Sequence[Step], cache: Path) -> Result:
-    """Runs a cascade, from the cache as far as another one began with the same attacks on the same network."""
+    """Runs a cascade; attacks that a cached cascade on the same network began with are not repeated."""
     if not cascade:
         with torch.no_grad():
             clean = _bits(net.model(net.images).argmax(1) == net.labels)
@@ -248,7 +248,7 @@ def cached(net: Network, name: str, cascade: Sequence[Step], cache: Path) -> Res
 
 
 def audited(net: Network, cache: Path) -> Result:
-    """What the quick audit of the default evaluation leaves standing, and its cost beyond that evaluation."""
+    """The images that survive the quick audit of the default evaluation, and its cost on top of that evaluation."""
     sources = sorted(Path(trainables.__file__).parent.glob("a*/**/*.py"))  # attacks and audit
     key = net.digest.encode() + b"".join(path.read_bytes() for path in sources) + str(len(net.images)).encode()
     path = cache / f"{net.name.replace('/', '-')}-{hashlib.sha256(key).hexdigest()[:12]}-audit.json"
@@ -277,7 +277,7 @@ def _bits(mask: Tensor) -> str:
 
 
 def ladders() -> dict[str, tuple[Step, ...]]:
-    """The cheaper evaluations to choose from, by name; each attack sees what those before it have left."""
+    """The cheaper evaluations to choose from, by name; each attack gets the images that survived the earlier ones."""
 
     def likeliest(steps: int, targets: int = 9, restarts: int = 1) -> Step:
         return Step(APGD(loss="dlr", target="likeliest", targets=targets, steps=steps, restarts=restarts))
@@ -310,7 +310,7 @@ def ladders() -> dict[str, tuple[Step, ...]]:
 
 
 def libraries() -> dict[str, tuple[Step, ...]]:
-    """What other libraries do by default, on raw logits."""
+    """The default evaluations of other libraries, on raw logits."""
     theirs = "tests.benchmarks.other_libraries"
     return {
         "torchattacks": (
@@ -341,7 +341,7 @@ class Row:
 
     @property
     def bias(self) -> float:
-        """The mean gap of I-SCE minus the gap of cross entropy: what favours the loss under search."""
+        """The mean gap of I-SCE minus that of cross entropy: the bias in favour of the loss under search."""
         i_sce = [gap for name, gap in self.gaps.items() if "/isce" in name]
         plain = [gap for name, gap in self.gaps.items() if name.endswith("/ce")]
         return float(np.mean(i_sce) - np.mean(plain)) if i_sce and plain else float("nan")
@@ -366,7 +366,7 @@ def compare(references: Mapping[str, Result], results: Mapping[str, Mapping[str,
 
 
 def accuracies(results: Mapping[str, Result]) -> list[str]:
-    """What evaluations leave of one network, by name, in %, with intervals over the images and passes per image."""
+    """The accuracy of one network by evaluation, in %, with intervals over the images and passes per image."""
     n = len(results[REFERENCE].kept)
     standing = {CLAIM: "claimed", QUICK_AUDIT: "quick audit", REFERENCE: "reference"}
     best = np.logical_and.reduce([result.standing for result in results.values()])
@@ -380,7 +380,7 @@ def accuracies(results: Mapping[str, Result]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs what is not cached, and prints a table per data set."""
+    """Runs all evaluations that are not cached, and prints a table per data set."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.audit_truth")
     parser.add_argument("--networks", default=",".join(f"{data}/{recipe}" for data in RADII for recipe in RECIPES))
     parser.add_argument("--images", type=int, default=1000)

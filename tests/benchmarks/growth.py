@@ -178,7 +178,7 @@ def measure(sampler: str, trials: int, direct: bool) -> Cost:
 
 
 def ask_seconds(sampler: str, units: int) -> float:
-    """CPU seconds of the driver for one ask, of a sampler that meets a search of so many units (an even number)."""
+    """CPU seconds of the driver for one suggestion after a search of so many units (an even number)."""
     storage = InMemoryStorage()
     settings = {"name": "growth", "train": {"replicates": 2}, "search": {"sampler": "random", "trials": units}}
     before = Ledger(storage, parse(settings), "new")

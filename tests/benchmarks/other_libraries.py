@@ -1,4 +1,4 @@
-"""What torchattacks and foolbox do by default, as attacks given by import path, so that the same ball judges them."""
+"""The default attacks of torchattacks and foolbox, given by import path, so that the same ball checks all of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 Perturb = Callable[..., Tensor]
 
-# What foolbox's examples/multiple_attacks_pytorch_resnet18.py combines into a worst case, in L2.
+# The attacks of foolbox's examples/multiple_attacks_pytorch_resnet18.py, in L2.
 FOOLBOX_ATTACKS = (
     "L2FastGradientAttack",
     "L2PGD",
@@ -20,7 +20,7 @@ FOOLBOX_ATTACKS = (
 
 
 def torchattacks_autoattack() -> Perturb:
-    """AutoAttack at its defaults, which are not its authors': APGD and FAB have 10 steps instead of 100."""
+    """AutoAttack with torchattacks' defaults: APGD and FAB have 10 steps instead of the authors' 100."""
 
     def perturb(model: nn.Module, images: Tensor, labels: Tensor, *, radius: float, norm: str, seed: int) -> Tensor:
         classes = model(images[:1]).shape[1]
@@ -32,7 +32,7 @@ def torchattacks_autoattack() -> Perturb:
 
 
 def foolbox_attack(attack: str) -> Perturb:
-    """An attack of foolbox at its defaults, by its class's name; one for minimum norms is clipped to the ball."""
+    """An attack of foolbox with its defaults, by class name; minimum-norm attacks are clipped to the ball."""
 
     def perturb(model: nn.Module, images: Tensor, labels: Tensor, *, radius: float, norm: str, seed: int) -> Tensor:
         import foolbox

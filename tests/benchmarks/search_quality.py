@@ -1,21 +1,21 @@
-"""What a search finds and what it claims, in worlds whose truth and noise are known (``worlds``).
+"""The results and claims of searches in worlds with known truth and noise (``worlds``).
 
     uv run --group benchmarks python -m tests.benchmarks.search_quality [--units 48] [--replays 10]
         [--worlds zdt1,...] [--searches nehvi,...] [--json FILE]
 
 All searches have the same budget of units, each a setting trained with one seed; ``x3`` means three seeds per setting.
-Optuna's and BoTorch's draw the seeds of each setting anew, as a training without a fixed seed does; ``common`` trains
-every setting with one and the same seed. Ours run through the real ledger, train the setting of the loss's authors (a
-corner) first, and share their seeds between settings. Each search recommends settings by its own rule:
+Optuna's and BoTorch's searches draw new seeds for each setting, like a training without a fixed seed; ``common`` trains
+every setting with the same seed. Ours run through the real ledger, train the setting of the loss's authors (a corner)
+first, and share their seeds between settings. Each search recommends settings by its own rule:
 
-- Optuna's and random search: the front of the means that were measured.
+- Optuna's and random search: the front of the measured means.
 - BoTorch's (qLogNEHVI on two Gaussian processes with inferred noise): the front of their posterior means.
 - Ours: the front of the noise model's posterior means. ``rf-tpe`` is our ``tpe`` with one seed per setting.
 
-``share`` is the hypervolume of the true objectives of what is recommended, in percent of the whole front's, after half
-of the units and after all. ``overclaim`` is what the search claims of the most robust recommended setting minus the
-truth, in points. Replays are paired: the same replay has the same effects of seeds for all. Intervals are Student's, at
-95 %; those of ``nehvi - other`` are of paired differences.
+``share`` is the hypervolume of the true objectives of the recommended settings, in percent of the whole front's, after
+half of the units and after all. ``overclaim`` is the claim minus the truth for the robust accuracy of the most robust
+recommended setting, in points. Replays are paired: a replay has the same seed effects for all searches. Intervals are
+Student's, at 95 %; those of ``nehvi - other`` are for paired differences.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ Array = npt.NDArray[np.float64]
 _NAMES: Final = ("x1", "x2")
 _SPACE: Final = {name: Range(low=0.0, high=1.0) for name in _NAMES}
 _COMMON_SEED: Final = 0
-_BEGINNING: Final = 6  # Sobol' points of BoTorch's search: twice the number of parameters plus one, as ours
+_INITIAL_POINTS: Final = 6  # Sobol' points of BoTorch's search: 2 (d + 1) for d parameters, as in ours
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A unit: a setting, shape (2,), its seed and what it measured, shape (2,)."""
+    """A unit: a setting, shape (2,), its seed and its measured objectives, shape (2,)."""
 
     setting: Array
     seed: int
@@ -66,13 +66,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Recommended:
-    """Settings, shape (n, 2), and what the search claims of them, shape (n, 2)."""
+    """Settings, shape (n, 2), and the objectives that the search claims for them, shape (n, 2)."""
 
     settings: Array
     claims: Array
 
 
-# A search runs for a number of units with a seed of its own; a rule recommends from the units of any beginning of it.
+# A search runs for a number of units with a seed of its own. A rule recommends settings from the first units of it.
 Search = Callable[[Draw, int, int], list[Measured]]
 Rule = Callable[[Sequence[Measured]], Recommended]
 
@@ -146,14 +146,14 @@ def with_botorch(replicates: int) -> Search:
 
         torch.manual_seed(seed)
         bounds = torch.tensor([[0.0, 0.0], [1.0, 1.0]], dtype=torch.double)
-        beginning = draw_sobol_samples(bounds, _BEGINNING, 1, seed=seed).squeeze(1).numpy()
+        beginning = draw_sobol_samples(bounds, _INITIAL_POINTS, 1, seed=seed).squeeze(1).numpy()
         measured: list[Measured] = []
         while len(measured) + replicates <= units:
-            if len(measured) < _BEGINNING * replicates:
+            if len(measured) < _INITIAL_POINTS * replicates:
                 setting = beginning[len(measured) // replicates]
             else:
                 x, y, model = _botorch_model(measured, replicates)
-                # A maximum of the acquisition to a rounding error is not worth a warning here.
+                # The optimiser warns if it stops at rounding error, which is harmless here.
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     acquisition = qLogNoisyExpectedHypervolumeImprovement(
@@ -194,7 +194,7 @@ def _means(measured: Sequence[Measured], replicates: int) -> tuple[Array, Array]
 
 
 def front_of_means(replicates: int) -> Rule:
-    """The front of what was measured."""
+    """The front of the measured means."""
 
     def rule(measured: Sequence[Measured]) -> Recommended:
         return _front(*_means(measured, replicates))
@@ -215,7 +215,7 @@ def front_of_botorch(replicates: int) -> Rule:
 
 
 def front_of_noise_model(measured: Sequence[Measured]) -> Recommended:
-    """The front of the posterior means of `analysis.noise`, as ``robustfront pareto`` has it."""
+    """The front of the posterior means of `analysis.noise`, as in ``robustfront pareto``."""
     points = [dict(zip(_NAMES, unit.setting.tolist(), strict=True)) for unit in measured]
     models = [
         fit(

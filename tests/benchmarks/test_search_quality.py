@@ -1,4 +1,4 @@
-"""The worlds have the truth and the noise that they state, and the benchmark scores what searches recommend."""
+"""The worlds have the stated truth and noise, and the benchmark scores the recommendations of searches."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_whole_front_is_all_of_the_volume(name: str) -> None:
     assert WORLDS[name].share(front[:200]) < 0.95
 
 
-def test_branin_currin_is_botorchs() -> None:
+def test_branin_currin_agrees_with_botorch() -> None:
     pytest.importorskip("botorch", reason="in the dependency group benchmarks")
     import torch
     from botorch.test_functions.multi_objective import BraninCurrin
@@ -58,7 +58,7 @@ def test_branin_currin_is_botorchs() -> None:
     assert tuple(theirs.ref_point.tolist()) == WORLDS["branin-currin"].reference
 
 
-def test_a_recorded_table_is_a_world_of_its_own_f_and_noise(tmp_path: Path) -> None:
+def test_a_recorded_table_becomes_a_world_with_its_f_and_noise(tmp_path: Path) -> None:
     generator, space = np.random.default_rng(0), {"s": Range(low=1.0, high=2.0), "m": Range(low=0.0, high=0.1)}
     seeds = generator.normal(0, 0.05, 6)
     lines = ["s,m,seed,clean_accuracy,robust_accuracy"]

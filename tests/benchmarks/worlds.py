@@ -1,9 +1,9 @@
-"""Worlds to search in: what each setting is worth, and the noise of seeds on top, both known.
+"""Worlds to search in, with known objectives for each setting and known noise between seeds.
 
 A measurement is value(setting, seed) = f(setting) + seed effect + interaction, normal and independent between the two
 objectives, which are maximised. The unit square is the space. ZDT1 to 3 and DTLZ2 (``problems``) become accuracies
 whose fronts span 2.5 points of clean and 25 points of robust accuracy, with the noise of the quickstart's recipe. In
-the flat world all settings are worth the same. Branin-Currin has the noise of BoTorch's tutorials, new for each
+the flat world all settings are equal. Branin-Currin has the noise of BoTorch's tutorials, independent for each
 measurement. ``recorded`` makes a world from a table of measurements.
 
 Belakaria, Deshwal, Doppa 2019: Max-value entropy search for multi-objective Bayesian optimization. NeurIPS 32.
@@ -45,9 +45,9 @@ class World:
     Args:
         function: Maps a setting, shape (2,), to its true objectives, shape (2,).
         reference: The hypervolume's reference point.
-        volume: The hypervolume of the whole front; None where there is nothing to find.
-        seed_sds: Between seeds, common to all settings.
-        interaction_sds: Between seeds, for each setting on its own.
+        volume: The hypervolume of the whole front; None if all settings are equal.
+        seed_sds: Standard deviations of the seed effect that all settings share.
+        interaction_sds: Standard deviations of the further seed effect on each setting.
     """
 
     function: Callable[[Array], Array]
@@ -63,7 +63,7 @@ class World:
 
 
 class Draw:
-    """One world's noise: the same measurement whenever the same setting meets the same seed."""
+    """Measurements in a world with noise; the same setting and seed always give the same measurement."""
 
     def __init__(self, world: World, replay: int) -> None:
         self._world, self._replay = world, replay
@@ -77,7 +77,7 @@ class Draw:
 
 
 def _branin_currin(x: Array) -> Array:
-    """Belakaria et al. 2019, as BoTorch scales them; turned, because both are minimised there."""
+    """Belakaria et al. 2019, as scaled by BoTorch; negated, because both are minimised there."""
     u, v = 15 * x[0] - 5, 15 * x[1]
     branin = (v - 5.1 / (4 * np.pi**2) * u**2 + 5 / np.pi * u - 6) ** 2 + 10 * (1 - 1 / (8 * np.pi)) * np.cos(u) + 10
     factor = 1 - np.exp(-1 / (2 * x[1])) if x[1] > 0 else 1.0
@@ -97,7 +97,7 @@ def _as_accuracies(name: str) -> World:
 
 WORLDS: Final[Mapping[str, World]] = {
     **{name: _as_accuracies(name) for name in ("zdt1", "zdt2", "zdt3", "dtlz2")},
-    # The volume is BoTorch's, found with NSGA-II.
+    # The volume is BoTorch's, approximated with NSGA-II.
     "branin-currin": World(
         function=_branin_currin,
         reference=(-18.0, -6.0),
@@ -110,7 +110,7 @@ WORLDS: Final[Mapping[str, World]] = {
 
 
 def recorded(path: Path) -> World:
-    """A world like a table of measurements: its f and its noise are those of the noise model.
+    """A world fitted to a table of measurements: its f and its noise are those of the noise model.
 
     Args:
         path: CSV with a header: two columns of parameters, then ``seed``, ``clean_accuracy`` and ``robust_accuracy``. A

@@ -203,7 +203,7 @@ def test_another_process_finds_the_same_numbers_with_light_imports(problem: Prob
 
 
 def adversarial(problem: Problem) -> Problem:
-    """The problem with adversarial training that swings: an epoch in the middle may be the best."""
+    """A problem whose adversarial training fluctuates, so that a middle epoch may be the best."""
     train = dataclasses.replace(problem.train, epochs=4, learning_rate=0.02)
     defence = make("defence", "adversarial-training", {"norm": "l2", "epsilon": 1.0, "steps": 2})
     return dataclasses.replace(problem, train=train, defence=defence, loss=make("loss", "cross-entropy"))

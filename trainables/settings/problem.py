@@ -65,9 +65,9 @@ class Problem:
 
     def __post_init__(self) -> None:
         if self.robustness.images > self.data.search_size:
-            less = " less data.confirmation_size" if self.data.confirmation_size else ""
+            minus = " minus data.confirmation_size" if self.data.confirmation_size else ""
             raise ValueError(
-                f"robustness.images must be at most data.validation_size{less} ({self.data.search_size}), "
+                f"robustness.images must be at most data.validation_size{minus} ({self.data.search_size}), "
                 f"got {self.robustness.images}; attack fewer images or validate on more"
             )
 

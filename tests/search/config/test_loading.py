@@ -145,7 +145,7 @@ def test_a_confirmation_needs_images_of_its_own() -> None:
         small_config(data={"confirmation_size": 10}, search={"trials": 6, "confirmation_seeds": 3})
     with pytest.raises(UserError, match=r"^data.confirmation_size must be below validation_size \(60\), got 60"):
         small_config(data={"confirmation_size": 60})
-    with pytest.raises(UserError, match=r"^robustness.images must be at most data.validation_size less .* \(10\)"):
+    with pytest.raises(UserError, match=r"^robustness.images must be at most data.validation_size minus .* \(10\)"):
         small_config(data={"confirmation_size": 50}, search={"trials": 6, "confirmation_seeds": 3})
 
 

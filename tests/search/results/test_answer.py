@@ -1,4 +1,4 @@
-"""What a sweep answers, from records and per-image outcomes of known effects."""
+"""The answer of a sweep, from records and per-image outcomes with known effects."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_real_effect_is_found_and_confirmed(tmp_path: Path) -> None:
     assert "between seeds" in answered.lines[-1]
 
 
-def test_no_effect_is_not_made_up(tmp_path: Path) -> None:
+def test_no_effect_is_claimed_where_there_is_none(tmp_path: Path) -> None:
     run, records = sweep(tmp_path, 0.0)
     answered = answer_of(run.config, run.folder, records)
     assert answered is not None
@@ -115,7 +115,7 @@ def test_one_seed_says_so(tmp_path: Path) -> None:
     assert "this network only" in line
 
 
-def test_outcomes_that_are_elsewhere_are_done_without(tmp_path: Path) -> None:
+def test_outcomes_may_be_missing(tmp_path: Path) -> None:
     run, records = sweep(tmp_path, 0.2)
     (tmp_path / "outcomes" / "3.npz").unlink()
     answered = answer_of(run.config, run.folder, records)

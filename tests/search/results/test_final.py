@@ -1,4 +1,4 @@
-"""From units to settings: pooled numbers, and what a confirmation says beside them."""
+"""From units to settings: pooled numbers, and the numbers of a confirmation beside them."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_contenders_are_on_the_front_of_the_pooled_numbers() -> None:
 
 
 def confirming(number: str, values: Values, audited: float | None = None, images: int = 200) -> TrialRecord:
-    """A unit that confirms setting 5, with what an audit left."""
+    """A unit that confirms setting 5, with its audited accuracy."""
     fields: dict[str, Any] = {"extends": "5", "role": "confirmation", "images": {"robust_accuracy": images}}
     if audited is not None:
         accuracies = {"a/raw": values[1], "audited_accuracy": audited}
@@ -113,7 +113,7 @@ def test_a_confirmation_changes_no_number_of_the_search() -> None:
     assert setting.confirmed.verdict is None
 
 
-def test_what_audits_of_some_networks_took_off_is_taken_off_the_mean_claim_of_all() -> None:
+def test_the_mean_loss_of_the_audited_networks_is_subtracted_from_the_mean_claim_of_all() -> None:
     units = [
         complete("5", (0.9, 0.9)),
         confirming("R0", (0.9, 0.40), audited=0.38),
@@ -164,7 +164,7 @@ def test_the_standing_falls_to_the_pooled_numbers_and_does_not_depend_on_the_ord
     ]
     for extension in extensions:
         standing.add(extension)
-    # 0 is now at 0.93 and 8 s, 1 as it was; what confirms a setting moves nothing.
+    # 0 is now at 0.93 and 8 s, 1 is unchanged; confirming units change nothing.
     assert standing.hypervolume == pytest.approx(3 * 1 + 2.5 * 0.2)
     assert (standing.finished, standing.baselines, standing.extensions) == (3, 2, 2)
     assert {name: best.number for name, best in standing.best.items()} == {"clean_accuracy": "1", cost: "0"}
@@ -183,7 +183,7 @@ def front_of(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_a_sweep_killed_in_its_confirmation_comes_to_the_numbers_of_one_that_was_not(tmp_path: Path) -> None:
+def test_a_sweep_killed_in_its_confirmation_ends_with_the_same_numbers(tmp_path: Path) -> None:
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
     halving = "search.halving={first_epoch: 1, reduction_factor: 2, images: 20}"

@@ -1,4 +1,4 @@
-"""Which settings a sweep puts forward."""
+"""The settings on a sweep's front."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from search.config import SweepConfig
 from search.results.front import front_of
 from tests.search.examples import small_config
 
-# (clean, robust): what the units gave, and the posterior means, which chance moves less.
+# (clean, robust): the means over the units, and the posterior means, which are less noisy.
 MEASURED = {"0": (0.90, 0.50), "1": (0.93, 0.40), "2": (0.91, 0.30)}
 EXPECTED = {"0": (0.91, 0.40), "1": (0.91, 0.39), "2": (0.92, 0.38), "B0": (0.99, 0.90)}
 
@@ -44,7 +44,7 @@ def numbers(config: SweepConfig, document: dict[str, Any] | None) -> list[str]:
     return [record.number for record in front_of(records(), config, document)]
 
 
-def test_expected_values_decide_among_settings_where_the_choice_is_confirmed() -> None:
+def test_posterior_means_decide_in_a_sweep_that_confirms() -> None:
     config = small_config(search={"trials": 3, "confirmation_seeds": 2})
     assert numbers(config, answer()) == ["2", "0"], "also if a baseline beats them all"
 

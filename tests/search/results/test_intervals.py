@@ -1,4 +1,4 @@
-"""The intervals of a run's tables, from what each image did under each seed."""
+"""The intervals of a run's tables, from the outcome of each image under each seed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trainables.robustness import Outcomes
 
 
 def kept(run: Run, setting: TrialRecord) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-    """What each image did under each seed of a setting, or under those that confirm it."""
+    """The outcome of each image under each seed of a setting, or under each seed that confirms it."""
     numbers = setting.extensions if setting.confirms else (setting.number, *setting.extensions)
     loaded = [Outcomes.load(run.folder / "outcomes" / f"{number}.npz") for number in numbers]
     return np.concatenate([each.kept[:, 0, 0, 0] for each in loaded])
@@ -70,7 +70,7 @@ def test_an_audited_number_has_no_outcomes_but_its_claim_has(tmp_path: Path) -> 
     assert setting.interval("claimed_accuracy") == pytest.approx(seeds_and_images_interval(kept(run, setting)))
 
 
-def test_units_that_saw_other_images_are_not_put_together(tmp_path: Path) -> None:
+def test_units_with_different_images_are_not_pooled(tmp_path: Path) -> None:
     run, units = sweep(tmp_path, 0.2)
     path = tmp_path / "outcomes" / "R0.npz"
     outcomes = Outcomes.load(path)

@@ -48,7 +48,7 @@ def plant(folder: Path, number: str, clean: int, kept: Mapping[float, int]) -> N
 
 
 def plant_audit(folder: Path, number: str, verified: int, near: int) -> None:
-    """An audit at 1.5 of 40 images, of which the first survive; the last ``near`` of the attacked fell at 0.4."""
+    """An audit at 1.5 of 40 images: the first survive, and the last ``near`` of the attacked fall at 0.4."""
     place = folder / "audits" / number
     place.mkdir(parents=True)
     distance = np.where(first(verified, 40), np.inf, 1.2).astype(np.float32)
@@ -162,7 +162,7 @@ def test_costs_are_those_of_the_whole_search(document: dict[str, Any]) -> None:
     assert costs["weak"]["audit_seconds"] == 0
 
 
-def test_files_say_the_same(document: dict[str, Any], tmp_path: Path) -> None:
+def test_all_files_agree(document: dict[str, Any], tmp_path: Path) -> None:
     written = {path.suffix: path for path in write_leaderboard(tmp_path / "digits", document)}
     assert written.keys() == {".json", ".csv", ".html", ".png"}
     assert json.loads(written[".json"].read_text()) == document

@@ -1,4 +1,4 @@
-"""The confirmation of what a search has chosen: whose seeds, when, and that a death changes nothing."""
+"""The confirmation of a search's choice: which seeds are trained, when, and that a crash changes nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def config(**sections: Any) -> SweepConfig:
 
 
 def luck(setting: Candidate, seed: int) -> Values:
-    """What a seed of a setting gives; the seed decides as much as the setting does."""
+    """The result of a setting with a seed; the seed matters as much as the setting."""
     random = Random(f"{sorted(setting.parameters.items())} {seed}")
     s = float(setting.parameters.get("s", 1.0))
     return 0.90 + 0.02 * s + random.gauss(0, 0.01), 0.6 - 0.1 * s + random.gauss(0, 0.05)
@@ -67,7 +67,7 @@ def confirmed(units: list[Unit], ledger: Ledger) -> dict[str, list[int]]:
 
 
 def choice(ledger: Ledger, settings: SweepConfig) -> set[str]:
-    """What the search's units alone choose."""
+    """The choice by the search units alone."""
     search = [record for record in ledger.records() if record.role == "search"]
     answered = answer_of(settings, None, search)
     assert answered is not None
@@ -104,7 +104,7 @@ def test_the_most_important_are_confirmed_if_not_all_are(tmp_path: Path) -> None
     assert chosen[0] == answered.number(answered.answer.recommended.setting)
 
 
-def test_no_search_waits_for_nothing(tmp_path: Path) -> None:
+def test_a_search_without_confirmation_is_complete_when_its_units_are(tmp_path: Path) -> None:
     ledger = new_ledger(tmp_path, config(data={"confirmation_size": 0}, search={"confirmation_seeds": 0}))
     assert len(drive(ledger)) == BEFORE
     assert ledger.complete
@@ -127,7 +127,7 @@ def test_nothing_is_chosen_before_the_last_unit_has_ended(tmp_path: Path) -> Non
     assert (unit.number, unit.seed, unit.role) == (f"R{BEFORE - 11}", FIRST, "confirmation")
 
 
-def test_a_new_driver_for_every_unit_continues_with_it_and_begins_the_same_next(tmp_path: Path) -> None:
+def test_new_drivers_continue_running_units_and_begin_the_same_next_ones(tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     whole = drive(new_ledger(tmp_path / "whole", config()))
     units, ledger = [], new_ledger(tmp_path, config())
@@ -142,7 +142,7 @@ def test_a_new_driver_for_every_unit_continues_with_it_and_begins_the_same_next(
 
 
 @pytest.mark.parametrize("written", [0, 1])
-def test_a_row_whose_driver_died_before_it_said_what_it_extends_is_used_by_the_next(
+def test_the_next_driver_reuses_a_row_whose_driver_died_before_naming_its_setting(
     written: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "whole").mkdir()
@@ -189,7 +189,7 @@ def test_a_unit_that_fails_is_replaced_and_counts_as_a_failure(tmp_path: Path) -
     assert drive(reopened(tmp_path, settings))[0].candidate == unit.candidate
 
 
-def test_more_seeds_may_be_wanted_later(tmp_path: Path) -> None:
+def test_more_seeds_can_be_added_later(tmp_path: Path) -> None:
     ledger = new_ledger(tmp_path, config())
     before = confirmed(drive(ledger), ledger)
     more = reopened(tmp_path, config(search={"confirmation_seeds": 4}))
@@ -199,7 +199,7 @@ def test_more_seeds_may_be_wanted_later(tmp_path: Path) -> None:
     assert reader.complete
 
 
-def test_a_choice_that_changes_as_the_search_goes_on_gets_new_seeds(tmp_path: Path) -> None:
+def test_a_choice_that_changes_when_the_search_continues_gets_new_seeds(tmp_path: Path) -> None:
     def best_comes_late(setting: Candidate, seed: int) -> Values:
         clean, robust = luck(setting, seed)
         return clean, robust + (0.4 if setting.parameters.get("s") == 1.5 else 0.0)

@@ -1,4 +1,4 @@
-"""The sampler that accounts for noise: what it tries, when it trains another seed, and what it keeps to."""
+"""The sampler that models noise: the settings it tries, when it trains another seed, and its limits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def config(trials: int = 14, **sections: Any) -> SweepConfig:
 
 
 def noise_alone(generator: np.random.Generator) -> tuple[float, float]:
-    """No effect of the setting: what there is to learn lies in the seeds."""
+    """No effect of the setting: only the seeds differ."""
     return 0.9 + generator.normal(0, 0.003), 0.3 + generator.normal(0, 0.04)
 
 
@@ -58,7 +58,7 @@ def opened(folder: Path, sweep: SweepConfig) -> Ledger:
     return ledger
 
 
-def test_where_noise_is_all_there_is_known_settings_get_further_seeds_within_the_budget() -> None:
+def test_under_noise_alone_known_settings_get_further_seeds_within_the_budget() -> None:
     sweep = config(16)
     ledger = Ledger(InMemoryStorage(), sweep, "new")
     units = run(ledger)
@@ -121,7 +121,7 @@ def test_in_a_race_settings_that_cannot_be_on_the_front_get_no_further_seed(tmp_
     assert max(seeds.values()) <= 3
     assert seeds[min(seeds)] == 3
     assert seeds[max(seeds)] == 1
-    assert len(seeds) > 20 / 3 + 1  # what the race saves goes into more settings
+    assert len(seeds) > 20 / 3 + 1  # the saved units go into more settings
     again: list[Unit] = []
     for _ in range(3):
         again += race_down(opened(tmp_path, racing()), most=10)
@@ -166,7 +166,7 @@ def with_objectives(**sections: Any) -> SweepConfig:
 
 
 def trade_off(x: float, kind: str) -> dict[str, float]:
-    """Only ``a`` is any good; its best lies between what was measured, towards 0.6."""
+    """Only ``a`` is good; the optimum lies between the measured points, near 0.6."""
     worse = 0.3 if kind == "b" else 0.0
     return {"clean_accuracy": 0.9 - (x - 0.6) ** 2 - worse, "robust_accuracy": 0.5 - (x - 0.62) ** 2 - worse}
 
@@ -199,7 +199,7 @@ def test_three_objectives_of_which_one_is_minimised() -> None:
     assert 0.5 < choice["x"] < 0.75
 
 
-def test_where_every_setting_has_been_tried_it_trains_another_seed() -> None:
+def test_it_trains_another_seed_once_every_setting_has_been_tried() -> None:
     finite: dict[str, Domain] = {"x": Choices(choices=(0.0, 0.25, 0.5, 0.75, 0.9)), "kind": Choices(choices=("a",))}
     known = observed(lambda x, kind: trade_off(x, kind), noise=0.05, space=finite)
     choice = choose(with_objectives(), 9, known)

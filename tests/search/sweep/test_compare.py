@@ -1,4 +1,4 @@
-"""A comparison of methods: what it refuses, and a real small one that is interrupted and continued."""
+"""A comparison of methods: the inputs it refuses, and a small real one that is interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def begun(folder: Path) -> bool:
 
 
 @pytest.mark.slow
-def test_a_comparison_is_interrupted_continued_and_not_begun_with_other_settings(tmp_path: Path) -> None:
+def test_a_comparison_is_interrupted_and_resumed_but_not_with_other_settings(tmp_path: Path) -> None:
     first = compare(tmp_path)
     deadline = time.monotonic() + PATIENCE
     while not begun(tmp_path) and time.monotonic() < deadline and first.poll() is None:

@@ -116,7 +116,7 @@ def test_only_the_first_seeds_of_a_setting_are_due_if_the_audit_says_so() -> Non
     assert numbers(due(run, ledger, AuditConfig(seeds=2))) == ["R0"]
 
 
-def test_of_a_choice_that_is_confirmed_the_networks_that_confirm_it_are_audited(tmp_path: Path) -> None:
+def test_a_sweep_that_confirms_audits_the_confirming_networks(tmp_path: Path) -> None:
     search = {"trials": len(CLAIMS), "confirmation_seeds": 3, "most_confirmed": 1}
     config = small_config(data={"confirmation_size": 20}, search=search)
     ledger, claims = Ledger(InMemoryStorage(), config, "new"), iter(CLAIMS)

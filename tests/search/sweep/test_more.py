@@ -1,4 +1,4 @@
-"""More units for a search that is over."""
+"""More units for a finished search."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def made(folder: Path, **sections: Any) -> tuple[Run, Ledger]:
     return run, Ledger(open_storage(run.storage_url), run.config, "new", folder)
 
 
-def test_a_finished_search_goes_on_and_says_what_it_expects(tmp_path: Path) -> None:
+def test_a_finished_search_continues_and_prints_the_expected_gain(tmp_path: Path) -> None:
     run, ledger = made(tmp_path, search=RANDOM)
     before = confirmed(drive(ledger), ledger)
     larger, lines = with_more_units(run, 4)
@@ -46,7 +46,7 @@ def test_a_finished_search_goes_on_and_says_what_it_expects(tmp_path: Path) -> N
     assert not fresh & {seed for seeds in before.values() for seed in seeds}
 
 
-def test_an_unfinished_search_is_to_be_finished_first(tmp_path: Path) -> None:
+def test_an_unfinished_search_must_be_finished_first(tmp_path: Path) -> None:
     run, _ = made(tmp_path, search=RANDOM)
     with pytest.raises(UserError, match=r"^--more must be used on a finished run, got small with 0 of 8"):
         with_more_units(run, 4)

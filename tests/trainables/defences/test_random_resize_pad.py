@@ -79,7 +79,7 @@ def test_the_logits_are_the_mean_of_the_draws() -> None:
     assert not torch.equal(single[0], single[1])
 
 
-def test_without_padding_the_model_is_its_own() -> None:
+def test_without_padding_the_model_is_not_wrapped() -> None:
     model = nn.Identity()
     assert RandomResizePad(padding=0).wrap(model) is model
 

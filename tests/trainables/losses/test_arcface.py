@@ -28,8 +28,8 @@ def built(s: float = 64.0, m: float = 0.5) -> nn.Module:
 
 @given(seed=st.integers(0, 2**31), s=st.floats(1, 128), m=st.floats(0, 1))
 @settings(deadline=None, max_examples=30)
-def test_it_is_that_of_pytorch_metric_learning(seed: int, s: float, m: float) -> None:
-    """Which takes the margin in degrees."""
+def test_it_agrees_with_pytorch_metric_learning(seed: int, s: float, m: float) -> None:
+    """The other library takes the margin in degrees."""
     module = built(s, m)
     features, logits, labels = batch(seed)
     other = ArcFaceLoss(CLASSES, WIDTH, margin=math.degrees(m), scale=s).double()

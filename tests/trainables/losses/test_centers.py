@@ -79,7 +79,7 @@ def test_the_centers_rate_is_a_share(rate: float) -> None:
         CenterLoss(rate=rate)
 
 
-def test_l_gm_is_equation_by_equation_what_the_paper_has() -> None:
+def test_l_gm_follows_the_papers_equations() -> None:
     module = built(LGM(alpha=0.3, weight=0.2))
     features, logits, labels = batch()
     means = module.means.detach().numpy()
@@ -124,7 +124,7 @@ def test_mmcs_baseline_is_cross_entropy_on_the_same_centers() -> None:
 
 @given(points=st.integers(2, 40), room=st.integers(0, 5))
 @settings(deadline=None)
-def test_a_simplexs_points_are_as_far_from_each_other_as_can_be(points: int, room: int) -> None:
+def test_the_points_of_a_simplex_are_as_far_apart_as_possible(points: int, room: int) -> None:
     vectors = simplex(points, points - 1 + room)
     expected = np.full((points, points), -1 / (points - 1))
     np.fill_diagonal(expected, 1.0)
