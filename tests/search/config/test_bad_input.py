@@ -175,7 +175,7 @@ SETTINGS = [
         "search.sampler=nsga",
         "search.sampler must be one of gp, grid, nehvi, nsga2, nsga3, qmc, ... (8 in all), got nsga; did you mean",
     ),
-    ("search.racing=true", "train.replicates must be at least 2 with search.racing: true, got 1; it is the most"),
+    ("search.racing=true", "train.replicates must be at least 2 with search.racing: true, got 1; it is the largest"),
     ("search.sampler=grid", "search.grid must give at least 2 points for each of s, m"),
     ("search.grid={s: 3, m: 3}", "search.grid must be left out for the sampler tpe"),
     ("search.confirmation_seeds=-1", "search.confirmation_seeds must be at least 0, got -1"),
