@@ -153,6 +153,7 @@ def test_a_trend_is_mostly_found() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("effect", "wrong"), [(0.0, True), (MARGIN, False), (2 * MARGIN, False)])
 def test_wrong_answers_are_rare(effect: float, wrong: bool) -> None:
     """Four hundred units: 40 settings with 8 seeds, and two with 40 new ones."""
