@@ -115,6 +115,56 @@ def compare(
 
 
 @app.command()
+def reproduce(
+    context: typer.Context,
+    name: Annotated[str | None, Argument(metavar="NAME", help="figure-3 ... figure-12, table-1 ..., or all.")] = None,
+    profile: Annotated[
+        Literal["quick", "paper"], Option(help="quick: small data and LeNet-5; paper: the full protocol, for GPUs.")
+    ] = "quick",
+    show: Annotated[bool, Option("--list", help="List the experiments, what they need, and what is left.")] = False,
+    estimate: Annotated[
+        bool, Option("--estimate", help="Time one unit of each kind; print how long all takes.")
+    ] = False,
+    from_table: Annotated[
+        bool, Option("--from-table", help="Only write text and figures anew from the table.")
+    ] = False,
+    prefix: Annotated[str, Option("--name", help="The sweeps are NAME-POOL-METHOD.")] = "reproduce",
+    overrides: Overrides = None,
+    results: Annotated[
+        Path | None, Option(metavar="FOLDER", help="Of tables, text and figures. Default: configs/experiments/results.")
+    ] = None,
+    address: Address = None,
+    runs_dir: RunsDir = RUNS_DIR,
+    quiet: Quiet = False,
+) -> None:
+    """Reproduce a table or figure of the paper, beside a sound evaluation. Repeat it to continue."""
+    from search.cli.reproduce import print_costs, print_list, print_verdicts
+    from search.config.experiments import ALL, EXPERIMENTS_DIR, RESULTS, Library
+    from search.sweep import reproduce as reproduction
+
+    console, library = _console(), Library.read(EXPERIMENTS_DIR)
+    if overrides and results is None:
+        raise UserError("--results must be given with --set, got none; the default folder is for what is declared")
+    folder = results or EXPERIMENTS_DIR / RESULTS
+    if name is None and not show:
+        raise UserError(f"NAME must be given, got none; choose one of `{command('reproduce', '--list')}`")
+    job = reproduction.Reproduction(library, library.chosen(name or ALL), profile, prefix, runs_dir, overrides or [])
+    if show:
+        print_list(console, job, folder)
+    elif estimate:
+        print_costs(console, reproduction.estimate(job, console))
+    else:
+        if from_table:
+            files = reproduction.rewrite(job, folder)
+        else:
+            again = command(context.obj.removeprefix("robustfront "))
+            files = reproduction.reproduce(job, again, folder, address, console, quiet)
+        if not quiet:
+            print_verdicts(console, job, folder)
+        print(*files, sep="\n")
+
+
+@app.command()
 def resume(
     run: RunName,
     more: Annotated[int | None, Option(min=1, metavar="UNITS", help="Add so many units to a finished search.")] = None,

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, get_args, get_type_hints
+from types import UnionType
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -31,9 +32,9 @@ def load(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> 
 
     Overrides are ``KEY=VALUE``: a dotted path (``search.trials``) and YAML. A ``name`` replaces the file's.
     """
-    document = _document(path, "config")
+    document = read_document(path, "config")
     for override in overrides:
-        _override(document, override)
+        override_in(document, override)
     if name is not None:
         document["name"] = name
     return parse(document)
@@ -42,12 +43,12 @@ def load(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> 
 def parse(document: dict[str, Any], overrides: Sequence[str] = ()) -> SweepConfig:
     """Checks a configuration that is already a mapping, with overrides as for ``load``."""
     for override in overrides:
-        _override(document, override)
+        override_in(document, override)
     try:
         # As JSON, because strict validation takes a list for a tuple and a mapping for a dataclass only there.
         return SweepConfig.model_validate_json(json.dumps(completed(_with_confirmation_size(document)), default=str))
     except ValidationError as error:
-        raise UserError(_one_line(error)) from None
+        raise UserError(one_line(error)) from None
 
 
 def _with_confirmation_size(document: dict[str, Any]) -> dict[str, Any]:
@@ -72,13 +73,14 @@ def parse_value(source: str, text: str) -> Any:
         raise UserError(f"{source} must be valid YAML, got an error{where}: {problem}; correct that line") from None
 
 
-def _document(path: Path, key: str, derived: Sequence[Path] = ()) -> dict[str, Any]:
+def read_document(path: Path, key: str, derived: Sequence[Path] = (), *, base: bool = True) -> dict[str, Any]:
     """A file's settings, merged over its base's.
 
     Args:
         path: The file.
         key: The name of the file in messages.
         derived: The files that build on it.
+        base: Whether to read its base too; without it, the file's own settings are returned.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -93,30 +95,33 @@ def _document(path: Path, key: str, derived: Sequence[Path] = ()) -> dict[str, A
         raise UserError(f"{path} must hold a mapping of settings, got {kind}; see configs/quickstart.yaml")
     if _BASE not in document:
         return document
-    base, derived = document.pop(_BASE), [*derived, path.resolve()]
-    if not isinstance(base, str):
-        raise UserError(f"{_BASE} must be the path of a configuration, got {base} in {path}; correct it")
-    below = path.parent / base
+    written, derived = document.pop(_BASE), [*derived, path.resolve()]
+    if not isinstance(written, str):
+        raise UserError(f"{_BASE} must be the path of a configuration, got {written} in {path}; correct it")
+    if not base:
+        return document
+    below = path.parent / written
     if below.resolve() in derived:
-        raise UserError(f"{_BASE} must not be circular, got {base} in {path}; remove it")
-    return _merged(_document(below, f"{_BASE} of {path}", derived), document)
+        raise UserError(f"{_BASE} must not be circular, got {written} in {path}; remove it")
+    return merged(read_document(below, f"{_BASE} of {path}", derived), document)
 
 
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Two documents merged key by key: values above replace those below, and mappings are merged in turn.
 
     A ``space``, and a component with another name, are replaced as a whole.
     """
-    merged = dict(below)
+    document = dict(below)
     for key, value in above.items():
         old: Any = {"name": below[key]} if isinstance(below.get(key), str) else below.get(key)
         mappings = key != _SPACE and isinstance(old, dict) and isinstance(value, dict)
         same = mappings and value.get("name", old.get("name")) == old.get("name")
-        merged[key] = _merged(old, value) if same else value
-    return merged
+        document[key] = merged(old, value) if same else value
+    return document
 
 
-def _override(document: dict[str, Any], override: str) -> None:
+def override_in(document: dict[str, Any], override: str) -> None:
+    """Sets what ``KEY=VALUE`` says in a document."""
     (key, separator, text), shown = override.partition("="), without_passwords(override)
     if not separator or not key.strip():
         raise UserError(f"--set must be KEY=VALUE, got {shown}; write for example --set search.trials=6")
@@ -150,8 +155,8 @@ _BOUNDS: Final = {
 }
 
 
-def _one_line(error: ValidationError) -> str:
-    """The first mistake as "<path> must <rule>, got <value>; <remedy>"."""
+def one_line(error: ValidationError, model: type[BaseModel] = SweepConfig) -> str:
+    """The first mistake in a document of the model as "<path> must <rule>, got <value>; <remedy>"."""
     # A key that nobody knows explains most other mistakes (a required one is missing because it is misspelt).
     # Where a number or a list of them is legal and a list was given, its mistakes as a list are the nearer ones.
     mistake = min(
@@ -165,7 +170,7 @@ def _one_line(error: ValidationError) -> str:
     value, got = mistake["input"], without_passwords(str(mistake["input"]))
     got = got if len(got) <= 60 else f"{got[:57]}..."
     if kind in _UNKNOWN_KEY:
-        known = _known_keys(mistake["loc"][:-1])
+        known = _known_keys(model, mistake["loc"][:-1])
         return f"{path} must be a known setting, got {got}; {nearest(str(mistake['loc'][-1]), known)}"
     if kind == "value_error":
         return _joined(path, str(context["error"]))
@@ -197,12 +202,14 @@ def _path(location: Sequence[str | int]) -> str:
     return path
 
 
-def _known_keys(location: Sequence[str | int]) -> list[str]:
+def _known_keys(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
     """The legal keys of the section at ``location``."""
-    section: Any = SweepConfig
+    section: Any = model
     for part in location:
-        annotation = _annotations(section)[str(part)]
-        section = next(iter(get_args(annotation)), annotation)  # of ``Section | None``
+        # Of a list or a mapping, any item; of ``Section | None``, the section.
+        annotation = get_args(section)[-1] if get_origin(section) in (list, dict) else _annotations(section)[str(part)]
+        is_optional = isinstance(annotation, UnionType)
+        section = next(iter(get_args(annotation)), annotation) if is_optional else annotation
     return list(_annotations(section))
 
 

@@ -111,6 +111,21 @@ def compare(
     """
     if (runs_dir / name / SWEEP_FILE).is_file():
         raise UserError(f"--name must not be that of a sweep, got {name}; choose another")
+    contestants = run_all(methods, again, runs_dir, address, console, quiet)
+    document = leaderboard(name, profile, contestants)
+    written, store = write_leaderboard(runs_dir.absolute() / name, document), store_of(runs_dir.absolute())
+    if store is not None:
+        store.push(name)
+    return document, [relative(path) for path in written]
+
+
+def run_all(
+    methods: Sequence[Method], again: str, runs_dir: Path, address: str | None, console: Console, quiet: bool
+) -> list[Contestant]:
+    """Runs every sweep to its end, and resumes those that have begun.
+
+    ``again`` is the command that continues. Raises what ``compare`` does.
+    """
     runs = [_existing(method, runs_dir) for method in methods]
     for method, run in zip(methods, runs, strict=True):
         check_machine(method.config, address)
@@ -127,16 +142,19 @@ def compare(
                 console.print(f"[bold]{method.name}[/bold] ({count} of {len(methods)})")
             if run is None:
                 run, _ = start(method.config, runs_dir, address, console, quiet)
-            elif not _finished(run):
+            elif not is_finished(run):
                 resume(run, address, console, quiet)
             contestants.append(Contestant(method.name, run, read_records(run)))
     except Interrupted:
         raise Interrupted(f"interrupted; everything is kept; continue with `{again}`") from None
-    document = leaderboard(name, profile, contestants)
-    written, store = write_leaderboard(runs_dir.absolute() / name, document), store_of(runs_dir.absolute())
-    if store is not None:
-        store.push(name)
-    return document, [relative(path) for path in written]
+    return contestants
+
+
+def is_finished(run: Run) -> bool:
+    """Whether nothing is left to train, to audit or to write."""
+    with closing(open_ledger(run)) as ledger:
+        audits = due(run, ledger, run.config.audit) if run.config.audit is not None else []
+        return ledger.complete and not audits and read_answer(run) is not None
 
 
 def _method(path: Path, profile: Profile, overrides: Sequence[str], name: str) -> Method:
@@ -166,13 +184,6 @@ def _existing(method: Method, runs_dir: Path) -> Run | None:
             f"{key} must be {values[0]} as in the existing sweep {run.argument}, got {values[1]}; choose another --name"
         )
     return run
-
-
-def _finished(run: Run) -> bool:
-    """Whether nothing is left to train, to audit or to write."""
-    with closing(open_ledger(run)) as ledger:
-        audits = due(run, ledger, run.config.audit) if run.config.audit is not None else []
-        return ledger.complete and not audits and read_answer(run) is not None
 
 
 def _shared(config: SweepConfig) -> dict[str, Any]:

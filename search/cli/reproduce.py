@@ -1,0 +1,77 @@
+"""What ``robustfront reproduce`` prints: the list of experiments, costs, and verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from analysis.reproduction import EVALUATIONS, verdicts
+from search.cli.cluster import folded_table
+from search.results.tables import print_table
+from search.sweep.reproduce import Cost, Reproduction, left, read_table, table_path
+
+_HOUR, _MINUTE, _GIGABYTE = 3600, 60, 1e9
+
+
+def print_list(console: Console, job: Reproduction, results: Path) -> None:
+    """Prints what each experiment shows, the pools that it needs with their units, and whether it has been run."""
+    unfinished = left(job)
+    uses = [pool for name in job.library.experiments for pool in job.library.needed([name], job.profile)]
+    table = folded_table(f"Experiments, profile {job.profile}", "name", "what", "needs", "left", "table")
+    for name in job.names:
+        needed = job.library.needed([name], job.profile)
+        needs, waiting = [], 0
+        for pool, members in needed.items():
+            units = sum(job.library.sweep(pool, member, job.profile, job.name).budget for member in members)
+            shared = " (shared)" if uses.count(pool) > 1 else ""
+            needs.append(f"{pool}: {units} networks{shared}")
+            waiting += sum(unfinished[pool, member] for member in members)
+        path = table_path(results, name, job.profile)
+        made = "not run"
+        if path.is_file():
+            rows = read_table(path).drop_duplicates("panel")
+            made = f"{rows['seconds'].sum() / _HOUR:.2g} processor-hours"
+        title = job.library.experiments[name].title
+        table.add_row(name, title, "\n".join(needs), f"{waiting} networks" if waiting else "-", made)
+    print_table(console, table)
+
+
+def print_costs(console: Console, costs: Sequence[Cost]) -> None:
+    """Prints how long the sweeps that are left take, and how much disk they need, as ranges."""
+    table = folded_table(None, "pool", "networks", "time here", "disk")
+    for cost in costs:
+        table.add_row(cost.pool, str(cost.units), _range(cost.seconds), _disk(cost.size))
+    total = Cost(
+        "all",
+        sum(cost.units for cost in costs),
+        (sum(cost.seconds[0] for cost in costs), sum(cost.seconds[1] for cost in costs)),
+        (sum(cost.size[0] for cost in costs), sum(cost.size[1] for cost in costs)),
+    )
+    table.add_section()
+    table.add_row(total.pool, str(total.units), _range(total.seconds), _disk(total.size))
+    print_table(console, table)
+
+
+def print_verdicts(console: Console, job: Reproduction, results: Path) -> None:
+    """Prints the verdict on each claim of the experiments that have a table."""
+    table = folded_table(None, "name", "claim", "of", "evaluation", "verdict")
+    for name in job.names:
+        path = table_path(results, name, job.profile)
+        if path.is_file():
+            document = job.library.experiments[name].model_dump(mode="json")
+            for each in verdicts(document, read_table(path)):
+                evaluation = EVALUATIONS.get(each.evaluation, each.evaluation)
+                table.add_row(name, each.says, each.about, evaluation, each.word)
+    print_table(console, table)
+
+
+def _range(seconds: tuple[float, float]) -> str:
+    if max(seconds) < 2 * _HOUR:
+        return "{:.0f} to {:.0f} minutes".format(*(each / _MINUTE for each in seconds))
+    return "{:.1f} to {:.1f} hours".format(*(each / _HOUR for each in seconds))
+
+
+def _disk(size: tuple[float, float]) -> str:
+    return "{:.2f} to {:.2f} GB".format(*(each / _GIGABYTE for each in size))

@@ -1,0 +1,253 @@
+"""The paper's figures and tables by name: the sweeps that they need, then their tables, text and figures."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Console
+
+from analysis import reproduction
+from search.config import available_cpus
+from search.config.experiments import Experiment, Library, Profile
+from search.errors import UserError
+from search.results.leaderboard import Contestant
+from search.results.reproduction import MeasuredPanel, Measures, make_table
+from search.runs.folder import Run, command, relative
+from search.study import read_records
+from search.sweep.compare import Method, is_finished, run_all
+from trainables import files
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from search.config import SweepConfig
+
+# The time of a unit from that of its first epoch and of the attacks on a few images: later epochs may be quicker than
+# the first, and attacks on better networks take longer, on several processors at once even more so.
+SHORTEST: Final = 0.6
+LONGEST: Final = 1.8
+_TIMED_IMAGES: Final = 40
+_SECONDS_PER_SWEEP: Final = 20.0  # Ray's start, and the figures
+_FIGURES: Final = 6e6  # bytes of a sweep's figures and records, at least; those of a grid's are three times as large
+_CHECKPOINTS: Final = 2  # that are kept of a unit
+Measure = Callable[[Contestant, Sequence[str]], Measures]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Experiments of a library in one profile, whose sweeps are called ``NAME-POOL-MEMBER``."""
+
+    library: Library
+    names: Sequence[str]
+    profile: Profile
+    name: str
+    runs_dir: Path
+    overrides: Sequence[str] = ()
+
+    def sweeps(self) -> dict[tuple[str, str], Method]:
+        """The sweeps that are needed, each once, by pool and member."""
+        return {
+            (pool, member): Method(f"{pool}, {member}", self._config(pool, member))
+            for pool, members in self.library.needed(self.names, self.profile).items()
+            for member in members
+        }
+
+    def _config(self, pool: str, member: str) -> SweepConfig:
+        return self.library.sweep(pool, member, self.profile, self.name, self.overrides)
+
+    def in_place_of(self, panel: str, experiment: Experiment) -> str:
+        """What stands for the paper's data and network, e.g. ``mnist5k in place of mnist``; empty if nothing does."""
+        if self.profile == "paper":
+            return ""
+        shown = experiment.panels[panel]
+        ours = self.library.sweep(shown.quick, shown.methods[0], "quick", self.name)
+        paper = self.library.sweep(shown.paper, shown.methods[0], "paper", self.name)
+        pairs = [
+            (ours.data.dataset.title, paper.data.dataset.title),
+            (ours.model.title, paper.model.title),
+        ]
+        return ", ".join(f"{mine} in place of {theirs}" for mine, theirs in pairs if mine != theirs)
+
+
+def reproduce(
+    job: Reproduction, again: str, results: Path, address: str | None, console: Console, quiet: bool
+) -> list[Path]:
+    """Runs what is not finished, and writes each experiment's table, text and figures.
+
+    ``again`` is the command that continues; the rest is as for ``compare``.
+    """
+    sweeps = job.sweeps()
+    finished = run_all(list(sweeps.values()), again, job.runs_dir, address, console, quiet)
+    contestants = dict(zip(sweeps, finished, strict=True))
+    written = []
+    for name in job.names:
+        experiment = job.library.experiments[name]
+        panels = [_measured(job, experiment, panel, contestants) for panel in experiment.panels]
+        table = make_table(name, experiment, job.profile, panels)
+        path = table_path(results, name, job.profile)
+        files.write(path, table.to_csv(index=False))
+        written.append(path)
+        if experiment.form == "embedding":
+            files.write(points_path(path), _points(panels).to_csv(index=False))
+            written.append(points_path(path))
+        written += write_report(name, experiment, path)
+    return [relative(path.absolute()) for path in written]
+
+
+def rewrite(job: Reproduction, results: Path) -> list[Path]:
+    """Writes text and figures anew from the tables that are there; a ``UserError`` says if the only one is not."""
+    written = []
+    for name in job.names:
+        path = table_path(results, name, job.profile)
+        if path.is_file():
+            written += write_report(name, job.library.experiments[name], path)
+        elif len(job.names) == 1:
+            raise UserError(
+                f"NAME must have a table for --from-table, got {name} without {relative(path.absolute())}; "
+                f"make it with `{command('reproduce', name)}`"
+            )
+    return [relative(path.absolute()) for path in written]
+
+
+def write_report(name: str, experiment: Experiment, path: Path) -> list[Path]:
+    """Writes the text and the figures that follow from an experiment's table at ``path``."""
+    import pandas as pd
+
+    from analysis.figures.reproduction import draw
+
+    table, document = read_table(path), experiment.model_dump(mode="json")
+    text = files.write(path.with_suffix(".md"), reproduction.text(name, document, table))
+    points = pd.read_csv(points_path(path)) if points_path(path).is_file() else None
+    return [text, *draw(name, document, table, points, path.with_suffix(""))]
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table as ``reproduce`` wrote it."""
+    import pandas as pd
+
+    text = dict.fromkeys(("setting", "attack", "by_seed", "claim", "against", "in_place_of"), str)
+    return pd.read_csv(path, dtype=text).fillna(dict.fromkeys(text, ""))
+
+
+def table_path(results: Path, name: str, profile: Profile) -> Path:
+    """Where the table of an experiment is."""
+    return results / (f"{name}.csv" if profile == "quick" else f"{name}-{profile}.csv")
+
+
+def points_path(table: Path) -> Path:
+    """Where the points of a picture of features are, beside its table."""
+    return table.with_name(f"{table.stem}-points.csv")
+
+
+def _measured(
+    job: Reproduction, experiment: Experiment, title: str, contestants: Mapping[tuple[str, str], Contestant]
+) -> MeasuredPanel:
+    panel = experiment.panels[title]
+    pool_name = panel.pool(job.profile)
+    pool = job.library.pools[pool_name]
+    sweeps = {member: (pool.members[member].title, contestants[pool_name, member]) for member in panel.methods}
+    return MeasuredPanel(
+        title, panel, pool.values, job.in_place_of(title, experiment), sweeps, _measure(experiment.form)
+    )
+
+
+def _measure(form: str) -> Measure:
+    from search.evaluation.representations import condition_measures, embedding_measures
+
+    known: dict[str, Measure] = {"condition": condition_measures, "embedding": embedding_measures}
+    return known.get(form, lambda _, __: {})
+
+
+def _points(panels: Sequence[MeasuredPanel]) -> pd.DataFrame:
+    """The features of the first network of each method."""
+    import pandas as pd
+
+    from search.evaluation.representations import embedded_points
+
+    parts = []
+    for panel in panels:
+        for title, contestant in panel.sweeps.values():
+            points = embedded_points(contestant, contestant.units[0].number)
+            points.insert(0, "method", title)
+            points.insert(0, "panel", panel.title)
+            parts.append(points)
+    return pd.concat(parts, ignore_index=True)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the sweeps of a pool have left: units, and seconds and bytes from ... to."""
+
+    pool: str
+    units: int
+    seconds: tuple[float, float]
+    size: tuple[float, float]
+
+
+def left(job: Reproduction) -> dict[tuple[str, str], int]:
+    """How many units of each sweep are still to be trained, by pool and member."""
+    return {key: _left(method.config, job.runs_dir) for key, method in job.sweeps().items()}
+
+
+def _left(config: SweepConfig, runs_dir: Path) -> int:
+    if Run.find(config.name, runs_dir) is None:
+        return config.budget
+    run = Run.open(config.name, runs_dir)
+    if is_finished(run):
+        return 0
+    done = sum(unit.state in ("complete", "pruned") for unit in read_records(run))
+    return max(config.budget - done, 0)
+
+
+def estimate(job: Reproduction, console: Console) -> list[Cost]:
+    """Times one unit of each sweep that is not finished, with one epoch and few images, and extrapolates."""
+    sweeps, unfinished = job.sweeps(), left(job)
+    costs: dict[str, list[tuple[int, float, float, float]]] = {}
+    for key, units in unfinished.items():
+        costs.setdefault(key[0], [])
+        if units:
+            console.print(f"timing {sweeps[key].name}")
+            seconds, size = _timed(sweeps[key].config)
+            costs[key[0]].append((units, seconds, size, _FIGURES))
+    return [_cost(pool, each) for pool, each in costs.items()]
+
+
+def _cost(pool: str, sweeps: Sequence[tuple[int, float, float, float]]) -> Cost:
+    units = sum(count for count, *_ in sweeps)
+    # Units of one processor each run side by side.
+    busy = sum(count * seconds for count, seconds, *_ in sweeps) / available_cpus()
+    size = sum(count * each + figures for count, _, each, figures in sweeps)
+    start = _SECONDS_PER_SWEEP * len(sweeps)
+    return Cost(pool, units, (SHORTEST * busy + start / 2, LONGEST * busy + start), (size, 3 * size))
+
+
+def _timed(config: SweepConfig) -> tuple[float, float]:
+    """The seconds and bytes of one unit, on this machine with one thread."""
+    import torch
+
+    from trainables.trial import CandidateResult, run_candidate
+
+    torch.set_num_threads(config.resources.cpus_per_trial)
+    device = torch.device("cuda" if config.resources.gpus_per_trial > 0 and torch.cuda.is_available() else "cpu")
+    images = min(_TIMED_IMAGES, config.robustness.images)
+    problem = replace(
+        config.problem,
+        train=replace(config.train, epochs=1),
+        robustness=replace(config.robustness, images=images),
+    )
+    folder = Path(tempfile.mkdtemp(prefix="robustfront-"))
+    try:
+        candidate = config.candidate(config.fixed_settings[-1])
+        for result in run_candidate(problem, candidate, replicates=[0], device=device, checkpoints=folder):
+            if isinstance(result, CandidateResult):
+                train, attack = result.train_seconds[0], result.attack_seconds
+                result.outcomes.save(folder / "outcomes.npz")
+        size = sum(path.stat().st_size for path in folder.iterdir())
+    finally:
+        shutil.rmtree(folder)
+    return train * config.train.epochs + attack * config.robustness.images / images, size * _CHECKPOINTS
