@@ -19,6 +19,7 @@ from analysis.figures import style
 from analysis.figures.style import BLUE, COLOURS, FAINT, GREY, INK
 from analysis.reproduction import ATTACK, CLEAN, WORST
 
+SOURCE: Final = "Source"  # the key of the digest in a PNG
 _COLOUR_MAP: Final = "viridis"
 _CLASSES: Final = (BLUE, *COLOURS, GREY, INK)
 _MOST_GROUPS: Final = 10  # of bars
@@ -27,7 +28,9 @@ _VIEW: Final = {"elev": 22.0, "azim": -125.0}
 Document = Mapping[str, Any]
 
 
-def draw(name: str, document: Document, table: pd.DataFrame, points: pd.DataFrame | None, path: Path) -> list[Path]:
+def draw(
+    name: str, document: Document, table: pd.DataFrame, points: pd.DataFrame | None, digest: str, path: Path
+) -> list[Path]:
     """Draws an experiment; a table of the paper has no figure.
 
     Args:
@@ -35,6 +38,7 @@ def draw(name: str, document: Document, table: pd.DataFrame, points: pd.DataFram
         document: Its file, as plain values.
         table: As from ``search.results.reproduction``.
         points: The features of an ``embedding``: ``panel``, ``method``, ``label``, ``x``, ``y``, ``z``.
+        digest: SHA-256 of the table's file, which the picture names as its source.
         path: The files' path without their suffixes.
 
     Returns:
@@ -47,7 +51,7 @@ def draw(name: str, document: Document, table: pd.DataFrame, points: pd.DataFram
     title = "; ".join(reproduction.setup(rows) for _, rows in table.groupby("panel", sort=False))
     head = reproduction.heading(name, document, table)
     style.headline(figure, head, "", f"{_NOTES[form]} {title}")
-    files = [style.save_png(figure, path.with_suffix(".png"))]
+    files = [style.save_png(figure, path.with_suffix(".png"), {SOURCE: digest})]
     if form == "embedding" and points is not None:
         files.append(style.save_html(_rotatable(points), path.with_suffix(".html"), title=head, note=title))
     return files

@@ -206,10 +206,10 @@ def save(figure: Figure, page: Any, path: Path, *, heading: str, title: str, not
     ]
 
 
-def save_png(figure: Figure, path: Path) -> Path:
-    """Renders a figure and replaces the file atomically."""
+def save_png(figure: Figure, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
+    """Renders a figure, with texts that the file holds, and replaces the file atomically."""
     image = io.BytesIO()
-    figure.savefig(image, format="png", facecolor="white")
+    figure.savefig(image, format="png", facecolor="white", metadata=dict(metadata or {}))
     return files.write(path, image.getvalue())
 
 

@@ -123,7 +123,7 @@ def write_report(name: str, experiment: Experiment, path: Path) -> list[Path]:
     table, document = read_table(path), experiment.model_dump(mode="json")
     text = files.write(path.with_suffix(".md"), reproduction.text(name, document, table))
     points = pd.read_csv(points_path(path)) if points_path(path).is_file() else None
-    return [text, *draw(name, document, table, points, path.with_suffix(""))]
+    return [text, *draw(name, document, table, points, files.sha256(path), path.with_suffix(""))]
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -1,0 +1,103 @@
+"""Committed tables and what follows from them, and the command's own words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from analysis import reproduction
+from analysis.figures.reproduction import SOURCE
+from search.cli.main import run
+from search.config.experiments import Library
+from search.errors import DONE, WRONG_INPUT
+from search.sweep.reproduce import Reproduction, left, read_table, rewrite, table_path
+from trainables import files
+
+ROOT = Path(__file__).parents[3]
+EXPERIMENTS = ROOT / "configs" / "experiments"
+RESULTS = EXPERIMENTS / "results"
+TABLES = sorted(path for path in RESULTS.glob("*.csv") if not path.stem.endswith("-points"))
+
+
+@pytest.fixture(scope="module")
+def library() -> Library:
+    return Library.read(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_a_committed_text_is_what_its_table_and_its_claims_say(path: Path, library: Library) -> None:
+    table = read_table(path)
+    name, profile = table["experiment"].iloc[0], table["profile"].iloc[0]
+    assert path == table_path(RESULTS, name, profile)
+    document = library.experiments[name].model_dump(mode="json")
+    assert path.with_suffix(".md").read_text(encoding="utf-8") == reproduction.text(name, document, table)
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_a_committed_table_decides_every_claim_and_says_what_it_was_measured_with(path: Path, library: Library) -> None:
+    table = read_table(path)
+    experiment = library.experiments[table["experiment"].iloc[0]]
+    for claim in experiment.claims:
+        rows = table[(table["claim"] == claim.name) & (table["panel"] == claim.panel)]
+        evaluations = 2 if claim.attack not in (None, "worst") else 1
+        assert len(rows) == evaluations * max(1, len(claim.others)), claim.name
+    assert (table.loc[table["kind"] != "claim", "seeds"] >= 5).all()
+    assert not table[["network", "data", "versions", "hardware"]].isna().any(axis=None)
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_figures_are_drawn_from_a_committed_table(path: Path, library: Library, tmp_path: Path) -> None:
+    for each in path.parent.glob(f"{path.stem}*.csv"):
+        (tmp_path / each.name).write_bytes(each.read_bytes())
+    name = pd.read_csv(path)["experiment"].iloc[0]
+    written = rewrite(Reproduction(library, [name], "quick", "reproduce", tmp_path), tmp_path)
+    pictures = [file for file in written if file.suffix == ".png"]
+    assert len(pictures) == (0 if library.experiments[name].form == "table" else 1)
+    for committed in (path.with_suffix(".png"),) if pictures else ():
+        with Image.open(committed) as image:
+            assert image.info[SOURCE] == files.sha256(path), "draw it anew: robustfront reproduce NAME --from-table"
+
+
+def test_everything_is_left_where_nothing_has_been_run(library: Library, tmp_path: Path) -> None:
+    job = Reproduction(library, ["table-1"], "quick", "reproduce", tmp_path)
+    assert left(job) == {("digits", "adversarial-training"): 5, ("digits", "i-sce"): 5}
+
+
+def test_the_list_says_what_each_needs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    assert run(["reproduce", "--list"]) == DONE
+    text = capsys.readouterr().out
+    assert "digits: 50 networks (shared)" in text
+    assert "digits-radii: 35 networks  " in text
+    assert all(f" {name} " in text for name in ("figure-3", "figure-12", "table-3"))
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["figure-2"], "NAME must be one of figure-3, "),
+        ([], "NAME must be given, got none; choose one of `robustfront reproduce --list`"),
+        (["table-1", "--set", "train.epochs=1"], "--results must be given with --set, got none"),
+        (["table-1", "--from-table", "--results", "elsewhere"], "NAME must have a table for --from-table, got table-1"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    words: list[str], line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)
+    assert run(["reproduce", *words]) == WRONG_INPUT
+    error = capsys.readouterr().err
+    assert error.startswith(f"robustfront: {line}")
+    assert error.count("\n") == 1
+
+
+def test_another_folder_is_told_where_experiments_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["reproduce", "--list"]) == WRONG_INPUT
+    assert "must be a folder of experiments" in capsys.readouterr().err
