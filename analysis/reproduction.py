@@ -98,7 +98,10 @@ def text(name: str, document: Mapping[str, Any], table: pd.DataFrame) -> str:
         "as root mean squares."
     ]
     for panel, rows in table.groupby("panel", sort=False):
-        parts += [f"## {panel}", _accuracies(rows, [each for each in document["printed"] if each["panel"] == panel])]
+        parts += [
+            f"## {panel_label(rows)}",
+            _accuracies(rows, [each for each in document["printed"] if each["panel"] == panel]),
+        ]
     parts += ["## Verdicts", _verdict_table(verdicts(document, table))]
     return "\n\n".join(parts) + "\n"
 
@@ -110,15 +113,27 @@ def heading(name: str, document: Mapping[str, Any], table: pd.DataFrame) -> str:
 
 
 def setup(rows: pd.DataFrame) -> str:
-    """What was trained and attacked for one panel."""
+    """What was trained and attacked for one panel, and with what."""
+    first = rows.iloc[0]
+    return (
+        f"{first['panel']}: {networks(rows)}. {first['units']} networks, "
+        f"{first['seconds'] / _HOURS:.2g} processor-hours on {first['hardware']}; {first['versions']}."
+    )
+
+
+def networks(rows: pd.DataFrame) -> str:
+    """The networks of one panel, their seeds and images."""
     first = rows.iloc[0]
     seeds = rows.loc[rows["kind"] != "claim", "seeds"].max()
     images = rows.loc[rows["evaluation"].isin([ATTACK, WORST]), "images"]
     attacked = f", {images.max()} images attacked" if len(images) else ""
-    return (
-        f"{first['panel']}: {first['network']} on {first['data']}, {seeds} seeds{attacked}. {first['units']} networks, "
-        f"{first['seconds'] / _HOURS:.2g} processor-hours on {first['hardware']}; {first['versions']}."
-    )
+    return f"{first['network']} on {first['data']}, {seeds} seeds{attacked}"
+
+
+def panel_label(rows: pd.DataFrame) -> str:
+    """A panel's name, which says so where the paper's data was replaced: ``CIFAR-10 (here fashion-mnist)``."""
+    first = rows.iloc[0]
+    return str(first["panel"]) + (f" (here {first['data']})" if first["in_place_of"] else "")
 
 
 def label(row: Mapping[Any, Any]) -> str:

@@ -48,9 +48,9 @@ def draw(
     if form == "table":
         return []
     figure = _FORMS[form](document, table, points)
-    title = "; ".join(reproduction.setup(rows) for _, rows in table.groupby("panel", sort=False))
+    title = "; ".join(dict.fromkeys(reproduction.networks(rows) for _, rows in table.groupby("panel", sort=False)))
     head = reproduction.heading(name, document, table)
-    style.headline(figure, head, "", f"{_NOTES[form]} {title}")
+    style.headline(figure, head, title, _NOTES[form])
     files = [style.save_png(figure, path.with_suffix(".png"), {SOURCE: digest})]
     if form == "embedding" and points is not None:
         files.append(style.save_html(_rotatable(points), path.with_suffix(".html"), title=head, note=title))
@@ -81,9 +81,9 @@ def _bars(document: Document, table: pd.DataFrame, points: pd.DataFrame | None) 
             for attack, radius in groups
         ]
         axes.set_xticks(range(len(groups)), titles, fontsize=7.5)
-        axes.set_ylabel(f"Accuracy on {panel} (%)", color=INK)
+        axes.set_ylabel(f"Accuracy (%), {reproduction.panel_label(rows)}", color=INK)
         axes.set_ylim(0, 100)
-    style.add_legend(figure, all_axes[0].get_legend_handles_labels()[0], 8.5)
+    style.add_legend(figure, all_axes[0].get_legend_handles_labels()[0], 8.5, most=6)
     return figure
 
 
@@ -149,7 +149,7 @@ def _curves(document: Document, table: pd.DataFrame, points: pd.DataFrame | None
             for j, (attack, own) in enumerate(at[at["evaluation"] == ATTACK].groupby("attack", sort=False)):
                 _curve(axes, own, _CLASSES[2 * i + j], "-", f"{attack}, {radius:.3g} ({_rms(measured, radius)})")
             _curve(axes, at[at["evaluation"] == WORST], INK, ("--", ":")[i % 2], f"worst case, {radius:.3g}")
-        axes.set_xlabel(f"{parameter}, {panel}", color=INK)
+        axes.set_xlabel(f"{parameter}, {reproduction.panel_label(rows)}", color=INK)
         axes.set_ylabel("Accuracy (%)", color=INK)
     style.add_legend(figure, all_axes[0].get_legend_handles_labels()[0], 8.5)
     return figure
@@ -186,7 +186,7 @@ def _surfaces(document: Document, table: pd.DataFrame, points: pd.DataFrame | No
         for j, (side, what) in enumerate(zip(sides, (side_title(sides[0]), "worst case"), strict=True)):
             axes = figure.add_axes((0.5 * j, bottom, 0.5, 3.3 / height), projection="3d")
             _surface(axes, side, limits)
-            heading = f"{panel}: {what} within {radius:.3g} ({_rms(measured, radius)})"
+            heading = f"{reproduction.panel_label(rows)}: {what} within {radius:.3g} ({_rms(measured, radius)})"
             figure.text(0.5 * j + 0.25, bottom + 3.35 / height, heading, ha="center", size=9, weight="bold", color=INK)
     return figure
 
@@ -235,10 +235,10 @@ def _condition(document: Document, table: pd.DataFrame, points: pd.DataFrame | N
     del document, points
     networks = table[table["kind"] == "network"]
     panels = [("the paper's constants", PAPER_F, PAPER_S, "")]
-    for panel, rows in networks.groupby("panel", sort=False):
+    for _, rows in networks.groupby("panel", sort=False):
         values = dict(zip(rows["evaluation"], map(float, rows["value"]), strict=True))
         note = f"; above 0 on {100 * values['condition']:.1f} % of images"
-        panels.append((str(panel), values["f_true"], values["others"], note))
+        panels.append((reproduction.panel_label(rows), values["f_true"], values["others"], note))
     figure: Any = style.empty_figure(4.6 * len(panels), 4.4 + style.HEADLINE)
     height = figure.get_figheight()
     mesh = np.meshgrid(np.linspace(1, 2, 21), np.linspace(0, 0.1, 21))

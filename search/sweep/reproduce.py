@@ -18,6 +18,7 @@ from search.errors import UserError
 from search.results.leaderboard import Contestant
 from search.results.reproduction import MeasuredPanel, Measures, make_table
 from search.runs.folder import Run, command, relative
+from search.runs.layout import OUTCOMES_FILE
 from search.study import read_records
 from search.sweep.compare import Method, is_finished, run_all
 from trainables import files
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 # the first, and attacks on better networks take longer, on several processors at once even more so.
 SHORTEST: Final = 0.6
 LONGEST: Final = 1.8
-_TIMED_IMAGES: Final = 40
+_TIMED_IMAGES: Final = (20, 60)
 _SECONDS_PER_SWEEP: Final = 20.0  # Ray's start, and the figures
 _FIGURES: Final = 6e6  # bytes of a sweep's figures and records, at least; those of a grid's are three times as large
 _CHECKPOINTS: Final = 2  # that are kept of a unit
@@ -77,24 +78,23 @@ class Reproduction:
 def reproduce(
     job: Reproduction, again: str, results: Path, address: str | None, console: Console, quiet: bool
 ) -> list[Path]:
-    """Runs what is not finished, and writes each experiment's table, text and figures.
+    """Runs what is not finished, and writes each experiment's table, text and figures as soon as it can.
 
     ``again`` is the command that continues; the rest is as for ``compare``.
     """
-    sweeps = job.sweeps()
-    finished = run_all(list(sweeps.values()), again, job.runs_dir, address, console, quiet)
-    contestants = dict(zip(sweeps, finished, strict=True))
+    contestants: dict[tuple[str, str], Contestant] = {}
     written = []
     for name in job.names:
+        own = replace(job, names=[name]).sweeps()
+        sweeps = {key: method for key, method in own.items() if key not in contestants}
+        finished = run_all(list(sweeps.values()), again, job.runs_dir, address, console, quiet)
+        contestants |= zip(sweeps, finished, strict=True)
         experiment = job.library.experiments[name]
         panels = [_measured(job, experiment, panel, contestants) for panel in experiment.panels]
-        table = make_table(name, experiment, job.profile, panels)
         path = table_path(results, name, job.profile)
-        files.write(path, table.to_csv(index=False))
-        written.append(path)
+        written.append(files.write(path, make_table(name, experiment, job.profile, panels).to_csv(index=False)))
         if experiment.form == "embedding":
-            files.write(points_path(path), _points(panels).to_csv(index=False))
-            written.append(points_path(path))
+            written.append(files.write(points_path(path), _points(panels).to_csv(index=False)))
         written += write_report(name, experiment, path)
     return [relative(path.absolute()) for path in written]
 
@@ -227,27 +227,37 @@ def _cost(pool: str, sweeps: Sequence[tuple[int, float, float, float]]) -> Cost:
 
 
 def _timed(config: SweepConfig) -> tuple[float, float]:
-    """The seconds and bytes of one unit, on this machine with one thread."""
+    """The seconds and bytes of one unit, on this machine with one thread.
+
+    Attacks have a price of their own beside that of each image, so they are timed on two numbers of images.
+    """
     import torch
 
     from trainables.trial import CandidateResult, run_candidate
 
     torch.set_num_threads(config.resources.cpus_per_trial)
     device = torch.device("cuda" if config.resources.gpus_per_trial > 0 and torch.cuda.is_available() else "cpu")
-    images = min(_TIMED_IMAGES, config.robustness.images)
-    problem = replace(
-        config.problem,
-        train=replace(config.train, epochs=1),
-        robustness=replace(config.robustness, images=images),
-    )
+    problem, candidate = config.problem, config.candidate(config.fixed_settings[-1])
+    problem = replace(problem, train=replace(problem.train, epochs=1))
+    train, attacks = 0.0, []
     folder = Path(tempfile.mkdtemp(prefix="robustfront-"))
     try:
-        candidate = config.candidate(config.fixed_settings[-1])
-        for result in run_candidate(problem, candidate, replicates=[0], device=device, checkpoints=folder):
-            if isinstance(result, CandidateResult):
-                train, attack = result.train_seconds[0], result.attack_seconds
-                result.outcomes.save(folder / "outcomes.npz")
+        for images in _TIMED_IMAGES:
+            few = replace(problem, robustness=replace(problem.robustness, images=images))
+            # The second time, the network is there.
+            for result in run_candidate(few, candidate, replicates=[0], device=device, checkpoints=folder):
+                if isinstance(result, CandidateResult):
+                    train = result.train_seconds[0]
+                    attacks.append(result.attack_seconds)
+                    result.outcomes.save(folder / OUTCOMES_FILE)
         size = sum(path.stat().st_size for path in folder.iterdir())
     finally:
         shutil.rmtree(folder)
-    return train * config.train.epochs + attack * config.robustness.images / images, size * _CHECKPOINTS
+    return train * config.train.epochs + at_images(attacks, config.robustness.images), size * _CHECKPOINTS
+
+
+def at_images(seconds: Sequence[float], images: int) -> float:
+    """The seconds for so many images, on the line through those for ``_TIMED_IMAGES``; never fewer than measured."""
+    (few, many), (first, second) = _TIMED_IMAGES, seconds
+    slope = max(second - first, 0.0) / (many - few)
+    return max(second, second + slope * (images - many))

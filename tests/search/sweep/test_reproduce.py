@@ -101,3 +101,26 @@ def test_another_folder_is_told_where_experiments_are(
     monkeypatch.chdir(tmp_path)
     assert run(["reproduce", "--list"]) == WRONG_INPUT
     assert "must be a folder of experiments" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_experiment_runs_to_its_table_and_a_second_time_trains_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: Library
+) -> None:
+    monkeypatch.chdir(ROOT)
+    settings = ("train.replicates=2", "train.epochs=1", "data.train_size=300", "robustness.images=10")
+    overrides = [word for setting in settings for word in ("--set", setting)]
+    words = ["table-1", "--runs-dir", str(tmp_path), "--results", str(tmp_path / "results"), "--quiet", *overrides]
+    assert run(["reproduce", *words]) == DONE
+    path = table_path(tmp_path / "results", "table-1", "quick")
+    first, table = path.read_bytes(), read_table(path)
+    assert set(table["method"]) == {"I-SCE", "AT"}
+    document = library.experiments["table-1"].model_dump(mode="json")
+    assert path.with_suffix(".md").read_text(encoding="utf-8") == reproduction.text("table-1", document, table)
+    outcomes = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/outcomes/*.npz")}
+    assert len(outcomes) == 4
+    assert run(["reproduce", *words]) == DONE
+    assert path.read_bytes() == first
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/outcomes/*.npz")} == outcomes
+    job = Reproduction(library, ["table-1"], "quick", "reproduce", tmp_path, settings)
+    assert set(left(job).values()) == {0}
