@@ -138,30 +138,16 @@ def reproduce(
     quiet: Quiet = False,
 ) -> None:
     """Reproduce a table or figure of the paper, beside a sound evaluation. Repeat it to continue."""
-    from search.cli.reproduce import print_costs, print_list, print_verdicts
-    from search.config.experiments import ALL, EXPERIMENTS_DIR, RESULTS, Library
-    from search.sweep import reproduce as reproduction
+    from search.cli.reproduce import estimate_costs, list_experiments, make_job, run_or_rewrite
 
-    console, library = _console(), Library.read(EXPERIMENTS_DIR)
-    if overrides and results is None:
-        raise UserError("--results must be given with --set, got none; the default folder is for what is declared")
-    folder = results or EXPERIMENTS_DIR / RESULTS
-    if name is None and not show:
-        raise UserError(f"NAME must be given, got none; choose one of `{command('reproduce', '--list')}`")
-    job = reproduction.Reproduction(library, library.chosen(name or ALL), profile, prefix, runs_dir, overrides or [])
+    console, job, folder = _console(), *make_job(name, show, profile, prefix, runs_dir, overrides or [], results)
     if show:
-        print_list(console, job, folder)
+        list_experiments(console, job, folder)
     elif estimate:
-        print_costs(console, reproduction.estimate(job, console))
+        estimate_costs(console, job)
     else:
-        if from_table:
-            files = reproduction.rewrite(job, folder)
-        else:
-            again = command(context.obj.removeprefix("robustfront "))
-            files = reproduction.reproduce(job, again, folder, address, console, quiet)
-        if not quiet:
-            print_verdicts(console, job, folder)
-        print(*files, sep="\n")
+        again = None if from_table else command(context.obj.removeprefix("robustfront "))
+        print(*run_or_rewrite(console, job, folder, again, address, quiet), sep="\n")
 
 
 @app.command()

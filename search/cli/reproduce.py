@@ -1,4 +1,4 @@
-"""What ``robustfront reproduce`` prints: the list of experiments, costs, and verdicts."""
+"""``robustfront reproduce``: the list of experiments, costs, tables and verdicts."""
 
 from __future__ import annotations
 
@@ -9,13 +9,50 @@ from rich.console import Console
 
 from analysis.reproduction import EVALUATIONS, verdicts
 from search.cli.cluster import folded_table
+from search.config.experiments import ALL, EXPERIMENTS_DIR, RESULTS, Library, Profile
+from search.errors import UserError
 from search.results.tables import print_table
-from search.sweep.reproduce import Cost, Reproduction, left, read_table, table_path
+from search.runs.folder import command
+from search.sweep.reproduce import Cost, Reproduction, estimate, left, read_table, reproduce, rewrite, table_path
 
 _HOUR, _MINUTE, _GIGABYTE = 3600, 60, 1e9
 
 
-def print_list(console: Console, job: Reproduction, results: Path) -> None:
+def make_job(
+    name: str | None,
+    lists: bool,
+    profile: Profile,
+    prefix: str,
+    runs_dir: Path,
+    overrides: Sequence[str],
+    results: Path | None,
+) -> tuple[Reproduction, Path]:
+    """What the command's words ask for, and the folder of the tables.
+
+    Raises:
+        UserError: No name was given although the experiments are not listed, or an unknown one; or other settings
+            without a folder of their own.
+    """
+    library = Library.read(EXPERIMENTS_DIR)
+    if overrides and results is None:
+        raise UserError("--results must be given with --set, got none; the default folder is for what is declared")
+    if name is None and not lists:
+        raise UserError(f"NAME must be given, got none; choose one of `{command('reproduce', '--list')}`")
+    job = Reproduction(library, library.chosen(name or ALL), profile, prefix, runs_dir, overrides)
+    return job, results or EXPERIMENTS_DIR / RESULTS
+
+
+def run_or_rewrite(
+    console: Console, job: Reproduction, results: Path, again: str | None, address: str | None, quiet: bool
+) -> list[Path]:
+    """Runs the experiments, or without ``again`` only writes what follows from their tables; prints the verdicts."""
+    files = rewrite(job, results) if again is None else reproduce(job, again, results, address, console, quiet)
+    if not quiet:
+        _print_verdicts(console, job, results)
+    return files
+
+
+def list_experiments(console: Console, job: Reproduction, results: Path) -> None:
     """Prints what each experiment shows, the pools that it needs with their units, and whether it has been run."""
     unfinished = left(job)
     uses = [pool for name in job.library.experiments for pool in job.library.needed([name], job.profile)]
@@ -38,8 +75,9 @@ def print_list(console: Console, job: Reproduction, results: Path) -> None:
     print_table(console, table)
 
 
-def print_costs(console: Console, costs: Sequence[Cost]) -> None:
+def estimate_costs(console: Console, job: Reproduction) -> None:
     """Prints how long the sweeps that are left take, and how much disk they need, as ranges."""
+    costs = estimate(job, console)
     table = folded_table(None, "pool", "networks", "time here", "disk")
     for cost in costs:
         table.add_row(cost.pool, str(cost.units), _range(cost.seconds), _disk(cost.size))
@@ -54,7 +92,7 @@ def print_costs(console: Console, costs: Sequence[Cost]) -> None:
     print_table(console, table)
 
 
-def print_verdicts(console: Console, job: Reproduction, results: Path) -> None:
+def _print_verdicts(console: Console, job: Reproduction, results: Path) -> None:
     """Prints the verdict on each claim of the experiments that have a table."""
     table = folded_table(None, "name", "claim", "of", "evaluation", "verdict")
     for name in job.names:

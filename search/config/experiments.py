@@ -105,8 +105,8 @@ class Claim(_Section):
     """What the paper says, and how it is decided.
 
     ``above``: the first is better than each of the others by more than ``margin``; ``comparable``: by no more, either
-    way. ``peak``: the best setting within is better than the one with the largest value, by more. ``spread``: the best
-    setting is better than the worst, by more. ``level``: the first's ``measure`` exceeds ``margin``.
+    way. ``peak``: the best setting between the ends is better than the one with the largest value, by more. ``spread``:
+    the best setting is better than the worst, by more. ``level``: the first's ``measure`` exceeds ``margin``.
     """
 
     name: str = Field(pattern=r"[a-z0-9-]+")

@@ -235,17 +235,18 @@ def _best(settings: Sequence[Array], kind: str) -> tuple[Array, Array]:
     """What the best setting and the one it is compared with did, each (seeds, images).
 
     Each seed is judged by the choice of all other seeds, so that luck in the choice is no part of the difference. The
-    settings are in the order of the parameter: the largest value is the last one.
+    settings are in the order of the parameter. A peak lies between the smallest value and the largest, and is compared
+    with the latter.
     """
     stacked = np.stack(settings)  # (settings, seeds, images)
     first, second = [], []
     for seed in range(stacked.shape[1]):
         rest = np.delete(stacked, seed, axis=1) if stacked.shape[1] > 1 else stacked
-        others = rest.mean(axis=(1, 2))
-        best = int(np.argmax(others[:-1] if kind == "peak" else others))
-        worst = len(others) - 1 if kind == "peak" else int(np.argmin(others))
+        means = rest.mean(axis=(1, 2))
+        best = 1 + int(np.argmax(means[1:-1])) if kind == "peak" else int(np.argmax(means))
+        other = len(means) - 1 if kind == "peak" else int(np.argmin(means))
         first.append(stacked[best, seed])
-        second.append(stacked[worst, seed])
+        second.append(stacked[other, seed])
     return np.stack(first), np.stack(second)
 
 

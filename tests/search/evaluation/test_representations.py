@@ -1,12 +1,63 @@
-"""The silhouette, against scikit-learn's."""
+"""What is measured of trained networks without an attack, on real ones; the silhouette against scikit-learn's."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import silhouette_score
 
-from search.evaluation.representations import silhouette
+from analysis.condition import GRID_M, GRID_S, holds_everywhere
+from search.evaluation.representations import condition_measures, embedded_points, embedding_measures, silhouette
+from search.results.audits import load_model
+from search.results.leaderboard import Contestant
+from search.runs.folder import Run
+from tests.search.examples import small_config
+from trainables.trial import run_candidate
+
+NUMBERS = ("0", "R0")
+
+
+@pytest.fixture(scope="module")
+def contestant(tmp_path_factory: pytest.TempPathFactory) -> Contestant:
+    """Two networks with features of width 3."""
+    config = small_config(
+        name="embedded",
+        model={"name": "lenet5", "embedding": 3},
+        robustness={"attacks": [{"name": "pgd", "steps": 1}], "images": 2},
+    )
+    run = Run.plan(config, tmp_path_factory.mktemp("runs"))
+    run.create({"name": "mnist5k", "sha256": "0" * 64, "location": "here", "sizes": {"train": 300}})
+    for seed, number in enumerate(NUMBERS):
+        candidate = config.candidate({"s": 1.0, "m": 0.1})
+        checkpoints = run.folder / "checkpoints" / number
+        list(run_candidate(config.problem, candidate, replicates=[seed], checkpoints=checkpoints))
+    return Contestant("embedded", run, [])
+
+
+def test_the_condition_is_that_of_the_normalized_logits(contestant: Contestant) -> None:
+    measures = condition_measures(contestant, NUMBERS)
+    assert {name: values.shape for name, values in measures.items()} == dict.fromkeys(measures, (2, 60))
+    splits, (replicate,) = load_model(contestant.run.folder / "checkpoints" / NUMBERS[1], contestant.run.config)
+    validation = splits["validation"]
+    with torch.no_grad():
+        normalized = torch.nn.functional.normalize(replicate.predictor.eval()(validation.images)).double()
+    true = normalized.gather(1, validation.labels.unsqueeze(1)).squeeze(1)
+    assert measures["f_true"][1] == pytest.approx(true.numpy(), abs=1e-5)
+    others = normalized.exp().sum(1) - true.exp()
+    assert measures["others"][1] == pytest.approx(others.numpy(), abs=1e-5)
+    expected = holds_everywhere(measures["f_true"], measures["others"], GRID_S, GRID_M)
+    assert (measures["condition"] == expected).all()
+
+
+def test_points_are_the_features_of_one_network(contestant: Contestant) -> None:
+    points = embedded_points(contestant, NUMBERS[0])
+    assert list(points.columns) == ["label", "x", "y", "z"]
+    values = embedding_measures(contestant, NUMBERS)["silhouette"]
+    assert values.shape == (2,)
+    score = silhouette_score(points[["x", "y", "z"]], points["label"])  # the 60 validation images, rounded
+    assert values[0] == pytest.approx(score, abs=1e-2)
+    assert values[0] != values[1]
 
 
 def test_the_silhouette_is_scikit_learn_s_and_knows_no_scale() -> None:
