@@ -184,10 +184,11 @@ def _surfaces(document: Document, table: pd.DataFrame, points: pd.DataFrame | No
         limits = (max(0.0, min(every) - 2), min(100.0, max(every) + 2))
         bottom = (3.6 * (len(panels) - 1 - i)) / height
         for j, (side, what) in enumerate(zip(sides, (side_title(sides[0]), "worst case"), strict=True)):
-            axes = figure.add_axes((0.5 * j, bottom, 0.5, 3.3 / height), projection="3d")
+            axes = figure.add_axes((0.5 * j, bottom, 0.5, 3.2 / height), projection="3d")
             _surface(axes, side, limits)
-            heading = f"{reproduction.panel_label(rows)}: {what} within {radius:.3g} ({_rms(measured, radius)})"
-            figure.text(0.5 * j + 0.25, bottom + 3.35 / height, heading, ha="center", size=9, weight="bold", color=INK)
+            heading = f"{reproduction.panel_label(rows)}\n{what} within {radius:.3g} ({_rms(measured, radius)})"
+            place = (0.5 * j + 0.25, bottom + 3.3 / height)
+            figure.text(*place, heading, ha="center", size=8.5, weight="bold", color=INK)
     return figure
 
 

@@ -174,8 +174,8 @@ def test_a_claim_is_the_paired_difference_of_both_evaluations(table: pd.DataFram
 
 
 def test_the_best_setting_is_chosen_by_the_other_seeds(table: pd.DataFrame) -> None:
-    # The best and the worst are 2 and 1.5 without seed 0, 1 and 2 without seed 1, 1 and 1.5 without seed 2. By all seeds,
-    # s = 1 would be 15 images ahead of s = 2.
+    # Without seed 0, the best and the worst are 2 and 1.5; without seed 1, 1 and 2; without seed 2, 1 and 1.5. By all
+    # seeds, s = 1 would be 15 images ahead of s = 2.
     found = only(table, claim="spread", evaluation="attack")
     assert found.value == pytest.approx(((14 - 24) + (20 - 35) + (26 - 24)) / (3 * IMAGES), abs=1e-6)
 
