@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from analysis.figures.style import BLUE, GREY, INK, RULE, render, style_axes
+from analysis.figures.style import BLUE, GREY, render, style_axes, svg
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -49,7 +48,6 @@ def _picture(replicate: Mapping[str, Any], radius: float, axis: str) -> Markup |
     points = replicate["curve"]
     if not points:
         return None
-    from markupsafe import Markup
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.6, 3.6), layout="constrained")
@@ -62,11 +60,7 @@ def _picture(replicate: Mapping[str, Any], radius: float, axis: str) -> Markup |
     axes.fill_between(radii[1:], low, high, color=BLUE, alpha=0.15, lw=0)
     axes.axvline(radius, color=GREY, ls="--", lw=1)
     axes.annotate(" audited", (radius, 97), color=GREY, fontsize=9)
-    axes.set_xlabel(axis, color=INK)
-    axes.set_ylabel("Accuracy (%)", color=INK)
+    axes.set_xlabel(axis)
+    axes.set_ylabel("Accuracy (%)")
     axes.set(xlim=(0, None), ylim=(0, 101))
-    drawn = io.StringIO()
-    figure.savefig(drawn, format="svg", metadata={"Date": None}, transparent=True)
-    svg = drawn.getvalue()
-    svg = svg[svg.index("<svg") :]
-    return Markup(svg.replace(INK.lower(), "currentColor").replace(RULE.lower(), "var(--rule)"))
+    return svg(figure)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures import style
-from analysis.figures.style import BLUE, COLOURS, INK, Array
+from analysis.figures.style import BLUE, COLOURS, INK, Array, Picture
 from analysis.frames import rows_of
 from analysis.hypervolume import Reference
 from trainables.metrics import ROBUST, is_accuracy
@@ -39,7 +39,14 @@ class _Curve:
 def draw_learning_curves(
     epochs: pd.DataFrame, frame: pd.DataFrame, domains: Mapping[str, Domain], folder: Path, *, title: str
 ) -> list[Path]:
-    """Draws every metric over the epochs: the search's trials as thin lines, the baselines as thick ones.
+    """Writes ``learning_curves_picture`` to a folder."""
+    return learning_curves_picture(epochs, frame, domains, title=title).save(folder / "learning-curves")
+
+
+def learning_curves_picture(
+    epochs: pd.DataFrame, frame: pd.DataFrame, domains: Mapping[str, Domain], *, title: str
+) -> Picture:
+    """Every metric over the epochs: the search's trials as thin lines, the baselines as thick ones.
 
     ``epochs`` has one row per epoch of a trial, at least one: number, epoch, and one column per metric (fractions for
     accuracies). Pruned and failed trials are dashed.
@@ -47,10 +54,9 @@ def draw_learning_curves(
     metrics = [name for name in epochs.columns if name not in ("number", "epoch")]
     percent = {name: 100 * epochs[name] for name in metrics if is_accuracy(name)}
     curves = _learning_curves(epochs.assign(**percent), frame, domains)
-    return style.save(
+    return Picture(
         _static_learning_curves(curves, metrics),
         _interactive_learning_curves(curves, metrics),
-        folder / "learning-curves",
         heading="Learning curves",
         title=title,
         note="Each setting's loss is its own: compare the shapes of the curves, not their heights.",
@@ -133,7 +139,12 @@ def _interactive_learning_curves(curves: Sequence[_Curve], metrics: Sequence[str
 
 
 def draw_hypervolume(trace: pd.DataFrame, folder: Path, *, title: str, reference: Reference) -> list[Path]:
-    """Draws the result of ``hypervolume_trace``: how the front's hypervolume, measured from the reference, grew.
+    """Writes ``hypervolume_picture`` to a folder."""
+    return hypervolume_picture(trace, title=title, reference=reference).save(folder / "hypervolume")
+
+
+def hypervolume_picture(trace: pd.DataFrame, *, title: str, reference: Reference) -> Picture:
+    """The result of ``hypervolume_trace``: how the front's hypervolume, measured from the reference, grew.
 
     Raises:
         ValueError: The trace is empty.
@@ -145,10 +156,9 @@ def draw_hypervolume(trace: pd.DataFrame, folder: Path, *, title: str, reference
         for name in reference.point
     ]
     volume = trace["hypervolume"].to_numpy(dtype=np.float64)
-    return style.save(
+    return Picture(
         _static_hypervolume(volume),
         _interactive_hypervolume(trace, volume),
-        folder / "hypervolume",
         heading="Hypervolume of the front",
         title=title,
         note=f"Measured: {', '.join(axes)}.",
@@ -198,14 +208,13 @@ def draw_epsilon_curves(accuracies: pd.DataFrame, folder: Path, *, title: str, a
         or the attack is to blame.
     """
     curves = _epsilon_curves(accuracies)
-    return style.save(
+    return Picture(
         _static_epsilon_curves(curves, axis),
         _interactive_epsilon_curves(curves, axis),
-        folder / "epsilon-curves",
         heading="Accuracy against the radius",
         title=title,
         note="Worst case: the share of images that no attack on any view breaks; band: its 95 % interval.",
-    )
+    ).save(folder / "epsilon-curves")
 
 
 def _epsilon_curves(accuracies: pd.DataFrame) -> list[_Curve]:

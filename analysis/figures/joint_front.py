@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from analysis.figures import style
-from analysis.figures.style import BLUE, COLOURS, GREY, INK, RULE
+from analysis.figures.style import BLUE, COLOURS, GREY
 from trainables.metrics import CLEAN, ROBUST
 
 _STYLES: Final = [(colour, marker) for marker in "osD^v" for colour in (BLUE, *COLOURS)]
@@ -26,12 +25,6 @@ def draw(document: Mapping[str, Any], path: Path) -> Path:
 
 def page(document: Mapping[str, Any]) -> str:
     """The leaderboard as an HTML page that needs no other file; the argument as for `draw`."""
-    from markupsafe import Markup
-
-    drawn = io.StringIO()
-    _figure(document).savefig(drawn, format="svg", metadata={"Date": None}, transparent=True)
-    svg = drawn.getvalue()
-    svg = svg[svg.index("<svg") :].replace(INK.lower(), "currentColor").replace(RULE.lower(), "var(--rule)")
     methods = [row["method"] for row in document["rows"] if row["represents"]]
     return style.render(
         "leaderboard.html",
@@ -41,7 +34,7 @@ def page(document: Mapping[str, Any]) -> str:
         methods=methods,
         differences={name: _matrix(document["differences"], name, methods) for name in (ROBUST, CLEAN)},
         costs={method["method"]: method for method in document["methods"]},
-        picture=Markup(svg),
+        picture=style.svg(_figure(document)),
     )
 
 
@@ -83,8 +76,8 @@ def _figure(document: Mapping[str, Any]) -> Any:
         axes.scatter(x, y, s=60, marker=marker, facecolor=face, edgecolor=colour, label=label, zorder=3)
     front = sorted((100 * row["clean"]["value"], 100 * row["robust"]) for row in rows if row["on_front"])
     axes.step(*zip(*front, strict=True), where="pre", color=GREY, lw=1.4, ls="--", zorder=1, label="joint front")
-    axes.set_xlabel("Clean accuracy (%)", color=INK)
-    axes.set_ylabel("Robust accuracy (%)", color=INK)
+    axes.set_xlabel("Clean accuracy (%)")
+    axes.set_ylabel("Robust accuracy (%)")
     style.headline(figure, "Methods compared", title(document), note(document))
     style.add_legend(figure, axes.get_legend_handles_labels()[0], 9, most=4)
     return figure

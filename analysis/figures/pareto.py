@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures import style
-from analysis.figures.style import BLUE, COLOURS, GREY, HEADLINE, Array, Scale
+from analysis.figures.style import BLUE, COLOURS, GREY, HEADLINE, Array, Picture, Scale
 from analysis.frames import rows_of
 from analysis.pareto import front_mask
 from trainables.metrics import CLAIMED, ROBUST, Direction
@@ -62,7 +62,19 @@ def draw_pareto(
     title: str,
     chosen: Chosen | None = None,
 ) -> list[Path]:
-    """Draws the trials over each pair of objectives. With two objectives, the front is a step line.
+    """Writes ``pareto_picture`` to a folder."""
+    return pareto_picture(frame, objectives, domains, title=title, chosen=chosen).save(folder / "pareto")
+
+
+def pareto_picture(
+    frame: pd.DataFrame,
+    objectives: Mapping[str, Direction],
+    domains: Mapping[str, Domain],
+    *,
+    title: str,
+    chosen: Chosen | None = None,
+) -> Picture:
+    """The trials over each pair of objectives. With two objectives, the front is a step line.
 
     Complete trials are drawn; the number of others is given. The front is that of all objectives, among the trials that
     meet the constraints if any does. If it was ``chosen`` by other values than those drawn, there is no line.
@@ -111,7 +123,7 @@ def draw_pareto(
         style.coverage(frame),
     )
     heading = "Pareto-optimal settings"
-    return style.save(_static(panels), _interactive(panels), folder / "pareto", heading=heading, title=title, note=note)
+    return Picture(_static(panels), _interactive(panels), heading, title, note)
 
 
 def _static(panels: Sequence[_Panel]) -> Figure:

@@ -10,7 +10,8 @@ import html
 import io
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +26,7 @@ from trainables import files, metrics
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -39,6 +41,9 @@ RULE: Final = "#E3E6EA"
 # Of the baselines and the attacks: those of Okabe and Ito, then wine and olive of Tol's muted scheme, which people with
 # any colour vision can tell apart.
 COLOURS: Final = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933")
+
+# In a page, by the variables of page.css.
+_PAGE_COLOURS: Final = {INK: "currentColor", RULE: "var(--rule)", BLUE: "var(--search)", "#FFFFFF": "var(--page)"}
 
 DOTS_PER_INCH: Final = 150
 HEADLINE: Final = 0.9  # inches: a heading, a title, two lines of a note
@@ -140,12 +145,12 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
     return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
 
 
-def _leave_room(figure: Figure) -> None:
+def _leave_room(figure: Figure, inches: float = HEADLINE) -> None:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
-    engine.set(rect=(0.005, 0.005, 0.985, 0.985 - HEADLINE / figure.get_figheight()))
+    engine.set(rect=(0.005, 0.005, 0.985, 0.985 - inches / figure.get_figheight()))
 
 
 def style_axes(axes: Axes) -> None:
@@ -153,18 +158,23 @@ def style_axes(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GREY)
     axes.tick_params(colors=INK, labelsize=9)
+    for label in (axes.xaxis.label, axes.yaxis.label, axes.title):
+        label.set_color(INK)
     axes.grid(color=RULE, lw=0.8)
     axes.set_axisbelow(True)
 
 
-def headline(figure: Figure, heading: str, title: str, note: str) -> None:
+def headline(figure: Figure, heading: str, title: str, note: str) -> list[Artist]:
     """Writes a heading, what was measured, and how to read it into the top ``HEADLINE`` inches of a figure."""
+    texts: list[Artist] = []
     width, height = figure.get_size_inches()
     wrapped = textwrap.fill(note, int(_CHARACTERS_PER_INCH * width))
     lines = ((heading, 0.12, 13, "bold", INK), (title, 0.40, 9.5, "normal", INK), (wrapped, 0.60, 8, "normal", FAINT))
     for text, inches, size, weight, colour in lines:
         drawn = figure.text(0.15 / width, 1 - inches / height, text, va="top", size=size, weight=weight, color=colour)
         drawn.set_in_layout(False)
+        texts.append(drawn)
+    return texts
 
 
 def legend_size(handles: Sequence[Artist], width: float, fontsize: float, most: int | None = None) -> tuple[int, float]:
@@ -184,7 +194,9 @@ def add_legend(figure: Figure, handles: Sequence[Artist], fontsize: float, most:
     spare = (_LEGEND_ROWS - 1) * 1.5 * fontsize / 72
     figure.set_figheight(figure.get_figheight() + max(0.0, height - spare))
     _leave_room(figure)
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=fontsize)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=fontsize, labelcolor=INK
+    )
 
 
 def faded(colour: str, alpha: float) -> str:
@@ -193,24 +205,82 @@ def faded(colour: str, alpha: float) -> str:
     return f"rgba({red},{green},{blue},{alpha:g})"
 
 
-def save(figure: Figure, page: Any, path: Path, *, heading: str, title: str, note: str) -> list[Path]:
-    """Writes a matplotlib and a plotly figure of the same to ``path`` with the suffixes .png and .html.
-
-    Both say what they show (``heading``), what was measured (``title``) and how to read it (``note``).
+@dataclass(frozen=True)
+class Picture:
+    """A figure as a matplotlib one and as an interactive plotly one, with what it shows (``heading``), what was
+    measured (``title``) and how to read it (``note``). Jupyter shows the first; ``interactive`` is the second.
     """
-    headline(figure, heading, title, note)
-    page.update_layout(title={"text": f"{heading}<br><sub>{html.escape(title)}</sub>"}, template="plotly_white")
-    return [
-        save_png(figure, path.with_suffix(".png")),
-        save_html(page, path.with_suffix(".html"), title=f"{heading}, {title}", note=note),
-    ]
+
+    static: Figure
+    interactive: Any
+    heading: str
+    title: str
+    note: str
+
+    def save(self, path: Path) -> list[Path]:
+        """Writes both to ``path`` with the suffixes .png and .html."""
+        self.interactive.update_layout(
+            title={"text": f"{self.heading}<br><sub>{html.escape(self.title)}</sub>"}, template="plotly_white"
+        )
+        return [
+            files.write(path.with_suffix(".png"), self._repr_png_()),
+            save_html(
+                self.interactive, path.with_suffix(".html"), title=f"{self.heading}, {self.title}", note=self.note
+            ),
+        ]
+
+    def svg(self) -> Markup:
+        """The static figure without its headline, for a page."""
+        with _without_headline(self.static):
+            return svg(self.static)
+
+    def _repr_png_(self) -> bytes:
+        texts = headline(self.static, self.heading, self.title, self.note)
+        try:
+            return png(self.static)
+        finally:
+            for text in texts:
+                text.remove()
+
+
+@contextmanager
+def _without_headline(figure: Figure) -> Iterator[None]:
+    """Takes the room of the headline away for a while."""
+    height = figure.get_figheight()
+    figure.set_figheight(height - HEADLINE)
+    _leave_room(figure, 0.0)
+    try:
+        yield
+    finally:
+        figure.set_figheight(height)
+        _leave_room(figure)
+
+
+def png(figure: Figure, metadata: Mapping[str, str] | None = None) -> bytes:
+    """A figure as a PNG on white, with texts that the image holds."""
+    image = io.BytesIO()
+    figure.savefig(image, format="png", facecolor="white", metadata=dict(metadata or {}))
+    return image.getvalue()
+
+
+def svg(figure: Figure) -> Markup:
+    """A figure as an SVG in the colours of the page that it stands in (``page.css``), light or dark."""
+    from markupsafe import Markup
+    from matplotlib import rc_context
+
+    drawn = io.StringIO()
+    with rc_context({"svg.fonttype": "none"}):  # text stays text
+        figure.savefig(drawn, format="svg", metadata={"Date": None}, transparent=True)
+    text = drawn.getvalue()
+    text = text[text.index("<svg") :]
+    for colour, name in _PAGE_COLOURS.items():
+        text = text.replace(colour.lower(), name)
+    return Markup(text)
 
 
 def save_png(figure: Figure, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
     """Renders a figure, with texts that the file holds, and replaces the file atomically."""
-    image = io.BytesIO()
-    figure.savefig(image, format="png", facecolor="white", metadata=dict(metadata or {}))
-    return files.write(path, image.getvalue())
+    return files.write(path, png(figure, metadata))
 
 
 def save_html(page: Any, path: Path, *, title: str, note: str) -> Path:

@@ -117,6 +117,28 @@ def draw_surfaces(
         measure (``/`` in its name becomes ``-``); none if nothing can be drawn. The note says why, or gives the choice
         of the two parameters and the values of the others; it is empty if there are exactly two parameters.
     """
+    planned = plan_panels(frame, objectives, domains)
+    if isinstance(planned, str):
+        return Drawn(note=planned)
+    panels, plan = planned
+    attacked = [panel for panel in panels if is_under_attack(panel.measure)]
+    alike = [panel.beside(attacked if is_under_attack(panel.measure) else [panel]) for panel in panels]
+    note = how_to_read(frame, panels, plan)
+    files = [
+        style.save_png(_overview(alike, title, note), folder / "surfaces.png"),
+        style.save_html(interactive(alike, title), folder / "surfaces.html", title=f"Surfaces, {title}", note=note),
+    ]
+    for panel in panels:
+        picture = panel_figure(panel)
+        style.headline(picture, panel.label, title, note)
+        files.append(style.save_png(picture, folder / f"surface-{panel.measure.replace('/', '-')}.png"))
+    return Drawn(files, plan.note())
+
+
+def plan_panels(
+    frame: pd.DataFrame, objectives: Mapping[str, Direction], domains: Mapping[str, Domain]
+) -> tuple[list[Panel], Slice] | str:
+    """The panels of all measures and the choice of their two parameters, or one line that says why there are none."""
     search = style.complete(frame, "search")
     known = [name for name in domains if name in search.columns]
     search = search.dropna(subset=known).reset_index(drop=True) if len(known) == len(domains) else search.iloc[:0]
@@ -126,19 +148,13 @@ def draw_surfaces(
     front = [row for row, best in zip(rows, on_front, strict=True) if best]
     plan = plan_slice(rows, front, values, domains)
     if isinstance(plan, str):
-        return Drawn(note=plan)
-    panels = [panel_of(frame, search, domains, plan, measure) for measure in _distinct(search)]
-    attacked = [panel for panel in panels if is_under_attack(panel.measure)]
-    alike = [panel.beside(attacked if is_under_attack(panel.measure) else [panel]) for panel in panels]
-    note = style.sentences(_note(panels[0], plan), style.coverage(frame))
-    files = [
-        style.save_png(_overview(alike, title, note), folder / "surfaces.png"),
-        style.save_html(interactive(alike, title), folder / "surfaces.html", title=f"Surfaces, {title}", note=note),
-    ]
-    for panel in panels:
-        picture = _single(panel.beside([panel]), title, note)
-        files.append(style.save_png(picture, folder / f"surface-{panel.measure.replace('/', '-')}.png"))
-    return Drawn(files, plan.note())
+        return plan
+    return [panel_of(frame, search, domains, plan, measure) for measure in _distinct(search)], plan
+
+
+def how_to_read(frame: pd.DataFrame, panels: Sequence[Panel], plan: Slice) -> str:
+    """What the dots and surfaces of the panels are."""
+    return style.sentences(_note(panels[0], plan), style.coverage(frame))
 
 
 def panel_of(
@@ -200,7 +216,9 @@ def _note(panel: Panel, plan: Slice) -> str:
     return style.sentences(dots, hollow, kind, plan.note())
 
 
-def _single(panel: Panel, title: str, note: str) -> Figure:
+def panel_figure(panel: Panel) -> Figure:
+    """One panel with axes and a legend of its own, below an empty headline."""
+    panel = panel.beside([panel])
     width, height = 7.6, 6.2  # inches
     handles = _handles(panel, values=True)
     columns, foot = style.legend_size(handles, width, 8.5)
@@ -209,7 +227,6 @@ def _single(panel: Panel, title: str, note: str) -> Figure:
     axes = figure.add_axes((0.02, (0.2 + foot) / height, 0.96, 5.58 / height), projection="3d")
     _draw(axes, panel, zoom=1.0, labelsize=9)
     figure.legend(handles=handles, loc="lower center", ncols=columns, frameon=False, fontsize=8.5)
-    style.headline(figure, panel.label, title, note)
     return figure
 
 
