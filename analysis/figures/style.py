@@ -10,8 +10,7 @@ import html
 import io
 import math
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -43,7 +42,13 @@ RULE: Final = "#E3E6EA"
 COLOURS: Final = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933")
 
 # In a page, by the variables of page.css.
-_PAGE_COLOURS: Final = {INK: "currentColor", RULE: "var(--rule)", BLUE: "var(--search)", "#FFFFFF": "var(--page)"}
+_PAGE_COLOURS: Final = {
+    INK: "currentColor",
+    FAINT: "var(--faint)",
+    RULE: "var(--rule)",
+    BLUE: "var(--search)",
+    "#FFFFFF": "var(--page)",
+}
 
 DOTS_PER_INCH: Final = 150
 HEADLINE: Final = 0.9  # inches: a heading, a title, two lines of a note
@@ -231,8 +236,7 @@ class Picture:
 
     def svg(self) -> Markup:
         """The static figure without its headline, for a page."""
-        with _without_headline(self.static):
-            return svg(self.static)
+        return bare_svg(self.static)
 
     def _repr_png_(self) -> bytes:
         texts = headline(self.static, self.heading, self.title, self.note)
@@ -243,23 +247,26 @@ class Picture:
                 text.remove()
 
 
-@contextmanager
-def _without_headline(figure: Figure) -> Iterator[None]:
-    """Takes the room of the headline away for a while."""
+def bare_svg(figure: Figure) -> Markup:
+    """`svg` of a figure from ``new_figure``, without the room for its headline."""
     height = figure.get_figheight()
     figure.set_figheight(height - HEADLINE)
     _leave_room(figure, 0.0)
     try:
-        yield
+        return svg(figure)
     finally:
         figure.set_figheight(height)
         _leave_room(figure)
 
 
-def png(figure: Figure, metadata: Mapping[str, str] | None = None) -> bytes:
-    """A figure as a PNG on white, with texts that the image holds."""
+def png(figure: Figure, metadata: Mapping[str, str] | None = None, *, bare: bool = False) -> bytes:
+    """A figure as a PNG on white, with texts that the image holds; ``bare`` cuts the headline off and halves the dots."""
+    from matplotlib.transforms import Bbox
+
+    width, height = figure.get_size_inches()
     image = io.BytesIO()
-    figure.savefig(image, format="png", facecolor="white", metadata=dict(metadata or {}))
+    look: dict[str, Any] = {"bbox_inches": Bbox([[0, 0], [width, height - HEADLINE]]), "dpi": DOTS_PER_INCH / 2}
+    figure.savefig(image, format="png", facecolor="white", metadata=dict(metadata or {}), **(look if bare else {}))
     return image.getvalue()
 
 

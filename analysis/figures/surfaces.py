@@ -216,15 +216,16 @@ def _note(panel: Panel, plan: Slice) -> str:
     return style.sentences(dots, hollow, kind, plan.note())
 
 
-def panel_figure(panel: Panel) -> Figure:
-    """One panel with axes and a legend of its own, below an empty headline."""
+def panel_figure(panel: Panel, size: float = 1.0) -> Figure:
+    """One panel with axes and a legend of its own, below an empty headline; ``size`` scales all but the text."""
     panel = panel.beside([panel])
-    width, height = 7.6, 6.2  # inches
+    width, tall = 7.6 * size, 5.58 * size  # inches
+    height = tall + 0.62
     handles = _handles(panel, values=True)
     columns, foot = style.legend_size(handles, width, 8.5)
     height += foot
     figure = style.empty_figure(width, height)
-    axes = figure.add_axes((0.02, (0.2 + foot) / height, 0.96, 5.58 / height), projection="3d")
+    axes = figure.add_axes((0.02, (0.2 + foot) / height, 0.96, tall / height), projection="3d")
     _draw(axes, panel, zoom=1.0, labelsize=9)
     figure.legend(handles=handles, loc="lower center", ncols=columns, frameon=False, fontsize=8.5)
     return figure

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -22,19 +22,19 @@ from typer import Argument, Option
 
 from search.cli.cluster import NewName, Overrides, folded_table
 from search.cli.cluster import app as cluster_app
+from search.cli.options import Address, Config, Quiet, RunName, RunsDir
+from search.cli.results import COMMANDS as RESULTS_COMMANDS
 from search.config import TrackingConfig, load, without_passwords
 from search.errors import DONE, FAILED, INTERRUPTED, WRONG_INPUT, RobustfrontError, UserError
 from search.runs.checkpoints import Checkpoint
-from search.runs.folder import Run, command, default_tracking_uri, relative, runs_folder
-from search.runs.layout import ARTIFACTS, RUNS_DIR, SWEEP_FILE
+from search.runs.folder import Run, command, default_tracking_uri, relative
+from search.runs.layout import ARTIFACTS, RUNS_DIR
 from trainables.data import Dataset
 from trainables.data.partition.digests import prepare
 from trainables.registry import make, names
 from trainables.settings import DataSettings
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from search.sweep.driver import Outcome
 
 
@@ -48,12 +48,6 @@ data_app = typer.Typer(no_args_is_help=True, help="List and prepare data sets.")
 app.add_typer(data_app, name="data")
 app.add_typer(cluster_app, name="cluster")
 
-_RUNS_HELP = "Folder of the runs, or a URL such as s3://BUCKET/FOLDER."
-RunsDir = Annotated[Path, Option("--runs-dir", metavar="FOLDER|URL", parser=runs_folder, help=_RUNS_HELP)]
-Config = Annotated[Path, Argument(help="Configuration, e.g. configs/quickstart.yaml.")]
-RunName = Annotated[str, Argument(metavar="RUN", help="Name of a run under the runs folder, its path, or its URL.")]
-Address = Annotated[str | None, Option(help="HOST:PORT of a Ray cluster, or auto. Default: this machine.")]
-Quiet = Annotated[bool, Option("--quiet", help="Print only errors and the result's folder.")]
 Attacks = Annotated[
     list[str] | None,
     Option(help="E.g. autoattack, or '{name: apgd, loss: dlr}'; repeatable. Default: the run's own."),
@@ -312,47 +306,8 @@ def _uses_cuda(device: Device | None) -> bool | None:
     return True
 
 
-@app.command()
-def pareto(
-    context: typer.Context,
-    run: RunName,
-    format_: Annotated[Literal["table", "json", "yaml", "csv"], Option("--format", help="How to print it.")] = "table",
-    test: Annotated[bool, Option("--test", help="First evaluate them and the baselines on the test split.")] = False,
-    output: Annotated[Path | None, Option(help="Write to this file instead of the terminal.")] = None,
-    runs_dir: RunsDir = RUNS_DIR,
-) -> None:
-    """Print or export the Pareto-optimal settings. Exported commands are to be run in the run's folder."""
-    from analysis.export import export_front
-    from search.evaluation.test_split import evaluate_on_test, read_test_results
-    from search.results.answer import read_answer
-    from search.results.tables import front_table
-    from search.results.writing import RunData
-    from search.study import read_records
-
-    opened = Run.open(run, runs_dir)
-    if test:
-        evaluate_on_test(opened, context.obj, _console(stderr=True))
-    data, answer = RunData(opened, read_records(opened)), read_answer(opened)
-    settings, front = data.settings, data.front
-    tested = read_test_results(opened, settings)
-    if format_ == "table":
-        _write(front_table(opened, settings, front, tested), output)
-    else:
-        _write(export_front(front, opened.config.objectives, format_, SWEEP_FILE, tested, answer), output)
-
-
-@app.command()
-def surfaces(run: RunName, runs_dir: RunsDir = RUNS_DIR) -> None:
-    """Draw accuracy over the loss's parameters, as in the paper's Figure 4: clean, worst case and each attack."""
-    from search.results.writing import RunData, draw
-    from search.study import read_records
-
-    opened = Run.open(run, runs_dir)
-    drawn = draw("surfaces", RunData(opened, read_records(opened)))
-    if not drawn.files:
-        raise UserError(drawn.note)
-    opened.share(*drawn.files)
-    print(*map(relative, drawn.files), *([drawn.note] if drawn.note else []), sep="\n")
+for results_command in RESULTS_COMMANDS:
+    app.command()(results_command)
 
 
 @app.command()
@@ -462,24 +417,3 @@ def _print_end(console: Console, run: Run, outcome: Outcome, quiet: bool) -> Non
         console.print(str(relative(run.folder)), soft_wrap=True)
     else:
         print_summary(console, run, outcome.results, outcome.seconds)
-
-
-def _write(content: str | Table, path: Path | None) -> None:
-    """Writes text, or a table without colours, into a file, or prints it."""
-    if path is None:
-        _print(content, sys.stdout)
-        return
-    try:
-        with path.open("w", encoding="utf-8") as file:
-            _print(content, file)
-    except OSError as error:
-        raise UserError(f"--output must be writable, got {path} ({error.strerror}); choose another") from None
-
-
-def _print(content: str | Table, file: IO[str]) -> None:
-    from search.results.tables import print_table
-
-    if isinstance(content, str):
-        print(content, end="", file=file)
-    else:
-        print_table(Console(file=file), content)

@@ -27,7 +27,7 @@ from search.results.text import (
 )
 from search.results.writing import Results
 from search.runs.folder import Run, command, relative
-from search.runs.layout import FIGURES, FRONT_FILE, SWEEP_FILE, TABLE_FILE
+from search.runs.layout import FIGURES, FRONT_FILE, REPORT_FILE, SWEEP_FILE, TABLE_FILE
 from trainables.metrics import CLAIMED, ROBUST, is_accuracy
 
 _WIDEST: Final = 10_000
@@ -60,6 +60,7 @@ def print_summary(console: Console, run: Run, results: Results, seconds: float) 
     train = train_command(chosen or results.front[0], str(folder / SWEEP_FILE)).split()[1:]
     for what, text in (
         *([("Recommended", _recommendation(chosen, results))] if chosen is not None else []),
+        *([("Report", f"{folder / REPORT_FILE}")] if (run.folder / REPORT_FILE).is_file() else []),
         ("Pictures", f"{folder / FIGURES}  (overview: {overview}; interactive: the .html files)"),
         ("Records", f"{folder / TABLE_FILE}, {folder / FRONT_FILE}"),
         ("MLflow", command("ui", run.argument)),

@@ -18,6 +18,7 @@ LEDGER_FILE: Final = "study.db"
 TABLE_FILE: Final = "trials.csv"
 FRONT_FILE: Final = "pareto.yaml"
 ANSWER_FILE: Final = "answer.json"
+REPORT_FILE: Final = "report.html"
 LEADERBOARD_FILE: Final = "leaderboard.json"  # in a comparison's folder
 FIGURES: Final = "figures"
 CHECKPOINTS: Final = "checkpoints"  # the largest folder: an object store's is copied trial by trial

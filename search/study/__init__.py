@@ -6,6 +6,7 @@ trials early, criteria end the search, and a lease keeps two drivers apart. Only
 
 from search.study.due import Counts
 from search.study.halving import Halving, make_halving
+from search.study.importance import importances
 from search.study.lease import Holder, Lease, holder
 from search.study.ledger import Ledger, open_ledger, read_records
 from search.study.storage import STORAGE_ERRORS, check_free, may_pass, open_storage, storage_reason
@@ -23,6 +24,7 @@ __all__ = [
     "Unit",
     "check_free",
     "holder",
+    "importances",
     "make_halving",
     "may_pass",
     "open_ledger",

@@ -19,7 +19,8 @@ from search.cluster.nodes import Expected, Nodes, check_nodes, expected, marker_
 from search.cluster.ray_patches import use_waiting_processes
 from search.cluster.session import Connection, check_machine, concurrency, connected
 from search.config import AuditConfig, SweepConfig
-from search.errors import Halted, Interrupted, SweepFailed, UserError
+from search.errors import Halted, Interrupted, RobustfrontError, SweepFailed, UserError, first_line
+from search.report.page import write_report
 from search.results.writing import Results, preload_drawing, write_results, write_tables
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run, command
@@ -219,7 +220,21 @@ def _finish(driver: Driver) -> Results:
             f"{run.folder / TABLE_FILE}; resume with `{command('resume', run.argument)}`"
         )
     driver.progress.stage("drawing the results")
-    return write_results(run, ledger.records(), ledger.history, ledger.reference, ledger.stopped)
+    return _with_report(driver, write_results(run, ledger.records(), ledger.history, ledger.reference, ledger.stopped))
+
+
+def _with_report(driver: Driver, results: Results) -> Results:
+    """The results with the report among their files, or a note on why there is none."""
+    run = driver.run
+    try:
+        path = write_report(run, driver.ledger, results.answered)
+    except (RobustfrontError, OSError, *STORAGE_ERRORS):
+        raise
+    except Exception as error:
+        again = command("report", run.argument)
+        note = f"The report could not be written ({first_line(error)}); try again with `{again}`"
+        return replace(results, notes=[*results.notes, note])
+    return replace(results, files=[*results.files, path])
 
 
 def _run_trials(driver: Driver) -> None:

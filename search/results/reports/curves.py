@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from analysis.figures import Drawn
 from search.results.writing import RunData
 
-
-def draw(data: RunData) -> Drawn:
-    """Draws loss and accuracy over the epochs of each setting's first unit."""
+if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.figures.curves import draw_learning_curves
-    from analysis.frames import to_frame
+    from analysis.figures.style import Picture
+
+
+def draw(data: RunData) -> Drawn:
+    """Draws ``picture``."""
+    epochs = epochs_of(data)
+    return Drawn() if epochs.empty else Drawn(picture(data, epochs).save(data.run.figures / "learning-curves"))
+
+
+def epochs_of(data: RunData) -> pd.DataFrame:
+    """Every epoch of each setting's first unit; empty if there is none."""
+    import pandas as pd
 
     epochs = pd.DataFrame(
         [{"number": setting.number, **epoch} for setting in data.settings for epoch in data.history(setting.number)]
     )
-    if epochs.empty:
-        return Drawn()
-    frame, curves = to_frame(data.settings), epochs.drop(columns=["time", "seconds"])
-    return Drawn(draw_learning_curves(curves, frame, data.run.config.domains, data.run.figures, title=data.title))
+    return epochs.drop(columns=["time", "seconds"], errors="ignore")
+
+
+def picture(data: RunData, epochs: pd.DataFrame) -> Picture:
+    """Loss and accuracy over ``epochs_of``."""
+    from analysis.figures.curves import learning_curves_picture
+    from analysis.frames import to_frame
+
+    return learning_curves_picture(epochs, to_frame(data.settings), data.run.config.domains, title=data.title)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from analysis.figures import Drawn
 from search.results.writing import RunData
 
+if TYPE_CHECKING:
+    from analysis.figures.style import Picture
+
 
 def draw(data: RunData) -> Drawn:
-    """Draws every setting by its objectives, and marks the front and what is claimed only.
+    """Draws ``picture``."""
+    return Drawn(picture(data).save(data.run.figures / "pareto"))
+
+
+def picture(data: RunData) -> Picture:
+    """Every setting by its objectives; the front and what is claimed only are marked.
 
     In a sweep that confirms, the front and the baselines have their confirmed values.
     """
-    from analysis.figures.pareto import Chosen, draw_pareto
+    from analysis.figures.pareto import Chosen, pareto_picture
     from analysis.frames import to_frame
 
     config, settings, chosen = data.run.config, data.settings, None
@@ -21,7 +31,4 @@ def draw(data: RunData) -> Drawn:
         confirmed = [record.number for record in shown if record.confirmed is not None]
         settings = [(record in shown and record.confirmed) or record for record in settings]
         chosen = Chosen(front, confirmed)
-    title, figures = data.title, data.run.figures
-    return Drawn(
-        draw_pareto(to_frame(settings), config.objectives, config.domains, figures, title=title, chosen=chosen)
-    )
+    return pareto_picture(to_frame(settings), config.objectives, config.domains, title=data.title, chosen=chosen)

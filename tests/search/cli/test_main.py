@@ -59,6 +59,13 @@ def test_pareto_leaves_stdout_open(finished: Path, style: str, capsys: pytest.Ca
     assert "0.9" in capsys.readouterr().out or style == "table"
 
 
+def test_report_is_written_into_the_folder(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["report", str(finished)]) == DONE
+    path = Path(capsys.readouterr().out.strip())
+    assert path == finished / "report.html"
+    assert "This card could not be made" not in path.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("style", ["table", "json"])
 def test_pareto_refuses_an_output_that_cannot_be_written(
     finished: Path, tmp_path: Path, style: str, capsys: pytest.CaptureFixture[str]

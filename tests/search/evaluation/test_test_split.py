@@ -26,6 +26,7 @@ from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run
 from search.study import Lease, Ledger, open_ledger, open_storage
 from tests.search.examples import small_config
+from tests.search.report.examples import cards_of, sentence_of
 from trainables.data.partition import digests, test_images
 from trainables.data.partition.test_images import read_test
 from trainables.data.partition.test_openings import OPENINGS_FILE, read_openings
@@ -75,6 +76,13 @@ def tested(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shutil.copytree(finished, tmp_path_factory.mktemp("tested") / "small")
     assert run(["pareto", str(folder), "--test", "--output", str(folder / "shown.txt")]) == DONE
     return folder
+
+
+def test_the_report_shows_what_was_found(tested: Path) -> None:
+    assert run(["report", str(tested)]) == DONE
+    card = cards_of((tested / "report.html").read_text(encoding="utf-8"))["test"]
+    assert sentence_of(card).startswith("On test images, which were opened once,")
+    assert card.count('<th scope="row"') == len(json.loads((tested / RESULTS_FILE).read_text())) > 1
 
 
 @pytest.fixture

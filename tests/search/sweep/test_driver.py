@@ -104,6 +104,10 @@ def test_it_says_what_it_does_and_what_it_found(finished: Finished) -> None:
     assert "Pareto-optimal settings" in output
     assert re.search(r"^MLflow +(uv run )?robustfront ui quickstart$", output, re.MULTILINE)
     assert "runs/quickstart/figures" in output
+    assert re.search(r"^Report +runs/quickstart/report.html$", output, re.MULTILINE)
+    page = (finished.run / "report.html").read_text(encoding="utf-8")
+    assert "No setting can be recommended from one seed each" in page
+    assert "could not be made" not in page
 
 
 def test_records_ledger_and_outcomes_agree(finished: Finished) -> None:

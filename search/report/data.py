@@ -1,0 +1,127 @@
+"""What the cards of a report draw from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from analysis.export import ResultsOnTest
+from analysis.records import TrialRecord
+from search.config import SweepConfig
+from search.evaluation.test_split import read_test_results
+from search.results.answer import Answered
+from search.results.audits import AUDIT_FILE
+from search.results.final import pooled
+from search.results.standing import Standing
+from search.results.text import baseline_note, parameter_text
+from search.results.writing import RunData
+from search.runs.layout import AUDITS
+from trainables.metrics import CLEAN, ROBUST
+
+if TYPE_CHECKING:
+    from analysis.verdict import Entry
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """A run, its answer (None before there is one), and how important the parameters are for an objective."""
+
+    data: RunData
+    answered: Answered | None
+    importances: Callable[[Sequence[TrialRecord], str], Mapping[str, float]]
+    stopped: str | None = None  # the criterion that ended the search before its budget, if one did
+
+    @property
+    def config(self) -> SweepConfig:
+        return self.data.run.config
+
+    @property
+    def objectives(self) -> list[str]:
+        return list(self.config.objectives)
+
+    @property
+    def aim(self) -> str:
+        """The objective that a setting is recommended for."""
+        names = self.objectives
+        return ROBUST if CLEAN in names and ROBUST in names else names[0]
+
+    @cached_property
+    def by_number(self) -> dict[str, TrialRecord]:
+        return {setting.number: setting for setting in self.data.settings}
+
+    @cached_property
+    def complete(self) -> list[TrialRecord]:
+        """The complete settings of the search."""
+        return [each for each in self.data.settings if each.state == "complete" and not each.is_baseline]
+
+    @cached_property
+    def baselines(self) -> list[TrialRecord]:
+        """The complete baselines."""
+        return [each for each in self.data.settings if each.state == "complete" and each.is_baseline]
+
+    @cached_property
+    def standing(self) -> Standing:
+        return Standing.of(self.data.units, self.config, lambda: self.data.reference)
+
+    @cached_property
+    def tested(self) -> ResultsOnTest:
+        """Results on the test split, if it was opened."""
+        return read_test_results(self.data.run, pooled(self.data.units, self.config.bounds))
+
+    @cached_property
+    def audits(self) -> dict[str, dict[str, Any]]:
+        """The contents of each ``audit.json``, by the number of its unit."""
+        found = {}
+        for path in sorted((self.data.run.folder / AUDITS).glob(f"*/{AUDIT_FILE}")):
+            found[path.parent.name] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def audits_of(self, setting: TrialRecord) -> dict[str, dict[str, Any]]:
+        """The audits of a setting's units, by their numbers: of those that confirm it, if any were audited."""
+        confirming = setting.confirmed.extensions if setting.confirmed is not None else ()
+        for units in (confirming, (setting.number, *setting.extensions)):
+            found = {number: self.audits[number] for number in units if number in self.audits}
+            if found:
+                return found
+        return {}
+
+    @property
+    def recommended(self) -> TrialRecord | None:
+        """The recommended setting; None where nothing can be recommended."""
+        if self.answered is None or self.answered.answer.this_network_only:
+            return None
+        return self.by_number.get(self.answered.number(self.answered.answer.recommended.setting))
+
+    def entry(self, setting: TrialRecord) -> Entry | None:
+        """What the answer says of a setting or baseline."""
+        if self.answered is None:
+            return None
+        entries = {self.answered.number(entry.setting): entry for entry in self.answered.answer.entries}
+        return entries.get(setting.number)
+
+    def name(self, setting: TrialRecord) -> str:
+        """A setting or baseline for people: ``trial 3 (s = 1.9049, m = 0.0529)``."""
+        if setting.is_baseline:
+            return f"{baseline_note(setting, self.config)} ({setting.number})"
+        values = self.values(setting)
+        return f"trial {setting.number} ({values})" if values else f"trial {setting.number}"
+
+    def values(self, setting: TrialRecord) -> str:
+        """``s = 1.9049, m = 0.0529``."""
+        return ", ".join(f"{name} = {parameter_text(value)}" for name, value in setting.parameters.items())
+
+
+def shown(setting: TrialRecord) -> TrialRecord:
+    """The numbers to show of a setting: those of its confirmation, if there is one."""
+    return setting.confirmed or setting
+
+
+def seeds_note(setting: TrialRecord) -> str:
+    """What a setting's numbers rest on: ``5 new seeds``."""
+    record = shown(setting)
+    count = len(record.replicates)
+    kind = "new seed" if setting.confirmed is not None else "seed"
+    return f"{count} {kind}{'s' * (count != 1)}"

@@ -1,0 +1,95 @@
+"""Writes the report: all cards into one page that needs no network and no other file."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+from search.report import cards
+from search.report.card import Card
+from search.report.data import ReportData
+from search.results.answer import Answered, answer_of
+from search.results.writing import RunData
+from search.runs.folder import Run
+from search.runs.layout import REPORT_FILE
+from search.study import Ledger, importances, open_ledger
+from trainables import files
+
+ORDER: Final = (
+    "recommendation",
+    "front",
+    "surfaces",
+    "matters",
+    "audits",
+    "radius",
+    "curves",
+    "importance",
+    "test",
+    "cost",
+    "failures",
+    "provenance",
+)
+
+
+def report(run: Run) -> Path:
+    """Writes the report of a run as its ledger has it now."""
+    with closing(open_ledger(run)) as ledger:
+        units = ledger.records()
+        return write_report(run, ledger, answer_of(run.config, run.folder, units))
+
+
+def write_report(run: Run, ledger: Ledger, answered: Answered | None) -> Path:
+    """Writes ``report.html`` into the run's folder, and shares it. A card that fails says so in its place."""
+    directions, domains = run.config.objectives, run.config.domains
+    data = ReportData(
+        RunData(run, ledger.records(), ledger.history, ledger.reference),
+        answered,
+        lambda settings, name: importances(settings, name, directions[name], domains),
+        ledger.stopped,
+    )
+    path = files.write(run.folder / REPORT_FILE, page(data))
+    run.share(path)
+    return path
+
+
+def page(data: ReportData) -> str:
+    """The report as HTML."""
+    from analysis.figures.style import render
+
+    made = {name: _made(name, data) for name in ORDER}
+    run = data.data.run
+    return render(
+        "report.html",
+        name=run.name,
+        title=data.data.title,
+        created=run.manifest()["created"],
+        cards={name: each for name, each in made.items() if each is not None},
+    )
+
+
+def _made(name: str, data: ReportData) -> dict[str, Any] | None:
+    """A card as the template takes it; None if it does not apply."""
+    module = importlib.import_module(f"{cards.__name__}.{name}")
+    make: Callable[[ReportData], Card | None] = module.card
+    try:
+        card = make(data)
+    except Exception as error:  # whatever fails in one card must not keep the others from being read
+        reason = traceback.format_exception_only(error)[-1].strip()
+        card = Card(f"This card could not be made: {reason}", tone="bad")
+    if card is None:
+        return None
+    return {"title": module.TITLE, "card": card, "downloads": _downloads(card.downloads)}
+
+
+def _downloads(contents: Mapping[str, str]) -> Sequence[tuple[str, str]]:
+    """Files as data: URIs, which a browser saves from a page on disk too."""
+    kinds = {"csv": "text/csv", "json": "application/json", "yaml": "application/yaml"}
+    return [
+        (name, f"data:{kinds[name.rpartition('.')[2]]};base64,{base64.b64encode(text.encode()).decode('ascii')}")
+        for name, text in contents.items()
+    ]

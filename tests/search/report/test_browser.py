@@ -1,0 +1,126 @@
+"""The report in a browser: on a desk and on a phone, with the mouse and with the keyboard."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from search.report.page import ORDER, page
+from tests.search.report.examples import data_of, plant_audit
+from tests.search.results.test_answer import sweep
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
+    pytest.mark.skipif(DRIVER is None, reason="chromedriver is not installed (Debian: chromium-driver)"),
+]
+
+WIDTHS = (390, 1400)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("report")
+    run, records = sweep(folder, 0.2)
+    plant_audit(run, "11", "sound", 0.61, 0.59)
+    path = folder / "report.html"
+    path.write_text(page(data_of(run, records)), encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from selenium.webdriver import Chrome, ChromeOptions
+    from selenium.webdriver.chrome.service import Service
+
+    options = ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for argument in ("--headless=new", "--no-sandbox"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    with Chrome(options=options, service=Service(str(DRIVER))) as chrome:
+        yield chrome
+
+
+def open_at(browser: Any, address: str, width: int, scheme: str = "light") -> None:
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.get(address)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_card_is_shown_without_errors_or_requests(browser: Any, address: str, width: int) -> None:
+    browser.get_log("performance")
+    open_at(browser, address, width)
+    assert browser.get_log("browser") == []
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [each["params"]["request"]["url"] for each in messages if each["method"] == "Network.requestWillBeSent"]
+    assert address in sent
+    assert [url for url in sent if not url.startswith(("file:", "data:"))] == []
+    cards = browser.find_elements("css selector", "section.card")
+    assert [card.get_attribute("id") for card in cards] == [name for name in ORDER if name != "test"]
+    for card in cards:
+        assert card.is_displayed()
+        assert card.size["width"] <= width
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def test_it_is_dark_in_the_dark(browser: Any, address: str) -> None:
+    brightness = {}
+    for scheme in ("light", "dark"):
+        open_at(browser, address, 1400, scheme)
+        colour = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        brightness[scheme] = sum(map(int, colour.removeprefix("rgb(").rstrip(")").split(",")))
+    assert brightness["dark"] < 200 < 700 < brightness["light"]
+
+
+@pytest.mark.parametrize("key", ["click", "keyboard"])
+def test_tables_sort(browser: Any, address: str, key: str) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    open_at(browser, address, 1400)
+    table = browser.find_element("css selector", "#front table")
+    browser.execute_script("document.querySelector('#front details').open = true")
+    columns = table.find_elements("css selector", "thead th")
+    at = next(at for at, column in enumerate(columns) if column.text.startswith("robust accuracy"))
+
+    def values() -> list[float]:
+        cells = table.find_elements("css selector", f"tbody tr > :nth-child({at + 1})")
+        return [float(cell.text.split(" %")[0]) for cell in cells]
+
+    def press() -> None:
+        button = columns[at].find_element("css selector", "button")
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+        if key == "click":
+            button.click()
+        else:
+            button.send_keys(Keys.ENTER)
+
+    before = values()
+    assert len(before) == 13
+    press()
+    assert columns[at].get_attribute("aria-sort") == "descending"
+    assert values() == sorted(before, reverse=True) != before
+    press()
+    assert columns[at].get_attribute("aria-sort") == "ascending"
+    assert values() == sorted(before)
+
+
+def test_a_reader_who_cannot_see_finds_the_way(browser: Any, address: str) -> None:
+    open_at(browser, address, 1400)
+    for landmark in ("header", "nav", "main", "footer"):
+        assert len(browser.find_elements("css selector", landmark)) == 1
+    assert len(browser.find_elements("css selector", "h1")) == 1
+    pictures = browser.find_elements("css selector", ".picture")
+    assert len(pictures) > 8
+    assert all(picture.get_attribute("role") == "img" for picture in pictures)
+    assert all(picture.get_attribute("aria-label") for picture in pictures)
+    assert browser.find_elements("css selector", "th:not([scope])") == []
