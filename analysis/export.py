@@ -1,4 +1,4 @@
-"""The Pareto-optimal settings as JSON, YAML and CSV."""
+"""The Pareto-optimal settings as JSON, YAML, CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,9 @@ from typing import Any, Literal
 
 from analysis.records import TrialRecord, value_text
 from analysis.statistics import Interval, difference_interval
-from trainables.metrics import CLAIMED
+from trainables.metrics import CLAIMED, is_accuracy
 
-Format = Literal["json", "yaml", "csv"]
+Format = Literal["json", "yaml", "csv", "latex"]
 
 
 @dataclass(frozen=True)
@@ -133,11 +134,13 @@ def export_front(
     """The front as the text of a file.
 
     JSON and YAML hold ``pareto_entries``, whose arguments these are. CSV has one column per parameter, and NAME_low and
-    NAME_high for each objective.
+    NAME_high for each objective. LaTeX is a table for the package booktabs, accuracies in percent.
     """
     entries = pareto_entries(front, objectives, config, on_test, answer)
     if style == "json":
         return json.dumps(entries, indent=2) + "\n"
+    if style == "latex":
+        return _latex(entries, list(objectives))
     text = io.StringIO()
     if style == "yaml":
         from ruamel.yaml import YAML
@@ -154,6 +157,37 @@ def export_front(
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _latex(entries: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -> str:
+    """A table: parameters, objectives with their intervals, and how many seeds these rest on."""
+    parameters = list(dict.fromkeys(name for entry in entries for name in entry["params"]))
+    heading = ["trial", *parameters]
+    heading += [f"{name.replace('_', ' ')}{' (%)' if is_accuracy(name) else ''}" for name in objectives] + ["seeds"]
+    probable = any("probability" in entry for entry in entries)
+    heading += ["probability"] if probable else []
+    rows = []
+    for entry in entries:
+        row = [str(entry["number"])]
+        row += [value_text(entry["params"][name]) if name in entry["params"] else "" for name in parameters]
+        row += [_latex_value(name, entry[name], entry[f"{name}_interval"]) for name in objectives]
+        row += [str(entry["replicates"])]
+        row += [f"{entry['probability']:.2f}" if "probability" in entry else ""] if probable else []
+        rows.append(row)
+    lines = [" & ".join(map(_escaped, row)) + r" \\" for row in (heading, *rows)]
+    body = [lines[0], r"\midrule", *lines[1:]]
+    columns = "l" + "r" * (len(heading) - 1)
+    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *body, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _latex_value(name: str, value: float, interval: Sequence[float] | None) -> str:
+    factor, digits = (100, ".1f") if is_accuracy(name) else (1, ".4g")
+    text = f"{factor * value:{digits}}"
+    return text if interval is None else f"{text} ({factor * interval[0]:{digits}}--{factor * interval[1]:{digits}})"
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([%&_#$])", r"\\\1", text)
 
 
 def _test_entry(record: TrialRecord, objectives: Iterable[str], on_test: ResultsOnTest) -> dict[str, Any]:

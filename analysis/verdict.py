@@ -29,13 +29,13 @@ from analysis.noise import (
     setting_text,
 )
 from analysis.pareto import is_nondominated
+from analysis.selection import knee
 from analysis.statistics import Interval
 from trainables.metrics import CLEAN, ROBUST, Direction, is_accuracy
 
 _DRAWS: Final = 2000
 _COVERAGE: Final = 0.95
 _CLEAN_LOSS: Final = 0.005  # how far the recommended setting may lie below the highest clean accuracy
-_FEWEST_FOR_A_KNEE: Final = 3
 _CHUNK: Final = 2**24  # comparisons in memory at a time
 
 Objectives = Mapping[str, Direction]
@@ -279,11 +279,8 @@ def _knee(entries: Sequence[Entry], means: Array) -> Entry | None:
     """The knee of the front; ``means`` (entries, k) are larger where better."""
     front = np.flatnonzero([entry.on_front for entry in entries])
     points = means[front]
-    if len(front) < _FEWEST_FOR_A_KNEE or points.shape[1] != 2 or not (np.ptp(points, axis=0) > 0).all():
-        return None
-    scaled = (points - points.min(axis=0)) / np.ptp(points, axis=0)
-    # The scaled ends are (1, 0) and (0, 1): the distance from their line grows with the sum.
-    return entries[int(front[np.argmax(scaled.sum(axis=1))])]
+    at = knee(points)
+    return None if at is None else entries[int(front[at])]
 
 
 def _over_baseline(

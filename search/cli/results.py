@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from typer import Option
+from typer import Argument, Option
 
 from search.cli.options import RunName, RunsDir
 from search.errors import UserError
@@ -16,19 +16,41 @@ from search.runs.folder import Run, relative
 from search.runs.layout import RUNS_DIR, SWEEP_FILE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.table import Table
+
+    from analysis.records import TrialRecord
+    from analysis.selection import Selection
+    from search.results.writing import RunData
 
 
 def pareto(
     context: typer.Context,
     run: RunName,
-    format_: Annotated[Literal["table", "json", "yaml", "csv"], Option("--format", help="How to print it.")] = "table",
+    format_: Annotated[
+        Literal["table", "json", "yaml", "csv", "latex"], Option("--format", help="How to print it.")
+    ] = "table",
+    min_clean: Annotated[
+        float | None, Option(min=0, max=1, help="Only those with at least this clean accuracy, e.g. 0.97.")
+    ] = None,
+    probability: Annotated[
+        float | None, Option(min=0, max=1, help="Only those that nothing beats with this probability or more.")
+    ] = None,
+    knee: Annotated[
+        bool, Option("--knee", help="Only the one farthest from the line through the front's ends.")
+    ] = False,
+    best: Annotated[
+        str | None, Option("--max", metavar="OBJECTIVE", help="The best in it; with --top, the best first.")
+    ] = None,
+    top: Annotated[int | None, Option(min=1, help="Only so many: the most probable, or by --max.")] = None,
     test: Annotated[bool, Option("--test", help="First evaluate them and the baselines on the test split.")] = False,
     output: Annotated[Path | None, Option(help="Write to this file instead of the terminal.")] = None,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Print or export the Pareto-optimal settings. Exported commands are to be run in the run's folder."""
     from analysis.export import export_front
+    from analysis.selection import Selection
     from search.evaluation.test_split import evaluate_on_test, read_test_results
     from search.results.answer import read_answer
     from search.results.tables import front_table
@@ -39,12 +61,28 @@ def pareto(
     if test:
         evaluate_on_test(opened, context.obj, Console(stderr=True, highlight=False))
     data, answer = RunData(opened, read_records(opened)), read_answer(opened)
-    settings, front = data.settings, data.front
+    front = _selected(
+        data, answer, Selection(min_clean=min_clean, probability=probability, knee=knee, best=best, top=top)
+    )
+    dropped = {record.number for record in data.front} - {record.number for record in front}
+    settings = [record for record in data.settings if record.number not in dropped]
     tested = read_test_results(opened, settings)
     if format_ == "table":
         _write(front_table(opened, settings, front, tested), output)
     else:
         _write(export_front(front, opened.config.objectives, format_, SWEEP_FILE, tested, answer), output)
+
+
+def _selected(data: RunData, answer: Mapping[str, Any] | None, selection: Selection) -> list[TrialRecord]:
+    """What a user asks for of a front."""
+    from analysis.selection import select
+
+    entries = answer["entries"] if answer is not None else []
+    probabilities = {entry["number"]: entry["probability"] for entry in entries}
+    try:
+        return select(data.front, data.run.config.objectives, probabilities, selection)
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def surfaces(run: RunName, runs_dir: RunsDir = RUNS_DIR) -> None:
@@ -88,4 +126,18 @@ def _print(content: str | Table, file: IO[str]) -> None:
         print_table(Console(file=file), content)
 
 
-COMMANDS = (pareto, surfaces, report)
+def export(
+    run: RunName,
+    number: Annotated[str | None, Argument(metavar="[NUMBER]", help="Of a setting. Default: the recommended.")] = None,
+    to: Annotated[Path, Option("--to", metavar="FOLDER", help="Where the files go.")] = ...,  # type: ignore[assignment]
+    seed: Annotated[int | None, Option(help="Of the network. Default: the one with the median accuracy.")] = None,
+    runs_dir: RunsDir = RUNS_DIR,
+) -> None:
+    """Export a network: weights, a torch.export program, a model card, and a RobustBench record."""
+    from search.evaluation.export import export as export_network
+
+    network = export_network(Run.open(run, runs_dir), number, seed, to)
+    print(f"{to}: trial {network.setting.number}, seed {network.seed} (unit {network.unit.number})")
+
+
+COMMANDS = (pareto, surfaces, report, export)

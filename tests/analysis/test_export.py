@@ -128,3 +128,22 @@ def test_a_front_of_mixed_parameters_is_exported_in_every_format() -> None:
         export_front(front, OBJECTIVES, "json", "a.yaml")
     )
     assert len(list(csv.DictReader(io.StringIO(export_front(front, OBJECTIVES, "csv", "a.yaml"))))) == len(front)
+
+
+def test_latex_is_a_table_for_booktabs() -> None:
+    values = {"clean_accuracy": 0.975, "robust_accuracy": 0.3}
+    record = TrialRecord(
+        number="7",
+        loss="i-sce",
+        parameters={"train.batch_size": 32, "s": 1.5},
+        state="complete",
+        objectives=values,
+        replicates=(values,),
+        images={"clean_accuracy": 1000, "robust_accuracy": 200},
+    )
+    text = export_front([record], list(values), "latex", "sweep.yaml")
+    lines = text.splitlines()
+    assert lines[0] == r"\begin{tabular}{lrrrrr}"
+    assert [lines[at] for at in (1, 3, 5)] == [r"\toprule", r"\midrule", r"\bottomrule"]
+    assert lines[2] == r"trial & train.batch\_size & s & clean accuracy (\%) & robust accuracy (\%) & seeds \\"
+    assert lines[4] == r"7 & 32 & 1.5 & 97.5 (96.3--98.3) & 30.0 (24.1--36.7) & 1 \\"
