@@ -138,6 +138,66 @@ def write_frame(records: Iterable[TrialRecord], folder: Path) -> None:
     files.write(folder / "trials.csv", frame.to_csv(index=False, lineterminator="\n"))
 
 
+def settings_frame(
+    settings: Sequence[TrialRecord], front: Iterable[TrialRecord], answer: Mapping[str, Any] | None
+) -> pd.DataFrame:
+    """One row per setting and baseline as the search sees it, then one for each that was confirmed.
+
+    Args:
+        settings: One record per setting.
+        front: Those on the front.
+        answer: The contents of ``answer.json``; None before there is any.
+
+    Returns:
+        The columns of ``to_frame``, then confirmed (whether the row is what new seeds and images say) and on_front
+        (boolean), and probability (float64): that nothing else that was tried beats the setting, as in ``answer.json``.
+    """
+    import pandas as pd
+
+    searched = to_frame(settings).assign(confirmed=False)
+    confirmed = to_frame([each.confirmed for each in settings if each.confirmed is not None]).assign(confirmed=True)
+    frame = pd.concat([searched, confirmed], ignore_index=True) if len(confirmed) else searched
+    numbers = list(frame["number"])
+    best = {setting.number for setting in front}
+    known = {entry["number"]: entry["probability"] for entry in answer["entries"]} if answer is not None else {}
+    return frame.assign(
+        on_front=_column((number in best for number in numbers), "boolean"),
+        probability=_column((known.get(number, math.nan) for number in numbers), "float64"),
+    )
+
+
+def write_settings(
+    settings: Sequence[TrialRecord], front: Iterable[TrialRecord], answer: Mapping[str, Any] | None, folder: Path
+) -> None:
+    """Writes ``settings_frame`` as ``settings.parquet`` into a run's folder, atomically."""
+    content = io.BytesIO()
+    settings_frame(settings, front, answer).to_parquet(content, index=False)
+    files.write(folder / "settings.parquet", content.getvalue())
+
+
+def tidied(frame: pd.DataFrame, objectives: Iterable[str]) -> pd.DataFrame:
+    """A table for the figures: what a plain one lacks of ``to_frame``'s columns is added.
+
+    A plain table has a column for each parameter and objective, and one row per complete trial.
+    """
+    import pandas as pd
+
+    rows = len(frame)
+    missing = {
+        "number": pd.Series(map(str, frame.index), dtype="string"),
+        "kind": pd.Series(["search"] * rows, dtype="string"),
+        "state": pd.Series(["complete"] * rows, dtype="string"),
+        "loss": pd.Series([""] * rows, dtype="string"),
+        "defence": pd.Series(["none"] * rows, dtype="string"),
+        "violation": pd.Series([0.0] * rows),
+        "replicates": pd.Series([1] * rows, dtype="Int64"),
+        "verdict": pd.Series([None] * rows, dtype="string"),
+        **{f"{name}{end}": pd.Series([math.nan] * rows) for name in objectives for end in ("_low", "_high")},
+    }
+    added = {name: column for name, column in missing.items() if name not in frame.columns}
+    return frame.reset_index(drop=True).assign(**added) if added else frame
+
+
 def read_frame(folder: Path) -> pd.DataFrame:
     """Reads the table that ``write_frame`` left in a run's folder, with the types that ``to_frame`` gives."""
     import pandas as pd

@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.figures import style
 from analysis.figures.style import BLUE, COLOURS, GREY, HEADLINE, Array, Picture, Scale
-from analysis.frames import rows_of
+from analysis.frames import rows_of, tidied
 from analysis.pareto import front_mask
 from trainables.metrics import CLAIMED, ROBUST, Direction
 from trainables.settings.space import Domain
@@ -84,6 +84,7 @@ def pareto_picture(
     """
     if len(objectives) < 2:
         raise ValueError(f"objectives must name at least two, got {list(objectives)}; a front of one is its best trial")
+    frame = tidied(frame, objectives)
     search, baselines = style.complete(frame, "search"), style.complete(frame, "baseline")
     if search.empty:
         raise ValueError(f"trials must hold a complete one, got {len(frame)} without; let one finish first")

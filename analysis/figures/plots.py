@@ -14,6 +14,7 @@ import pandas as pd
 
 from analysis.figures import style
 from analysis.figures.style import BLUE, COLOURS, FAINT, GREY, HEADLINE, INK
+from analysis.frames import tidied
 from analysis.statistics import Interval
 from trainables.settings.space import Domain, Range
 
@@ -139,6 +140,7 @@ def timeline_figure(spans: pd.DataFrame) -> Figure:
 
 def slice_figure(frame: pd.DataFrame, objectives: Sequence[str], domains: Mapping[str, Domain]) -> Figure:
     """Each objective over each parameter: complete settings of a table made by ``frames.to_frame``."""
+    frame = tidied(frame, objectives)
     search = style.complete(frame, "search")
     height = HEADLINE + 0.4 + 2.3 * len(objectives)
     figure, grid = style.new_figure(max(_WIDTH, 2.6 * len(domains)), height, len(objectives), len(domains))
@@ -166,6 +168,7 @@ def parallel_figure(
     frame: pd.DataFrame, objectives: Sequence[str], domains: Mapping[str, Domain], front: Sequence[str]
 ) -> Figure:
     """Parallel coordinates of the complete settings: parameters, then objectives; the front on top."""
+    frame = tidied(frame, objectives)
     search = style.complete(frame, "search")
     search = search[search["number"].isin(front) | (search.index < _MOST_LINES)]
     names = [*domains, *objectives]

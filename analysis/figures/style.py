@@ -228,11 +228,15 @@ class Picture:
             title={"text": f"{self.heading}<br><sub>{html.escape(self.title)}</sub>"}, template="plotly_white"
         )
         return [
-            files.write(path.with_suffix(".png"), self._repr_png_()),
+            self.save_png(path.with_suffix(".png")),
             save_html(
                 self.interactive, path.with_suffix(".html"), title=f"{self.heading}, {self.title}", note=self.note
             ),
         ]
+
+    def save_png(self, path: Path) -> Path:
+        """Replaces the file atomically."""
+        return files.write(path, self._repr_png_())
 
     def svg(self) -> Markup:
         """The static figure without its headline, for a page."""

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.figures import Drawn, style
-from analysis.figures.style import COLOURS, GREY, HEADLINE, INK, RULE, Array, Scale
+from analysis.figures.style import COLOURS, GREY, HEADLINE, INK, RULE, Array, Picture, Scale
 from analysis.figures.surface_page import interactive
-from analysis.frames import measures, rows_of
+from analysis.frames import measures, rows_of, tidied
 from analysis.pareto import is_nondominated
 from analysis.surfaces import BAND, FEWEST_FOR_A_FIT, Slice, Surface, observation_noise, plan_slice, positions, surface
 from trainables.metrics import ROBUST, Direction, is_of_one_attack, is_under_attack
@@ -121,12 +121,11 @@ def draw_surfaces(
     if isinstance(planned, str):
         return Drawn(note=planned)
     panels, plan = planned
-    attacked = [panel for panel in panels if is_under_attack(panel.measure)]
-    alike = [panel.beside(attacked if is_under_attack(panel.measure) else [panel]) for panel in panels]
     note = how_to_read(frame, panels, plan)
+    overview = _picture(panels, note, title)
     files = [
-        style.save_png(_overview(alike, title, note), folder / "surfaces.png"),
-        style.save_html(interactive(alike, title), folder / "surfaces.html", title=f"Surfaces, {title}", note=note),
+        overview.save_png(folder / "surfaces.png"),
+        style.save_html(overview.interactive, folder / "surfaces.html", title=f"Surfaces, {title}", note=note),
     ]
     for panel in panels:
         picture = panel_figure(panel)
@@ -135,10 +134,31 @@ def draw_surfaces(
     return Drawn(files, plan.note())
 
 
+def surfaces_picture(
+    frame: pd.DataFrame, objectives: Mapping[str, Direction], domains: Mapping[str, Domain], *, title: str
+) -> Picture:
+    """All measures over two parameters, as ``draw_surfaces`` chooses them; a ``ValueError`` says why there are none."""
+    planned = plan_panels(frame, objectives, domains)
+    if isinstance(planned, str):
+        raise ValueError(planned)
+    panels, plan = planned
+    return _picture(panels, how_to_read(tidied(frame, objectives), panels, plan), title)
+
+
+def _picture(panels: Sequence[Panel], note: str, title: str) -> Picture:
+    """The overview of the panels and their interactive page; those of attacks share axis and colours."""
+    attacked = [panel for panel in panels if is_under_attack(panel.measure)]
+    alike = [panel.beside(attacked if is_under_attack(panel.measure) else [panel]) for panel in panels]
+    heading = f"Surfaces over {' and '.join(panels[0].axes)}"
+    shared = "The worst case and the attacks share axis and colours."
+    return Picture(_overview(alike), interactive(alike, title), heading, title, f"{note} {shared}")
+
+
 def plan_panels(
     frame: pd.DataFrame, objectives: Mapping[str, Direction], domains: Mapping[str, Domain]
 ) -> tuple[list[Panel], Slice] | str:
     """The panels of all measures and the choice of their two parameters, or one line that says why there are none."""
+    frame = tidied(frame, objectives)
     search = style.complete(frame, "search")
     known = [name for name in domains if name in search.columns]
     search = search.dropna(subset=known).reset_index(drop=True) if len(known) == len(domains) else search.iloc[:0]
@@ -194,11 +214,12 @@ def panel_of(
 
 
 def _distinct(search: pd.DataFrame) -> list[str]:
-    """The measures without those that repeat the worst case, as the only attack's over its views does."""
+    """The measures of all rows, without those that repeat the worst case, as the only attack's over its views does."""
     return [
         measure
         for measure in measures(search)
-        if not (is_of_one_attack(measure) and np.array_equal(search[measure], search[ROBUST]))
+        if search[measure].notna().all()
+        and not (is_of_one_attack(measure) and np.array_equal(search[measure], search[ROBUST]))
     ]
 
 
@@ -231,7 +252,7 @@ def panel_figure(panel: Panel, size: float = 1.0) -> Figure:
     return figure
 
 
-def _overview(panels: Sequence[Panel], title: str, note: str) -> Figure:
+def _overview(panels: Sequence[Panel]) -> Figure:
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     width, height = 4.2, 3.7  # inches
@@ -248,8 +269,6 @@ def _overview(panels: Sequence[Panel], title: str, note: str) -> Figure:
         middle, top = (column + 0.5) / columns, (bottom + height - 0.25) / total
         figure.text(middle, top, panel.label, ha="center", size=10, weight="bold", color=INK)
     figure.legend(handles=handles, loc="lower center", ncols=entries, frameon=False, fontsize=9)
-    shared = "The worst case and the attacks share axis and colours."
-    style.headline(figure, f"Surfaces over {' and '.join(panels[0].axes)}", title, f"{note} {shared}")
     return figure
 
 

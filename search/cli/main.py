@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Pareto-optimal settings of a loss between clean and robust accuracy.",
 )

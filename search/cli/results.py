@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
@@ -140,4 +141,17 @@ def export(
     print(f"{to}: trial {network.setting.number}, seed {network.seed} (unit {network.unit.number})")
 
 
-COMMANDS = (pareto, surfaces, report, export)
+def runs(as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False, runs_dir: RunsDir = RUNS_DIR) -> None:
+    """List the runs, the newest first: state, how far, the best of each objective, date."""
+    from search.cli.status import list_runs, runs_table
+
+    rows = list_runs(runs_dir)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    elif rows:
+        _print(runs_table(rows), sys.stdout)
+    else:
+        print(f"no runs under {runs_dir}; start one with `robustfront sweep configs/quickstart.yaml`")
+
+
+COMMANDS = (pareto, surfaces, report, export, runs)

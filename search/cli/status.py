@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
 
 from analysis.records import TrialRecord
+from search.errors import UserError
 from search.results.answer import read_answer
 from search.results.standing import Standing
 from search.results.tables import stop_note
 from search.results.text import describe, settings_text, short, value_text
 from search.runs.folder import Run, command
+from search.runs.layout import MANIFEST_FILE
 from search.study import Counts, Ledger, holder, open_ledger
 from search.tracking.reading import reconcile
 
@@ -133,3 +139,35 @@ def print_status(console: Console, status: Status) -> None:
         say(f"  The ledger is right; `{resume}` corrects the rest", soft_wrap=True)
     if status.state in ("interrupted", "failed"):
         say(f"Resume with `{resume}`")
+
+
+def list_runs(runs_dir: Path) -> list[dict[str, Any]]:
+    """The runs of a folder, the newest first: name, state, finished, budget, best (by objective), created.
+
+    A run that has not begun, or cannot be read, has its reason as ``state``.
+    """
+    rows = []
+    for path in runs_dir.glob(f"*/{MANIFEST_FILE}"):
+        row = {"name": path.parent.name, "created": json.loads(path.read_text(encoding="utf-8")).get("created", "")}
+        try:
+            status = read_status(str(path.parent), runs_dir)
+        except UserError as error:
+            rows.append({**row, "state": f"unreadable: {error}", "finished": None, "budget": None, "best": {}})
+            continue
+        best = {name: record.objectives[name] for name, record in status.standing.best.items()}
+        counts = {"finished": status.counts.finished, "budget": status.counts.budget}
+        rows.append({**row, "state": status.state, **counts, "best": best})
+    return sorted(rows, key=lambda row: str(row["created"]), reverse=True)
+
+
+def runs_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """What ``list_runs`` found, for people."""
+    table = Table(box=SIMPLE_HEAD)
+    names = list(dict.fromkeys(name for row in rows for name in row["best"]))
+    for heading in ("run", "state", "units", *(f"best {short(name)}" for name in names), "started"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        units = "" if row["budget"] is None else f"{row['finished']} of {row['budget']}"
+        best = [value_text(name, row["best"][name]) if name in row["best"] else "" for name in names]
+        table.add_row(row["name"], row["state"], units, *best, row["created"][:10])
+    return table

@@ -14,7 +14,7 @@ from typing import Final
 
 from analysis.export import export_front
 from analysis.figures import Drawn
-from analysis.frames import write_frame
+from analysis.frames import write_frame, write_settings
 from analysis.hypervolume import Reference
 from analysis.records import TrialRecord
 from search.results import reports
@@ -25,7 +25,7 @@ from search.results.intervals import with_intervals
 from search.results.standing import Standing
 from search.results.text import radius_title
 from search.runs.folder import Run
-from search.runs.layout import FRONT_FILE, SWEEP_FILE, TABLE_FILE
+from search.runs.layout import FRONT_FILE, SETTINGS_FILE, SWEEP_FILE, TABLE_FILE
 from trainables import files
 
 _DRAWING: Final = (
@@ -92,17 +92,19 @@ class Results:
 
 
 def write_tables(run: Run, units: Sequence[TrialRecord]) -> list[Path]:
-    """Writes ``trials.csv``, ``trials.parquet`` and ``pareto.yaml``; quick, so that an interrupted run has them."""
+    """Writes all tables and ``pareto.yaml``; quick, so that an interrupted run has them."""
     return _write_tables(RunData(run, units))
 
 
 def _write_tables(data: RunData) -> list[Path]:
     run, front = data.run, data.front
+    answer = read_answer(run)
     write_frame(with_intervals(run, data.units, data.units), run.folder)
+    write_settings(data.settings, front, answer, run.folder)
     # The commands are to be run in the run's folder, wherever that is.
-    text = export_front(front, run.config.objectives, "yaml", SWEEP_FILE, answer=read_answer(run))
+    text = export_front(front, run.config.objectives, "yaml", SWEEP_FILE, answer=answer)
     files.write(run.folder / FRONT_FILE, text)
-    written = [run.folder / name for name in (SWEEP_FILE, TABLE_FILE, "trials.parquet", FRONT_FILE)]
+    written = [run.folder / name for name in (SWEEP_FILE, TABLE_FILE, "trials.parquet", SETTINGS_FILE, FRONT_FILE)]
     run.share(*written)
     return written
 

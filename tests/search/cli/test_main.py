@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -57,6 +59,31 @@ def test_pareto_leaves_stdout_open(finished: Path, style: str, capsys: pytest.Ca
     assert not sys.stdout.closed
     assert run(["pareto", str(finished), "--format", style]) == DONE
     assert "0.9" in capsys.readouterr().out or style == "table"
+
+
+def test_runs_are_listed(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["runs", "--runs-dir", str(finished.parent), "--json"]) == DONE
+    [row] = json.loads(capsys.readouterr().out)
+    assert (row["name"], row["state"], row["finished"], row["budget"]) == ("small", "complete", 4, 4)
+    assert row["best"] == {"clean_accuracy": pytest.approx(0.96), "robust_accuracy": pytest.approx(0.37)}
+    assert run(["runs", "--runs-dir", str(finished.parent)]) == DONE
+    assert "4 of 4" in capsys.readouterr().out
+    assert run(["runs", "--runs-dir", str(finished)]) == DONE
+    assert capsys.readouterr().out.startswith("no runs under ")
+
+
+def test_a_shell_completes_commands_and_runs(finished: Path) -> None:
+    environment = {**os.environ, "_ROBUSTFRONT_COMPLETE": "complete_bash", "COMP_CWORD": "2"}
+    for words, expected in (("robustfront report sm", ["small"]), ("robustfront status s", ["small"])):
+        done = subprocess.run(
+            [sys.executable, "-m", "search"],
+            env={**environment, "COMP_WORDS": words},
+            cwd=finished.parent.parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout.split() == expected, done.stderr
 
 
 def test_report_is_written_into_the_folder(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
