@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-# 46 when this was written, most of it pydantic's schemas, Typer and numpy. torch, Ray or MLflow would more than double it.
+# 46 when this was written: pydantic's schemas, Typer and numpy. torch, Ray or MLflow would more than double it.
 MOST_STARTS = 90
 ROUNDS = 4
 

@@ -152,7 +152,7 @@ def _facts(data: ReportData, chosen: TrialRecord) -> list[tuple[str, str]]:
         (
             "Certainty",
             f"{share_text(answer.certainty)}: the probability that no other measured setting is better by "
-            f"{amount_text(data.aim, effect)} in {label(data.aim)}"
+            f"{amount_text(data.aim, effect)} or more in {label(data.aim)}"
             + ("" if answer.told_apart else ". No measured setting can be told from it"),
         )
     )
