@@ -200,7 +200,7 @@ def _graphic(data: ReportData, compared: Sequence[TrialRecord]) -> Graphic:
             )
         panels.append(Intervals(f"{label(name).capitalize()}{' (%)' if factor == 100 else ''}", rows))
     hollow = " Hollow: not confirmed with new seeds." if any(row.hollow for row in panels[0].rows) else ""
-    caption = f"The recommended setting and the baselines. Bars: 95 % intervals.{hollow}"
+    caption = f"The setting above and the baselines. Bars: 95 % intervals.{hollow}"
     return Graphic.of(interval_figure(panels), caption)
 
 
@@ -242,9 +242,9 @@ def _table(data: ReportData, chosen: TrialRecord, compared: Sequence[TrialRecord
                 ),
             ]
         )
-    better = [f"{label(name)}: chance that the recommended is better" for name in objectives]
+    better = [f"{label(name)}: chance that the setting above is better" for name in objectives]
     return Table(
-        "The recommended setting and the baselines",
+        "The setting above and the baselines",
         ["setting", *(label(name) for name in objectives), "audit", "seeds", *better],
         rows,
     )
