@@ -264,7 +264,7 @@ def bare_svg(figure: Figure) -> Markup:
 
 
 def png(figure: Figure, metadata: Mapping[str, str] | None = None, *, bare: bool = False) -> bytes:
-    """A figure as a PNG on white, with texts that the image holds; ``bare`` cuts the headline off and halves the dots."""
+    """A figure as a PNG on white, with texts that the image holds; ``bare`` has no headline and half the dots."""
     from matplotlib.transforms import Bbox
 
     width, height = figure.get_size_inches()
