@@ -11,11 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from typer import Argument, Option
 
-from search.cluster import jobs, launcher
-from search.config import load
 from search.errors import SweepFailed, UserError
-from search.runs.folder import command
-from search.runs.store import is_url
 
 app = typer.Typer(no_args_is_help=True, help="Start a cluster, submit sweeps, watch them, and take it down.")
 
@@ -32,6 +28,9 @@ NewName = Annotated[str | None, Option(help="Name of the run. Default: the confi
 @app.command()
 def up(file: LauncherFile) -> None:
     """Start or update a cluster, and create the token that all its users need."""
+    from search.cluster import launcher
+    from search.runs.folder import command
+
     launcher.up(file)
     submission = command("cluster", "submit", "CONFIG", "--cluster", str(file), "--runs-dir", "FOLDER")
     print(f"\nThe cluster is up. Submit a sweep: {submission}")
@@ -48,6 +47,11 @@ def submit(
     name: NewName = None,
 ) -> None:
     """Submit a sweep to a cluster. Its driver runs there, so this machine can be switched off."""
+    from search.cluster import jobs
+    from search.config import load
+    from search.runs.folder import command
+    from search.runs.store import is_url
+
     is_config = Path(work).suffix in (".yaml", ".yml") or Path(work).exists()
     if not runs_dir.startswith(("/", "~")) and not is_url(runs_dir):
         raise UserError(
@@ -65,6 +69,8 @@ def submit(
 @app.command()
 def status(cluster: Cluster) -> None:
     """Show a cluster's nodes, their resources, and its sweeps."""
+    from search.cluster import jobs
+
     console = Console(highlight=False)
     with jobs.client(cluster) as client:
         nodes = folded_table("Nodes", "address", "state", "processors", "GPUs", "memory, GB")
@@ -94,6 +100,8 @@ def logs(
     follow: Annotated[bool, Option("--follow", help="Follow until it ends; Ctrl-C only stops watching.")] = False,
 ) -> None:
     """Show the output of a sweep's driver."""
+    from search.cluster import jobs
+
     with jobs.client(cluster) as client:
         for text in jobs.logs(client, jobs.find(client, name), follow=follow):
             print(text, end="", flush=True)
@@ -102,6 +110,9 @@ def logs(
 @app.command()
 def stop(name: Annotated[str, Argument(metavar="NAME", help="Name of the run.")], cluster: Cluster) -> None:
     """Stop a sweep as Ctrl-C does: everything is kept, and `cluster submit NAME` resumes it."""
+    from search.cluster import jobs
+    from search.runs.folder import command
+
     with jobs.client(cluster) as client:
         job = jobs.find(client, name)
         if not job.runs:
@@ -118,6 +129,9 @@ def down(
     file: LauncherFile, yes: Annotated[bool, Option("--yes", help="Do not ask for confirmation.")] = False
 ) -> None:
     """Stop the sweeps, copy runs here that would be lost, and take the cluster down."""
+    from search.cluster import jobs, launcher
+    from search.runs.store import is_url
+
     values, console = launcher.read_launcher_file(file), Console(highlight=False)
     target = Path(f"runs-{values['cluster_name']}")
     folders: list[str] = []

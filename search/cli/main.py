@@ -6,7 +6,6 @@ Each command imports what it needs, so that the others answer at once.
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,19 +21,13 @@ from typer import Argument, Option
 
 from search.cli.cluster import NewName, Overrides, folded_table
 from search.cli.cluster import app as cluster_app
-from search.cli.options import Address, Config, Quiet, RunName, RunsDir
+from search.cli.options import Address, Config, Quiet, RunName, RunsDir, typed
 from search.cli.results import COMMANDS as RESULTS_COMMANDS
-from search.config import TrackingConfig, load, without_passwords
 from search.errors import DONE, FAILED, INTERRUPTED, WRONG_INPUT, RobustfrontError, UserError
-from search.runs.checkpoints import Checkpoint
-from search.runs.folder import Run, command, default_tracking_uri, relative
 from search.runs.layout import ARTIFACTS, RUNS_DIR
-from trainables.data import Dataset
-from trainables.data.partition.digests import prepare
-from trainables.registry import make, names
-from trainables.settings import DataSettings
 
 if TYPE_CHECKING:
+    from search.runs.folder import Run
     from search.sweep.driver import Outcome
 
 
@@ -72,6 +65,7 @@ def sweep(
     quiet: Quiet = False,
 ) -> None:
     """Search a loss's parameters for the best clean and robust accuracy, and draw the results."""
+    from search.config import load
     from search.sweep.driver import start
 
     console = _console()
@@ -96,11 +90,12 @@ def compare(
 ) -> None:
     """Compare methods: one sweep each under equal conditions, then a leaderboard. Run it again to resume."""
     from search.results.tables import leaderboard_table, print_table
+    from search.runs.folder import command
     from search.sweep.compare import compare as compare_methods
     from search.sweep.compare import read_methods
 
     console, methods = _console(), read_methods(configs, profile, overrides or [], name)
-    again = command(context.obj.removeprefix("robustfront "))
+    again = command(typed(context).removeprefix("robustfront "))
     document, files = compare_methods(methods, profile, name, again, runs_dir, address, console, quiet)
     if not quiet:
         print_table(console, leaderboard_table(document))
@@ -132,6 +127,7 @@ def reproduce(
 ) -> None:
     """Reproduce a table or figure of the paper, beside a sound evaluation. Repeat it to continue."""
     from search.cli.reproduce import estimate_costs, list_experiments, make_job, run_or_rewrite
+    from search.runs.folder import command
 
     console, job, folder = _console(), *make_job(name, show, profile, prefix, runs_dir, overrides or [], results)
     if show:
@@ -139,7 +135,7 @@ def reproduce(
     elif estimate:
         estimate_costs(console, job)
     else:
-        again = None if from_table else command(context.obj.removeprefix("robustfront "))
+        again = None if from_table else command(typed(context).removeprefix("robustfront "))
         print(*run_or_rewrite(console, job, folder, again, address, quiet), sep="\n")
 
 
@@ -152,6 +148,7 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Resume a run that was interrupted or whose machine died. Finished trials are not repeated."""
+    from search.runs.folder import Run
     from search.sweep.driver import resume as resume_run
 
     opened, console = Run.open(run, runs_dir), _console()
@@ -190,6 +187,7 @@ def train(
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Train and attack one setting without Ray; a trial with the same configuration has the same numbers."""
+    from search.config import load
     from search.evaluation.single import train_setting
 
     train_setting(load(config, overrides or []), param or [], output, runs_dir, _console())
@@ -210,10 +208,11 @@ def evaluate(
 ) -> None:
     """Attack a trained model again: accuracy by attack and radius, as a table and as curves."""
     from search.evaluation.evaluate import configured, evaluate_checkpoint
+    from search.runs.checkpoints import Checkpoint
 
     model = Checkpoint.find(checkpoint, runs_dir)
     config = configured(model.config, attack or [], epsilon, overrides or [])
-    evaluate_checkpoint(model, config, split, output, context.obj, _console())
+    evaluate_checkpoint(model, config, split, output, typed(context), _console())
 
 
 @app.command()
@@ -250,6 +249,8 @@ def audit(
     from search.evaluation.audit import audit_checkpoint
     from search.evaluation.evaluate import configured
     from search.evaluation.module_audit import ModuleSettings, audit_module, is_module
+    from search.runs.checkpoints import Checkpoint
+    from search.runs.folder import Run
 
     cuda = _uses_cuda(device)
     module = ModuleSettings(
@@ -266,7 +267,7 @@ def audit(
     )
     if is_module(subject):
         _refuse({"random": at_random, "set": overrides}, f"a module, got it for {subject}; remove it")
-        audit_module(module, profile, images, seed, cuda, output, runs_dir, context.obj, _console())
+        audit_module(module, profile, images, seed, cuda, output, runs_dir, typed(context), _console())
         return
     given = {name: value for name, value in asdict(module).items() if name != "module"}
     _refuse(given, f"a run or checkpoint, got it for {subject}; it is for package.module:factory")
@@ -316,6 +317,8 @@ def ui(
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Browse the runs in MLflow."""
+    from search.config import TrackingConfig
+    from search.runs.folder import Run, default_tracking_uri
     from search.tracking.ui import serve_ui
 
     opened = Run.open(run, runs_dir) if run is not None else None
@@ -344,6 +347,9 @@ def doctor(
 @data_app.command("list")
 def data_list(root: DataRoot = None) -> None:
     """List the data sets, where they are, and how to get the missing ones."""
+    from trainables.data import Dataset
+    from trainables.registry import make, names
+
     table = folded_table(None, "name", "what", "where, or the command that gets it")
     for name in names("data"):
         dataset = make("data", name)
@@ -358,6 +364,9 @@ def data_prepare(
     root: DataRoot = None,
 ) -> None:
     """Find, download or parse a data set, so that sweeps start at once."""
+    from trainables.data.partition.digests import prepare
+    from trainables.settings import DataSettings
+
     try:
         settings = DataSettings.from_document({"name": name, "root": root})
         prepared = prepare(settings, test=True)
@@ -373,7 +382,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         # Commands that record what the user typed find it in the context.
         program = typer.main.get_command(app)
-        code = program.main(list(arguments), "robustfront", standalone_mode=False, obj=_typed(arguments))
+        code = program.main(list(arguments), "robustfront", standalone_mode=False, obj=list(arguments))
     except RobustfrontError as error:
         _print_error(str(error))
         return error.exit_code
@@ -387,11 +396,6 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     sys.exit(run(sys.argv[1:]))
-
-
-def _typed(arguments: Sequence[str]) -> str:
-    """The command line as it may be recorded: without passwords."""
-    return shlex.join(["robustfront", *map(without_passwords, arguments)])
 
 
 def _print_wrong_arguments(error: typer.TyperException) -> None:
@@ -411,6 +415,7 @@ def _print_error(message: str) -> None:
 
 def _print_end(console: Console, run: Run, outcome: Outcome, quiet: bool) -> None:
     from search.results.tables import print_summary
+    from search.runs.folder import relative
 
     if quiet:
         console.print(str(relative(run.folder)), soft_wrap=True)

@@ -1,17 +1,24 @@
-"""Arguments and options that several commands take."""
+"""Arguments and options that several commands take, and the command line as it was typed."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument, Context, Option
 
-from search.runs.folder import runs_folder
 from search.runs.layout import RUNS_DIR, SWEEP_FILE
 
+
+def _runs_folder(value: str) -> Path:
+    from search.runs.folder import runs_folder
+
+    return runs_folder(value)
+
+
 _RUNS_HELP = "Folder of the runs, or a URL such as s3://BUCKET/FOLDER."
-RunsDir = Annotated[Path, Option("--runs-dir", metavar="FOLDER|URL", parser=runs_folder, help=_RUNS_HELP)]
+RunsDir = Annotated[Path, Option("--runs-dir", metavar="FOLDER|URL", parser=_runs_folder, help=_RUNS_HELP)]
 Config = Annotated[Path, Argument(help="Configuration, e.g. configs/quickstart.yaml.")]
 
 
@@ -28,3 +35,10 @@ RunName = Annotated[
 ]
 Address = Annotated[str | None, Option(help="HOST:PORT of a Ray cluster, or auto. Default: this machine.")]
 Quiet = Annotated[bool, Option("--quiet", help="Print only errors and the result's folder.")]
+
+
+def typed(context: Context) -> str:
+    """The command line as it may be recorded: without passwords."""
+    from search.config import without_passwords
+
+    return shlex.join(["robustfront", *map(without_passwords, context.obj)])

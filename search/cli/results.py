@@ -11,9 +11,8 @@ import typer
 from rich.console import Console
 from typer import Argument, Option
 
-from search.cli.options import RunName, RunsDir
+from search.cli.options import RunName, RunsDir, typed
 from search.errors import UserError
-from search.runs.folder import Run, relative
 from search.runs.layout import RUNS_DIR, SWEEP_FILE
 
 if TYPE_CHECKING:
@@ -56,11 +55,12 @@ def pareto(
     from search.results.answer import read_answer
     from search.results.tables import front_table
     from search.results.writing import RunData
+    from search.runs.folder import Run
     from search.study import read_records
 
     opened = Run.open(run, runs_dir)
     if test:
-        evaluate_on_test(opened, context.obj, Console(stderr=True, highlight=False))
+        evaluate_on_test(opened, typed(context), Console(stderr=True, highlight=False))
     data, answer = RunData(opened, read_records(opened)), read_answer(opened)
     front = _selected(
         data, answer, Selection(min_clean=min_clean, probability=probability, knee=knee, best=best, top=top)
@@ -89,6 +89,7 @@ def _selected(data: RunData, answer: Mapping[str, Any] | None, selection: Select
 def surfaces(run: RunName, runs_dir: RunsDir = RUNS_DIR) -> None:
     """Draw accuracy over the loss's parameters, as in the paper's Figure 4: clean, worst case and each attack."""
     from search.results.writing import RunData, draw
+    from search.runs.folder import Run, relative
     from search.study import read_records
 
     opened = Run.open(run, runs_dir)
@@ -102,6 +103,7 @@ def surfaces(run: RunName, runs_dir: RunsDir = RUNS_DIR) -> None:
 def report(run: RunName, runs_dir: RunsDir = RUNS_DIR) -> None:
     """Write the report: what to use, why, and how certain that is, as one HTML page."""
     from search.report.page import report as write
+    from search.runs.folder import Run, relative
 
     print(relative(write(Run.open(run, runs_dir))))
 
@@ -136,6 +138,7 @@ def export(
 ) -> None:
     """Export a network: weights, a torch.export program, a model card, and a RobustBench record."""
     from search.evaluation.export import export as export_network
+    from search.runs.folder import Run
 
     network = export_network(Run.open(run, runs_dir), number, seed, to)
     print(f"{to}: trial {network.setting.number}, seed {network.seed} (unit {network.unit.number})")

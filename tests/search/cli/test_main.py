@@ -15,7 +15,7 @@ import pytest
 import typer
 from ruamel.yaml import YAML
 
-from search.cli import main
+from search.cli import main, options
 from search.cli.main import run
 from search.config import load
 from search.errors import (
@@ -177,7 +177,9 @@ def test_a_storage_that_does_not_answer_is_named_without_its_password(
 
 
 def test_the_command_line_is_recorded_without_passwords() -> None:
-    typed = main._typed(["evaluate", "run/0", "--set", "storage.url=postgresql://me:secret@host/db"])
+    program = typer.main.get_command(main.app)
+    context = typer.Context(program, obj=["evaluate", "run/0", "--set", "storage.url=postgresql://me:secret@host/db"])
+    typed = options.typed(context)
     assert typed == "robustfront evaluate run/0 --set storage.url=postgresql://me@host/db"
 
 
