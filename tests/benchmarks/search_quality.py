@@ -1,31 +1,41 @@
 """The results and claims of searches in worlds with known truth and noise (``worlds``).
 
-    uv run --group benchmarks python -m tests.benchmarks.search_quality [--units 48] [--replays 10]
-        [--worlds zdt1,...] [--searches nehvi,...] [--json FILE]
+    uv run --group benchmarks python -m tests.benchmarks.search_quality [--units 48] [--replays 30]
+        [--worlds zdt1,...] [--searches nehvi,...] [--csv FILE]
 
 All searches have the same budget of units, each a setting trained with one seed; ``x3`` means three seeds per setting.
-Optuna's and BoTorch's searches draw new seeds for each setting, like a training without a fixed seed; ``common`` trains
-every setting with the same seed. Ours run through the real ledger, train the setting of the loss's authors (a corner)
-first, and share their seeds between settings. Each search recommends settings by its own rule:
+Other libraries' searches draw new seeds for each setting, like a training without a fixed seed; ``common`` trains every
+setting with the same seed. Ours run through the real ledger, train the setting of the loss's authors (a corner) first,
+and share their seeds between settings. Each search recommends settings by its own rule:
 
-- Optuna's and random search: the front of the measured means.
+- Optuna's, Syne Tune's and random search: the front of the measured means.
 - BoTorch's (qLogNEHVI on two Gaussian processes with inferred noise): the front of their posterior means.
 - Ours: the front of the noise model's posterior means. ``rf-tpe`` is our ``tpe`` with one seed per setting.
 
+Syne Tune's search is its expected hypervolume improvement, the only multi-objective method among its ``baselines``
+besides random search. Its reference point is fixed at 2 and it assumes no noise; objectives are rescaled so that the
+world's reference lies there.
+
 ``share`` is the hypervolume of the true objectives of the recommended settings, in percent of the whole front's, after
 half of the units and after all. ``overclaim`` is the claim minus the truth for the robust accuracy of the most robust
-recommended setting, in points. Replays are paired: a replay has the same seed effects for all searches. Intervals are
-Student's, at 95 %; those of ``nehvi - other`` are for paired differences.
+recommended setting, in points; ``confirmed`` is the same for the mean of five new seeds, beyond the budget, which is
+what ``search.confirmation_seeds`` reports. Replays are paired: a replay has the same seed effects for all searches.
+Intervals are Student's, at 95 %; those of differences are for paired ones. A replay that is in FILE is not run again.
+
+``reach`` is the number of units (in eighths of the budget) at which the mean share is that of ``tpe`` at its end, and
+``time`` what this takes as a share of the time of plain Ray Tune with OptunaSearch, on a virtual clock: the seconds of
+start-up and per unit that ``sweep_vs_naive`` measured on both sides, and those of the search itself.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -43,7 +53,7 @@ from search.study import Ledger
 from search.study.samplers.nsga2 import population_size
 from tests.benchmarks.problems import TwoVariables
 from tests.benchmarks.sweep_vs_naive import environment
-from tests.benchmarks.worlds import OBJECTIVES, WORLDS, Draw, World
+from tests.benchmarks.worlds import NAMES, OBJECTIVES, Draw, append, read, world_of
 from tests.search.examples import unit_result
 from trainables.settings.space import Range
 
@@ -52,7 +62,22 @@ Array = npt.NDArray[np.float64]
 _NAMES: Final = ("x1", "x2")
 _SPACE: Final = {name: Range(low=0.0, high=1.0) for name in _NAMES}
 _COMMON_SEED: Final = 0
+_LIBRARIES: Final = ("botorch", "syne-tune", "numpy", "scipy")
 _INITIAL_POINTS: Final = 6  # Sobol' points of BoTorch's search: 2 (d + 1) for d parameters, as in ours
+_INITIAL_RANDOM_POINTS: Final = 3  # Syne Tune's default
+_STEPS: Final = 8  # stages of a search at which its recommendation is scored
+_CONFIRMATION_SEEDS: Final = -1 - np.arange(5)  # which no search uses
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Seconds before the first unit and per unit, two at a time, as the README has them of ``sweep_vs_naive``."""
+
+    start: float
+    unit: float
+
+
+OURS, RAY_TUNE = Clock(9.8, 3600 / 704), Clock(19.7, 3600 / 287)
 
 
 @dataclass(frozen=True)
@@ -83,12 +108,44 @@ class Score:
 
     world: str
     search: str
+    units: int
     replay: int
-    half: float
-    share: float
+    shares: Sequence[float]  # after each eighth of the units
     overclaim: float
+    confirmed: float
     settings: int
     seconds: float
+
+    @property
+    def half(self) -> float:
+        return self.shares[_STEPS // 2 - 1]
+
+    @property
+    def share(self) -> float:
+        return self.shares[-1]
+
+    def to_row(self) -> dict[str, str]:
+        """A row of a table."""
+        return {
+            **{name: str(getattr(self, name)) for name in ("world", "search", "units", "replay", "settings")},
+            **{name: f"{getattr(self, name):.3f}" for name in ("overclaim", "confirmed", "seconds")},
+            "shares": " ".join(f"{share:.2f}" for share in self.shares),
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, str]) -> Score:
+        """Reads what ``to_row`` wrote."""
+        return cls(
+            world=row["world"],
+            search=row["search"],
+            shares=[float(share) for share in row["shares"].split()],
+            units=int(row["units"]),
+            replay=int(row["replay"]),
+            settings=int(row["settings"]),
+            overclaim=float(row["overclaim"]),
+            confirmed=float(row["confirmed"]),
+            seconds=float(row["seconds"]),
+        )
 
 
 def with_optuna(
@@ -104,12 +161,62 @@ def with_optuna(
         while len(measured) + replicates <= units:
             trial = study.ask()
             setting = np.array([trial.suggest_float(name, 0.0, 1.0) for name in _NAMES])
-            first = _COMMON_SEED if common else 1 + len(measured)
-            measured += [Measured(setting, s, draw.measure(setting, s)) for s in range(first, first + replicates)]
+            measured += _replicated(draw, setting, _COMMON_SEED if common else 1 + len(measured), replicates)
             study.tell(trial, np.mean([unit.value for unit in measured[-replicates:]], axis=0).tolist())
         return measured
 
     return run
+
+
+def with_syne_tune(replicates: int) -> Search:
+    """A search by Syne Tune's expected hypervolume improvement."""
+
+    def run(draw: Draw, units: int, seed: int) -> list[Measured]:
+        from syne_tune.config_space import uniform
+        from syne_tune.optimizer.baselines import EHVI
+        from syne_tune.optimizer.schedulers.ask_tell_scheduler import AskTellScheduler
+
+        beginning = np.random.default_rng(seed).random((_INITIAL_RANDOM_POINTS, 2))
+        scheduler = AskTellScheduler(
+            EHVI(
+                {name: uniform(0.0, 1.0) for name in _NAMES},
+                metrics=list(OBJECTIVES),
+                do_minimize=False,
+                random_seed=seed,
+                points_to_evaluate=[dict(zip(_NAMES, point, strict=True)) for point in beginning.tolist()],
+            )
+        )
+        measured: list[Measured] = []
+        while len(measured) + replicates <= units:
+            with warnings.catch_warnings(), _double_precision():
+                warnings.simplefilter("ignore")
+                trial = scheduler.ask()
+            setting = np.array([float(trial.config[name]) for name in _NAMES])
+            measured += _replicated(draw, setting, 1 + len(measured), replicates)
+            mean = np.mean([unit.value for unit in measured[-replicates:]], axis=0)
+            scaled = 2 + (mean - draw.world.reference) / np.array(draw.world.interaction_sds)
+            scheduler.tell(trial, dict(zip(OBJECTIVES, scaled.tolist(), strict=True)))
+        return measured
+
+    return run
+
+
+@contextmanager
+def _double_precision() -> Iterator[None]:
+    """Syne Tune 0.16 leaves its reference point in torch's default precision, and BoTorch 0.18 does not mix two."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.double)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _replicated(draw: Draw, setting: Array, first: int, replicates: int) -> list[Measured]:
+    """A setting with a number of seeds that follow each other."""
+    return [Measured(setting, seed, draw.measure(setting, seed)) for seed in range(first, first + replicates)]
 
 
 def with_robustfront(sampler: str) -> Search:
@@ -161,8 +268,7 @@ def with_botorch(replicates: int) -> Search:
                     )
                     best, _ = optimize_acqf(acquisition, bounds, q=1, num_restarts=4, raw_samples=64)
                 setting = best[0].detach().numpy()
-            first = 1 + len(measured)
-            measured += [Measured(setting, s, draw.measure(setting, s)) for s in range(first, first + replicates)]
+            measured += _replicated(draw, setting, 1 + len(measured), replicates)
         return measured
 
     return run
@@ -188,7 +294,7 @@ def _botorch_model(measured: Sequence[Measured], replicates: int) -> tuple[Any, 
 def _means(measured: Sequence[Measured], replicates: int) -> tuple[Array, Array]:
     """The settings with all their seeds, and their means."""
     count = len(measured) // replicates
-    settings = np.array([measured[replicates * at].setting for at in range(count)])
+    settings = np.array([measured[replicates * at].setting for at in range(count)]).reshape(count, 2)
     values = np.array([unit.value for unit in measured[: count * replicates]])
     return settings, values.reshape(count, replicates, 2).mean(axis=1)
 
@@ -207,6 +313,8 @@ def front_of_botorch(replicates: int) -> Rule:
 
     def rule(measured: Sequence[Measured]) -> Recommended:
         settings, means = _means(measured, replicates)
+        if len(settings) < _INITIAL_POINTS:
+            return _front(settings, means)
         x, _, model = _botorch_model(measured, replicates)
         posterior = model.posterior(x).mean.detach().numpy()
         return _front(settings, means.mean(axis=0) + means.std(axis=0) * posterior)
@@ -250,10 +358,15 @@ def _gp(seed: int, _: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.GPSampler(seed=seed)
 
 
+def _random(seed: int, _: int) -> optuna.samplers.BaseSampler:
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
 SEARCHES: Final[Mapping[str, tuple[Search, Rule]]] = {
     "nehvi": (with_robustfront("nehvi"), front_of_noise_model),
     "rf-tpe": (with_robustfront("tpe"), front_of_noise_model),
-    "random": (with_optuna(lambda seed, _: optuna.samplers.RandomSampler(seed=seed)), front_of_means(1)),
+    "random": (with_optuna(_random), front_of_means(1)),
+    "random-x3": (with_optuna(_random, 3), front_of_means(3)),
     "tpe": (with_optuna(_tpe), front_of_means(1)),
     "tpe-common": (with_optuna(_tpe, common=True), front_of_means(1)),
     "tpe-x3": (with_optuna(_tpe, 3), front_of_means(3)),
@@ -263,46 +376,76 @@ SEARCHES: Final[Mapping[str, tuple[Search, Rule]]] = {
     "gp-x3": (with_optuna(_gp, 3), front_of_means(3)),
     "botorch": (with_botorch(1), front_of_botorch(1)),
     "botorch-x3": (with_botorch(3), front_of_botorch(3)),
+    "syne-tune": (with_syne_tune(1), front_of_means(1)),
+    "syne-tune-x3": (with_syne_tune(3), front_of_means(3)),
 }
 
 
 def replayed(world: str, search: str, replay: int, units: int) -> Score:
     """One replay of one search."""
     run, rule = SEARCHES[search]
+    truth = world_of(world)
+    draw = Draw(truth, replay)
     began = time.process_time()
-    measured = run(Draw(WORLDS[world], replay), units, replay)
+    measured = run(draw, units, replay)
     seconds = (time.process_time() - began) / units
-    truth: World = WORLDS[world]
-    half, whole = rule(measured[: units // 2]), rule(measured)
+    recommended = [rule(measured[: step * units // _STEPS]) for step in range(1, _STEPS + 1)]
+    whole = recommended[-1]
     best = int(np.argmax(whole.claims[:, 1]))
+    setting = whole.settings[best]
+    true = truth.function(setting)[1]
+    confirmed = np.mean([draw.measure(setting, seed)[1] for seed in _CONFIRMATION_SEEDS.tolist()])
     return Score(
         world=world,
         search=search,
+        units=units,
         replay=replay,
-        half=100 * truth.share(half.settings),
-        share=100 * truth.share(whole.settings),
-        overclaim=100 * float(whole.claims[best, 1] - truth.function(whole.settings[best])[1]),
+        shares=[100 * truth.share(each.settings) for each in recommended],
+        overclaim=100 * float(whole.claims[best, 1] - true),
+        confirmed=100 * float(confirmed - true),
         settings=len({tuple(unit.setting.tolist()) for unit in measured}),
         seconds=seconds,
     )
 
 
 def table(scores: Sequence[Score]) -> str:
-    """One line for each world and search, with intervals over the replays that the search shares with ``nehvi``."""
+    """One line for each world and search, with intervals over the replays that the search shares with the other."""
     lines = [
-        "world          search        n   half  share   nehvi - other (95 %)     overclaim (95 %)   settings  s/unit"
+        "world          search        n   half  share   nehvi - other (95 %)  half nehvi - other    overclaim (95 %)   "
+        "confirmed (95 %)  reach  time  settings  s/unit"
     ]
-    for world, search in dict.fromkeys((score.world, score.search) for score in scores):
-        own = {score.replay: score for score in scores if (score.world, score.search) == (world, search)}
-        ours = {score.replay: score for score in scores if (score.world, score.search) == (world, "nehvi")}
-        gains = [ours[replay].share - score.share for replay, score in own.items() if replay in ours]
+    by_cell: dict[tuple[str, str], dict[int, Score]] = {}
+    for score in scores:
+        by_cell.setdefault((score.world, score.search), {})[score.replay] = score
+    for (world, search), own in by_cell.items():
+        ours, tpe = by_cell.get((world, "nehvi"), {}), by_cell.get((world, "tpe"), {})
+        pairs = [(ours[replay], score) for replay, score in own.items() if replay in ours and search != "nehvi"]
+        reach, share_of_time = reached(list(own.values()), list(tpe.values()))
         lines.append(
-            f"{world:<15}{search:<11}{len(own):>4}"
+            f"{world:<15}{search:<13}{len(own):>3}"
             f"{np.mean([s.half for s in own.values()]):>7.1f}{np.mean([s.share for s in own.values()]):>7.1f}"
-            f"{_cell(gains) if search != 'nehvi' else '':>23}{_cell([s.overclaim for s in own.values()]):>23}"
-            f"{np.mean([s.settings for s in own.values()]):>9.1f}{np.mean([s.seconds for s in own.values()]):>8.2f}"
+            f"{_cell([mine.share - score.share for mine, score in pairs]):>23}"
+            f"{_cell([mine.half - score.share for mine, score in pairs]):>20}"
+            f"{_cell([s.overclaim for s in own.values()]):>20}{_cell([s.confirmed for s in own.values()]):>19}"
+            f"{reach:>7}{share_of_time:>6}"
+            f"{np.mean([s.settings for s in own.values()]):>10.1f}{np.mean([s.seconds for s in own.values()]):>8.2f}"
         )
     return "\n".join(lines)
+
+
+def reached(own: Sequence[Score], tpe: Sequence[Score]) -> tuple[str, str]:
+    """The units at which the mean share is that of ``tpe`` at its end, and the time as a share of plain Ray Tune's."""
+    if not tpe:
+        return "", ""
+    shares, goal = np.mean([score.shares for score in own], axis=0), np.mean([score.share for score in tpe])
+    enough = np.flatnonzero(shares >= goal)
+    if not len(enough):
+        return "never", ""
+    units = own[0].units
+    count = (int(enough[0]) + 1) * units // _STEPS
+    seconds, theirs = (float(np.mean([score.seconds for score in side])) for side in (own, tpe))
+    ratio = (OURS.start + count * (OURS.unit + seconds)) / (RAY_TUNE.start + units * (RAY_TUNE.unit + theirs))
+    return str(count), f"{ratio:.2f}"
 
 
 def _cell(values: Sequence[float]) -> str:
@@ -313,28 +456,29 @@ def _cell(values: Sequence[float]) -> str:
 
 
 def main() -> None:
-    """Replays every search in every world, prints the table as it grows, and continues a file that exists."""
+    """Replays every search in every world, prints the table, and continues a file that exists."""
     parser = argparse.ArgumentParser(description="What searches find and claim, where truth and noise are known.")
     parser.add_argument("--units", type=int, default=48)
-    parser.add_argument("--replays", type=int, default=10)
-    parser.add_argument("--worlds", default=",".join(WORLDS))
+    parser.add_argument("--replays", type=int, default=30)
+    parser.add_argument("--worlds", default=",".join(NAMES))
     parser.add_argument("--searches", default=",".join(SEARCHES))
-    parser.add_argument("--json", type=Path, help="keep the scores in this file, and continue from it")
+    parser.add_argument("--csv", type=Path, help="keep the scores in this file, and continue from it")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    file: Path | None = arguments.json
-    scores = [Score(**each) for each in json.loads(file.read_text(encoding="utf-8"))] if file and file.exists() else []
-    known = {(score.world, score.search, score.replay) for score in scores}
-    print({**environment(), "optuna": version("optuna"), "botorch": version("botorch"), "units": arguments.units})
-    for replay in range(arguments.replays):
-        for world in arguments.worlds.split(","):
-            for search in arguments.searches.split(","):
-                if (world, search, replay) not in known:
-                    scores.append(replayed(world, search, replay, arguments.units))
-                    if file:
-                        file.write_text(json.dumps([asdict(score) for score in scores]), encoding="utf-8")
-    scores.sort(key=lambda score: (list(WORLDS).index(score.world), list(SEARCHES).index(score.search)))
-    print(table(scores))
+    file: Path | None = arguments.csv
+    worlds, searches = arguments.worlds.split(","), arguments.searches.split(",")
+    print({**environment(), **{name: version(name) for name in _LIBRARIES}, "units": arguments.units})
+    scores = {}
+    for score in map(Score.from_row, read(file) if file else []):
+        if score.units == arguments.units:
+            scores[score.world, score.search, score.replay] = score
+    for replay, world, search in itertools.product(range(arguments.replays), worlds, searches):
+        if (world, search, replay) not in scores:
+            scores[world, search, replay] = replayed(world, search, replay, arguments.units)
+            if file:
+                append(file, scores[world, search, replay].to_row())
+    kept = [s for s in scores.values() if s.world in worlds and s.search in searches]
+    print(table(sorted(kept, key=lambda score: (worlds.index(score.world), searches.index(score.search)))))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,16 +11,18 @@ import pytest
 
 from analysis.noise import space_points
 from tests.benchmarks.growth import REPOSITORY
+from tests.benchmarks.record_worlds import PARTS
 from tests.benchmarks.search_quality import (
     SEARCHES,
     Measured,
     Score,
     front_of_means,
     front_of_noise_model,
+    reached,
     replayed,
     table,
 )
-from tests.benchmarks.worlds import INTERACTION_SDS, OBJECTIVES, SEED_SDS, WORLDS, Draw, recorded
+from tests.benchmarks.worlds import INTERACTION_SDS, OBJECTIVES, RECORDED, SEED_SDS, WORLDS, Draw, read, recorded
 from trainables.settings.space import Range
 
 
@@ -79,6 +80,31 @@ def test_a_recorded_table_becomes_a_world_with_its_f_and_noise(tmp_path: Path) -
     assert world.share(line[:10]) == pytest.approx(0.57, abs=0.04)
 
 
+def test_a_world_of_one_parameter_where_it_hardly_matters(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    lines = ["radius,seed,clean_accuracy,robust_accuracy,standing"]
+    lines += [
+        f"{radius},{seed},{0.97 + generator.normal(0, 0.0003)},{0.4 + generator.normal(0, 0.001)},ff"
+        for radius in np.linspace(0, 2, 5).tolist()
+        for seed in range(6)
+    ]
+    (tmp_path / "table.csv").write_text("\n".join(lines), encoding="utf-8")
+    world = recorded(tmp_path / "table.csv")
+    np.testing.assert_array_equal(world.function(np.array([0.3, 0.1])), world.function(np.array([0.3, 0.9])))
+    # A difference below the smallest effect of interest costs next to nothing.
+    assert world.share(np.array([[0.1, 0.5]])) == pytest.approx(world.share(np.array([[0.9, 0.5]])), abs=0.1)
+
+
+def test_grids_are_trained_seed_by_seed() -> None:
+    units = list(PARTS["mnist5k"].units())
+    assert len(units) == 7 * 5 * 8
+    assert [seed for _, seed in units[:36]] == [0] * 35 + [1]
+    assert set(RECORDED) == set(PARTS)
+    radii = {parameters["defence.epsilon"] for parameters, _ in PARTS["radius"].units()}
+    assert len(radii) == 7
+    assert (min(radii), max(radii)) == (0.0, 2.0)
+
+
 def test_recommendations_rest_on_means_over_seeds() -> None:
     a, b = np.array([0.1, 0.1]), np.array([0.9, 0.9])
     measured = [
@@ -107,26 +133,40 @@ def test_one_seed_overclaims_where_nothing_matters() -> None:
 
 def test_every_search_spends_the_same_units() -> None:
     for name, (run, _) in SEARCHES.items():
-        if "botorch" not in name and "gp" not in name:
+        if not name.startswith(("botorch", "syne-tune", "gp")):
             assert len(run(Draw(WORLDS["dtlz2"], 0), 9, 0)) == 9, name
 
 
 def test_the_table_pairs_replays() -> None:
-    def score(search: str, replay: int, share: float) -> Score:
-        return Score("zdt1", search, replay, share / 2, share, 1.0, 10, 0.1)
-
     lines = table([score("nehvi", 0, 80), score("nehvi", 1, 90), score("tpe", 0, 70), score("tpe", 1, 80)]).splitlines()
     assert "10.0 (10.0 to 10.0)" in lines[2]
     assert lines[1].split()[2:5] == ["2", "42.5", "85.0"]
 
 
+def score(search: str, replay: int, share: float) -> Score:
+    """A search whose share grows evenly to its end."""
+    shares = [share * step / 8 for step in range(1, 9)]
+    return Score("zdt1", search, 24, replay, shares, 1.0, 0.0, 10, 0.1)
+
+
+def test_a_score_survives_its_row() -> None:
+    assert Score.from_row(score("tpe", 3, 80).to_row()) == score("tpe", 3, 80)
+
+
+def test_the_time_to_a_quality_counts_both_sides_units() -> None:
+    quick, slow = [score("nehvi", 0, 80)], [score("tpe", 0, 40)]  # 40 is reached in half of the units
+    units, ratio = reached(quick, slow)
+    assert units == "12"
+    assert float(ratio) == pytest.approx((9.8 + 12 * (3600 / 704 + 0.1)) / (19.7 + 24 * (3600 / 287 + 0.1)), abs=0.01)
+    assert reached(slow, quick) == ("never", "")
+
+
 @pytest.mark.slow
 def test_the_benchmark_runs_and_continues_its_file(tmp_path: Path) -> None:
     pytest.importorskip("botorch", reason="in the dependency group benchmarks")
-    file = tmp_path / "scores.json"
+    file = tmp_path / "scores.csv"
     command = [sys.executable, "-m", "tests.benchmarks.search_quality", "--units", "9", "--worlds", "zdt1"]
     for replays in ("1", "2"):
-        subprocess.run([*command, "--replays", replays, "--json", str(file)], cwd=REPOSITORY, check=True, timeout=500)
-    scores = json.loads(file.read_text(encoding="utf-8"))
-    assert len(scores) == 2 * len(SEARCHES)
+        subprocess.run([*command, "--replays", replays, "--csv", str(file)], cwd=REPOSITORY, check=True, timeout=500)
+    assert len(read(file)) == 2 * len(SEARCHES)
     assert list(OBJECTIVES) == ["clean_accuracy", "robust_accuracy"]

@@ -4,7 +4,7 @@ A measurement is value(setting, seed) = f(setting) + seed effect + interaction, 
 objectives, which are maximised. The unit square is the space. ZDT1 to 3 and DTLZ2 (``problems``) become accuracies
 whose fronts span 2.5 points of clean and 25 points of robust accuracy, with the noise of the quickstart's recipe. In
 the flat world all settings are equal. Branin-Currin has the noise of BoTorch's tutorials, independent for each
-measurement. ``recorded`` makes a world from a table of measurements.
+measurement. ``recorded`` makes a world from a table of measurements, such as those of ``record_worlds``.
 
 Belakaria, Deshwal, Doppa 2019: Max-value entropy search for multi-objective Bayesian optimization. NeurIPS 32.
 """
@@ -15,6 +15,7 @@ import csv
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +36,11 @@ SEED_SDS: Final = (0.0039, 0.056)
 INTERACTION_SDS: Final = (0.0036, 0.038)
 _SPANS: Final = np.array([0.025, 0.25])
 _BEST: Final = np.array([0.98, 0.60])
+FOLDER: Final = Path(__file__).parent / "recorded"
+RECORDED: Final = ("mnist5k", "radius", "fashion-mnist")
+STANDING: Final = "standing"  # the column of which images an attack left standing
 _RECORDED_POINTS: Final = 1024
+_SMALLEST_EFFECTS: Final = np.array([0.005, 0.02])  # the default of search.smallest_effect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +71,14 @@ class Draw:
     """Measurements in a world with noise; the same setting and seed always give the same measurement."""
 
     def __init__(self, world: World, replay: int) -> None:
-        self._world, self._replay = world, replay
+        self.world, self._replay = world, replay
 
     def measure(self, setting: Array, seed: int) -> Array:
         """The objectives of a setting trained with a seed, shape (2,)."""
-        common = np.random.default_rng([self._replay, seed]).normal(size=2) * self._world.seed_sds
+        common = np.random.default_rng([self._replay, seed % 2**32]).normal(size=2) * self.world.seed_sds
         bits = np.ascontiguousarray(setting, dtype=np.float64).view(np.uint32).tolist()
-        own = np.random.default_rng([self._replay, seed, *bits]).normal(size=2) * self._world.interaction_sds
-        return np.asarray(self._world.function(setting) + common + own)
+        own = np.random.default_rng([self._replay, seed % 2**32, *bits]).normal(size=2) * self.world.interaction_sds
+        return np.asarray(self.world.function(setting) + common + own)
 
 
 def _branin_currin(x: Array) -> Array:
@@ -109,16 +114,45 @@ WORLDS: Final[Mapping[str, World]] = {
 }
 
 
+NAMES: Final = (*WORLDS, *RECORDED)
+
+
+@cache
+def world_of(name: str) -> World:
+    """A world by its name, one of `NAMES`."""
+    return WORLDS[name] if name in WORLDS else recorded(FOLDER / f"{name}.csv")
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows of a table of measurements; none if there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def append(path: Path, row: Mapping[str, str]) -> None:
+    """Adds a row to a table of measurements, with a header if it is the first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        if not file.tell():
+            writer.writeheader()
+        writer.writerow(row)
+
+
 def recorded(path: Path) -> World:
     """A world fitted to a table of measurements: its f and its noise are those of the noise model.
 
+    The interaction includes the noise of the images. Where f hardly varies, a share counts as little as a difference
+    below the smallest effect that is of interest. With a single parameter, a setting's second variable has no effect.
+
     Args:
-        path: CSV with a header: two columns of parameters, then ``seed``, ``clean_accuracy`` and ``robust_accuracy``. A
-            row per setting and seed; two seeds or more.
+        path: CSV with a header: one or two columns of parameters, ``seed``, ``clean_accuracy`` and ``robust_accuracy``,
+            and what `record_worlds` adds. A row per setting and seed; two seeds or more.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    parameters = [name for name in rows[0] if name not in ("seed", *OBJECTIVES)]
+    rows = read(path)
+    parameters = [name for name in rows[0] if name not in ("seed", STANDING, *OBJECTIVES)]
     columns = {name: [float(row[name]) for row in rows] for name in parameters}
     space = {name: Range(low=min(values), high=max(values)) for name, values in columns.items()}
     models = [
@@ -137,12 +171,18 @@ def recorded(path: Path) -> World:
     ]
     grid = space_points(space, _RECORDED_POINTS)
     values = np.stack([model.posterior(grid).mean for model in models], axis=1)
-    low = values.min(axis=0) - 0.1 * np.ptp(values, axis=0)
+    low = values.max(axis=0) - 1.1 * np.maximum(np.ptp(values, axis=0), _SMALLEST_EFFECTS)
     seeds, interactions = (
         tuple((getattr(model.components, part) or 0.0) / 100 for model in models) for part in ("seed", "interaction")
     )
+
+    @cache
+    def function(coordinates: tuple[float, ...]) -> tuple[float, ...]:
+        [point] = points_at(space, np.array([coordinates]))
+        return tuple(float(model.posterior([point]).mean[0]) for model in models)
+
     return World(
-        function=lambda x: np.array([model.posterior(points_at(space, x[None])).mean[0] for model in models]),
+        function=lambda x: np.array(function(tuple(x[: len(parameters)].tolist()))),
         reference=(float(low[0]), float(low[1])),
         volume=hypervolume(values, list(OBJECTIVES.values()), low.tolist()),
         seed_sds=(seeds[0], seeds[1]),
