@@ -273,6 +273,26 @@ def fit(observations: Sequence[Observation], space: Mapping[str, Domain]) -> Noi
     return NoiseModel(observations, space)
 
 
+def best_images(components: Components, images: int, training: float, attack: float) -> int | None:
+    """How many images per unit say most about the settings for the work.
+
+    Of n images a unit's value, beside others with its seed, has variance i^2 + v / n, where i is the interaction and v
+    an image's own part, and it costs training + attack n. The product of the two is least at the n returned.
+
+    Args:
+        components: The noise, measured with units of so many ``images``.
+        training: The work of training a unit, in images through the model, above 0.
+        attack: The work for each attacked image, above 0.
+
+    Returns:
+        At least 1; None if the interaction or the images' part is unknown.
+    """
+    if not components.interaction or components.images_per_unit is None:
+        return None
+    ratio = images * (components.images_per_unit / components.interaction) ** 2
+    return max(1, round(math.sqrt(ratio * training / attack)))
+
+
 def setting_key(setting: Setting) -> Hashable:
     """A key for look-ups that equal settings share."""
     return setting if isinstance(setting, str) else tuple(sorted(setting.items()))

@@ -30,10 +30,10 @@ from analysis.matters import label
 from analysis.records import TrialRecord
 from search.config import SweepConfig
 from search.results.final import pooled
-from search.results.intervals import Kept, outcomes_of
+from search.results.intervals import Kept, outcomes_of, passes_of
 from search.results.text import baseline_note
 from search.runs.folder import Run
-from search.runs.layout import ANSWER_FILE
+from search.runs.layout import ANSWER_FILE, MANIFEST_FILE
 from trainables import files
 from trainables.metrics import CLEAN, ROBUST, Direction
 
@@ -65,6 +65,8 @@ class Answered:
     """A sweep's answer, with the models and numbers behind it.
 
     ``effects`` are the smallest effects of interest by objective, ``numbers`` the records' numbers by setting.
+    ``images`` is the number of attacked images per unit that this search used, and the one that would have given the
+    most certainty for the work; None if unknown.
     """
 
     answer: Answer
@@ -72,6 +74,7 @@ class Answered:
     effects: Mapping[str, float]
     models: Mapping[str, NoiseModel]
     numbers: Mapping[Hashable, str]
+    images: tuple[int, int] | None = None
 
     @property
     def lines(self) -> list[str]:
@@ -80,6 +83,9 @@ class Answered:
         if self.answer.this_network_only:
             return [f"{answer}; train.replicates and search.confirmation_seeds add seeds."]
         noise = [f"Noise of {label(name)}: {model.components.sentence}" for name, model in self.models.items()]
+        if self.images is not None:
+            used, best = self.images
+            noise.append(f"About {best} attacked images per unit give the most certainty for the work; this search used {used}.")
         return [f"{answer}.", *noise]
 
     def number(self, setting: Setting) -> str:
@@ -189,8 +195,33 @@ def answer_of(config: SweepConfig, folder: Path | None, units: Sequence[TrialRec
     confirmation = {name: observed(name, "confirmation") for name in objectives}
     numbers = {setting_key(setting): number for number, setting in settings.items()}
     return Answered(
-        answer(models, objectives, effects, confirmation, config.search.seed), objectives, effects, models, numbers
+        answer(models, objectives, effects, confirmation, config.search.seed),
+        objectives,
+        effects,
+        models,
+        numbers,
+        _images(config, folder, [unit for unit in complete if unit.role == "search"], models),
     )
+
+
+def _images(
+    config: SweepConfig, folder: Path | None, units: Sequence[TrialRecord], models: Mapping[str, NoiseModel]
+) -> tuple[int, int] | None:
+    """How many images the units attacked, and the number that says most for the work; None if either is unknown."""
+    from analysis.noise import best_images
+
+    manifest = None if folder is None else folder / MANIFEST_FILE
+    if ROBUST not in models or folder is None or manifest is None or not manifest.is_file():
+        return None
+    passes = [found for unit in units if (found := passes_of(folder, unit)) is not None]
+    if not passes or not any(passes):
+        return None
+    trained = json.loads(manifest.read_text(encoding="utf-8"))["data"]["sizes"]["train"]
+    steps = getattr(config.defence, "steps", 0)
+    training = 2.0 * config.train.epochs * trained * (1 + steps)  # forward and backward
+    used = config.robustness.images
+    best = best_images(models[ROBUST].components, used, training, sum(passes) / len(passes) / used)
+    return None if best is None else (used, best)
 
 
 def write_answer(run: Run, answered: Answered) -> None:

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from analysis.noise import (
+    Components,
     Observation,
     Setting,
+    best_images,
     confirmed_difference,
     confirmed_mean,
     coordinates_of,
@@ -345,3 +347,16 @@ def test_intervals_of_a_flat_function_cover() -> None:
     f, difference = coverage("flat", 1000, 10, 6)
     assert f >= 0.93  # above 0.95 for the same reason as in the test before
     assert difference >= 0.95
+
+
+def test_the_best_number_of_images_says_most_for_the_work() -> None:
+    components = Components(seed=5.0, interaction=3.0, images_shared=2.0, images_per_unit=2.0)
+    training, attack = 40_000.0, 300.0
+    best = best_images(components, 200, training, attack)
+
+    def price(images: int) -> float:
+        return (3.0**2 + 2.0**2 * 200 / images) * (training + attack * images)
+
+    assert best == min(range(1, 2000), key=price)
+    assert best_images(replace(components, images_per_unit=None), 200, training, attack) is None
+    assert best_images(replace(components, interaction=None), 200, training, attack) is None

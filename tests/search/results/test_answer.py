@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,31 @@ def test_a_real_effect_is_found_and_confirmed(tmp_path: Path) -> None:
     assert baseline["baseline"] == "plain cross entropy"
     assert "s = 2, m = 0.05 is the most robust" in answered.lines[0]
     assert "between seeds" in answered.lines[-1]
+
+
+def test_it_says_how_many_images_the_next_search_should_attack(tmp_path: Path) -> None:
+    run, records = sweep(tmp_path, 0.0, seeds=2, confirmed=False)
+    before = answer_of(run.config, run.folder, records)
+    assert before is not None
+    assert before.images is None, "nothing is known of the training images"
+    sizes = {"data": {"sizes": {"train": 3500}}}
+    (tmp_path / "manifest.json").write_text(json.dumps(sizes), encoding="utf-8")
+    dear, cheap = (_with_passes(run, records, passes) for passes in (400 * IMAGES, 4 * IMAGES))
+    assert cheap > 5 * dear, "ten times as many where an image costs a hundredth"
+
+
+def _with_passes(run: Run, records: list[TrialRecord], passes: int) -> int:
+    """The images that the answer advises if attacking a unit took so many passes."""
+    for record in records:
+        path = run.folder / str(record.outcomes)
+        outcomes = Outcomes.load(path)
+        replace(outcomes, passes=np.full_like(outcomes.passes, passes // 2)).save(path)
+    answered = answer_of(run.config, run.folder, records)
+    assert answered is not None
+    assert answered.images is not None
+    used, best = answered.images
+    assert f"About {best} attacked images per unit give the most certainty for the work; this search used {used}." in answered.lines
+    return best
 
 
 def test_no_effect_is_claimed_where_there_is_none(tmp_path: Path) -> None:
