@@ -93,7 +93,7 @@ class _Choice:
         self._metrics = list(dict.fromkeys(name for name, _, _ in self._measures))
         self._models = {name: observed.model(name) for name in self._metrics}
         self._known = list({setting_key(each): each for each in observed.settings}.values())
-        self._posteriors = self._measures_of(self._known)
+        self._posteriors = self._measures_of([])
         self._means = np.stack([each.mean for each in self._posteriors], axis=1)
         self._reference = self._reference_point()
 
@@ -114,13 +114,19 @@ class _Choice:
         best = len(units) - 1 - int(np.argmax(rates[::-1]))  # the new setting in case of a tie
         return new if best == len(numbers) else self._observed.extension(numbers[best])
 
-    def _measures_of(self, settings: Sequence[Setting]) -> list[GaussianMixture]:
-        """The joint posterior of each measure at settings."""
-        posteriors = {name: model.posterior(settings) for name, model in self._models.items()}
-        return [
+    def _measures_of(self, further: Sequence[Setting]) -> list[GaussianMixture]:
+        """The joint posterior of each measure at the known settings and further ones, in that order.
+
+        Objectives are relative to the mean of the known settings. What moves all settings alike, such as the effect of
+        the seeds that they share, does not change their order, but it would move them all across the reference point.
+        """
+        posteriors = {name: model.posterior([*self._known, *further]) for name, model in self._models.items()}
+        measures = [
             replace(posteriors[name], means=sign * posteriors[name].means + shift)
             for name, sign, shift in self._measures
         ]
+        k = len(self._directions)
+        return [*(_relative(each, len(self._known)) for each in measures[:k]), *measures[k:]]
 
     def _on_front(self, values: Array) -> npt.NDArray[np.intp]:
         """The indices of the rows (n, measures) that meet the constraints and that no other such row dominates."""
@@ -157,7 +163,7 @@ class _Choice:
         return points_at(self._observed.space, np.clip(around + shifts, 0, 1))
 
     def _improvements(self, candidates: Sequence[Parameters]) -> Array:
-        posteriors, k = self._measures_of([*self._known, *candidates]), len(self._directions)
+        posteriors, k = self._measures_of(candidates), len(self._directions)
         return noisy_improvement(
             posteriors[:k], posteriors[k:], len(self._known), self._reference, _DRAWS, self._generator
         )
@@ -178,11 +184,13 @@ class _Choice:
         settings, means = list(self._known), self._means
         if new is not None:
             settings.append(new)
-            means = np.vstack([means, [each.mean[0] for each in self._measures_of([new])]])
+            means = np.vstack([means, [each.mean[-1] for each in self._measures_of([new])]])
         moved = {
             name: model.foresights(settings, units, self._observed.running) for name, model in self._models.items()
         }
         shifts = np.stack([sign * moved[name] for name, sign, _ in self._measures], axis=2)
+        k = len(self._directions)
+        shifts[:, :, :k] -= shifts[:, : len(self._known), :k].mean(axis=1, keepdims=True)
         outcomes = self._outcomes()[:, [self._metrics.index(name) for name, _, _ in self._measures]]
         now, gains = self._volume(self._means), np.zeros(len(units))
         for at, (setting, _) in enumerate(units):
@@ -199,6 +207,15 @@ class _Choice:
     def _volume(self, values: Array) -> float:
         k = len(self._directions)
         return hypervolume(values[self._on_front(values), :k], self._directions, self._reference.tolist())
+
+
+def _relative(posterior: GaussianMixture, known: int) -> GaussianMixture:
+    """The posterior of values relative to the mean of the first ``known``, shifted back by that mean's expectation."""
+    level, shared = posterior.means[:, :known].mean(axis=1), posterior.covariances[:, :known].mean(axis=1)
+    covariances = posterior.covariances - shared[:, None] - shared[:, :, None]
+    covariances += shared[:, :known].mean(axis=1)[:, None, None]
+    means = posterior.means - level[:, None] + posterior.weights @ level
+    return GaussianMixture(posterior.weights, means, covariances)
 
 
 def _work(setting: Setting) -> float:

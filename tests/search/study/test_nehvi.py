@@ -178,6 +178,40 @@ def test_without_noise_it_tries_a_better_setting_and_no_further_seed() -> None:
     assert 0.5 < choice["x"] < 0.75
 
 
+def test_a_seed_that_moves_all_settings_alike_is_worth_nothing() -> None:
+    """A seed that no other setting has says nothing of a setting beside the others."""
+    space: dict[str, Domain] = {"x": Range(low=0.0, high=1.0), "y": Range(low=0.0, high=1.0)}
+    for sweep in (1, 2):
+        generator = np.random.default_rng(sweep)
+        effects = generator.normal(0, 0.05, 3)
+        settings = [{"x": x, "y": y} for x, y in generator.random((9, 2)).tolist()]
+        values = tuple(
+            (
+                setting,
+                seed,
+                {
+                    "clean_accuracy": 0.95 - 0.025 * setting["x"] + 0.1 * effects[seed] + generator.normal(0, 0.0003),
+                    "robust_accuracy": 0.3 + 0.2 * setting["x"] ** 0.5 + effects[seed] + generator.normal(0, 0.002),
+                },
+            )
+            for at, setting in enumerate(settings)
+            for seed in range(2 if at < 4 else 1)
+        )
+        complete = {str(number): setting for number, setting in enumerate(settings)}
+        known = Observed(
+            space=space,
+            settings=tuple(settings),
+            complete=complete,
+            values=values,
+            running=(),
+            next_seeds={number: (2, -3) if int(number) < 4 else (1, 1) for number in complete},
+            first_seed=0,
+            tried=frozenset(tuple(sorted(setting.items())) for setting in settings),
+        )
+        choice = choose(with_objectives(), 9, known)
+        assert not (isinstance(choice, Extension) and choice.seed == 2)
+
+
 def test_a_constraint_keeps_it_where_the_constraint_is_met() -> None:
     def bounded(x: float, kind: str) -> dict[str, float]:
         return {**trade_off(x, kind), "train_seconds": 1 + 10 * x}
