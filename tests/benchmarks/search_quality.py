@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -435,9 +436,10 @@ def table(scores: Sequence[Score]) -> str:
 
 def reached(own: Sequence[Score], tpe: Sequence[Score]) -> tuple[str, str]:
     """The units at which the mean share is that of ``tpe`` at its end, and the time as a share of plain Ray Tune's."""
-    if not tpe:
+    goal = np.mean([score.share for score in tpe]) if tpe else math.nan
+    if math.isnan(goal):  # nothing to find
         return "", ""
-    shares, goal = np.mean([score.shares for score in own], axis=0), np.mean([score.share for score in tpe])
+    shares = np.mean([score.shares for score in own], axis=0)
     enough = np.flatnonzero(shares >= goal)
     if not len(enough):
         return "never", ""
@@ -449,7 +451,7 @@ def reached(own: Sequence[Score], tpe: Sequence[Score]) -> tuple[str, str]:
 
 
 def _cell(values: Sequence[float]) -> str:
-    if len(values) < 2:
+    if len(values) < 2 or np.isnan(values).any():
         return ""
     low, high = student_interval(values)
     return f"{np.mean(values):.1f} ({low:.1f} to {high:.1f})"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +143,25 @@ def test_the_table_pairs_replays() -> None:
     lines = table([score("nehvi", 0, 80), score("nehvi", 1, 90), score("tpe", 0, 70), score("tpe", 1, 80)]).splitlines()
     assert "10.0 (10.0 to 10.0)" in lines[2]
     assert lines[1].split()[2:5] == ["2", "42.5", "85.0"]
+
+
+def test_where_there_is_nothing_to_find_only_claims_are_compared() -> None:
+    nothing = [
+        replace(score(search, replay, math.nan), world="flat") for search in ("nehvi", "tpe") for replay in (0, 1)
+    ]
+    line = table(nothing).splitlines()[2]
+    assert line.split() == [
+        "flat",
+        "tpe",
+        "2",
+        "nan",
+        "nan",
+        "1.0",
+        "(1.0",
+        "to",
+        "1.0)",
+        *["0.0", "(0.0", "to", "0.0)", "10.0", "0.10"],
+    ]
 
 
 def score(search: str, replay: int, share: float) -> Score:

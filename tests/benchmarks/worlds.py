@@ -40,6 +40,7 @@ FOLDER: Final = Path(__file__).parent / "recorded"
 RECORDED: Final = ("mnist5k", "radius", "fashion-mnist")
 STANDING: Final = "standing"  # the column of which images an attack left standing
 _RECORDED_POINTS: Final = 1024
+_AT_ONCE: Final = 64  # points whose joint posterior is made
 _SMALLEST_EFFECTS: Final = np.array([0.005, 0.02])  # the default of search.smallest_effect
 
 
@@ -170,7 +171,8 @@ def recorded(path: Path) -> World:
         for objective in OBJECTIVES
     ]
     grid = space_points(space, _RECORDED_POINTS)
-    values = np.stack([model.posterior(grid).mean for model in models], axis=1)
+    parts = [grid[at : at + _AT_ONCE] for at in range(0, len(grid), _AT_ONCE)]
+    values = np.stack([np.concatenate([model.posterior(part).mean for part in parts]) for model in models], axis=1)
     low = values.max(axis=0) - 1.1 * np.maximum(np.ptp(values, axis=0), _SMALLEST_EFFECTS)
     seeds, interactions = (
         tuple((getattr(model.components, part) or 0.0) / 100 for model in models) for part in ("seed", "interaction")
