@@ -183,15 +183,18 @@ def test_a_seed_that_moves_all_settings_alike_is_worth_nothing() -> None:
     space: dict[str, Domain] = {"x": Range(low=0.0, high=1.0), "y": Range(low=0.0, high=1.0)}
     for sweep in (1, 2):
         generator = np.random.default_rng(sweep)
-        effects = generator.normal(0, 0.05, 3)
+        effects = generator.normal(0, 0.05, (3, 2))
         settings = [{"x": x, "y": y} for x, y in generator.random((9, 2)).tolist()]
         values = tuple(
             (
                 setting,
                 seed,
                 {
-                    "clean_accuracy": 0.95 - 0.025 * setting["x"] + 0.1 * effects[seed] + generator.normal(0, 0.0003),
-                    "robust_accuracy": 0.3 + 0.2 * setting["x"] ** 0.5 + effects[seed] + generator.normal(0, 0.002),
+                    "clean_accuracy": 0.95
+                    - 0.025 * setting["x"]
+                    + 0.1 * effects[seed, 0]
+                    + 0.0003 * generator.normal(),
+                    "robust_accuracy": 0.3 + 0.2 * setting["x"] ** 0.5 + effects[seed, 1] + 0.002 * generator.normal(),
                 },
             )
             for at, setting in enumerate(settings)
