@@ -85,7 +85,9 @@ class Answered:
         noise = [f"Noise of {label(name)}: {model.components.sentence}" for name, model in self.models.items()]
         if self.images is not None:
             used, best = self.images
-            noise.append(f"About {best} attacked images per unit give the most certainty for the work; this search used {used}.")
+            noise.append(
+                f"About {best} attacked images per unit give the most certainty for the work; this search used {used}."
+            )
         return [f"{answer}.", *noise]
 
     def number(self, setting: Setting) -> str:

@@ -121,7 +121,10 @@ def _with_passes(run: Run, records: list[TrialRecord], passes: int) -> int:
     assert answered is not None
     assert answered.images is not None
     used, best = answered.images
-    assert f"About {best} attacked images per unit give the most certainty for the work; this search used {used}." in answered.lines
+    assert (
+        f"About {best} attacked images per unit give the most certainty for the work; this search used {used}."
+        in answered.lines
+    )
     return best
 
 
