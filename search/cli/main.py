@@ -114,7 +114,7 @@ def reproduce(
         bool, Option("--estimate", help="Time one unit of each kind; print how long all takes.")
     ] = False,
     from_table: Annotated[
-        bool, Option("--from-table", help="Only write text and figures anew from the table.")
+        bool, Option("--from-table", help="Only write text and figures again, from the table.")
     ] = False,
     prefix: Annotated[str, Option("--name", help="The sweeps are NAME-POOL-METHOD.")] = "reproduce",
     overrides: Overrides = None,

@@ -100,7 +100,7 @@ def reproduce(
 
 
 def rewrite(job: Reproduction, results: Path) -> list[Path]:
-    """Writes text and figures anew from the tables that are there; a ``UserError`` says if the only one is not."""
+    """Writes text and figures again from the existing tables; a ``UserError`` if the only one is missing."""
     written = []
     for name in job.names:
         path = table_path(results, name, job.profile)

@@ -142,7 +142,7 @@ class Replicate:
         """Goes back to a saved state.
 
         The state of a random generator fits only the kind of device that it was saved on. On another kind, the streams
-        begin anew from the seed and the epoch (`streams_fit`).
+        start again from the seed and the epoch (`streams_fit`).
 
         Raises:
             ValueError: The state is that of another seed or another optimizer.

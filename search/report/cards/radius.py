@@ -65,7 +65,7 @@ def card(data: ReportData) -> Card:
     ]
     if audited:
         notes.append(
-            "By the audits, on their first images, each radius attacked anew with a few steps: an upper bound."
+            "By the audits, on their first images, each radius attacked again with a few steps: an upper bound."
         )
     notes += [f"Not audited, and so not drawn: {missing}."] if missing else []
     return Card(

@@ -69,7 +69,7 @@ def _one_seed(data: ReportData, notes: Sequence[str]) -> Card:
     compared = [best, *data.baselines]
     return Card(
         sentence=(
-            f"No setting can be recommended from one seed each: another seed may turn the order round. Of these "
+            f"No setting can be recommended from one seed each: another seed may change the order. Of these "
             f"networks, that of {data.name(best)} is best in {label(data.aim)} among those with high clean accuracy, "
             f"{value}."
         ),
