@@ -94,8 +94,8 @@ def text(name: str, document: Mapping[str, Any], table: pd.DataFrame) -> str:
     parts += [setup(rows) for _, rows in table.groupby("panel", sort=False)]
     parts += [
         "A cell holds what the paper's attack leaves, then the worst case of the sound evaluation, in % with 95 % "
-        "intervals over seeds and images. Where only the first is high, the attack is masked. Radii are of L2 balls, in brackets "
-        "as root mean squares."
+        "intervals over seeds and images. Where only the first is high, the attack is masked. Radii are of L2 balls, "
+        "in brackets as root mean squares."
     ]
     for panel, rows in table.groupby("panel", sort=False):
         parts += [
