@@ -131,8 +131,9 @@ if __name__ == "__main__":
 
 def output_of(script: str, *arguments: str) -> list[str]:
     """The lines that a script marks as its own; Ray prints others."""
-    # The clusters of these tests have no token: one in the home folder is for another cluster.
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    # The clusters of these tests have no token: one in the home folder is for another cluster. Under `uv run`, Ray
+    # would start each worker with uv; a sweep's workers use the driver's environment.
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=500, env=environment
     )
