@@ -1,7 +1,7 @@
 """The condition of Song, Wang, He and Zhou 2022, section 3.3.2, under which I-SCE's interval exceeds SCE's.
 
 z(s, m) = s e^(s f + m) / (e^(s f + m) + S)^2 - e^f / (e^f + S)^2, where f is the normalised logit of the true class,
-and S the sum of e^f over the others. It compares two losses at one fixed f: no robustness follows from it.
+and S the sum of e^f over the others. It compares two losses at one fixed f, so it implies nothing about robustness.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-# The constants that the paper draws it for, in Figure 3.
+# The constants of the paper's Figure 3.
 PAPER_F: Final = 0.97
 PAPER_S: Final = 8.0
 
-# Where it is judged: the paper's ranges, s in [1, 2] and m in (0, 0.1]. At s = 1 and m = 0 it is 0.
+# The grid for the check: the paper's ranges, s in [1, 2] and m in (0, 0.1]. At s = 1 and m = 0, z is 0.
 GRID_S: Final = np.linspace(1.0, 2.0, 11)
 GRID_M: Final = np.linspace(0.01, 0.1, 10)
 
@@ -37,7 +37,7 @@ def condition(f: npt.ArrayLike, others: npt.ArrayLike, s: npt.ArrayLike, m: npt.
 def holds_everywhere(
     f: npt.NDArray[Any], others: npt.NDArray[Any], s: npt.NDArray[Any], m: npt.NDArray[Any]
 ) -> npt.NDArray[np.bool_]:
-    """Whether z is above 0 for every pair of an s and an m, bool of the shape that ``f`` and ``others`` share."""
+    """Whether z > 0 for all pairs of s and m; bool, with the common shape of ``f`` and ``others``."""
     holds = np.ones(np.shape(f), dtype=np.bool_)
     for scale in s:
         for margin in m:

@@ -160,7 +160,7 @@ def export_front(
 
 
 def _latex(entries: Sequence[Mapping[str, Any]], objectives: Sequence[str]) -> str:
-    """A table: parameters, objectives with their intervals, and how many seeds these rest on."""
+    """A LaTeX table: parameters, objectives with their intervals, and the number of seeds."""
     parameters = list(dict.fromkeys(name for entry in entries for name in entry["params"]))
     heading = ["trial", *parameters]
     heading += [f"{name.replace('_', ' ')}{' (%)' if is_accuracy(name) else ''}" for name in objectives] + ["seeds"]

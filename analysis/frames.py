@@ -145,12 +145,12 @@ def settings_frame(
 
     Args:
         settings: One record per setting.
-        front: Those on the front.
-        answer: The contents of ``answer.json``; None before there is any.
+        front: The settings on the front.
+        answer: The contents of ``answer.json``; None if there is none yet.
 
     Returns:
-        The columns of ``to_frame``, then confirmed (whether the row is what new seeds and images say) and on_front
-        (boolean), and probability (float64): that nothing else that was tried beats the setting, as in ``answer.json``.
+        The columns of ``to_frame``, then confirmed (whether the row is from new seeds and images) and on_front
+        (boolean), and probability (float64): that no other setting or baseline beats the setting; see ``answer.json``.
     """
     import pandas as pd
 
@@ -176,7 +176,7 @@ def write_settings(
 
 
 def tidied(frame: pd.DataFrame, objectives: Iterable[str]) -> pd.DataFrame:
-    """A table for the figures: what a plain one lacks of ``to_frame``'s columns is added.
+    """A table for the figures: adds the columns of ``to_frame`` that a plain table lacks.
 
     A plain table has a column for each parameter and objective, and one row per complete trial.
     """

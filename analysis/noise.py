@@ -274,13 +274,14 @@ def fit(observations: Sequence[Observation], space: Mapping[str, Domain]) -> Noi
 
 
 def best_images(components: Components, images: int, training: float, attack: float) -> int | None:
-    """How many images per unit say most about the settings for the work.
+    """The number of images per unit that gives the most certainty about the settings per unit of work.
 
-    Of n images a unit's value, beside others with its seed, has variance i^2 + v / n, where i is the interaction and v
-    an image's own part, and it costs training + attack n. The product of the two is least at the n returned.
+    With n images, a unit's value relative to others with the same seed has variance i^2 + v / n, where i is the
+    interaction and v the part of each image. The unit costs training + attack n. The returned n minimises the product
+    of variance and cost.
 
     Args:
-        components: The noise, measured with units of so many ``images``.
+        components: The noise, measured with ``images`` images per unit.
         training: The work of training a unit, in images through the model, above 0.
         attack: The work for each attacked image, above 0.
 

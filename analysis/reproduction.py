@@ -1,6 +1,6 @@
-"""What the table of an experiment says: a verdict on each of the paper's claims, and the text around the numbers.
+"""The text of an experiment: its numbers, and a verdict on each of the paper's claims.
 
-A table is what ``search.results.reproduction`` makes, read with empty strings where nothing stands. A document is an
+A table is one made by ``search.results.reproduction``, with missing text read as empty strings. A document is an
 experiment's file as plain values.
 """
 
@@ -20,7 +20,7 @@ ATTACK: Final = "attack"
 WORST: Final = "worst"
 EVALUATIONS: Final[Mapping[str, str]] = {
     CLEAN: "clean images",
-    ATTACK: "as the paper attacks",
+    ATTACK: "the paper's attack",
     WORST: "sound evaluation",
 }
 _HOURS: Final = 3600
@@ -28,11 +28,11 @@ _HOURS: Final = 3600
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the numbers say of one comparison of a claim. Numbers are fractions, or a measure's own unit."""
+    """The verdict on one comparison of a claim. Numbers are fractions, or in the unit of the measure."""
 
-    claim: str  # its name
+    claim: str  # the name of the claim
     says: str
-    about: str  # who is compared with whom, where
+    about: str  # the methods compared, the attack, and the panel
     evaluation: str
     value: float
     low: float
@@ -44,11 +44,11 @@ class Verdict:
 
 
 def word_of(kind: str, low: float, high: float, margin: float) -> Word:
-    """Whether a claim holds, from the 95 % interval of its difference or level, and its margin.
+    """Whether a claim holds, given the 95 % interval of its difference or level, and its margin.
 
-    ``comparable`` holds if the whole interval lies within the margin either way; every other kind if it lies above the
-    margin. A claim does not hold if the interval lies on the other side. A difference without an interval, or with one
-    of no width, decides nothing: all networks did the same on all images.
+    ``comparable`` holds if the whole interval lies between -margin and margin; every other kind holds if it lies above
+    the margin. A claim does not hold if the whole interval lies on the other side. Without an interval, or with one of
+    zero width, nothing is decided: with zero width, all networks gave the same result on all images.
     """
     if math.isnan(low) or math.isnan(high) or low == high:
         return "cannot be decided"
@@ -62,15 +62,15 @@ def word_of(kind: str, low: float, high: float, margin: float) -> Word:
 
 
 def verdicts(document: Mapping[str, Any], table: pd.DataFrame) -> list[Verdict]:
-    """One verdict for each comparison and evaluation of the claims, in their order."""
+    """One verdict per comparison and evaluation, in the order of the claims."""
     rows = table[table["kind"] == "claim"]
-    found = []
+    result = []
     for claim in document["claims"]:
         members = [other["method"] for other in claim["others"]] or [""]
         own = rows[(rows["claim"] == claim["name"]) & (rows["panel"] == claim["panel"])]
         for i, row in enumerate(own.to_dict("records")):
             printed = claim["paper"].get(members[i % len(members)])
-            found.append(
+            result.append(
                 Verdict(
                     claim=claim["name"],
                     says=claim["says"],
@@ -85,17 +85,17 @@ def verdicts(document: Mapping[str, Any], table: pd.DataFrame) -> list[Verdict]:
                     word=word_of(claim["kind"], row["low"], row["high"], claim["margin"]),
                 )
             )
-    return found
+    return result
 
 
 def text(name: str, document: Mapping[str, Any], table: pd.DataFrame) -> str:
-    """The report of an experiment in Markdown: numbers, the paper's, and a verdict per claim."""
+    """The report of an experiment in Markdown: our numbers, the paper's numbers, and a verdict per claim."""
     parts = [f"# {heading(name, document, table)}", document["shows"], *filter(None, [document["note"]])]
     parts += [setup(rows) for _, rows in table.groupby("panel", sort=False)]
     parts += [
-        "A cell holds what the paper's attack leaves, then the worst case of the sound evaluation, in % with 95 % "
-        "intervals over seeds and images. Where only the first is high, the attack is masked. Radii are of L2 balls, "
-        "in brackets as root mean squares."
+        "Each cell shows the accuracy under the paper's attack, then the worst case of the sound evaluation, in % with "
+        "95 % intervals over seeds and images. If only the first is high, gradients are masked. Radii are in L2; in "
+        "brackets, the same radii as root mean squares."
     ]
     for panel, rows in table.groupby("panel", sort=False):
         parts += [
@@ -107,13 +107,13 @@ def text(name: str, document: Mapping[str, Any], table: pd.DataFrame) -> str:
 
 
 def heading(name: str, document: Mapping[str, Any], table: pd.DataFrame) -> str:
-    """The title, which says so where the paper's data or network was replaced."""
+    """The title; it names replacements of the paper's data or network, if any."""
     replaced = [each for each in dict.fromkeys(table["in_place_of"]) if each]
     return f"{name}: {document['title']}" + (f" ({'; '.join(replaced)})" if replaced else "")
 
 
 def setup(rows: pd.DataFrame) -> str:
-    """What was trained and attacked for one panel, and with what."""
+    """The networks, processor time, hardware and versions of one panel."""
     first = rows.iloc[0]
     return (
         f"{first['panel']}: {networks(rows)}. {first['units']} networks, "
@@ -131,7 +131,7 @@ def networks(rows: pd.DataFrame) -> str:
 
 
 def panel_label(rows: pd.DataFrame) -> str:
-    """A panel's name, which says so where the paper's data was replaced: ``CIFAR-10 (here fashion-mnist)``."""
+    """A panel's name; if the paper's data was replaced, it names the replacement: ``CIFAR-10 (here fashion-mnist)``."""
     first = rows.iloc[0]
     return str(first["panel"]) + (f" (here {first['data']})" if first["in_place_of"] else "")
 
@@ -142,7 +142,7 @@ def label(row: Mapping[Any, Any]) -> str:
 
 
 def radius_label(row: Mapping[Any, Any]) -> str:
-    """A radius in both conventions: ``0.56 (0.02)``."""
+    """A radius in L2 and as a root mean square: ``0.56 (0.02)``."""
     return f"{row['radius']:.4g} ({row['rms']:.2g})"
 
 
@@ -153,7 +153,7 @@ def _about(row: Mapping[Any, Any]) -> str:
 
 
 def _accuracies(rows: pd.DataFrame, printed: list[Mapping[str, Any]]) -> str:
-    """A panel's numbers: a line for each attack and radius, or for each setting if there are many."""
+    """A panel's numbers: one row per attack and radius, or one row per setting if there are many settings."""
     measured = rows[rows["kind"] != "claim"]
     columns = list(dict.fromkeys(label(row) for row in measured.to_dict("records")))
     cells: dict[str, dict[str, str]] = {}
@@ -161,9 +161,9 @@ def _accuracies(rows: pd.DataFrame, printed: list[Mapping[str, Any]]) -> str:
         if row["evaluation"] == ATTACK:
             same = measured["radius"] == row["radius"]
             worst = measured[same & (measured["evaluation"] == WORST)]
-            mine = next(each for each in worst.to_dict("records") if label(each) == label(row))
+            worst_row = next(each for each in worst.to_dict("records") if label(each) == label(row))
             cells.setdefault(f"{row['attack']}, {radius_label(row)}", {})[label(row)] = (
-                f"{_share(row)} / {_share(mine)}"
+                f"{_share(row)} / {_share(worst_row)}"
             )
         elif row["evaluation"] == WORST:
             if not (measured["evaluation"] == ATTACK).any():
@@ -176,16 +176,16 @@ def _accuracies(rows: pd.DataFrame, printed: list[Mapping[str, Any]]) -> str:
         radius = next((f"{value:g} {unit}" for unit, value in at.items() if value is not None), "")
         title = f"*paper: {each['attack'] or CLEAN}{', ' if radius else ''}{radius}*"
         cells[title] = {_title(each_method, measured): f"*{100 * v:.2f}*" for each_method, v in each["values"].items()}
-    lines = {title: [values.get(column, "") for column in columns] for title, values in cells.items()}
-    if len(columns) > len(lines):  # settings as lines
-        titles = list(lines)
-        lines = {column: [lines[title][i] for title in titles] for i, column in enumerate(columns)}
+    table_rows = {title: [values.get(column, "") for column in columns] for title, values in cells.items()}
+    if len(columns) > len(table_rows):  # settings as rows
+        titles = list(table_rows)
+        table_rows = {column: [table_rows[title][i] for title in titles] for i, column in enumerate(columns)}
         columns = titles
-    return _markdown(["", *columns], [[title, *values] for title, values in lines.items()])
+    return _markdown(["", *columns], [[title, *values] for title, values in table_rows.items()])
 
 
 def _title(member: str, measured: pd.DataFrame) -> str:
-    """The column of a member of the pool, whose name a table does not hold: see ``member`` there."""
+    """The column heading for a member of the pool."""
     rows = measured[measured["member"] == member]
     return label(rows.iloc[0].to_dict()) if len(rows) else member
 
@@ -200,9 +200,10 @@ def _number(row: Mapping[Any, Any]) -> str:
     return f"{row['value']:.3f}{interval}"
 
 
-def _verdict_table(found: list[Verdict]) -> str:
+def _verdict_table(results: list[Verdict]) -> str:
     return _markdown(
-        ["claim", "of", "evaluation", "difference, 95 %", "margin", "paper", "verdict"], list(map(_verdict_row, found))
+        ["claim", "comparison", "evaluation", "difference (95 %)", "margin", "paper", "verdict"],
+        list(map(_verdict_row, results)),
     )
 
 
@@ -211,10 +212,10 @@ def _verdict_row(verdict: Verdict) -> list[str]:
     factor, digits = (100, 1) if is_share else (1, 3)
     sign = "" if verdict.kind == "level" else "+"
 
-    def shown(value: float) -> str:
+    def formatted(value: float) -> str:
         return f"{factor * value:{sign}.{digits}f}"
 
-    interval = "" if math.isnan(verdict.low) else f" [{shown(verdict.low)}, {shown(verdict.high)}]"
+    interval = "" if math.isnan(verdict.low) else f" [{formatted(verdict.low)}, {formatted(verdict.high)}]"
     margin = f"{'±' if verdict.kind == 'comparable' else '>'} {factor * verdict.margin:g}"
     paper = "" if verdict.paper is None else f"{100 * verdict.paper:+.1f}"
     evaluation = EVALUATIONS.get(verdict.evaluation, verdict.evaluation)
@@ -222,7 +223,7 @@ def _verdict_row(verdict: Verdict) -> list[str]:
         verdict.says,
         verdict.about,
         evaluation,
-        shown(verdict.value) + interval,
+        formatted(verdict.value) + interval,
         margin,
         paper,
         f"**{verdict.word}**",
@@ -237,5 +238,5 @@ def _markdown(columns: list[str], rows: list[list[str]]) -> str:
 
 
 def by_seed(row: Mapping[Any, Any]) -> Iterator[float]:
-    """The value of each seed of a table's row."""
+    """The values of the seeds in a row of the table."""
     return map(float, str(row["by_seed"]).split())

@@ -1,4 +1,4 @@
-"""A finished run from Python, without what trained it: ``load_run("runs/quickstart")``."""
+"""The results of a finished run in Python, without torch or Ray: ``load_run("runs/quickstart")``."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Results:
     """The results of a run.
 
     Attributes:
-        name: Of the run.
-        records: One row per setting and baseline, and one more for each that was confirmed (``confirmed``), with the
+        name: The run's name.
+        records: One row per setting and baseline, and a second one if it was confirmed (``confirmed``), with the
             columns of `analysis.frames.settings_frame`: number, kind, state, loss, defence; the parameters; each
             accuracy with NAME_low and NAME_high (fractions, 95 %); feasible, seeds, times, verdict; confirmed,
             on_front, probability.
         trials: One row per training, with the columns of `analysis.frames.to_frame`.
-        objectives: The direction of each.
+        objectives: The direction of each objective.
         domains: The searched parameters.
     """
 
@@ -40,12 +40,12 @@ class Results:
     domains: Mapping[str, Domain]
 
     def shown(self) -> pd.DataFrame:
-        """One record per setting and baseline: the confirmed one where there are two."""
+        """One row per setting and baseline: the confirmed one, if there is one."""
         last: pd.DataFrame = self.records.drop_duplicates("number", keep="last")
         return last.reset_index(drop=True)
 
     def front(self) -> pd.DataFrame:
-        """The records ``shown`` of the front, the best in the last objective first."""
+        """The rows of ``shown`` that are on the front, sorted by the last objective, best first."""
         last, direction = list(self.objectives.items())[-1]
         shown = self.shown()
         best: pd.DataFrame = shown[shown["on_front"]]
@@ -55,8 +55,8 @@ class Results:
         """A measure over two parameters: the exact grid if there is one, else a Gaussian-process fit.
 
         Returns:
-            One row per point: the two parameters, mean, low and high (mean -+ 2 standard deviations of the fit; missing
-            where nothing is fitted), in percent of images for accuracies.
+            One row per point: the two parameters, mean, low and high (mean -/+ 2 standard deviations of the fit;
+            missing without a fit), in percent of images for accuracies.
 
         Raises:
             ValueError: There is no such measure, or no surface.
@@ -70,17 +70,19 @@ class Results:
         if panel is None:
             known = ", ".join(panel.measure for panel in self._panels())
             raise ValueError(f"measure must be one of {known}, got {measure}; choose one of these")
-        drawn = panel.surface
-        if drawn is None:
-            raise ValueError(f"a surface must have settings spread over {' and '.join(panel.axes)}, got too few")
+        surface = panel.surface
+        if surface is None:
+            raise ValueError(
+                f"a surface must have settings spread over {' and '.join(panel.axes)}, got too few; add some"
+            )
         (first, x_domain), (second, y_domain) = panel.axes.items()
-        x, y = np.meshgrid(values_at(drawn.x, x_domain), values_at(drawn.y, y_domain))
-        low, high = panel.band() or (np.full_like(drawn.mean, np.nan),) * 2
-        columns = {first: x, second: y, "mean": drawn.mean, "low": low, "high": high}
+        x, y = np.meshgrid(values_at(surface.x, x_domain), values_at(surface.y, y_domain))
+        low, high = panel.band() or (np.full_like(surface.mean, np.nan),) * 2
+        columns = {first: x, second: y, "mean": surface.mean, "low": low, "high": high}
         return pd.DataFrame({name: np.ravel(values) for name, values in columns.items()})
 
     def figure(self, name: str) -> Picture:
-        """A figure that Jupyter shows: ``pareto``, or ``surfaces``. Its ``interactive`` is the same for plotly.
+        """A figure for Jupyter: ``pareto`` or ``surfaces``. Its attribute ``interactive`` is the same figure in plotly.
 
         Raises:
             ValueError: There is no such figure, or nothing to draw.
@@ -97,7 +99,7 @@ class Results:
         raise ValueError(f"figure must be one of {', '.join(FIGURES)}, got {name}; choose one of these")
 
     def _claims(self) -> pd.DataFrame:
-        """What the search's own attacks left: a surface needs many settings, and few are audited."""
+        """The search's rows with their claimed accuracies: a surface needs many settings, and few are audited."""
         searched: pd.DataFrame = self.records[~self.records["confirmed"]]
         if CLAIMED not in searched:
             return searched
@@ -116,10 +118,10 @@ class Results:
 
 
 def load_run(folder: str | Path) -> Results:
-    """Reads the results that a sweep left in its folder.
+    """Reads the results of a sweep from its folder.
 
     Raises:
-        ValueError: The folder is not that of a run, or has no results yet.
+        ValueError: The folder is not a run's folder, or has no results yet.
     """
     import pandas as pd
     from ruamel.yaml import YAML
@@ -128,7 +130,7 @@ def load_run(folder: str | Path) -> Results:
 
     path = Path(folder)
     if not (path / "sweep.yaml").is_file():
-        raise ValueError(f"folder must be that of a run, with a sweep.yaml, got {path}; try runs/quickstart")
+        raise ValueError(f"folder must be a run's folder with a sweep.yaml, got {path}; try runs/quickstart")
     if not (path / "settings.parquet").is_file():
         raise ValueError(f"folder must have results, got none in {path}; write them with `robustfront resume {path}`")
     config = YAML(typ="safe").load(path / "sweep.yaml")

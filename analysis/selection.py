@@ -1,4 +1,4 @@
-"""Which settings of a front a user asks for."""
+"""Selects settings from a front by the user's conditions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _FEWEST_FOR_A_KNEE = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What to keep of a front; the conditions that are given count together.
+    """Conditions on the settings of a front. A setting must meet all that are given.
 
     Args:
-        min_clean: The least clean accuracy, in [0, 1].
-        probability: The least probability that nothing else beats the setting, in [0, 1].
-        knee: Only the setting that is farthest from the line through the front's ends.
-        best: An objective: the best in it comes first, and alone unless ``top`` is given.
-        top: How many to keep: of the best ones, or else of the most probable.
+        min_clean: The lowest clean accuracy, in [0, 1].
+        probability: The lowest probability that nothing else beats the setting, in [0, 1].
+        knee: Keep only the setting that is farthest from the line through the front's ends.
+        best: An objective. Keep only the best setting in it, or with ``top`` several, the best one first.
+        top: The number of settings to keep: the best ones, or the most probable ones without ``best``.
     """
 
     min_clean: float | None = None
@@ -40,13 +40,13 @@ def knee(points: npt.ArrayLike) -> int | None:
         points: Larger is better. Shape (n, 2).
 
     Returns:
-        The index; None with fewer than three points, or where an axis has no range.
+        The index; None with fewer than three points, or if an axis has no range.
     """
     values = np.asarray(points, dtype=np.float64)
     if len(values) < _FEWEST_FOR_A_KNEE or values.shape[1] != 2 or not (np.ptp(values, axis=0) > 0).all():
         return None
     scaled = (values - values.min(axis=0)) / np.ptp(values, axis=0)
-    # The scaled ends are (1, 0) and (0, 1): the distance from their line grows with the sum.
+    # The scaled ends are (1, 0) and (0, 1): the distance from the line through them grows with the sum.
     return int(np.argmax(scaled.sum(axis=1)))
 
 
@@ -56,16 +56,16 @@ def select(
     probabilities: Mapping[str, float],
     selection: Selection,
 ) -> list[TrialRecord]:
-    """The settings of a front that meet a selection, by the numbers to show: confirmed ones where there are any.
+    """The settings of a front that meet a selection. Confirmed numbers decide if there are any.
 
     Args:
         front: As from ``front_of``.
         objectives: The direction of each objective.
-        probabilities: By the settings' numbers; empty without an answer.
-        selection: What to keep.
+        probabilities: The probability of each setting, by number; empty without an answer.
+        selection: The conditions.
 
     Raises:
-        ValueError: A condition does not apply, or nothing meets it; it names the option and the nearest value.
+        ValueError: A condition does not apply, or no setting meets it; the message has the nearest value.
     """
     kept = list(front)
     if not kept:
@@ -82,7 +82,7 @@ def select(
         if at is None:
             raise ValueError(
                 f"--knee must have three or more settings over two objectives, got {len(kept)} over "
-                f"{len(objectives)}; leave it out"
+                f"{len(objectives)}; remove it"
             )
         kept = [kept[at]]
     if selection.min_clean is not None:
@@ -91,14 +91,20 @@ def select(
         most = max(value(record, CLEAN) for record in kept)
         kept = [record for record in kept if value(record, CLEAN) >= selection.min_clean]
         if not kept:
-            raise ValueError(f"--min-clean must be at most {most:.4g}, the highest, got {selection.min_clean:g}")
+            raise ValueError(
+                f"--min-clean must be at most {most:.4g}, the highest value, got {selection.min_clean:g}; lower it"
+            )
     if selection.probability is not None:
         if not probabilities:
-            raise ValueError("--probability must be left out before a sweep has ended, which computes probabilities")
+            raise ValueError(
+                "--probability must be left out until the sweep has ended, because only then are probabilities known"
+            )
         most = max(probabilities.get(record.number, 0.0) for record in kept)
         kept = [record for record in kept if probabilities.get(record.number, 0.0) >= selection.probability]
         if not kept:
-            raise ValueError(f"--probability must be at most {most:.4g}, the highest, got {selection.probability:g}")
+            raise ValueError(
+                f"--probability must be at most {most:.4g}, the highest value, got {selection.probability:g}; lower it"
+            )
     best = selection.best
     if best is not None:
         kept.sort(key=lambda record: -signs[best] * value(record, best))

@@ -1,6 +1,6 @@
-"""The plots of a report that have no page of their own: intervals, lines, bars, slices and parallel coordinates.
+"""Plots that only the report uses: intervals, lines, bars, timelines, slices and parallel coordinates.
 
-Each function returns a matplotlib figure with room for a headline, for `style.bare_svg`.
+Each function returns a matplotlib figure with room for a headline, which `style.bare_svg` removes.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WIDTH: Final = 7.2  # inches
-_MOST_LINES: Final = 300  # of parallel coordinates, above which they are only a cloud
+_MOST_LINES: Final = 300  # in parallel coordinates; more lines hide each other
 
 
 @dataclass(frozen=True)
 class Row:
-    """A value with its interval, in the unit that is shown."""
+    """A value with its interval, in the unit of the axis."""
 
     label: str
     value: float
     interval: Interval
     colour: str = BLUE
     hollow: bool = False
-    before: float | None = None  # an earlier value of the same, drawn as a small ring
+    before: float | None = None  # an earlier value of the same quantity, drawn as a small ring
 
 
 @dataclass(frozen=True)
 class Intervals:
     """One panel of `interval_figure`: rows from top to bottom.
 
-    ``band`` is a range around 0 that is too small to be of interest; 0 is drawn with it.
+    ``band`` is the half-width of a grey band around 0 for values too small to be of interest; it adds a line at 0.
     """
 
     title: str
@@ -50,7 +50,7 @@ class Intervals:
 
 
 def interval_figure(panels: Sequence[Intervals]) -> Figure:
-    """Values with their 95 % intervals, panels side by side; the first one's labels count for all."""
+    """Values with their 95 % intervals, panels side by side. The labels of the first panel apply to all."""
     most = max(len(panel.rows) for panel in panels)
     figure, grid = style.new_figure(_WIDTH, HEADLINE + 0.9 + 0.42 * most, 1, len(panels))
     for at, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
@@ -85,7 +85,7 @@ class Line:
 
 
 def line_figure(lines: Sequence[Line], x: str, y: str, mark: float, end: float) -> Figure:
-    """Curves with their bands up to ``end``; ``mark`` is a vertical line."""
+    """Curves with their bands, for x from 0 to ``end``, and a vertical line at ``mark``."""
     figure, (axes,) = style.new_figure(_WIDTH, HEADLINE + 4.2)
     style.style_axes(axes)
     axes.axvline(mark, color=GREY, ls="--", lw=1)
@@ -103,7 +103,7 @@ def line_figure(lines: Sequence[Line], x: str, y: str, mark: float, end: float) 
 
 
 def bar_figure(bars: Mapping[str, Mapping[str, float]], unit: str) -> Figure:
-    """Stacked horizontal bars: for each group, the parts by name."""
+    """Stacked horizontal bars, one per group, with the group's parts by name."""
     parts = list(dict.fromkeys(name for group in bars.values() for name in group))
     figure, (axes,) = style.new_figure(_WIDTH, HEADLINE + 1.1 + 0.42 * len(bars))
     style.style_axes(axes)
@@ -121,7 +121,7 @@ def bar_figure(bars: Mapping[str, Mapping[str, float]], unit: str) -> Figure:
 
 
 def timeline_figure(spans: pd.DataFrame) -> Figure:
-    """Units over time: ``start`` and ``stop`` in hours, ``state``, one row each."""
+    """Units over time. ``spans`` has one row per unit: ``start`` and ``stop`` in hours, and ``state``."""
     colours = {"complete": BLUE, "pruned": COLOURS[4], "failed": COLOURS[0], "running": GREY}
     figure, (axes,) = style.new_figure(_WIDTH, HEADLINE + 2.2)
     style.style_axes(axes)
@@ -133,13 +133,13 @@ def timeline_figure(spans: pd.DataFrame) -> Figure:
         label = None if state in axes.get_legend_handles_labels()[1] else state
         axes.barh(lane, stop - start, 0.8, left=start, color=colours[state], ec="white", lw=0.3, label=label)
     axes.set_yticks([])
-    axes.set(xlabel="Hours since the first unit began", ylabel="Units at a time")
+    axes.set(xlabel="Hours since the first unit started", ylabel="Concurrent units")
     style.add_legend(figure, axes.get_legend_handles_labels()[0], 9)
     return figure
 
 
 def slice_figure(frame: pd.DataFrame, objectives: Sequence[str], domains: Mapping[str, Domain]) -> Figure:
-    """Each objective over each parameter: complete settings of a table made by ``frames.to_frame``."""
+    """Each objective against each parameter, for the complete settings of a table made by ``frames.to_frame``."""
     frame = tidied(frame, objectives)
     search = style.complete(frame, "search")
     height = HEADLINE + 0.4 + 2.3 * len(objectives)

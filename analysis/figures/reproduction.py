@@ -1,7 +1,7 @@
-"""The figures of Song, Wang, He and Zhou 2022 from the tables of our experiments, in the paper's own forms.
+"""Draws the figures of Song, Wang, He and Zhou 2022 from the tables of our experiments, in the paper's style.
 
-What the paper's attack leaves is drawn beside the worst case of the sound evaluation, on the same scale, and every
-seed's value is seen.
+The accuracy under the paper's attack and the worst case of the sound evaluation are drawn on the same scale. Every seed
+is shown.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from analysis.figures import style
 from analysis.figures.style import BLUE, COLOURS, FAINT, GREY, INK
 from analysis.reproduction import ATTACK, CLEAN, WORST
 
-SOURCE: Final = "Source"  # the key of the digest in a PNG
+SOURCE: Final = "Source"  # the metadata key of the digest in a PNG
 _COLOUR_MAP: Final = "viridis"
 _CLASSES: Final = (BLUE, *COLOURS, GREY, INK)
 _MOST_GROUPS: Final = 10  # of bars
@@ -31,15 +31,15 @@ Document = Mapping[str, Any]
 def draw(
     name: str, document: Document, table: pd.DataFrame, points: pd.DataFrame | None, digest: str, path: Path
 ) -> list[Path]:
-    """Draws an experiment; a table of the paper has no figure.
+    """Draws the figure of an experiment. The paper's tables have none.
 
     Args:
-        name: The experiment's.
-        document: Its file, as plain values.
-        table: As from ``search.results.reproduction``.
+        name: The experiment's name.
+        document: The experiment's file, as plain values.
+        table: A table made by ``search.results.reproduction``.
         points: The features of an ``embedding``: ``panel``, ``method``, ``label``, ``x``, ``y``, ``z``.
-        digest: SHA-256 of the table's file, which the picture names as its source.
-        path: The files' path without their suffixes.
+        digest: SHA-256 of the table's file, stored in the picture as its source.
+        path: The path of the files, without suffix.
 
     Returns:
         A PNG, and for an ``embedding`` a page whose panels can be rotated.
@@ -58,7 +58,7 @@ def draw(
 
 
 def _bars(document: Document, table: pd.DataFrame, points: pd.DataFrame | None) -> Any:
-    """One axes per panel: groups of bars, one for each method."""
+    """One axes per panel, with groups of bars, one bar per method."""
     del points
     panels = list(table.groupby("panel", sort=False))
     figure, all_axes = style.new_figure(13.0, 3.9 * len(panels) + style.HEADLINE + 0.6, rows=len(panels))
@@ -88,10 +88,10 @@ def _bars(document: Document, table: pd.DataFrame, points: pd.DataFrame | None) 
 
 
 def _drawn_attacks(measured: pd.DataFrame, panel: Document) -> list[tuple[str, float]]:
-    """Attacks and radii; if there are many, only the radii that the paper gives, as root mean squares."""
+    """Attacks and radii; if there are many, only those with the paper's own radii, which are root mean squares."""
     attacked = measured[measured["evaluation"] == ATTACK].sort_values(["attack", "radius"])
-    found = list(dict.fromkeys(zip(attacked["attack"], attacked["radius"], strict=True)))
-    return found if len(found) <= _MOST_GROUPS else [each for each in found if each[1] not in panel["radii"]["l2"]]
+    pairs = list(dict.fromkeys(zip(attacked["attack"], attacked["radius"], strict=True)))
+    return pairs if len(pairs) <= _MOST_GROUPS else [pair for pair in pairs if pair[1] not in panel["radii"]["l2"]]
 
 
 def _row(rows: pd.DataFrame, evaluation: str, attack: str, radius: float) -> dict[Any, Any] | None:
@@ -129,7 +129,7 @@ def _seeds(axes: Any, x: float, row: dict[Any, Any], colour: str) -> None:
 
 
 def _curves(document: Document, table: pd.DataFrame, points: pd.DataFrame | None) -> Any:
-    """Accuracy over the searched parameter, one curve for each attack; its worst case is dashed."""
+    """Accuracy over the searched parameter, one curve per attack; the worst case is dashed."""
     del points
     panels = list(table.groupby("panel", sort=False))
     figure, all_axes = style.new_figure(9.0, 4.8 * len(panels) + style.HEADLINE, rows=len(panels))
@@ -140,11 +140,11 @@ def _curves(document: Document, table: pd.DataFrame, points: pd.DataFrame | None
         measured["at"] = [float(setting.rpartition("=")[2]) for setting in measured["setting"]]
         measured = measured.sort_values("at")
         # The paper's radii are root mean squares.
-        shown = {
+        radii = {
             radius for radius in measured["radius"].dropna() if radius not in document["panels"][panel]["radii"]["l2"]
         }
         _curve(axes, measured[measured["evaluation"] == CLEAN], "#D62728", "-", "clean")
-        for i, radius in enumerate(sorted(shown)):
+        for i, radius in enumerate(sorted(radii)):
             at = measured[measured["radius"] == radius]
             for j, (attack, own) in enumerate(at[at["evaluation"] == ATTACK].groupby("attack", sort=False)):
                 _curve(axes, own, _CLASSES[2 * i + j], "-", f"{attack}, {radius:.3g} ({_rms(measured, radius)})")
@@ -166,7 +166,7 @@ def _curve(axes: Any, rows: pd.DataFrame, colour: str, dashes: str, label: str) 
 
 
 def _surfaces(document: Document, table: pd.DataFrame, points: pd.DataFrame | None) -> Any:
-    """A row for each panel: the paper's attack, and the worst case on the same z-axis. Dots are seeds."""
+    """One row per panel: the paper's attack, and the worst case on the same z-axis. Dots are seeds."""
     del points
     panels = list(table.groupby("panel", sort=False))
     figure: Any = style.empty_figure(9.0, 3.6 * len(panels) + style.HEADLINE + 0.2)
@@ -178,10 +178,10 @@ def _surfaces(document: Document, table: pd.DataFrame, points: pd.DataFrame | No
         radius = next(each for each in measured["radius"].dropna().unique() if each not in radii)
         at = measured[measured["radius"] == radius]
         sides = [at[at["evaluation"] == evaluation] for evaluation in (ATTACK, WORST)]
-        every = [
+        values = [
             100 * value for side in sides for row in side.to_dict("records") for value in reproduction.by_seed(row)
         ]
-        limits = (max(0.0, min(every) - 2), min(100.0, max(every) + 2))
+        limits = (max(0.0, min(values) - 2), min(100.0, max(values) + 2))
         bottom = (3.6 * (len(panels) - 1 - i)) / height
         for j, (side, what) in enumerate(zip(sides, (side_title(sides[0]), "worst case"), strict=True)):
             axes = figure.add_axes((0.5 * j, bottom, 0.5, 3.2 / height), projection="3d")
@@ -193,7 +193,7 @@ def _surfaces(document: Document, table: pd.DataFrame, points: pd.DataFrame | No
 
 
 def side_title(rows: pd.DataFrame) -> str:
-    """The label of the attack of some rows."""
+    """The label of the attack in the rows."""
     return str(rows["attack"].iloc[0])
 
 
@@ -221,11 +221,11 @@ def _surface(axes: Any, rows: pd.DataFrame, limits: tuple[float, float]) -> None
         axes.plot([x, x], [y, y], [min(seeds), max(seeds)], color=INK, lw=0.5, alpha=0.5, zorder=2)
         axes.scatter([x] * len(seeds), [y] * len(seeds), seeds, s=5, color=INK, depthshade=False, lw=0, zorder=3)
     axes.set(zlim=limits, xlabel="s", ylabel="m")
-    _plain(axes)
+    _style_3d_axes(axes)
     axes.zaxis.set_major_formatter(lambda value, _: f"{value:g} %")
 
 
-def _plain(axes: Any) -> None:
+def _style_3d_axes(axes: Any) -> None:
     axes.tick_params(labelsize=7, colors=INK, pad=0)
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_pane_color((1.0, 1.0, 1.0, 0.0))
@@ -251,8 +251,8 @@ def _condition(document: Document, table: pd.DataFrame, points: pd.DataFrame | N
         axes.plot_surface(*mesh, z, cmap=_COLOUR_MAP, vmin=limits[0], vmax=limits[1], lw=0)
         axes.plot_surface(*mesh, np.zeros_like(z), color=FAINT, alpha=0.15, lw=0)
         axes.set(zlim=limits, xlabel="s", ylabel="m")
-        _plain(axes)
-        text = f"{name}: f = {f:.2f}, S = {others:.2f}\nz from {_smallest(f, others):.2g}{about}"
+        _style_3d_axes(axes)
+        text = f"{name}: f = {f:.2f}, S = {others:.2f}\nsmallest z: {_smallest(f, others):.2g}{about}"
         figure.text((i + 0.5) / len(panels), 4.0 / height, text, ha="center", size=8.5, weight="bold", color=INK)
     return figure
 
@@ -263,7 +263,7 @@ def _smallest(f: float, others: float) -> float:
 
 
 def _embedding(document: Document, table: pd.DataFrame, points: pd.DataFrame | None) -> Any:
-    """One 3D axes for each panel and method, one colour per class."""
+    """One 3D axes per panel and method, one colour per class."""
     del document
     assert points is not None
     panels, methods = points["panel"].unique(), points["method"].unique()
@@ -276,16 +276,16 @@ def _embedding(document: Document, table: pd.DataFrame, points: pd.DataFrame | N
         axes = figure.add_axes((column / len(methods), bottom, 1 / len(methods), 2.7 / height), projection="3d")
         colours = [_CLASSES[label % len(_CLASSES)] for label in own["label"]]
         axes.scatter(own["x"], own["y"], own["z"], c=colours, s=3, depthshade=False, lw=0)
-        _plain(axes)
-        found = measured[(measured["panel"] == panel) & (measured["method"] == method)].iloc[0]
-        text = f"{method}, {panel}: silhouette {found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+        _style_3d_axes(axes)
+        score = measured[(measured["panel"] == panel) & (measured["method"] == method)].iloc[0]
+        text = f"{method}, {panel}: silhouette {score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
         place = ((column + 0.5) / len(methods), bottom + 2.72 / height)
         figure.text(*place, text, ha="center", size=7, weight="bold", color=INK)
     return figure
 
 
 def _rotatable(points: pd.DataFrame) -> Any:
-    """The same as plotly's scenes."""
+    """The same panels in plotly, where they can be rotated."""
     from plotly.graph_objects import Scatter3d
     from plotly.subplots import make_subplots
 
@@ -309,9 +309,9 @@ _FORMS: Final[Mapping[str, Callable[[Document, pd.DataFrame, pd.DataFrame | None
     "embedding": _embedding,
 }
 _NOTES: Final[Mapping[str, str]] = {
-    "bars": "Bars: the paper's attack, dots: seeds, lines: 95 % intervals. Black: the worst case.",
-    "curves": "Dots: seeds, bands: 95 % intervals, circles: the largest value. Black: the worst case.",
-    "surfaces": "Surface: the measured grid, no fit. Dots: seeds. Left: the paper's attack; right: the worst case.",
-    "condition": "z compares two losses at one fixed f. No robustness follows from it. Grey: 0.",
-    "embedding": "Clean validation images of one network, one colour per class; the silhouette is over all networks.",
+    "bars": "Bars: the paper's attack. Dots: seeds. Lines: 95 % intervals. Black: the worst case.",
+    "curves": "Dots: seeds. Bands: 95 % intervals. Circles: the largest value of a curve. Black: the worst case.",
+    "surfaces": "Surface: the measured grid, without a fit. Dots: seeds. Left: the paper's attack. Right: worst case.",
+    "condition": "z compares two losses at one fixed f, so it implies nothing about robustness. Grey: z = 0.",
+    "embedding": "Clean validation images of one network, one colour per class. Silhouettes: means of all networks.",
 }

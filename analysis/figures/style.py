@@ -1,6 +1,6 @@
-"""What all pictures share: colours, labels, empty figures, legends, and writing them as PNG and as offline HTML pages.
+"""What all pictures share: colours, labels, empty figures, legends, and writing PNG files and offline HTML pages.
 
-Matplotlib is used through ``Figure`` alone, so that nothing needs a display or touches global state.
+Matplotlib is used only through ``Figure``, so that nothing needs a display or touches global state.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
-BLUE: Final = "#0072B2"  # of the search
+BLUE: Final = "#0072B2"  # the search
 GREY: Final = "#8A9099"
 INK: Final = "#222831"
 FAINT: Final = "#5B6470"
 RULE: Final = "#E3E6EA"
-# Of the baselines and the attacks: those of Okabe and Ito, then wine and olive of Tol's muted scheme, which people with
-# any colour vision can tell apart.
+# The baselines and the attacks: colours of Okabe and Ito, then wine and olive from Tol's muted scheme. People with any
+# type of colour vision can tell them apart.
 COLOURS: Final = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933")
 
-# In a page, by the variables of page.css.
+# The same colours in a page, as variables of page.css.
 _PAGE_COLOURS: Final = {
     INK: "currentColor",
     FAINT: "var(--faint)",
@@ -52,14 +52,14 @@ _PAGE_COLOURS: Final = {
 
 DOTS_PER_INCH: Final = 150
 HEADLINE: Final = 0.9  # inches: a heading, a title, two lines of a note
-_CHARACTERS_PER_INCH: Final = 17  # of the note
-_HANDLE: Final = 6  # characters that a legend's symbol is as wide as
-_LEGEND_ROWS: Final = 2  # that a figure has room for
+_CHARACTERS_PER_INCH: Final = 17  # in the note
+_HANDLE: Final = 6  # the width of a legend's symbol, in characters
+_LEGEND_ROWS: Final = 2  # rows that a figure has room for without growing
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How the values of a measure are shown: fractions of images in percent, everything else as it is."""
+    """How the values of a measure are shown: fractions of images in percent, everything else unchanged."""
 
     factor: float
     unit: str
@@ -194,7 +194,7 @@ def legend_size(handles: Sequence[Artist], width: float, fontsize: float, most: 
 
 
 def add_legend(figure: Figure, handles: Sequence[Artist], fontsize: float, most: int | None = None) -> None:
-    """Gives a figure a legend below its panels, and makes room for it where it is long."""
+    """Adds a legend below a figure's panels, and makes room for it if it is long."""
     columns, height = legend_size(handles, figure.get_figwidth(), fontsize, most)
     spare = (_LEGEND_ROWS - 1) * 1.5 * fontsize / 72
     figure.set_figheight(figure.get_figheight() + max(0.0, height - spare))
@@ -212,8 +212,9 @@ def faded(colour: str, alpha: float) -> str:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as a matplotlib one and as an interactive plotly one, with what it shows (``heading``), what was
-    measured (``title``) and how to read it (``note``). Jupyter shows the first; ``interactive`` is the second.
+    """A figure in matplotlib (``static``, which Jupyter shows) and in plotly (``interactive``).
+
+    ``heading`` says what it shows, ``title`` what was measured, and ``note`` how to read it.
     """
 
     static: Figure
@@ -264,7 +265,7 @@ def bare_svg(figure: Figure) -> Markup:
 
 
 def png(figure: Figure, metadata: Mapping[str, str] | None = None, *, bare: bool = False) -> bytes:
-    """A figure as a PNG on white, with texts that the image holds; ``bare`` has no headline and half the dots."""
+    """A figure as a PNG on white, with metadata; ``bare`` cuts off the headline and halves the resolution."""
     from matplotlib.transforms import Bbox
 
     width, height = figure.get_size_inches()
@@ -275,7 +276,7 @@ def png(figure: Figure, metadata: Mapping[str, str] | None = None, *, bare: bool
 
 
 def svg(figure: Figure) -> Markup:
-    """A figure as an SVG in the colours of the page that it stands in (``page.css``), light or dark."""
+    """A figure as an SVG in the colours of its page (``page.css``), light or dark."""
     from markupsafe import Markup
     from matplotlib import rc_context
 
@@ -290,12 +291,12 @@ def svg(figure: Figure) -> Markup:
 
 
 def save_png(figure: Figure, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
-    """Renders a figure, with texts that the file holds, and replaces the file atomically."""
+    """Writes a figure as a PNG with metadata, and replaces the file atomically."""
     return files.write(path, png(figure, metadata))
 
 
 def save_html(page: Any, path: Path, *, title: str, note: str) -> Path:
-    """Writes a plotly figure as a page that needs no network: plotly's script is in it, once."""
+    """Writes a plotly figure as a page that needs no network: plotly's script is included once."""
     from markupsafe import Markup
 
     body = page.to_html(include_plotlyjs=True, full_html=False, default_height="90vh", config={"displaylogo": False})

@@ -137,7 +137,7 @@ def draw_surfaces(
 def surfaces_picture(
     frame: pd.DataFrame, objectives: Mapping[str, Direction], domains: Mapping[str, Domain], *, title: str
 ) -> Picture:
-    """All measures over two parameters, as ``draw_surfaces`` chooses them; a ``ValueError`` says why there are none."""
+    """All measures over two parameters, as in ``draw_surfaces``. Raises ``ValueError`` if nothing can be drawn."""
     planned = plan_panels(frame, objectives, domains)
     if isinstance(planned, str):
         raise ValueError(planned)
@@ -146,7 +146,7 @@ def surfaces_picture(
 
 
 def _picture(panels: Sequence[Panel], note: str, title: str) -> Picture:
-    """The overview of the panels and their interactive page; those of attacks share axis and colours."""
+    """The overview of the panels and their interactive page. Panels of attacks share axis and colours."""
     attacked = [panel for panel in panels if is_under_attack(panel.measure)]
     alike = [panel.beside(attacked if is_under_attack(panel.measure) else [panel]) for panel in panels]
     heading = f"Surfaces over {' and '.join(panels[0].axes)}"
@@ -173,7 +173,7 @@ def plan_panels(
 
 
 def how_to_read(frame: pd.DataFrame, panels: Sequence[Panel], plan: Slice) -> str:
-    """What the dots and surfaces of the panels are."""
+    """A note that explains the dots and surfaces of the panels."""
     return style.sentences(_note(panels[0], plan), style.coverage(frame))
 
 
@@ -214,7 +214,7 @@ def panel_of(
 
 
 def _distinct(search: pd.DataFrame) -> list[str]:
-    """The measures of all rows, without those that repeat the worst case, as the only attack's over its views does."""
+    """The measures that all rows have, except those equal to the worst case, e.g. that of the only attack."""
     return [
         measure
         for measure in measures(search)

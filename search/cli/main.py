@@ -109,23 +109,23 @@ def reproduce(
     profile: Annotated[
         Literal["quick", "paper"], Option(help="quick: small data and LeNet-5; paper: the full protocol, for GPUs.")
     ] = "quick",
-    show: Annotated[bool, Option("--list", help="List the experiments, what they need, and what is left.")] = False,
-    estimate: Annotated[
-        bool, Option("--estimate", help="Time one unit of each kind; print how long all takes.")
+    show: Annotated[
+        bool, Option("--list", help="List the experiments, what they need, and what is left to train.")
     ] = False,
+    estimate: Annotated[bool, Option("--estimate", help="Time one unit per sweep and print the total time.")] = False,
     from_table: Annotated[
-        bool, Option("--from-table", help="Only write text and figures again, from the table.")
+        bool, Option("--from-table", help="Only write text and figures, from the existing table.")
     ] = False,
-    prefix: Annotated[str, Option("--name", help="The sweeps are NAME-POOL-METHOD.")] = "reproduce",
+    prefix: Annotated[str, Option("--name", help="Prefix of the sweeps: NAME-POOL-METHOD.")] = "reproduce",
     overrides: Overrides = None,
     results: Annotated[
-        Path | None, Option(metavar="FOLDER", help="Of tables, text and figures. Default: configs/experiments/results.")
+        Path | None, Option(metavar="FOLDER", help="For tables, text, figures. Default: configs/experiments/results.")
     ] = None,
     address: Address = None,
     runs_dir: RunsDir = RUNS_DIR,
     quiet: Quiet = False,
 ) -> None:
-    """Reproduce a table or figure of the paper, beside a sound evaluation. Repeat it to continue."""
+    """Reproduce a table or figure of the paper and add a sound evaluation. Repeat the command to continue."""
     from search.cli.reproduce import estimate_costs, list_experiments, make_job, run_or_rewrite
     from search.runs.folder import command
 

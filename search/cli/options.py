@@ -1,4 +1,4 @@
-"""Arguments and options that several commands take, and the command line as it was typed."""
+"""Arguments and options that several commands share, and the command line as it was typed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Config = Annotated[Path, Argument(help="Configuration, e.g. configs/quickstart.y
 
 
 def _known_runs() -> list[str]:
-    """The names of the runs in the usual place, for the shell's completion."""
+    """The names of the runs in the default folder, for shell completion."""
     return sorted(path.parent.name for path in RUNS_DIR.glob(f"*/{SWEEP_FILE}"))
 
 
@@ -38,7 +38,7 @@ Quiet = Annotated[bool, Option("--quiet", help="Print only errors and the result
 
 
 def typed(context: Context) -> str:
-    """The command line as it may be recorded: without passwords."""
+    """The command line without passwords, so that it can be recorded."""
     from search.config import without_passwords
 
     return shlex.join(["robustfront", *map(without_passwords, context.obj)])

@@ -27,15 +27,16 @@ def make_job(
     overrides: Sequence[str],
     results: Path | None,
 ) -> tuple[Reproduction, Path]:
-    """What the command's words ask for, and the folder of the tables.
+    """The job that the command line describes, and the folder of the tables.
 
     Raises:
-        UserError: No name was given although the experiments are not listed, or an unknown one; or other settings
-            without a folder of their own.
+        UserError: The name is missing (except with --list) or unknown, or --set was given without --results.
     """
     library = Library.read(EXPERIMENTS_DIR)
     if overrides and results is None:
-        raise UserError("--results must be given with --set, got none; the default folder is for what is declared")
+        raise UserError(
+            "--results must be given with --set, got none; the default folder is only for the declared settings"
+        )
     if name is None and not lists:
         raise UserError(f"NAME must be given, got none; choose one of `{command('reproduce', '--list')}`")
     job = Reproduction(library, library.chosen(name or ALL), profile, prefix, runs_dir, overrides)
@@ -45,7 +46,7 @@ def make_job(
 def run_or_rewrite(
     console: Console, job: Reproduction, results: Path, again: str | None, address: str | None, quiet: bool
 ) -> list[Path]:
-    """Runs the experiments, or without ``again`` only writes what follows from their tables; prints the verdicts."""
+    """Runs the experiments, or without ``again`` only writes text and figures from the tables. Prints the verdicts."""
     files = rewrite(job, results) if again is None else reproduce(job, again, results, address, console, quiet)
     if not quiet:
         _print_verdicts(console, job, results)
@@ -53,32 +54,32 @@ def run_or_rewrite(
 
 
 def list_experiments(console: Console, job: Reproduction, results: Path) -> None:
-    """Prints what each experiment shows, the pools that it needs with their units, and whether it has been run."""
+    """Prints each experiment's title, the pools and units that it needs, what is left to train, and its cost so far."""
     unfinished = left(job)
     uses = [pool for name in job.library.experiments for pool in job.library.needed([name], job.profile)]
-    table = folded_table(f"Experiments, profile {job.profile}", "name", "what", "needs", "left", "table")
+    table = folded_table(f"Experiments, profile {job.profile}", "name", "title", "needs", "left", "table")
     for name in job.names:
         needed = job.library.needed([name], job.profile)
-        needs, waiting = [], 0
+        needs, remaining = [], 0
         for pool, members in needed.items():
             units = sum(job.library.sweep(pool, member, job.profile, job.name).budget for member in members)
             shared = " (shared)" if uses.count(pool) > 1 else ""
             needs.append(f"{pool}: {units} networks{shared}")
-            waiting += sum(unfinished[pool, member] for member in members)
+            remaining += sum(unfinished[pool, member] for member in members)
         path = table_path(results, name, job.profile)
-        made = "not run"
+        cost = "not run"
         if path.is_file():
             rows = read_table(path).drop_duplicates("panel")
-            made = f"{rows['seconds'].sum() / _HOUR:.2g} processor-hours"
+            cost = f"{rows['seconds'].sum() / _HOUR:.2g} processor-hours"
         title = job.library.experiments[name].title
-        table.add_row(name, title, "\n".join(needs), f"{waiting} networks" if waiting else "-", made)
+        table.add_row(name, title, "\n".join(needs), f"{remaining} networks" if remaining else "-", cost)
     print_table(console, table)
 
 
 def estimate_costs(console: Console, job: Reproduction) -> None:
-    """Prints how long the sweeps that are left take, and how much disk they need, as ranges."""
+    """Prints ranges of the time and of the disk space that the remaining sweeps need."""
     costs = estimate(job, console)
-    table = folded_table(None, "pool", "networks", "time here", "disk")
+    table = folded_table(None, "pool", "networks", "time on this machine", "disk")
     for cost in costs:
         table.add_row(cost.pool, str(cost.units), _range(cost.seconds), _disk(cost.size))
     total = Cost(
@@ -94,7 +95,7 @@ def estimate_costs(console: Console, job: Reproduction) -> None:
 
 def _print_verdicts(console: Console, job: Reproduction, results: Path) -> None:
     """Prints the verdict on each claim of the experiments that have a table."""
-    table = folded_table(None, "name", "claim", "of", "evaluation", "verdict")
+    table = folded_table(None, "name", "claim", "comparison", "evaluation", "verdict")
     for name in job.names:
         path = table_path(results, name, job.profile)
         if path.is_file():

@@ -1,4 +1,4 @@
-"""Commands that show a run's results or write them: tables, pictures, the report."""
+"""Commands that show or write a run's results: tables, pictures, networks, the report."""
 
 from __future__ import annotations
 
@@ -32,23 +32,28 @@ def pareto(
         Literal["table", "json", "yaml", "csv", "latex"], Option("--format", help="How to print it.")
     ] = "table",
     min_clean: Annotated[
-        float | None, Option(min=0, max=1, help="Only those with at least this clean accuracy, e.g. 0.97.")
+        float | None, Option(min=0, max=1, help="Only settings with at least this clean accuracy, e.g. 0.97.")
     ] = None,
     probability: Annotated[
-        float | None, Option(min=0, max=1, help="Only those that nothing beats with this probability or more.")
+        float | None, Option(min=0, max=1, help="Only settings that nothing beats with at least this probability.")
     ] = None,
     knee: Annotated[
-        bool, Option("--knee", help="Only the one farthest from the line through the front's ends.")
+        bool, Option("--knee", help="Only the setting farthest from the line through the front's ends.")
     ] = False,
     best: Annotated[
-        str | None, Option("--max", metavar="OBJECTIVE", help="The best in it; with --top, the best first.")
+        str | None,
+        Option("--max", metavar="OBJECTIVE", help="Only the best setting in this objective, or the --top best."),
     ] = None,
-    top: Annotated[int | None, Option(min=1, help="Only so many: the most probable, or by --max.")] = None,
-    test: Annotated[bool, Option("--test", help="First evaluate them and the baselines on the test split.")] = False,
+    top: Annotated[
+        int | None, Option(min=1, help="Only this many settings: the most probable, or the best by --max.")
+    ] = None,
+    test: Annotated[
+        bool, Option("--test", help="First evaluate the settings and the baselines on the test split.")
+    ] = False,
     output: Annotated[Path | None, Option(help="Write to this file instead of the terminal.")] = None,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
-    """Print or export the Pareto-optimal settings. Exported commands are to be run in the run's folder."""
+    """Print or export the Pareto-optimal settings. Run exported commands in the run's folder."""
     from analysis.export import export_front
     from analysis.selection import Selection
     from search.evaluation.test_split import evaluate_on_test, read_test_results
@@ -75,7 +80,7 @@ def pareto(
 
 
 def _selected(data: RunData, answer: Mapping[str, Any] | None, selection: Selection) -> list[TrialRecord]:
-    """What a user asks for of a front."""
+    """The settings of the front that meet the user's selection."""
     from analysis.selection import select
 
     entries = answer["entries"] if answer is not None else []
@@ -109,7 +114,7 @@ def report(run: RunName, runs_dir: RunsDir = RUNS_DIR) -> None:
 
 
 def _write(content: str | Table, path: Path | None) -> None:
-    """Writes text, or a table without colours, into a file, or prints it."""
+    """Writes text or a table (without colours) to a file, or prints it."""
     if path is None:
         _print(content, sys.stdout)
         return
@@ -131,9 +136,11 @@ def _print(content: str | Table, file: IO[str]) -> None:
 
 def export(
     run: RunName,
-    number: Annotated[str | None, Argument(metavar="[NUMBER]", help="Of a setting. Default: the recommended.")] = None,
-    to: Annotated[Path, Option("--to", metavar="FOLDER", help="Where the files go.")] = ...,  # type: ignore[assignment]
-    seed: Annotated[int | None, Option(help="Of the network. Default: the one with the median accuracy.")] = None,
+    number: Annotated[
+        str | None, Argument(metavar="[NUMBER]", help="Number of a setting. Default: the recommended.")
+    ] = None,
+    to: Annotated[Path, Option("--to", metavar="FOLDER", help="Folder for the files.")] = ...,  # type: ignore[assignment]
+    seed: Annotated[int | None, Option(help="Seed of the network. Default: that with the median accuracy.")] = None,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
     """Export a network: weights, a torch.export program, a model card, and a RobustBench record."""
@@ -145,7 +152,7 @@ def export(
 
 
 def runs(as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False, runs_dir: RunsDir = RUNS_DIR) -> None:
-    """List the runs, the newest first: state, how far, the best of each objective, date."""
+    """List the runs, newest first: state, progress, the best value of each objective, date."""
     from search.cli.status import list_runs, runs_table
 
     rows = list_runs(runs_dir)

@@ -1,4 +1,4 @@
-"""How far a run is, read from its ledger by ``robustfront status``, from any terminal, during the run or later."""
+"""The progress of a run, read from its ledger by ``robustfront status``, from any terminal, during the run or later."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Status:
 
 
 def read_status(name: str, runs_dir: Path, *, reconciled: bool = False) -> Status:
-    """Reads how far a run is. ``reconciled`` compares its table and MLflow with the ledger, which takes seconds."""
+    """Reads the progress of a run. ``reconciled`` compares table and MLflow with the ledger, which takes seconds."""
     run = Run.open(name, runs_dir)
     with closing(open_ledger(run)) as ledger:
         records = ledger.records()
@@ -142,9 +142,9 @@ def print_status(console: Console, status: Status) -> None:
 
 
 def list_runs(runs_dir: Path) -> list[dict[str, Any]]:
-    """The runs of a folder, the newest first: name, state, finished, budget, best (by objective), created.
+    """The runs of a folder, newest first: name, state, finished, budget, best (by objective), created.
 
-    A run that has not begun, or cannot be read, has its reason as ``state``.
+    If a run cannot be read, for example because it has not begun, ``state`` has the reason.
     """
     rows = []
     for path in runs_dir.glob(f"*/{MANIFEST_FILE}"):
@@ -161,7 +161,7 @@ def list_runs(runs_dir: Path) -> list[dict[str, Any]]:
 
 
 def runs_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """What ``list_runs`` found, for people."""
+    """The rows of ``list_runs`` as a table for the terminal."""
     table = Table(box=SIMPLE_HEAD)
     names = list(dict.fromkeys(name for row in rows for name in row["best"]))
     for heading in ("run", "state", "units", *(f"best {short(name)}" for name in names), "started"):

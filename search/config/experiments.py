@@ -1,9 +1,8 @@
-"""The paper's figures and tables as declarations, and the sweeps that they need.
+"""Declarations of the paper's figures and tables, and the sweeps that they need.
 
-A file in ``configs/experiments`` describes one figure or table: what it shows, of which networks, under which attacks,
-the paper's numbers, and its claims. A file in ``configs/experiments/pools`` describes networks that several of them
-share. The attacks and radii of a pool's sweeps are all those that any experiment asks for, so that its networks are
-trained and attacked once.
+A file in ``configs/experiments`` declares one figure or table: its networks, its attacks, the paper's numbers, and the
+paper's claims. A file in ``configs/experiments/pools`` declares networks that several experiments share. The sweeps of
+a pool use the attacks and radii of all experiments, so that its networks are trained and attacked only once.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ from trainables.settings.space import Value
 from trainables.settings.threat import View
 
 EXPERIMENTS_DIR: Final = Path("configs/experiments")
-RESULTS: Final = "results"  # the folder of the tables, in the experiments' folder
+RESULTS: Final = "results"  # the folder of the tables, inside the experiments' folder
 ALL: Final = "all"
 _POOLS: Final = "pools"
-_DIGITS: Final = 6  # of a radius, so that two conventions can name the same one
+_DIGITS: Final = 6  # of a radius, so that equal radii in both conventions are equal
 
 Profile = Literal["quick", "paper"]
 Form = Literal["bars", "table", "surfaces", "curves", "embedding", "condition"]
 Kind = Literal["above", "comparable", "peak", "spread", "level"]
-WORST: Final = "worst"  # stands for the worst case of the sound evaluation, where an attack is named
-# Measures of networks that no attack takes part in, by what draws them.
+WORST: Final = "worst"  # the worst case of the sound evaluation, in place of an attack's label
+# Measures of networks that need no attack, by the form that draws them.
 MEASURES: Final[Mapping[Form, tuple[str, ...]]] = {
     "embedding": ("silhouette",),
     "condition": ("f_true", "others", "condition"),
@@ -49,13 +48,13 @@ class _Section(BaseModel):
 
 
 class Radii(_Section):
-    """Radii of L2 balls: as plain radii, and as root mean squares, times the root of the numbers per image."""
+    """L2 radii: plain ones (``l2``), and root mean squares (``rms``), i.e. radius / sqrt(numbers per image)."""
 
     l2: list[float] = Field(default_factory=list)
     rms: list[float] = Field(default_factory=list)
 
     def in_l2(self, values: int) -> list[float]:
-        """All of them as plain radii, ascending, for images of so many numbers."""
+        """All radii as plain ones, ascending, for images of ``values`` numbers."""
         radii = [*self.l2, *(radius * math.sqrt(values) for radius in self.rms)]
         return sorted({round(radius, _DIGITS) for radius in radii})
 
@@ -78,7 +77,7 @@ class Radius(_Section):
 
 
 class Panel(_Section):
-    """One panel of a figure: the pool of either profile, and what is measured of which methods."""
+    """One panel of a figure: the pool of each profile, the methods, the attacks and the radii."""
 
     quick: str
     paper: str
@@ -95,18 +94,19 @@ class Panel(_Section):
 
 
 class Selection(_Section):
-    """A method's settings: all of them, or those with these values."""
+    """A method's settings: all of them, or those with the values in ``where``."""
 
     method: str
     where: dict[str, float] = Field(default_factory=dict)
 
 
 class Claim(_Section):
-    """What the paper says, and how it is decided.
+    """A claim of the paper, and how it is decided.
 
-    ``above``: the first is better than each of the others by more than ``margin``; ``comparable``: by no more, either
-    way. ``peak``: the best setting between the ends is better than the one with the largest value, by more. ``spread``:
-    the best setting is better than the worst, by more. ``level``: the first's ``measure`` exceeds ``margin``.
+    ``above``: the first is better than each of the others by more than ``margin``. ``comparable``: it differs from each
+    by less than ``margin``. ``peak``: the best setting between the ends is better than the setting with the largest
+    value by more than ``margin``. ``spread``: the best setting is better than the worst by more than ``margin``.
+    ``level``: the first's ``measure`` exceeds ``margin``.
     """
 
     name: str = Field(pattern=r"[a-z0-9-]+")
@@ -119,19 +119,21 @@ class Claim(_Section):
     at: Radius | None = None
     measure: str | None = None
     margin: float = Field(default=0.02, ge=0.0)
-    paper: dict[str, float] = Field(default_factory=dict)  # the differences in the text, by the other method
+    paper: dict[str, float] = Field(default_factory=dict)  # the differences in the paper's text, by the other method
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.attack is None) != (self.at is None):
-            raise ValueError("at must be given with attack, and with it alone; add it or remove it")
+            raise ValueError("at must be given if and only if attack is given; add it or remove it")
         if bool(self.others) != (self.kind in ("above", "comparable")):
-            raise ValueError(f"others must be given for above and comparable alone, got {self.kind}; correct it")
+            raise ValueError(
+                f"others must be given only for above and comparable, and always for these, got {self.kind}; correct it"
+            )
         return self
 
 
 class Printed(_Section):
-    """Accuracies that are printed in the paper, as fractions, of one panel and attack (None: clean), by method."""
+    """Accuracies printed in the paper, as fractions by method, for one panel and attack (None: clean images)."""
 
     panel: str
     attack: str | None = None
@@ -182,7 +184,7 @@ class Experiment(_Section):
 
 
 class Member(_Section):
-    """One method of a pool: its file in ``configs/methods``, what differs from that, and the logits that decide."""
+    """One method of a pool: its file in ``configs/methods``, changes to it, and the logits used for decisions."""
 
     method: str
     title: str
@@ -191,9 +193,9 @@ class Member(_Section):
 
 
 class Pool(_Section):
-    """Networks that are trained once: settings of ordinary sweeps, one for each member.
+    """Networks that are trained once, by one ordinary sweep per member.
 
-    The attacks in ``sweep`` are those of the sound evaluation, which see what the experiments' own attacks have left.
+    The attacks in ``sweep`` are those of the sound evaluation. They see images that survive the experiments' attacks.
     """
 
     about: str
@@ -215,11 +217,11 @@ class Library:
 
     @classmethod
     def read(cls, folder: Path) -> Library:
-        """Reads them; a ``UserError`` names the first mistake."""
+        """Reads a folder. Raises ``UserError`` with the first mistake."""
         experiments = {path.stem: _read(path, Experiment) for path in _in_order(folder.glob("*.yaml"))}
         if not experiments:
             raise UserError(
-                f"--experiments must be a folder of experiments, got {folder}; run this in the repository's folder"
+                f"{folder} must be a folder of experiments, got no YAML file there; run this in the repository's folder"
             )
         pools = {path.stem: _read(path, Pool) for path in sorted((folder / _POOLS).glob("*.yaml"))}
         library = cls(folder, experiments, pools)
@@ -239,7 +241,7 @@ class Library:
                     raise UserError(f"{where}.methods must be members of the pool {pool}, got {method}; {known}")
 
     def chosen(self, name: str) -> list[str]:
-        """The names that ``NAME`` on the command line means."""
+        """The experiments that ``NAME`` on the command line selects."""
         if name == ALL:
             return list(self.experiments)
         if name not in self.experiments:
@@ -248,7 +250,7 @@ class Library:
         return [name]
 
     def needed(self, names: Sequence[str], profile: Profile) -> dict[str, list[str]]:
-        """The members of the pools that experiments need, in the order of the pool, each once."""
+        """The members that experiments need, by pool, in the pool's order and without duplicates."""
         panels = [panel for name in names for panel in self.experiments[name].panels.values()]
         pools = dict.fromkeys(panel.pool(profile) for panel in panels)
         used = {pool: {m for panel in panels if panel.pool(profile) == pool for m in panel.methods} for pool in pools}
@@ -272,12 +274,12 @@ class Library:
             if panel.pool(profile) == pool_name
         ]
         robustness = dict(pool.sweep.get("robustness", {}))
-        # The attacks of a method that draws at random average as many draws as the method's file says.
+        # Attacks on a randomised method average over the number of draws in the method's file.
         draws = max([1, *(each.get("eot", 1) for each in method.get("robustness", {}).get("attacks", []))])
         own = {
             attack_of(each).description: {**each, "views": [member.view]} for panel in panels for each in panel.attacks
         }
-        # What the paper's attacks leave is attacked further, unless there are none.
+        # The sound attacks see only images that survive the paper's attacks, if there are any.
         sound = [{**each, "remaining": bool(own) or i > 0} for i, each in enumerate(robustness.get("attacks", []))]
         radii = {radius for panel in panels for radius in panel.radii.in_l2(pool.values)}
         first = robustness.get("epsilon", 1.5)
@@ -292,7 +294,7 @@ class Library:
             override_in(document, override)
         document["name"] = f"{name}-{pool_name}-{member_name}"
         search = {"baselines": False, **document.get("search", {})}
-        if search.get("sampler") != "grid":  # the reference setting alone
+        if search.get("sampler") != "grid":  # only the reference setting
             search["trials"] = document.get("train", {}).get("replicates", 1)
         document["search"] = search
         try:
@@ -302,7 +304,7 @@ class Library:
 
 
 def attack_of(document: Mapping[str, Any]) -> Attack:
-    """An attack from its mapping of settings; a ``ValueError`` says if it is not legal."""
+    """Makes an attack from its settings. Raises ``ValueError`` if they are invalid."""
     given = dict(document)
     attack: Attack = make("attack", given.pop("name", ""), given)
     return attack
@@ -322,7 +324,7 @@ def _in_order(paths: Any) -> list[Path]:
 
 
 def values_text(parameters: Mapping[str, Value]) -> str:
-    """A setting's values as a table holds them: ``s=1, m=0.1``."""
+    """A setting's values as written in a table: ``s=1, m=0.1``."""
     return ", ".join(
         f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in parameters.items()
     )

@@ -1,6 +1,6 @@
-"""One network of a run as files that need none of robustfront: weights, program, model card, and benchmark record.
+"""Exports one network of a run: weights, program, model card and benchmark record. The files do not need robustfront.
 
-``robustbench.json`` has the keys of RobustBench's model records (numbers as strings, in percent), and beside them:
+``robustbench.json`` has the keys of RobustBench's model records (numbers as strings, in percent), and in addition:
 claimed, verified (null without an audit), interval (95 %, of the setting), views, seeds, audit_profile, verdict, norm,
 setting.
 """
@@ -43,7 +43,7 @@ LOADER_FILE: Final = "load.py"
 CARD_FILE: Final = "README.md"
 BENCHMARK_FILE: Final = "robustbench.json"
 
-_EXAMPLES: Final = 2  # images that the program is traced with; one would make its batch a constant
+_EXAMPLES: Final = 2  # images for tracing the program; with one image, torch would fix the batch size
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class Network:
     """One network of a setting.
 
     Args:
-        setting: The setting's record, with the numbers to show.
-        unit: The number of the training that it is part of.
-        seed: The seed.
-        values: Its own numbers: what it claims, and ``audited_accuracy`` if it was audited.
-        audit: The contents of its ``audit.json``; None without one.
+        setting: The record of the setting that the network belongs to.
+        unit: The training that produced the network.
+        seed: The network's seed.
+        values: The network's own values: those claimed, and ``audited_accuracy`` if it was audited.
+        audit: The contents of ``audit.json``; None if the network was not audited.
     """
 
     setting: TrialRecord
@@ -65,19 +65,19 @@ class Network:
     audit: Mapping[str, Any] | None
 
     def value(self, name: str) -> float:
-        """Its own number to use: the audited one where there is one."""
+        """The network's own value of a measure; for robust accuracy the audited one, if there is one."""
         return self.values.get(AUDITED, self.values[name]) if name == ROBUST else self.values[name]
 
 
 def export(run: Run, number: str | None, seed: int | None, folder: Path) -> Network:
-    """Writes a network of a setting into a folder.
+    """Writes one network of a setting to a folder.
 
     Args:
         run: The run.
-        number: Of the setting or baseline; None for the recommended one.
-        seed: Of the network; None for the one with the median robust accuracy among those that confirm the setting (of
-            the search's own where none do), verified ones alone if there are any.
-        folder: Where the files go; made if it does not exist.
+        number: The number of the setting or baseline; None for the recommended setting.
+        seed: The network's seed; None for the network with the median robust accuracy. If the setting was confirmed,
+            only its confirming networks are considered, and of these only the audited ones, if there are any.
+        folder: The folder for the files; created if it does not exist.
 
     Raises:
         UserError: There is no such setting, seed or checkpoint, or torch cannot export the model.
@@ -89,7 +89,7 @@ def export(run: Run, number: str | None, seed: int | None, folder: Path) -> Netw
     contents: dict[str, bytes | str] = {
         WEIGHTS_FILE: _weights(model),
         PROGRAM_FILE: program,
-        CONFIG_FILE: f"# Its setting: {train_command(network.setting, CONFIG_FILE)}\n{run.config.to_yaml()}",
+        CONFIG_FILE: f"# The network's setting: {train_command(network.setting, CONFIG_FILE)}\n{run.config.to_yaml()}",
         LOADER_FILE: Path(exported.__file__).read_text(encoding="utf-8"),
         CARD_FILE: card(run, network),
         BENCHMARK_FILE: json.dumps(benchmark_record(run, network), indent=2) + "\n",
@@ -98,7 +98,7 @@ def export(run: Run, number: str | None, seed: int | None, folder: Path) -> Netw
         for name, content in contents.items():
             files.write(folder / name, content)
     except OSError as error:
-        raise UserError(f"--to must be a folder that can be written to, got {folder} ({error.strerror})") from None
+        raise UserError(f"--to must be a writable folder, got {folder} ({error.strerror}); choose another") from None
     return network
 
 
@@ -111,9 +111,9 @@ def chosen(run: Run, number: str | None, seed: int | None) -> Network:
     by_number = {unit.number: unit for unit in units}
     numbers = record.extensions if setting.confirmed is not None else (setting.number, *setting.extensions)
     networks = [
-        Network(record, by_number[each], own, values, _audit(run, each) if AUDITED in values else None)
-        for each in numbers
-        for own, values in zip(by_number[each].seeds, by_number[each].replicates, strict=True)
+        Network(record, by_number[unit], own_seed, values, _audit(run, unit) if AUDITED in values else None)
+        for unit in numbers
+        for own_seed, values in zip(by_number[unit].seeds, by_number[unit].replicates, strict=True)
     ]
     if seed is not None:
         networks = [each for each in networks if each.seed == seed]
@@ -139,8 +139,8 @@ def _setting(run: Run, units: list[TrialRecord], settings: list[TrialRecord], nu
         answered = answer_of(run.config, run.folder, units)
         if answered is None or answered.answer.this_network_only:
             raise UserError(
-                f"NUMBER must be given where nothing is recommended, got none for {run.name}; "
-                f"choose one that `{command('pareto', run.argument)}` shows"
+                f"NUMBER must be given if no setting is recommended, got none for {run.name}; "
+                f"choose one from `{command('pareto', run.argument)}`"
             )
         number = answered.number(answered.answer.recommended.setting)
     if number not in complete:
@@ -150,7 +150,7 @@ def _setting(run: Run, units: list[TrialRecord], settings: list[TrialRecord], nu
 
 
 def _trained(run: Run, network: Network) -> tuple[Replicate, torch.Tensor]:
-    """The network on the CPU, and a few images."""
+    """The trained network on the CPU, and a few images for tracing it."""
     from trainables.training.checkpoint import newest
 
     folder = run.fetched(network.unit.checkpoint or "")
@@ -179,10 +179,10 @@ def _program(model: nn.Module, images: torch.Tensor) -> bytes:
             warnings.simplefilter("ignore")
             program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("n")},))
             torch.export.save(program, stored)
-    except Exception as error:  # every model fails in its own way
+    except Exception as error:  # torch.export raises errors of many types
         raise UserError(
-            f"the model must be one that torch.export takes, got {type(model).__name__} ({first_line(error)}); "
-            "change its code as that says, and train again"
+            f"the model must work with torch.export, got {type(model).__name__} ({first_line(error)}); "
+            "change its code accordingly and train again"
         ) from None
     return stored.getvalue()
 
@@ -204,7 +204,7 @@ def benchmark_record(run: Run, network: Network) -> dict[str, Any]:
         "eps": f"{config.robustness.epsilons[0]:g}",
         "clean_acc": _percent(values.get(CLEAN)),
         "reported": _percent(claimed),
-        # AutoAttack runs in the reference audit alone.
+        # Only the reference audit runs AutoAttack.
         "autoattack_acc": _percent(verified if profile == "reference" else None),
         "claimed": claimed,
         "verified": verified,
@@ -221,7 +221,7 @@ def benchmark_record(run: Run, network: Network) -> dict[str, Any]:
 
 
 def card(run: Run, network: Network) -> str:
-    """The model card: a README with the front matter of Hugging Face's."""
+    """The model card: a README with front matter for Hugging Face."""
     from ruamel.yaml import YAML
 
     config, record = run.config, network.setting
@@ -230,9 +230,10 @@ def card(run: Run, network: Network) -> str:
         CLEAN: "Clean accuracy",
         ROBUST: f"Robust accuracy within {epsilon:g} ({norm})",
     }
-    shown = {name: text for name, text in names.items() if name in record.objectives}
+    titles = {name: text for name, text in names.items() if name in record.objectives}
     metrics = [
-        {"type": "accuracy", "name": text, "value": round(100 * network.value(name), 2)} for name, text in shown.items()
+        {"type": "accuracy", "name": text, "value": round(100 * network.value(name), 2)}
+        for name, text in titles.items()
     ]
     front = {
         "library_name": "pytorch",
@@ -259,13 +260,13 @@ def card(run: Run, network: Network) -> str:
     rows = [
         f"| {text} | {100 * network.value(name):.1f} % | {100 * record.objectives[name]:.1f} % "
         f"({100 * record.interval(name).low:.1f} to {100 * record.interval(name).high:.1f}) |"
-        for name, text in shown.items()
+        for name, text in titles.items()
     ]
     audit = network.audit
     verdict = (
         f"An audit of this network (profile {audit['profile']}) found its robust accuracy {audit['verdict']}."
         if audit is not None
-        else "This network has not been audited: its robust accuracy is a claim of the sweep's own attacks."
+        else "This network has not been audited: its robust accuracy is a claim, based on the sweep's own attacks."
     )
     return CARD.format(
         front=text.getvalue(),
@@ -303,8 +304,8 @@ from load import load
 logits = load()(images)  # (n, channels, height, width), float32 in [0, 1]
 ```
 
-`model.pt2` needs torch alone. `model.safetensors` has the weights, `config.yaml` the configuration of the sweep, and
-`robustbench.json` the numbers in the shape of RobustBench's records.
+`model.pt2` needs only torch. `model.safetensors` has the weights, `config.yaml` the configuration of the sweep, and
+`robustbench.json` the numbers in the format of RobustBench's records.
 """
 
 

@@ -1,4 +1,4 @@
-"""What trained networks make of clean images: their normalised logits, and their features."""
+"""The normalised logits and the features of trained networks for clean images."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ if TYPE_CHECKING:
 
     from trainables.training.replicate import Replicate
 
-POINTS: Final = 500  # images of one network that are drawn
+POINTS: Final = 500  # images drawn per network
 _BATCH: Final = 500
 
 Array = npt.NDArray[np.float64]
 
 
 def condition_measures(contestant: Contestant, numbers: Sequence[str]) -> Measures:
-    """How the condition of section 3.3.2 stands on the validation images of networks, each (seeds, images).
+    """The condition of section 3.3.2 on the validation images of networks; each measure has shape (seeds, images).
 
     ``f_true`` is the normalised logit of the true class, ``others`` the sum of e^f over the other classes, and
-    ``condition`` whether z(s, m) is above 0 for all s and m of a grid.
+    ``condition`` is whether z(s, m) > 0 for all s and m of a grid.
     """
-    found = []
+    terms = []
     for number in numbers:
         _, logits, labels = _outputs(contestant, number)
         normalized = logits / np.sqrt((logits**2).sum(axis=1, keepdims=True) + 1e-12)
         exponentials = np.exp(normalized)
         rows = np.arange(len(labels))
-        found.append((normalized[rows, labels], exponentials.sum(axis=1) - exponentials[rows, labels]))
-    f_true, others = map(np.stack, zip(*found, strict=True))
+        terms.append((normalized[rows, labels], exponentials.sum(axis=1) - exponentials[rows, labels]))
+    f_true, others = map(np.stack, zip(*terms, strict=True))
     condition = holds_everywhere(f_true, others, GRID_S, GRID_M)
     return {"f_true": f_true, "others": others, "condition": condition}
 
 
 def embedding_measures(contestant: Contestant, numbers: Sequence[str]) -> Measures:
-    """The ``silhouette`` of the classes among each network's features, (seeds,)."""
+    """The ``silhouette`` of the classes in each network's features, shape (seeds,)."""
     values = []
     for number in numbers:
         features, _, labels = _outputs(contestant, number)
@@ -63,7 +63,7 @@ def embedded_points(contestant: Contestant, number: str) -> pd.DataFrame:
 
 
 def silhouette(points: Array, labels: npt.NDArray[np.int64]) -> float:
-    """The mean silhouette of points (n, d) with labels (n,), in [-1, 1]; no factor changes it.
+    """The mean silhouette of points (n, d) with labels (n,), in [-1, 1]. It does not depend on the scale.
 
     Source:
         Rousseeuw 1987, "Silhouettes: a graphical aid to the interpretation and validation of cluster analysis".
@@ -81,21 +81,21 @@ def silhouette(points: Array, labels: npt.NDArray[np.int64]) -> float:
 
 
 def _outputs(contestant: Contestant, number: str) -> tuple[Array, Array, npt.NDArray[np.int64]]:
-    """Features (n, d) and deciding logits (n, k) of the validation images, and their labels (n,)."""
+    """For the validation images: features (n, d), the logits used for decisions (n, k), and labels (n,)."""
     import torch
 
     run = contestant.run
     splits, (replicate,) = load_model(run.fetched(f"{CHECKPOINTS}/{number}"), run.config)
     validation = splits["validation"]
     replicate.model.eval()
-    outputs = partial(_pass, replicate, validation.classes)
+    outputs = partial(_forward, replicate, validation.classes)
     with torch.no_grad():
         parts = [outputs(images) for images in validation.images.split(_BATCH)]
     features, logits = (torch.cat(each).double().cpu().numpy() for each in zip(*parts, strict=True))
     return features, logits, validation.labels.cpu().numpy()
 
 
-def _pass(replicate: Replicate, classes: int, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _forward(replicate: Replicate, classes: int, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     from trainables.models.layers.features import features_of
 
     features, logits = features_of(replicate.model, classes).pass_through(images)

@@ -1,4 +1,4 @@
-"""What a card of the report consists of."""
+"""The parts of a card of the report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Graphic:
-    """A picture of a card: what it shows (``caption``, also for screen readers), and its width in inches."""
+    """A picture on a card, with a caption (which screen readers read aloud) and a width in inches."""
 
     picture: Markup
     caption: str
@@ -28,14 +28,14 @@ class Graphic:
 
     @classmethod
     def of(cls, figure: Figure, caption: str) -> Graphic:
-        """A figure of `analysis.figures.plots`."""
+        """Makes a graphic from a figure of `analysis.figures.plots`."""
         from analysis.figures.style import bare_svg
 
         return cls(bare_svg(figure), caption, float(figure.get_figwidth()))
 
     @classmethod
     def png(cls, content: bytes, caption: str, width: float) -> Graphic:
-        """A picture in the page itself; it stays white in the dark."""
+        """Embeds a PNG in the page. Its background stays white in dark mode."""
         from markupsafe import Markup
 
         source = base64.b64encode(content).decode("ascii")
@@ -44,18 +44,18 @@ class Graphic:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table. ``key`` sorts it: a number, or the text itself if None."""
+    """A cell of a table. Rows are sorted by ``key``, or by the text if ``key`` is None."""
 
     text: str
     key: float | None = None
-    detail: str = ""  # below the text, smaller
-    style: str = ""  # a class of the style sheet
+    detail: str = ""  # small print below the text
+    style: str = ""  # a CSS class
     link: str = ""  # relative to the run's folder
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table that its reader may sort by any column. The first cell of a row is its heading."""
+    """A table that the reader can sort by any column. The first cell of a row is the row's heading."""
 
     caption: str
     columns: Sequence[str]
@@ -63,7 +63,7 @@ class Table:
 
     @property
     def numeric(self) -> list[bool]:
-        """Which columns are numbers."""
+        """Whether each column is numeric."""
         return [
             all(row[at].key is not None or not row[at].text for row in self.rows) for at in range(len(self.columns))
         ]
@@ -71,57 +71,57 @@ class Table:
 
 @dataclass(frozen=True)
 class Card:
-    """A card: one sentence, then what it rests on. ``downloads`` are files by their names."""
+    """A card: one sentence, then the evidence for it. ``downloads`` maps file names to contents."""
 
     sentence: str
     graphics: Sequence[Graphic] = ()
     tables: Sequence[Table] = ()
     facts: Sequence[tuple[str, str]] = ()
-    commands: Sequence[tuple[str, str]] = ()  # what a command does, and the command
+    commands: Sequence[tuple[str, str]] = ()  # description and command
     notes: Sequence[str] = ()
     downloads: Mapping[str, str] = field(default_factory=dict)
-    tone: str = ""  # "good", "unsure" or "bad": how the sentence is marked
+    tone: str = ""  # "good", "unsure" or "bad": the colour that marks the sentence
 
 
 def number_cell(value: float | int | None, text: str | None = None, detail: str = "") -> Cell:
-    """A number, by default with three digits; empty for None."""
+    """A cell with a number, by default with three significant digits; empty for None."""
     if value is None:
         return Cell("")
     return Cell(f"{value:.3g}" if text is None else text, float(value), detail)
 
 
 def measured_cell(record: TrialRecord, name: str) -> Cell:
-    """An objective or accuracy with its interval."""
-    shown, _, interval = measured_text(name, record.value(name), record.interval(name)).partition(" (")
-    return number_cell(record.value(name), shown, interval.rstrip(")"))
+    """A cell with an objective or accuracy and its interval."""
+    text, _, interval = measured_text(name, record.value(name), record.interval(name)).partition(" (")
+    return number_cell(record.value(name), text, interval.rstrip(")"))
 
 
 def csv(frame: pd.DataFrame) -> str:
-    """A table as a file."""
+    """A table as CSV."""
     return frame.to_csv(index=False, lineterminator="\n")
 
 
 def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as a file."""
+    """Rows as CSV."""
     import pandas as pd
 
     return csv(pd.DataFrame(list(rows)))
 
 
 def share_text(value: float) -> str:
-    """A probability or share: ``87 %``."""
+    """A probability or share as text: ``87 %``."""
     return f"{100 * value:.0f} %"
 
 
 def measured_text(name: str, value: float, interval: Interval | Sequence[float]) -> str:
-    """A value with its interval: ``29.4 % (19.9 to 38.8)``."""
+    """A value and its interval as text: ``29.4 % (19.9 to 38.8)``."""
     low, high = interval
-    shown = f"{100 * value:.1f} %" if is_accuracy(name) else f"{value:.4g}"
-    return shown if low != low else f"{shown} ({range_text(name, (low, high))})"  # NaN without an interval
+    text = f"{100 * value:.1f} %" if is_accuracy(name) else f"{value:.4g}"
+    return text if low != low else f"{text} ({range_text(name, (low, high))})"  # NaN without an interval
 
 
 def difference_text(name: str, value: float, interval: Sequence[float]) -> str:
-    """A difference with its sign, an accuracy's in points: ``-5.3 points (-16.0 to +5.4)`` with true minus signs."""
+    """A signed difference and its interval, for accuracies in points: ``-5.3 points (-16.0 to +5.4)``."""
     factor, style, unit = (100, "+.1f", " points") if is_accuracy(name) else (1, "+.3g", "")
-    shown, low, high = (f"{factor * each:{style}}".replace("-", "\N{MINUS SIGN}") for each in (value, *interval))
-    return f"{shown}{unit} ({low} to {high})"
+    text, low, high = (f"{factor * number:{style}}".replace("-", "\N{MINUS SIGN}") for number in (value, *interval))
+    return f"{text}{unit} ({low} to {high})"

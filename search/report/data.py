@@ -1,4 +1,4 @@
-"""What the cards of a report draw from."""
+"""The data behind the cards of a report."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReportData:
-    """A run, its answer (None before there is one), and how important the parameters are for an objective."""
+    """A run, its answer (None if there is none yet), and a function that computes the importance of parameters."""
 
     data: RunData
     answered: Answered | None
     importances: Callable[[Sequence[TrialRecord], str], Mapping[str, float]]
-    stopped: str | None = None  # the criterion that ended the search before its budget, if one did
+    stopped: str | None = None  # the criterion that ended the search early, if any
 
     @property
     def config(self) -> SweepConfig:
@@ -55,12 +55,12 @@ class ReportData:
     @cached_property
     def complete(self) -> list[TrialRecord]:
         """The complete settings of the search."""
-        return [each for each in self.data.settings if each.state == "complete" and not each.is_baseline]
+        return [setting for setting in self.data.settings if setting.state == "complete" and not setting.is_baseline]
 
     @cached_property
     def baselines(self) -> list[TrialRecord]:
         """The complete baselines."""
-        return [each for each in self.data.settings if each.state == "complete" and each.is_baseline]
+        return [setting for setting in self.data.settings if setting.state == "complete" and setting.is_baseline]
 
     @cached_property
     def standing(self) -> Standing:
@@ -74,53 +74,53 @@ class ReportData:
     @cached_property
     def audits(self) -> dict[str, dict[str, Any]]:
         """The contents of each ``audit.json``, by the number of its unit."""
-        found = {}
+        documents = {}
         for path in sorted((self.data.run.folder / AUDITS).glob(f"*/{AUDIT_FILE}")):
-            found[path.parent.name] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+            documents[path.parent.name] = json.loads(path.read_text(encoding="utf-8"))
+        return documents
 
     def audits_of(self, setting: TrialRecord) -> dict[str, dict[str, Any]]:
-        """The audits of a setting's units, by their numbers: of those that confirm it, if any were audited."""
+        """A setting's audits, by the number of the unit; only the audits of its confirmation, if there are any."""
         confirming = setting.confirmed.extensions if setting.confirmed is not None else ()
-        for units in (confirming, (setting.number, *setting.extensions)):
-            found = {number: self.audits[number] for number in units if number in self.audits}
-            if found:
-                return found
+        for numbers in (confirming, (setting.number, *setting.extensions)):
+            audits = {number: self.audits[number] for number in numbers if number in self.audits}
+            if audits:
+                return audits
         return {}
 
     @property
     def recommended(self) -> TrialRecord | None:
-        """The recommended setting; None where nothing can be recommended."""
+        """The recommended setting; None if nothing can be recommended."""
         if self.answered is None or self.answered.answer.this_network_only:
             return None
         return self.by_number.get(self.answered.number(self.answered.answer.recommended.setting))
 
     def entry(self, setting: TrialRecord) -> Entry | None:
-        """What the answer says of a setting or baseline."""
+        """The answer's entry for a setting or baseline; None if there is none."""
         if self.answered is None:
             return None
         entries = {self.answered.number(entry.setting): entry for entry in self.answered.answer.entries}
         return entries.get(setting.number)
 
     def name(self, setting: TrialRecord) -> str:
-        """A setting or baseline for people: ``trial 3 (s = 1.9049, m = 0.0529)``."""
+        """A setting or baseline as text: ``trial 3 (s = 1.9049, m = 0.0529)``."""
         if setting.is_baseline:
             return f"{baseline_note(setting, self.config)} ({setting.number})"
         values = self.values(setting)
         return f"trial {setting.number} ({values})" if values else f"trial {setting.number}"
 
     def values(self, setting: TrialRecord) -> str:
-        """``s = 1.9049, m = 0.0529``."""
+        """The values of a setting's parameters as text: ``s = 1.9049, m = 0.0529``."""
         return ", ".join(f"{name} = {parameter_text(value)}" for name, value in setting.parameters.items())
 
 
 def shown(setting: TrialRecord) -> TrialRecord:
-    """The numbers to show of a setting: those of its confirmation, if there is one."""
+    """The record whose numbers are shown for a setting: that of its confirmation, if there is one."""
     return setting.confirmed or setting
 
 
 def seeds_note(setting: TrialRecord) -> str:
-    """What a setting's numbers rest on: ``5 new seeds``."""
+    """The number of seeds behind a setting's numbers as text: ``5 new seeds``."""
     record = shown(setting)
     count = len(record.replicates)
     kind = "new seed" if setting.confirmed is not None else "seed"

@@ -1,4 +1,4 @@
-"""Writes the report: all cards into one page that needs no network and no other file."""
+"""Writes the report: all cards on one page that needs no network and no other file."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ ORDER: Final = (
 
 
 def report(run: Run) -> Path:
-    """Writes the report of a run as its ledger has it now."""
+    """Writes the report of a run from the current state of its ledger."""
     with closing(open_ledger(run)) as ledger:
         units = ledger.records()
         return write_report(run, ledger, answer_of(run.config, run.folder, units))
 
 
 def write_report(run: Run, ledger: Ledger, answered: Answered | None) -> Path:
-    """Writes ``report.html`` into the run's folder, and shares it. A card that fails says so in its place."""
+    """Writes ``report.html`` to the run's folder and shares it. A card that fails is replaced by its error."""
     directions, domains = run.config.objectives, run.config.domains
     data = ReportData(
         RunData(run, ledger.records(), ledger.history, ledger.reference),
@@ -61,24 +61,24 @@ def page(data: ReportData) -> str:
     """The report as HTML."""
     from analysis.figures.style import render
 
-    made = {name: _made(name, data) for name in ORDER}
+    sections = {name: _section(name, data) for name in ORDER}
     run = data.data.run
     return render(
         "report.html",
         name=run.name,
         title=data.data.title,
         created=run.manifest()["created"],
-        cards={name: each for name, each in made.items() if each is not None},
+        cards={name: section for name, section in sections.items() if section is not None},
     )
 
 
-def _made(name: str, data: ReportData) -> dict[str, Any] | None:
-    """A card as the template takes it; None if it does not apply."""
+def _section(name: str, data: ReportData) -> dict[str, Any] | None:
+    """The template's values for a card; None if the card does not apply."""
     module = importlib.import_module(f"{cards.__name__}.{name}")
-    make: Callable[[ReportData], Card | None] = module.card
+    make_card: Callable[[ReportData], Card | None] = module.card
     try:
-        card = make(data)
-    except Exception as error:  # whatever fails in one card must not keep the others from being read
+        card = make_card(data)
+    except Exception as error:  # an error in one card must not hide the others
         reason = traceback.format_exception_only(error)[-1].strip()
         card = Card(f"This card could not be made: {reason}", tone="bad")
     if card is None:
@@ -87,7 +87,7 @@ def _made(name: str, data: ReportData) -> dict[str, Any] | None:
 
 
 def _downloads(contents: Mapping[str, str]) -> Sequence[tuple[str, str]]:
-    """Files as data: URIs, which a browser saves from a page on disk too."""
+    """Files as data: URIs, which a browser can also save from a page on disk."""
     kinds = {"csv": "text/csv", "json": "application/json", "yaml": "application/yaml"}
     return [
         (name, f"data:{kinds[name.rpartition('.')[2]]};base64,{base64.b64encode(text.encode()).decode('ascii')}")

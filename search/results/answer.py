@@ -65,8 +65,8 @@ class Answered:
     """A sweep's answer, with the models and numbers behind it.
 
     ``effects`` are the smallest effects of interest by objective, ``numbers`` the records' numbers by setting.
-    ``images`` is the number of attacked images per unit that this search used, and the one that would have given the
-    most certainty for the work; None if unknown.
+    ``images`` is the number of attacked images per unit that this search used, and the number that gives the most
+    certainty per unit of work; None if unknown.
     """
 
     answer: Answer
@@ -85,9 +85,7 @@ class Answered:
         noise = [f"Noise of {label(name)}: {model.components.sentence}" for name, model in self.models.items()]
         if self.images is not None:
             used, best = self.images
-            noise.append(
-                f"About {best} attacked images per unit give the most certainty for the work; this search used {used}."
-            )
+            noise.append(f"About {best} attacked images per unit are most efficient; this search used {used}.")
         return [f"{answer}.", *noise]
 
     def number(self, setting: Setting) -> str:
@@ -209,13 +207,13 @@ def answer_of(config: SweepConfig, folder: Path | None, units: Sequence[TrialRec
 def _images(
     config: SweepConfig, folder: Path | None, units: Sequence[TrialRecord], models: Mapping[str, NoiseModel]
 ) -> tuple[int, int] | None:
-    """How many images the units attacked, and the number that says most for the work; None if either is unknown."""
+    """How many images the units attacked, and the most efficient number; None if either is unknown."""
     from analysis.noise import best_images
 
     manifest = None if folder is None else folder / MANIFEST_FILE
     if ROBUST not in models or folder is None or manifest is None or not manifest.is_file():
         return None
-    passes = [found for unit in units if (found := passes_of(folder, unit)) is not None]
+    passes = [count for unit in units if (count := passes_of(folder, unit)) is not None]
     if not passes or not any(passes):
         return None
     trained = json.loads(manifest.read_text(encoding="utf-8"))["data"]["sizes"]["train"]

@@ -34,7 +34,7 @@ def outcomes_of(folder: Path | None, unit: TrialRecord) -> Kept | None:
 
 
 def passes_of(folder: Path, unit: TrialRecord) -> int | None:
-    """How many images went through the networks of a unit to attack it; None without its file in the run's folder."""
+    """The number of images that attacks passed through a unit's networks; None without outcomes in the run's folder."""
     path = folder / unit.outcomes if unit.outcomes else None
     return int(Outcomes.load(path).passes.sum()) if path is not None and path.is_file() else None
 

@@ -1,22 +1,22 @@
-"""What the networks of an experiment did, as one tidy table from which figures, text and verdicts are made.
+"""The results of an experiment as one tidy table, the source of its figures, text and verdicts.
 
 One row per accuracy, and one per comparison that decides a claim. Columns:
 
     experiment, profile
-    kind            ``measured``, ``network`` (of one number per network), or ``claim``
-    panel           of the experiment
+    kind            ``measured``, ``network`` (one number per network), or ``claim``
+    panel           the panel of the experiment
     member, method  the method's name in the pool, and its title
-    setting         the values of what was searched (``s=1, m=0.1``)
-    evaluation      ``clean``; ``attack``: the paper's attack, on the logits that the method decides by; ``worst``: what
-                    the sound evaluation and all of the paper's attacks leave together; or a measure without an attack
-    attack          its label; empty for clean images and measures
-    radius, rms     in plain L2, and divided by the root of the numbers per image
+    setting         the values of the searched parameters (``s=1, m=0.1``)
+    evaluation      ``clean``; ``attack``: the paper's attack, on the logits that the method decides by; ``worst``: the
+                    worst case over the sound evaluation and all of the paper's attacks; or a measure without an attack
+    attack          the attack's label; empty for clean images and measures
+    radius, rms     the L2 radius, and the same divided by the square root of the numbers per image
     value, low, high    a fraction, or a claim's difference, with its 95 % interval over seeds and images
-    seeds, images   behind it
+    seeds, images   how many seeds and images the value is from
     by_seed         the value of each seed, separated by spaces
-    claim, against  of a claim: its name, and whom the method is compared with
-    network, data, in_place_of    what was trained, and what stands for what is in the paper
-    units, seconds  of all networks of the panel, trained and attacked, seconds of one after the other
+    claim, against  for a claim: its name, and what the method is compared with
+    network, data, in_place_of    what was trained, and the replacements of the paper's network and data
+    units, seconds  the number of networks in the panel, and the sum of their training and attack times
     versions, hardware
 """
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from search.config import SweepConfig
 
 Array = npt.NDArray[Any]
-# Measures of a setting's networks without an attack: by name, (seeds, images), or (seeds,).
+# Measures of a setting's networks that need no attack, by name; shape (seeds, images) or (seeds,).
 Measures = Mapping[str, Array]
 
 CLEAN: Final = "clean"
@@ -53,23 +53,23 @@ COLUMNS: Final = (
     *("network", "data", "in_place_of", "units", "seconds", "versions", "hardware"),
 )
 _DIGITS: Final = 6
-# Versions that numbers depend on most; the manifests of the runs have all.
+# The versions that the numbers depend on most; the runs' manifests list all.
 _VERSIONS: Final = ("robustfront", "python", "torch", "numpy")
 
 
 @dataclass(frozen=True)
 class MeasuredSetting:
-    """One setting of a method, and what its networks did."""
+    """One setting of a method, and the results of its networks."""
 
     method: str  # the member's name
     title: str
     parameters: Mapping[str, Any]
     config: SweepConfig
-    outcomes: Sequence[Outcomes]  # one per seed, in their order
+    outcomes: Sequence[Outcomes]  # one per seed, in order
     measures: Measures
 
     def kept(self, attack: str | None, radius: float | None, evaluation: str) -> Array:
-        """Whether images were classified correctly, bool (seeds, images); or a measure by the name ``evaluation``."""
+        """Whether each image was classified correctly, bool (seeds, images); or the measure named ``evaluation``."""
         if evaluation in self.measures:
             return self.measures[evaluation]
         if evaluation == CLEAN:
@@ -83,7 +83,7 @@ class MeasuredSetting:
         return np.stack([outcomes.kept[0, a, 0, e] for outcomes in self.outcomes])
 
     def fits(self, selection: Selection) -> bool:
-        """Whether it is among the selected."""
+        """Whether the selection includes this setting."""
         values = {**self.parameters}
         return self.method == selection.method and all(
             name in values and math.isclose(float(values[name]), value) for name, value in selection.where.items()
@@ -92,14 +92,14 @@ class MeasuredSetting:
 
 @dataclass(frozen=True)
 class MeasuredPanel:
-    """A panel, and its sweeps: by member, the title and the finished sweep."""
+    """A panel and its finished sweeps. ``sweeps`` maps each member to its title and its sweep."""
 
     title: str
     panel: Panel
     values: int  # numbers per image
     in_place_of: str
     sweeps: Mapping[str, tuple[str, Contestant]]
-    measures: Callable[[Contestant, Sequence[str]], Measures]  # of the networks with these numbers, one per seed
+    measures: Callable[[Contestant, Sequence[str]], Measures]  # for units, one per seed
 
     @cached_property
     def settings(self) -> list[MeasuredSetting]:
@@ -121,7 +121,7 @@ class MeasuredPanel:
         yield from sorted(settings, key=lambda setting: tuple(setting.parameters.values()))
 
     def about(self) -> dict[str, Any]:
-        """The columns that all rows of the panel share."""
+        """The columns that have the same value in all rows of the panel."""
         run = next(iter(self.sweeps.values()))[1].run
         manifest = run.manifest()
         units = [unit for _, each in self.sweeps.values() for unit in each.units if unit.state == "complete"]
@@ -140,19 +140,19 @@ class MeasuredPanel:
 
 
 def make_table(name: str, experiment: Experiment, profile: Profile, panels: Sequence[MeasuredPanel]) -> pd.DataFrame:
-    """The table of an experiment: see above. All sweeps must be finished."""
+    """The table of an experiment, as described in the module. All sweeps must be finished."""
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
     for panel in panels:
         about = {"experiment": name, "profile": profile, **panel.about()}
         claims = [claim for claim in experiment.claims if claim.panel == panel.title]
-        rows += [{**about, **row} for setting in panel.settings for row in _measured(panel, setting)]
-        rows += [{**about, **row} for claim in claims for row in _decided(panel, claim)]
+        rows += [{**about, **row} for setting in panel.settings for row in _measured_rows(panel, setting)]
+        rows += [{**about, **row} for claim in claims for row in _claim_rows(panel, claim)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _measured(panel: MeasuredPanel, setting: MeasuredSetting) -> Iterator[dict[str, Any]]:
+def _measured_rows(panel: MeasuredPanel, setting: MeasuredSetting) -> Iterator[dict[str, Any]]:
     what = {
         "kind": "measured",
         "member": setting.method,
@@ -171,7 +171,7 @@ def _measured(panel: MeasuredPanel, setting: MeasuredSetting) -> Iterator[dict[s
 
 
 def _accuracy(kept: Array) -> dict[str, Any]:
-    """A mean with its interval, over seeds and images where there are both."""
+    """A mean and its interval, over seeds and images if there are several of both."""
     seeds, images = len(kept), kept.shape[1] if kept.ndim == 2 else 0
     if not images:
         low, high = student_interval(kept) if seeds > 1 else (math.nan, math.nan)
@@ -179,21 +179,21 @@ def _accuracy(kept: Array) -> dict[str, Any]:
         low, high = student_interval(kept.mean(axis=1)) if seeds > 1 else (math.nan, math.nan)
     elif seeds > 1:
         low, high = seeds_and_images_interval(kept)
-        if low == high:  # the same for all: as sure as one network's images make it
+        if low == high:  # all networks agree: use the interval for the images of one
             low, high = wilson_interval(int(kept[0].sum()), images)
     else:
         low, high = wilson_interval(int(kept.sum()), images)
-    each = kept.mean(axis=1) if images else kept
-    return _numbers(float(kept.mean()), low, high, seeds, images, each)
+    by_seed = kept.mean(axis=1) if images else kept
+    return _numbers(float(kept.mean()), low, high, seeds, images, by_seed)
 
 
-def _numbers(value: float, low: float, high: float, seeds: int, images: int, each: Array) -> dict[str, Any]:
+def _numbers(value: float, low: float, high: float, seeds: int, images: int, by_seed: Array) -> dict[str, Any]:
     numbers = {name: round(number, _DIGITS) for name, number in {"value": value, "low": low, "high": high}.items()}
-    return {**numbers, "seeds": seeds, "images": images, "by_seed": " ".join(f"{value:.4f}" for value in each)}
+    return {**numbers, "seeds": seeds, "images": images, "by_seed": " ".join(f"{value:.4f}" for value in by_seed)}
 
 
-def _decided(panel: MeasuredPanel, claim: Claim) -> Iterator[dict[str, Any]]:
-    """The rows that decide a claim: one for each comparison and each evaluation."""
+def _claim_rows(panel: MeasuredPanel, claim: Claim) -> Iterator[dict[str, Any]]:
+    """The rows that decide a claim: one per comparison and evaluation."""
     radius = None if claim.at is None else claim.at.in_l2(panel.values)
     evaluations = [CLEAN] if claim.attack is None else [WORST] if claim.attack == WORST else [ATTACK, WORST]
     for evaluation in [claim.measure] if claim.measure is not None else evaluations:
@@ -232,11 +232,11 @@ def _mean(arrays: Sequence[Array]) -> Array:
 
 
 def _best(settings: Sequence[Array], kind: str) -> tuple[Array, Array]:
-    """What the best setting and the one it is compared with did, each (seeds, images).
+    """Results of the best setting and of the setting that it is compared with, each (seeds, images).
 
-    Each seed is judged by the choice of all other seeds, so that luck in the choice is no part of the difference. The
-    settings are in the order of the parameter. A peak lies between the smallest value and the largest, and is compared
-    with the latter.
+    For each seed, the settings are chosen by the other seeds, so that the choice does not bias the difference. Settings
+    are in the order of the parameter. A peak lies strictly between the smallest and the largest value of the parameter,
+    and is compared with the largest.
     """
     stacked = np.stack(settings)  # (settings, seeds, images)
     first, second = [], []
@@ -251,11 +251,11 @@ def _best(settings: Sequence[Array], kind: str) -> tuple[Array, Array]:
 
 
 def _difference(first: Array, second: Array) -> dict[str, Any]:
-    """First minus second, paired over seeds and images; without an interval where there is one seed."""
-    each = first - second
-    images = each.shape[1] if each.ndim == 2 else 0
-    by_seed = each.mean(axis=1) if images else each
-    if len(each) < 2:
-        return _numbers(float(each.mean()), math.nan, math.nan, len(each), images, by_seed)
+    """First minus second, paired over seeds and images; without an interval if there is only one seed."""
+    differences = first - second
+    seeds, images = len(differences), differences.shape[1] if differences.ndim == 2 else 0
+    by_seed = differences.mean(axis=1) if images else differences
+    if seeds < 2:
+        return _numbers(float(differences.mean()), math.nan, math.nan, seeds, images, by_seed)
     mean, (low, high), _ = paired_difference(first, second)
-    return _numbers(mean, low, high, len(each), images, by_seed)
+    return _numbers(mean, low, high, seeds, images, by_seed)

@@ -17,23 +17,23 @@ from search.study.samplers import distributions
 from trainables.metrics import Direction
 from trainables.settings.space import Domain
 
-_FEWEST: Final = 4
+_MIN_SETTINGS: Final = 4
 
 
 def importances(
     settings: Sequence[TrialRecord], objective: str, direction: Direction, domains: Mapping[str, Domain]
 ) -> dict[str, float]:
-    """The share of each parameter in what separates the best tenth of the settings from the others.
+    """The share of each parameter in the difference between the best tenth of the settings and the others.
 
     Args:
-        settings: Complete ones. Those that lack a parameter, or lie outside the domains, do not count.
-        objective: Its name.
-        direction: Its direction.
+        settings: Complete settings. Those that lack a parameter, or lie outside the domains, are ignored.
+        objective: The name of the objective.
+        direction: The direction of the objective.
         domains: The searched parameters.
 
     Returns:
-        Shares in [0, 1] that sum to 1, the largest first; empty with fewer than four settings, or where nothing
-        separates them.
+        Shares in [0, 1] that sum to 1, the largest first; empty with fewer than four settings, or if the
+        parameters explain nothing.
     """
     space = distributions(domains)
     trials = [
@@ -45,7 +45,7 @@ def importances(
         for setting in settings
         if all(name in setting.parameters and domains[name].contains(setting.parameters[name]) for name in domains)
     ]
-    if len(trials) < _FEWEST:
+    if len(trials) < _MIN_SETTINGS:
         return {}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction=direction)

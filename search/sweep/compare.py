@@ -122,9 +122,9 @@ def compare(
 def run_all(
     methods: Sequence[Method], again: str, runs_dir: Path, address: str | None, console: Console, quiet: bool
 ) -> list[Contestant]:
-    """Runs every sweep to its end, and resumes those that have begun.
+    """Runs every sweep to its end, and resumes sweeps that have begun.
 
-    ``again`` is the command that continues. Raises what ``compare`` does.
+    ``again`` is the command that continues. Raises the same errors as ``compare``.
     """
     runs = [_existing(method, runs_dir) for method in methods]
     for method, run in zip(methods, runs, strict=True):
@@ -151,7 +151,7 @@ def run_all(
 
 
 def is_finished(run: Run) -> bool:
-    """Whether nothing is left to train, to audit or to write."""
+    """Whether nothing remains to be trained, audited or written."""
     with closing(open_ledger(run)) as ledger:
         audits = due(run, ledger, run.config.audit) if run.config.audit is not None else []
         return ledger.complete and not audits and read_answer(run) is not None

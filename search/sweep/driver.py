@@ -224,7 +224,7 @@ def _finish(driver: Driver) -> Results:
 
 
 def _with_report(driver: Driver, results: Results) -> Results:
-    """The results with the report among their files, or a note on why there is none."""
+    """The results with the report added to their files, or with a note that it could not be written."""
     run = driver.run
     try:
         path = write_report(run, driver.ledger, results.answered)

@@ -1,4 +1,4 @@
-"""The paper's figures and tables by name: the sweeps that they need, then their tables, text and figures."""
+"""Reproduces the paper's figures and tables: runs their sweeps, then writes tables, text and figures."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 
     from search.config import SweepConfig
 
-# The time of a unit from that of its first epoch and of the attacks on a few images: later epochs may be quicker than
-# the first, and attacks on better networks take longer, on several processors at once even more so.
+# Bounds of a unit's time, as factors of an extrapolation from its first epoch and from attacks on a few images: later
+# epochs may be faster than the first, and attacks take longer on better networks and on several processors at once.
 SHORTEST: Final = 0.6
 LONGEST: Final = 1.8
 _TIMED_IMAGES: Final = (20, 60)
-_SECONDS_PER_SWEEP: Final = 20.0  # Ray's start, and the figures
-_FIGURES: Final = 6e6  # bytes of a sweep's figures and records, at least; those of a grid's are three times as large
-_CHECKPOINTS: Final = 2  # that are kept of a unit
+_SECONDS_PER_SWEEP: Final = 20.0  # starting Ray, and drawing the figures
+_FIGURES: Final = 6e6  # bytes of a sweep's figures and records, at least; three times as many for a grid
+_CHECKPOINTS: Final = 2  # kept per unit
 Measure = Callable[[Contestant, Sequence[str]], Measures]
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """Experiments of a library in one profile, whose sweeps are called ``NAME-POOL-MEMBER``."""
+    """Experiments of a library in one profile. Their sweeps are called ``NAME-POOL-MEMBER``."""
 
     library: Library
     names: Sequence[str]
@@ -51,7 +51,7 @@ class Reproduction:
     overrides: Sequence[str] = ()
 
     def sweeps(self) -> dict[tuple[str, str], Method]:
-        """The sweeps that are needed, each once, by pool and member."""
+        """The sweeps that the experiments need, by pool and member."""
         return {
             (pool, member): Method(f"{pool}, {member}", self._config(pool, member))
             for pool, members in self.library.needed(self.names, self.profile).items()
@@ -62,25 +62,25 @@ class Reproduction:
         return self.library.sweep(pool, member, self.profile, self.name, self.overrides)
 
     def in_place_of(self, panel: str, experiment: Experiment) -> str:
-        """What stands for the paper's data and network, e.g. ``mnist5k in place of mnist``; empty if nothing does."""
+        """Replacements of the paper's data and network, e.g. ``mnist5k in place of mnist``; empty if there are none."""
         if self.profile == "paper":
             return ""
-        shown = experiment.panels[panel]
-        ours = self.library.sweep(shown.quick, shown.methods[0], "quick", self.name)
-        paper = self.library.sweep(shown.paper, shown.methods[0], "paper", self.name)
+        declared = experiment.panels[panel]
+        ours = self.library.sweep(declared.quick, declared.methods[0], "quick", self.name)
+        paper = self.library.sweep(declared.paper, declared.methods[0], "paper", self.name)
         pairs = [
             (ours.data.dataset.title, paper.data.dataset.title),
             (ours.model.title, paper.model.title),
         ]
-        return ", ".join(f"{mine} in place of {theirs}" for mine, theirs in pairs if mine != theirs)
+        return ", ".join(f"{used} in place of {original}" for used, original in pairs if used != original)
 
 
 def reproduce(
     job: Reproduction, again: str, results: Path, address: str | None, console: Console, quiet: bool
 ) -> list[Path]:
-    """Runs what is not finished, and writes each experiment's table, text and figures as soon as it can.
+    """Runs the unfinished sweeps, and writes each experiment's table, text and figures when its sweeps are done.
 
-    ``again`` is the command that continues; the rest is as for ``compare``.
+    ``again`` is the command that continues; the other arguments are as for ``compare``.
     """
     contestants: dict[tuple[str, str], Contestant] = {}
     written = []
@@ -90,7 +90,7 @@ def reproduce(
         finished = run_all(list(sweeps.values()), again, job.runs_dir, address, console, quiet)
         contestants |= zip(sweeps, finished, strict=True)
         experiment = job.library.experiments[name]
-        panels = [_measured(job, experiment, panel, contestants) for panel in experiment.panels]
+        panels = [_measured_panel(job, experiment, panel, contestants) for panel in experiment.panels]
         path = table_path(results, name, job.profile)
         written.append(files.write(path, make_table(name, experiment, job.profile, panels).to_csv(index=False)))
         if experiment.form == "embedding":
@@ -100,7 +100,7 @@ def reproduce(
 
 
 def rewrite(job: Reproduction, results: Path) -> list[Path]:
-    """Writes text and figures again from the existing tables; a ``UserError`` if the only one is missing."""
+    """Writes text and figures again from the existing tables. Raises ``UserError`` if a single one is missing."""
     written = []
     for name in job.names:
         path = table_path(results, name, job.profile)
@@ -109,13 +109,13 @@ def rewrite(job: Reproduction, results: Path) -> list[Path]:
         elif len(job.names) == 1:
             raise UserError(
                 f"NAME must have a table for --from-table, got {name} without {relative(path.absolute())}; "
-                f"make it with `{command('reproduce', name)}`"
+                f"create it with `{command('reproduce', name)}`"
             )
     return [relative(path.absolute()) for path in written]
 
 
 def write_report(name: str, experiment: Experiment, path: Path) -> list[Path]:
-    """Writes the text and the figures that follow from an experiment's table at ``path``."""
+    """Writes the text and the figures of an experiment from its table at ``path``."""
     import pandas as pd
 
     from analysis.figures.reproduction import draw
@@ -127,7 +127,7 @@ def write_report(name: str, experiment: Experiment, path: Path) -> list[Path]:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A table as ``reproduce`` wrote it."""
+    """Reads a table written by ``reproduce``."""
     import pandas as pd
 
     text = dict.fromkeys(("setting", "attack", "by_seed", "claim", "against", "in_place_of"), str)
@@ -135,16 +135,16 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def table_path(results: Path, name: str, profile: Profile) -> Path:
-    """Where the table of an experiment is."""
+    """The path of an experiment's table."""
     return results / (f"{name}.csv" if profile == "quick" else f"{name}-{profile}.csv")
 
 
 def points_path(table: Path) -> Path:
-    """Where the points of a picture of features are, beside its table."""
+    """The path of the features of an embedding, next to its table."""
     return table.with_name(f"{table.stem}-points.csv")
 
 
-def _measured(
+def _measured_panel(
     job: Reproduction, experiment: Experiment, title: str, contestants: Mapping[tuple[str, str], Contestant]
 ) -> MeasuredPanel:
     panel = experiment.panels[title]
@@ -159,8 +159,8 @@ def _measured(
 def _measure(form: str) -> Measure:
     from search.evaluation.representations import condition_measures, embedding_measures
 
-    known: dict[str, Measure] = {"condition": condition_measures, "embedding": embedding_measures}
-    return known.get(form, lambda _, __: {})
+    measures: dict[str, Measure] = {"condition": condition_measures, "embedding": embedding_measures}
+    return measures.get(form, lambda _, __: {})
 
 
 def _points(panels: Sequence[MeasuredPanel]) -> pd.DataFrame:
@@ -181,7 +181,7 @@ def _points(panels: Sequence[MeasuredPanel]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the sweeps of a pool have left: units, and seconds and bytes from ... to."""
+    """The remaining cost of a pool's sweeps: units, and ranges of seconds and bytes."""
 
     pool: str
     units: int
@@ -190,7 +190,7 @@ class Cost:
 
 
 def left(job: Reproduction) -> dict[tuple[str, str], int]:
-    """How many units of each sweep are still to be trained, by pool and member."""
+    """The number of units that each sweep still has to train, by pool and member."""
     return {key: _left(method.config, job.runs_dir) for key, method in job.sweeps().items()}
 
 
@@ -205,7 +205,7 @@ def _left(config: SweepConfig, runs_dir: Path) -> int:
 
 
 def estimate(job: Reproduction, console: Console) -> list[Cost]:
-    """Times one unit of each sweep that is not finished, with one epoch and few images, and extrapolates."""
+    """Times one unit of each unfinished sweep, with one epoch and few images, and extrapolates."""
     sweeps, unfinished = job.sweeps(), left(job)
     costs: dict[str, list[tuple[int, float, float, float]]] = {}
     for key, units in unfinished.items():
@@ -219,7 +219,7 @@ def estimate(job: Reproduction, console: Console) -> list[Cost]:
 
 def _cost(pool: str, sweeps: Sequence[tuple[int, float, float, float]]) -> Cost:
     units = sum(count for count, *_ in sweeps)
-    # Units of one processor each run side by side.
+    # Each unit uses one processor, and units run in parallel.
     busy = sum(count * seconds for count, seconds, *_ in sweeps) / available_cpus()
     size = sum(count * each + figures for count, _, each, figures in sweeps)
     start = _SECONDS_PER_SWEEP * len(sweeps)
@@ -229,7 +229,7 @@ def _cost(pool: str, sweeps: Sequence[tuple[int, float, float, float]]) -> Cost:
 def _timed(config: SweepConfig) -> tuple[float, float]:
     """The seconds and bytes of one unit, on this machine with one thread.
 
-    Attacks have a price of their own beside that of each image, so they are timed on two numbers of images.
+    An attack has a fixed cost and a cost per image, so it is timed with two numbers of images.
     """
     import torch
 
@@ -244,7 +244,7 @@ def _timed(config: SweepConfig) -> tuple[float, float]:
     try:
         for images in _TIMED_IMAGES:
             few = replace(problem, robustness=replace(problem.robustness, images=images))
-            # The second time, the network is there.
+            # The second time, the trained network is reused.
             for result in run_candidate(few, candidate, replicates=[0], device=device, checkpoints=folder):
                 if isinstance(result, CandidateResult):
                     train = result.train_seconds[0]
@@ -257,7 +257,7 @@ def _timed(config: SweepConfig) -> tuple[float, float]:
 
 
 def at_images(seconds: Sequence[float], images: int) -> float:
-    """The seconds for so many images, on the line through those for ``_TIMED_IMAGES``; never fewer than measured."""
+    """The seconds for a number of images, extrapolated linearly from ``_TIMED_IMAGES``; never less than measured."""
     (few, many), (first, second) = _TIMED_IMAGES, seconds
     slope = max(second - first, 0.0) / (many - few)
     return max(second, second + slope * (images - many))

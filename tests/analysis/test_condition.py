@@ -1,4 +1,4 @@
-"""The condition of the paper's Figure 3, against its definition and the paper's own claim."""
+"""The condition of the paper's Figure 3, compared with its definition and with the paper's claim."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ def test_it_is_zero_for_plain_cross_entropy() -> None:
     assert condition(PAPER_F, PAPER_S, 1.0, 0.0) == 0.0
 
 
-def test_it_holds_with_the_paper_s_constants_and_fails_for_a_very_wrong_logit() -> None:
+def test_it_holds_for_the_constants_of_the_paper_and_fails_for_a_very_wrong_logit() -> None:
     f, others = np.array([PAPER_F, -0.9]), np.array([PAPER_S, PAPER_S])
     assert holds_everywhere(f, others, GRID_S, GRID_M).tolist() == [True, False]

@@ -1,4 +1,4 @@
-"""Verdicts on claims, and the text that follows from a table."""
+"""Verdicts on claims, and the text made from a table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from analysis.reproduction import text, verdicts, word_of
 
-NOTHING = math.nan
+MISSING = math.nan
 
 
 @pytest.mark.parametrize(
@@ -19,8 +19,8 @@ NOTHING = math.nan
         ("above", 0.03, 0.09, 0.02, "holds"),
         ("above", 0.01, 0.09, 0.02, "cannot be decided"),
         ("above", -0.09, 0.02, 0.02, "does not hold"),
-        ("above", 0.0, 0.0, 0.02, "cannot be decided"),  # all networks did the same
-        ("above", NOTHING, NOTHING, 0.02, "cannot be decided"),  # one seed
+        ("above", 0.0, 0.0, 0.02, "cannot be decided"),  # all networks gave the same result
+        ("above", MISSING, MISSING, 0.02, "cannot be decided"),  # one seed
         ("peak", 0.01, 0.03, 0.0, "holds"),
         ("level", 0.992, 1.0, 0.99, "holds"),
         ("comparable", -0.01, 0.019, 0.02, "holds"),
@@ -29,7 +29,9 @@ NOTHING = math.nan
         ("comparable", -0.05, -0.021, 0.02, "does not hold"),
     ],
 )
-def test_a_verdict_is_the_place_of_the_interval(kind: str, low: float, high: float, margin: float, word: str) -> None:
+def test_a_verdict_depends_on_the_position_of_the_interval(
+    kind: str, low: float, high: float, margin: float, word: str
+) -> None:
     assert word_of(kind, low, high, margin) == word
 
 
@@ -41,8 +43,8 @@ def row(**values: Any) -> dict[str, Any]:
         "method": "I-SCE",
         "setting": "",
         "attack": "",
-        "radius": NOTHING,
-        "rms": NOTHING,
+        "radius": MISSING,
+        "rms": MISSING,
         "seeds": 5,
         "images": 200,
         "by_seed": "0.5 0.6",
@@ -96,7 +98,7 @@ def test_each_evaluation_has_its_own_verdict(table: pd.DataFrame, document: dict
     assert (sound.word, sound.paper) == ("cannot be decided", None)
 
 
-def test_the_text_has_both_evaluations_the_paper_s_number_and_what_was_replaced(
+def test_the_text_has_both_evaluations_the_number_in_the_paper_and_the_replacements(
     table: pd.DataFrame, document: dict[str, Any]
 ) -> None:
     lines = text("figure-5", document, table).splitlines()
@@ -104,5 +106,5 @@ def test_the_text_has_both_evaluations_the_paper_s_number_and_what_was_replaced(
     assert "| pgd50-ce, 0.56 (0.02) | 71.4 [70.0, 73.0] / 33.7 [30.0, 37.0] |" in lines
     assert "| *paper: pgd50-ce, 0.02 rms* | *63.47* |" in lines
     first, second = lines[-2:]
-    assert first.endswith("| as the paper attacks | +63.0 [+60.0, +66.0] | > 2 | +63.1 | **holds** |")
+    assert first.endswith("| the paper's attack | +63.0 [+60.0, +66.0] | > 2 | +63.1 | **holds** |")
     assert second.endswith("| sound evaluation | -1.0 [-6.0, +4.0] | > 2 |  | **cannot be decided** |")

@@ -25,14 +25,14 @@ NOTEBOOK = Path(__file__).parents[2] / "configs" / "notebooks" / "quickstart.ipy
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of twelve settings whose robust accuracy rises with s; two of them and the baseline are confirmed."""
-    place = tmp_path_factory.mktemp("machine") / "runs" / "quickstart"
-    run, records = sweep(place, 0.2)
-    (place / "sweep.yaml").write_text(run.config.to_yaml())
+    folder = tmp_path_factory.mktemp("machine") / "runs" / "quickstart"
+    run, records = sweep(folder, 0.2)
+    (folder / "sweep.yaml").write_text(run.config.to_yaml())
     answered = answer_of(run.config, run.folder, records)
     assert answered is not None
     write_answer(run, answered)
     write_tables(run, records)
-    return place
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_records_are_tidy(results: Results) -> None:
     assert results.trials["number"].is_unique
 
 
-def test_the_front_is_confirmed_where_it_was(results: Results) -> None:
+def test_the_front_has_confirmed_values_if_there_are_any(results: Results) -> None:
     front = results.front()
     best = front.iloc[0]
     assert (best["number"], best["confirmed"]) == ("11", True)
@@ -80,7 +80,7 @@ def test_a_figure_renders_as_a_picture(results: Results) -> None:
 
 
 def test_a_folder_without_results_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"folder must be that of a run, with a sweep\.yaml"):
+    with pytest.raises(ValueError, match=r"folder must be a run's folder with a sweep\.yaml"):
         load_run(tmp_path)
     (tmp_path / "sweep.yaml").touch()
     with pytest.raises(ValueError, match="folder must have results"):
@@ -107,7 +107,7 @@ def test_figures_take_a_plain_table() -> None:
 
 def test_the_notebook_runs(folder: Path) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    # The fixture's settings share one m: nothing can be fitted over it.
+    # The fixture's settings all have the same m, so no surface can be fitted.
     notebook.cells = [cell for cell in notebook.cells if "surface" not in cell.source]
     NotebookClient(notebook, resources={"metadata": {"path": str(folder.parents[1])}}, timeout=120).execute()
     pictures = [

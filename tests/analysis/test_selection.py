@@ -1,4 +1,4 @@
-"""What a user keeps of a front."""
+"""Selecting settings from a front."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def numbers(selection: Selection, front: list[TrialRecord] = FRONT) -> list[str]
         (Selection(top=2), ["1", "2"]),
     ],
 )
-def test_what_is_kept(selection: Selection, expected: list[str]) -> None:
+def test_a_selection_keeps_the_settings_that_meet_it(selection: Selection, expected: list[str]) -> None:
     assert numbers(selection) == expected
 
 
-def test_confirmed_numbers_decide_where_there_are_any() -> None:
+def test_confirmed_numbers_decide_if_there_are_any() -> None:
     confirmed = replace(setting("1", 0.96, 0.6), role="confirmation")
     front = [replace(record, confirmed=confirmed) if record.number == "1" else record for record in FRONT]
     assert numbers(Selection(best="robust_accuracy"), front) == ["1"]
@@ -57,12 +57,12 @@ def test_confirmed_numbers_decide_where_there_are_any() -> None:
 @pytest.mark.parametrize(
     ("selection", "message"),
     [
-        (Selection(min_clean=0.995), "--min-clean must be at most 0.99, the highest, got 0.995"),
-        (Selection(probability=0.95), "--probability must be at most 0.9, the highest, got 0.95"),
+        (Selection(min_clean=0.995), "--min-clean must be at most 0.99, the highest value, got 0.995"),
+        (Selection(probability=0.95), "--probability must be at most 0.9, the highest value, got 0.95"),
         (Selection(best="speed"), r"--max must be an objective \(clean_accuracy, robust_accuracy\), got speed"),
     ],
 )
-def test_what_selects_nothing_is_named(selection: Selection, message: str) -> None:
+def test_a_condition_that_no_setting_meets_is_named(selection: Selection, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         numbers(selection)
 

@@ -1,4 +1,4 @@
-"""The cards of the report, one per file: a ``TITLE``, and ``card``, which takes a ``ReportData`` and gives a ``Card``.
+"""The cards of the report, one per module: a ``TITLE``, and a function ``card`` from ``ReportData`` to ``Card``.
 
-A card that does not apply to the run gives None.
+It returns None if the card does not apply to the run.
 """

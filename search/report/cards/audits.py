@@ -1,4 +1,4 @@
-"""The audits of the recommended settings: what they claimed, and what stronger attacks left."""
+"""The audits: the accuracy that the sweep claims, and the accuracy under stronger attacks."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from search.runs.layout import AUDITS
 TITLE = "Can the robust accuracy be believed?"
 
 _WORDS = {
-    "sound": "stronger attacks take off no more than chance would",
-    "suspicious": "some check gives reason to doubt it",
+    "sound": "stronger attacks lower it by no more than chance",
+    "suspicious": "at least one check gives reason to doubt it",
     "masked": "the sweep's attacks missed many adversarial examples",
 }
 
 
 def card(data: ReportData) -> Card:
     """The audited networks of the recommended setting, the front and the baselines."""
-    shown = [data.recommended, *data.data.front, *data.baselines]
-    settings = list({each.number: each for each in shown if each is not None}.values())
+    candidates = [data.recommended, *data.data.front, *data.baselines]
+    settings = list({each.number: each for each in candidates if each is not None}.values())
     audited = {each.number: data.audits_of(each) for each in settings}
     networks = [(each, number, audit) for each in settings for number, audit in audited[each.number].items()]
     run = data.data.run.argument
     if not networks:
-        again = command("audit", run)
-        return Card(f"Nothing has been audited, so every robust accuracy is a claim; {again} audits the front.")
+        audit_command = command("audit", run)
+        return Card(f"Nothing has been audited, so every robust accuracy is a claim. {audit_command} audits the front.")
     return Card(
         sentence=_sentence(data, [audit for setting, _, audit in networks if setting is settings[0]]),
         graphics=[_graphic(networks)],
         tables=[_table(data, networks), _failed(data, networks)],
         notes=[
-            "Claimed: what the sweep's own attacks left. Verified: what these and the audit's attacks leave. "
-            "Each audit has a page of its own in the run's folder."
+            "Claimed: accuracy under the sweep's own attacks. Verified: accuracy under these and the audit's attacks. "
+            "Each audit has its own page in the run's folder."
         ],
         downloads={"audits.csv": csv_of([_row(*each) for each in networks])},
     )
 
 
 def _sentence(data: ReportData, audits: list[dict[str, Any]]) -> str:
-    what = "the recommended setting" if data.recommended is not None else "the first setting on the front"
+    subject = "the recommended setting" if data.recommended is not None else "the first setting on the front"
     if not audits:
-        return f"The audits are of other settings: that of {what} is not audited, so its robust accuracy is a claim."
+        return f"Only other settings have been audited, so the robust accuracy of {subject} is a claim."
     verdict = worst_verdict([audit["verdict"] for audit in audits])
     claims = [replicate["claim"] for audit in audits for replicate in audit["replicates"]]
     claimed, verified = (100 * sum(each[name] for each in claims) / len(claims) for name in ("claimed", "verified"))
     return (
-        f"The robust accuracy of {what} is {verdict}: {_WORDS[str(verdict)]} "
+        f"The robust accuracy of {subject} is {verdict}: {_WORDS[str(verdict)]} "
         f"({claimed:.1f} % claimed, {verified:.1f} % verified, {len(claims)} networks)."
     )
 
@@ -61,7 +61,7 @@ def _claims(audit: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _checks(audit: dict[str, Any]) -> list[dict[str, Any]]:
-    """The checks on the worst case; those on single attacks count for no verdict."""
+    """The checks on the worst case. Checks on single attacks do not affect the verdict."""
     return [
         check
         for replicate in audit["replicates"]
@@ -81,10 +81,10 @@ def _graphic(networks: list[tuple[TrialRecord, str, dict[str, Any]]]) -> Graphic
             name = (
                 f"{setting.number}, unit {number}" if setting.is_baseline else f"trial {setting.number}, unit {number}"
             )
-            held = Interval(100 * claim["verified_low"], 100 * claim["verified_high"])
-            rows.append(Row(name, 100 * claim["verified"], held, colour, before=100 * claim["claimed"]))
+            interval = Interval(100 * claim["verified_low"], 100 * claim["verified_high"])
+            rows.append(Row(name, 100 * claim["verified"], interval, colour, before=100 * claim["claimed"]))
     figure = interval_figure([Intervals("Robust accuracy (%)", rows)])
-    return Graphic.of(figure, "What is verified, with 95 % intervals over the images. Rings: what was claimed.")
+    return Graphic.of(figure, "Verified accuracy with 95 % intervals over the images. Rings: claimed accuracy.")
 
 
 def _table(data: ReportData, networks: list[tuple[TrialRecord, str, dict[str, Any]]]) -> Table:
@@ -105,7 +105,7 @@ def _table(data: ReportData, networks: list[tuple[TrialRecord, str, dict[str, An
                     number_cell(claim["images"], str(claim["images"])),
                 ]
             )
-    heading = ["setting", "unit", "verdict", "claimed", "verified", "checks that fail", "profile", "images"]
+    heading = ["setting", "unit", "verdict", "claimed", "verified", "failed checks", "profile", "images"]
     return Table("The audited networks", heading, rows)
 
 
@@ -116,7 +116,7 @@ def _failed(data: ReportData, networks: list[tuple[TrialRecord, str, dict[str, A
         for check in _checks(audit)
         if check["state"] == "failed"
     ]
-    return Table("Checks that fail", ["setting", "unit", "check", "what it says", "source"], rows)
+    return Table("Failed checks", ["setting", "unit", "check", "finding", "source"], rows)
 
 
 def _row(setting: TrialRecord, number: str, audit: dict[str, Any]) -> dict[str, object]:

@@ -15,26 +15,25 @@ def card(data: ReportData) -> Card:
     epochs = epochs_of(data.data)
     if epochs.empty:
         return Card("No epoch has been recorded.")
-    drawn = picture(data.data, epochs)
-    caption = f"Thick lines: baselines. {drawn.note}"
+    curves = picture(data.data, epochs)
+    caption = f"Thick lines: baselines. {curves.note}"
     return Card(
         sentence=_sentence(data),
-        graphics=[Graphic(drawn.svg(), caption, float(drawn.static.get_figwidth()))],
+        graphics=[Graphic(curves.svg(), caption, float(curves.static.get_figwidth()))],
         downloads={"learning-curves.csv": csv(epochs)},
     )
 
 
 def _sentence(data: ReportData) -> str:
-    """Whether validation accuracy still rose at the end of the trainings."""
+    """Whether validation accuracy was still rising at the end of training."""
     name = "validation_accuracy"
     histories = [data.data.history(each.number) for each in (*data.complete, *data.baselines)]
     gains = [history[-1][name] - history[-2][name] for history in histories if len(history) > 1 and name in history[-1]]
     epochs = data.config.train.epochs
     if not gains or not is_accuracy(name):
-        return f"Each network trains for {epochs} epochs; there is nothing yet to judge whether that is enough."
+        return f"Each network trains for {epochs} epochs; there is no data yet to judge whether that is enough."
     mean = 100 * sum(gains) / len(gains)
     moving = "so they have converged" if abs(mean) < 0.5 else "so more epochs may change the numbers"
     return (
-        f"In the last of {epochs} epochs, accuracy on clean validation images changes by {mean:+.2f} points on "
-        f"average, {moving}."
+        f"In the last of {epochs} epochs, clean validation accuracy changes by {mean:+.2f} points on average, {moving}."
     )

@@ -12,7 +12,7 @@ _HOUR = 3600.0
 
 
 def card(data: ReportData) -> Card:
-    """All units over time, and the reasons of those that failed."""
+    """All units over time, and the reasons for failures."""
     units = data.data.units
     failed = [each for each in units if each.state == "failed"]
     pruned = [each for each in units if each.state == "pruned"]
@@ -68,4 +68,9 @@ def _graphics(data: ReportData) -> list[Graphic]:
             for each in known
         ]
     )
-    return [Graphic.of(timeline_figure(spans), "Every unit from its start to its end, in as many rows as ran at once.")]
+    return [
+        Graphic.of(
+            timeline_figure(spans),
+            "Each bar is a unit, from start to end. Units that ran at the same time are in separate rows.",
+        )
+    ]

@@ -1,4 +1,4 @@
-"""The front: every setting that no other one beats, and the probability of that."""
+"""The front: the settings that no other setting beats, and the probability that this is true."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def card(data: ReportData) -> Card:
     from analysis.frames import to_frame
 
     front = [record.number for record in data.data.front]
-    drawn = picture(data.data)
+    plot = picture(data.data)
     return Card(
         sentence=_sentence(data, front),
-        graphics=[Graphic(drawn.svg(), drawn.note)],
+        graphics=[Graphic(plot.svg(), plot.note)],
         tables=[_table(data, front)],
         notes=_notes(data),
         downloads={"settings.csv": csv(to_frame([shown(each) for each in (*data.complete, *data.baselines)]))},
@@ -32,19 +32,20 @@ def card(data: ReportData) -> Card:
 def _sentence(data: ReportData, front: list[str]) -> str:
     settings = f"{len(front)} of {len(data.complete)} settings {'is' if len(front) == 1 else 'are'} on the front"
     if not data.data.front[0].feasible:
-        return f"No setting meets the constraints; {len(front)} come nearest."
+        return f"No setting meets the constraints; {len(front)} come closest."
     if data.answered is None:
         return f"{settings}."
     numbered = {data.answered.number(entry.setting): entry for entry in data.answered.answer.entries}
     chances = {number: numbered[number].probability for number in front if number in numbered}
     if data.answered.answer.this_network_only:
-        return f"{settings} of one seed; with another seed, it may be others."
+        return f"{settings} of one seed; another seed may give another front."
     if not chances:
         return f"{settings}."
     best = max(chances, key=lambda number: chances[number])
-    ahead = [each for each in data.answered.answer.entries if each.is_baseline and each.on_front]
-    also = f"; so is {' and '.join(str(each.setting) for each in ahead)}, a baseline" if ahead else ""
-    return f"{settings}{also}. The most certain is trial {best}: {share_text(chances[best])} that nothing beats it."
+    baselines = [each for each in data.answered.answer.entries if each.is_baseline and each.on_front]
+    also = f"; so is {' and '.join(str(each.setting) for each in baselines)}, a baseline" if baselines else ""
+    probability = share_text(chances[best])
+    return f"{settings}{also}. The most certain is trial {best}: nothing beats it with a probability of {probability}."
 
 
 def _notes(data: ReportData) -> list[str]:
@@ -54,8 +55,8 @@ def _notes(data: ReportData) -> list[str]:
         f"{amount_text(name, data.answered.effects[name])} in {label(name)}" for name in data.answered.objectives
     )
     return [
-        f"Probability: that no other tried setting or baseline is at least as good in every objective and better by "
-        f"{sizes}. Tied with the best: cannot be told from the best one in that objective."
+        f"Probability: that no other setting or baseline of this sweep is at least as good in every objective and "
+        f"better by {sizes}. Tied with the best: cannot be told apart from the best one in that objective."
     ]
 
 

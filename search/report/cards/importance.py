@@ -10,7 +10,7 @@ TITLE = "Which parameter matters?"
 
 
 def card(data: ReportData) -> Card:
-    """Importance only where the verdict is that the parameters matter; slices and parallel coordinates always."""
+    """Slices, parallel coordinates, and the importance for each objective for which the parameters matter."""
     if not data.complete or not data.config.domains:
         return Card("No parameter was searched, or no setting is complete.")
     from analysis.figures.plots import bar_figure, parallel_figure, slice_figure
@@ -22,13 +22,15 @@ def card(data: ReportData) -> Card:
     slices = slice_figure(frame, data.objectives, data.config.domains)
     parallel = parallel_figure(frame, data.objectives, data.config.domains, front)
     graphics = [
-        Graphic.of(slices, "Each objective over each parameter. Bars: 95 % intervals."),
+        Graphic.of(slices, "Each objective against each parameter. Bars: 95 % intervals."),
         Graphic.of(parallel, "Every setting as a line through its parameters and objectives; blue: the front."),
     ]
     if shares:
         named = {label(name): each for name, each in shares.items()}
-        bars = bar_figure(named, "Share of what separates the best tenth from the others (PED-ANOVA)")
-        graphics.insert(0, Graphic.of(bars, "The importance of each parameter for each objective that it matters for."))
+        bars = bar_figure(named, "Share of the difference between the best tenth and the others (PED-ANOVA)")
+        graphics.insert(
+            0, Graphic.of(bars, "The importance of each parameter, for each objective for which the parameters matter.")
+        )
     return Card(
         sentence=_sentence(shares),
         graphics=graphics,
@@ -42,22 +44,20 @@ def _shares(data: ReportData) -> dict[str, dict[str, float]]:
     if data.answered is None:
         return {}
     decided = [name for name, matter in data.answered.answer.matters.items() if matter.matters]
-    found = {name: dict(data.importances(data.complete, name)) for name in decided}
-    return {name: each for name, each in found.items() if each}
+    shares = {name: dict(data.importances(data.complete, name)) for name in decided}
+    return {name: each for name, each in shares.items() if each}
 
 
 def _sentence(shares: dict[str, dict[str, float]]) -> str:
     if not shares:
         return (
-            "No importance is given, because this sweep does not show that the parameters matter; "
-            "the slices below show all that was measured."
+            "No importance is given, because this sweep does not show that the parameters matter. "
+            "The slices below show all measurements."
         )
     parts = []
     for objective, each in shares.items():
         first = max(each, key=lambda name: each[name])
-        parts.append(
-            f"{first} matters most for {label(objective)} ({share_text(each[first])} of what can be explained)"
-        )
+        parts.append(f"{first} matters most for {label(objective)} ({share_text(each[first])} of the importance)")
     text = "; ".join(parts)
     return f"{text}."
 

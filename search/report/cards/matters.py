@@ -1,4 +1,4 @@
-"""Whether the parameters matter for each objective, and the noise that this is judged against."""
+"""Whether the parameters matter for each objective, compared with the noise."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _WORDS = {True: "yes", False: "no", None: "undecided"}
 _COMPONENTS = {
     "seed": "between seeds",
     "interaction": "per setting and seed",
-    "images_shared": "of the images, in common",
+    "images_shared": "of the images, shared",
     "images_per_unit": "of the images, per network",
 }
 
 
 def card(data: ReportData) -> Card:
-    """The effect of the parameters on each objective, beside the smallest one of interest."""
+    """The effect of the parameters on each objective, compared with the smallest effect of interest."""
     if data.answered is None:
         return Card("Nothing can be said before a setting is complete.")
     from analysis.figures.plots import Intervals, Row, interval_figure
@@ -41,8 +41,8 @@ def card(data: ReportData) -> Card:
         graphics=[
             Graphic.of(
                 interval_figure(panels),
-                "How much the choice of the parameters changes each objective, 95 % interval. Grey: changes that are "
-                "too small to be of interest.",
+                "How much the choice of the parameters changes each objective, with 95 % intervals. Grey band: changes "
+                "below the smallest effect of interest.",
             )
         ],
         tables=[_effects(data), _noise(data)],
@@ -80,9 +80,9 @@ def _effects(data: ReportData) -> Table:
     heading = [
         "objective",
         "do the parameters matter?",
-        "effect, 95 %",
-        "smallest of interest",
-        "units that would decide",
+        "effect (95 % interval)",
+        "smallest effect of interest",
+        "units needed to decide",
     ]
     return Table("The effect of the parameters", heading, rows)
 
@@ -94,5 +94,5 @@ def _noise(data: ReportData) -> Table:
         for name, model in data.answered.models.items()
     ]
     return Table(
-        "The noise of one network's number: standard deviations in points", ["objective", *_COMPONENTS.values()], rows
+        "The noise of one network's value: standard deviations in points", ["objective", *_COMPONENTS.values()], rows
     )

@@ -12,14 +12,14 @@ TITLE = "Where it comes from"
 
 
 def card(data: ReportData) -> Card:
-    """The manifest, the configuration, and how to run it again."""
+    """The manifest, the configuration, and how to run the sweep again."""
     run, manifest = data.data.run, data.data.run.manifest()
     code, dataset, hardware = manifest["code"], manifest["data"], manifest["hardware"]
-    again = f"robustfront sweep {SWEEP_FILE} --name {run.name}-again"
-    commands = [("Reproduces the run, in its folder or beside the configuration below", again)]
+    sweep_command = f"robustfront sweep {SWEEP_FILE} --name {run.name}-again"
+    commands = [("Reproduces the run; use it in the run's folder or next to the configuration below", sweep_command)]
     if code:
         revision = code.removesuffix("-dirty")
-        note = "Gets the code" + (", which had changes that are not committed" if code.endswith("-dirty") else "")
+        note = "Gets the code" + (", without its uncommitted changes" if code.endswith("-dirty") else "")
         commands.insert(0, (note, f"git checkout {revision}"))
     facts = [
         ("Started", manifest["created"]),
@@ -34,7 +34,7 @@ def card(data: ReportData) -> Card:
     return Card(
         sentence=(
             f"{data.data.title}: {data.config.budget} units by {data.config.search.sampler} over "
-            f"{searched or 'nothing'}, started {manifest['created'][:10]}."
+            f"{searched or 'no parameters'}, started {manifest['created'][:10]}."
         ),
         facts=facts,
         commands=commands,

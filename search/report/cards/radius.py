@@ -17,12 +17,12 @@ from trainables.metrics import CLEAN, ROBUST, at_radius
 
 TITLE = "Accuracy over the radius"
 
-_FALLEN: Final = 0.01
+_NEAR_ZERO: Final = 0.01  # accuracy
 
 
 @dataclass(frozen=True)
 class _Curve:
-    """Accuracy (fractions) of a setting over the radius, with 95 % intervals; ``source`` says who measured it."""
+    """Accuracy (fractions) of a setting over the radius, with 95 % intervals; ``source`` is ``audit`` or ``sweep``."""
 
     setting: TrialRecord
     source: str
@@ -38,13 +38,13 @@ class _Curve:
 
 
 def card(data: ReportData) -> Card:
-    """The curves of the audits where there are any, else the points that the sweep measured."""
+    """The curves of the audits; if there are none, the points that the sweep measured."""
     chosen = [data.recommended, *data.data.front, *data.baselines]
     settings = list({each.number: each for each in chosen if each is not None}.values())
     curves = [curve for each in settings if (curve := _curve(data, each)) is not None]
     if not curves:
         return Card("No accuracy was measured at any radius.")
-    # Points by the audits and by the sweep's own attacks do not compare.
+    # Values from audits and values from the sweep's own attacks are not comparable.
     audited = [curve for curve in curves if curve.source == "audit"]
     compared = audited or curves
     end = _end(compared)
@@ -60,14 +60,14 @@ def card(data: ReportData) -> Card:
     mark = data.config.robustness.epsilons[0] if not audited else _audited_radius(data)
     missing = ", ".join(data.name(curve.setting) for curve in curves if curve not in compared)
     notes = [
-        f"Area: the mean radius, up to {end:.3g}, within which an image keeps its label, as far as these attacks know. "
-        "Its interval is between the areas under the ends of the curve's."
+        f"Area: the mean radius, up to {end:.3g}, within which an image keeps its label under these attacks. "
+        "Its interval is between the areas under the lower and upper ends of the curve's intervals."
     ]
     if audited:
         notes.append(
-            "By the audits, on their first images, each radius attacked again with a few steps: an upper bound."
+            "The audits measured this on their first images with a short attack per radius, so it is an upper bound."
         )
-    notes += [f"Not audited, and so not drawn: {missing}."] if missing else []
+    notes += [f"Not drawn, because not audited: {missing}."] if missing else []
     return Card(
         sentence=_sentence(data, compared, end),
         graphics=[
@@ -83,9 +83,9 @@ def card(data: ReportData) -> Card:
 
 
 def _end(curves: list[_Curve]) -> float:
-    """The radius up to which curves are compared: that at which all have fallen to 1 %, or the end of the shortest."""
-    fallen = [min((point[0] for point in curve.points if point[1] <= _FALLEN), default=math.inf) for curve in curves]
-    return min(max(fallen), min(curve.points[-1][0] for curve in curves))
+    """The radius up to which curves are compared: where all are at most 1 %, or where the shortest curve ends."""
+    zeros = [min((point[0] for point in curve.points if point[1] <= _NEAR_ZERO), default=math.inf) for curve in curves]
+    return min(max(zeros), min(curve.points[-1][0] for curve in curves))
 
 
 def _audited_radius(data: ReportData) -> float:
@@ -95,7 +95,7 @@ def _audited_radius(data: ReportData) -> float:
 def _curve(data: ReportData, setting: TrialRecord) -> _Curve | None:
     replicates = [each for audit in data.audits_of(setting).values() for each in audit["replicates"] if each["curve"]]
     if replicates:
-        return _Curve(setting, "audit", list(_of_audits(replicates)))
+        return _Curve(setting, "audit", list(_mean_curve(replicates)))
     record = shown(setting)
     names = [ROBUST, *(at_radius(epsilon) for epsilon in data.config.robustness.epsilons[1:])]
     points = [(0.0, CLEAN), *zip(data.config.robustness.epsilons, names, strict=True)]
@@ -107,8 +107,8 @@ def _curve(data: ReportData, setting: TrialRecord) -> _Curve | None:
     return _Curve(setting, "sweep", measured) if len(measured) > 1 else None
 
 
-def _of_audits(replicates: list[dict[str, Any]]) -> Iterable[tuple[float, float, float, float]]:
-    """The mean over the audited networks; the interval is Wilson's on the images of one."""
+def _mean_curve(replicates: list[dict[str, Any]]) -> Iterable[tuple[float, float, float, float]]:
+    """The mean curve of the audited networks, with the Wilson interval for the images of one network."""
     from analysis.statistics import wilson_interval
 
     images = replicates[0]["curve"][0]["images"]
@@ -126,11 +126,11 @@ def _sentence(data: ReportData, curves: list[_Curve], end: float) -> str:
     best = max(curves, key=lambda curve: curve.area(1, end))
     area, low, high = (best.area(column, end) for column in (1, 2, 3))
     others = [curve for curve in curves if curve is not best]
-    told = bool(others) and all(low > curve.area(3, end) for curve in others)
+    clear = bool(others) and all(low > curve.area(3, end) for curve in others)
     lead = (
         "has the largest area under the curve"
-        if told or not others
-        else "has the largest area, but others lie within its interval"
+        if clear or not others
+        else "has the largest area under the curve, but other intervals overlap with its interval"
     )
     name = data.name(best.setting)
     return f"{name[0].upper()}{name[1:]} {lead}: {area:.2f} ({low:.2f} to {high:.2f})."

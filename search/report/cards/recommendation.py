@@ -1,4 +1,4 @@
-"""What to use: the recommended setting beside the baselines, its gain over them, and how certain both are."""
+"""What to use: the recommended setting, its gain over the baselines, and how certain both are."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ TITLE = "What to use"
 
 VERDICTS: Final = {
     "sound": "which the audit confirms",
-    "suspicious": "of which the audit is suspicious",
-    "masked": "which the audit refutes: the sweep's attacks miss much",
+    "suspicious": "which the audit doubts",
+    "masked": "which the audit refutes: the sweep's attacks missed many adversarial examples",
     None: "which is a claim that no audit has checked",
 }
 
 
 def card(data: ReportData) -> Card:
-    """The recommendation in plain words, and what it rests on."""
+    """The recommendation in plain words, and the evidence for it."""
     if data.answered is None:
-        left = f"{data.standing.finished} of {data.config.budget} units have finished"
-        return Card(f"Nothing can be recommended yet: no setting is complete that meets the constraints ({left}).")
+        progress = f"{data.standing.finished} of {data.config.budget} units have finished"
+        return Card(f"Nothing can be recommended yet: no complete setting meets the constraints ({progress}).")
     chosen = data.recommended
     unfinished = _unfinished(data)
     if chosen is None:
@@ -55,44 +55,47 @@ def card(data: ReportData) -> Card:
         facts=_facts(data, chosen),
         graphics=[_graphic(data, compared)],
         tables=[_table(data, chosen, compared)],
-        commands=[("Train it again, to the same numbers, in the run's folder", train_command(chosen, SWEEP_FILE))],
+        commands=[
+            ("Trains it again with the same result; use it in the run's folder", train_command(chosen, SWEEP_FILE))
+        ],
         notes=unfinished,
         downloads={"recommendation.csv": csv_of([_row(data, each) for each in compared])},
     )
 
 
 def _one_seed(data: ReportData, notes: Sequence[str]) -> Card:
-    """What can be said where each setting has one seed: how its networks did, and no more."""
+    """The card for one seed per setting: the results of these networks, without a recommendation."""
     assert data.answered is not None
     best = data.by_number[data.answered.number(data.answered.answer.recommended.setting)]
     value = measured_text(data.aim, shown(best).objectives[data.aim], shown(best).interval(data.aim))
     compared = [best, *data.baselines]
     return Card(
         sentence=(
-            f"No setting can be recommended from one seed each: another seed may change the order. Of these "
-            f"networks, that of {data.name(best)} is best in {label(data.aim)} among those with high clean accuracy, "
-            f"{value}."
+            f"No setting can be recommended from one seed each: another seed may change the order. Among these "
+            f"networks with high clean accuracy, that of {data.name(best)} has the best {label(data.aim)}: {value}."
         ),
         tone="unsure",
         facts=[("To be certain", "add seeds: train.replicates: 3 and search.confirmation_seeds: 5 in a new sweep")],
         graphics=[_graphic(data, compared)],
         tables=[_table(data, best, compared)],
-        commands=[("Train it again, to the same numbers, in the run's folder", train_command(best, SWEEP_FILE))],
+        commands=[
+            ("Trains it again with the same result; use it in the run's folder", train_command(best, SWEEP_FILE))
+        ],
         notes=notes,
         downloads={"recommendation.csv": csv_of([_row(data, each) for each in compared])},
     )
 
 
 def _sentence(data: ReportData, chosen: TrialRecord, entry: Entry) -> str:
-    """What to do, how good that is, whether it beats the baselines, and whether the number holds."""
+    """Which setting to use, its value, whether it beats the baselines, and whether an audit confirms the value."""
     assert data.answered is not None
     aim, answer, setting = data.aim, data.answered.answer, setting_text(entry.setting)
     matter, gain, record = answer.matters[aim], answer.over_baseline.get(aim), shown(chosen)
     value = measured_text(aim, record.objectives[aim], record.interval(aim))
     if gain is not None and gain.interval.high < 0:
         return (
-            f"Use {gain.baseline}, not a setting of this search: the {label(aim)} of the best one, {setting}, is "
-            f"{value}, which differs from the baseline's by {difference_text(aim, *_raw(data, gain))}."
+            f"Use {gain.baseline}, not a setting of this search: the {label(aim)} of its best one, {setting}, is "
+            f"{value}, which differs from the baseline's by {difference_text(aim, *_difference(data, gain))}."
         )
     if matter.matters:
         choice = f"Use {setting}"
@@ -106,18 +109,18 @@ def _sentence(data: ReportData, chosen: TrialRecord, entry: Entry) -> str:
 def _gain_text(data: ReportData, entry: Entry, gain: Advantage | None) -> str:
     aim = data.aim
     if gain is not None:
-        text = difference_text(aim, *_raw(data, gain))
+        text = difference_text(aim, *_difference(data, gain))
         if gain.interval.low > 0:
             return f"it beats {gain.baseline}, a baseline, by {text}"
-        return f"it is not shown to differ from that of {gain.baseline}, a baseline: {text}"
+        return f"it has not been shown to differ from that of {gain.baseline}, a baseline: {text}"
     if not entry.beats:
         return "no baseline was trained to compare it with"
     name, chances = min(entry.beats.items(), key=lambda pair: pair[1][aim])
     return f"the probability that it is better than that of {name}, a baseline, is {share_text(chances[aim])}"
 
 
-def _raw(data: ReportData, gain: Advantage) -> tuple[float, tuple[float, float]]:
-    """An advantage as a difference of the objective's values."""
+def _difference(data: ReportData, gain: Advantage) -> tuple[float, tuple[float, float]]:
+    """The advantage over the baseline as a difference of the objective's values, with its interval."""
     if data.config.objectives[data.aim] == "maximize":
         return gain.mean, tuple(gain.interval)  # type: ignore[return-value]
     return -gain.mean, (-gain.interval.high, -gain.interval.low)
@@ -153,12 +156,12 @@ def _facts(data: ReportData, chosen: TrialRecord) -> list[tuple[str, str]]:
             "Certainty",
             f"{share_text(answer.certainty)}: the probability that no other measured setting is better by "
             f"{amount_text(data.aim, effect)} or more in {label(data.aim)}"
-            + ("" if answer.told_apart else ". No measured setting can be told from it"),
+            + ("" if answer.told_apart else ". No other measured setting can be told apart from it"),
         )
     )
     audits = data.audits_of(chosen)
     facts.append(("Audit", f"{record.verdict} ({_audited(chosen, len(audits))})" if record.verdict else "not done"))
-    return [*facts, ("Rests on", f"{seeds_note(chosen)}; intervals are 95 %, for another seed and other images")]
+    return [*facts, ("Evidence", f"{seeds_note(chosen)}; 95 % intervals, for another seed and other images")]
 
 
 def _audited(chosen: TrialRecord, count: int) -> str:
@@ -166,15 +169,16 @@ def _audited(chosen: TrialRecord, count: int) -> str:
 
 
 def _unfinished(data: ReportData) -> list[str]:
-    """Why more may come."""
+    """A note if the search is unfinished or ended early."""
     missing = data.config.budget - data.standing.finished
     if data.stopped is not None:
         return [stop_note(data.data.run, data.stopped)]
     if missing <= 0:
         return []
-    again = command("resume", data.data.run.argument)
+    resume_command = command("resume", data.data.run.argument)
     return [
-        f"This sweep is not finished: {data.standing.finished} of {data.config.budget} units. Resume it with {again}."
+        f"This sweep is not finished: {data.standing.finished} of {data.config.budget} units. "
+        f"Resume it with {resume_command}."
     ]
 
 
@@ -242,7 +246,7 @@ def _table(data: ReportData, chosen: TrialRecord, compared: Sequence[TrialRecord
                 ),
             ]
         )
-    better = [f"{label(name)}: chance that the setting above is better" for name in objectives]
+    better = [f"{label(name)}: probability that the setting above is better" for name in objectives]
     return Table(
         "The setting above and the baselines",
         ["setting", *(label(name) for name in objectives), "audit", "seeds", *better],

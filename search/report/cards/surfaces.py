@@ -40,16 +40,16 @@ def card(data: ReportData) -> Card:
 
 
 def _sentence(data: ReportData, panels: list[Panel]) -> str:
-    """How far the fitted surface of the aim rises, and how uncertain it is."""
+    """The range of the surface of the main objective, and its uncertainty."""
     panel = next(panel for panel in panels if panel.measure == data.aim)
     over = " and ".join(panel.axes)
     if panel.surface is None:
         low, high = float(panel.values.min()), float(panel.values.max())
         return f"Over {over}, measured {label(data.aim)} lies between {low:.1f} and {high:.1f}{panel.scale.unit}."
     low, high = float(panel.surface.mean.min()), float(panel.surface.mean.max())
-    kind = "the fit of" if panel.surface.fitted else "measured"
+    kind = "fitted" if panel.surface.fitted else "measured"
     band = panel.band()
-    width = f", known to about ± {np.max(band[1] - band[0]) / 2:.1f} at worst" if band is not None else ""
+    width = f", with an uncertainty of up to ± {np.max(band[1] - band[0]) / 2:.1f}" if band is not None else ""
     return f"Over {over}, {kind} {label(data.aim)} lies between {low:.1f} and {high:.1f}{panel.scale.unit}{width}."
 
 
@@ -63,19 +63,19 @@ def _rows(panel: Panel) -> list[dict[str, object]]:
         {"measure": panel.measure, "kind": "measured", names[0]: a, names[1]: b, "value": v, "low": low, "high": high}
         for a, b, v, low, high in zip(x, y, panel.values, panel.low, panel.high, strict=True)
     ]
-    drawn = panel.surface
-    if drawn is None:
+    surface = panel.surface
+    if surface is None:
         return rows
-    low, high = panel.band() or (drawn.mean, drawn.mean)
-    x, y = (values_at(along, domain) for along, domain in zip((drawn.x, drawn.y), panel.axes.values(), strict=True))
-    kind = "fitted" if drawn.fitted else "grid"
+    low, high = panel.band() or (surface.mean, surface.mean)
+    x, y = (values_at(along, domain) for along, domain in zip((surface.x, surface.y), panel.axes.values(), strict=True))
+    kind = "fitted" if surface.fitted else "grid"
     return rows + [
         {
             "measure": panel.measure,
             "kind": kind,
             names[0]: a,
             names[1]: b,
-            "value": drawn.mean[j, i],
+            "value": surface.mean[j, i],
             "low": low[j, i],
             "high": high[j, i],
         }

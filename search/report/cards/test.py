@@ -1,4 +1,4 @@
-"""The recorded evaluation of recommendation and baselines on the test split, if the user asked for it."""
+"""The evaluation of the recommended setting and the baselines on the test split, if there was one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TITLE = "On test images"
 
 
 def card(data: ReportData) -> Card | None:
-    """Validation and test numbers side by side; None before the split has been opened."""
+    """Validation and test numbers side by side; None if the split has not been opened."""
     tested = data.tested
     if not tested.openings or not tested.trials:
         return None
@@ -39,9 +39,9 @@ def card(data: ReportData) -> Card | None:
         cells = [measured_cell(each, name) for name in names for each in (setting, record)]
         rows.append([Cell(data.name(setting)), *cells, Cell(", ".join(map(label, below)))])
     times = "once" if tested.openings == 1 else f"{tested.openings} times"
-    lower = f"lower by more than chance for {', '.join(worse)}" if worse else "no lower than chance allows"
+    lower = f"lower by more than chance for {', '.join(worse)}" if worse else "not lower by more than chance"
     return Card(
-        sentence=f"On test images, which were opened {times}, the numbers are {lower}.",
+        sentence=f"The test images were used {times}. Compared with validation, accuracy is {lower}.",
         graphics=[Graphic.of(interval_figure(panels), "Validation and test accuracy. Bars: 95 % intervals.")],
         tables=[
             Table(

@@ -117,8 +117,8 @@ class _Choice:
     def _measures_of(self, further: Sequence[Setting]) -> list[GaussianMixture]:
         """The joint posterior of each measure at the known settings and further ones, in that order.
 
-        Objectives are relative to the mean of the known settings. What moves all settings alike, such as the effect of
-        the seeds that they share, does not change their order, but it would move them all across the reference point.
+        Objectives are relative to the mean of the known settings. An effect that shifts all settings, such as that
+        of shared seeds, does not change their order, but it would move all of them across the reference point.
         """
         posteriors = {name: model.posterior([*self._known, *further]) for name, model in self._models.items()}
         measures = [

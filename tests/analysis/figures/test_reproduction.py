@@ -1,4 +1,4 @@
-"""Every form of a figure is drawn from a table of its experiment."""
+"""Each form of figure is drawn from a table of its experiment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SETTINGS = {
 
 
 def planted(name: str, experiment: Experiment) -> pd.DataFrame:
-    """A table with every row that a figure needs, and numbers that only look right."""
+    """A table with every row that a figure needs, filled with plausible numbers."""
     generator = np.random.default_rng(0)
     return pd.DataFrame(list(rows(name, experiment, generator)))
 

@@ -1,4 +1,4 @@
-"""The declared experiments: complete, legal in both profiles, and trained once where they share networks."""
+"""The declared experiments are complete and valid in both profiles, and train shared networks only once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from search.errors import UserError
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 NAMES = [*(f"figure-{number}" for number in range(3, 13)), *(f"table-{number}" for number in range(1, 4))]
-FEWEST_SEEDS = 5
+MIN_SEEDS = 5
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_quick_sweeps_are_small_and_have_enough_seeds(library: Library) -> None:
             config = library.sweep(pool, member, "quick", "test")
             assert config.model.name == "lenet5"
             assert config.data.name in ("mnist5k", "fashion-mnist")
-            assert config.train.replicates >= FEWEST_SEEDS
+            assert config.train.replicates >= MIN_SEEDS
             assert config.name == f"test-{pool}-{member}"
             assert config.tracking.parent == f"test-{pool}"
 
@@ -51,7 +51,7 @@ def test_paper_sweeps_are_the_full_protocol(library: Library) -> None:
             config = library.sweep(pool, member, "paper", "test")
             assert config.model.name == shallow.get(pool, "resnet32")
             assert config.data.name == pool.partition("-")[0]
-            assert config.train.replicates >= FEWEST_SEEDS
+            assert config.train.replicates >= MIN_SEEDS
 
 
 @pytest.mark.parametrize("profile", ["quick", "paper"])
@@ -67,7 +67,7 @@ def test_members_of_a_pool_are_measured_alike(library: Library, profile: str) ->
             assert (robustness.epsilons, robustness.images) == (first.epsilons, first.images)
 
 
-def test_the_paper_attacks_see_what_the_method_decides_by_and_the_sound_ones_everything(library: Library) -> None:
+def test_the_paper_attacks_see_the_deciding_logits_and_the_sound_attacks_see_both_views(library: Library) -> None:
     own = {"i-sce": "normalized", "cross-entropy": "raw"}
     for member, view in own.items():
         robustness = library.sweep("digits", member, "quick", "test").robustness
@@ -80,7 +80,7 @@ def test_the_paper_attacks_see_what_the_method_decides_by_and_the_sound_ones_eve
             assert sound or robustness.views_of(attack) == (view,)
 
 
-def test_a_method_that_draws_at_random_is_attacked_in_the_mean(library: Library) -> None:
+def test_a_randomised_method_is_attacked_in_expectation(library: Library) -> None:
     attacks = library.sweep("digits", "random-resize-pad", "quick", "test").robustness.attacks
     assert {attack.eot for attack in attacks} == {8}
 
@@ -90,10 +90,10 @@ def test_networks_that_experiments_share_are_trained_once(library: Library) -> N
     assert list(needed) == ["digits", "garments"]
     assert needed["digits"] == list(library.pools["digits"].members)
     assert library.needed(["table-1"], "quick") == {"digits": ["adversarial-training", "i-sce"]}
-    # The whole of the quick profile, in networks.
-    every = library.needed(NAMES, "quick")
+    # The number of networks in the whole quick profile.
+    needed = library.needed(NAMES, "quick")
     total = sum(
-        library.sweep(pool, each, "quick", "test").budget for pool, members in every.items() for each in members
+        library.sweep(pool, each, "quick", "test").budget for pool, members in needed.items() for each in members
     )
     assert total == 2 * 50 + 2 * 80 + 35 + 2 * 25
 

@@ -1,4 +1,4 @@
-"""An exported network: it answers as the one that was trained, without robustfront."""
+"""An exported network gives the same outputs as the trained one, without robustfront."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.search.examples import small_config
 
 IMAGES, STEPS, RADIUS = 200, 5, 1.5
 
-# Runs where torch alone is installed: loads the program, attacks it, and says what it found.
+# Runs where only torch is installed: loads the program, attacks it, and saves the results.
 ELSEWHERE = """
 import sys, torch
 sys.path[:0] = sys.argv[1:3]
@@ -81,13 +81,13 @@ def module(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
 
 
 def trained(finished: Path, exported: Path) -> tuple[torch.nn.Module, Tensor, Tensor]:
-    """The network that was exported, as it was trained, with the validation images."""
+    """The trained network behind the export, and validation images with labels."""
     opened = Run.open(str(finished), finished.parent)
     seed = json.loads((exported / "robustbench.json").read_text())["seed"]
     unit = next(record for record in read_records(opened) if seed in record.seeds and record.checkpoint)
@@ -96,7 +96,7 @@ def trained(finished: Path, exported: Path) -> tuple[torch.nn.Module, Tensor, Te
     return replicates[0].predictor.eval(), validation.images[:IMAGES], validation.labels[:IMAGES]
 
 
-def test_the_program_answers_as_the_network_for_any_batch(finished: Path, exported: Path) -> None:
+def test_the_program_gives_the_outputs_of_the_network_for_any_batch_size(finished: Path, exported: Path) -> None:
     model, images, _ = trained(finished, exported)
     program = module(exported / "load.py").load()
     for count in (1, 7, IMAGES):
@@ -136,7 +136,7 @@ def test_the_card_has_the_front_matter_that_hugging_face_reads(exported: Path) -
     assert load(exported / "config.yaml").model.title in body
 
 
-def test_what_cannot_be_exported_is_named(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_setting_or_seed_is_named(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, message in (
         (["9"], "NUMBER must be a complete setting of small (0), got 9"),
         (["0", "--seed", "1"], "--seed must be one of trial 0 ("),
@@ -147,7 +147,7 @@ def test_what_cannot_be_exported_is_named(finished: Path, tmp_path: Path, capsys
 
 
 @pytest.mark.slow
-def test_it_works_where_torch_alone_is_installed(finished: Path, exported: Path, tmp_path: Path) -> None:
+def test_it_works_where_only_torch_is_installed(finished: Path, exported: Path, tmp_path: Path) -> None:
     model, images, labels = trained(finished, exported)
     uv = shutil.which("uv")
     assert uv is not None
@@ -159,9 +159,9 @@ def test_it_works_where_torch_alone_is_installed(finished: Path, exported: Path,
     )
     (tmp_path / "pgd.py").write_text(PGD)
     torch.save((images, labels), tmp_path / "images.pt")
-    arguments = [str(exported), str(tmp_path), str(tmp_path / "images.pt"), str(tmp_path / "found.pt")]
+    arguments = [str(exported), str(tmp_path), str(tmp_path / "images.pt"), str(tmp_path / "results.pt")]
     subprocess.run([str(python), "-c", ELSEWHERE, *arguments], check=True, cwd=tmp_path)
-    logits, survived = torch.load(tmp_path / "found.pt")
+    logits, survived = torch.load(tmp_path / "results.pt")
     torch.testing.assert_close(logits, model(images).detach())
     assert len(survived) == IMAGES
     here = module(tmp_path / "pgd.py").survive(model, images, labels)

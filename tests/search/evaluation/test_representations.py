@@ -1,4 +1,4 @@
-"""What is measured of trained networks without an attack, on real ones; the silhouette against scikit-learn's."""
+"""Measures of trained networks without an attack. The silhouette is compared with scikit-learn's."""
 
 from __future__ import annotations
 
@@ -55,12 +55,14 @@ def test_points_are_the_features_of_one_network(contestant: Contestant) -> None:
     assert list(points.columns) == ["label", "x", "y", "z"]
     values = embedding_measures(contestant, NUMBERS)["silhouette"]
     assert values.shape == (2,)
-    score = silhouette_score(points[["x", "y", "z"]], points["label"])  # the 60 validation images, rounded
+    score = silhouette_score(
+        points[["x", "y", "z"]], points["label"]
+    )  # of the 60 validation images; features are rounded
     assert values[0] == pytest.approx(score, abs=1e-2)
     assert values[0] != values[1]
 
 
-def test_the_silhouette_is_scikit_learn_s_and_knows_no_scale() -> None:
+def test_the_silhouette_is_that_of_scikit_learn_and_independent_of_scale() -> None:
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 4, 60)
     points = generator.normal(size=(60, 3)) + 2.0 * labels[:, np.newaxis]

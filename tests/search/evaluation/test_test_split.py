@@ -81,7 +81,7 @@ def tested(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_report_shows_what_was_found(tested: Path) -> None:
     assert run(["report", str(tested)]) == DONE
     card = cards_of((tested / "report.html").read_text(encoding="utf-8"))["test"]
-    assert sentence_of(card).startswith("On test images, which were opened once,")
+    assert sentence_of(card).startswith("The test images were used once.")
     units = [entry["number"] for entry in json.loads((tested / RESULTS_FILE).read_text())]
     assert card.count('<th scope="row"') == sum(not number.startswith("R") for number in units) > 2
 

@@ -1,4 +1,4 @@
-"""Reports of runs whose effects are planted."""
+"""Example data for reports: runs with planted effects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DATA = {"name": "mnist5k", "sha256": "0" * 64, "location": "here", "sizes": {"tr
 
 
 def data_of(run: Run, records: Sequence[TrialRecord], **changes: Any) -> ReportData:
-    """What a report of these records is made from; the run gets a manifest."""
+    """The data for a report of these records. Writes a manifest into the run's folder."""
     (run.folder / "manifest.json").write_text(json.dumps(make_manifest(run.config, DATA)))
     config = run.config
     history = [{"epoch": 1.0, "validation_accuracy": 0.8}, {"epoch": 2.0, "validation_accuracy": 0.81}]
@@ -53,6 +53,6 @@ def cards_of(page: str) -> Mapping[str, str]:
 
 def sentence_of(card: str) -> str:
     """The sentence of a card."""
-    found = re.search(r'<p class="sentence[^>]*>(.*?)</p>', card, re.DOTALL)
-    assert found is not None
-    return unescape(found[1])
+    match = re.search(r'<p class="sentence[^>]*>(.*?)</p>', card, re.DOTALL)
+    assert match is not None
+    return unescape(match[1])

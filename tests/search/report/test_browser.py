@@ -1,4 +1,4 @@
-"""The report in a browser: on a desk and on a phone, with the mouse and with the keyboard."""
+"""The report in a browser: on a desktop and on a phone, with mouse and keyboard."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_every_card_is_shown_without_errors_or_requests(browser: Any, address: s
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
 
-def test_it_is_dark_in_the_dark(browser: Any, address: str) -> None:
+def test_it_has_a_dark_mode(browser: Any, address: str) -> None:
     brightness = {}
     for scheme in ("light", "dark"):
         open_at(browser, address, 1400, scheme)
@@ -114,7 +114,7 @@ def test_tables_sort(browser: Any, address: str, key: str) -> None:
     assert values() == sorted(before)
 
 
-def test_a_reader_who_cannot_see_finds_the_way(browser: Any, address: str) -> None:
+def test_a_screen_reader_finds_landmarks_and_labels(browser: Any, address: str) -> None:
     open_at(browser, address, 1400)
     for landmark in ("header", "nav", "main", "footer"):
         assert len(browser.find_elements("css selector", landmark)) == 1

@@ -1,4 +1,4 @@
-"""The report: what its cards say of runs whose effects are planted."""
+"""The report: its cards for runs with planted effects."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_clear_result_is_said_clearly(html: str) -> None:
     assert "+1.00 points" in sentence_of(cards["curves"])
 
 
-def test_it_asks_for_nothing_outside(html: str) -> None:
+def test_it_loads_nothing_from_outside(html: str) -> None:
     assert re.findall(r'(?:src|href)="(?!#|data:|audits/\w+/audit\.html)[^"]*"', html) == []
     assert "@import" not in html
     assert "fetch(" not in html
@@ -95,7 +95,7 @@ def test_downloads_hold_the_numbers_that_are_shown(clear: ReportData, html: str)
     assert f"{100 * shown.objectives['robust_accuracy']:.1f} %" in card
 
 
-def test_no_effect_is_not_sold(tmp_path: Path) -> None:
+def test_without_an_effect_no_setting_is_praised(tmp_path: Path) -> None:
     data = data_of(*sweep(tmp_path, 0.0))
     card = recommendation.card(data)
     assert not card.sentence.startswith("Use s")
@@ -159,9 +159,9 @@ def test_one_parameter_three_objectives_and_failures(tmp_path: Path) -> None:
     assert "they need two numeric parameters" in sentence_of(cards["surfaces"])
 
 
-def test_what_it_cost(tmp_path: Path) -> None:
-    values, place = {"clean_accuracy": 0.9, "robust_accuracy": 0.1}, {"s": 1.5, "m": 0.05}
-    settings = [complete(str(at), place, values, started=1000.0 + at) for at in range(4)]
+def test_the_cost_is_counted_in_device_hours(tmp_path: Path) -> None:
+    values, setting = {"clean_accuracy": 0.9, "robust_accuracy": 0.1}, {"s": 1.5, "m": 0.05}
+    settings = [complete(str(at), setting, values, started=1000.0 + at) for at in range(4)]
     card = cost.card(data_of(Run(tmp_path, small_config()), settings))
     assert "4 networks took 0:10" in card.sentence
     table = pd.read_csv(io.StringIO(card.downloads["cost.csv"])).set_index("what")

@@ -107,12 +107,12 @@ def test_it_says_how_many_images_the_next_search_should_attack(tmp_path: Path) -
     assert before.images is None, "nothing is known of the training images"
     sizes = {"data": {"sizes": {"train": 3500}}}
     (tmp_path / "manifest.json").write_text(json.dumps(sizes), encoding="utf-8")
-    dear, cheap = (_with_passes(run, records, passes) for passes in (400 * IMAGES, 4 * IMAGES))
-    assert cheap > 5 * dear, "ten times as many where an image costs a hundredth"
+    expensive, cheap = (_with_passes(run, records, passes) for passes in (400 * IMAGES, 4 * IMAGES))
+    assert cheap > 5 * expensive, "ten times as many if an image costs a hundredth"
 
 
 def _with_passes(run: Run, records: list[TrialRecord], passes: int) -> int:
-    """The images that the answer advises if attacking a unit took so many passes."""
+    """The number of images that the answer recommends if attacking a unit took ``passes`` passes."""
     for record in records:
         path = run.folder / str(record.outcomes)
         outcomes = Outcomes.load(path)
@@ -121,10 +121,7 @@ def _with_passes(run: Run, records: list[TrialRecord], passes: int) -> int:
     assert answered is not None
     assert answered.images is not None
     used, best = answered.images
-    assert (
-        f"About {best} attacked images per unit give the most certainty for the work; this search used {used}."
-        in answered.lines
-    )
+    assert f"About {best} attacked images per unit are most efficient; this search used {used}." in answered.lines
     return best
 
 

@@ -1,4 +1,4 @@
-"""The table of an experiment, on outcomes that are planted image by image."""
+"""The table of an experiment, for outcomes planted image by image."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ EXPERIMENT: dict[str, Any] = {
         },
     ],
 }
-# How many of the images survive the attack, by method, then by setting, then by seed.
+# The number of images that survive the attack, by method, setting and seed.
 SURVIVORS: Mapping[str, Mapping[float | None, Sequence[int]]] = {
     "i-sce": {1.0: (30, 20, 26), 1.5: (24, 21, 24), 2.0: (14, 35, 12)},
     "cross-entropy": {None: (18, 20, 15)},
@@ -72,7 +72,7 @@ SURVIVORS: Mapping[str, Mapping[float | None, Sequence[int]]] = {
 
 
 def plant(folder: Path, survivors: int) -> None:
-    """Outcomes of one unit: the first survive the paper's attack, half of them the sound one too, a third at 1.5."""
+    """Outcomes of one unit: ``survivors`` images survive the paper's attack, half of them both, a third at 1.5."""
     order = np.arange(IMAGES)
     kept = np.zeros((1, 2, 2, 2, IMAGES), dtype=bool)  # replicates, attacks, views, radii, images
     for e, share in enumerate((1, 3)):
@@ -94,7 +94,7 @@ def plant(folder: Path, survivors: int) -> None:
 
 
 def contestant(folder: Path, name: str) -> Contestant:
-    """A finished sweep, without a ledger: a table is made from records and outcomes alone."""
+    """A finished sweep without a ledger: a table needs only records and outcomes."""
     attacks = [{"name": "pgd", "steps": 2, "views": ["normalized"]}, {"name": "apgd", "steps": 3, "remaining": True}]
     config = small_config(name=name, robustness={"attacks": attacks, "epsilon": list(RADII)})
     run = Run.plan(config, folder)
@@ -144,7 +144,7 @@ def only(table: pd.DataFrame, **values: Any) -> Any:
     return SimpleNamespace(**rows.iloc[0].to_dict())
 
 
-def test_an_accuracy_is_that_of_the_paper_s_attack_or_of_the_worst_case(table: pd.DataFrame) -> None:
+def test_an_accuracy_is_under_the_attack_of_the_paper_or_the_worst_case(table: pd.DataFrame) -> None:
     counts = SURVIVORS["i-sce"][1.0]
     own = table[(table["kind"] == "measured") & (table["setting"] == "s=1")]
     attack = only(own, evaluation="attack", rms=0.02)
@@ -157,7 +157,7 @@ def test_an_accuracy_is_that_of_the_paper_s_attack_or_of_the_worst_case(table: p
     assert only(own, evaluation="attack", radius=1.5).value == pytest.approx(np.mean(images(counts, 3)), abs=1e-6)
 
 
-def test_what_all_networks_do_alike_is_as_sure_as_the_images_of_one(table: pd.DataFrame) -> None:
+def test_if_all_networks_agree_the_interval_is_that_of_the_images_of_one(table: pd.DataFrame) -> None:
     clean = only(table, kind="measured", setting="s=1", evaluation="clean")
     assert clean.value == clean.high == 1.0
     assert 0.9 < clean.low < 1.0
@@ -165,22 +165,22 @@ def test_what_all_networks_do_alike_is_as_sure_as_the_images_of_one(table: pd.Da
 
 def test_a_claim_is_the_paired_difference_of_both_evaluations(table: pd.DataFrame) -> None:
     for evaluation, share in (("attack", 1), ("worst", 2)):
-        found = only(table, claim="above", evaluation=evaluation)
+        row = only(table, claim="above", evaluation=evaluation)
         first, second = images(SURVIVORS["i-sce"][1.0], share), images(SURVIVORS["cross-entropy"][None], share)
         mean, interval, _ = paired_difference(first, second)
-        assert found.value == pytest.approx(mean, abs=1e-6)
-        assert (found.low, found.high) == pytest.approx(interval, abs=1e-6)
-        assert (found.method, found.against) == ("I-SCE", "CROSS-ENTROPY")
+        assert row.value == pytest.approx(mean, abs=1e-6)
+        assert (row.low, row.high) == pytest.approx(interval, abs=1e-6)
+        assert (row.method, row.against) == ("I-SCE", "CROSS-ENTROPY")
 
 
 def test_the_best_setting_is_chosen_by_the_other_seeds(table: pd.DataFrame) -> None:
     # Without seed 0, the best and the worst are 2 and 1.5; without seed 1, 1 and 2; without seed 2, 1 and 1.5. By all
     # seeds, s = 1 would be 15 images ahead of s = 2.
-    found = only(table, claim="spread", evaluation="attack")
-    assert found.value == pytest.approx(((14 - 24) + (20 - 35) + (26 - 24)) / (3 * IMAGES), abs=1e-6)
+    row = only(table, claim="spread", evaluation="attack")
+    assert row.value == pytest.approx(((14 - 24) + (20 - 35) + (26 - 24)) / (3 * IMAGES), abs=1e-6)
 
 
 def test_a_peak_lies_between_the_ends_and_is_compared_with_the_largest_value(table: pd.DataFrame) -> None:
-    found = only(table, claim="peak", evaluation="attack")
-    assert found.value == pytest.approx(((24 - 14) + (21 - 35) + (24 - 12)) / (3 * IMAGES), abs=1e-6)
-    assert found.against == "the largest value"
+    row = only(table, claim="peak", evaluation="attack")
+    assert row.value == pytest.approx(((24 - 14) + (21 - 35) + (24 - 12)) / (3 * IMAGES), abs=1e-6)
+    assert row.against == "the largest value"

@@ -179,7 +179,7 @@ def test_without_noise_it_tries_a_better_setting_and_no_further_seed() -> None:
 
 
 def test_a_seed_that_moves_all_settings_alike_is_worth_nothing() -> None:
-    """A seed that no other setting has says nothing of a setting beside the others."""
+    """A seed that no other setting has says nothing about the order of the settings."""
     space: dict[str, Domain] = {"x": Range(low=0.0, high=1.0), "y": Range(low=0.0, high=1.0)}
     for sweep in (1, 2):
         generator = np.random.default_rng(sweep)

@@ -1,4 +1,4 @@
-"""Committed tables and what follows from them, and the command's own words."""
+"""Committed tables with their texts and figures, and the command's messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def library() -> Library:
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
-def test_a_committed_text_is_what_its_table_and_its_claims_say(path: Path, library: Library) -> None:
+def test_a_committed_text_matches_its_table_and_its_claims(path: Path, library: Library) -> None:
     table = read_table(path)
     name, profile = table["experiment"].iloc[0], table["profile"].iloc[0]
     assert path == table_path(RESULTS, name, profile)
@@ -37,7 +37,7 @@ def test_a_committed_text_is_what_its_table_and_its_claims_say(path: Path, libra
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
-def test_a_committed_table_decides_every_claim_and_says_what_it_was_measured_with(path: Path, library: Library) -> None:
+def test_a_committed_table_covers_every_claim_and_names_versions_and_hardware(path: Path, library: Library) -> None:
     table = read_table(path)
     experiment = library.experiments[table["experiment"].iloc[0]]
     for claim in experiment.claims:
@@ -58,15 +58,17 @@ def test_figures_are_drawn_from_a_committed_table(path: Path, library: Library, 
     assert len(pictures) == (0 if library.experiments[name].form == "table" else 1)
     for committed in (path.with_suffix(".png"),) if pictures else ():
         with Image.open(committed) as image:
-            assert image.info[SOURCE] == files.sha256(path), "draw it anew: robustfront reproduce NAME --from-table"
+            assert image.info[SOURCE] == files.sha256(path), "draw it again: robustfront reproduce NAME --from-table"
 
 
-def test_everything_is_left_where_nothing_has_been_run(library: Library, tmp_path: Path) -> None:
+def test_all_units_are_left_if_nothing_has_been_run(library: Library, tmp_path: Path) -> None:
     job = Reproduction(library, ["table-1"], "quick", "reproduce", tmp_path)
     assert left(job) == {("digits", "adversarial-training"): 5, ("digits", "i-sce"): 5}
 
 
-def test_the_list_says_what_each_needs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_shows_the_pools_that_each_experiment_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(ROOT)
     assert run(["reproduce", "--list"]) == DONE
     text = capsys.readouterr().out
@@ -95,7 +97,7 @@ def test_a_mistake_is_one_line(
     assert error.count("\n") == 1
 
 
-def test_another_folder_is_told_where_experiments_are(
+def test_a_folder_without_experiments_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
