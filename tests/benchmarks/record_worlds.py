@@ -1,11 +1,12 @@
-"""Trains the grids of settings and seeds behind the recorded worlds (``worlds``), with the quickstart's recipe.
+"""Trains the grids of settings and seeds for the recorded worlds (``worlds``), with the quickstart's recipe.
 
     OMP_NUM_THREADS=1 uv run python -m tests.benchmarks.record_worlds [--part mnist5k,radius,fashion-mnist]
         [--units N] [--folder DIR]
 
-A row per network, with one thread each, goes into ``recorded/PART.csv``: the parameters, the seed, the two accuracies,
-and which of the attacked images stand (``standing``: bits as hexadecimal digits, the first image first). What a table
-holds already is not trained again. Seeds are the outer loop, so that an unfinished table has whole seeds.
+Writes one row per network to ``recorded/PART.csv``: the parameters, the seed, the two accuracies, and which of the
+attacked images survive (``standing``: bits as hexadecimal digits, the first image first). Networks that the table
+already has are not trained again. Seeds are the outer loop, so that an unfinished table has complete seeds. Each
+network trains with one thread.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from trainables.trial import CandidateResult, run_candidate
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A grid: points per parameter, how many seeds, and what differs from the quickstart's configuration."""
+    """A grid: points per parameter, the number of seeds, and changes to the quickstart's configuration."""
 
     grid: Mapping[str, int]
     seeds: int
@@ -74,7 +75,7 @@ PARTS: Final[Mapping[str, Part]] = {
 
 
 def record(part: Part, path: Path, units: int | None = None) -> int:
-    """Trains up to so many units that a table lacks, all by default, and appends them. Returns how many."""
+    """Trains up to ``units`` networks that the table lacks (default: all) and appends them. Returns their number."""
     problem = part.config().problem
     known = {tuple(row[name] for name in (*part.grid, "seed")) for row in read(path)}
     missing = [(p, s) for p, s in part.units() if (*(f"{v:.6g}" for v in p.values()), str(s)) not in known][:units]
@@ -94,10 +95,10 @@ def record(part: Part, path: Path, units: int | None = None) -> int:
 
 
 def main() -> None:
-    """Completes the tables, one part after the other."""
+    """Completes the tables, one part after another."""
     parser = argparse.ArgumentParser(description="Trains the grids behind the recorded worlds.")
     parser.add_argument("--part", default=",".join(PARTS))
-    parser.add_argument("--units", type=int, help="train at most so many networks per part, and leave the rest")
+    parser.add_argument("--units", type=int, help="train at most this many networks per part")
     parser.add_argument("--folder", type=Path, default=FOLDER)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

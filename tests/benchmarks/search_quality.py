@@ -1,30 +1,31 @@
-"""The results and claims of searches in worlds with known truth and noise (``worlds``).
+"""Compares the results and the claims of searches in worlds with known truth and noise (``worlds``).
 
     uv run --group benchmarks python -m tests.benchmarks.search_quality [--units 48] [--replays 30]
         [--worlds zdt1,...] [--searches nehvi,...] [--csv FILE]
 
-All searches have the same budget of units, each a setting trained with one seed; ``x3`` means three seeds per setting.
-Other libraries' searches draw new seeds for each setting, like a training without a fixed seed; ``common`` trains every
-setting with the same seed. Ours run through the real ledger, train the setting of the loss's authors (a corner) first,
-and share their seeds between settings. Each search recommends settings by its own rule:
+All searches have the same budget of units. A unit is a setting trained with one seed; ``x3`` means three seeds per
+setting. Searches of other libraries use new seeds for each setting, like a training without a fixed seed; ``common``
+trains every setting with the same seed. Ours run through the real ledger, first train the setting of the loss's authors
+(a corner), and use the same seeds for all settings. Each search recommends settings by its own rule:
 
 - Optuna's, Syne Tune's and random search: the front of the measured means.
 - BoTorch's (qLogNEHVI on two Gaussian processes with inferred noise): the front of their posterior means.
 - Ours: the front of the noise model's posterior means. ``rf-tpe`` is our ``tpe`` with one seed per setting.
 
 Syne Tune's search is its expected hypervolume improvement, the only multi-objective method among its ``baselines``
-besides random search. Its reference point is fixed at 2 and it assumes no noise; objectives are rescaled so that the
-world's reference lies there.
+besides random search. Its reference point is fixed at 2 and it assumes no noise. The objectives are rescaled so that
+the world's reference is at 2.
 
 ``share`` is the hypervolume of the true objectives of the recommended settings, in percent of the whole front's, after
-half of the units and after all. ``overclaim`` is the claim minus the truth for the robust accuracy of the most robust
-recommended setting, in points; ``confirmed`` is the same for the mean of five new seeds, beyond the budget, which is
-what ``search.confirmation_seeds`` reports. Replays are paired: a replay has the same seed effects for all searches.
-Intervals are Student's, at 95 %; those of differences are for paired ones. A replay that is in FILE is not run again.
+half of the units and after all units. ``overclaim`` is the claim minus the truth for the robust accuracy of the most
+robust recommended setting, in points. ``confirmed`` is the same for the mean of five new seeds, beyond the budget; this
+is what ``search.confirmation_seeds`` reports. Replays are paired: a replay has the same seed effects for all searches.
+Intervals are Student's, at 95 %; those of differences are for paired ones. Replays that FILE already has are not run
+again.
 
-``reach`` is the number of units (in eighths of the budget) at which the mean share is that of ``tpe`` at its end, and
-``time`` what this takes as a share of the time of plain Ray Tune with OptunaSearch, on a virtual clock: the seconds of
-start-up and per unit that ``sweep_vs_naive`` measured on both sides, and those of the search itself.
+``reach`` is the number of units (in eighths of the budget) at which the mean share is that of ``tpe`` at its end.
+``time`` is the time until then as a share of the time of plain Ray Tune with OptunaSearch. Times are on a virtual
+clock: the seconds of start-up and per unit that ``sweep_vs_naive`` measured for both, and those of the search itself.
 """
 
 from __future__ import annotations
@@ -67,12 +68,12 @@ _LIBRARIES: Final = ("botorch", "syne-tune", "numpy", "scipy")
 _INITIAL_POINTS: Final = 6  # Sobol' points of BoTorch's search: 2 (d + 1) for d parameters, as in ours
 _INITIAL_RANDOM_POINTS: Final = 3  # Syne Tune's default
 _STEPS: Final = 8  # stages of a search at which its recommendation is scored
-_CONFIRMATION_SEEDS: Final = -1 - np.arange(5)  # which no search uses
+_CONFIRMATION_SEEDS: Final = -1 - np.arange(5)  # no search uses these
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Seconds before the first unit and per unit, two at a time, as the README has them of ``sweep_vs_naive``."""
+    """Seconds before the first unit and per unit, with two units at a time; from the README's ``sweep_vs_naive``."""
 
     start: float
     unit: float
@@ -98,14 +99,14 @@ class Recommended:
     claims: Array
 
 
-# A search runs for a number of units with a seed of its own. A rule recommends settings from the first units of it.
+# A search runs for a number of units with its own seed. A rule recommends settings from the search's first units.
 Search = Callable[[Draw, int, int], list[Measured]]
 Rule = Callable[[Sequence[Measured]], Recommended]
 
 
 @dataclass(frozen=True)
 class Score:
-    """One replay of one search; see the module. ``seconds`` are the search's own, per unit."""
+    """One replay of one search, as described in the module. ``seconds`` is the search's own time per unit."""
 
     world: str
     search: str
@@ -152,7 +153,7 @@ class Score:
 def with_optuna(
     make: Callable[[int, int], optuna.samplers.BaseSampler], replicates: int = 1, *, common: bool = False
 ) -> Search:
-    """A search by an Optuna sampler, made from a seed and the number of settings."""
+    """A search with an Optuna sampler, which is made from a seed and the number of settings."""
 
     def run(draw: Draw, units: int, seed: int) -> list[Measured]:
         with warnings.catch_warnings():
@@ -170,21 +171,21 @@ def with_optuna(
 
 
 def with_syne_tune(replicates: int) -> Search:
-    """A search by Syne Tune's expected hypervolume improvement."""
+    """A search with Syne Tune's expected hypervolume improvement."""
 
     def run(draw: Draw, units: int, seed: int) -> list[Measured]:
         from syne_tune.config_space import uniform
         from syne_tune.optimizer.baselines import EHVI
         from syne_tune.optimizer.schedulers.ask_tell_scheduler import AskTellScheduler
 
-        beginning = np.random.default_rng(seed).random((_INITIAL_RANDOM_POINTS, 2))
+        initial = np.random.default_rng(seed).random((_INITIAL_RANDOM_POINTS, 2))
         scheduler = AskTellScheduler(
             EHVI(
                 {name: uniform(0.0, 1.0) for name in _NAMES},
                 metrics=list(OBJECTIVES),
                 do_minimize=False,
                 random_seed=seed,
-                points_to_evaluate=[dict(zip(_NAMES, point, strict=True)) for point in beginning.tolist()],
+                points_to_evaluate=[dict(zip(_NAMES, point, strict=True)) for point in initial.tolist()],
             )
         )
         measured: list[Measured] = []
@@ -204,7 +205,7 @@ def with_syne_tune(replicates: int) -> Search:
 
 @contextmanager
 def _double_precision() -> Iterator[None]:
-    """Syne Tune 0.16 leaves its reference point in torch's default precision, and BoTorch 0.18 does not mix two."""
+    """Sets torch's default to double. Otherwise Syne Tune 0.16 mixes two precisions, which BoTorch 0.18 refuses."""
     import torch
 
     before = torch.get_default_dtype()
@@ -216,12 +217,12 @@ def _double_precision() -> Iterator[None]:
 
 
 def _replicated(draw: Draw, setting: Array, first: int, replicates: int) -> list[Measured]:
-    """A setting with a number of seeds that follow each other."""
+    """A setting measured with consecutive seeds."""
     return [Measured(setting, seed, draw.measure(setting, seed)) for seed in range(first, first + replicates)]
 
 
 def with_robustfront(sampler: str) -> Search:
-    """A search by one of our samplers, through the ledger."""
+    """A search with one of our samplers, through the ledger."""
 
     def run(draw: Draw, units: int, seed: int) -> list[Measured]:
         ledger = Ledger(InMemoryStorage(), _config(sampler, units, seed), "new")
@@ -243,7 +244,7 @@ def _config(sampler: str, units: int, seed: int) -> SweepConfig:
 
 
 def with_botorch(replicates: int) -> Search:
-    """A search by BoTorch's qLogNEHVI, after some Sobol' points."""
+    """A search with BoTorch's qLogNEHVI, after initial Sobol' points."""
 
     def run(draw: Draw, units: int, seed: int) -> list[Measured]:
         import torch
@@ -254,11 +255,11 @@ def with_botorch(replicates: int) -> Search:
 
         torch.manual_seed(seed)
         bounds = torch.tensor([[0.0, 0.0], [1.0, 1.0]], dtype=torch.double)
-        beginning = draw_sobol_samples(bounds, _INITIAL_POINTS, 1, seed=seed).squeeze(1).numpy()
+        initial = draw_sobol_samples(bounds, _INITIAL_POINTS, 1, seed=seed).squeeze(1).numpy()
         measured: list[Measured] = []
         while len(measured) + replicates <= units:
             if len(measured) < _INITIAL_POINTS * replicates:
-                setting = beginning[len(measured) // replicates]
+                setting = initial[len(measured) // replicates]
             else:
                 x, y, model = _botorch_model(measured, replicates)
                 # The optimiser warns if it stops at rounding error, which is harmless here.
@@ -276,7 +277,7 @@ def with_botorch(replicates: int) -> Search:
 
 
 def _botorch_model(measured: Sequence[Measured], replicates: int) -> tuple[Any, Any, Any]:
-    """Settings, standardised means over their seeds, and the model of these."""
+    """Settings, their standardised means over seeds, and the model of these means."""
     import torch
     from botorch.fit import fit_gpytorch_mll
     from botorch.models import ModelListGP, SingleTaskGP
@@ -293,7 +294,7 @@ def _botorch_model(measured: Sequence[Measured], replicates: int) -> tuple[Any, 
 
 
 def _means(measured: Sequence[Measured], replicates: int) -> tuple[Array, Array]:
-    """The settings with all their seeds, and their means."""
+    """The settings for which all seeds are measured, and their means."""
     count = len(measured) // replicates
     settings = np.array([measured[replicates * at].setting for at in range(count)]).reshape(count, 2)
     values = np.array([unit.value for unit in measured[: count * replicates]])
@@ -410,7 +411,7 @@ def replayed(world: str, search: str, replay: int, units: int) -> Score:
 
 
 def table(scores: Sequence[Score]) -> str:
-    """One line for each world and search, with intervals over the replays that the search shares with the other."""
+    """One line for each world and search, with intervals over the replays that it shares with ``nehvi``."""
     lines = [
         "world          search        n   half  share   nehvi - other (95 %)  half nehvi - other    overclaim (95 %)   "
         "confirmed (95 %)  reach  time  settings  s/unit"
@@ -425,8 +426,8 @@ def table(scores: Sequence[Score]) -> str:
         lines.append(
             f"{world:<15}{search:<13}{len(own):>3}"
             f"{np.mean([s.half for s in own.values()]):>7.1f}{np.mean([s.share for s in own.values()]):>7.1f}"
-            f"{_cell([mine.share - score.share for mine, score in pairs]):>23}"
-            f"{_cell([mine.half - score.share for mine, score in pairs]):>20}"
+            f"{_cell([nehvi.share - score.share for nehvi, score in pairs]):>23}"
+            f"{_cell([nehvi.half - score.share for nehvi, score in pairs]):>20}"
             f"{_cell([s.overclaim for s in own.values()]):>20}{_cell([s.confirmed for s in own.values()]):>19}"
             f"{reach:>7}{share_of_time:>6}"
             f"{np.mean([s.settings for s in own.values()]):>10.1f}{np.mean([s.seconds for s in own.values()]):>8.2f}"
@@ -458,13 +459,13 @@ def _cell(values: Sequence[float]) -> str:
 
 
 def main() -> None:
-    """Replays every search in every world, prints the table, and continues a file that exists."""
-    parser = argparse.ArgumentParser(description="What searches find and claim, where truth and noise are known.")
+    """Replays every search in every world, continuing an existing file, and prints the table."""
+    parser = argparse.ArgumentParser(description="What searches find and claim when truth and noise are known.")
     parser.add_argument("--units", type=int, default=48)
     parser.add_argument("--replays", type=int, default=30)
     parser.add_argument("--worlds", default=",".join(NAMES))
     parser.add_argument("--searches", default=",".join(SEARCHES))
-    parser.add_argument("--csv", type=Path, help="keep the scores in this file, and continue from it")
+    parser.add_argument("--csv", type=Path, help="save the scores to this file, and continue from it")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     file: Path | None = arguments.csv

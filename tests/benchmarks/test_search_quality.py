@@ -1,4 +1,4 @@
-"""The worlds have the stated truth and noise, and the benchmark scores the recommendations of searches."""
+"""The worlds have the stated truth and noise, and the benchmark scores the searches' recommendations."""
 
 from __future__ import annotations
 
@@ -115,9 +115,9 @@ def test_recommendations_rest_on_means_over_seeds() -> None:
         Measured(b, 2, np.array([0.8, 0.2])),
         Measured(b, 3, np.array([0.8, 0.2])),
     ]
-    found = front_of_means(2)([*measured, Measured(b, 4, np.array([1.0, 1.0]))])  # one seed of two does not count
-    np.testing.assert_allclose(found.settings, [a])
-    np.testing.assert_allclose(found.claims, [[0.9, 0.3]])
+    recommended = front_of_means(2)([*measured, Measured(b, 4, np.array([1.0, 1.0]))])  # one seed of two does not count
+    np.testing.assert_allclose(recommended.settings, [a])
+    np.testing.assert_allclose(recommended.claims, [[0.9, 0.3]])
 
 
 def test_the_noise_model_claims_less_than_the_best_measurement() -> None:

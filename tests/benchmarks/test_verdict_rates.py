@@ -1,4 +1,4 @@
-"""The rates of verdicts are those of planted effects."""
+"""The benchmark finds planted effects and counts the verdicts."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""How often "does it matter?" is answered, and answered wrongly, where the effect is planted.
+"""How often the question "does it matter?" is answered, and how often wrongly, for planted effects.
 
     uv run python -m tests.benchmarks.verdict_rates [--units 100,200,400] [--effects 0,0.02,0.04] [--runs 400]
         [--csv FILE]
 
-The noise is that of the quickstart's recipe; s changes robust accuracy linearly by the effect, m by nothing. Four
-fifths of the units search: a tenth of all units as settings, with eight seeds each. One fifth confirms the settings
-with the highest and the lowest posterior mean, with new seeds. The smallest effect of interest is two points. ``true``
-is wrong for no effect, ``false`` for an effect of two points or more. Intervals are Wilson's, at 95 %. A run that is in
-FILE is not repeated.
+The noise is that of the quickstart's recipe. s changes robust accuracy linearly by the effect; m changes nothing. Four
+fifths of the units search, with eight seeds per setting, so the number of settings is a tenth of all units. One fifth
+confirms the settings with the highest and the lowest posterior mean, with new seeds. The smallest effect of interest is
+two points. ``true`` is wrong without an effect, and ``false`` is wrong for effects of two points or more. Intervals are
+Wilson's, at 95 %. Runs that FILE already has are not repeated.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from trainables.metrics import ROBUST
 MARGIN: Final = 0.02
 _SEEDS: Final = 8
 _FIRST_NEW: Final = 1000  # seed
-_LEAST, _MOST = 20, 640  # units: two settings, and as many as the planted sweeps have
+_LEAST, _MOST = 20, 640  # units, for two settings and for all settings of the planted sweeps
 
 
 def matters(effect: float, units: int, run: int) -> bool | None:
@@ -54,12 +54,12 @@ def line(effect: float, units: int, answers: list[str]) -> str:
 
 
 def main() -> None:
-    """Runs what FILE lacks, and prints the table."""
-    parser = argparse.ArgumentParser(description="How often the parameters are said to matter, where it is planted.")
+    """Runs the sweeps that FILE lacks, and prints the table."""
+    parser = argparse.ArgumentParser(description="How often the parameters are said to matter, for planted effects.")
     parser.add_argument("--units", default="100,200,400")
     parser.add_argument("--effects", default="0,0.02,0.04")
     parser.add_argument("--runs", type=int, default=400)
-    parser.add_argument("--csv", type=Path, help="keep the answers in this file, and continue from it")
+    parser.add_argument("--csv", type=Path, help="save the answers to this file, and continue from it")
     arguments = parser.parse_args()
     sizes = [int(units) for units in arguments.units.split(",")]
     if not all(_LEAST <= units <= _MOST for units in sizes):

@@ -1,10 +1,10 @@
-"""Worlds to search in, with known objectives for each setting and known noise between seeds.
+"""Worlds for searches, with known objectives of each setting and known noise between seeds.
 
 A measurement is value(setting, seed) = f(setting) + seed effect + interaction, normal and independent between the two
 objectives, which are maximised. The unit square is the space. ZDT1 to 3 and DTLZ2 (``problems``) become accuracies
 whose fronts span 2.5 points of clean and 25 points of robust accuracy, with the noise of the quickstart's recipe. In
 the flat world all settings are equal. Branin-Currin has the noise of BoTorch's tutorials, independent for each
-measurement. ``recorded`` makes a world from a table of measurements, such as those of ``record_worlds``.
+measurement. ``recorded`` fits a world to a table of measurements, such as those of ``record_worlds``.
 
 Belakaria, Deshwal, Doppa 2019: Max-value entropy search for multi-objective Bayesian optimization. NeurIPS 32.
 """
@@ -38,9 +38,9 @@ _SPANS: Final = np.array([0.025, 0.25])
 _BEST: Final = np.array([0.98, 0.60])
 FOLDER: Final = Path(__file__).parent / "recorded"
 RECORDED: Final = ("mnist5k", "radius", "fashion-mnist")
-STANDING: Final = "standing"  # the column of which images an attack left standing
+STANDING: Final = "standing"  # the column of the images that survive the attacks
 _RECORDED_POINTS: Final = 1024
-_AT_ONCE: Final = 64  # points whose joint posterior is made
+_AT_ONCE: Final = 64  # points per joint posterior
 _SMALLEST_EFFECTS: Final = np.array([0.005, 0.02])  # the default of search.smallest_effect
 
 
@@ -125,7 +125,7 @@ def world_of(name: str) -> World:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The rows of a table of measurements; none if there is no file."""
+    """The rows of a table of measurements; empty if there is no file."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -133,7 +133,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def append(path: Path, row: Mapping[str, str]) -> None:
-    """Adds a row to a table of measurements, with a header if it is the first."""
+    """Appends a row to a table of measurements; the first row also writes the header."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(row), lineterminator="\n")
@@ -146,11 +146,11 @@ def recorded(path: Path) -> World:
     """A world fitted to a table of measurements: its f and its noise are those of the noise model.
 
     The interaction includes the noise of the images. Where f hardly varies, a share counts as little as a difference
-    below the smallest effect that is of interest. With a single parameter, a setting's second variable has no effect.
+    below the smallest effect of interest. With a single parameter, a setting's second variable has no effect.
 
     Args:
         path: CSV with a header: one or two columns of parameters, ``seed``, ``clean_accuracy`` and ``robust_accuracy``,
-            and what `record_worlds` adds. A row per setting and seed; two seeds or more.
+            and the other columns of `record_worlds`. One row per setting and seed; two seeds or more.
     """
     rows = read(path)
     parameters = [name for name in rows[0] if name not in ("seed", STANDING, *OBJECTIVES)]
