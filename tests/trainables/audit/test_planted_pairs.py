@@ -10,7 +10,8 @@ import pytest
 
 from tests.trainables.audit.planted_pairs import MASKED_MODELS, SOUND_MODELS, Data, audited
 
-pytestmark = pytest.mark.slow
+# Audits of models that draw at random average many draws per query: minutes each.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 SEED = 100
 
