@@ -266,7 +266,7 @@ def test_a_trial_that_was_taken_over_is_confirmed_if_it_is_of_the_same_problem(f
 def test_the_two_roles_share_no_seed(seed: int, role: Any, tmp_path: Path) -> None:
     ledger = new_ledger(tmp_path, config())
     drive(ledger)
-    with pytest.raises(ValueError, match="share no seed"):
+    with pytest.raises(ValueError, match="seed must be below 1000 for the search"):
         ledger.extend("0", seed, role)
 
 
