@@ -232,6 +232,7 @@ def test_replicates_that_were_audited_in_part_are_not_verified(ledger: Ledger) -
     assert worst_verdict(["masked", "suspicious"]) == "masked"
 
 
+@pytest.mark.slow
 def test_a_sweep_interrupted_in_its_audit_goes_on_with_it_and_audits_nothing_twice(tmp_path: Path) -> None:
     settings = [*SMALL, "data.validation_size=500", "robustness.images=500", "search.trials=1"]
     settings += ["audit={profile: quick, minutes: 30}", "robustness.epsilon=4"]  # where most images fall at once
