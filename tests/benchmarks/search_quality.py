@@ -79,7 +79,7 @@ class Clock:
     unit: float
 
 
-OURS, RAY_TUNE = Clock(9.8, 3600 / 704), Clock(19.7, 3600 / 287)
+OURS, RAY_TUNE = Clock(12.0, 3600 / 888), Clock(21.1, 3600 / 273)
 
 
 @dataclass(frozen=True)

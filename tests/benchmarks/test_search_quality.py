@@ -178,7 +178,7 @@ def test_the_time_to_a_quality_counts_both_sides_units() -> None:
     quick, slow = [score("nehvi", 0, 80)], [score("tpe", 0, 40)]  # 40 is reached in half of the units
     units, ratio = reached(quick, slow)
     assert units == "12"
-    assert float(ratio) == pytest.approx((9.8 + 12 * (3600 / 704 + 0.1)) / (19.7 + 24 * (3600 / 287 + 0.1)), abs=0.01)
+    assert float(ratio) == pytest.approx((12.0 + 12 * (3600 / 888 + 0.1)) / (21.1 + 24 * (3600 / 273 + 0.1)), abs=0.01)
     assert reached(slow, quick) == ("never", "")
 
 
