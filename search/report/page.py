@@ -40,14 +40,16 @@ def report(run: Run) -> Path:
     """Writes the report of a run from the current state of its ledger."""
     with closing(open_ledger(run)) as ledger:
         units = ledger.records()
-        return write_report(run, ledger, answer_of(run.config, run.folder, units))
+        data = RunData(run, units, ledger.history, ledger.reference)
+        return write_report(data, ledger, answer_of(run.config, run.folder, units))
 
 
-def write_report(run: Run, ledger: Ledger, answered: Answered | None) -> Path:
+def write_report(run_data: RunData, ledger: Ledger, answered: Answered | None) -> Path:
     """Writes ``report.html`` to the run's folder and shares it. A card that fails is replaced by its error."""
+    run = run_data.run
     directions, domains = run.config.objectives, run.config.domains
     data = ReportData(
-        RunData(run, ledger.records(), ledger.history, ledger.reference),
+        run_data,
         answered,
         lambda settings, name: importances(settings, name, directions[name], domains),
         ledger.stopped,

@@ -74,13 +74,22 @@ class RunData:
 class Results:
     """A run's results on disk and in memory."""
 
-    settings: list[TrialRecord]  # one record per setting, by ``final.settings_of``
-    front: list[TrialRecord]
+    data: RunData
     standing: Standing
     files: list[Path]
     notes: list[str]  # on pictures that could not be drawn
     answered: Answered | None  # None without a complete, feasible setting
     stopped: str | None  # the criterion that ended the search before its budget, if one did
+
+    @property
+    def settings(self) -> list[TrialRecord]:
+        """One record per setting, with the numbers to use."""
+        return self.data.settings
+
+    @property
+    def front(self) -> list[TrialRecord]:
+        """The settings on the front."""
+        return self.data.front
 
     @property
     def recommended(self) -> TrialRecord | None:
@@ -131,8 +140,7 @@ def write_results(
     figures = [path for each in drawn for path in each.files]
     run.share(*figures)
     return Results(
-        settings=data.settings,
-        front=data.front,
+        data=data,
         standing=Standing.of(units, run.config, lambda: reference),
         files=[*_write_tables(data), *figures],
         notes=[each.note for each in drawn if each.note],
