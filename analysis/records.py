@@ -104,6 +104,11 @@ class TrialRecord:
         return self.role == "confirmation" and self.extends is None
 
     @property
+    def units(self) -> tuple[str, ...]:
+        """The numbers of the units that are pooled into this record."""
+        return self.extensions if self.confirms else (self.number, *self.extensions)
+
+    @property
     def violation(self) -> float:
         """The sum of the amounts by which constraints are missed, in their units; 0 where all are met."""
         return sum(max(excess, 0.0) for excess in self.constraints.values())

@@ -20,7 +20,7 @@ from analysis.records import TrialRecord
 from search.errors import UserError, first_line
 from search.evaluation import exported
 from search.results.answer import answer_of
-from search.results.audits import AUDIT_FILE, load_model
+from search.results.audits import load_model, read_audit
 from search.results.final import settings_of
 from search.results.intervals import with_intervals
 from search.results.text import parameters_text
@@ -109,10 +109,15 @@ def chosen(run: Run, number: str | None, seed: int | None) -> Network:
     setting = _setting(run, units, settings, number)
     record = setting.confirmed or setting
     by_number = {unit.number: unit for unit in units}
-    numbers = record.extensions if setting.confirmed is not None else (setting.number, *setting.extensions)
     networks = [
-        Network(record, by_number[unit], own_seed, values, _audit(run, unit) if AUDITED in values else None)
-        for unit in numbers
+        Network(
+            record,
+            by_number[unit],
+            own_seed,
+            values,
+            read_audit(run.folder / AUDITS / unit) if AUDITED in values else None,
+        )
+        for unit in record.units
         for own_seed, values in zip(by_number[unit].seeds, by_number[unit].replicates, strict=True)
     ]
     if seed is not None:
@@ -123,14 +128,6 @@ def chosen(run: Run, number: str | None, seed: int | None) -> Network:
     aim = ROBUST if ROBUST in run.config.objectives else next(iter(run.config.objectives))
     networks = [each for each in networks if each.audit is not None] or networks
     return sorted(networks, key=lambda each: each.value(aim))[(len(networks) - 1) // 2]
-
-
-def _audit(run: Run, number: str) -> dict[str, Any] | None:
-    path = run.folder / AUDITS / number / AUDIT_FILE
-    if not path.is_file():
-        return None
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return document
 
 
 def _setting(run: Run, units: list[TrialRecord], settings: list[TrialRecord], number: str | None) -> TrialRecord:

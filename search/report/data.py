@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ from analysis.records import TrialRecord
 from search.config import SweepConfig
 from search.evaluation.test_split import read_test_results
 from search.results.answer import Answered
-from search.results.audits import AUDIT_FILE
+from search.results.audits import read_audit
 from search.results.final import pooled
 from search.results.standing import Standing
 from search.results.text import baseline_note, parameter_text
@@ -74,16 +73,13 @@ class ReportData:
     @cached_property
     def audits(self) -> dict[str, dict[str, Any]]:
         """The contents of each ``audit.json``, by the number of its unit."""
-        documents = {}
-        for path in sorted((self.data.run.folder / AUDITS).glob(f"*/{AUDIT_FILE}")):
-            documents[path.parent.name] = json.loads(path.read_text(encoding="utf-8"))
-        return documents
+        folders = sorted((self.data.run.folder / AUDITS).glob("*"))
+        return {folder.name: audit for folder in folders if (audit := read_audit(folder)) is not None}
 
     def audits_of(self, setting: TrialRecord) -> dict[str, dict[str, Any]]:
         """A setting's audits, by the number of the unit; only the audits of its confirmation, if there are any."""
-        confirming = setting.confirmed.extensions if setting.confirmed is not None else ()
-        for numbers in (confirming, (setting.number, *setting.extensions)):
-            audits = {number: self.audits[number] for number in numbers if number in self.audits}
+        for record in (setting.confirmed, setting):
+            audits = {number: self.audits[number] for number in record.units if number in self.audits} if record else {}
             if audits:
                 return audits
         return {}
@@ -95,12 +91,15 @@ class ReportData:
             return None
         return self.by_number.get(self.answered.number(self.answered.answer.recommended.setting))
 
+    @cached_property
+    def _entries(self) -> dict[str, Entry]:
+        if self.answered is None:
+            return {}
+        return {self.answered.number(entry.setting): entry for entry in self.answered.answer.entries}
+
     def entry(self, setting: TrialRecord) -> Entry | None:
         """The answer's entry for a setting or baseline; None if there is none."""
-        if self.answered is None:
-            return None
-        entries = {self.answered.number(entry.setting): entry for entry in self.answered.answer.entries}
-        return entries.get(setting.number)
+        return self._entries.get(setting.number)
 
     def name(self, setting: TrialRecord) -> str:
         """A setting or baseline as text: ``trial 3 (s = 1.9049, m = 0.0529)``."""

@@ -55,7 +55,7 @@ from search.errors import UserError
 from search.results.text import radius_title
 from search.runs.checkpoints import Checkpoint
 from search.runs.folder import relative
-from search.runs.layout import SURROGATE
+from search.runs.layout import AUDIT_ARRAYS, AUDIT_FILE, SURROGATE
 from trainables import files
 from trainables.metrics import ROBUST
 
@@ -70,8 +70,6 @@ if TYPE_CHECKING:
     from trainables.settings import RobustnessSettings
     from trainables.training.replicate import Replicate
 
-AUDIT_FILE: Final = "audit.json"
-AUDIT_ARRAYS: Final = "audit.npz"
 IMAGE_ARRAYS: Final = ("clean", "verified", "distance")
 SCHEMA: Final = 5
 
@@ -117,6 +115,12 @@ class Loaded:
     replicates: Sequence[Audited]
     split: Split
     epoch: int | None = None
+
+
+def read_audit(folder: Path) -> dict[str, Any] | None:
+    """The contents of ``audit.json`` in an audit's folder; None if there is none."""
+    path = folder / AUDIT_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def audit_model(

@@ -44,11 +44,8 @@ def with_intervals(run: Run, units: Iterable[TrialRecord], records: Iterable[Tri
     paths = {unit.number: run.folder / unit.outcomes for unit in units if unit.outcomes}
 
     def completed(record: TrialRecord) -> TrialRecord:
-        result = with_intervals_of(record, [paths.get(number) for number in (record.number, *record.extensions)])
-        if record.confirmed is None:
-            return result
-        outcomes = [paths.get(number) for number in record.confirmed.extensions]
-        return replace(result, confirmed=with_intervals_of(record.confirmed, outcomes))
+        result = with_intervals_of(record, [paths.get(number) for number in record.units])
+        return result if record.confirmed is None else replace(result, confirmed=completed(record.confirmed))
 
     return list(map(completed, records))
 

@@ -36,12 +36,12 @@ from analysis.pareto import front_mask
 from analysis.records import TrialRecord
 from analysis.statistics import holm, paired_difference, seeds_and_images_interval, wilson_interval
 from search.results.answer import read_answer
-from search.results.audits import AUDIT_ARRAYS, AUDIT_FILE
+from search.results.audits import read_audit
 from search.results.final import settings_of, worst_verdict
 from search.results.front import front_of
 from search.results.text import radius_title
 from search.runs.folder import Run
-from search.runs.layout import AUDITS, LEADERBOARD_FILE
+from search.runs.layout import AUDIT_ARRAYS, AUDITS, LEADERBOARD_FILE
 from trainables import files
 from trainables.metrics import BEST_CLEAN, BEST_EPOCH, BEST_ROBUST, CLEAN, ROBUST
 from trainables.robustness import Outcomes
@@ -177,8 +177,7 @@ def _rows(contestant: Contestant) -> list[Row]:
     for setting in [*front, *([] if best in front else [best])]:
         if config.search.confirmation_seeds and setting.confirmed is None:
             continue
-        numbers = setting.confirmed.extensions if setting.confirmed else (setting.number, *setting.extensions)
-        units = [records[number] for number in numbers]
+        units = [records[number] for number in (setting.confirmed or setting).units]
         measured = {unit.seed_index: (unit, _measured(contestant.run, unit)) for unit in units}
         rows.append(Row(contestant, setting, measured, represents=setting is best))
     return rows
@@ -188,9 +187,9 @@ def _measured(run: Run, unit: TrialRecord) -> Measured:
     assert unit.outcomes is not None, unit.number
     outcomes, folder = Outcomes.load(run.fetched(unit.outcomes)), run.fetched(f"{AUDITS}/{unit.number}")
     kept = outcomes.kept[0].all(axis=(0, 1))
-    if not (folder / AUDIT_FILE).is_file():
+    audit = read_audit(folder)
+    if audit is None:
         return Measured(outcomes.clean[0], kept, None, None, 0.0)
-    audit = json.loads((folder / AUDIT_FILE).read_text(encoding="utf-8"))
     with np.load(folder / AUDIT_ARRAYS, allow_pickle=False) as arrays:
         held, distance = arrays["verified"][0], arrays["distance"][0]
     images, unit_of_radius = min(kept.shape[1], len(held)), audit["radius"] / audit["epsilon"]
@@ -228,13 +227,13 @@ def _common_seeds(pair: tuple[Row, Row]) -> list[int]:
 def _cost(contestant: Contestant) -> dict[str, Any]:
     """The total cost of a method's sweep, baselines included: seconds of wall time, summed over its units."""
     units = [unit for unit in contestant.units if unit.origin is None]
-    audits = [contestant.run.folder / AUDITS / unit.number / AUDIT_FILE for unit in units]
+    audits = [read_audit(contestant.run.folder / AUDITS / unit.number) for unit in units]
     return {
         "method": contestant.method,
         "run": contestant.run.name,
         "units": sum(unit.state in ("complete", "pruned") for unit in units),
         "seconds": sum(unit.train_seconds + unit.attack_seconds for unit in units),
-        "audit_seconds": sum(json.loads(path.read_text())["seconds"] for path in audits if path.is_file()),
+        "audit_seconds": sum(audit["seconds"] for audit in audits if audit is not None),
     }
 
 

@@ -84,9 +84,9 @@ class MeasuredSetting:
 
     def fits(self, selection: Selection) -> bool:
         """Whether the selection includes this setting."""
-        values = {**self.parameters}
         return self.method == selection.method and all(
-            name in values and math.isclose(float(values[name]), value) for name, value in selection.where.items()
+            name in self.parameters and math.isclose(float(self.parameters[name]), value)
+            for name, value in selection.where.items()
         )
 
 

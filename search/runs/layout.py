@@ -25,6 +25,8 @@ FIGURES: Final = "figures"
 CHECKPOINTS: Final = "checkpoints"  # the largest folder: an object store's is copied trial by trial
 OUTCOMES: Final = "outcomes"
 AUDITS: Final = "audits"
+AUDIT_FILE: Final = "audit.json"  # in an audit's folder, as is the next
+AUDIT_ARRAYS: Final = "audit.npz"
 SURROGATE: Final = "B0"  # the number of the first baseline, from which an audit borrows adversarial examples
 
 # In the folder of a training by ``robustfront train``.
