@@ -9,6 +9,7 @@ audited_accuracy            what an audit leaves of robust_accuracy
 claimed_accuracy            robust_accuracy as claimed, where the audited value has taken its place
 validation_loss             in nats; a cost
 train_seconds, attack_seconds   wall times; costs
+train_passes, attack_passes   images that went forward or backward through the model
 best_clean_accuracy, best_robust_accuracy   of the best epoch instead of the last, if a training keeps it
 best_epoch                  that epoch, counted from 1
 NAME[r]                     NAME of the seed with index r
@@ -33,6 +34,8 @@ WORST_VIEW: Final = "worst"
 VALIDATION_LOSS: Final = "validation_loss"
 TRAIN_SECONDS: Final = "train_seconds"
 ATTACK_SECONDS: Final = "attack_seconds"
+TRAIN_PASSES: Final = "train_passes"
+ATTACK_PASSES: Final = "attack_passes"
 COSTS: Final = (VALIDATION_LOSS, TRAIN_SECONDS, ATTACK_SECONDS)
 
 _ATTACK: Final = "/"

@@ -41,6 +41,7 @@ class CandidateResult:
     outcomes: Outcomes
     validation_losses: tuple[float, ...]  # of the last epoch, in nats
     train_seconds: tuple[float, ...]  # wall time of all epochs, those before an interruption included
+    train_passes: int  # images that went forward or backward in the training of one replicate
     attack_seconds: float  # wall time of the robust evaluation of all replicates
     best: Best | None = None  # None unless the defence keeps the best epoch
 
@@ -102,6 +103,7 @@ def run_candidate(
         outcomes=outcomes,
         validation_losses=tuple(replicate.history[-1].validation_loss for replicate in trained),
         train_seconds=tuple(sum(epoch.seconds for epoch in replicate.history) for replicate in trained),
+        train_passes=problem.train.epochs * len(splits["train"].labels) * problem.defence.passes,
         attack_seconds=time.perf_counter() - start,
         best=best,
     )

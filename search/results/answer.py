@@ -30,12 +30,12 @@ from analysis.matters import label
 from analysis.records import TrialRecord
 from search.config import SweepConfig
 from search.results.final import pooled
-from search.results.intervals import Kept, outcomes_of, passes_of
+from search.results.intervals import Kept, outcomes_of
 from search.results.text import baseline_note
 from search.runs.folder import Run
-from search.runs.layout import ANSWER_FILE, MANIFEST_FILE
+from search.runs.layout import ANSWER_FILE
 from trainables import files
-from trainables.metrics import CLEAN, ROBUST, Direction
+from trainables.metrics import ATTACK_PASSES, CLEAN, ROBUST, TRAIN_PASSES, Direction
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -200,27 +200,23 @@ def answer_of(config: SweepConfig, folder: Path | None, units: Sequence[TrialRec
         effects,
         models,
         numbers,
-        _images(config, folder, [unit for unit in complete if unit.role == "search"], models),
+        _images(config, [unit for unit in complete if unit.role == "search"], models),
     )
 
 
 def _images(
-    config: SweepConfig, folder: Path | None, units: Sequence[TrialRecord], models: Mapping[str, NoiseModel]
+    config: SweepConfig, units: Sequence[TrialRecord], models: Mapping[str, NoiseModel]
 ) -> tuple[int, int] | None:
-    """How many images the units attacked, and the most efficient number; None if either is unknown."""
+    """How many images the units attacked, and the most efficient number; None if it is unknown."""
     from analysis.noise import best_images
 
-    manifest = None if folder is None else folder / MANIFEST_FILE
-    if ROBUST not in models or folder is None or manifest is None or not manifest.is_file():
+    counts = [values for unit in units for values in unit.replicates if values.get(ATTACK_PASSES)]
+    if ROBUST not in models or not counts:
         return None
-    passes = [count for unit in units if (count := passes_of(folder, unit)) is not None]
-    if not passes or not any(passes):
-        return None
-    trained = json.loads(manifest.read_text(encoding="utf-8"))["data"]["sizes"]["train"]
-    steps = getattr(config.defence, "steps", 0)
-    training = 2.0 * config.train.epochs * trained * (1 + steps)  # forward and backward
+    training = sum(values[TRAIN_PASSES] for values in counts) / len(counts)
     used = config.robustness.images
-    best = best_images(models[ROBUST].components, used, training, sum(passes) / len(passes) / used)
+    attack = sum(values[ATTACK_PASSES] for values in counts) / len(counts) / used
+    best = best_images(models[ROBUST].components, used, training, attack)
     return None if best is None else (used, best)
 
 

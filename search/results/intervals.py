@@ -33,12 +33,6 @@ def outcomes_of(folder: Path | None, unit: TrialRecord) -> Kept | None:
     return _read(folder / unit.outcomes) if folder is not None and unit.outcomes else None
 
 
-def passes_of(folder: Path, unit: TrialRecord) -> int | None:
-    """The number of images that attacks passed through a unit's networks; None without outcomes in the run's folder."""
-    path = folder / unit.outcomes if unit.outcomes else None
-    return int(Outcomes.load(path).passes.sum()) if path is not None and path.is_file() else None
-
-
 def with_intervals(run: Run, units: Iterable[TrialRecord], records: Iterable[TrialRecord]) -> list[TrialRecord]:
     """Records of settings or of single units, with the intervals from the outcomes of their ``units``."""
     paths = {unit.number: run.folder / unit.outcomes for unit in units if unit.outcomes}

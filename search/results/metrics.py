@@ -80,6 +80,8 @@ def unit_results(result: CandidateResult, seeds: Sequence[int], role: Role = "se
         metrics.VALIDATION_LOSS: result.validation_losses,
         metrics.TRAIN_SECONDS: result.train_seconds,
         metrics.ATTACK_SECONDS: [result.attack_seconds / len(seeds)] * len(seeds),
+        metrics.TRAIN_PASSES: [result.train_passes] * len(seeds),
+        metrics.ATTACK_PASSES: outcomes.passes.sum(axis=(1, 2, 3, 4)),
     }
     best = result.best
     of_best = [] if best is None else list(zip(best.clean, best.robust, best.epochs, strict=True))

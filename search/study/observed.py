@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from analysis.noise import NoiseModel, Observation, Parameters, Setting, fit, setting_key
@@ -13,6 +14,8 @@ from analysis.records import BASELINE_PREFIX
 from search.config import SweepConfig
 from search.results.metrics import UnitResult
 from search.study.trials import ORIGIN, RESULT, Extension, Trials, candidate_of, extended, measured
+from trainables.defences import Defence
+from trainables.metrics import ATTACK_PASSES, TRAIN_PASSES
 from trainables.settings.space import Domain
 
 _Unit = tuple[Setting, int]
@@ -47,6 +50,24 @@ class Observed:
         """The noise model of one of the measured numbers."""
         units = [Observation(setting=setting, seed=seed, value=values[metric]) for setting, seed, values in self.values]
         return fit(units, self.space)
+
+    def work(self, setting: Setting, defence: Defence) -> float:
+        """How many images a unit of a setting is expected to pass through the model, in training and attacks.
+
+        It is the mean over the setting's own units. For a new setting, it is the mean over all units, with their
+        training scaled to the new setting's defence. It is 1 if no unit has counts, as in a simulation.
+
+        Args:
+            setting: A point of the space, or a baseline.
+            defence: The problem's, with its own value of every parameter that is not searched.
+        """
+        own, every = list[float](), list[float]()
+        for other, _, values in self.values:
+            training = values.get(TRAIN_PASSES, 0.0) * _passes(setting, defence) / _passes(other, defence)
+            every.append(training + values.get(ATTACK_PASSES, 0.0))
+            if setting == other:
+                own.append(every[-1])
+        return float(np.mean(own or every)) or 1.0
 
     def extension(self, number: str) -> Extension:
         """The next seed of a complete setting."""
@@ -109,3 +130,11 @@ def observe(
         first_seed=seed_of(0),
         tried=frozenset(setting_key(point(row)) for row in search),
     )
+
+
+def _passes(setting: Setting, defence: Defence) -> int:
+    """The passes of a training image in an epoch."""
+    values = {} if isinstance(setting, str) else setting
+    prefix = f"{defence.kind}."
+    own = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+    return defence.with_values(own).passes if own else defence.passes

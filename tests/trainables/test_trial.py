@@ -50,6 +50,7 @@ def test_a_setting_is_trained_and_attacked(problem: Problem) -> None:
     assert all((outcomes.robust_accuracy() <= accuracy).all() for accuracy in attacks.values())
     assert sum(result.train_seconds) == pytest.approx(sum(epoch.seconds for epoch in epochs))
     assert result.attack_seconds > 0
+    assert result.train_passes == 3 * 2 * len(load_splits(problem.data)["train"].labels)
 
 
 def test_a_replicate_is_the_same_whichever_are_trained_beside_it(problem: Problem) -> None:

@@ -24,6 +24,11 @@ class Defence(Component):
     # accuracy falls. Rice, Wong and Kolter 2020, "Overfitting in adversarially robust deep learning".
     keeps_best: ClassVar[bool] = False
 
+    @property
+    def passes(self) -> int:
+        """The images that go forward or backward for each training image in an epoch."""
+        return 2
+
     def check(self, build: Callable[[], nn.Module], shape: tuple[int, int, int]) -> None:
         """Checks that the defence fits the model and images of this shape (channels, height, width).
 

@@ -39,6 +39,10 @@ class AdversarialTraining(Defence):
         super().__post_init__()
         check_radius(self.epsilon, self.norm)
 
+    @property
+    def passes(self) -> int:
+        return super().passes + (2 * self.steps if self.epsilon > 0 else 0)
+
     def training_images(
         self, model: nn.Module, loss: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Tensor:

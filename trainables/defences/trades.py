@@ -50,6 +50,11 @@ class TRADES(Defence):
         super().__post_init__()
         check_radius(self.epsilon, self.norm)
 
+    @property
+    def passes(self) -> int:
+        # The divergence takes the clean images once more and the attacked ones; the attack starts with a forward pass.
+        return super().passes + (5 + 2 * self.steps if self.beta > 0 and self.epsilon > 0 else 0)
+
     def training_loss(
         self, model: nn.Module, loss: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Tensor:

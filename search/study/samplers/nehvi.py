@@ -3,7 +3,8 @@
 It learns from every complete unit, through the noise model of `analysis.noise`. The new setting is the one with the
 largest noisy expected improvement among a few hundred points. It is then compared with further seeds of the settings
 that may be on the front, by a one-step look-ahead: the expected growth of the hypervolume of the front of posterior
-means, divided by the work of the unit.
+means, divided by the work of the unit. Work is counted in images that pass through the model, since measured seconds
+would make suggestions irreproducible.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ class _Choice:
     def __init__(self, config: SweepConfig, number: int, observed: Observed) -> None:
         self._observed, self._number = observed, number
         self._generator = np.random.default_rng((config.search.seed, number))
+        self._defence = config.problem.defence
         self._directions: list[Direction] = ["maximize"] * len(config.objectives)
         self._measures = [
             *((name, 1.0 if direction == "maximize" else -1.0, 0.0) for name, direction in config.objectives.items()),
@@ -110,7 +112,7 @@ class _Choice:
         units += [] if new is None else [(new, self._observed.first_seed)]
         if not units:
             return None
-        rates = self._gains(units, new) / [_work(setting) for setting, _ in units]
+        rates = self._gains(units, new) / [self._observed.work(setting, self._defence) for setting, _ in units]
         best = len(units) - 1 - int(np.argmax(rates[::-1]))  # the new setting in case of a tie
         return new if best == len(numbers) else self._observed.extension(numbers[best])
 
@@ -216,11 +218,6 @@ def _relative(posterior: GaussianMixture, known: int) -> GaussianMixture:
     covariances += shared[:, :known].mean(axis=1)[:, None, None]
     means = posterior.means - level[:, None] + posterior.weights @ level
     return GaussianMixture(posterior.weights, means, covariances)
-
-
-def _work(setting: Setting) -> float:
-    """The relative cost of a unit: passes per training image. Epochs and images are the same for all units."""
-    return 1.0 if isinstance(setting, str) else 1.0 + float(setting.get("defence.steps", 0.0))
 
 
 SAMPLER = Sampler(

@@ -104,20 +104,16 @@ def test_it_says_how_many_images_the_next_search_should_attack(tmp_path: Path) -
     run, records = sweep(tmp_path, 0.0, seeds=2, confirmed=False)
     before = answer_of(run.config, run.folder, records)
     assert before is not None
-    assert before.images is None, "nothing is known of the training images"
-    sizes = {"data": {"sizes": {"train": 3500}}}
-    (tmp_path / "manifest.json").write_text(json.dumps(sizes), encoding="utf-8")
+    assert before.images is None, "nothing is known of the work"
     expensive, cheap = (_with_passes(run, records, passes) for passes in (400 * IMAGES, 4 * IMAGES))
     assert cheap > 5 * expensive, "ten times as many if an image costs a hundredth"
 
 
 def _with_passes(run: Run, records: list[TrialRecord], passes: int) -> int:
     """The number of images that the answer recommends if attacking a unit took ``passes`` passes."""
-    for record in records:
-        path = run.folder / str(record.outcomes)
-        outcomes = Outcomes.load(path)
-        replace(outcomes, passes=np.full_like(outcomes.passes, passes // 2)).save(path)
-    answered = answer_of(run.config, run.folder, records)
+    work = {"train_passes": 4e4, "attack_passes": float(passes)}
+    counted = [replace(record, replicates=({**record.replicates[0], **work},)) for record in records]
+    answered = answer_of(run.config, run.folder, counted)
     assert answered is not None
     assert answered.images is not None
     used, best = answered.images

@@ -215,6 +215,46 @@ def test_a_seed_that_moves_all_settings_alike_is_worth_nothing() -> None:
         assert not (isinstance(choice, Extension) and choice.seed == 2)
 
 
+@pytest.mark.parametrize(("expensive", "cheap"), ["ab", "ba"])
+def test_of_settings_that_are_alike_it_prefers_those_that_cost_less(expensive: str, cheap: str) -> None:
+    def costing(x: float, kind: str) -> dict[str, float]:
+        return {**trade_off(x, "a"), "train_passes": 1e6 if kind == expensive else 1e4, "attack_passes": 1e3}
+
+    finite: dict[str, Domain] = {"x": Choices(choices=(0.0, 0.25, 0.5, 0.75)), "kind": Choices(choices=("a", "b"))}
+    known = observed(costing, noise=0.05, space=finite)
+    choice = choose(with_objectives(), 9, known)
+    assert isinstance(choice, Extension)
+    assert known.complete[choice.number]["kind"] == cheap
+
+
+def test_a_new_setting_costs_what_its_defence_costs() -> None:
+    """The steps of adversarial training are searched, and have no effect."""
+    sweep = small_config(
+        search={"sampler": "nehvi"},
+        defence={"name": "adversarial-training", "norm": "l2", "epsilon": 0.5, "steps": 5},
+        space={"defence.steps": {"low": 1, "high": 40}, "loss.epsilon": {"low": 0.05, "high": 0.3}},
+        loss={"name": "label-smoothing"},
+    )
+    settings = [{"defence.steps": steps, "epsilon": 0.1} for steps in (2, 10)]
+    values = tuple(
+        (setting, 0, {"train_passes": 100.0 * (2 + 2 * setting["defence.steps"]), "attack_passes": 30.0 + at})
+        for at, setting in enumerate(settings)
+    )
+    known = Observed(
+        space=sweep.domains,
+        settings=tuple(settings),
+        complete={},
+        values=values,
+        running=(),
+        next_seeds={},
+        first_seed=0,
+        tried=frozenset(),
+    )
+    defence = sweep.problem.defence
+    assert known.work(settings[1], defence) == 100 * 22 + 31
+    assert known.work({"defence.steps": 40, "epsilon": 0.2}, defence) == pytest.approx(100 * 82 + 30.5)
+
+
 def test_a_constraint_keeps_it_where_the_constraint_is_met() -> None:
     def bounded(x: float, kind: str) -> dict[str, float]:
         return {**trade_off(x, kind), "train_seconds": 1 + 10 * x}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.data.splits import Split, load_splits
 from trainables.defences.adversarial_training import AdversarialTraining
@@ -105,6 +105,24 @@ def test_a_radius_of_0_is_no_defence(problem: Problem) -> None:
         (result,) = train(make_replicates(each, splits), splits, each)
         results.append(result.train_loss)
     assert results[0] == results[1] != results[2]
+
+
+@pytest.mark.parametrize("changes", [{}, {"epsilon": 0.0}])
+@pytest.mark.parametrize("name", names("defence"))
+def test_the_passes_of_a_training_image_are_counted(problem: Problem, name: str, changes: dict[str, Any]) -> None:
+    defence = make("defence", name)
+    defence = make("defence", name, {**changes, "steps": 3} if "steps" in defence.parameters else {})
+    made = replicate(problem, load_splits(problem.data), defence=defence)
+    split, counted = load_splits(problem.data)["train"][:16], list[int]()
+
+    def count(_: nn.Module, __: Any, logits: Tensor) -> None:
+        counted.append(len(logits))
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: counted.append(len(gradient)))
+
+    made.model.register_forward_hook(count)
+    training_step(made, split.images, split.labels, problem.train, 0.0)
+    assert sum(counted) == 16 * defence.passes
 
 
 def test_adversarial_training_makes_digits_robust(problem: Problem) -> None:
