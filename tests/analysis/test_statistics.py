@@ -128,10 +128,18 @@ def covered(interval: Callable[[npt.NDArray[np.bool_]], Interval], *setting: Any
 
 
 @pytest.mark.parametrize(
-    "setting", [(5, 500, -0.8, 0.3, 3.0), (3, 500, -0.8, 0.3, 3.0), (8, 200, 2.0, 0.3, 2.0), (5, 500, -0.8, 0.0, 3.0)]
+    "setting",
+    [
+        (5, 500, -0.8, 0.3, 3.0),
+        (5, 500, -0.8, 0.0, 3.0),
+        (3, 500, -0.8, 0.3, 3.0),
+        (3, 200, 2.0, 0.3, 2.0),
+        (8, 200, 2.0, 0.3, 2.0),
+    ],
 )
 def test_the_intervals_over_seeds_and_images_cover(setting: tuple[Any, ...]) -> None:
-    assert covered(seeds_and_images_interval, *setting) == pytest.approx(0.95, abs=0.03)  # 0.009 is one sd of 600 draws
+    # 3,000 draws give 95 to 97 %; one standard deviation of these 600 is 0.8 %.
+    assert 0.93 <= covered(seeds_and_images_interval, *setting) <= 0.99
     assert covered(lambda kept: seeds_interval(kept.mean(1).tolist(), kept.shape[1]), *setting) >= 0.93
 
 
