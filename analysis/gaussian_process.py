@@ -142,9 +142,9 @@ class GaussianProcess:
         groups: The group of each value, numbered from 0 without gaps, shape (u,). None without groups.
 
     Source:
-        Rasmussen and Williams 2006, Eq. 2.25, 2.26 and 2.30, section 2.7 (the level), Eq. 5.3 and 5.4 (the average) and
-        5.9 (the gradient). The wide priors of level and means make it the restricted likelihood of Searle, Casella and
-        McCulloch 1992, section 6.6.
+        Rasmussen and Williams 2006, Eq. 2.25, 2.26 and 2.30, section 2.7 (the level), chapter 5 (the average) and
+        Eq. 5.9 (the gradient). The wide priors of level and means make it the restricted likelihood of Searle, Casella
+        and McCulloch 1992.
     """
 
     def __init__(

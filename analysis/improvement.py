@@ -45,7 +45,7 @@ def noisy_improvement(
         Shape (m,).
 
     Source:
-        Daulton et al. 2021, section 4, with one new point at a time.
+        Daulton et al. 2021, with one new point at a time.
     """
     sampled = [_condition(each, known, draws, generator) for each in [*objectives, *limits]]
     k, gains = len(objectives), np.zeros(objectives[0].means.shape[1] - known)
@@ -76,7 +76,7 @@ def expected_improvement(front: Array, reference: Array, means: Array, sds: Arra
         Shape (m,).
 
     Source:
-        Yang et al. 2019, Eq. 11: a sum over boxes of products over objectives.
+        Yang et al. 2019: a sum over boxes of products over objectives.
     """
     lower, upper = boxes(front, reference)
     gains = np.ones((len(means), len(lower)))

@@ -50,7 +50,7 @@ def wilson_interval(successes: int, n: int) -> Interval:
     It lies within [0, 1], contains ``successes / n`` and never has zero width.
 
     Source:
-        Wilson 1927; Brown, Cai and DasGupta 2001, Eq. 4.
+        Wilson 1927; recommended by Brown, Cai and DasGupta 2001.
     """
     from scipy.stats import binomtest  # statsmodels, which has it too, takes seconds to import
 
@@ -111,7 +111,7 @@ def mean_squares(outcomes: npt.NDArray[Any]) -> MeanSquares:
             images), at least two of each.
 
     Source:
-        Searle, Casella and McCulloch 1992, chapter 4: the two-way crossed classification.
+        Searle, Casella and McCulloch 1992: the two-way crossed classification, balanced.
     """
     units, images = outcomes.shape
     table = outcomes.astype(np.float64)
@@ -246,7 +246,7 @@ def rank_correlation(first: npt.ArrayLike, second: npt.ArrayLike) -> RankCorrela
 
     Source:
         Spearman 1904. The interval is Fisher's transformation with the variance (1 + rho^2 / 2) / (n - 3) of Bonett
-        and Wright 2000, which keeps its coverage up to about 0.95.
+        and Wright 2000.
     """
     from scipy.stats import spearmanr
 

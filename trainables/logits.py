@@ -20,7 +20,7 @@ def normalize_logits(z: Tensor) -> Tensor:
     """Logits of unit L2 norm, f = z / sqrt(sum z^2 + 1e-12), (..., k): in fp32 (float64 for float64), 0 where z is 0.
 
     Source:
-        Song et al. 2022, Eq. 2. The norm is that of each sample's logit vector: the paper's figures hold only then.
+        Song et al. 2022, section 3.2. The norm is that of a sample's logit vector: the paper's figures hold only then.
     """
     z = at_least_single(z)
     return z * (z.square().sum(-1, keepdim=True) + SQUARED_NORM_FLOOR).rsqrt()

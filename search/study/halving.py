@@ -32,7 +32,7 @@ class Halving:
         reduction_factor: About one in this many trials continues at each rung; above 1.
 
     Source:
-        Li et al. 2020, algorithm 2, stopping in place of promoting as in Klein et al. 2020; ranked by fronts as in
+        Li et al. 2020, section 3.2, stopping in place of promoting as in Klein et al. 2020; ranked by fronts as in
         Schmucker et al. 2021.
     """
 

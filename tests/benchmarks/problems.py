@@ -14,7 +14,7 @@ slow setting is better than a quick one. The noise is normal, stronger at the ru
 at the end (``NOISE``). Fronts span about 1 in each objective.
 
 Zitzler, Deb, Thiele 2000: Comparison of multiobjective evolutionary algorithms: empirical results. Evol. Comput. 8.
-Deb, Thiele, Laumanns, Zitzler 2005: Scalable test problems for evolutionary multiobjective optimization.
+Deb, Thiele, Laumanns, Zitzler 2002: Scalable multi-objective optimization test problems. CEC.
 """
 
 from __future__ import annotations
@@ -97,13 +97,13 @@ class Problem:
 
 
 def _zdt(x: npt.NDArray[np.float64], shape: Callable[[float, float], float]) -> npt.NDArray[np.float64]:
-    """Zitzler et al. 2000, Eqs. 7 to 9: f2 = g h(f1, g)."""
+    """Zitzler et al. 2000, Eq. 6 to 9: f2 = g h(f1, g)."""
     g = 1 + 9 * x[1:].mean()
     return np.array([x[0], g * shape(x[0], g)])
 
 
 def _dtlz2(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Deb et al. 2005, Eq. 9, with one distance variable; the front is a part of the unit sphere."""
+    """Deb et al. 2002, Eq. 9, with one distance variable; the front is a part of the unit sphere."""
     angles, g = x[:-1] * np.pi / 2, (x[-1] - 0.5) ** 2
     cosines = np.cumprod(np.concatenate([[1.0], np.cos(angles)]))[::-1]
     sines = np.concatenate([[1.0], np.sin(angles[::-1])])

@@ -25,7 +25,7 @@ class DDN(NormSearch):
 
     source: ClassVar[str] = (
         'Rony et al. 2019, "Decoupling direction and norm for efficient gradient-based L2 adversarial attacks and '
-        'defenses", algorithm 1'
+        'defenses"'
     )
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)
     first_radius: ClassVar[float] = 1.0

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from trainables.attacks.engine.margins import Boundary
     from trainables.attacks.engine.victim import Victim
 
-# As in the paper and in AutoAttack: the largest weight of the clean image's projection, how far a step
-# goes past the hyperplane, what a step back leaves of the change, and the steps of the final search.
+# As in the authors' code (fra31/fab-attack): the largest weight of the clean image's projection, how far a step goes
+# past the hyperplane, what a step back leaves of the change, and the steps of the final search. AutoAttack's FAB has
+# the first three and no final search.
 LARGEST_BIAS: Final = 0.1
 EXTRAPOLATION: Final = 1.05
 STEP_BACK: Final = 0.9
@@ -49,7 +50,7 @@ class FAB(MinimumNormAttack):
 
     source: ClassVar[str] = (
         'Croce and Hein 2020, "Minimally distorted adversarial examples with a fast adaptive boundary attack", '
-        "algorithm 1; the final search is that of their code (fra31/fab-attack)"
+        "with the final search of the authors' code (fra31/fab-attack)"
     )
     invariance: ClassVar[Invariance] = "global"
     shown: ClassVar[tuple[str, ...]] = ("steps",)

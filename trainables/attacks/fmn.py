@@ -24,13 +24,13 @@ class FMN(NormSearch):
     grows by that share. Until the image is first misclassified, it also grows by the distance to the linearised
     boundary.
 
-    In the paper the first balls reach only from the current image to that boundary. Clipping to the pixel range removes
-    a part of each step, so that such balls stop growing on dark images: they left 115 of 300 digits correctly
-    classified on a LeNet-5 trained with cross entropy.
+    In the paper the first radii are the distance of the current image plus that to the boundary. Clipping to the pixel
+    range removes a part of each step, so that such balls stop growing on dark images: they left 115 of 300 digits
+    correctly classified on a LeNet-5 trained with cross entropy.
     """
 
     source: ClassVar[str] = (
-        'Pintor et al. 2021, "Fast minimum-norm adversarial attacks through adaptive norm constraints", algorithm 1'
+        'Pintor et al. 2021, "Fast minimum-norm adversarial attacks through adaptive norm constraints"'
     )
 
     def climb(self, logits: Tensor, labels: Tensor) -> Tensor:

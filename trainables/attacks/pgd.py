@@ -35,7 +35,7 @@ class PGD(LossAttack):
     """
 
     source: ClassVar[str] = (
-        'Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks", section 2.1'
+        'Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks", section 3'
     )
 
     target: Literal["untargeted", "least-likely"] = "untargeted"

@@ -39,7 +39,7 @@ class SimBA(QueryAttack):
     """
 
     source: ClassVar[str] = (
-        'Guo et al. 2019, "Simple black-box adversarial attacks", algorithm 1; the cosines are in the order that the '
+        'Guo et al. 2019, "Simple black-box adversarial attacks"; the cosines are in the order that the '
         "authors' code calls diagonal"
     )
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)

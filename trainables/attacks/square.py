@@ -36,7 +36,7 @@ class Square(QueryAttack):
 
     source: ClassVar[str] = (
         'Andriushchenko et al. 2020, "Square Attack: a query-efficient black-box adversarial attack via random '
-        'search", algorithms 1 to 3; schedule and window sizes as in AutoAttack (Croce and Hein 2020)'
+        'search"; schedule and window sizes as in AutoAttack (Croce and Hein 2020)'
     )
     invariance: ClassVar[Invariance] = "global"
     shown: ClassVar[tuple[str, ...]] = ("queries",)

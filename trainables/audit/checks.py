@@ -201,7 +201,8 @@ _MARGINS: Final = _Sign(
     good="An attack that climbs margins between classes is not stronger.",
     bad="An attack that climbs margins between classes breaks {percent:.1f} % more than those behind this number.",
 )
-# Nor must an adaptive attack on cross entropy: that is what shows DeepFool's misjudgement. Carlini et al.
+# Nor must an attack on cross entropy that sets its own step: that is what shows DeepFool's misjudgement. Carlini et al.
+# (focus on the strongest attacks possible).
 _ADAPTIVE: Final = _Sign(
     "an adaptive step",
     CARLINI,

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class AdversarialTraining(Defence):
     """Trains only on images attacked by PGD on the training loss.
 
-    The attack starts at a random point of the ball and takes steps of length 2.5 epsilon / steps. As in Madry et al.,
-    it runs in training mode: batch norm uses the statistics of the attacked batch. It changes neither running
-    statistics nor any other buffer. The defaults are the authors' on MNIST (section 5).
+    The attack starts at a random point of the ball and takes steps of length 2.5 epsilon / steps. As in the authors'
+    code (MadryLab/cifar10_challenge), it runs in training mode: batch norm uses the statistics of the attacked batch.
+    It changes neither running statistics nor any other buffer. The defaults are the authors' on MNIST (section 4).
     """
 
     # Radius of the ball in pixel units (pixels lie in [0, 1]); 0 turns the defence off.
@@ -32,7 +32,7 @@ class AdversarialTraining(Defence):
     keeps_best: ClassVar[bool] = True
     source: ClassVar[str] = (
         "Madry, Makelov, Schmidt, Tsipras and Vladu 2018, "
-        '"Towards deep learning models resistant to adversarial attacks", sections 2.1 and 5'
+        '"Towards deep learning models resistant to adversarial attacks", sections 3 and 4'
     )
 
     def __post_init__(self) -> None:

@@ -20,8 +20,9 @@ class RandomResizePad(Defence):
     """Enlarges each image by a random number of pixels at inference, and pads it with zeros at a random position.
 
     A side of n pixels is resized by nearest neighbour to a random length of n + 1 to n + ``padding`` - 1 (n for a
-    ``padding`` of 1), then padded with zeros to n + ``padding``. Size and position are drawn for each image and each
-    draw. Training does not change. The model is random: without ``eot``, attacks on it are too weak.
+    ``padding`` of 1; in the paper the length may always be n), then padded with zeros to n + ``padding``. Size and
+    position are drawn for each image and each draw. Training does not change. The model is random: without ``eot``,
+    attacks on it are too weak.
 
     Args:
         padding: The number of pixels by which images grow; 0 leaves them unchanged. The authors use 32 for 299 pixels;
@@ -33,7 +34,7 @@ class RandomResizePad(Defence):
     draws: int = 1
 
     source: ClassVar[str] = (
-        'Xie, Wang, Zhang, Ren and Yuille 2018, "Mitigating adversarial effects through randomization", section 3'
+        'Xie, Wang, Zhang, Ren and Yuille 2018, "Mitigating adversarial effects through randomization"'
     )
 
     def __post_init__(self) -> None:

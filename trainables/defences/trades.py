@@ -43,7 +43,7 @@ class TRADES(Defence):
     keeps_best: ClassVar[bool] = True
     source: ClassVar[str] = (
         "Zhang, Yu, Jiao, Xing, El Ghaoui and Jordan 2019, "
-        '"Theoretically principled trade-off between robustness and accuracy", Eq. 5 and algorithm 1'
+        '"Theoretically principled trade-off between robustness and accuracy"'
     )
 
     def __post_init__(self) -> None:

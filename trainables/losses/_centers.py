@@ -91,7 +91,8 @@ def simplex(points: int, width: int) -> NDArray[np.float64]:
         width: At least points - 1.
 
     Source:
-        Pang, Du and Zhu 2018, "Max-Mahalanobis linear discriminant analysis networks", algorithm 1.
+        Pang, Du and Zhu 2018, "Max-Mahalanobis linear discriminant analysis networks"; ``craft_MMcenters.m`` in the
+        authors' code (P2333/Max-Mahalanobis-Training).
     """
     means = np.zeros((points, width))
     means[0, 0] = 1

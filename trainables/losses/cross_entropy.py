@@ -29,7 +29,7 @@ def cross_entropy(z: Tensor, y: Tensor) -> Tensor:
     """Softmax cross entropy of logits (n, k) and labels (n,) in [0, k): the mean over the samples in nats.
 
     Source:
-        Song et al. 2022, Eq. 1.
+        Minus the logarithm of Song et al. 2022, Eq. 1.
     """
     log_p = at_least_single(z).log_softmax(-1)
     return -log_p.gather(-1, y.unsqueeze(-1)).squeeze(-1).mean(-1)

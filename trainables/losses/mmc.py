@@ -33,8 +33,8 @@ class MMC(Loss):
     training: Literal["center", "softmax"] = "center"
 
     source: ClassVar[str] = (
-        'Pang et al. 2020, "Rethinking softmax cross-entropy loss for adversarial robustness", section 3.3; the '
-        'centres: Pang, Du and Zhu 2018, "Max-Mahalanobis linear discriminant analysis networks", algorithm 1'
+        'Pang, Xu, Dong, Du, Chen and Zhu 2020, "Rethinking softmax cross-entropy loss for adversarial robustness"; '
+        'the centres: Pang, Du and Zhu 2018, "Max-Mahalanobis linear discriminant analysis networks"'
     )
     uses_features: ClassVar[bool] = True
     baselines: ClassVar[tuple[Baseline, ...]] = (

@@ -35,8 +35,7 @@ def reference_divisions(objectives: int, population: int) -> int:
     """Divisions of each axis that give about as many reference points as the population has settings, never more.
 
     Source:
-        Deb and Jain 2014, section IV-B: C(objectives + divisions - 1, divisions) points; section V: a population of
-        about as many.
+        Deb and Jain 2014: C(objectives + divisions - 1, divisions) points, and a population of about as many.
     """
     divisions = 1
     while math.comb(objectives + divisions, divisions + 1) <= population:

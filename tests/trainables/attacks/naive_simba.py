@@ -43,7 +43,7 @@ def naive_simba(
     basis: Basis = "pixel",
     view: View = "raw",
 ) -> NaiveOutcome:
-    """Algorithm 1 of Guo et al. 2019 on an image (1, c, h, w) that the model gets right, its result capped in L2."""
+    """The attack of Guo et al. 2019 on an image (1, c, h, w) that the model gets right, its result capped in L2."""
     image = clean
     logits = model(image)
     probability = _probability(logits, label, view)

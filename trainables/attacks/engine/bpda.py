@@ -25,7 +25,7 @@ class StraightThrough(nn.Module):
         model: Any module.
 
     Source:
-        Athalye, Carlini and Wagner 2018, "Obfuscated gradients give a false sense of security", section 4.1.
+        Athalye, Carlini and Wagner 2018, "Obfuscated gradients give a false sense of security" (BPDA).
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -52,7 +52,7 @@ def log_probability_margin(logits: Tensor, labels: Tensor) -> Tensor:
 
     Source:
         Xie et al. 2024, "Towards million-scale adversarial robustness evaluation with stronger individual attacks",
-        arXiv 2411.15210, the probability margin loss.
+        arXiv:2411.15210, the probability margin loss.
     """
     others = logits.scatter(1, labels.unsqueeze(1), -torch.inf)
     # 1 - q is the sum of the wrong classes' probabilities.
@@ -64,7 +64,7 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
 
     Source:
         Croce and Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
-        attacks", Eq. 6.
+        attacks".
     """
     _check_classes(logits, 3, "dlr")
     top = logits.topk(3).values
@@ -74,7 +74,7 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """Targeted difference of logits ratio (Eq. 7 there): positive where the target's logit is above the true one's."""
+    """Targeted difference of logits ratio, as in `dlr`: positive where the target's logit is above the true one's."""
     _check_classes(logits, 4, "dlr towards a target")
     top = logits.topk(4).values
     true = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
@@ -152,7 +152,7 @@ def to_hyperplane(points: Tensor, gap: Tensor, normal: Tensor, norm: Norm) -> Te
     linear. Newton's method from below is therefore exact as soon as no further coordinate stops.
 
     Source:
-        The problem is Eq. 4 of Croce and Hein 2020, "Minimally distorted adversarial examples with a fast adaptive
+        The problem is that of Croce and Hein 2020, "Minimally distorted adversarial examples with a fast adaptive
         boundary attack", who sort the times at which coordinates stop.
     """
     direction = -gap.sign().view(-1, 1, 1, 1) * normal

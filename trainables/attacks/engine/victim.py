@@ -27,7 +27,7 @@ class Victim(nn.Module):
     without randomness keeps its logits in every view.
 
     Source:
-        Athalye et al. 2018, "Obfuscated gradients give a false sense of security", section 4.2 (EOT).
+        Athalye, Carlini and Wagner 2018, "Obfuscated gradients give a false sense of security" (EOT).
     """
 
     def __init__(self, model: nn.Module, seen: View, draws: int = 1, progress: Progress | None = None) -> None:
