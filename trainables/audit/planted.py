@@ -63,7 +63,7 @@ def plant_and_search(
 
     Source:
         Zimmermann et al. 2022, "Increasing confidence in adversarial robustness evaluations". Theirs has a
-        readout by logistic regression and 999 inner points.
+        readout by logistic regression, 999 inner points and a boundary still closer to the planted point.
     """
     layer = _readout_layer(model, images[:1])
     if layer is None:
