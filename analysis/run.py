@@ -41,8 +41,8 @@ class Results:
 
     def shown(self) -> pd.DataFrame:
         """One row per setting and baseline: the confirmed one, if there is one."""
-        last: pd.DataFrame = self.records.drop_duplicates("number", keep="last")
-        return last.reset_index(drop=True)
+        last: pd.DataFrame = self.records.drop_duplicates("number", keep="last").set_index("number")
+        return last.loc[self.records["number"].unique()].reset_index()
 
     def front(self) -> pd.DataFrame:
         """The rows of ``shown`` that are on the front, sorted by the last objective, best first."""
@@ -92,7 +92,8 @@ class Results:
 
         if name == "pareto":
             confirmed = self.records.loc[self.records["confirmed"], "number"]
-            chosen = Chosen(set(self.front()["number"]), list(confirmed)) if len(confirmed) else None
+            searched = self.records[~self.records["confirmed"] & self.records["number"].isin(confirmed)]
+            chosen = Chosen(set(self.front()["number"]), searched) if len(confirmed) else None
             return pareto_picture(self.shown(), self.objectives, self.domains, title=self.name, chosen=chosen)
         if name == "surfaces":
             return surfaces_picture(self._claims(), self.objectives, self.domains, title=self.name)

@@ -6,7 +6,6 @@ import html
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -32,15 +31,24 @@ _SYMBOLS: Final = {  # plotly's name of each of matplotlib's markers
     "^": "triangle-up",
     "v": "triangle-down",
 }
+_MOVES: Final = {  # the markers, for matplotlib and plotly, of where points were before
+    "claimed before the audit": ("o", "circle-open"),
+    "in the search": ("s", "square-open"),
+}
 _PANEL_COLUMNS: Final = 3  # three objectives have three pairs
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A front that rests on other values than those drawn: its trials, and the trials drawn with confirmed values."""
+    """A front that rests on other values than those drawn.
+
+    Args:
+        front: The numbers of its trials.
+        searched: The search's rows of the trials that are drawn with confirmed values.
+    """
 
     front: Collection[str]
-    confirmed: Collection[str]
+    searched: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -51,19 +59,6 @@ class _Group:
     rows: pd.DataFrame
     colour: str
     marker: str
-
-
-def draw_pareto(
-    frame: pd.DataFrame,
-    objectives: Mapping[str, Direction],
-    domains: Mapping[str, Domain],
-    folder: Path,
-    *,
-    title: str,
-    chosen: Chosen | None = None,
-) -> list[Path]:
-    """Writes ``pareto_picture`` to a folder."""
-    return pareto_picture(frame, objectives, domains, title=title, chosen=chosen).save(folder / "pareto")
 
 
 def pareto_picture(
@@ -109,6 +104,7 @@ def pareto_picture(
             groups=[group for group in groups if not group.rows.empty],
             front=search[proven],
             everything=pd.concat([search, baselines], ignore_index=True),
+            searched=None if chosen is None else chosen.searched,
             objectives={name: objectives[name] for name in pair},
             whole=len(objectives) == 2 and chosen is None,
             parameters=list(domains),
@@ -120,7 +116,9 @@ def pareto_picture(
         "No setting meets the constraints: the nearest are marked." if infeasible.all() else "",
         "Pareto-optimal in all objectives together." if len(objectives) > 2 else "",
         "Bars: 95 % intervals of the front and the baselines.",
-        f"Confirmed with new seeds and images: {', '.join(chosen.confirmed)}." if chosen is not None else "",
+        f"Confirmed with new seeds and images: {', '.join(chosen.searched['number'])}."
+        if chosen is not None and len(chosen.searched)
+        else "",
         style.coverage(frame),
     )
     heading = "Pareto-optimal settings"
@@ -165,6 +163,7 @@ class _Panel:
     groups: Sequence[_Group]
     front: pd.DataFrame
     everything: pd.DataFrame
+    searched: pd.DataFrame | None
     objectives: Mapping[str, Direction]
     whole: bool
     parameters: Sequence[str]
@@ -185,13 +184,19 @@ class _Panel:
         below, above = values - self.values(rows, "_low"), self.values(rows, "_high") - values
         return np.maximum(np.nan_to_num(np.stack([below, above], axis=1)), 0.0)
 
-    def claims(self) -> Array:
-        """The claimed and the audited point of every setting that an audit lowered. Shape (setting, objective, end)."""
-        if CLAIMED not in self.everything.columns or ROBUST not in self.objectives:
-            return np.empty((0, 2, 2))
-        rows = self.everything[self.everything[CLAIMED] > self.everything[ROBUST]]
-        claimed = self.values(rows.assign(**{ROBUST: rows[CLAIMED]}))
-        return np.stack([claimed, self.values(rows)], axis=-1).transpose(1, 0, 2)
+    def moves(self) -> dict[str, Array]:
+        """Where points were before they moved to where they are drawn, by reason. Shape (setting, objective, end)."""
+        moved = {}
+        if CLAIMED in self.everything.columns and ROBUST in self.objectives:
+            rows = self.everything[self.everything[CLAIMED] > self.everything[ROBUST]]
+            moved["claimed before the audit"] = self._move(rows.assign(**{ROBUST: rows[CLAIMED]}), rows)
+        if self.searched is not None and len(self.searched):
+            rows = self.everything.set_index("number").loc[self.searched["number"]]
+            moved["in the search"] = self._move(self.searched, rows)
+        return moved
+
+    def _move(self, before: pd.DataFrame, after: pd.DataFrame) -> Array:
+        return np.stack([self.values(before), self.values(after)], axis=-1).transpose(1, 0, 2)
 
     def step(self) -> tuple[Array, Array, Literal["pre", "post"]]:
         """The boundary of the region that the front dominates, as a step line from point to point."""
@@ -202,8 +207,8 @@ class _Panel:
 
     def limits(self) -> list[tuple[float, float]]:
         """The limits of the two axes: all points, with room for half the longest bar."""
-        claims = self.claims().transpose(1, 0, 2).reshape(2, -1)
-        points = np.concatenate([self.values(self.everything), claims], axis=1)
+        moves = [each.transpose(1, 0, 2).reshape(2, -1) for each in self.moves().values()]
+        points = np.concatenate([self.values(self.everything), *moves], axis=1)
         longest = self.bars(self.everything).max(axis=(1, 2))
         room = np.max([0.12 * np.ptp(points, axis=1), 0.5 * longest, 1e-6 * np.abs(points).max(axis=1, initial=1.0)], 0)
         return list(zip((points.min(axis=1) - room).tolist(), (points.max(axis=1) + room).tolist(), strict=True))
@@ -213,16 +218,18 @@ class _Panel:
         for group in self.groups:
             if group.colour == GREY:
                 self._scatter(axes, group, s=30, lw=0.8, zorder=3)
-        for i, (x, y) in enumerate(self.claims()):
-            axes.plot(x, y, color=GREY, lw=0.8, ls=":", zorder=2)
-            label = "claimed before the audit" if i == 0 else None
-            axes.scatter(x[:1], y[:1], s=40, facecolor="none", edgecolor=GREY, lw=1.0, label=label, zorder=3)
+        for reason, moves in self.moves().items():
+            for i, (x, y) in enumerate(moves):
+                axes.plot(x, y, color=GREY, lw=0.8, ls=":", zorder=2)
+                look: dict[str, Any] = {"facecolor": "none", "edgecolor": GREY, "lw": 1.0, "zorder": 3}
+                label = reason if i == 0 else None
+                axes.scatter(x[:1], y[:1], s=40, marker=_MOVES[reason][0], label=label, **look)
         for group in self.groups:
             if group.colour != GREY:
                 order = 4 if group.colour == BLUE else 6
                 (x, y), (x_bar, y_bar) = self.values(group.rows), self.bars(group.rows)
-                look: dict[str, Any] = {"fmt": "none", "ecolor": group.colour, "alpha": 0.3, "lw": 1.0}
-                axes.errorbar(x, y, xerr=x_bar, yerr=y_bar, zorder=order, **look)
+                bars: dict[str, Any] = {"fmt": "none", "ecolor": group.colour, "alpha": 0.3, "lw": 1.0}
+                axes.errorbar(x, y, xerr=x_bar, yerr=y_bar, zorder=order, **bars)
                 self._scatter(axes, group, s=60, lw=0.9, zorder=order + 1)
         if self.whole:
             x, y, where = self.step()
@@ -265,25 +272,26 @@ class _Panel:
         """The same for plotly; ``legend`` says whether the legend shows these traces."""
         import plotly.graph_objects as go
 
-        traces = []
+        traces: list[Any] = []
         if self.whole:
             x, y, where = self.step()
             line = {"color": BLUE, "width": 2, "shape": "vh" if where == "pre" else "hv"}
             traces.append(go.Scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", showlegend=False))
-        for i, (x, y) in enumerate(self.claims()):
-            traces.append(
+        for reason, moves in self.moves().items():
+            traces += [
                 go.Scatter(
                     x=x,
                     y=y,
                     mode="lines+markers",
-                    name="claimed before the audit",
-                    legendgroup="claimed",
+                    name=reason,
+                    legendgroup=reason,
                     showlegend=legend and i == 0,
                     line={"color": GREY, "width": 1, "dash": "dot"},
-                    marker={"color": GREY, "symbol": ["circle-open", "circle"], "size": [9, 1]},
+                    marker={"color": GREY, "symbol": [_MOVES[reason][1], "circle"], "size": [9, 1]},
                     hoverinfo="skip",
                 )
-            )
+                for i, (x, y) in enumerate(moves)
+            ]
         return traces + [self._points(group, legend=legend) for group in self.groups]
 
     def _points(self, group: _Group, *, legend: bool) -> Any:

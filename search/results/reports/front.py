@@ -28,7 +28,7 @@ def picture(data: RunData) -> Picture:
     if config.search.confirmation_seeds:
         front = [record.number for record in data.front]
         shown = [record for record in settings if record.number in front or record.is_baseline]
-        confirmed = [record.number for record in shown if record.confirmed is not None]
+        searched = to_frame([record for record in shown if record.confirmed is not None])
         settings = [(record in shown and record.confirmed) or record for record in settings]
-        chosen = Chosen(front, confirmed)
+        chosen = Chosen(front, searched)
     return pareto_picture(to_frame(settings), config.objectives, config.domains, title=data.title, chosen=chosen)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.figures.pareto import draw_pareto
+from analysis.figures.pareto import pareto_picture
 from analysis.figures.style import add_legend, coverage, legend_size, measure_label, new_figure, setting_label
 from analysis.figures.surfaces import draw_surfaces
 from analysis.frames import rows_of, to_frame
@@ -39,7 +39,7 @@ def test_pictures_say_how_many_replicates_their_numbers_rest_on(tmp_path: Path) 
     assert coverage(to_frame(grid_run(replicates=3))) == ""
     frame = to_frame([*scattered_run(replicates=1)[:10], *scattered_run(replicates=3)[10:13]])
     assert coverage(frame) == "Means over 1 to 3 replicates: 3 of 13 over 3."
-    draw_pareto(frame, OBJECTIVES, SM_DOMAINS, tmp_path, title="x")
+    pareto_picture(frame, OBJECTIVES, SM_DOMAINS, title="x").save(tmp_path / "pareto")
     draw_surfaces(frame, OBJECTIVES, SM_DOMAINS, tmp_path, title="x")
     for name in ("pareto.html", "surfaces.html"):
         page = (tmp_path / name).read_text(encoding="utf-8")

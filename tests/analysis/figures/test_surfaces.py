@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis.figures import Drawn
-from analysis.figures.pareto import draw_pareto
+from analysis.figures.pareto import pareto_picture
 from analysis.figures.style import complete
 from analysis.figures.surfaces import draw_surfaces, panel_of
 from analysis.frames import to_frame
@@ -97,7 +97,7 @@ def test_with_fewer_than_two_numeric_parameters_there_is_a_line_and_no_error(
     ]
     assert draw_surfaces(to_frame(records), OBJECTIVES, domains, tmp_path, title=TITLE) == Drawn(note=line)
     assert list(tmp_path.iterdir()) == []
-    check(draw_pareto(to_frame(records), OBJECTIVES, domains, tmp_path, title=TITLE))
+    check(pareto_picture(to_frame(records), OBJECTIVES, domains, title=TITLE).save(tmp_path / "pareto"))
 
 
 def test_without_a_complete_trial_there_is_a_line(tmp_path: Path) -> None:
