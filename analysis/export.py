@@ -74,13 +74,14 @@ def train_command(record: TrialRecord, config: str) -> str:
 def pareto_entries(
     front: Sequence[TrialRecord],
     objectives: Iterable[str],
-    config: str,
+    config: str | None,
     on_test: ResultsOnTest | None = None,
     answer: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """The front for programs: the content of the JSON and YAML files.
 
-    ``config`` is the path of the configuration, for the commands; ``answer`` the contents of ``answer.json``.
+    ``config`` is the path of the configuration, for the commands; None for an imported run, which leaves out loss,
+    defence and command. ``answer`` holds the contents of ``answer.json``.
 
     Returns:
         One entry per trial: number, loss, defence, params; each objective, and NAME_interval as [low, high] (None
@@ -99,8 +100,7 @@ def pareto_entries(
         record = searched.confirmed or searched
         entry: dict[str, Any] = {
             "number": int(record.number),
-            "loss": record.loss,
-            "defence": record.defence,
+            **({} if config is None else {"loss": record.loss, "defence": record.defence}),
             "params": dict(record.parameters),
         }
         for name in names:
@@ -118,7 +118,8 @@ def pareto_entries(
         if record.origin is not None:
             entry["origin"] = record.origin
         entry |= {"replicates": len(record.replicates), "seeds": list(record.seeds)}
-        entry["command"] = train_command(searched, config)
+        if config is not None:
+            entry["command"] = train_command(searched, config)
         entries.append(entry)
     return entries
 
@@ -127,7 +128,7 @@ def export_front(
     front: Sequence[TrialRecord],
     objectives: Iterable[str],
     style: Format,
-    config: str,
+    config: str | None,
     on_test: ResultsOnTest | None = None,
     answer: Mapping[str, Any] | None = None,
 ) -> str:

@@ -119,7 +119,7 @@ class Results:
 
 
 def load_run(folder: str | Path) -> Results:
-    """Reads the results of a sweep from its folder.
+    """Reads the results of a sweep, or of an imported run, from its folder.
 
     Raises:
         ValueError: The folder is not a run's folder, or has no results yet.
@@ -130,11 +130,12 @@ def load_run(folder: str | Path) -> Results:
     from analysis.frames import read_frame
 
     path = Path(folder)
-    if not (path / "sweep.yaml").is_file():
+    configs = [path / name for name in ("sweep.yaml", "import.yaml") if (path / name).is_file()]
+    if not configs:
         raise ValueError(f"folder must be a run's folder with a sweep.yaml, got {path}; try runs/quickstart")
     if not (path / "settings.parquet").is_file():
         raise ValueError(f"folder must have results, got none in {path}; write them with `robustfront resume {path}`")
-    config = YAML(typ="safe").load(path / "sweep.yaml")
+    config = YAML(typ="safe").load(configs[0])
     return Results(
         name=config["name"],
         records=pd.read_parquet(path / "settings.parquet"),

@@ -74,7 +74,8 @@ class Scale:
 
 def scale_of(frame: pd.DataFrame, measure: str) -> Scale:
     """The scale of a measured column of a table made by ``frames.to_frame``."""
-    return Scale(1.0, "", ".4g") if images_of(frame, measure) is None else Scale(100.0, " %", ".1f")
+    share = metrics.is_accuracy(measure) or images_of(frame, measure) is not None
+    return Scale(100.0, " %", ".1f") if share else Scale(1.0, "", ".4g")
 
 
 def measure_label(measure: str) -> str:

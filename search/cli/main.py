@@ -21,6 +21,7 @@ from typer import Argument, Option
 
 from search.cli.cluster import NewName, Overrides, folded_table
 from search.cli.cluster import app as cluster_app
+from search.cli.imports import app as import_app
 from search.cli.options import Address, Config, Quiet, RunName, RunsDir, typed
 from search.cli.results import COMMANDS as RESULTS_COMMANDS
 from search.errors import DONE, FAILED, INTERRUPTED, WRONG_INPUT, RobustfrontError, UserError
@@ -39,6 +40,7 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, help="List and prepare data sets.")
 app.add_typer(data_app, name="data")
 app.add_typer(cluster_app, name="cluster")
+app.add_typer(import_app, name="import")
 
 Attacks = Annotated[
     list[str] | None,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from typer import Argument, Context, Option
 
-from search.runs.layout import RUNS_DIR, SWEEP_FILE
+from search.runs.layout import RUNS_DIR
 
 
 def _runs_folder(value: str) -> Path:
@@ -24,7 +24,9 @@ Config = Annotated[Path, Argument(help="Configuration, e.g. configs/quickstart.y
 
 def _known_runs() -> list[str]:
     """The names of the runs in the default folder, for shell completion."""
-    return sorted(path.parent.name for path in RUNS_DIR.glob(f"*/{SWEEP_FILE}"))
+    from search.runs.folder import known_runs
+
+    return known_runs(RUNS_DIR)
 
 
 RunName = Annotated[

@@ -13,7 +13,7 @@ from typer import Argument, Option
 
 from search.cli.options import RunName, RunsDir, typed
 from search.errors import UserError
-from search.runs.layout import RUNS_DIR, SWEEP_FILE
+from search.runs.layout import RUNS_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,24 +59,24 @@ def pareto(
     from search.evaluation.test_split import evaluate_on_test, read_test_results
     from search.results.answer import read_answer
     from search.results.tables import front_table
-    from search.results.writing import RunData
-    from search.runs.folder import Run
+    from search.results.writing import RunData, trainable
+    from search.runs.folder import Run, open_run
     from search.study import read_records
 
-    opened = Run.open(run, runs_dir)
     if test:
-        evaluate_on_test(opened, typed(context), Console(stderr=True, highlight=False))
+        evaluate_on_test(Run.open(run, runs_dir), typed(context), Console(stderr=True, highlight=False))
+    opened = open_run(run, runs_dir)
     data, answer = RunData(opened, read_records(opened)), read_answer(opened)
     front = _selected(
         data, answer, Selection(min_clean=min_clean, probability=probability, knee=knee, best=best, top=top)
     )
     dropped = {record.number for record in data.front} - {record.number for record in front}
     settings = [record for record in data.settings if record.number not in dropped]
-    tested = read_test_results(opened, settings)
+    tested = read_test_results(opened, settings) if isinstance(opened, Run) else None
     if format_ == "table":
         _write(front_table(opened, settings, front, tested), output)
     else:
-        _write(export_front(front, opened.config.objectives, format_, SWEEP_FILE, tested, answer), output)
+        _write(export_front(front, opened.config.objectives, format_, trainable(opened), tested, answer), output)
 
 
 def _selected(data: RunData, answer: Mapping[str, Any] | None, selection: Selection) -> list[TrialRecord]:
@@ -94,10 +94,10 @@ def _selected(data: RunData, answer: Mapping[str, Any] | None, selection: Select
 def surfaces(run: RunName, runs_dir: RunsDir = RUNS_DIR) -> None:
     """Draw accuracy over the loss's parameters, as in the paper's Figure 4: clean, worst case and each attack."""
     from search.results.writing import RunData, draw
-    from search.runs.folder import Run, relative
+    from search.runs.folder import open_run, relative
     from search.study import read_records
 
-    opened = Run.open(run, runs_dir)
+    opened = open_run(run, runs_dir)
     drawn = draw("surfaces", RunData(opened, read_records(opened)))
     if not drawn.files:
         raise UserError(drawn.note)
@@ -108,9 +108,9 @@ def surfaces(run: RunName, runs_dir: RunsDir = RUNS_DIR) -> None:
 def report(run: RunName, runs_dir: RunsDir = RUNS_DIR) -> None:
     """Write the report: what to use, why, and how certain that is, as one HTML page."""
     from search.report.page import report as write
-    from search.runs.folder import Run, relative
+    from search.runs.folder import open_run, relative
 
-    print(relative(write(Run.open(run, runs_dir))))
+    print(relative(write(open_run(run, runs_dir))))
 
 
 def _write(content: str | Table, path: Path | None) -> None:

@@ -14,13 +14,14 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.records import TrialRecord
+from search.config import load_import
 from search.errors import UserError
 from search.results.answer import read_answer
 from search.results.standing import Standing
 from search.results.tables import stop_note
 from search.results.text import describe, settings_text, short, value_text
-from search.runs.folder import Run, command
-from search.runs.layout import MANIFEST_FILE
+from search.runs.folder import ImportedRun, Run, command
+from search.runs.layout import IMPORT_FILE, MANIFEST_FILE
 from search.study import Counts, Ledger, holder, open_ledger
 from search.tracking.reading import reconcile
 
@@ -149,6 +150,9 @@ def list_runs(runs_dir: Path) -> list[dict[str, Any]]:
     rows = []
     for path in runs_dir.glob(f"*/{MANIFEST_FILE}"):
         row = {"name": path.parent.name, "created": json.loads(path.read_text(encoding="utf-8")).get("created", "")}
+        if (path.parent / IMPORT_FILE).is_file():
+            rows.append({**row, **_imported(path.parent)})
+            continue
         try:
             status = read_status(str(path.parent), runs_dir)
         except UserError as error:
@@ -160,6 +164,19 @@ def list_runs(runs_dir: Path) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: str(row["created"]), reverse=True)
 
 
+def _imported(folder: Path) -> dict[str, Any]:
+    """What a list says of an imported run, which has no budget."""
+    run = ImportedRun(folder, load_import(folder / IMPORT_FILE))
+    units = run.records()
+    best = Standing.of(units, run.config, lambda: None).best
+    return {
+        "state": "imported",
+        "finished": sum(unit.state == "complete" for unit in units),
+        "budget": None,
+        "best": {name: record.objectives[name] for name, record in best.items()},
+    }
+
+
 def runs_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The rows of ``list_runs`` as a table for the terminal."""
     table = Table(box=SIMPLE_HEAD)
@@ -167,7 +184,7 @@ def runs_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for heading in ("run", "state", "units", *(f"best {short(name)}" for name in names), "started"):
         table.add_column(heading, overflow="fold")
     for row in rows:
-        units = "" if row["budget"] is None else f"{row['finished']} of {row['budget']}"
+        units = str(row["finished"] or "") if row["budget"] is None else f"{row['finished']} of {row['budget']}"
         best = [value_text(name, row["best"][name]) if name in row["best"] else "" for name in names]
         table.add_row(row["name"], row["state"], units, *best, row["created"][:10])
     return table

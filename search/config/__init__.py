@@ -3,6 +3,7 @@
 A mistake is one line that names the setting, the value and the remedy.
 """
 
+from search.config.imported import ImportConfig, Source, StudyConfig, load_import, parse_import
 from search.config.loading import load, parse, parse_value
 from search.config.objectives import Constraint
 from search.config.rules import BASELINES_SUFFIX, REPLICATES_SUFFIX
@@ -13,21 +14,27 @@ from search.config.schema import (
     TrackingConfig,
     available_cpus,
 )
-from search.config.urls import redact, without_password, without_passwords
+from search.config.urls import redact, sqlite_file, without_password, without_passwords
 
 __all__ = [
     "BASELINES_SUFFIX",
     "REPLICATES_SUFFIX",
     "AuditConfig",
     "Constraint",
+    "ImportConfig",
+    "Source",
     "StopConfig",
+    "StudyConfig",
     "SweepConfig",
     "TrackingConfig",
     "available_cpus",
     "load",
+    "load_import",
     "parse",
+    "parse_import",
     "parse_value",
     "redact",
+    "sqlite_file",
     "without_password",
     "without_passwords",
 ]

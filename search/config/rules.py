@@ -29,7 +29,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 def check(config: SweepConfig) -> None:
     """Asserts that the sections fit each other; a ``ValueError`` begins with the setting's path."""
-    _check_name(config.name)
+    check_name(config.name)
     config.problem  # noqa: B018 (it checks itself when it is built)
     _check_space(config)
     _check_objectives(config)
@@ -47,7 +47,7 @@ def check(config: SweepConfig) -> None:
     _check_gpus(config)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise ValueError(
             f"name must be letters, digits, '.', '_' or '-' (it names a folder), got {name!r}; try quickstart-2"

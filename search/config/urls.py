@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, quote_plus, unquote_plus
 
@@ -51,6 +52,16 @@ def redact(text: str, url: str) -> str:
     for secret in sorted(_secrets(url), key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The database's file if the URI is that of an SQLite database in a file."""
+    if not uri.startswith("sqlite:"):
+        return None
+    from sqlalchemy import make_url
+
+    database = make_url(uri).database
+    return Path(database) if database and database != ":memory:" else None
 
 
 def _secrets(url: str) -> set[str]:

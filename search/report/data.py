@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.export import ResultsOnTest
 from analysis.records import TrialRecord
-from search.config import SweepConfig
+from search.config import StudyConfig
 from search.evaluation.test_split import read_test_results
 from search.results.answer import Answered
 from search.results.audits import read_audit
@@ -17,6 +17,7 @@ from search.results.final import pooled
 from search.results.standing import Standing
 from search.results.text import baseline_note, parameter_text
 from search.results.writing import RunData
+from search.runs.folder import Run
 from search.runs.layout import AUDITS
 from trainables.metrics import CLEAN, ROBUST
 
@@ -34,8 +35,14 @@ class ReportData:
     stopped: str | None = None  # the criterion that ended the search early, if any
 
     @property
-    def config(self) -> SweepConfig:
+    def config(self) -> StudyConfig:
         return self.data.run.config
+
+    @property
+    def sweep(self) -> Run:
+        """The run, for what an imported one does not have."""
+        assert isinstance(self.data.run, Run), self.data.run.name
+        return self.data.run
 
     @property
     def objectives(self) -> list[str]:
@@ -44,7 +51,7 @@ class ReportData:
     @property
     def aim(self) -> str:
         """The objective that a setting is recommended for."""
-        names = self.objectives
+        names = self.objectives if self.answered is None else list(self.answered.objectives)
         return ROBUST if CLEAN in names and ROBUST in names else names[0]
 
     @cached_property
@@ -68,7 +75,7 @@ class ReportData:
     @cached_property
     def tested(self) -> ResultsOnTest:
         """Results on the test split, if it was opened."""
-        return read_test_results(self.data.run, pooled(self.data.units, self.config.bounds))
+        return read_test_results(self.sweep, pooled(self.data.units, self.config.bounds))
 
     @cached_property
     def audits(self) -> dict[str, dict[str, Any]]:

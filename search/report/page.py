@@ -15,9 +15,9 @@ from search.report.card import Card
 from search.report.data import ReportData
 from search.results.answer import Answered, answer_of
 from search.results.writing import RunData
-from search.runs.folder import Run
+from search.runs.folder import ImportedRun, Run
 from search.runs.layout import REPORT_FILE
-from search.study import Ledger, importances, open_ledger
+from search.study import importances, open_ledger
 from trainables import files
 
 ORDER: Final = (
@@ -34,25 +34,33 @@ ORDER: Final = (
     "failures",
     "provenance",
 )
+# Of an imported run: nothing about networks, attacks and costs.
+ORDER_OF_IMPORT: Final = ("recommendation", "front", "surfaces", "matters", "importance", "failures", "source")
 
 
-def report(run: Run) -> Path:
-    """Writes the report of a run from the current state of its ledger."""
+def report(run: Run | ImportedRun) -> Path:
+    """Writes the report of a run from the current state of its ledger, or from what was imported."""
+    if isinstance(run, ImportedRun):
+        units = run.records()
+        return write_report(RunData(run, units), None, answer_of(run.config, run.folder, units))
     with closing(open_ledger(run)) as ledger:
         units = ledger.records()
         data = RunData(run, units, ledger.history, ledger.reference)
-        return write_report(data, ledger, answer_of(run.config, run.folder, units))
+        return write_report(data, ledger.stopped, answer_of(run.config, run.folder, units))
 
 
-def write_report(run_data: RunData, ledger: Ledger, answered: Answered | None) -> Path:
-    """Writes ``report.html`` to the run's folder and shares it. A card that fails is replaced by its error."""
+def write_report(run_data: RunData, stopped: str | None, answered: Answered | None) -> Path:
+    """Writes ``report.html`` to the run's folder and shares it. A card that fails is replaced by its error.
+
+    ``stopped`` is the criterion that ended the search early, if one did.
+    """
     run = run_data.run
     directions, domains = run.config.objectives, run.config.domains
     data = ReportData(
         run_data,
         answered,
         lambda settings, name: importances(settings, name, directions[name], domains),
-        ledger.stopped,
+        stopped,
     )
     path = files.write(run.folder / REPORT_FILE, page(data))
     run.share(path)
@@ -63,12 +71,14 @@ def page(data: ReportData) -> str:
     """The report as HTML."""
     from analysis.figures.style import render
 
-    sections = {name: _section(name, data) for name in ORDER}
     run = data.data.run
+    order = ORDER if isinstance(run, Run) else ORDER_OF_IMPORT
+    sections = {name: _section(name, data) for name in order}
     return render(
         "report.html",
         name=run.name,
         title=data.data.title,
+        began="Started" if isinstance(run, Run) else "Imported",
         created=run.manifest()["created"],
         cards={name: section for name, section in sections.items() if section is not None},
     )

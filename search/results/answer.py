@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from analysis.matters import label
 from analysis.records import TrialRecord
-from search.config import SweepConfig
+from search.config import StudyConfig, SweepConfig
 from search.results.final import pooled
 from search.results.intervals import Kept, outcomes_of
 from search.results.text import baseline_note
-from search.runs.folder import Run
+from search.runs.folder import RunFolder
 from search.runs.layout import ANSWER_FILE
 from trainables import files
 from trainables.metrics import ATTACK_PASSES, CLEAN, ROBUST, TRAIN_PASSES, Direction
@@ -152,7 +152,7 @@ class Answered:
         }
 
 
-def answer_of(config: SweepConfig, folder: Path | None, units: Sequence[TrialRecord]) -> Answered | None:
+def answer_of(config: StudyConfig, folder: Path | None, units: Sequence[TrialRecord]) -> Answered | None:
     """A run's answer; None before there is a complete setting that meets the constraints.
 
     Trials taken over from other runs count like others, with their own seeds.
@@ -200,33 +200,31 @@ def answer_of(config: SweepConfig, folder: Path | None, units: Sequence[TrialRec
         effects,
         models,
         numbers,
-        _images(config, [unit for unit in complete if unit.role == "search"], models),
+        _images([unit for unit in complete if unit.role == "search"], models),
     )
 
 
-def _images(
-    config: SweepConfig, units: Sequence[TrialRecord], models: Mapping[str, NoiseModel]
-) -> tuple[int, int] | None:
+def _images(units: Sequence[TrialRecord], models: Mapping[str, NoiseModel]) -> tuple[int, int] | None:
     """How many images the units attacked, and the most efficient number; None if it is unknown."""
     from analysis.noise import best_images
 
-    counts = [values for unit in units for values in unit.replicates if values.get(ATTACK_PASSES)]
+    counts = [(values, unit.images[ROBUST]) for unit in units for values in unit.replicates if ATTACK_PASSES in values]
     if ROBUST not in models or not counts:
         return None
-    training = sum(values[TRAIN_PASSES] for values in counts) / len(counts)
-    used = config.robustness.images
-    attack = sum(values[ATTACK_PASSES] for values in counts) / len(counts) / used
-    best = best_images(models[ROBUST].components, used, training, attack)
+    used = counts[0][1]
+    training = sum(values[TRAIN_PASSES] for values, _ in counts) / len(counts)
+    attack = sum(values[ATTACK_PASSES] for values, _ in counts) / len(counts) / used
+    best = best_images(models[ROBUST].components, used, training, attack) if attack > 0 else None
     return None if best is None else (used, best)
 
 
-def write_answer(run: Run, answered: Answered) -> None:
+def write_answer(run: RunFolder, answered: Answered) -> None:
     """Writes ``answer.json``."""
     files.write(run.folder / ANSWER_FILE, json.dumps(answered.to_json(), indent=2) + "\n")
     run.share(run.folder / ANSWER_FILE)
 
 
-def read_answer(run: Run) -> dict[str, Any] | None:
+def read_answer(run: RunFolder) -> dict[str, Any] | None:
     """The contents of ``answer.json``; None before a driver has ended the sweep."""
     path = run.folder / ANSWER_FILE
     if not path.is_file():
@@ -235,7 +233,7 @@ def read_answer(run: Run) -> dict[str, Any] | None:
     return document
 
 
-def _setting(record: TrialRecord, config: SweepConfig) -> Setting:
+def _setting(record: TrialRecord, config: StudyConfig) -> Setting:
     """A point of the space, or a baseline's name."""
     if record.is_baseline:
         return baseline_note(record, config)

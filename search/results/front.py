@@ -10,11 +10,11 @@ import numpy as np
 
 from analysis.pareto import is_nondominated, pareto_front
 from analysis.records import TrialRecord
-from search.config import SweepConfig
+from search.config import StudyConfig
 
 
 def front_of(
-    settings: Sequence[TrialRecord], config: SweepConfig, answer: Mapping[str, Any] | None
+    settings: Sequence[TrialRecord], config: StudyConfig, answer: Mapping[str, Any] | None
 ) -> list[TrialRecord]:
     """The settings on the front, in the order of `analysis.pareto.pareto_front`.
 
@@ -45,5 +45,5 @@ def _units(settings: Sequence[TrialRecord]) -> int:
     return sum(1 + len(each.extensions) for each in counted)
 
 
-def _rank(means: Mapping[str, float], config: SweepConfig) -> list[float]:
+def _rank(means: Mapping[str, float], config: StudyConfig) -> list[float]:
     return [-means[name] if direction == "maximize" else means[name] for name, direction in config.objectives.items()]

@@ -16,7 +16,7 @@ import numpy as np
 
 from analysis.records import TrialRecord
 from analysis.statistics import seeds_and_images_interval
-from search.runs.folder import Run
+from search.runs.folder import RunFolder
 from trainables.metrics import CLAIMED, ROBUST
 from trainables.robustness import Outcomes
 
@@ -33,7 +33,7 @@ def outcomes_of(folder: Path | None, unit: TrialRecord) -> Kept | None:
     return _read(folder / unit.outcomes) if folder is not None and unit.outcomes else None
 
 
-def with_intervals(run: Run, units: Iterable[TrialRecord], records: Iterable[TrialRecord]) -> list[TrialRecord]:
+def with_intervals(run: RunFolder, units: Iterable[TrialRecord], records: Iterable[TrialRecord]) -> list[TrialRecord]:
     """Records of settings or of single units, with the intervals from the outcomes of their ``units``."""
     paths = {unit.number: run.folder / unit.outcomes for unit in units if unit.outcomes}
 

@@ -9,7 +9,7 @@ from typing import Self
 from analysis.hypervolume import Reference, SearchFront, reference_from
 from analysis.pareto import complete_search_trials
 from analysis.records import TrialRecord, kind_of
-from search.config import SweepConfig
+from search.config import StudyConfig
 from search.results.final import settings_of
 
 
@@ -28,7 +28,7 @@ class Standing:
         best: The best setting of each objective among those that miss none.
     """
 
-    def __init__(self, config: SweepConfig, reference: Callable[[], Reference | None]) -> None:
+    def __init__(self, config: StudyConfig, reference: Callable[[], Reference | None]) -> None:
         self._config, self._find_reference = config, reference
         self._front = SearchFront(config.objectives)
         self._units: dict[str, TrialRecord] = {}
@@ -37,7 +37,7 @@ class Standing:
         self.best: dict[str, TrialRecord] = {}
 
     @classmethod
-    def of(cls, records: Iterable[TrialRecord], config: SweepConfig, reference: Callable[[], Reference | None]) -> Self:
+    def of(cls, records: Iterable[TrialRecord], config: StudyConfig, reference: Callable[[], Reference | None]) -> Self:
         """Where a sweep with these units stands."""
         standing = cls(config, reference)
         for record in records:
@@ -110,7 +110,7 @@ class Standing:
                     self.best[name] = setting
 
 
-def reference_of(records: Iterable[TrialRecord], config: SweepConfig) -> Reference | None:
+def reference_of(records: Iterable[TrialRecord], config: StudyConfig) -> Reference | None:
     """The reference of a run's hypervolume, by the baselines' numbers; None until their first seeds have finished."""
     first = [record for record in records if record.is_baseline and record.state == "complete"]
     baselines = settings_of(first[: len(config.baselines)], config.bounds)  # those at a contender's values come later

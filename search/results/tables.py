@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -14,7 +15,7 @@ from rich.table import Table
 from analysis.export import ResultsOnTest, flattered, train_command
 from analysis.pareto import pareto_front
 from analysis.records import TrialRecord
-from search.config import SweepConfig
+from search.config import StudyConfig
 from search.results.standing import Standing
 from search.results.text import (
     baseline_note,
@@ -26,7 +27,7 @@ from search.results.text import (
     value_text,
 )
 from search.results.writing import Results
-from search.runs.folder import Run, command, relative
+from search.runs.folder import Run, RunFolder, command, relative
 from search.runs.layout import FIGURES, FRONT_FILE, REPORT_FILE, SWEEP_FILE, TABLE_FILE
 from trainables.metrics import CLAIMED, ROBUST, is_accuracy
 
@@ -94,7 +95,7 @@ def stop_note(run: Run, reason: str) -> str:
 
 
 def front_table(
-    run: Run,
+    run: RunFolder,
     settings: Sequence[TrialRecord],
     front: Sequence[TrialRecord],
     on_test: ResultsOnTest | None = None,
@@ -113,7 +114,7 @@ def front_table(
     table = _headed_table(config, gap, audited)
     none_feasible = bool(front) and not front[0].feasible
     title = "No setting meets the constraints: the nearest" if none_feasible else "Pareto-optimal settings"
-    table.title = f"{title}, and the baselines"
+    table.title = f"{title}, and the baselines" if config.baselines else title
     caption = ["; ".join(f"{record.number}: {baseline_note(record, config)}" for record in baselines)]
     if audited:
         verified = "robust, confirmed" if confirms else "robust"
@@ -188,7 +189,7 @@ def _share(accuracy: Mapping[str, float] | None) -> str:
     return f"{100 * accuracy['value']:.1f}\n[dim]{100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f}[/dim]"
 
 
-def _headed_table(config: SweepConfig, gap: str, audited: bool) -> Table:
+def _headed_table(config: StudyConfig, gap: str, audited: bool) -> Table:
     table = Table(box=SIMPLE_HEAD, min_width=64, title_justify="left", caption_justify="left")
     headings = [name.replace(".", ".\n") for name in ("trial", *config.domains)]
     headings += ["seeds"] if _shows_seeds(config) else []
@@ -201,7 +202,7 @@ def _headed_table(config: SweepConfig, gap: str, audited: bool) -> Table:
     return table
 
 
-def _row(record: TrialRecord, config: SweepConfig, gap: str, name: str, audited: bool) -> list[str]:
+def _row(record: TrialRecord, config: StudyConfig, gap: str, name: str, audited: bool) -> list[str]:
     cells = [name]
     cells += [parameter_text(record.parameters[name]) if name in record.parameters else "" for name in config.domains]
     cells += [str(len(record.replicates))] if _shows_seeds(config) else []
@@ -217,7 +218,7 @@ def _row(record: TrialRecord, config: SweepConfig, gap: str, name: str, audited:
     return cells
 
 
-def _measured(record: TrialRecord, config: SweepConfig, gap: str, below: Collection[str] = ()) -> list[str]:
+def _measured(record: TrialRecord, config: StudyConfig, gap: str, below: Collection[str] = ()) -> list[str]:
     """The objectives that a record has; those ``below`` the validation numbers by more than chance are marked."""
     cells = []
     for name in config.objectives:
@@ -226,14 +227,15 @@ def _measured(record: TrialRecord, config: SweepConfig, gap: str, below: Collect
         elif is_accuracy(name):
             low, high = record.interval(name)
             mark = "*" if name in below else ""
-            cells.append(f"{100 * record.objectives[name]:.1f}{mark}{gap}({100 * low:.1f} to {100 * high:.1f})")
+            interval = "" if math.isnan(low) else f"{gap}({100 * low:.1f} to {100 * high:.1f})"
+            cells.append(f"{100 * record.objectives[name]:.1f}{mark}{interval}")
         else:
             cells.append(value_text(name, record.objectives[name]))
     return cells
 
 
 def _lost_their_place(
-    settings: Sequence[TrialRecord], front: Sequence[TrialRecord], config: SweepConfig
+    settings: Sequence[TrialRecord], front: Sequence[TrialRecord], config: StudyConfig
 ) -> list[TrialRecord]:
     """The settings that are on the front by what they claim alone."""
 
@@ -247,7 +249,7 @@ def _lost_their_place(
     return [by_number[record.number] for record in claimed if record.number not in on_front]
 
 
-def _shows_seeds(config: SweepConfig) -> bool:
+def _shows_seeds(config: StudyConfig) -> bool:
     """Whether rows may rest on different numbers of replicates, each with a seed of its own."""
     return config.search.confirmation_seeds > 0
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from analysis.records import TrialRecord
 from analysis.records import value_text as plain_text
-from search.config import SweepConfig
+from search.config import ImportConfig, StudyConfig, SweepConfig
 from trainables.metrics import BEST_EPOCH, is_accuracy
 from trainables.settings import RobustnessSettings
 from trainables.settings.space import Value
@@ -71,8 +71,21 @@ def radius_title(robustness: RobustnessSettings) -> str:
     return f"{norm} \N{GREEK SMALL LETTER EPSILON}{unit}"
 
 
-def baseline_note(record: TrialRecord, config: SweepConfig) -> str:
+def run_title(config: StudyConfig) -> str:
+    """What was measured, e.g. ``quickstart: lenet5 on mnist5k, 6 epochs; L2 epsilon = 1.5, 500 images``."""
+    if isinstance(config, ImportConfig):
+        return f"{config.name}: imported from the {config.source.title}"
+    assert isinstance(config, SweepConfig)
+    robustness = config.robustness
+    return (
+        f"{config.name}: {config.model.title} on {config.data.dataset.title}, {config.train.epochs} epochs; "
+        f"{radius_title(robustness)} = {robustness.epsilons[0]:g}, {robustness.images} images"
+    )
+
+
+def baseline_note(record: TrialRecord, config: StudyConfig) -> str:
     """A baseline's name, and the parameters that it shares with a contender, if any."""
+    assert isinstance(config, SweepConfig), "an imported run has no baselines"
     known = [each for each in config.loss.baselines if each.loss == record.loss]
     matching = [each for each in known if each.parameters.items() <= record.parameters.items()]
     note = (matching[-1].note if matching else "") or record.loss

@@ -23,8 +23,8 @@ from search.results.final import settings_of
 from search.results.front import front_of
 from search.results.intervals import with_intervals
 from search.results.standing import Standing
-from search.results.text import radius_title
-from search.runs.folder import Run
+from search.results.text import run_title
+from search.runs.folder import Run, RunFolder
 from search.runs.layout import FRONT_FILE, SETTINGS_FILE, SWEEP_FILE, TABLE_FILE
 from trainables import files
 
@@ -45,7 +45,7 @@ class RunData:
     The hypervolume is measured from ``reference``; None while a baseline is missing.
     """
 
-    run: Run
+    run: RunFolder
     units: Sequence[TrialRecord]
     history: Callable[[str], Sequence[Mapping[str, float]]] = lambda _: ()
     reference: Reference | None = None
@@ -62,12 +62,8 @@ class RunData:
 
     @property
     def title(self) -> str:
-        """What was measured, e.g. ``quickstart: lenet5 on mnist5k, 6 epochs; L2 epsilon = 1.5, 500 images``."""
-        config, robustness = self.run.config, self.run.config.robustness
-        return (
-            f"{config.name}: {config.model.title} on {config.data.dataset.title}, {config.train.epochs} epochs; "
-            f"{radius_title(robustness)} = {robustness.epsilons[0]:g}, {robustness.images} images"
-        )
+        """What was measured, in one line."""
+        return run_title(self.run.config)
 
 
 @dataclass(frozen=True)
@@ -110,12 +106,17 @@ def _write_tables(data: RunData) -> list[Path]:
     answer = read_answer(run)
     write_frame(with_intervals(run, data.units, data.units), run.folder)
     write_settings(data.settings, front, answer, run.folder)
-    # The commands are to be run in the run's folder, wherever that is.
-    text = export_front(front, run.config.objectives, "yaml", SWEEP_FILE, answer=answer)
-    files.write(run.folder / FRONT_FILE, text)
-    written = [run.folder / name for name in (SWEEP_FILE, TABLE_FILE, "trials.parquet", SETTINGS_FILE, FRONT_FILE)]
+    files.write(
+        run.folder / FRONT_FILE, export_front(front, run.config.objectives, "yaml", trainable(run), answer=answer)
+    )
+    written = [run.folder / name for name in (run.config_file, TABLE_FILE, "trials.parquet", SETTINGS_FILE, FRONT_FILE)]
     run.share(*written)
     return written
+
+
+def trainable(run: RunFolder) -> str | None:
+    """The configuration that trains a setting of the run again, relative to its folder; None of an imported run."""
+    return SWEEP_FILE if isinstance(run, Run) else None
 
 
 def draw(report: str, data: RunData) -> Drawn:
@@ -125,7 +126,7 @@ def draw(report: str, data: RunData) -> Drawn:
 
 
 def write_results(
-    run: Run,
+    run: RunFolder,
     units: Sequence[TrialRecord],
     history: Callable[[str], Sequence[Mapping[str, float]]],
     reference: Reference | None,

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from search.config import SweepConfig, load
+from search.config import SweepConfig, load, load_import
 from search.errors import UserError
-from search.runs.folder import Run, command
-from search.runs.layout import CHECKPOINTS, OUTCOMES, OUTCOMES_FILE, SURROGATE, SWEEP_FILE, TRAIN_FILE
+from search.runs.folder import Run, command, find_folder, no_networks
+from search.runs.layout import CHECKPOINTS, IMPORT_FILE, OUTCOMES, OUTCOMES_FILE, SURROGATE, SWEEP_FILE, TRAIN_FILE
 from search.runs.store import Store, is_url, located
 
 _LEVELS: Final = 2  # from a trial's checkpoints up to its run's folder
@@ -45,6 +45,9 @@ class Checkpoint:
             None,
         )
         if path is None:
+            for name in (checkpoint, run):
+                if (folder := find_folder(name, runs_dir, IMPORT_FILE)) is not None:
+                    raise UserError(no_networks("CHECKPOINT", checkpoint, load_import(folder / IMPORT_FILE)))
             raise UserError(
                 f"CHECKPOINT must be a folder of checkpoints, one of them, or RUN/NUMBER, got {checkpoint}; "
                 f"train one with `{command('train', 'configs/quickstart.yaml', '--param s=1.0 --param m=0.1')}`"

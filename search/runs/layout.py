@@ -13,6 +13,8 @@ ARTIFACTS: Final = "mlartifacts"  # of MLflow, when it records into the database
 
 # In a run's folder. Folders hold one entry per trial, named after its number.
 SWEEP_FILE: Final = "sweep.yaml"
+IMPORT_FILE: Final = "import.yaml"  # of an imported run, in the place of sweep.yaml
+UNITS_FILE: Final = "units.json"  # of an imported run, in the place of the ledger
 MANIFEST_FILE: Final = "manifest.json"
 LEDGER_FILE: Final = "study.db"
 TABLE_FILE: Final = "trials.csv"

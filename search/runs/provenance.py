@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-from search.config import SweepConfig, available_cpus
+from search.config import ImportConfig, SweepConfig, available_cpus
 from search.config.space import canonical
 
 _OWN_PACKAGES: Final = ("search", "trainables", "analysis")
@@ -42,6 +42,18 @@ def make_manifest(config: SweepConfig, data: Mapping[str, Any]) -> dict[str, Any
         "fingerprint": fingerprint(problem_settings(config, data)),
         "seeds": {"data": config.data.seed, "train": config.train.seed, "search": config.search.seed},
         "hardware": {"machine": platform.machine(), "system": platform.platform(), "cpus": available_cpus()},
+    }
+
+
+def make_import_manifest(config: ImportConfig, source: Mapping[str, Any]) -> dict[str, Any]:
+    """The contents of an imported run's ``manifest.json``; ``source`` is what is known of the study."""
+    return {
+        "name": config.name,
+        "id": uuid.uuid4().hex,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "code": _git_revision(),
+        "versions": {"robustfront": version("robustfront"), **versions()},
+        "source": {**config.source.model_dump(), **source},
     }
 
 

@@ -5,6 +5,7 @@ trials early, criteria end the search, and a lease keeps two drivers apart. Only
 """
 
 from search.study.due import Counts
+from search.study.foreign import read_study
 from search.study.halving import Halving, make_halving
 from search.study.importance import importances
 from search.study.lease import Holder, Lease, holder
@@ -30,6 +31,7 @@ __all__ = [
     "open_ledger",
     "open_storage",
     "read_records",
+    "read_study",
     "read_warm_start",
     "storage_reason",
     "with_lasting_paths",

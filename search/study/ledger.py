@@ -26,7 +26,7 @@ from search.config import SweepConfig
 from search.results.answer import Choice, answer_of
 from search.results.metrics import Role
 from search.results.standing import reference_of
-from search.runs.folder import Run
+from search.runs.folder import ImportedRun, Run
 from search.study.due import FIRST_CONFIRMATION_SEED, Counts, Due, Round
 from search.study.history import History, Lookback
 from search.study.observed import observe
@@ -475,7 +475,9 @@ def open_ledger(run: Run) -> Ledger:
     return Ledger(open_storage(run.storage_url, create=False), run.config, "read", run.folder)
 
 
-def read_records(run: Run) -> list[TrialRecord]:
-    """A run's units as its ledger has them now."""
+def read_records(run: Run | ImportedRun) -> list[TrialRecord]:
+    """A run's units as its ledger has them now, or as they were imported."""
+    if isinstance(run, ImportedRun):
+        return run.records()
     with closing(open_ledger(run)) as ledger:
         return ledger.records()

@@ -26,10 +26,15 @@ Mode = Literal["new", "resume", "read"]
 _SUFFIXES: Final[Mapping[str, str]] = {BASELINE_PREFIX: BASELINES_SUFFIX, REPLICATES_PREFIX: REPLICATES_SUFFIX, "": ""}
 
 
-def open_storage(url: str, *, create: bool = True) -> RDBStorage:
+class NotBegun(UserError):
+    """The database answers, and has no study."""
+
+
+def open_storage(url: str, *, create: bool = True, argument: str = "storage.url") -> RDBStorage:
     """Opens Optuna's storage at an SQLAlchemy URL.
 
-    Only a driver may ``create`` missing tables: two processes that do so at once collide.
+    Only a driver may ``create`` missing tables: two processes that do so at once collide. Messages call the URL by the
+    name of the ``argument`` that it comes from.
 
     Raises:
         UserError: The URL is malformed or nothing answers there.
@@ -54,7 +59,7 @@ def open_storage(url: str, *, create: bool = True) -> RDBStorage:
             raise _not_begun(f"nothing at {shown}") from None
         fault, remedy = "that answers", "start it or correct the URL"
         reason = first_line(getattr(error, "orig", None) or error)
-    raise UserError(f"storage.url must be a database {fault}, got {shown} ({redact(reason, url)}); {remedy}")
+    raise UserError(f"{argument} must be a database {fault}, got {shown} ({redact(reason, url)}); {remedy}")
 
 
 def _is_made(url: str, options: Mapping[str, Any]) -> bool:
@@ -70,8 +75,8 @@ def _is_made(url: str, options: Mapping[str, Any]) -> bool:
         engine.dispose()
 
 
-def _not_begun(what: str) -> UserError:
-    return UserError(f"RUN must have begun, got {what} yet; wait a moment, or begin it with `robustfront resume RUN`")
+def _not_begun(what: str) -> NotBegun:
+    return NotBegun(f"RUN must have begun, got {what} yet; wait a moment, or begin it with `robustfront resume RUN`")
 
 
 def check_free(storage: BaseStorage, name: str) -> None:

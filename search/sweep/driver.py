@@ -227,7 +227,7 @@ def _with_report(driver: Driver, results: Results) -> Results:
     """The results with the report added to their files, or with a note that it could not be written."""
     run = driver.run
     try:
-        path = write_report(results.data, driver.ledger, results.answered)
+        path = write_report(results.data, results.stopped, results.answered)
     except (RobustfrontError, OSError, *STORAGE_ERRORS):
         raise
     except Exception as error:

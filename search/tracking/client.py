@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit, urlunsplit
 
-from search.config import redact, without_password
+from search.config import redact, sqlite_file, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -109,16 +109,6 @@ def runs_of(client: MlflowClient, experiment_id: str, identity: str) -> Iterator
 def is_server(uri: str) -> bool:
     """Whether the URI is that of a tracking server."""
     return urlsplit(uri).scheme in ("http", "https")
-
-
-def sqlite_file(uri: str) -> Path | None:
-    """The database's file if the URI is that of an SQLite database in a file."""
-    if not uri.startswith("sqlite:"):
-        return None
-    from sqlalchemy import make_url
-
-    database = make_url(uri).database
-    return Path(database) if database and database != ":memory:" else None
 
 
 def shown(uri: str) -> str:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from analysis.records import value_text
-from search.tracking.client import IDENTITY_TAG, NUMBER_TAG, open_client, runs_of, sqlite_file
+from search.config import sqlite_file
+from search.tracking.client import IDENTITY_TAG, NUMBER_TAG, open_client, runs_of
 from search.tracking.view import ABOVE_KIND, KIND_TAG, STATE_TAG, SWEEP_KIND, SWEEP_TAG, saved_view, view_tag
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from analysis.frames import to_frame
 from analysis.records import TrialRecord
+from search.config import sqlite_file
 from search.runs.folder import Run
 from search.runs.layout import TABLE_FILE
-from search.tracking.client import NUMBER_TAG, client_of, explain, runs_of, shown, sqlite_file
+from search.tracking.client import NUMBER_TAG, client_of, explain, runs_of, shown
 from search.tracking.mirror import STATUS, metric_name, parameter_text
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from subprocess import DEVNULL, STDOUT
 from typing import Any, Final
 from urllib.request import ProxyHandler, build_opener
 
+from search.config import sqlite_file
 from search.errors import SweepFailed, UserError
-from search.tracking.client import client_of, explain, is_server, preload_mlflow, shown, sqlite_file
+from search.tracking.client import client_of, explain, is_server, preload_mlflow, shown
 from search.tracking.view import experiment_url, sweep_url, view_tag
 
 _HOST: Final = "127.0.0.1"

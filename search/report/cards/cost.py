@@ -16,7 +16,7 @@ def card(data: ReportData) -> Card:
     units = [each for each in data.data.units if each.started is not None]
     if not units:
         return Card("Nothing has been trained yet.")
-    resources = data.config.resources
+    resources = data.sweep.config.resources
     gpus = resources.gpus_per_trial > 0
     devices, device = (resources.gpus_per_trial, "GPU") if gpus else (float(resources.cpus_per_trial), "CPU")
     spent: dict[str, dict[str, float]] = {}

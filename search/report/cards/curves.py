@@ -29,7 +29,7 @@ def _sentence(data: ReportData) -> str:
     name = "validation_accuracy"
     histories = [data.data.history(each.number) for each in (*data.complete, *data.baselines)]
     gains = [history[-1][name] - history[-2][name] for history in histories if len(history) > 1 and name in history[-1]]
-    epochs = data.config.train.epochs
+    epochs = data.sweep.config.train.epochs
     if not gains or not is_accuracy(name):
         return f"Each network trains for {epochs} epochs; there is no data yet to judge whether that is enough."
     mean = 100 * sum(gains) / len(gains)

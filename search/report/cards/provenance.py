@@ -13,7 +13,7 @@ TITLE = "Where it comes from"
 
 def card(data: ReportData) -> Card:
     """The manifest, the configuration, and how to run the sweep again."""
-    run, manifest = data.data.run, data.data.run.manifest()
+    run, manifest = data.sweep, data.sweep.manifest()
     code, dataset, hardware = manifest["code"], manifest["data"], manifest["hardware"]
     sweep_command = f"robustfront sweep {SWEEP_FILE} --name {run.name}-again"
     commands = [("Reproduces the run; use it in the run's folder or next to the configuration below", sweep_command)]
@@ -30,10 +30,10 @@ def card(data: ReportData) -> Card:
         ("Hardware", f"{hardware['cpus']} processors, {hardware['system']}"),
         ("Fingerprint of the problem", manifest["fingerprint"][:16]),
     ]
-    searched = ", ".join(f"{name} in {domain}" for name, domain in data.config.domains.items())
+    searched = ", ".join(f"{name} in {domain}" for name, domain in run.config.domains.items())
     return Card(
         sentence=(
-            f"{data.data.title}: {data.config.budget} units by {data.config.search.sampler} over "
+            f"{data.data.title}: {run.config.budget} units by {run.config.search.sampler} over "
             f"{searched or 'no parameters'}, started {manifest['created'][:10]}."
         ),
         facts=facts,
@@ -46,7 +46,7 @@ def card(data: ReportData) -> Card:
             )
         ],
         downloads={
-            SWEEP_FILE: data.config.to_yaml(),
+            SWEEP_FILE: run.config.to_yaml(),
             MANIFEST_FILE: json.dumps(manifest, indent=2) + "\n",
         },
     )

@@ -56,8 +56,8 @@ def card(data: ReportData) -> Card:
         name = data.name(curve.setting) if curve.setting.is_baseline else f"trial {curve.setting.number}"
         y, below, above = ([100 * value for value in each] for each in (values, low, high))
         lines.append(Line(name, radii, y, below, above, curve.setting.is_baseline))
-    axis = radius_title(data.config.robustness)
-    mark = data.config.robustness.epsilons[0] if not audited else _audited_radius(data)
+    axis = radius_title(data.sweep.config.robustness)
+    mark = data.sweep.config.robustness.epsilons[0] if not audited else _audited_radius(data)
     missing = ", ".join(data.name(curve.setting) for curve in curves if curve not in compared)
     notes = [
         f"Area: the mean radius, up to {end:.3g}, within which an image keeps its label under these attacks. "
@@ -97,8 +97,8 @@ def _curve(data: ReportData, setting: TrialRecord) -> _Curve | None:
     if replicates:
         return _Curve(setting, "audit", list(_mean_curve(replicates)))
     record = shown(setting)
-    names = [ROBUST, *(at_radius(epsilon) for epsilon in data.config.robustness.epsilons[1:])]
-    points = [(0.0, CLEAN), *zip(data.config.robustness.epsilons, names, strict=True)]
+    names = [ROBUST, *(at_radius(epsilon) for epsilon in data.sweep.config.robustness.epsilons[1:])]
+    points = [(0.0, CLEAN), *zip(data.sweep.config.robustness.epsilons, names, strict=True)]
     measured = [
         (radius, record.value(name), *record.interval(name))
         for radius, name in sorted(points)

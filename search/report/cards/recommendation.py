@@ -24,8 +24,8 @@ from search.report.card import (
 )
 from search.report.data import ReportData, seeds_note, shown
 from search.results.tables import stop_note
+from search.results.writing import trainable
 from search.runs.folder import command
-from search.runs.layout import SWEEP_FILE
 from trainables.metrics import CLAIMED, ROBUST, is_accuracy
 
 TITLE = "What to use"
@@ -37,9 +37,20 @@ VERDICTS: Final = {
     None: "which is a claim that no audit has checked",
 }
 
+_EFFECTS: Final = "search.smallest_effect in the configuration, or --smallest-effect of an import, says so."
+_SEEDS: Final = "train.replicates: 3 and search.confirmation_seeds: 5 in a new sweep"
+_SEEDS_OF_IMPORT: Final = (
+    "train its settings again in the study, with the seed as a parameter named seed, and import it"
+)
+
 
 def card(data: ReportData) -> Card:
     """The recommendation in plain words, and the evidence for it."""
+    if data.answered is None and any(setting.feasible for setting in data.complete):
+        names = ", ".join(map(label, data.objectives))
+        return Card(
+            f"Nothing is recommended, because it is not known which differences in {names} are of interest. {_EFFECTS}"
+        )
     if data.answered is None:
         progress = f"{data.standing.finished} of {data.config.budget} units have finished"
         return Card(f"Nothing can be recommended yet: no complete setting meets the constraints ({progress}).")
@@ -55,12 +66,18 @@ def card(data: ReportData) -> Card:
         facts=_facts(data, chosen),
         graphics=[_graphic(data, compared)],
         tables=[_table(data, chosen, compared)],
-        commands=[
-            ("Trains it again with the same result; use it in the run's folder", train_command(chosen, SWEEP_FILE))
-        ],
+        commands=_commands(data, chosen),
         notes=unfinished,
         downloads={"recommendation.csv": csv_of([_row(data, each) for each in compared])},
     )
+
+
+def _commands(data: ReportData, setting: TrialRecord) -> list[tuple[str, str]]:
+    """How to train a setting again; nothing for an imported run."""
+    config = trainable(data.data.run)
+    if config is None:
+        return []
+    return [("Trains it again with the same result; use it in the run's folder", train_command(setting, config))]
 
 
 def _one_seed(data: ReportData, notes: Sequence[str]) -> Card:
@@ -75,12 +92,10 @@ def _one_seed(data: ReportData, notes: Sequence[str]) -> Card:
             f"networks with high clean accuracy, that of {data.name(best)} has the best {label(data.aim)}: {value}."
         ),
         tone="unsure",
-        facts=[("To be certain", "add seeds: train.replicates: 3 and search.confirmation_seeds: 5 in a new sweep")],
+        facts=[("To be certain", f"add seeds: {_SEEDS if trainable(data.data.run) else _SEEDS_OF_IMPORT}")],
         graphics=[_graphic(data, compared)],
         tables=[_table(data, best, compared)],
-        commands=[
-            ("Trains it again with the same result; use it in the run's folder", train_command(best, SWEEP_FILE))
-        ],
+        commands=_commands(data, best),
         notes=notes,
         downloads={"recommendation.csv": csv_of([_row(data, each) for each in compared])},
     )
@@ -172,7 +187,7 @@ def _unfinished(data: ReportData) -> list[str]:
     """A note if the search is unfinished or ended early."""
     missing = data.config.budget - data.standing.finished
     if data.stopped is not None:
-        return [stop_note(data.data.run, data.stopped)]
+        return [stop_note(data.sweep, data.stopped)]
     if missing <= 0:
         return []
     resume_command = command("resume", data.data.run.argument)

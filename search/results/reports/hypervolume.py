@@ -12,6 +12,8 @@ def draw(data: RunData) -> Drawn:
     from analysis.figures.curves import draw_hypervolume
 
     if data.reference is None:
+        if not data.run.config.baselines:
+            return Drawn()
         return Drawn(note="hypervolume: no picture, because a baseline has not finished")
     trace = hypervolume_trace(data.settings, data.run.config.objectives, data.reference)
     return Drawn(draw_hypervolume(trace, data.run.figures, title=data.title, reference=data.reference))

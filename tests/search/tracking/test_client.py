@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from search.tracking.client import explain, is_server, open_client, shown, sqlite_file
+from search.config import sqlite_file
+from search.tracking.client import explain, is_server, open_client, shown
 
 # What MLflow itself calls is not ours to change.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
