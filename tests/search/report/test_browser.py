@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections.abc import Iterator
@@ -48,11 +49,11 @@ def browser() -> Iterator[Any]:
         yield chrome
 
 
-def open_at(browser: Any, address: str, width: int, scheme: str = "light") -> None:
+def open_at(browser: Any, address: str, width: int, scheme: str = "light", media: str = "") -> None:
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
     browser.get(address)
 
 
@@ -82,7 +83,7 @@ def test_it_has_a_dark_mode(browser: Any, address: str) -> None:
     assert brightness["dark"] < 200 < 700 < brightness["light"]
 
 
-@pytest.mark.parametrize("key", ["click", "keyboard"])
+@pytest.mark.parametrize("key", ["click", "ENTER", "SPACE"])
 def test_tables_sort(browser: Any, address: str, key: str) -> None:
     from selenium.webdriver.common.keys import Keys
 
@@ -102,7 +103,7 @@ def test_tables_sort(browser: Any, address: str, key: str) -> None:
         if key == "click":
             button.click()
         else:
-            button.send_keys(Keys.ENTER)
+            button.send_keys(getattr(Keys, key))
 
     before = values()
     assert len(before) == 13
@@ -124,3 +125,58 @@ def test_a_screen_reader_finds_landmarks_and_labels(browser: Any, address: str) 
     assert all(picture.get_attribute("role") == "img" for picture in pictures)
     assert all(picture.get_attribute("aria-label") for picture in pictures)
     assert browser.find_elements("css selector", "th:not([scope])") == []
+
+
+def test_the_keyboard_reaches_everything_in_order_and_shows_where_it_is(browser: Any, address: str) -> None:
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    open_at(browser, address, 1400)
+    browser.execute_script("""
+        const each = [...document.querySelectorAll("a, button, summary")];
+        window.reachable = each.filter((each) => each.checkVisibility());
+        window.reached = [];
+    """)
+    shown = """
+        const each = document.activeElement, at = each.getBoundingClientRect();
+        if (each === document.body) return null;
+        reached.push(each);
+        return each.matches(":focus-visible") && getComputedStyle(each).outlineStyle === "solid"
+            && at.bottom > 0 && at.top < innerHeight;
+    """
+    for _ in range(300):
+        ActionChains(browser).send_keys(Keys.TAB).perform()
+        visible = browser.execute_script(shown)
+        if visible is None:
+            break
+        assert visible
+    else:
+        pytest.fail("the keyboard never leaves the page")
+    assert browser.execute_script("return reachable.filter((each) => !reached.includes(each)).length") == 0
+    before = "return reached.every((each, at) => !at || reached[at - 1].compareDocumentPosition(each) & 4)"
+    assert browser.execute_script(before)
+    scrolls = (
+        "return reached.filter((each) => each.matches('.wide')).every((each) => each.scrollWidth > each.clientWidth)"
+    )
+    assert browser.execute_script(scrolls)
+
+
+def test_it_prints_in_full_and_in_light_colours(browser: Any, address: str) -> None:
+    is_open = "return [...document.querySelectorAll('details')].map((each) => each.open)"
+    open_at(browser, address, 700, "dark")
+    before = browser.execute_script(is_open)
+    assert False in before
+    browser.execute_script(f"addEventListener('beforeprint', () => {{ window.opened = (() => {{ {is_open} }})(); }})")
+    assert base64.b64decode(browser.print_page()).startswith(b"%PDF")
+    assert all(browser.execute_script("return opened"))
+    assert browser.execute_script(is_open) == before, "what was closed is closed again"
+
+    open_at(browser, address, 700, "dark", "print")
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert browser.execute_script("return getComputedStyle(document.body).color") == "rgb(34, 40, 49)"
+    fits = "return [...document.querySelectorAll('.wide, pre')].every((each) => each.scrollWidth <= each.clientWidth)"
+    assert browser.execute_script(fits)
+    assert not browser.find_element("css selector", "nav").is_displayed()
+    link = "return getComputedStyle(document.querySelector('td a'), '::after').content"
+    assert "audits/" in browser.execute_script(link), "a link says on paper where it leads"
