@@ -136,7 +136,7 @@ def test_an_error_is_one_line_and_its_exit_code(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(Run, "open", fail)
+    monkeypatch.setattr("search.runs.folder.open_run", fail)
     assert run(["surfaces", "run"]) == error.exit_code == code
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ("", f"robustfront: {error}\n")
@@ -149,7 +149,7 @@ def test_an_interrupt_without_a_message_says_nothing(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(Run, "open", fail)
+    monkeypatch.setattr("search.runs.folder.open_run", fail)
     assert run(["surfaces", "run"]) == INTERRUPTED
     assert capsys.readouterr().err == ""
 

@@ -12,6 +12,8 @@ from types import ModuleType
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
+from huggingface_hub.utils import validate_repo_id
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 from torch import Tensor
@@ -134,6 +136,18 @@ def test_the_card_has_the_front_matter_that_hugging_face_reads(exported: Path) -
     assert [metric["value"] for metric in result["metrics"]] == [float(record["clean_acc"]), float(record["reported"])]
     assert "has not been audited" in body
     assert load(exported / "config.yaml").model.title in body
+
+
+def test_the_card_is_one_that_hugging_face_can_read(exported: Path) -> None:
+    data = ModelCard((exported / "README.md").read_text(encoding="utf-8")).data
+    clean, robust = data.eval_results
+    assert (data.model_name, data.pipeline_tag) == ("small-0", "image-classification")
+    for name in data.datasets:
+        validate_repo_id(name)
+    record = json.loads((exported / "robustbench.json").read_text())
+    assert (clean.metric_name, clean.metric_value) == ("Clean accuracy", float(record["clean_acc"]))
+    assert (robust.metric_name, robust.metric_value) == ("Robust accuracy within 1.5 (l2)", float(record["reported"]))
+    assert {(each.metric_type, each.dataset_split) for each in (clean, robust)} == {("accuracy", "validation")}
 
 
 def test_a_missing_setting_or_seed_is_named(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
