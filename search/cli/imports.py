@@ -80,12 +80,11 @@ def _import(study: ForeignStudy, name: str | None, wanted: Wanted, runs_dir: Pat
     from search.report.page import report
     from search.results.tables import front_table, print_table
     from search.results.writing import write_results
-    from search.runs.folder import ImportedRun, check_free, command, relative
+    from search.runs.folder import ImportedRun, command, relative
     from search.runs.foreign import convert
 
     converted = convert(study, name or _folder_name(study.source), wanted)
-    run = ImportedRun(runs_dir.absolute() / converted.config.name, converted.config)
-    check_free(run.folder, runs_dir, "choose another with --name")
+    run = ImportedRun.plan(converted.config, runs_dir)
     run.create(converted.units, converted.source)
     results = write_results(run, converted.units, lambda _: (), None)
     page = report(run)

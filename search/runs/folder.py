@@ -164,6 +164,16 @@ class ImportedRun(RunFolder):
     config: ImportConfig
     config_file = IMPORT_FILE
 
+    @classmethod
+    def plan(cls, config: ImportConfig, runs_dir: Path) -> ImportedRun:
+        """A run that does not exist yet, in a folder that can be written. Writes nothing."""
+        folder, store = runs_dir.absolute() / config.name, store_of(runs_dir)
+        if store is not None:
+            store.check()
+            store.pull(config.name)
+        check_free(folder, runs_dir, "choose another with --name")
+        return cls(folder, config)
+
     def create(self, units: Sequence[TrialRecord], source: Mapping[str, Any]) -> None:
         """Makes the folder with its first files, atomically. ``source`` is what the manifest says of the study."""
         manifest = json.dumps(make_import_manifest(self.config, source), indent=2)

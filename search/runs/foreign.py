@@ -118,6 +118,11 @@ def convert(study: ForeignStudy, name: str, wanted: Wanted) -> Converted:
     given = None if study.domains is None else {renamed.get(each, each): d for each, d in study.domains.items()}
     seeded = _has_seeds(complete)
     domains, constant, partial = _domains(complete, given, without=(SEED,) if seeded else ())
+    if not domains:
+        raise UserError(
+            f"{study.source.title} must have a parameter that changes and that every complete trial has, "
+            f"got none in {len(complete)} trials; record what was searched as parameters"
+        )
     if constant:
         notes.append(
             f"The same in every trial, so not searched: {', '.join(f'{k} = {v}' for k, v in constant.items())}."
@@ -127,7 +132,7 @@ def convert(study: ForeignStudy, name: str, wanted: Wanted) -> Converted:
     units, repeated = _units(trials, domains, seeded)
     if repeated:
         why = f"and the same {SEED}" if seeded else f"and there is no parameter {SEED}"
-        notes.append(f"Left out, because an earlier trial has the same parameters {why}: trials {', '.join(repeated)}.")
+        notes.append(f"Left out, because an earlier trial has the same searched values {why}: {', '.join(repeated)}.")
     config = parse_import(
         {
             "name": name,

@@ -153,13 +153,15 @@ def test_what_is_no_study_of_two_objectives_is_refused(
     study(tmp_path, "three", ["maximize"] * 3)
     study(tmp_path, "errors", ["minimize", "maximize"])[1].optimize(lambda _: (0.1, 0.5), n_trials=1)
     study(tmp_path, "empty")
+    study(tmp_path, "fixed")[1].optimize(lambda _: (0.1, 0.5), n_trials=2)
     out = ["--runs-dir", str(tmp_path / "runs")]
     assert "must have two objectives, got 1 (values_0)" in refused(capsys, "optuna", url, "one", *out)
     assert "must have two objectives, got 3" in refused(capsys, "optuna", url, "three", *out)
     assert "must be maximized, got values_0" in refused(capsys, "optuna", url, "errors", *NAMES, *out)
     assert "must have a complete trial" in refused(capsys, "optuna", url, "empty", *out)
+    assert "must have a parameter that changes" in refused(capsys, "optuna", url, "fixed", *out)
     assert "got no-such" in (line := refused(capsys, "optuna", url, "no-such", *out))
-    assert "one, three, errors, empty" in line
+    assert "one, three, errors, empty, fixed" in line
     assert "must have the metric auc" in refused(capsys, "optuna", url, "errors", "--clean", "auc", *out)
     missing = tmp_path / "missing.db"
     for kind in ("optuna", "mlflow"):
@@ -197,7 +199,7 @@ def test_percentages_and_minimized_objectives(tmp_path: Path, capsys: pytest.Cap
     arguments = ["optuna", url, "costs", "--clean", "top/acc", "--runs-dir", str(tmp_path / "runs")]
     assert "must lie in [0, 1]" in refused(capsys, *arguments)
     assert run(["import", *arguments, "--percent", "--smallest-effect", "cost=0.1"]) == 0
-    assert "the same parameters and there is no parameter seed: trials 6" in capsys.readouterr().out
+    assert "the same searched values and there is no parameter seed: 6." in capsys.readouterr().out
     results = load_run(tmp_path / "runs" / "costs")
     assert dict(results.objectives) == {"clean_accuracy": "maximize", "cost": "minimize"}
     assert len(results.front()) == 6, "accuracy and cost both rise with x"
@@ -209,7 +211,9 @@ def test_percentages_and_minimized_objectives(tmp_path: Path, capsys: pytest.Cap
 def test_objectives_without_a_known_effect_are_not_judged(tmp_path: Path) -> None:
     url, theirs = study(tmp_path)
     theirs.optimize(lambda trial: (trial.suggest_float("x", 0, 1), trial.suggest_float("y", 0, 1)), n_trials=4)
+    before = (tmp_path / "theirs.db").read_bytes()
     assert run(["import", "optuna", url, "theirs", "--runs-dir", str(tmp_path), "--name", "own-names"]) == 0
+    assert (tmp_path / "theirs.db").read_bytes() == before, "a study is only read"
     page = (tmp_path / "own-names" / "report.html").read_text(encoding="utf-8")
     assert "could not be made" not in page
     assert "it is not known which differences in values 0, values 1 are of interest" in page
@@ -224,8 +228,9 @@ def test_runs_of_an_experiment_are_seeds_of_its_settings(
     experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     metrics = ["--clean", "eval/val_acc", "--robust", "eval/adv_acc"]
-    where = ["--runs-dir", str(tmp_path)]
+    where, before = ["--runs-dir", str(tmp_path)], Path(experiment.removeprefix("sqlite:///")).read_bytes()
     assert run(["import", "mlflow", experiment, "hyperparameter-tuning", *metrics, *where]) == 0
+    assert Path(experiment.removeprefix("sqlite:///")).read_bytes() == before, "an experiment is only read"
     out = capsys.readouterr().out
     assert "Left out: the runs that are parents of others (1)." in out
     assert "not searched: optimizer = adam" in out
