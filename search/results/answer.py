@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from analysis.matters import label
 from analysis.records import TrialRecord
-from search.config import StudyConfig, SweepConfig
+from search.config import StudyConfig
 from search.results.final import pooled
 from search.results.intervals import Kept, outcomes_of
 from search.results.text import baseline_note
