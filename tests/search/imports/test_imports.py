@@ -268,6 +268,7 @@ def test_another_programs_database_is_left_alone(runs: Path, capsys: pytest.Capt
     assert database.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_study_of_ray_tune(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
