@@ -315,15 +315,23 @@ for results_command in RESULTS_COMMANDS:
 @app.command()
 def ui(
     run: Annotated[str | None, Argument(metavar="[RUN]", help="Link straight to this run.")] = None,
+    optuna: Annotated[bool, Option("--optuna", help="Open RUN's study in optuna-dashboard instead.")] = False,
     port: Annotated[int, Option(min=1, max=65535, help="TCP port on this machine.")] = 5000,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
-    """Browse the runs in MLflow."""
+    """Browse the runs in MLflow, or a run's study in optuna-dashboard."""
     from search.config import TrackingConfig
     from search.runs.folder import Run, default_tracking_uri
     from search.tracking.ui import serve_ui
 
     opened = Run.open(run, runs_dir) if run is not None else None
+    if optuna:
+        from search.study import serve_dashboard
+
+        if opened is None:
+            raise UserError("RUN must be given with --optuna, got none; choose one from `robustfront runs`")
+        serve_dashboard(opened, port)
+        return
     serve_ui(
         opened.tracking_uri if opened else default_tracking_uri(runs_dir),
         (opened.folder.parent if opened else runs_dir.absolute()) / ARTIFACTS,

@@ -4,6 +4,7 @@ The ledger hands out units (a setting and a seed) and takes their results; sampl
 trials early, criteria end the search, and a lease keeps two drivers apart. Only this package imports optuna.
 """
 
+from search.study.dashboard import serve_dashboard
 from search.study.due import Counts
 from search.study.foreign import read_study
 from search.study.halving import Halving, make_halving
@@ -33,6 +34,7 @@ __all__ = [
     "read_records",
     "read_study",
     "read_warm_start",
+    "serve_dashboard",
     "storage_reason",
     "with_lasting_paths",
 ]

@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import Study
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from analysis.records import BASELINE_PREFIX, REPLICATES_PREFIX
@@ -30,21 +30,28 @@ class NotBegun(UserError):
     """The database answers, and has no study."""
 
 
-def open_storage(url: str, *, create: bool = True, argument: str = "storage.url") -> RDBStorage:
+def open_storage(
+    url: str, *, create: bool = True, read_only: bool = False, argument: str = "storage.url"
+) -> RDBStorage:
     """Opens Optuna's storage at an SQLAlchemy URL.
 
-    Only a driver may ``create`` missing tables: two processes that do so at once collide. Messages call the URL by the
-    name of the ``argument`` that it comes from.
+    Only a driver may ``create`` missing tables: two processes that do so at once collide. If it is ``read_only``, the
+    database itself refuses every write. Messages call the URL by the name of the ``argument`` that it comes from.
 
     Raises:
         UserError: The URL is malformed or nothing answers there.
     """
-    options: dict[str, Any] = {"pool_pre_ping": True}
+    options, shown = dict[str, Any](pool_pre_ping=True), without_password(url)
     if url.startswith("sqlite"):
         options["connect_args"] = {"timeout": 60}  # seconds to wait for another process's write
+        if read_only:
+            parts = make_url(url)
+            read_url = parts.set(database=f"file:{parts.database}", query={"mode": "ro", "uri": "true"})
+            url = read_url.render_as_string(hide_password=False)
     elif url.startswith("postgres"):
         options["connect_args"] = {"connect_timeout": 10}
-    shown = without_password(url)
+        if read_only:
+            options["connect_args"]["options"] = "-c default_transaction_read_only=on"
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # our progress and errors say what it would log
     try:
         with warnings.catch_warnings():
