@@ -143,12 +143,14 @@ def export(
     seed: Annotated[int | None, Option(help="Seed of the network. Default: that with the median accuracy.")] = None,
     runs_dir: RunsDir = RUNS_DIR,
 ) -> None:
-    """Export a network: weights, a torch.export program, a model card, and a RobustBench record."""
+    """Export a network: weights, torch.export program, model card, RobustBench record; and log it in MLflow."""
     from search.evaluation.export import export as export_network
     from search.runs.folder import Run
 
-    network = export_network(Run.open(run, runs_dir), number, seed, to)
+    network, lack = export_network(Run.open(run, runs_dir), number, seed, to)
     print(f"{to}: trial {network.setting.number}, seed {network.seed} (unit {network.unit.number})")
+    if lack is not None:
+        print(lack)
 
 
 def runs(as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False, runs_dir: RunsDir = RUNS_DIR) -> None:

@@ -7,6 +7,7 @@ setting.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import warnings
@@ -27,8 +28,9 @@ from search.results.text import parameters_text
 from search.runs.folder import Run, command
 from search.runs.layout import AUDITS
 from search.study import read_records
+from search.tracking.models import ExportedNetwork, log_network
 from trainables import files
-from trainables.metrics import AUDITED, CLEAN, ROBUST
+from trainables.metrics import AUDITED, CLEAN, ROBUST, is_accuracy
 
 if TYPE_CHECKING:
     import torch
@@ -69,8 +71,8 @@ class Network:
         return self.values.get(AUDITED, self.values[name]) if name == ROBUST else self.values[name]
 
 
-def export(run: Run, number: str | None, seed: int | None, folder: Path) -> Network:
-    """Writes one network of a setting to a folder.
+def export(run: Run, number: str | None, seed: int | None, folder: Path) -> tuple[Network, str | None]:
+    """Writes one network of a setting to a folder, and logs it in MLflow.
 
     Args:
         run: The run.
@@ -79,15 +81,18 @@ def export(run: Run, number: str | None, seed: int | None, folder: Path) -> Netw
             only its confirming networks are considered, and of these only the audited ones, if there are any.
         folder: The folder for the files; created if it does not exist.
 
+    Returns:
+        The network, and what MLflow lacks of it, if anything, as a line of text.
+
     Raises:
         UserError: There is no such setting, seed or checkpoint, or torch cannot export the model.
     """
     network = chosen(run, number, seed)
     replicate, images = _trained(run, network)
     model = replicate.predictor.eval()
-    program = _program(model, images)
+    program, weights = _program(model, images), _weights(model)
     contents: dict[str, bytes | str] = {
-        WEIGHTS_FILE: _weights(model),
+        WEIGHTS_FILE: weights,
         PROGRAM_FILE: program,
         CONFIG_FILE: f"# The network's setting: {train_command(network.setting, CONFIG_FILE)}\n{run.config.to_yaml()}",
         LOADER_FILE: Path(exported.__file__).read_text(encoding="utf-8"),
@@ -99,7 +104,17 @@ def export(run: Run, number: str | None, seed: int | None, folder: Path) -> Netw
             files.write(folder / name, content)
     except OSError as error:
         raise UserError(f"--to must be a writable folder, got {folder} ({error.strerror}); choose another") from None
-    return network
+    logged = ExportedNetwork(
+        sweep=run.name,
+        identity=run.manifest()["id"],
+        setting=network.setting.number,
+        unit=network.unit,
+        seed=network.seed,
+        values={name: value for name, value in network.values.items() if is_accuracy(name)},
+        dataset=run.manifest()["data"],
+        digest=hashlib.sha256(weights).hexdigest(),
+    )
+    return network, log_network(run.tracking_uri, run.config.tracking.experiment, logged, model, images)
 
 
 def chosen(run: Run, number: str | None, seed: int | None) -> Network:

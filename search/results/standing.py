@@ -7,7 +7,7 @@ from operator import gt, lt
 from typing import Self
 
 from analysis.hypervolume import Reference, SearchFront, reference_from
-from analysis.pareto import complete_search_trials
+from analysis.pareto import complete_search_trials, pareto_front
 from analysis.records import TrialRecord, kind_of
 from search.config import StudyConfig
 from search.results.final import settings_of
@@ -26,6 +26,7 @@ class Standing:
         extensions: Complete units that confirm contenders, and further seeds of baselines.
         infeasible: Complete settings that miss a constraint.
         best: The best setting of each objective among those that miss none.
+        front: The settings that no other dominates, among those that miss no constraint.
     """
 
     def __init__(self, config: StudyConfig, reference: Callable[[], Reference | None]) -> None:
@@ -35,6 +36,7 @@ class Standing:
         self._reference: Reference | None = None
         self.finished = self.pruned = self.failed = self.extensions = self.infeasible = 0
         self.best: dict[str, TrialRecord] = {}
+        self.front: list[TrialRecord] = []
 
     @classmethod
     def of(cls, records: Iterable[TrialRecord], config: StudyConfig, reference: Callable[[], Reference | None]) -> Self:
@@ -94,12 +96,16 @@ class Standing:
 
     def _judge_all(self) -> None:
         self._front, self.best, self.infeasible = SearchFront(self._config.objectives), {}, 0
+        self.front = []
         if self._reference is not None:
             self._front.refer_to(self._reference)
         self._judge(settings_of(self._units.values(), self._config.bounds))
 
     def _judge(self, settings: Iterable[TrialRecord]) -> None:
-        for setting in complete_search_trials(settings):
+        complete = complete_search_trials(settings)
+        candidates = [*self.front, *(setting for setting in complete if setting.feasible)]
+        self.front = pareto_front(candidates, self._config.objectives)
+        for setting in complete:
             if not setting.feasible:
                 self.infeasible += 1
                 continue

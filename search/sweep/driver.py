@@ -188,8 +188,7 @@ def _drive(run: Run, ledger: Ledger, progress: Progress, signals: Signals, conne
         mirror = MLflowObserver(ledger, tracker, run.config)
         mirror.catch_up()
         results = _finish(Driver(run, ledger, lease, mirror, progress, signals, connection))
-        for path in results.files:
-            tracker.artifact(path)
+        mirror.results(results)
         status = "FINISHED"
     except BaseException as error:
         status = "KILLED" if isinstance(error, Interrupted) else "FAILED"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, Self
@@ -15,12 +16,16 @@ from rich.text import Text
 
 from analysis.export import constraints_text
 from analysis.hypervolume import Reference
-from analysis.records import TrialRecord
+from analysis.records import TrialRecord, in_order
 from search.config import SweepConfig
+from search.results.final import settings_of
 from search.results.standing import Standing
+from search.results.summary import front_json, summary_text
 from search.results.text import clock, describe, parameters_text, settings_text, short, title, value_text
+from search.results.writing import Results
 from search.runs.folder import Run, command
 from search.study import Counts, Ledger
+from search.tracking.mirror import Setting
 from search.tracking.queue import Tracker
 
 _REFRESH_SECONDS: Final = 0.5
@@ -244,12 +249,15 @@ class MLflowObserver:
     """Keeps MLflow in step with the ledger."""
 
     def __init__(self, ledger: Ledger, tracker: Tracker, config: SweepConfig) -> None:
-        self._ledger, self.tracker, self._last_end = ledger, tracker, 0.0
+        self._ledger, self.tracker, self._bounds, self._last_end = ledger, tracker, config.bounds, 0.0
         self._standing = Standing(config, lambda: ledger.reference)
+        self._units: defaultdict[str, dict[str, TrialRecord]] = defaultdict(dict)  # by the number of the first
 
     def catch_up(self) -> None:
         """Mirrors the whole ledger; what MLflow already has is not written again."""
         records = self._ledger.records()
+        for record in records:
+            self._take(record)
         for record in records:
             self._show(record)
         ended = [record for record in records if record.finished is not None]
@@ -264,13 +272,37 @@ class MLflowObserver:
         self._show(self._ledger.record(number))
 
     def ended(self, record: TrialRecord) -> None:
+        self._take(record)
         self._show(record)
+        first = None if record.extends is None else self._units[record.extends].get(record.extends)
+        if first is not None:  # its run shows the whole setting
+            self._show(first)
         self._summarize(record)
+        self.tracker.front([setting.number for setting in self._standing.front])
 
     audited = ended
 
+    def results(self, results: Results) -> None:
+        """Shows what the sweep has found: the final front, the summary, and the written files."""
+        self.tracker.front([setting.number for setting in results.front])
+        self.tracker.results(summary_text(results), front_json(results))
+        for path in results.files:
+            self.tracker.artifact(path)
+
+    def _take(self, record: TrialRecord) -> None:
+        self._units[record.extends or record.number][record.number] = record
+
     def _show(self, record: TrialRecord) -> None:
-        self.tracker.update(record, self._ledger.history(record.number))
+        self.tracker.update(record, self._ledger.history(record.number), self._setting(record))
+
+    def _setting(self, record: TrialRecord) -> Setting | None:
+        """The setting of a first unit, by the numbers to use; None for other units and before it is complete."""
+        if record.extends is not None or record.state != "complete":
+            return None
+        units = in_order(self._units[record.number].values())
+        (setting,) = settings_of(units, self._bounds)
+        audits = sum(unit.verdict is not None for unit in units)
+        return Setting(setting, sum(unit.state == "complete" for unit in units) + audits)
 
     def _summarize(self, record: TrialRecord) -> None:
         """Adds a point to the sweep's curves for every unit that has ended and for every audit."""

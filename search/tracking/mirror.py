@@ -1,7 +1,8 @@
 """What MLflow shows of a sweep: a parent run, with every trial as a nested child.
 
-The Optuna study is what counts; everything here can be written again from it. Nothing is written twice: a child is
-found by its Optuna number, an epoch by its step, a whole trial by the hash of what was written.
+The run of a setting's first seed also shows the whole setting: its means over all seeds, the verdict, and whether it is
+on the front. The Optuna study is what counts; everything here can be written again from it. Nothing is written twice: a
+child is found by its Optuna number, an epoch by its step, a whole trial by the hash of what was written.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import re
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -21,7 +22,20 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from analysis.records import value_text
 from search.config import sqlite_file
 from search.tracking.client import IDENTITY_TAG, NUMBER_TAG, open_client, runs_of
-from search.tracking.view import ABOVE_KIND, KIND_TAG, STATE_TAG, SWEEP_KIND, SWEEP_TAG, saved_view, view_tag
+from search.tracking.view import (
+    ABOVE_KIND,
+    FRONT_TAG,
+    KIND_TAG,
+    SEEDS_TAG,
+    STATE_TAG,
+    SWEEP_KIND,
+    SWEEP_TAG,
+    VERDICT_TAG,
+    VERIFIED_METRIC,
+    saved_views,
+    setting_metric,
+)
+from trainables.metrics import CLAIMED, ROBUST
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,9 +58,14 @@ _EPOCHS_TAG: Final = "robustfront.epochs"
 _REVISION_TAG: Final = "robustfront.revision"
 _PARENT_TAG: Final = "mlflow.parentRunId"
 _NOTE_TAG: Final = "mlflow.note.content"
+_EXPERIMENT_KIND_TAG: Final = "mlflow.experimentKind"
+_TABLES_TAG: Final = "mlflow.loggedArtifacts"
+FRONT_TABLE: Final = "front.json"
+UNVERIFIED: Final = "claimed"  # in place of a verdict
 
 # Limits of the MLflow servers of the last years, in characters; newer ones accept more.
 _LONGEST_PARAM, _LONGEST_TAG, _LONGEST_DIGEST = 500, 5000, 36
+_DECIMALS: Final = 4
 _MOST_METRICS: Final = 900  # of the 1,000 entities allowed in one log_batch
 
 _REPLICATE: Final = re.compile(r"(?P<name>.+)\[(?P<index>\d+)\]")
@@ -69,6 +88,19 @@ class ParentInfo:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Setting:
+    """A whole setting, as the run of its first seed shows it.
+
+    Args:
+        record: The setting with the numbers to use, of its confirmation if it was confirmed.
+        step: How many complete units and audits the numbers rest on; it grows whenever they change.
+    """
+
+    record: TrialRecord
+    step: int
+
+
 @dataclass
 class _TrackedRun:
     """What MLflow is known to have of one run."""
@@ -79,6 +111,8 @@ class _TrackedRun:
     epochs: int
     revision: str
     has_dataset: bool
+    on_front: bool
+    note: str
 
     @classmethod
     def of(cls, run: Run) -> _TrackedRun:
@@ -90,6 +124,8 @@ class _TrackedRun:
             epochs=int(tags.get(_EPOCHS_TAG, 0)),
             revision=tags.get(_REVISION_TAG, ""),
             has_dataset=bool(run.inputs and run.inputs.dataset_inputs),
+            on_front=tags.get(FRONT_TAG) == "true",
+            note=tags.get(_NOTE_TAG, ""),
         )
 
 
@@ -108,6 +144,7 @@ class SweepRuns:
         self._uri, self._experiment, self._artifact_root = uri, experiment, artifact_root
         self._sweep, self._info, self._started = sweep, info, time.time()
         self._connected = False
+        self._front: Collection[str] = ()
 
     @cached_property
     def _client(self) -> MlflowClient:
@@ -131,7 +168,8 @@ class SweepRuns:
         self._parent = parent or self._create(self._sweep, self._started, {KIND_TAG: SWEEP_KIND})
         self._set_status(self._parent, "RUNNING")
         note = f"Folder: `{self._info.run_dir}`\n\n```yaml\n{self._info.config.strip()}\n```\n"
-        tags = {**self._info.tags, _NOTE_TAG: note}
+        # The summary of a sweep that has ended stays until it ends again.
+        tags = {**self._info.tags, _NOTE_TAG: self._parent.note or note}
         if self._info.above is not None:
             tags[_PARENT_TAG] = self._run_above(self._info.above)
         self._log(self._parent, parameters=self._info.parameters, tags=tags)
@@ -141,14 +179,18 @@ class SweepRuns:
         """Forgets what MLflow has, so that ``connect`` looks again."""
         self._connected = False
 
-    def trial(self, record: TrialRecord, history: Sequence[Mapping[str, float]]) -> None:
-        """Brings a trial's child run up to date."""
-        revision = _revision(record, history)
+    def trial(
+        self, record: TrialRecord, history: Sequence[Mapping[str, float]], setting: Setting | None = None
+    ) -> None:
+        """Brings a trial's child run up to date; ``setting`` is the one whose first unit the trial is."""
+        revision = _revision(record, history, setting)
         status = STATUS[record.state]
         run = self._children.get(record.number)
         if run is None:
             tags = {_PARENT_TAG: self._parent.id, NUMBER_TAG: record.number}
             tags[KIND_TAG] = "trial" if record.kind == "search" else record.kind
+            if record.number in self._front:
+                tags[FRONT_TAG] = "true"
             run = self._create(_title(record), record.started or time.time(), tags)
             self._children[record.number] = run
         elif run.revision == revision and run.status == status:
@@ -156,10 +198,14 @@ class SweepRuns:
         self._set_status(run, status, record.finished)
         self._log(
             run,
-            metrics=[*_epoch_metrics(history, after=run.epochs), *_final_metrics(record, history)],
+            metrics=[
+                *_epoch_metrics(history, after=run.epochs),
+                *_final_metrics(record, history),
+                *_as_metrics(_setting_values(setting), record.finished or 0.0, setting.step if setting else 0),
+            ],
             parameters={**self._info.trial_parameters, **_own_parameters(record)},
             # Tags are written last: if this revision is there, so is all the rest.
-            tags=_trial_tags(record, self._info.run_dir) | {_REVISION_TAG: revision},
+            tags={**_trial_tags(record, self._info.run_dir), **_setting_tags(setting), _REVISION_TAG: revision},
         )
         run.revision = revision
         run.epochs = max([run.epochs, *(int(row["epoch"]) for row in history)])
@@ -170,6 +216,24 @@ class SweepRuns:
             return
         self._log(self._parent, metrics=_as_metrics(metrics, when, step), tags={_EPOCHS_TAG: str(step)})
         self._parent.epochs = step
+
+    def front(self, numbers: Collection[str]) -> None:
+        """Marks the settings that are on the front, and no others."""
+        self._front = numbers
+        for number, run in self._children.items():
+            if run.on_front != (number in numbers):
+                self._client.set_tag(run.id, FRONT_TAG, str(not run.on_front).lower())
+                run.on_front = not run.on_front
+
+    def results(self, summary: str, table: str) -> None:
+        """Describes the sweep's run by its summary (Markdown), and logs the front as a table.
+
+        ``table`` is JSON as from ``DataFrame.to_json(orient="split")``. MLflow's own ``log_table`` would append it to
+        an earlier one.
+        """
+        self._client.log_text(self._parent.id, table, FRONT_TABLE)
+        tables = json.dumps([{"path": FRONT_TABLE, "type": "table"}])
+        self._log(self._parent, tags={_NOTE_TAG: summary, _TABLES_TAG: tables})
 
     def artifact(self, path: Path) -> None:
         """Copies a file to the parent run; figures keep their folder."""
@@ -191,7 +255,7 @@ class SweepRuns:
             connection.close()
 
     def _find_experiment(self) -> str:
-        """The experiment's id. The sweep's view is saved in the experiment, if the server takes it."""
+        """The experiment's id. The sweep's views are saved in the experiment, if the server takes it."""
         experiment = self._client.get_experiment_by_name(self._experiment)
         tags: Mapping[str, str] = {} if experiment is None else experiment.tags
         if experiment is None:
@@ -199,12 +263,16 @@ class SweepRuns:
             experiment_id = str(self._client.create_experiment(self._experiment, artifact_location=location))
         else:
             experiment_id = str(experiment.experiment_id)
-        tag, view = view_tag(self._sweep), saved_view(self._sweep, self._info.searched, self._info.objectives)
-        if tags.get(tag) != view:
+        wanted = saved_views(self._sweep, self._info.searched, self._info.objectives)
+        if _EXPERIMENT_KIND_TAG not in tags:  # else MLflow's pages are those for language models
+            wanted[_EXPERIMENT_KIND_TAG] = "custom_model_development"
+        changed = {tag: value for tag, value in wanted.items() if tags.get(tag) != value}
+        if changed:
             from mlflow import MlflowException
 
-            with suppress(MlflowException):  # too long for some older servers; the links work without it
-                self._client.set_experiment_tag(experiment_id, tag, view)
+            with suppress(MlflowException):  # too long for some older servers; the links work without them
+                for tag, value in changed.items():
+                    self._client.set_experiment_tag(experiment_id, tag, value)
         return experiment_id
 
     def _run_above(self, name: str) -> str:
@@ -245,7 +313,7 @@ class SweepRuns:
         from mlflow.entities import Param, RunTag
 
         if self._info.dataset is not None and not run.has_dataset:
-            self._client.log_inputs(run.id, datasets=[_dataset_input(self._info.dataset)])
+            self._client.log_inputs(run.id, datasets=[dataset_input(self._info.dataset)])
             run.has_dataset = True
         for first in range(0, len(metrics) - _MOST_METRICS, _MOST_METRICS):
             self._client.log_batch(run.id, metrics=metrics[first : first + _MOST_METRICS])
@@ -262,7 +330,8 @@ class SweepRuns:
         run.parameters.update(fresh)
 
 
-def _dataset_input(data: Mapping[str, Any]) -> DatasetInput:
+def dataset_input(data: Mapping[str, Any]) -> DatasetInput:
+    """The data set of a run, from the manifest's ``data``."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     dataset = Dataset(
@@ -276,12 +345,11 @@ def _dataset_input(data: Mapping[str, Any]) -> DatasetInput:
 
 
 def _title(record: TrialRecord) -> str:
-    if record.extends is not None:
-        return f"replicates {record.number} of {record.extends}"
-    if not record.is_baseline:
-        return f"trial {record.number}"
-    parameters = "".join(f" {name}={value_text(value)}" for name, value in record.parameters.items())
-    return f"baseline {record.number}: {record.loss}{parameters}"
+    parameters = " ".join(f"{name}={value_text(value)}" for name, value in record.parameters.items())
+    if record.is_baseline:
+        return f"baseline {record.number}: {record.loss} {parameters}".strip()
+    what = f"trial {record.number}" if record.extends is None else f"{record.number} of {record.extends}"
+    return f"{what}: {parameters or record.loss}"
 
 
 def _own_parameters(record: TrialRecord) -> dict[str, object]:
@@ -315,14 +383,44 @@ def _final_metrics(record: TrialRecord, history: Sequence[Mapping[str, float]]) 
     """Objectives and accuracies at the last epoch, at the ledger's time: a second write equals the first."""
     if record.state != "complete":
         return []
-    when = record.finished or (history[-1]["time"] if history else record.started or 0.0)
     values = {**record.objectives, **record.accuracies}
     values |= {"train_seconds": record.train_seconds, "attack_seconds": record.attack_seconds}
     if len(record.replicates) > 1:
         for index, replicate in enumerate(record.replicates):
             values |= {f"{name}[{index}]": value for name, value in replicate.items()}
     epoch = history[-1] if history else {}  # it has the last loss already
-    return _as_metrics({name: value for name, value in values.items() if name not in epoch}, when, record.epochs)
+    return [final_metric(record, name, value) for name, value in values.items() if name not in epoch]
+
+
+def final_metric(record: TrialRecord, name: str, value: float, **links: str) -> Metric:
+    """A metric of a complete trial; ``links`` lead to a model and its data set, as arguments of MLflow's ``Metric``."""
+    from mlflow.entities import Metric
+
+    when = record.finished or record.started or 0.0
+    return Metric(metric_name(name), float(value), _milliseconds(when), record.epochs, **links)
+
+
+def _setting_values(setting: Setting | None) -> dict[str, float]:
+    """A setting's numbers by their names in MLflow: what it claims, and what an audit has verified.
+
+    They are rounded to what MLflow's table shows without cutting it. The runs' own metrics have all digits.
+    """
+    if setting is None:
+        return {}
+    shown = setting.record.confirmed or setting.record
+    values = dict(shown.objectives)
+    verified = {}
+    if CLAIMED in shown.accuracies and ROBUST in values:
+        values[ROBUST], verified = shown.accuracies[CLAIMED], {VERIFIED_METRIC: values[ROBUST]}
+    named = {setting_metric(metric_name(name)): value for name, value in values.items()} | verified
+    return {name: round(value, _DECIMALS) for name, value in named.items()}
+
+
+def _setting_tags(setting: Setting | None) -> dict[str, str]:
+    if setting is None:
+        return {}
+    shown = setting.record.confirmed or setting.record
+    return {VERDICT_TAG: shown.verdict or UNVERIFIED, SEEDS_TAG: str(len(shown.seeds))}
 
 
 def _as_metrics(values: Mapping[str, float], when: float, step: int) -> list[Metric]:
@@ -350,7 +448,9 @@ def _milliseconds(when: float) -> int:
     return round(when * 1000)
 
 
-def _revision(record: TrialRecord, history: Sequence[Mapping[str, float]]) -> str:
+def _revision(record: TrialRecord, history: Sequence[Mapping[str, float]], setting: Setting | None) -> str:
     """A hash of everything that a child run shows."""
     content: list[Any] = [getattr(record, item.name) for item in fields(record)] + [len(history)]
+    if setting is not None:
+        content += [_setting_values(setting), _setting_tags(setting), setting.step]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=dict).encode()).hexdigest()[:16]

@@ -6,13 +6,13 @@ One thread writes. It keeps only the newest state of each trial while it waits, 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from search.tracking.client import explain, is_server, shown
-from search.tracking.mirror import ParentInfo, SweepRuns, SweepStatus
+from search.tracking.mirror import ParentInfo, Setting, SweepRuns, SweepStatus
 
 if TYPE_CHECKING:
     from analysis.records import TrialRecord
@@ -23,7 +23,15 @@ _CLOSING_ROUNDS: Final = 2
 _CLOSE_SECONDS: Final = 20.0
 
 # A write is pending under its kind and a name.
-_SWEEP, _TRIAL, _SUMMARY, _ARTIFACT, _END = "sweep", "trial", "summary", "artifact", "end"
+_SWEEP, _TRIAL, _SUMMARY, _FRONT, _RESULTS, _ARTIFACT, _END = (
+    "sweep",
+    "trial",
+    "summary",
+    "front",
+    "results",
+    "artifact",
+    "end",
+)
 
 
 class Tracker:
@@ -50,13 +58,17 @@ class Tracker:
         self._thread = threading.Thread(target=self._work, args=(runs,), name="mlflow", daemon=True)
         self._thread.start()
 
-    def update(self, record: TrialRecord, history: Sequence[Mapping[str, float]]) -> None:
+    def update(
+        self, record: TrialRecord, history: Sequence[Mapping[str, float]], setting: Setting | None = None
+    ) -> None:
         """Writes the current state of a trial; what MLflow has already is not sent again.
 
         ``history`` has one mapping per finished epoch: ``epoch``, ``time`` (when it ended, Unix) and its metrics. A
-        replicate's own metric is called ``NAME[r]``.
+        replicate's own metric is called ``NAME[r]``. ``setting`` is the one whose first unit the trial is, once that is
+        complete.
         """
-        self._put((_TRIAL, record.number), partial(SweepRuns.trial, record=record, history=tuple(history)))
+        write = partial(SweepRuns.trial, record=record, history=tuple(history), setting=setting)
+        self._put((_TRIAL, record.number), write)
 
     def summary(self, metrics: Mapping[str, float], step: int, when: float) -> None:
         """Adds a point to the curves of the whole sweep. Steps never fall.
@@ -64,6 +76,14 @@ class Tracker:
         ``when`` (Unix time) must always be the same for a step, so that writing a step again does not double it.
         """
         self._put((_SUMMARY, str(step)), partial(SweepRuns.summary, metrics=dict(metrics), step=step, when=when))
+
+    def front(self, numbers: Collection[str]) -> None:
+        """Marks the settings on the front, by the numbers of their first units, and no others."""
+        self._put((_FRONT, self._sweep), partial(SweepRuns.front, numbers=frozenset(numbers)))
+
+    def results(self, summary: str, table: str) -> None:
+        """Describes the sweep by its summary (Markdown) and logs its front; see ``SweepRuns.results``."""
+        self._put((_RESULTS, self._sweep), partial(SweepRuns.results, summary=summary, table=table))
 
     def artifact(self, path: Path) -> None:
         """Copies a file of the run's folder to the sweep's run and replaces an earlier copy."""

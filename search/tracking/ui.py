@@ -1,4 +1,4 @@
-"""MLflow's own UI for the recorded runs: a lean server in a process of its own, and a direct link to the sweep."""
+"""MLflow's own UI for the recorded runs: a lean server in a process of its own, and direct links to a sweep's views."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT
 from typing import Any, Final
@@ -19,20 +20,26 @@ from urllib.request import ProxyHandler, build_opener
 from search.config import sqlite_file
 from search.errors import SweepFailed, UserError
 from search.tracking.client import client_of, explain, is_server, preload_mlflow, shown
-from search.tracking.view import experiment_url, sweep_url, view_tag
+from search.tracking.view import View, experiment_url, sweep_url, view_tag
 
 _HOST: Final = "127.0.0.1"
+_LINKS: Final[Sequence[tuple[str, View, bool]]] = (
+    ("settings", "settings", False),
+    ("charts", "settings", True),
+    ("front", "front", False),
+    ("curves", "curves", True),
+)
 _START_SECONDS, _STOP_SECONDS, _REQUEST_SECONDS, _POLL_SECONDS = 120.0, 5.0, 10.0, 0.2
 
 
 def serve_ui(uri: str, artifact_root: Path, *, experiment: str, sweep: str | None, port: int) -> None:
-    """Prints the link to a sweep, or to all runs of the experiment if ``sweep`` is None.
+    """Prints the links to a sweep's views, or the one to all runs of the experiment if ``sweep`` is None.
 
     Unless the tracking URI is a server, one is started on this machine, at ``port``, until Ctrl-C. The process is then
     done: SIGTERM and SIGHUP stay as interrupts.
     """
     if is_server(uri):
-        print(link(uri, shown(uri), experiment, sweep))
+        print(links(uri, shown(uri), experiment, sweep))
         return
     # Also for SIGTERM, a closed terminal, and Ctrl-C that a shell ignored for a background job.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -41,15 +48,18 @@ def serve_ui(uri: str, artifact_root: Path, *, experiment: str, sweep: str | Non
         print("Starting MLflow's UI, this takes a few seconds ...")
         preload_mlflow()
         with running_server(uri, artifact_root, port) as (server, process):
-            print(f"{link(uri, server, experiment, sweep)}\nCtrl-C stops it.")
+            print(f"{links(uri, server, experiment, sweep)}\nCtrl-C stops it.")
             process.wait()
             raise SweepFailed(f"MLflow's server stopped (exit code {process.returncode}); start it again")
     except KeyboardInterrupt:
         print("Stopped.")
 
 
-def link(uri: str, server: str, experiment: str, sweep: str | None) -> str:
-    """The direct link to a sweep, or to all runs of the experiment, at the MLflow server that shows ``uri``."""
+def links(uri: str, server: str, experiment: str, sweep: str | None) -> str:
+    """The direct links to a sweep, or to all runs of the experiment, at the MLflow server that shows ``uri``.
+
+    One line per view of the sweep: its settings, as a table and with their charts, the front, and the sweep's curves.
+    """
     try:
         known = client_of(uri).get_experiment_by_name(experiment)
     except Exception as error:  # whatever MLflow or a database driver raises
@@ -61,7 +71,11 @@ def link(uri: str, server: str, experiment: str, sweep: str | None) -> str:
         raise UserError(f"tracking.experiment must exist at {shown(uri)}, got {experiment}; run a sweep first")
     if sweep is None:
         return experiment_url(server, known.experiment_id)
-    return sweep_url(server, known.experiment_id, sweep, view=view_tag(sweep) in known.tags)
+    page = partial(sweep_url, server, known.experiment_id, sweep)
+    return "\n".join(
+        f"{title:<9}{page(view, saved=view_tag(sweep, view) in known.tags, charts=charts)}"
+        for title, view, charts in _LINKS
+    )
 
 
 @contextmanager

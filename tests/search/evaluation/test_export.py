@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 
@@ -23,6 +25,8 @@ from search.config import load
 from search.results.audits import load_model
 from search.runs.folder import Run
 from search.study import read_records
+from search.sweep.driver import _parent
+from search.tracking.queue import Tracker
 from tests.search.evaluation.test_test_split import searched
 from tests.search.examples import small_config
 
@@ -75,7 +79,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported") / "model"
-    assert run(["export", str(finished), "0", "--to", str(folder)]) == DONE
+    shown = io.StringIO()
+    with redirect_stdout(shown):
+        assert run(["export", str(finished), "0", "--to", str(folder)]) == DONE
+    lack = shown.getvalue().splitlines()[1]
+    assert lack.startswith("MLflow lacks the exported network (")  # no driver has written to it
+    assert lack.endswith("; export it again to write it")
     return folder
 
 
@@ -148,6 +157,37 @@ def test_the_card_is_one_that_hugging_face_can_read(exported: Path) -> None:
     assert (clean.metric_name, clean.metric_value) == ("Clean accuracy", float(record["clean_acc"]))
     assert (robust.metric_name, robust.metric_value) == ("Robust accuracy within 1.5 (l2)", float(record["reported"]))
     assert {(each.metric_type, each.dataset_split) for each in (clean, robust)} == {("accuracy", "validation")}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_the_network_is_a_model_in_mlflow(
+    finished: Path, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import mlflow
+
+    folder = shutil.copytree(finished, tmp_path / "small")
+    opened = Run.open(str(folder), tmp_path)
+    tracker = Tracker(opened.tracking_uri, "robustfront", opened.name, artifact_root=tmp_path / "artifacts")
+    tracker.start(_parent(opened))
+    for record in read_records(opened):
+        tracker.update(record, [])
+    assert tracker.close("FINISHED", 60) is None
+    assert run(["export", str(folder), "0", "--to", str(tmp_path / "model")]) == DONE
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+    benchmark = json.loads((exported / "robustbench.json").read_text())
+    client = mlflow.MlflowClient(opened.tracking_uri, opened.tracking_uri)
+    experiment = client.get_experiment_by_name("robustfront")
+    assert experiment is not None
+    (logged,) = client.search_logged_models([experiment.experiment_id])
+    assert logged.params["seed"] == str(benchmark["seed"])
+    metrics = {metric.key: metric.value for metric in logged.metrics}
+    assert metrics["robust_accuracy"] == benchmark["claimed"]
+    assert {metric.dataset_name for metric in logged.metrics} == {opened.config.data.name}
+    mlflow.set_tracking_uri(opened.tracking_uri)
+    model, images, _ = trained(finished, exported)
+    loaded = mlflow.pyfunc.load_model(f"models:/{logged.model_id}")
+    torch.testing.assert_close(torch.as_tensor(loaded.predict(images[:7].numpy())), model(images[:7]).detach())
 
 
 def test_a_missing_setting_or_seed_is_named(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

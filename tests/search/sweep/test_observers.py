@@ -115,6 +115,10 @@ def test_standing_counts_and_finds_the_best_of_the_search_alone() -> None:
         "clean_accuracy": "1",
         "robust_accuracy": "0",
     }
+    assert [setting.number for setting in standing.front] == ["1", "0"]
+    standing.add(record("4", 0.99, 0.5))
+    assert [setting.number for setting in standing.front] == ["4"]
+    standing = Standing.of(records, small_config(), lambda: reference_of(records, small_config()))
     # Measured from (0.92, 0.25) in units of (0.02, 0.1).
     assert standing.hypervolume == pytest.approx(1.5 * 2.5 + 1.5 * 0.5)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 from rich.console import Console
@@ -72,20 +73,18 @@ def driven(folder: Path, audits: dict[str, float]) -> tuple[Run, Progress, Resul
         for observer in (progress, mirror):
             observer.audited(ledger.record(number))
     results = write_results(run, ledger.records(), ledger.history, ledger.reference)
+    mirror.results(results)
     assert tracker.close("FINISHED") is None
     ledger.close()
     return run, progress, results
 
 
-def shown_by_mlflow(run: Run) -> dict[str, float]:
-    """The last values of the sweep's own run."""
+def shown_by_mlflow(run: Run) -> dict[str | None, Any]:
+    """The runs in MLflow by the trial's number; None is the sweep's own."""
     client = MlflowClient(run.tracking_uri)
     experiment = client.get_experiment_by_name(run.config.tracking.experiment)
     assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
-    (parent,) = [each for each in runs if "mlflow.parentRunId" not in each.data.tags]
-    metrics: dict[str, float] = parent.data.metrics
-    return metrics
+    return {each.data.tags.get("robustfront.number"): each for each in client.search_runs([experiment.experiment_id])}
 
 
 @pytest.mark.parametrize(
@@ -107,7 +106,8 @@ def test_all_of_them_show_the_same_number(
 
     status = read_status("small", tmp_path / "runs", reconciled=True).to_json()
     assert status["differences"] == []
-    mlflow = shown_by_mlflow(run)
+    tracked = shown_by_mlflow(run)
+    last = tracked[None].data.metrics
     shown = {
         "results": (
             results.standing.best["robust_accuracy"].objectives["robust_accuracy"],
@@ -118,7 +118,7 @@ def test_all_of_them_show_the_same_number(
             progress.standing.hypervolume,
         ),
         "status": (status["best"]["robust_accuracy"]["value"], status["hypervolume"]),
-        "mlflow": (mlflow["best_robust_accuracy"], mlflow["hypervolume"]),
+        "mlflow": (last["best_robust_accuracy"], last["hypervolume"]),
     }
     assert {name: value for name, (value, _) in shown.items()} == dict.fromkeys(shown, pytest.approx(best))
     volumes = {name: volume for name, (_, volume) in shown.items()}
@@ -130,6 +130,34 @@ def test_all_of_them_show_the_same_number(
     ]
     assert (top.verdict is not None) == is_audited
     assert len(top.replicates) == 2
+
+    for setting in results.settings:
+        data, robust = tracked[setting.number].data, setting.objectives["robust_accuracy"]
+        claimed = setting.accuracies.get("claimed_accuracy", robust)
+        assert (data.metrics["clean"], data.metrics["robust"]) == pytest.approx((0.95, claimed))
+        assert data.metrics.get("verified") == (pytest.approx(robust) if setting.verdict else None)
+        assert (data.tags["verdict"], data.tags["seeds"]) == (setting.verdict or "claimed", "2")
+    on_front = {number for number, each in tracked.items() if each.data.tags.get("robustfront.front") == "true"}
+    assert on_front == {setting.number for setting in results.front}
+
+
+def test_the_sweeps_run_has_the_summary_the_files_and_the_front(tmp_path: Path) -> None:
+    run, _, results = driven(tmp_path / "runs", {"0": 0.48, "R2": 0.46})
+    sweep = shown_by_mlflow(run)[None]
+    description = sweep.data.tags["mlflow.note.content"]
+    assert results.answered is not None
+    assert results.answered.answer.sentence in description
+    (row,) = [line for line in description.splitlines() if line.startswith("| trial 0 |")]
+    assert "47.0 % (" in row
+    assert row.endswith("| 50.0 %, sound |")
+    mlflow.set_tracking_uri(run.tracking_uri)
+    client = MlflowClient()
+    table = client.load_table(sweep.info.experiment_id, "front.json")
+    assert table["number"].tolist() == [int(setting.number) for setting in results.front]
+    robust = [setting.objectives["robust_accuracy"] for setting in results.front]
+    assert table["robust_accuracy"].tolist() == pytest.approx(robust)
+    files = {item.path for folder in (None, "figures") for item in client.list_artifacts(sweep.info.run_id, folder)}
+    assert {str(path.relative_to(run.folder)) for path in results.files} <= files
 
 
 def test_an_unaudited_seed_keeps_the_setting_a_claim(tmp_path: Path) -> None:

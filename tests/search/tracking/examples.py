@@ -59,13 +59,13 @@ def parent(folder: Path, identity: str = "first") -> ParentInfo:
 
 
 def mirror(
-    uri: str, folder: Path, trials: Sequence[tuple[TrialRecord, History]], status: Any = "FINISHED", **changes: Any
+    uri: str, folder: Path, trials: Sequence[tuple[Any, ...]], status: Any = "FINISHED", **changes: Any
 ) -> str | None:
-    """One driver's life: start, an update for each trial, close."""
+    """One driver's life: start, an update for each trial (the arguments of ``Tracker.update``), close."""
     tracker = Tracker(uri, EXPERIMENT, "quick", artifact_root=folder / "artifacts")
     tracker.start(parent(folder, **changes))
-    for record, history in trials:
-        tracker.update(record, history)
+    for arguments in trials:
+        tracker.update(*arguments)
     return tracker.close(status, 60)
 
 

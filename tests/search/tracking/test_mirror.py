@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from search.runs.dataset import prepare_dataset
 from search.runs.folder import Run
 from search.sweep.driver import _parent
-from search.tracking.mirror import metric_name
+from search.tracking.mirror import FRONT_TABLE, Setting, metric_name
 from search.tracking.queue import Tracker
-from search.tracking.view import view_tag
+from search.tracking.view import VIEWS, view_tag
 from tests.search.examples import small_config
 from tests.search.tracking.examples import EXPERIMENT, START, Shown, mirror, parent, trial, wait_for
 
@@ -31,7 +31,7 @@ def test_trial_is_a_nested_child_with_everything(store: str, tmp_path: Path) -> 
     shown = Shown(store)
     run = shown.trials["7"]
     assert run.data.tags["mlflow.parentRunId"] == shown.sweep.info.run_id
-    assert run.info.run_name == "trial 7"
+    assert run.info.run_name == "trial 7: s=1.25 m=0.03333"
     assert run.info.status == "FINISHED"
     assert (run.info.start_time, run.info.end_time) == ((START + 700) * 1000, (START + 720) * 1000)
     assert run.data.params == {
@@ -109,7 +109,7 @@ def test_sweep_is_the_parent(store: str, tmp_path: Path) -> None:
         item.path for folder in (None, "figures") for item in shown.client.list_artifacts(sweep.info.run_id, folder)
     ]
     assert files == ["figures", "sweep.yaml", "figures/pareto.png"]
-    assert view_tag("quick") in shown.experiment.tags
+    assert {view_tag("quick", view) for view in VIEWS} <= set(shown.experiment.tags)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +137,71 @@ def test_baselines_have_their_own_kind_and_name(store: str, tmp_path: Path) -> N
         "baseline B1: i-sce s=1 kernel=rbf",
     ]
     assert {run.data.tags["robustfront.kind"] for run in baselines.values()} == {"baseline"}
+
+
+def test_the_run_of_a_first_seed_shows_the_setting(store: str, tmp_path: Path) -> None:
+    """Its means over all seeds: as claimed, and as verified once there is an audit."""
+    first, history = trial("0")
+    second = replace(first, number="R0", extends="0", seed_index=1)
+    pooled = replace(
+        first,
+        objectives={"clean_accuracy": 0.96, "robust_accuracy": 0.4 + 1e-7},
+        seeds=(11, 12),
+        extensions=("R0",),
+        verdict=None,
+    )
+    mirror(store, tmp_path, [(first, history, Setting(pooled, 2)), (second, history)])
+    shown = Shown(store).trials
+    assert shown["R0"].info.run_name == "R0 of 0: s=1.25 m=0.03333"
+    assert not {"clean", "robust", "verified"} & set(shown["R0"].data.metrics)
+    assert shown["0"].data.metrics.items() >= {"clean": 0.96, "robust": 0.4, "robust_accuracy": 0.41}.items()
+    assert (shown["0"].data.tags["verdict"], shown["0"].data.tags["seeds"]) == ("claimed", "2")
+    assert "verified" not in shown["0"].data.metrics
+
+    audited = replace(
+        pooled,
+        objectives={"clean_accuracy": 0.96, "robust_accuracy": 0.35},
+        accuracies={"claimed_accuracy": 0.4},
+        verdict="sound",
+    )
+    mirror(store, tmp_path, [(first, history, Setting(audited, 3))])
+    run = Shown(store).trials["0"]
+    assert run.data.metrics.items() >= {"robust": 0.4, "verified": 0.35}.items()
+    assert run.data.tags["verdict"] == "sound"
+
+
+def test_the_front_is_marked_whether_its_runs_exist_yet_or_not(store: str, tmp_path: Path) -> None:
+    def on_front() -> dict[str, str | None]:
+        return {number: run.data.tags.get("robustfront.front") for number, run in Shown(store).trials.items()}
+
+    for front, expected in ((["0"], ("true", None)), (["1"], ("false", "true"))):
+        tracker = Tracker(store, EXPERIMENT, "quick", artifact_root=tmp_path / "artifacts")
+        tracker.start(parent(tmp_path))
+        tracker.front(front)  # before any trial
+        tracker.update(*trial("0"))
+        tracker.update(*trial("1"))
+        assert tracker.close("FINISHED", 60) is None
+        assert on_front() == dict(zip("01", expected, strict=True))
+
+
+def test_results_describe_the_sweep_and_a_repeated_write_changes_nothing(store: str, tmp_path: Path) -> None:
+    import mlflow
+
+    table = '{"columns": ["number", "s"], "data": [[3, 1.5], [4, null]]}'
+    for _ in range(2):
+        tracker = Tracker(store, EXPERIMENT, "quick", artifact_root=tmp_path / "artifacts")
+        tracker.start(parent(tmp_path))
+        tracker.results("**Answer**", table)
+        assert tracker.close("FINISHED", 60) is None
+    mlflow.set_tracking_uri(store)
+    shown = Shown(store)
+    front = shown.client.load_table(shown.experiment.experiment_id, FRONT_TABLE)
+    assert front["number"].tolist() == [3, 4]
+    # A driver that resumes keeps the summary until it has a newer one.
+    tracker = Tracker(store, EXPERIMENT, "quick", artifact_root=tmp_path / "artifacts")
+    tracker.start(parent(tmp_path))
+    assert tracker.close("FINISHED", 60) is None
+    assert Shown(store).sweep.data.tags["mlflow.note.content"] == "**Answer**"
 
 
 def test_replicates_are_told_apart(store: str, tmp_path: Path) -> None:

@@ -62,10 +62,10 @@ def test_one_trial_that_fails_does_not_hold_up_the_others(
 ) -> None:
     original = SweepRuns.trial
 
-    def refuse(self: Any, record: TrialRecord, history: Sequence[Mapping[str, float]]) -> None:
+    def refuse(self: Any, record: TrialRecord, history: Sequence[Mapping[str, float]], setting: None) -> None:
         if record.number == "1":
             raise RuntimeError("the server does not like it")
-        original(self, record, history)
+        original(self, record, history, setting)
 
     monkeypatch.setattr(SweepRuns, "trial", refuse)
     lack = mirror(store, tmp_path, [trial("0"), trial("1"), trial("2")])

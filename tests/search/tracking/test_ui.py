@@ -24,7 +24,7 @@ from search.errors import SweepFailed, UserError
 from search.tracking import queue
 from search.tracking.mirror import ParentInfo
 from search.tracking.queue import Tracker
-from search.tracking.ui import link, running_server, serve_ui
+from search.tracking.ui import links, running_server, serve_ui
 from tests.search.tracking.examples import EXPERIMENT, free_port, wait_for
 
 # What MLflow itself calls is not ours to change.
@@ -83,34 +83,44 @@ def test_link_leads_to_the_sweep(server: Server, tmp_path: Path, capsys: pytest.
     tracker = start(server.address, "linked", tmp_path)
     for number in ("0", "1"):
         tracker.update(*record(number, 3, done=True))
+    tracker.front(["1"])
     assert tracker.close("FINISHED", 60) is None
 
     serve_ui(server.address, tmp_path, experiment=EXPERIMENT, sweep="linked", port=free_port())
-    url = capsys.readouterr().out.strip()
-    with urlopen(url, timeout=30) as page:
+    pages = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert list(pages) == ["settings", "charts", "front", "curves"]
+    with urlopen(pages["settings"], timeout=30) as page:
         assert page.status == 200
+    found = {
+        name: search_runs(server.address, *experiment_and_filter(server.address, url)) for name, url in pages.items()
+    }
+    names = {name: {run["info"]["run_name"] for run in runs} for name, runs in found.items()}
+    settings = {"trial 0: s=1.5 m=0.05", "trial 1: s=1.5 m=0.05"}
+    assert names == {"settings": settings, "charts": settings, "front": {"trial 1: s=1.5 m=0.05"}, "curves": {"linked"}}
+
+    # A sweep without saved views is linked by the same searches.
+    for line in links(server.address, server.address, EXPERIMENT, "other").splitlines():
+        name, url = line.split(maxsplit=1)
+        query = parse_qs(urlsplit(url).fragment.partition("?")[2])
+        assert query["searchFilter"] == [
+            experiment_and_filter(server.address, pages[name])[1].replace("linked", "other")
+        ]
+    assert "searchFilter" not in links(server.address, server.address, EXPERIMENT, None)
+
+
+def experiment_and_filter(server: str, url: str) -> tuple[str, str]:
+    """The experiment of a link, and the search of the view that it opens."""
     path, _, query = urlsplit(url).fragment.partition("?")
     experiment_id = path.split("/")[2]
     (key,) = parse_qs(query)["viewStateShareKey"]
-    with urlopen(
-        f"{server.address}/api/2.0/mlflow/experiments/get?experiment_id={experiment_id}", timeout=30
-    ) as answer:
+    with urlopen(f"{server}/api/2.0/mlflow/experiments/get?experiment_id={experiment_id}", timeout=30) as answer:
         tags = {tag["key"]: tag["value"] for tag in json.load(answer)["experiment"]["tags"]}
-    state = json.loads(json.loads(tags[f"mlflow.sharedViewState.{key}"])["state"])
-    found = search_runs(server.address, experiment_id, state["searchFilter"])
-    assert {run["info"]["run_name"] for run in found} == {"trial 0", "trial 1"}
-    shown = {column.split("`")[1] for column in state["selectedColumns"]}
-    assert {"s", "m", "clean_accuracy", "robust_accuracy"} <= shown
-
-    # A sweep without a saved view is linked by the same search.
-    query = urlsplit(link(server.address, server.address, EXPERIMENT, "other")).fragment.partition("?")[2]
-    assert parse_qs(query)["searchFilter"] == [state["searchFilter"].replace("linked", "other")]
-    assert "searchFilter" not in link(server.address, server.address, EXPERIMENT, None)
+    return experiment_id, json.loads(json.loads(tags[f"mlflow.sharedViewState.{key}"])["state"])["searchFilter"]
 
 
 def test_unknown_experiment_is_the_users_mistake(server: Server) -> None:
     with pytest.raises(UserError, match=r"tracking\.experiment must exist at .*, got nothing-here; run a sweep first"):
-        link(server.address, server.address, "nothing-here", None)
+        links(server.address, server.address, "nothing-here", None)
 
 
 def test_server_that_goes_away_and_comes_back_misses_nothing(
@@ -148,7 +158,13 @@ def test_server_that_goes_away_and_comes_back_misses_nothing(
         run.info.run_name: [metric.step for metric in client.get_metric_history(run.info.run_id, "train_loss")]
         for run in runs
     }
-    assert steps == {"outage": [], "trial 0": [1, 2, 3], "trial 1": [1, 2, 3, 4], "trial 2": [1, 2]}
+    setting = "s=1.5 m=0.05"
+    assert steps == {
+        "outage": [],
+        f"trial 0: {setting}": [1, 2, 3],
+        f"trial 1: {setting}": [1, 2, 3, 4],
+        f"trial 2: {setting}": [1, 2],
+    }
     assert {run.info.status for run in runs} == {"FINISHED"}
     (sweep,) = [run for run in runs if run.info.run_name == "outage"]
     points = client.get_metric_history(sweep.info.run_id, "hypervolume")
@@ -164,7 +180,7 @@ import sys
 from pathlib import Path
 import search.tracking.ui
 sys.executable = {str(fake_server(tmp_path))!r}
-search.tracking.ui.link = lambda uri, server, experiment, sweep: server
+search.tracking.ui.links = lambda uri, server, experiment, sweep: server
 store, folder = "sqlite:///{tmp_path}/mlflow.db", Path("{tmp_path}")
 search.tracking.ui.serve_ui(store, folder, experiment="e", sweep=None, port={port})
 """
