@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -51,6 +51,7 @@ from search.runs.folder import Run
 from search.study import Lease, Ledger, open_storage
 from search.sweep.observers import Progress
 from search.sweep.tune import LedgerSearcher
+from search.tracking.mirror import Setting
 from search.tracking.queue import Tracker
 from search.worker.trial import CANDIDATE, EPOCH, NUMBER, OWNER, RESULT, UNITS
 from tests.search.examples import unit_result
@@ -126,8 +127,10 @@ class Clock:
         self.ends: list[float] = []
         self.problem: str | None = None
 
-    def update(self, record: TrialRecord, history: Sequence[Mapping[str, float]]) -> None:
-        del history
+    def update(
+        self, record: TrialRecord, history: Sequence[Mapping[str, float]], setting: Setting | None = None
+    ) -> None:
+        del history, setting
         if record.state != "complete":
             return
         if self.began:
@@ -136,6 +139,9 @@ class Clock:
             self.began, self.cpu_began = time.perf_counter(), time.process_time()
 
     def summary(self, metrics: Mapping[str, float], step: int, when: float) -> None:
+        pass
+
+    def front(self, numbers: Collection[str]) -> None:
         pass
 
 

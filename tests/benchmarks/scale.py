@@ -37,6 +37,7 @@ from search.config import parse
 from search.runs.folder import Run
 from search.study import Lease, Ledger, open_storage
 from search.sweep.observers import Progress
+from search.tracking.mirror import Setting
 from search.tracking.queue import Tracker
 from search.worker.trial import EPOCH
 from tests.benchmarks.growth import Clock, TrivialTrial
@@ -74,8 +75,10 @@ class SlotClock(Clock):
         self.warm: int | None = None
         self._slots = slots
 
-    def update(self, record: TrialRecord, history: Sequence[Mapping[str, float]]) -> None:
-        super().update(record, history)
+    def update(
+        self, record: TrialRecord, history: Sequence[Mapping[str, float]], setting: Setting | None = None
+    ) -> None:
+        super().update(record, history, setting)
         if record.state == "complete":
             self.workers.add(history[-1]["worker"])
             if self.warm is None and len(self.workers) >= self._slots:
