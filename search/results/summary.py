@@ -8,7 +8,7 @@ import json
 
 from analysis.export import export_front
 from analysis.records import TrialRecord
-from search.config import SweepConfig
+from search.config import StudyConfig
 from search.results.answer import read_answer
 from search.results.text import baseline_note, parameter_text, short, value_text
 from search.results.writing import Results
@@ -47,7 +47,7 @@ def front_json(results: Results) -> str:
     return json.dumps({"columns": columns, "data": [[_number(cell) for cell in row] for row in rows]})
 
 
-def _row(name: str, record: TrialRecord, config: SweepConfig) -> list[str]:
+def _row(name: str, record: TrialRecord, config: StudyConfig) -> list[str]:
     parameters = record.parameters
     cells = [parameter_text(parameters[name]) if name in parameters else "" for name in config.domains]
     claimed = "" if record.verdict is None else f"{value_text(CLAIMED, record.accuracies[CLAIMED])}, {record.verdict}"

@@ -10,7 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from search.tracking.client import NUMBER_TAG, client_of, explain, runs_of, sqlite_file
+from search.config import sqlite_file
+from search.tracking.client import NUMBER_TAG, client_of, explain, runs_of
 from search.tracking.mirror import dataset_input, final_metric, parameter_text
 from search.tracking.view import SWEEP_TAG
 
