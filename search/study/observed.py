@@ -61,13 +61,12 @@ class Observed:
             setting: A point of the space, or a baseline.
             defence: The problem's, with its own value of every parameter that is not searched.
         """
-        own, every = list[float](), list[float]()
-        for other, _, values in self.values:
-            training = values.get(TRAIN_PASSES, 0.0) * _passes(setting, defence) / _passes(other, defence)
-            every.append(training + values.get(ATTACK_PASSES, 0.0))
-            if setting == other:
-                own.append(every[-1])
-        return float(np.mean(own or every)) or 1.0
+        own = [_passed(values) for other, _, values in self.values if other == setting]
+        if own:
+            return float(np.mean(own)) or 1.0
+        passes = _passes(setting, defence)
+        expected = [_passed(values, passes / _passes(other, defence)) for other, _, values in self.values]
+        return float(np.mean(expected)) or 1.0
 
     def extension(self, number: str) -> Extension:
         """The next seed of a complete setting."""
@@ -130,6 +129,11 @@ def observe(
         first_seed=seed_of(0),
         tried=frozenset(setting_key(point(row)) for row in search),
     )
+
+
+def _passed(values: Mapping[str, float], training: float = 1.0) -> float:
+    """The images that a unit has passed through the model, with those of its training times ``training``."""
+    return values.get(TRAIN_PASSES, 0.0) * training + values.get(ATTACK_PASSES, 0.0)
 
 
 def _passes(setting: Setting, defence: Defence) -> int:
