@@ -58,7 +58,7 @@ PARTS: Final[Mapping[str, Part]] = {
         seeds=8,
         overrides=(
             "loss={name: cross-entropy}",
-            "defence={name: adversarial-training, norm: l2, steps: 5}",
+            "defence={name: adversarial-training, norm: l2, steps: 5, warm_up: 0.5}",
             "space={defence.epsilon: {low: 0.0, high: 2.0}}",
         ),
     ),

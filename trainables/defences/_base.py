@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from trainables.registry import Component, External, Kind, external
 
@@ -26,8 +26,13 @@ class Defence(Component):
 
     @property
     def passes(self) -> int:
-        """The images that go forward or backward for each training image in an epoch."""
+        """The images that go forward or backward for each training image in an epoch, at most."""
         return 2
+
+    def at(self, progress: float) -> Self:
+        """The defence as it is after a fraction ``progress`` in [0, 1) of all training steps: by default the same."""
+        del progress
+        return self
 
     def check(self, build: Callable[[], nn.Module], shape: tuple[int, int, int]) -> None:
         """Checks that the defence fits the model and images of this shape (channels, height, width).

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from trainables.defences import Defence, check_radius
 from trainables.registry import register
@@ -22,12 +22,17 @@ class AdversarialTraining(Defence):
     The attack starts at a random point of the ball and takes steps of length 2.5 epsilon / steps. As in the authors'
     code (MadryLab/cifar10_challenge), it runs in training mode: batch norm uses the statistics of the attacked batch.
     It changes neither running statistics nor any other buffer. The defaults are the authors' on MNIST (section 4).
+
+    At a large radius, training may collapse to a constant in its first steps. ``warm_up`` prevents that: the radius
+    grows linearly from 0 (Pang et al. 2021, "Bag of tricks for adversarial training", section 3.1).
     """
 
     # Radius of the ball in pixel units (pixels lie in [0, 1]); 0 turns the defence off.
     epsilon: float = searched(0.3, Range(low=0, high=10))
     steps: int = searched(40, Range(low=1, high=1000, integer=True))  # gradient steps of the attack
     norm: Literal["l2", "linf"] = "linf"  # of the ball
+    # The share of the training over which the radius grows from 0 to ``epsilon``.
+    warm_up: float = searched(0.0, Range(low=0, high=1))
 
     keeps_best: ClassVar[bool] = True
     source: ClassVar[str] = (
@@ -42,6 +47,11 @@ class AdversarialTraining(Defence):
     @property
     def passes(self) -> int:
         return super().passes + (2 * self.steps if self.epsilon > 0 else 0)
+
+    def at(self, progress: float) -> Self:
+        if progress >= self.warm_up:
+            return self
+        return replace(self, epsilon=self.epsilon * progress / self.warm_up)
 
     def training_images(
         self, model: nn.Module, loss: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator

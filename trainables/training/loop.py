@@ -113,7 +113,7 @@ def training_step(
         The batch's mean loss before the step, a scalar on the device.
     """
     with _autocast(images.device, settings):
-        value = replicate.defence.training_loss(
+        value = replicate.defence.at(progress).training_loss(
             replicate.network, replicate.objective, images, labels, replicate.defence_generator
         )
     replicate.optimizer.zero_grad()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.data.splits import Split, load_splits
+from trainables.defences import Defence
 from trainables.defences.adversarial_training import AdversarialTraining
 from trainables.defences.none import NoDefence
 from trainables.models.resnet32 import ResNet32
@@ -105,6 +106,27 @@ def test_a_radius_of_0_is_no_defence(problem: Problem) -> None:
         (result,) = train(make_replicates(each, splits), splits, each)
         results.append(result.train_loss)
     assert results[0] == results[1] != results[2]
+
+
+def test_the_radius_grows_during_the_warm_up() -> None:
+    defence = AdversarialTraining(epsilon=2.0, norm="l2", warm_up=0.5)
+    assert [defence.at(progress).epsilon for progress in (0.0, 0.125, 0.25, 0.5, 0.9)] == [0.0, 0.5, 1.0, 2.0, 2.0]
+    assert AdversarialTraining(epsilon=0.3).at(0.0).epsilon == 0.3
+
+
+def test_the_warm_up_begins_without_an_attack(problem: Problem) -> None:
+    """A step at the very beginning is that of plain training; one at the end is that of full adversarial training."""
+    splits = load_splits(problem.data)
+
+    def losses(defence: Defence) -> list[float]:
+        made = replicate(problem, splits, defence=defence)
+        images, labels = splits["train"].images[:16], splits["train"].labels[:16]
+        return [training_step(made, images, labels, problem.train, progress).item() for progress in (0.0, 0.9)]
+
+    full = AdversarialTraining(epsilon=0.3, steps=2)
+    plain, warm = losses(NoDefence()), losses(dataclasses.replace(full, warm_up=0.5))
+    assert warm[0] == plain[0] < losses(full)[0]
+    assert warm[1] > plain[1]
 
 
 @pytest.mark.parametrize("changes", [{}, {"epsilon": 0.0}])
