@@ -44,7 +44,7 @@ _OUTCOMES: Final = 16  # simulated outcomes of a unit, times two for each metric
 _PLAUSIBLE: Final = 0.02  # settings with a lower probability of being on the front get no further seed
 _MOST_EXTENDED: Final = 32  # settings whose further seeds are compared
 _FIRST_EXTENDED: Final = 2  # settings that get a second seed before new settings are chosen
-_MARGIN: Final = 0.1  # of the front's range, from its worst values to the reference point
+_MARGIN: Final = 0.1  # of the range of all known settings, from their worst values to the reference point
 
 
 def choose(config: SweepConfig, number: int, observed: Observed) -> Mapping[str, Value] | Extension | None:
@@ -112,8 +112,10 @@ class _Choice:
         units += [] if new is None else [(new, self._observed.first_seed)]
         if not units:
             return None
-        rates = self._gains(units, new) / [self._observed.work(setting, self._defence) for setting, _ in units]
-        best = len(units) - 1 - int(np.argmax(rates[::-1]))  # the new setting in case of a tie
+        works = [self._observed.work(setting, self._defence) for setting, _ in units]
+        rates = self._gains(units, new) / works
+        # Often no single unit is expected to change the front: then a new setting, or else the least work.
+        best = max(range(len(units)), key=lambda at: (rates[at], at == len(numbers), -works[at]))
         return new if best == len(numbers) else self._observed.extension(numbers[best])
 
     def _measures_of(self, further: Sequence[Setting]) -> list[GaussianMixture]:
@@ -138,9 +140,8 @@ class _Choice:
 
     def _reference_point(self) -> Array:
         values = self._means[:, : len(self._directions)]
-        front = values[self._on_front(self._means)] if len(self._on_front(self._means)) else values
-        span = np.where(np.ptp(front, axis=0) > 0, np.ptp(front, axis=0), np.ptp(values, axis=0))
-        return np.asarray(front.min(axis=0) - _MARGIN * span)
+        # Not from the worst of the front alone: that would make points beyond its ends worthless before they are found.
+        return np.asarray(values.min(axis=0) - _MARGIN * np.ptp(values, axis=0))
 
     def _new_setting(self) -> Parameters | None:
         """The point with the largest expected improvement; None if all have been tried."""
