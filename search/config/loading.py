@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Final, get_args, get_origin, get_type_hints
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from search.config.images import efficient_images
 from search.config.schema import SweepConfig
 from search.config.space import completed
 from search.config.urls import without_passwords
@@ -44,9 +46,18 @@ def parse(document: dict[str, Any], overrides: Sequence[str] = ()) -> SweepConfi
     """Checks a configuration that is already a mapping, with overrides as for ``load``."""
     for override in overrides:
         override_in(document, override)
+    document = dict(completed(_with_confirmation_size(document)))
+    robustness = document.get("robustness", {})
+    if not isinstance(robustness, dict) or "images" in robustness:
+        return _checked(document)
+    config = _checked({**document, "robustness": {**robustness, "images": 1}})
+    return config.model_copy(update={"robustness": replace(config.robustness, images=efficient_images(config.problem))})
+
+
+def _checked(document: dict[str, Any]) -> SweepConfig:
     try:
         # As JSON, because strict validation takes a list for a tuple and a mapping for a dataclass only there.
-        return SweepConfig.model_validate_json(json.dumps(completed(_with_confirmation_size(document)), default=str))
+        return SweepConfig.model_validate_json(json.dumps(document, default=str))
     except ValidationError as error:
         raise UserError(one_line(error)) from None
 

@@ -48,6 +48,10 @@ class AutoAttack(Attack):
             Part("square", Square(), 5000),
         )
 
+    @property
+    def passes(self) -> int:
+        return sum(part.passes for part in self.parts()) * self.eot
+
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
         import torch
 

@@ -60,6 +60,11 @@ class FAB(MinimumNormAttack):
     restarts: int = count(1)
     targets: int = count(9)
 
+    @property
+    def passes(self) -> int:
+        each_step = 11 if self.target == "untargeted" else 3 * min(self.targets, 9)
+        return each_step * self.restarts * self.steps * self.eot
+
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
         import torch
 

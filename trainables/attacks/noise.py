@@ -34,6 +34,10 @@ class Noise(Attack):
 
     queries: int = count(1000)
 
+    @property
+    def passes(self) -> int:
+        return self.queries * self.eot
+
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
         # A generator for each image, so that a pass can hold many draws of few images.
         generators = {i: np.random.default_rng([seed, i]) for i in batch.index.tolist()}

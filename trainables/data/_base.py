@@ -58,6 +58,7 @@ class Dataset(Component):
 
     kind: ClassVar[Kind] = "data"
     summary: ClassVar[str] = ""  # what it holds, in half a line
+    pool: ClassVar[int | None] = None  # its images, without those of a test part; None if only reading it tells
 
     def locate(self, root: str | None) -> str | None:
         """Where the data set is, for people; None if it is not on this machine."""

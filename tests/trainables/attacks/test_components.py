@@ -14,6 +14,7 @@ import torch
 
 from tests.trainables.victims import RADIUS, digits, trained
 from trainables.attacks import Attack, ExternalAttack
+from trainables.attacks.engine.victim import predict
 from trainables.attacks.pgd import PGD
 from trainables.registry import find, make, names
 
@@ -44,6 +45,33 @@ def test_labels(name: str, settings: dict[str, Any], label: str) -> None:
     again = make("attack", document.pop("name"), document)
     assert again == attack
     assert pickle.loads(pickle.dumps(attack)) == attack
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("pgd", {"steps": 4, "restarts": 2, "eot": 2}),
+        ("apgd", {"steps": 4, "target": "likeliest", "targets": 3}),
+        ("ddn", {"steps": 5}),
+        ("deepfool", {"steps": 5}),
+        ("fab", {"steps": 5}),
+        ("fab", {"steps": 5, "target": "likeliest", "targets": 3}),
+        ("fmn", {"steps": 5}),
+        ("noise", {"queries": 30}),
+        ("simba", {"queries": 30}),
+        ("square", {"queries": 30}),
+    ],
+)
+def test_the_passes_that_plans_reckon_with_are_about_those_of_images_that_never_fall(
+    name: str, settings: dict[str, Any]
+) -> None:
+    attack = make("attack", name, settings)
+    assert isinstance(attack, Attack)
+    images, _ = digits(16)
+    result = attack(trained(), images, predict(trained(), images, 16).argmax(1), radius=1e-4)
+    assert result.kept.all()
+    passes = (result.forward_passes + result.backward_passes) / len(images)
+    assert 0.4 * passes <= attack.passes <= 1.5 * passes
 
 
 def test_no_built_in_imports_torch() -> None:

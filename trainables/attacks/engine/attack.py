@@ -141,6 +141,14 @@ class Attack(Component, ABC):
         return self.description + (f"-eot{self.eot}" if self.eot > 1 else "")
 
     @property
+    def passes(self) -> int:
+        """About how often an image that never falls goes forward and backward in one view, with ten classes.
+
+        Only for plans. The default is for an attack that does not say.
+        """
+        return 100 * self.eot
+
+    @property
     def description(self) -> str:
         """The label without ``eot``: the name, the settings in ``shown``, then those that differ from their default."""
         number = next((name for name in self.shown if name in ("steps", "queries")), None)

@@ -31,6 +31,11 @@ class IterativeAttack(Attack):
     def schedule(self, classes: int) -> tuple[int, int]:
         """The number of rounds for so many classes, and the number of iterations of each, at least 1."""
 
+    @property
+    def passes(self) -> int:
+        rounds, iterations = self.schedule(10)
+        return 2 * rounds * iterations * self.eot
+
     def start(self, batch: Batch, restart: int, rng: np.random.Generator) -> Tensor:
         """The first points, (b, c, h, w), before projection and clipping; by default the clean images.
 
@@ -154,6 +159,10 @@ class QueryAttack(IterativeAttack):
     """
 
     queries: int = count(1000)
+
+    @property
+    def passes(self) -> int:
+        return self.queries * self.eot
 
     def schedule(self, classes: int) -> tuple[int, int]:
         del classes

@@ -53,6 +53,10 @@ class NormSearch(MinimumNormAttack):
     steps: int = count(100)  # their length falls along a cosine
     gamma: float = positive(0.05, most=1.0)  # the share by which the sphere or ball shrinks and grows
 
+    @property
+    def passes(self) -> int:
+        return (2 * self.steps + 1) * self.eot
+
     @abstractmethod
     def climb(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss to climb, (b,), from the logits in the view, (b, k)."""
