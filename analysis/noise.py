@@ -37,6 +37,7 @@ Setting = Parameters | str  # a point of the space, or the name of a baseline
 
 THIS_NETWORK_ONLY: Final = "this network only"
 _POINT: Final = 0.01  # one percentage point, as a fraction
+_ABOVE: Final = 0.001  # where a range without its low end begins, as a share of the range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -353,7 +354,10 @@ def space_points(space: Mapping[str, Domain], count: int, seed: int = 0) -> list
 
 
 def points_at(space: Mapping[str, Domain], uniform: Array) -> list[Parameters]:
-    """The points of a space at coordinates in [0, 1], shape (n, parameters). Choices divide [0, 1] equally."""
+    """The points of a space at coordinates in [0, 1], shape (n, parameters). Choices divide [0, 1] equally.
+
+    A range that excludes its low end begins a thousandth above it, rather than at the next number that a computer knows.
+    """
     columns = [_values_of(domain, uniform[:, at]) for at, domain in enumerate(space.values())]
     return [dict(zip(space, row, strict=True)) for row in zip(*columns, strict=True)]
 
@@ -368,7 +372,8 @@ def _values_of(domain: Domain, uniform: Array) -> list[Value]:
     if not isinstance(domain, Range):
         return [domain.choices[min(int(u * len(domain.choices)), len(domain.choices) - 1)] for u in uniform.tolist()]
     low, high = coordinate(domain.lowest, domain), coordinate(domain.high, domain)
-    values = np.clip(values_at(low + (high - low) * uniform, domain), domain.lowest, domain.high)
+    inside = np.maximum(uniform, _ABOVE if domain.low_exclusive else 0.0)
+    values = np.clip(values_at(low + (high - low) * inside, domain), domain.lowest, domain.high)
     return [domain.cast(round(value)) if domain.integer else value for value in values.tolist()]
 
 

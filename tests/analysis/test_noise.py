@@ -334,6 +334,11 @@ def test_intervals_cover() -> None:
     assert difference >= 0.87
 
 
+def test_a_range_without_its_low_end_begins_above_it() -> None:
+    space = {"m": Range(low=0.0, high=0.1, low_exclusive=True), "s": Range(low=1.0, high=2.0)}
+    assert points_at(space, np.zeros((1, 2))) == [{"m": pytest.approx(0.0001), "s": 1.0}]
+
+
 @pytest.mark.slow
 def test_intervals_cover_in_many_sweeps() -> None:
     f, difference = coverage("random", 1000, 10, 6)
