@@ -356,7 +356,7 @@ def space_points(space: Mapping[str, Domain], count: int, seed: int = 0) -> list
 def points_at(space: Mapping[str, Domain], uniform: Array) -> list[Parameters]:
     """The points of a space at coordinates in [0, 1], shape (n, parameters). Choices divide [0, 1] equally.
 
-    A range that excludes its low end begins a thousandth above it, rather than at the next number that a computer knows.
+    A range that excludes its low end begins a thousandth of the range above it, not at the next floating-point number.
     """
     columns = [_values_of(domain, uniform[:, at]) for at, domain in enumerate(space.values())]
     return [dict(zip(space, row, strict=True)) for row in zip(*columns, strict=True)]
