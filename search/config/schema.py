@@ -120,7 +120,7 @@ def rungs_of(epochs: int, first: int, reduction_factor: float) -> tuple[int, ...
 class SearchConfig(_Section):
     """How settings are chosen."""
 
-    sampler: str = "tpe"
+    sampler: str = "nehvi"
     trials: int | None = Field(default=None, ge=1)
     baselines: bool = True
     seed: int = Field(default=0, ge=0, lt=2**32)
