@@ -38,6 +38,7 @@ class Matter:
         visible: If undecided: the effect that the confirmation's seeds detect with a probability of 80 %; None with
             fewer than two seeds.
         units: If undecided: about how many more units would decide; None with one seed, or if no number would.
+        seen: If undecided: whether the search shows an effect of interest, and only its confirmation is missing.
         sentence: The answer in English, without an initial capital or a full stop.
     """
 
@@ -46,6 +47,7 @@ class Matter:
     bound: float
     visible: float | None = None
     units: int | None = None
+    seen: bool = False
     sentence: str
 
 
@@ -125,6 +127,13 @@ def _matter(
         choice = f"no ({', '.join(model.space)})" if len(model.space) > 1 else f"no {next(iter(model.space))}"
         sentence = f"{choice} differs from another by {amount} or more in {label(name)}"
         return Matter(matters=False, effect=largest, bound=largest.high, sentence=sentence)
+    if confirmed is None and largest.low >= margin:
+        unit = " points" if is_accuracy(name) else ""
+        sentence = (
+            f"undecided: in the search, the choice changes {label(name)} by {range_text(name, largest)}{unit}, but the "
+            "best and the worst setting were not both confirmed (search.confirmation_seeds, search.most_confirmed)"
+        )
+        return Matter(matters=None, effect=effect, bound=largest.high, seen=True, sentence=sentence)
     visible, units = _reach(model, margin, largest.high, 0 if confirmed is None else confirmed[1])
     parts = [] if visible is None else [f"effects below {amount_text(name, visible)} in {label(name)} cannot be seen"]
     parts += [] if units is None else [f"about {units} more units would show effects of {amount}"]

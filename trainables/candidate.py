@@ -97,18 +97,33 @@ def resolve(problem: Problem, candidate: Candidate) -> Problem:
 
 
 def baselines_of(problem: Problem) -> tuple[Candidate, ...]:
-    """The baselines of the problem's loss. They replace the loss, and leave everything else as in the problem."""
-    defence = problem.defence.name
-    return tuple(Candidate(baseline.loss, baseline.parameters, defence) for baseline in problem.loss.baselines)
+    """The baselines of the problem's loss: they replace the loss, and leave everything else as in the problem.
+
+    If the loss is its own baseline, the defence is the method, and the baseline is the problem without it.
+    """
+    return tuple(
+        Candidate(
+            baseline.loss,
+            baseline.parameters,
+            NoDefence.name if baseline.loss == problem.loss.name and not baseline.parameters else problem.defence.name,
+        )
+        for baseline in problem.loss.baselines
+    )
 
 
 def baseline_at(baseline: Candidate, candidate: Candidate) -> Candidate:
     """A baseline at a candidate's values of all that is not the loss's, so that a tuned method meets a tuned baseline.
 
-    These are the defence, and values such as learning rate, width and radius of adversarial training.
+    These are values such as learning rate, width and radius of adversarial training; a baseline without the
+    candidate's defence takes none of the defence's.
     """
-    others = {path: value for path, value in candidate.parameters.items() if _SEPARATOR in path}
-    return Candidate(baseline.loss, {**baseline.parameters, **others}, candidate.defence)
+    foreign = "" if baseline.defence == candidate.defence else f"defence{_SEPARATOR}"
+    others = {
+        path: value
+        for path, value in candidate.parameters.items()
+        if _SEPARATOR in path and not (foreign and path.startswith(foreign))
+    }
+    return Candidate(baseline.loss, {**baseline.parameters, **others}, baseline.defence)
 
 
 def _components(problem: Problem) -> dict[str, Component]:

@@ -89,5 +89,7 @@ def baseline_note(record: TrialRecord, config: StudyConfig) -> str:
     known = [each for each in config.loss.baselines if each.loss == record.loss]
     matching = [each for each in known if each.parameters.items() <= record.parameters.items()]
     note = (matching[-1].note if matching else "") or record.loss
+    if record.defence != config.defence.name:
+        note += f" without {config.defence.title}"
     others = [name for name in record.parameters if "." in name]
     return f"{note} at {', '.join(others)} of a contender" if others else note

@@ -89,6 +89,15 @@ def test_without_a_confirmation_no_effect_is_claimed() -> None:
     assert matter.effect.low > MARGIN
 
 
+def test_what_the_search_alone_shows_is_said_with_what_would_confirm_it() -> None:
+    matter = verdict(Sweep(truth=trend(0.3)), np.random.default_rng(0), new_seeds=0)
+    assert matter.seen
+    assert matter.matters is matter.units is matter.visible is None
+    assert matter.sentence.startswith("undecided: in the search, the choice changes robust accuracy by 2")
+    assert "search.most_confirmed" in matter.sentence
+    assert not verdict(Sweep(truth=flat), np.random.default_rng(0), new_seeds=0).seen
+
+
 def test_the_extremes_are_the_ends_of_a_trend() -> None:
     model = searched(Sweep(truth=trend(0.3)), np.random.default_rng(0))
     high, low = extremes(model)

@@ -105,6 +105,15 @@ def test_a_baseline_meets_a_tuned_candidate_at_its_values() -> None:
     assert normalised == dataclasses.replace(tuned, loss=ISCE(s=1.0, m=0.0))
 
 
+def test_the_baseline_of_a_defence_alone_is_the_problem_without_it() -> None:
+    problem = dataclasses.replace(PROBLEM, loss=CrossEntropy())
+    candidate = candidate_of(problem, {"defence.epsilon": 0.5, "train.learning_rate": 0.1})
+    (plain,) = baselines_of(problem)
+    assert resolve(problem, plain) == dataclasses.replace(problem, defence=NoDefence())
+    undefended = dataclasses.replace(resolve(problem, candidate), defence=NoDefence())
+    assert resolve(problem, baseline_at(plain, candidate)) == undefended
+
+
 def test_another_defence_starts_from_its_own_defaults() -> None:
     assert resolve(PROBLEM, Candidate("i-sce")).defence == NoDefence()
     assert resolve(PROBLEM, Candidate("i-sce", {}, "adversarial-training")).defence == PROBLEM.defence

@@ -116,6 +116,8 @@ def _sentence(data: ReportData, chosen: TrialRecord, entry: Entry) -> str:
         choice = f"Use {setting}"
     elif matter.matters is False:
         choice = f"Use any setting, for example {setting}: {matter.sentence}"
+    elif matter.seen:
+        choice = f"Use {setting}; the choice matters in the search, though its extremes were not confirmed"
     else:
         choice = f"This sweep cannot tell whether the choice matters; if you need a setting, use {setting}"
     return f"{choice}. Its {label(aim)} is {value}, {VERDICTS[record.verdict]}; {_gain_text(data, entry, gain)}."
