@@ -72,7 +72,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Advantage:
-    """The confirmed, paired difference between the recommendation and the best baseline in one objective.
+    """The confirmed, paired difference between the recommendation and a baseline in one objective.
 
     In the objective's unit. Above 0 the recommendation is better, whatever the objective's direction.
     """
@@ -98,7 +98,7 @@ class Answer:
             range on the front; None with fewer than three entries, or other than two objectives.
         best: The entry with the best posterior mean in each objective.
         matters: For each objective, whether the parameters matter.
-        over_baseline: For each objective, the advantage over the best confirmed baseline.
+        against: For each objective, the advantages over the confirmed baselines, the best of these first.
         this_network_only: Whether there is only one seed, so that the results say nothing about other seeds.
         sentence: The answer in English.
     """
@@ -110,9 +110,14 @@ class Answer:
     knee: Entry | None
     best: Mapping[str, Entry]
     matters: Mapping[str, Matter]
-    over_baseline: Mapping[str, Advantage]
+    against: Mapping[str, tuple[Advantage, ...]]
     this_network_only: bool
     sentence: str
+
+    @property
+    def over_baseline(self) -> dict[str, Advantage]:
+        """For each objective in which a baseline was confirmed, the advantage over the best one."""
+        return {name: advantages[0] for name, advantages in self.against.items() if advantages}
 
 
 def answer(
@@ -155,7 +160,7 @@ def answer(
         knee=_knee(entries, means),
         best={name: entries[int(np.argmax(means[:, at]))] for at, name in enumerate(names)},
         matters=matters,
-        over_baseline=_over_baseline(recommended, entries, means, objectives, confirmed),
+        against=_against(recommended, entries, means, objectives, confirmed),
         this_network_only=any(models[name].this_network_only for name in names),
         sentence="",
     )
@@ -283,16 +288,17 @@ def _knee(entries: Sequence[Entry], means: Array) -> Entry | None:
     return None if at is None else entries[int(front[at])]
 
 
-def _over_baseline(
+def _against(
     recommended: Entry,
     entries: Sequence[Entry],
     means: Array,
     objectives: Objectives,
     confirmed: Mapping[str, Sequence[Observation]],
-) -> dict[str, Advantage]:
+) -> dict[str, tuple[Advantage, ...]]:
     outside = [at for at, entry in enumerate(entries) if entry.is_baseline]
-    advantages = {}
+    against = {}
     for column, (name, sign) in enumerate(zip(objectives, _signs(objectives).tolist(), strict=True)):
+        advantages = []
         for at in sorted(outside, key=lambda at: -means[at, column]):
             baseline = entries[at].setting
             paired = confirmed_difference(confirmed[name], recommended.setting, baseline)
@@ -300,11 +306,10 @@ def _over_baseline(
                 continue
             difference, seeds = paired
             low, high = sorted(sign * end for end in difference.interval)
-            advantages[name] = Advantage(
-                baseline=setting_text(baseline), mean=sign * difference.mean, interval=Interval(low, high), seeds=seeds
-            )
-            break
-    return advantages
+            mean, baseline_text = sign * difference.mean, setting_text(baseline)
+            advantages.append(Advantage(baseline=baseline_text, mean=mean, interval=Interval(low, high), seeds=seeds))
+        against[name] = tuple(advantages)
+    return against
 
 
 def _sentence(result: Answer, goal: str, confirmed: Sequence[Observation]) -> str:

@@ -162,7 +162,7 @@ def _facts(data: ReportData, chosen: TrialRecord) -> list[tuple[str, str]]:
         value = measured_text(name, record.objectives[name], record.interval(name))
         verified = ", by the audit" if name == ROBUST and record.verdict is not None else ""
         facts.append((label(name).capitalize(), f"{value}{verified}"))
-    for name, gain in answer.over_baseline.items():
+    for name, gain in ((name, gain) for name, gains in answer.against.items() for gain in gains):
         sign = 1 if data.config.objectives[name] == "maximize" else -1
         ends = sorted(sign * end for end in gain.interval)
         text = difference_text(name, sign * gain.mean, ends)

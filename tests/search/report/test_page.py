@@ -108,7 +108,7 @@ def test_without_an_effect_no_setting_is_praised(tmp_path: Path) -> None:
 def test_a_baseline_that_is_better_is_recommended(clear: ReportData) -> None:
     assert clear.answered is not None
     lost = Advantage(baseline="plain cross entropy", mean=-0.1, interval=Interval(-0.15, -0.05), seeds=5)
-    answer = replace(clear.answered.answer, over_baseline={"robust_accuracy": lost})
+    answer = replace(clear.answered.answer, against={"robust_accuracy": (lost,)})
     card = recommendation.card(replace(clear, answered=replace(clear.answered, answer=answer)))
     assert card.sentence.startswith("Use plain cross entropy, not a setting of this search")
     assert "by \N{MINUS SIGN}10.0 points (\N{MINUS SIGN}15.0 to \N{MINUS SIGN}5.0)" in card.sentence
