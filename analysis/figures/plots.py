@@ -160,7 +160,7 @@ def slice_figure(frame: pd.DataFrame, objectives: Sequence[str], domains: Mappin
         if at // len(domains) == len(objectives) - 1:
             axes.set_xlabel(parameter)
         if at % len(domains) == 0:
-            axes.set_ylabel(scale.label(name).replace(", worst case", ""))
+            axes.set_ylabel(scale.label(name).replace(style.WORST_CASE, ""))
     return figure
 
 
@@ -199,7 +199,9 @@ def parallel_figure(
             "alpha": 1 if best else 0.5,
         }
         axes.plot(range(len(names)), line, zorder=2 + best, **look)
-    labels = [style.measure_label(name).removesuffix(", worst case") if name in objectives else name for name in names]
+    labels = [
+        style.measure_label(name).removesuffix(style.WORST_CASE) if name in objectives else name for name in names
+    ]
     axes.set_xticks(range(len(names)), labels)
     axes.tick_params(length=0, colors=INK, labelsize=9, pad=14)
     axes.set_yticks([])

@@ -51,6 +51,7 @@ _PAGE_COLOURS: Final = {
 }
 
 DOTS_PER_INCH: Final = 150
+WORST_CASE: Final = ", worst case"  # of a robust accuracy
 HEADLINE: Final = 0.9  # inches: a heading, a title, two lines of a note
 _CHARACTERS_PER_INCH: Final = 17  # in the note
 _HANDLE: Final = 6  # the width of a legend's symbol, in characters
@@ -64,18 +65,25 @@ class Scale:
     factor: float
     unit: str
     style: str
+    is_worst_case: bool = False  # whether robust accuracy is known to be the worst case over attacks
 
     def text(self, value: float) -> str:
         return f"{self.factor * value:{self.style}}{self.unit}"
 
     def label(self, measure: str) -> str:
-        return f"{measure_label(measure)} ({self.unit.strip()})" if self.unit else measure_label(measure)
+        return f"{self.name(measure)} ({self.unit.strip()})" if self.unit else self.name(measure)
+
+    def name(self, measure: str) -> str:
+        """The measure's name for people; of someone else's robust accuracy nobody knows what it is the worst of."""
+        name = measure_label(measure)
+        return name if self.is_worst_case else name.replace(WORST_CASE, "")
 
 
 def scale_of(frame: pd.DataFrame, measure: str) -> Scale:
     """The scale of a measured column of a table made by ``frames.to_frame``."""
     share = metrics.is_accuracy(measure) or images_of(frame, measure) is not None
-    return Scale(100.0, " %", ".1f") if share else Scale(1.0, "", ".4g")
+    attacked = any(metrics.is_of_one_attack(str(column)) for column in frame.columns)
+    return Scale(100.0, " %", ".1f", attacked) if share else Scale(1.0, "", ".4g")
 
 
 def measure_label(measure: str) -> str:
@@ -86,7 +94,7 @@ def measure_label(measure: str) -> str:
         return f"{attack}, worst view" if view == metrics.WORST_VIEW else f"{attack}, {view} logits"
     if metrics.is_under_attack(measure):
         radius = metrics.radius_of(measure)
-        return "Robust accuracy, worst case" + (f" within {radius}" if radius else "")
+        return f"Robust accuracy{WORST_CASE}" + (f" within {radius}" if radius else "")
     return measure.replace("_", " ").capitalize()
 
 
@@ -130,7 +138,7 @@ def hover_text(row: Mapping[Any, Any], parameters: Iterable[str], scales: Mappin
     for name, scale in scales.items():
         low, high = row[f"{name}_low"], row[f"{name}_high"]
         bracket = "" if math.isnan(low) else f" [{scale.text(low)}, {scale.text(high)}]"
-        lines.append(f"{measure_label(name)}: {scale.text(row[name])}{bracket}")
+        lines.append(f"{scale.name(name)}: {scale.text(row[name])}{bracket}")
     if not pd.isna(row["replicates"]) and row["replicates"] > 1:
         lines.append(f"means over {row['replicates']} replicates")
     return "<br>".join(lines)

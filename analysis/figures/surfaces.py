@@ -65,7 +65,7 @@ class Panel:
 
     @property
     def label(self) -> str:
-        return style.measure_label(self.measure)
+        return self.scale.name(self.measure)
 
     def band(self) -> tuple[Array, Array] | None:
         """The fit's lower and upper surface; fractions stay in [0, 100] %."""
@@ -150,8 +150,8 @@ def _picture(panels: Sequence[Panel], note: str, title: str) -> Picture:
     attacked = [panel for panel in panels if is_under_attack(panel.measure)]
     alike = [panel.beside(attacked if is_under_attack(panel.measure) else [panel]) for panel in panels]
     heading = f"Surfaces over {' and '.join(panels[0].axes)}"
-    shared = "The worst case and the attacks share axis and colours."
-    return Picture(_overview(alike), interactive(alike, title), heading, title, f"{note} {shared}")
+    shared = "The worst case and the attacks share axis and colours." if len(attacked) > 1 else ""
+    return Picture(_overview(alike), interactive(alike, title), heading, title, style.sentences(note, shared))
 
 
 def plan_panels(
