@@ -251,7 +251,8 @@ def card(run: Run, network: Network) -> str:
         "library_name": "pytorch",
         "pipeline_tag": "image-classification",
         "tags": ["adversarial-robustness", "robustfront"],
-        "datasets": [config.data.name],
+        # Hugging Face refuses the import path of a user's own function as the name of a data set.
+        **({} if ":" in config.data.name else {"datasets": [config.data.name]}),
         "model-index": [
             {
                 "name": f"{run.name}-{record.number}",

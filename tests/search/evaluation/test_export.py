@@ -22,6 +22,7 @@ from torch import Tensor
 
 from search.cli.main import DONE, WRONG_INPUT, run
 from search.config import load
+from search.evaluation.export import card, chosen
 from search.results.audits import load_model
 from search.runs.folder import Run
 from search.study import read_records
@@ -157,6 +158,14 @@ def test_the_card_is_one_that_hugging_face_can_read(exported: Path) -> None:
     assert (clean.metric_name, clean.metric_value) == ("Clean accuracy", float(record["clean_acc"]))
     assert (robust.metric_name, robust.metric_value) == ("Robust accuracy within 1.5 (l2)", float(record["reported"]))
     assert {(each.metric_type, each.dataset_split) for each in (clean, robust)} == {("accuracy", "validation")}
+
+
+def test_a_function_is_no_data_set_of_hugging_face(finished: Path) -> None:
+    opened = Run.open(str(finished), finished.parent)
+    mine = small_config(data={"name": "tests.search.runs.test_provenance:factory"})
+    data = ModelCard(card(Run(finished, mine), chosen(opened, "0", None))).data
+    assert data.datasets is None
+    assert {each.dataset_type for each in data.eval_results} == {"tests.search.runs.test_provenance:factory"}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
