@@ -36,7 +36,7 @@ Effects = Annotated[
 
 @app.command()
 def optuna(
-    url: Annotated[str, Argument(metavar="URL", help="Optuna's storage, e.g. sqlite:///study.db.")],
+    url: Annotated[str, Argument(metavar="URL", help="Optuna's storage, e.g. sqlite:///study.db, or a journal file.")],
     study: Annotated[str, Argument(metavar="STUDY", help="Name of a study with two objectives.")],
     name: Name = None,
     clean: Clean = None,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.distributions import CategoricalDistribution as Categorical
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -37,7 +39,8 @@ def read_study(url: str, name: str) -> ForeignStudy:
         study = optuna.load_study(storage=storage, study_name=name)
         trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state in STATES]
         names = metric_names(study)
-    storage.engine.dispose()
+    if isinstance(storage, RDBStorage):
+        storage.engine.dispose()
     notes = []
     if any(trial.constraints for trial in trials):
         notes.append("The study has constraints, which are ignored: every trial counts as meeting them.")
@@ -53,7 +56,16 @@ def read_study(url: str, name: str) -> ForeignStudy:
     )
 
 
-def _open(url: str) -> RDBStorage:
+def _open(url: str) -> BaseStorage:
+    """Opens the storage at a URL, or in the file of an Optuna journal."""
+    if "://" not in url and Path(url).is_file():
+        try:
+            return JournalStorage(JournalFileBackend(url))
+        except (ValueError, KeyError):  # not JSON, or not a journal's
+            raise UserError(
+                f"URL must be an Optuna journal or a database's URL, got the file {url}; "
+                "write a database as sqlite:///FILE"
+            ) from None
     shown, database = without_password(url), sqlite_file(url)
     if database is not None and not database.is_file():  # opening it would create it
         raise UserError(f"URL must be that of an existing database, got {shown}; correct the path")

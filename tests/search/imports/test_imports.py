@@ -101,6 +101,7 @@ def test_its_front_surfaces_and_report(runs: Path, capsys: pytest.CaptureFixture
     assert run(["report", "theirs", "--runs-dir", str(runs)]) == 0
     page = (runs / "theirs" / "report.html").read_text(encoding="utf-8")
     assert "could not be made" not in page
+    assert "worst case" not in page, "nobody knows what someone else's robust accuracy is the worst of"
     for text in (
         "imported from the Optuna study theirs",
         "No setting can be recommended from one seed each",
@@ -217,6 +218,22 @@ def test_objectives_without_a_known_effect_are_not_judged(tmp_path: Path) -> Non
     page = (tmp_path / "own-names" / "report.html").read_text(encoding="utf-8")
     assert "could not be made" not in page
     assert "it is not known which differences in values 0, values 1 are of interest" in page
+
+
+def test_a_study_in_a_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    journal = tmp_path / "theirs.log"
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+    theirs = optuna.create_study(storage=storage, study_name="theirs", directions=["maximize"] * 2)
+    theirs.optimize(lambda trial: (trial.suggest_float("x", 0, 1), trial.suggest_float("y", 0, 1)), n_trials=4)
+    before, out = journal.read_bytes(), ["--runs-dir", str(tmp_path / "runs")]
+    assert run(["import", "optuna", str(journal), "theirs", *NAMES, *out]) == 0
+    assert journal.read_bytes() == before, "a study is only read"
+    entries = front_of(capsys, "theirs", tmp_path / "runs")
+    assert {entry["clean_accuracy"] for entry in entries} == {trial.values[0] for trial in theirs.best_trials}
+    other = tmp_path / "other.db"
+    for content in (b"SQLite format 3\x00\xff\n", b"{}\n"):
+        other.write_bytes(content)
+        assert "must be an Optuna journal" in refused(capsys, "optuna", str(other), "theirs", *out)
 
 
 @pytest.fixture(scope="module")
