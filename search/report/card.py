@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from analysis.matters import range_text
 from analysis.records import TrialRecord
-from analysis.statistics import Interval
+from search.results.text import measured_text
 from trainables.metrics import is_accuracy
 
 if TYPE_CHECKING:
@@ -111,13 +110,6 @@ def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
 def share_text(value: float) -> str:
     """A probability or share as text: ``87 %``."""
     return f"{100 * value:.0f} %"
-
-
-def measured_text(name: str, value: float, interval: Interval | Sequence[float]) -> str:
-    """A value and its interval as text: ``29.4 % (19.9 to 38.8)``."""
-    low, high = interval
-    text = f"{100 * value:.1f} %" if is_accuracy(name) else f"{value:.4g}"
-    return text if low != low else f"{text} ({range_text(name, (low, high))})"  # NaN without an interval
 
 
 def difference_text(name: str, value: float, interval: Sequence[float]) -> str:

@@ -10,10 +10,10 @@ from analysis.export import export_front
 from analysis.records import TrialRecord
 from search.config import StudyConfig
 from search.results.answer import read_answer
-from search.results.text import baseline_note, parameter_text, short, value_text
+from search.results.text import baseline_note, measured_text, parameter_text, short, value_text
 from search.results.writing import Results
 from search.runs.layout import REPORT_FILE, SWEEP_FILE
-from trainables.metrics import CLAIMED, is_accuracy
+from trainables.metrics import CLAIMED
 
 
 def summary_text(results: Results) -> str:
@@ -55,15 +55,9 @@ def _row(name: str, record: TrialRecord, config: StudyConfig) -> list[str]:
         name,
         *cells,
         str(len(record.seeds)),
-        *(_value(objective, record) for objective in config.objectives),
+        *(measured_text(name, record.objectives[name], record.interval(name)) for name in config.objectives),
         claimed,
     ]
-
-
-def _value(name: str, record: TrialRecord) -> str:
-    value = value_text(name, record.objectives[name])
-    low, high = record.interval(name)
-    return f"{value} ({100 * low:.1f} to {100 * high:.1f})" if is_accuracy(name) and low == low else value
 
 
 def _number(cell: str) -> str | float | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from analysis.matters import range_text
 from analysis.records import TrialRecord
 from analysis.records import value_text as plain_text
+from analysis.statistics import Interval
 from search.config import ImportConfig, StudyConfig, SweepConfig
 from trainables.metrics import BEST_EPOCH, is_accuracy
 from trainables.settings import RobustnessSettings
@@ -49,6 +51,14 @@ def value_text(measure: str, value: float, digits: int = 1) -> str:
     if measure.endswith("_seconds"):
         return f"{value:.{digits}f} s"
     return f"{value:g}" if measure == BEST_EPOCH else f"{value:.4f}"
+
+
+def measured_text(measure: str, value: float, interval: Interval | Sequence[float]) -> str:
+    """A value and its interval, if it has one: ``29.4 % (19.9 to 38.8)``."""
+    low, high = interval
+    has_unit = is_accuracy(measure) or measure.endswith("_seconds")
+    text = value_text(measure, value) if has_unit else f"{value:.4g}"
+    return text if low != low else f"{text} ({range_text(measure, (low, high))})"  # NaN without an interval
 
 
 def settings_text(units: int, config: SweepConfig) -> str:

@@ -18,12 +18,12 @@ from search.report.card import (
     csv_of,
     difference_text,
     measured_cell,
-    measured_text,
     number_cell,
     share_text,
 )
 from search.report.data import ReportData, seeds_note, shown
 from search.results.tables import stop_note
+from search.results.text import measured_text
 from search.results.writing import trainable
 from search.runs.folder import command
 from trainables.metrics import CLAIMED, ROBUST, is_accuracy

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from math import nan
+
 import pytest
 
 from analysis.records import TrialRecord
-from search.results.text import clock, describe, short, value_text
+from search.results.text import clock, describe, measured_text, short, value_text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (65.4, "1:05"), (3725, "1:02:05")])
@@ -19,6 +21,19 @@ def test_clock(seconds: float, text: str) -> None:
 )
 def test_a_value_has_its_unit(measure: str, value: float, text: str) -> None:
     assert value_text(measure, value) == text
+
+
+@pytest.mark.parametrize(
+    ("measure", "value", "interval", "text"),
+    [
+        ("clean_accuracy", 0.294, (0.199, 0.388), "29.4 % (19.9 to 38.8)"),
+        ("clean_accuracy", 0.294, (nan, nan), "29.4 %"),
+        ("train_seconds", 12.3456, (11.0, 13.5), "12.3 s (11 to 13.5)"),
+        ("cost", 12.3456, (1.0, 20.55), "12.35 (1 to 20.6)"),
+    ],
+)
+def test_a_value_and_its_interval(measure: str, value: float, interval: tuple[float, float], text: str) -> None:
+    assert measured_text(measure, value, interval) == text
 
 
 def test_a_trial_in_a_few_words() -> None:
