@@ -53,7 +53,7 @@ _PAGE_COLOURS: Final = {
 DOTS_PER_INCH: Final = 150
 WORST_CASE: Final = ", worst case"  # of a robust accuracy
 HEADLINE: Final = 0.9  # inches: a heading, a title, two lines of a note
-_CHARACTERS_PER_INCH: Final = 17  # in the note
+_CHARACTERS_PER_INCH: Final = 16  # in the note
 _HANDLE: Final = 6  # the width of a legend's symbol, in characters
 _LEGEND_ROWS: Final = 2  # rows that a figure has room for without growing
 
@@ -94,7 +94,8 @@ def measure_label(measure: str) -> str:
         return f"{attack}, worst view" if view == metrics.WORST_VIEW else f"{attack}, {view} logits"
     if metrics.is_under_attack(measure):
         radius = metrics.radius_of(measure)
-        return f"Robust accuracy{WORST_CASE}" + (f" within {radius}" if radius else "")
+        best = "Best robust" if measure == metrics.BEST_ROBUST else "Robust"
+        return f"{best} accuracy{WORST_CASE}" + (f" within {radius}" if radius else "")
     return measure.replace("_", " ").capitalize()
 
 

@@ -15,6 +15,7 @@ from tests.analysis.examples import MIXED_DOMAINS, OBJECTIVES, SM_DOMAINS, grid_
     ("measure", "label"),
     [
         ("clean_accuracy", "Clean accuracy"),
+        ("best_robust_accuracy", "Best robust accuracy, worst case"),
         ("robust_accuracy", "Robust accuracy, worst case"),
         ("robust_accuracy@1.5000001", "Robust accuracy, worst case within 1.5000001"),
         ("pgd50-ce/normalized", "pgd50-ce, normalized logits"),
