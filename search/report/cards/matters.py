@@ -72,7 +72,7 @@ def _effects(data: ReportData) -> Table:
             [
                 Cell(label(name)),
                 Cell(_WORDS[each.matters]),
-                Cell(range_text(name, each.effect), each.effect.high),
+                Cell(range_text(name, each.effect).replace("-", "\N{MINUS SIGN}"), each.effect.high),
                 Cell(smallest, data.answered.effects[name]),
                 Cell(more, None if each.units is None else float(each.units)),
             ]
