@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,9 @@ from typing import Final
 
 import numpy as np
 import torch
+from scipy.stats import f as f_distribution
 
+from analysis.statistics import mean_squares
 from search.config import SweepConfig, load
 from tests.benchmarks.growth import REPOSITORY
 from tests.benchmarks.sweep_vs_naive import environment
@@ -94,8 +97,33 @@ def record(part: Part, path: Path, units: int | None = None) -> int:
     return len(missing)
 
 
+def analysis(path: Path, seeds: int) -> list[str]:
+    """A two-way analysis of variance over settings and seeds, in points of each accuracy; complete seeds only."""
+    rows = read(path)
+    lines = []
+    for objective in (CLEAN, ROBUST):
+        by_setting: dict[tuple[str, ...], list[float]] = {}
+        for row in sorted(rows, key=lambda row: int(row["seed"])):
+            setting = tuple(value for name, value in row.items() if name not in ("seed", STANDING, CLEAN, ROBUST))
+            by_setting.setdefault(setting, []).append(100 * float(row[objective]))
+        table = np.array([values for values in by_setting.values() if len(values) == seeds])
+        if len(table) < 2:
+            continue
+        squares, (settings, _), means = mean_squares(table), table.shape, table.mean(axis=1)
+        between_settings = math.sqrt(max(squares.units - squares.rest, 0.0) / seeds)
+        between_seeds = math.sqrt(max(squares.images - squares.rest, 0.0) / settings)
+        p = f_distribution.sf(squares.units / squares.rest, settings - 1, (settings - 1) * (seeds - 1))
+        lines.append(
+            f"{objective}: mean {means.mean():.1f}, settings {means.min():.1f} to {means.max():.1f}; sds "
+            f"{between_settings:.2f} between settings (F = {squares.units / squares.rest:.2f}, p = {p:.2g}), "
+            f"{between_seeds:.2f} between seeds, {math.sqrt(squares.rest):.2f} beyond both; n = {settings} x {seeds}; "
+            f"seed 0 alone: {table[:, 0].min():.1f} to {table[:, 0].max():.1f}"
+        )
+    return lines
+
+
 def main() -> None:
-    """Completes the tables, one part after another."""
+    """Completes the tables, one part after another, and analyses each."""
     parser = argparse.ArgumentParser(description="Trains the grids behind the recorded worlds.")
     parser.add_argument("--part", default=",".join(PARTS))
     parser.add_argument("--units", type=int, help="train at most this many networks per part")
@@ -106,6 +134,8 @@ def main() -> None:
     for name in arguments.part.split(","):
         count = record(PARTS[name], arguments.folder / f"{name}.csv", arguments.units)
         print(f"{name}: {count} networks trained")
+        for line in analysis(arguments.folder / f"{name}.csv", PARTS[name].seeds):
+            print(line)
 
 
 if __name__ == "__main__":

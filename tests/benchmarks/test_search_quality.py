@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.noise import space_points
+from analysis.noise import Observation, fit, space_points
+from search.config.images import IMAGE_NOISE, INTERACTION, RECORDED_IMAGES
 from tests.benchmarks.growth import REPOSITORY
-from tests.benchmarks.record_worlds import PARTS
+from tests.benchmarks.record_worlds import PARTS, analysis
 from tests.benchmarks.search_quality import (
     SEARCHES,
     Measured,
@@ -24,7 +25,17 @@ from tests.benchmarks.search_quality import (
     replayed,
     table,
 )
-from tests.benchmarks.worlds import INTERACTION_SDS, OBJECTIVES, RECORDED, SEED_SDS, WORLDS, Draw, read, recorded
+from tests.benchmarks.worlds import (
+    FOLDER,
+    INTERACTION_SDS,
+    OBJECTIVES,
+    RECORDED,
+    SEED_SDS,
+    WORLDS,
+    Draw,
+    read,
+    recorded,
+)
 from trainables.settings.space import Range
 
 
@@ -191,3 +202,35 @@ def test_the_benchmark_runs_and_continues_its_file(tmp_path: Path) -> None:
         subprocess.run([*command, "--replays", replays, "--csv", str(file)], cwd=REPOSITORY, check=True, timeout=500)
     assert len(read(file)) == 2 * len(SEARCHES)
     assert list(OBJECTIVES) == ["clean_accuracy", "robust_accuracy"]
+
+
+def test_the_noise_behind_the_chosen_number_of_images_is_that_of_the_recorded_digits() -> None:
+    rows = read(FOLDER / "mnist5k.csv")
+    units = [
+        Observation(
+            setting={"s": float(row["s"]), "m": float(row["m"])},
+            seed=int(row["seed"]),
+            value=float(row["robust_accuracy"]),
+            outcomes=np.unpackbits(np.frombuffer(bytes.fromhex(row["standing"]), np.uint8))[:RECORDED_IMAGES] > 0,
+        )
+        for row in rows
+    ]
+    assert len(units) == 7 * 5 * 8
+    components = fit(units, {"s": Range(low=1.0, high=2.0), "m": Range(low=0.0, high=0.1)}).components
+    assert components.interaction == pytest.approx(INTERACTION, abs=0.2)
+    assert components.images_per_unit == pytest.approx(IMAGE_NOISE, abs=0.1)
+
+
+def test_settings_and_seeds_are_told_apart_in_a_table(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    lines = ["s,seed,clean_accuracy,robust_accuracy,standing"]
+    lines += [
+        f"{s},{seed},{0.9 + generator.normal(0, 0.01)},{0.3 + 0.1 * seed + generator.normal(0, 0.01)},ff"
+        for s in (0.0, 0.25, 0.5)
+        for seed in range(3)
+    ]
+    (tmp_path / "table.csv").write_text("\n".join(lines), encoding="utf-8")
+    _, robust = analysis(tmp_path / "table.csv", 3)
+    assert float(robust.partition(" between settings")[0].rpartition(" ")[2]) < 1
+    assert 9 < float(robust.partition(" between seeds")[0].rpartition(" ")[2]) < 11
+    assert "; n = 3 x 3; seed 0 alone: " in robust

@@ -29,7 +29,7 @@ def test_the_choice_gives_the_least_variance_per_unit_of_work() -> None:
     training, attack = 6 * 4000 * 2, 2 * 2 * 21 / 4
 
     def variance_times_work(n: int) -> float:
-        return (3.8**2 + 2.4**2 * 200 / n) * (training + attack * n)
+        return (2.9**2 + 1.9**2 * 200 / n) * (training + attack * n)
 
     assert images % 10 == 0
     assert 100 < images < 1000
