@@ -52,7 +52,8 @@ def _sentence(data: ReportData, audits: list[dict[str, Any]]) -> str:
     claimed, verified = (100 * sum(each[name] for each in claims) / len(claims) for name in ("claimed", "verified"))
     return (
         f"The robust accuracy of {subject} is {verdict}: {_WORDS[str(verdict)]} "
-        f"({claimed:.1f} % claimed, {verified:.1f} % verified, {len(claims)} networks)."
+        f"({claimed:.1f} % claimed, {verified:.1f} % verified on the networks audited: {len(claims)}). "
+        "The accuracy that is recommended is the mean of all networks, corrected by this difference."
     )
 
 

@@ -73,7 +73,7 @@ def test_a_clear_result_is_said_clearly(html: str) -> None:
     assert "which the audit confirms; it beats plain cross entropy, a baseline, by +" in what
     assert 'class="sentence good"' in cards["recommendation"]
     assert "of the recommended setting is sound" in sentence_of(cards["audits"])
-    assert "(61.0 % claimed, 59.0 % verified, 1 networks)" in sentence_of(cards["audits"])
+    assert "(61.0 % claimed, 59.0 % verified on the networks audited: 1)" in sentence_of(cards["audits"])
     assert sentence_of(cards["importance"]).startswith("s matters most for robust accuracy")
     assert "Robust accuracy: the choice changes" in sentence_of(cards["matters"])
     assert "+1.00 points" in sentence_of(cards["curves"])
