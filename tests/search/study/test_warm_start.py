@@ -29,8 +29,9 @@ DATA: dict[str, Any] = {
 }  # fmt: skip
 
 
-def make_run(folder: Path, name: str, **changes: Any) -> Run:
-    run = Run.plan(small_config(name=name, **changes), folder)
+def make_run(folder: Path, name: str, search: Mapping[str, Any] | None = None, **changes: Any) -> Run:
+    """A run whose units are all new settings, unless its sampler adds seeds."""
+    run = Run.plan(small_config(name=name, search={"sampler": "tpe", **(search or {})}, **changes), folder)
     run.create(DATA)
     return run
 
@@ -180,7 +181,9 @@ def test_a_chain_of_runs_keeps_the_first_origin_and_gives_each_setting_once(tmp_
     first = finished_run(tmp_path)
     second = make_run(tmp_path, "second", search=SECOND)
     finish(warm(second))
-    third = make_run(tmp_path / "elsewhere", "third", search={"warm_start": ["../second", "../first"], "trials": 2})
+    third = make_run(
+        tmp_path / "elsewhere", "third", search={**SECOND, "warm_start": ["../second", "../first"], "trials": 2}
+    )
     warm_start = read_warm_start(third, DATA)
     origins = [f"{origin.run}/{origin.number}" for origin in map(origin_of_earlier, warm_start.trials)]
     assert origins == ["first/0", "first/1", "first/2", "first/3", "second/4", "second/5", "second/6"]

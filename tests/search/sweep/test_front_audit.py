@@ -183,7 +183,7 @@ def test_fronts_and_exports_use_the_verified_number_and_show_who_lost(ledger: Le
 
 
 def test_the_order_of_claims_is_compared_with_that_of_what_holds_once_ten_random_settings_are_audited() -> None:
-    config = small_config(search={"trials": 14})
+    config = small_config(search={"sampler": "random", "trials": 14})
     run, ledger = Run(Path("small"), config), Ledger(InMemoryStorage(), config, "new")
     ledger.adopt()
     while (task := ledger.ask()) is not None:

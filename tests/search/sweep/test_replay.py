@@ -122,7 +122,7 @@ def halved_config(name: str = "small", **search: Any) -> SweepConfig:
     return small_config(
         name=name,
         train={"epochs": EPOCHS, "replicates": 2},
-        search={"trials": 16, "halving": HALVING, **search},
+        search={"sampler": "tpe", "trials": 16, "halving": HALVING, **search},
         objectives={"clean_accuracy": "maximize", "robust_accuracy": "maximize", "validation_loss": "minimize"},
         constraints={"pgd2-ce/worst": ">= 0.3"},
     )
