@@ -81,7 +81,7 @@ def select(
         at = knee([[signs[name] * value(record, name) for name in objectives] for record in kept])
         if at is None:
             raise ValueError(
-                f"--knee must have three or more settings over two objectives, got {len(kept)} over "
+                f"--knee must have three or more settings on a front of two objectives, got {len(kept)} on a front of "
                 f"{len(objectives)}; remove it"
             )
         kept = [kept[at]]
