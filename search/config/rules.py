@@ -149,7 +149,11 @@ def _check_racing(config: SweepConfig) -> None:
     if search.sampler in ("grid", *_EXTENDING):
         raise ValueError(
             f"search.racing must be false for the sampler {search.sampler}, got true; "
-            + ("a grid trains each point with all seeds" if search.sampler == "grid" else "it chooses seeds itself")
+            + (
+                "a grid trains each point with all seeds"
+                if search.sampler == "grid"
+                else "it chooses seeds itself, so set another"
+            )
         )
     if config.train.replicates < 2:
         raise ValueError(
