@@ -115,12 +115,11 @@ def _matter(
     draws = largest_difference(model, seed)
     largest = Interval(*(float(np.quantile(draws, share)) for share in (1 - _BOUND, _BOUND)))
     effect = largest if confirmed is None else confirmed[0].interval
-    amount = amount_text(name, margin)
+    amount, unit = amount_text(name, margin), " points" if is_accuracy(name) else ""
     if model.this_network_only:
         sentence = f"undecided: one seed shows {label(name)} of {THIS_NETWORK_ONLY}"
         return Matter(matters=None, effect=effect, bound=largest.high, sentence=sentence)
     if rejected and confirmed is not None:
-        unit = " points" if is_accuracy(name) else ""
         sentence = f"the choice changes {label(name)} by {range_text(name, effect)}{unit} ({confirmed[1]} new seeds)"
         return Matter(matters=True, effect=effect, bound=largest.high, sentence=sentence)
     if largest.high < margin:
@@ -128,7 +127,6 @@ def _matter(
         sentence = f"{choice} differs from another by {amount} or more in {label(name)}"
         return Matter(matters=False, effect=largest, bound=largest.high, sentence=sentence)
     if confirmed is None and largest.low >= margin:
-        unit = " points" if is_accuracy(name) else ""
         sentence = (
             f"undecided: in the search, the choice changes {label(name)} by {range_text(name, largest)}{unit}, but the "
             "best and the worst setting were not both confirmed (search.confirmation_seeds, search.most_confirmed)"

@@ -117,12 +117,9 @@ def baseline_at(baseline: Candidate, candidate: Candidate) -> Candidate:
     These are values such as learning rate, width and radius of adversarial training; a baseline without the
     candidate's defence takes none of the defence's.
     """
-    foreign = "" if baseline.defence == candidate.defence else f"defence{_SEPARATOR}"
-    others = {
-        path: value
-        for path, value in candidate.parameters.items()
-        if _SEPARATOR in path and not (foreign and path.startswith(foreign))
-    }
+    others = {path: value for path, value in candidate.parameters.items() if _SEPARATOR in path}
+    if baseline.defence != candidate.defence:
+        others = {path: value for path, value in others.items() if path.partition(_SEPARATOR)[0] != "defence"}
     return Candidate(baseline.loss, {**baseline.parameters, **others}, baseline.defence)
 
 

@@ -74,7 +74,7 @@ class Scale:
         return f"{self.name(measure)} ({self.unit.strip()})" if self.unit else self.name(measure)
 
     def name(self, measure: str) -> str:
-        """The measure's name for people; of someone else's robust accuracy nobody knows what it is the worst of."""
+        """The measure's name for people; nobody knows whether someone else's robust accuracy is a worst case."""
         name = measure_label(measure)
         return name if self.is_worst_case else name.replace(WORST_CASE, "")
 

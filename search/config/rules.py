@@ -147,14 +147,9 @@ def _check_racing(config: SweepConfig) -> None:
     if not search.racing:
         return
     if search.sampler in ("grid", *_EXTENDING):
-        raise ValueError(
-            f"search.racing must be false for the sampler {search.sampler}, got true; "
-            + (
-                "a grid trains each point with all seeds"
-                if search.sampler == "grid"
-                else "it chooses seeds itself, so set another"
-            )
-        )
+        all_seeds, own_seeds = "a grid trains each point with all seeds", "it chooses seeds itself; set another sampler"
+        why = all_seeds if search.sampler == "grid" else own_seeds
+        raise ValueError(f"search.racing must be false for the sampler {search.sampler}, got true; {why}")
     if config.train.replicates < 2:
         raise ValueError(
             f"train.replicates must be at least 2 with search.racing: true, got {config.train.replicates}; "

@@ -112,10 +112,11 @@ def analysis(path: Path, seeds: int) -> list[str]:
         squares, (settings, _), means = mean_squares(table), table.shape, table.mean(axis=1)
         between_settings = math.sqrt(max(squares.units - squares.rest, 0.0) / seeds)
         between_seeds = math.sqrt(max(squares.images - squares.rest, 0.0) / settings)
-        p = f_distribution.sf(squares.units / squares.rest, settings - 1, (settings - 1) * (seeds - 1))
+        f = squares.units / squares.rest
+        p = f_distribution.sf(f, settings - 1, (settings - 1) * (seeds - 1))
         lines.append(
             f"{objective}: mean {means.mean():.1f}, settings {means.min():.1f} to {means.max():.1f}; sds "
-            f"{between_settings:.2f} between settings (F = {squares.units / squares.rest:.2f}, p = {p:.2g}), "
+            f"{between_settings:.2f} between settings (F = {f:.2f}, p = {p:.2g}), "
             f"{between_seeds:.2f} between seeds, {math.sqrt(squares.rest):.2f} beyond both; n = {settings} x {seeds}; "
             f"seed 0 alone: {table[:, 0].min():.1f} to {table[:, 0].max():.1f}"
         )

@@ -24,7 +24,7 @@ class AdversarialTraining(Defence):
     It changes neither running statistics nor any other buffer. The defaults are the authors' on MNIST (section 4).
 
     At a large radius, training may collapse to a constant in its first steps. ``warm_up`` prevents that: the radius
-    grows linearly from 0 (Pang et al. 2021, "Bag of tricks for adversarial training", section 3.1).
+    grows linearly from 0 (Pang et al. 2021, "Bag of tricks for adversarial training").
     """
 
     # Radius of the ball in pixel units (pixels lie in [0, 1]); 0 turns the defence off.
