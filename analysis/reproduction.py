@@ -7,7 +7,8 @@ experiment's file as plain values.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -22,6 +23,10 @@ EVALUATIONS: Final[Mapping[str, str]] = {
     CLEAN: "clean images",
     ATTACK: "the paper's attack",
     WORST: "sound evaluation",
+    "f_true": "normalised logit of the true class, f",
+    "others": "sum of e^f over the other classes, S",
+    "condition": "share of images with z > 0",
+    "silhouette": "silhouette of the classes",
 }
 _HOURS: Final = 3600
 
@@ -88,15 +93,17 @@ def verdicts(document: Mapping[str, Any], table: pd.DataFrame) -> list[Verdict]:
     return result
 
 
-def text(name: str, document: Mapping[str, Any], table: pd.DataFrame) -> str:
-    """The report of an experiment in Markdown: our numbers, the paper's numbers, and a verdict per claim."""
-    parts = [f"# {heading(name, document, table)}", document["shows"], *filter(None, [document["note"]])]
+def text(name: str, document: Mapping[str, Any], table: pd.DataFrame, figures: Sequence[str]) -> str:
+    """The report of an experiment in Markdown: our numbers, the paper's numbers, and a verdict per claim.
+
+    ``figures`` are file names in the report's folder: a picture, and possibly a page to rotate it.
+    """
+    title = heading(name, document, table)
+    parts = [f"# {title}", document["shows"], *filter(None, [document["note"]])]
+    for figure in figures:
+        parts.append(f"![{title}]({figure})" if figure.endswith(".png") else f"[A page to rotate them]({figure})")
     parts += [setup(rows) for _, rows in table.groupby("panel", sort=False)]
-    parts += [
-        "Each cell shows the accuracy under the paper's attack, then the worst case of the sound evaluation, in % with "
-        "95 % intervals over seeds and images. If only the first is high, gradients are masked. Radii are in L2; in "
-        "brackets, the same radii as root mean squares."
-    ]
+    parts += [_key(set(table.loc[table["kind"] != "claim", "evaluation"]))]
     for panel, rows in table.groupby("panel", sort=False):
         parts += [
             f"## {panel_label(rows)}",
@@ -106,10 +113,63 @@ def text(name: str, document: Mapping[str, Any], table: pd.DataFrame) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _key(evaluations: set[str]) -> str:
+    """How to read the cells of the tables."""
+    if ATTACK in evaluations:
+        return (
+            "Each cell shows the accuracy under the paper's attack, then the worst case of the sound evaluation, in % "
+            "with 95 % intervals over seeds and images. If only the first is high, gradients are masked. Radii are in "
+            "L2; in brackets, the same radii as root mean squares."
+        )
+    radii = " Radii are in L2; in brackets, the same radii as root mean squares." if WORST in evaluations else ""
+    return f"Accuracies are in %. Intervals are 95 % intervals over seeds and images.{radii}"
+
+
+def summary(experiments: Sequence[tuple[str, Mapping[str, Any], pd.DataFrame]]) -> str:
+    """The verdicts of several experiments (names, documents, tables) in Markdown, one row per claim and panel."""
+    rows = []
+    for stem, document, table in experiments:
+        name = table["experiment"].iloc[0]
+        by_claim: dict[tuple[str, str], dict[str, list[str]]] = {}
+        claims = {claim["name"]: claim for claim in document["claims"]}
+        for verdict in verdicts(document, table):
+            key = (verdict.claim, claims[verdict.claim]["panel"])
+            by_claim.setdefault(key, {}).setdefault(verdict.evaluation, []).append(verdict.word)
+        for (claim, panel), words in by_claim.items():
+            label = panel_label(table[table["panel"] == panel])
+            own = [_counted(each) for evaluation, each in words.items() if evaluation != WORST]
+            cells = [", ".join(own) or "", _counted(words.get(WORST, []))]
+            rows.append([f"[{_name(name)}]({stem}.md)", claims[claim]["says"], label, *cells])
+    return (
+        "\n\n".join(
+            [
+                "# The paper's claims",
+                "Whether each claim of Song et al. 2022 holds here: first as the paper measured it, then by the sound "
+                "evaluation. A claim about several methods has one verdict for each, with their numbers in brackets. The "
+                "pages behind the links have the numbers, intervals and margins.",
+                _markdown(["", "claim", "data", "as in the paper", "sound evaluation"], rows),
+            ]
+        )
+        + "\n"
+    )
+
+
+def _counted(words: Sequence[str]) -> str:
+    """``holds``, or of several verdicts ``holds (3), does not hold (1)``."""
+    counts = Counter(words)
+    return ", ".join(word if len(words) == 1 else f"{word} ({count})" for word, count in counts.most_common())
+
+
+def _name(name: str) -> str:
+    """``Figure 3`` for ``figure-3``."""
+    return name.replace("-", " ").capitalize()
+
+
 def heading(name: str, document: Mapping[str, Any], table: pd.DataFrame) -> str:
     """The title; it names replacements of the paper's data or network, if any."""
-    replaced = [each for each in dict.fromkeys(table["in_place_of"]) if each]
-    return f"{name}: {document['title']}" + (f" ({'; '.join(replaced)})" if replaced else "")
+    replaced = [part for each in table["in_place_of"].unique() for part in each.split(", ") if part]
+    title = f"{_name(name)}: {document['title']}"
+    return title + (f" ({', '.join(dict.fromkeys(replaced))})" if replaced else "")
 
 
 def setup(rows: pd.DataFrame) -> str:
@@ -170,7 +230,7 @@ def _accuracies(rows: pd.DataFrame, printed: list[Mapping[str, Any]]) -> str:
                 cells.setdefault(f"worst case, {radius_label(row)}", {})[label(row)] = _share(row)
         else:
             number = _number(row) if row["kind"] == "network" else _share(row)
-            cells.setdefault(row["evaluation"], {})[label(row)] = number
+            cells.setdefault(EVALUATIONS[row["evaluation"]], {})[label(row)] = number
     for each in printed:
         at = each["at"] or {}
         radius = next((f"{value:g} {unit}" for unit, value in at.items() if value is not None), "")
@@ -202,7 +262,7 @@ def _number(row: Mapping[Any, Any]) -> str:
 
 def _verdict_table(results: list[Verdict]) -> str:
     return _markdown(
-        ["claim", "comparison", "evaluation", "difference (95 %)", "margin", "paper", "verdict"],
+        ["claim", "comparison", "evaluation", "difference or value (95 %)", "margin", "paper", "verdict"],
         list(map(_verdict_row, results)),
     )
 
@@ -218,7 +278,7 @@ def _verdict_row(verdict: Verdict) -> list[str]:
     interval = "" if math.isnan(verdict.low) else f" [{formatted(verdict.low)}, {formatted(verdict.high)}]"
     margin = f"{'±' if verdict.kind == 'comparable' else '>'} {factor * verdict.margin:g}"
     paper = "" if verdict.paper is None else f"{100 * verdict.paper:+.1f}"
-    evaluation = EVALUATIONS.get(verdict.evaluation, verdict.evaluation)
+    evaluation = EVALUATIONS[verdict.evaluation]
     return [
         verdict.says,
         verdict.about,

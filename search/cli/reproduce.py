@@ -101,8 +101,7 @@ def _print_verdicts(console: Console, job: Reproduction, results: Path) -> None:
         if path.is_file():
             document = job.library.experiments[name].model_dump(mode="json")
             for each in verdicts(document, read_table(path)):
-                evaluation = EVALUATIONS.get(each.evaluation, each.evaluation)
-                table.add_row(name, each.says, each.about, evaluation, each.word)
+                table.add_row(name, each.says, each.about, EVALUATIONS[each.evaluation], each.word)
     print_table(console, table)
 
 

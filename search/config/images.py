@@ -32,7 +32,8 @@ def efficient_images(problem: Problem) -> int:
     data, train, robustness = problem.data, problem.train, problem.robustness
     trained = data.train_size or max((data.dataset.pool or 0) - data.validation_size, 0)
     training = train.epochs * trained * problem.defence.passes
-    attack = _PASSED * sum(attack.passes * len(robustness.views_of(attack)) for attack in robustness.attacks)
+    attacks = (attack.passes * attack.eot * len(robustness.views_of(attack)) for attack in robustness.attacks)
+    attack = _PASSED * sum(attacks)
     components = Components(seed=None, interaction=INTERACTION, images_shared=None, images_per_unit=IMAGE_NOISE)
     best = best_images(components, RECORDED_IMAGES, training, attack) if training else None
     seen = min(data.search_size, data.confirmation_size or data.search_size)

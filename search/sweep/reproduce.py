@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
 from rich.console import Console
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from search.config import SweepConfig
 
+SUMMARY: Final = "claims.md"
 # Bounds of a unit's time, as factors of an extrapolation from its first epoch and from attacks on a few images: later
 # epochs may be faster than the first, and attacks take longer on better networks and on several processors at once.
 SHORTEST: Final = 0.6
@@ -96,7 +97,8 @@ def reproduce(
         if experiment.form == "embedding":
             written.append(files.write(points_path(path), _points(panels).to_csv(index=False)))
         written += write_report(name, experiment, path)
-    return [relative(path.absolute()) for path in written]
+        written.append(write_summary(job.library, results))
+    return [relative(path.absolute()) for path in dict.fromkeys(written)]
 
 
 def rewrite(job: Reproduction, results: Path) -> list[Path]:
@@ -111,6 +113,8 @@ def rewrite(job: Reproduction, results: Path) -> list[Path]:
                 f"NAME must have a table for --from-table, got {name} without {relative(path.absolute())}; "
                 f"create it with `{command('reproduce', name)}`"
             )
+    if written:
+        written.append(write_summary(job.library, results))
     return [relative(path.absolute()) for path in written]
 
 
@@ -121,9 +125,20 @@ def write_report(name: str, experiment: Experiment, path: Path) -> list[Path]:
     from analysis.figures.reproduction import draw
 
     table, document = read_table(path), experiment.model_dump(mode="json")
-    text = files.write(path.with_suffix(".md"), reproduction.text(name, document, table))
     points = pd.read_csv(points_path(path)) if points_path(path).is_file() else None
-    return [text, *draw(name, document, table, points, files.sha256(path), path.with_suffix(""))]
+    figures = draw(name, document, table, points, files.sha256(path), path.with_suffix(""))
+    text = reproduction.text(name, document, table, [figure.name for figure in figures])
+    return [files.write(path.with_suffix(".md"), text), *figures]
+
+
+def write_summary(library: Library, results: Path) -> Path:
+    """Writes the page with the verdicts of all tables in a folder."""
+    tables = []
+    for name, experiment in library.experiments.items():
+        for path in (table_path(results, name, profile) for profile in get_args(Profile)):
+            if path.is_file():
+                tables.append((path.stem, experiment.model_dump(mode="json"), read_table(path)))
+    return files.write(results / SUMMARY, reproduction.summary(tables))
 
 
 def read_table(path: Path) -> pd.DataFrame:

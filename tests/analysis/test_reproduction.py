@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.reproduction import text, verdicts, word_of
+from analysis.reproduction import summary, text, verdicts, word_of
 
 MISSING = math.nan
 
@@ -101,10 +101,30 @@ def test_each_evaluation_has_its_own_verdict(table: pd.DataFrame, document: dict
 def test_the_text_has_both_evaluations_the_number_in_the_paper_and_the_replacements(
     table: pd.DataFrame, document: dict[str, Any]
 ) -> None:
-    lines = text("figure-5", document, table).splitlines()
-    assert lines[0] == "# figure-5: PGD (mnist5k in place of mnist)"
+    lines = text("figure-5", document, table, ["figure-5.png"]).splitlines()
+    assert lines[0] == "# Figure 5: PGD (mnist5k in place of mnist)"
+    assert "![Figure 5: PGD (mnist5k in place of mnist)](figure-5.png)" in lines
     assert "| pgd50-ce, 0.56 (0.02) | 71.4 [70.0, 73.0] / 33.7 [30.0, 37.0] |" in lines
     assert "| *paper: pgd50-ce, 0.02 rms* | *63.47* |" in lines
     first, second = lines[-2:]
     assert first.endswith("| the paper's attack | +63.0 [+60.0, +66.0] | > 2 | +63.1 | **holds** |")
     assert second.endswith("| sound evaluation | -1.0 [-6.0, +4.0] | > 2 |  | **cannot be decided** |")
+
+
+def test_the_summary_counts_the_verdicts_of_each_claim(table: pd.DataFrame, document: dict[str, Any]) -> None:
+    lines = summary([("figure-5", document, table.assign(experiment="figure-5"))]).splitlines()
+    assert lines[-1] == (
+        "| [Figure 5](figure-5.md) | I-SCE is above SCE | MNIST (here mnist5k) | holds | cannot be decided |"
+    )
+
+
+def test_the_summary_gives_the_numbers_of_verdicts_on_a_claim_about_several_methods(
+    table: pd.DataFrame, document: dict[str, Any]
+) -> None:
+    claim = {**document["claims"][0], "others": [{"method": name, "where": {}} for name in ("a", "b", "c")]}
+    low = [0.6, 0.6, -0.9]
+    claims = table[(table["kind"] == "claim") & (table["evaluation"] == "attack")]
+    several = pd.concat([claims.assign(low=each, high=each + 0.1) for each in low])
+    whole = pd.concat([table[table["kind"] != "claim"], several]).assign(experiment="figure-5")
+    lines = summary([("figure-5", {**document, "claims": [claim]}, whole)]).splitlines()
+    assert lines[-1].endswith("| holds (2), does not hold (1) |  |")

@@ -50,7 +50,7 @@ class AutoAttack(Attack):
 
     @property
     def passes(self) -> int:
-        return sum(part.passes for part in self.parts()) * self.eot
+        return sum(part.passes for part in self.parts())
 
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
         import torch

@@ -63,7 +63,7 @@ class FAB(MinimumNormAttack):
     @property
     def passes(self) -> int:
         each_step = 11 if self.target == "untargeted" else 3 * min(self.targets, 9)
-        return each_step * self.restarts * self.steps * self.eot
+        return each_step * self.restarts * self.steps
 
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
         import torch

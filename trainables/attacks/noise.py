@@ -36,7 +36,7 @@ class Noise(Attack):
 
     @property
     def passes(self) -> int:
-        return self.queries * self.eot
+        return self.queries
 
     def run(self, victim: Victim, batch: Batch, *, seed: int, batch_size: int) -> Iterator[Batch]:
         # A generator for each image, so that a pass can hold many draws of few images.

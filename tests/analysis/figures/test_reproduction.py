@@ -79,7 +79,7 @@ def test_each_form_is_drawn_and_written_down(name: str, tmp_path: Path) -> None:
     for page in files[1:]:
         content = page.read_text(encoding="utf-8")
         assert content.count('"mode":"markers"') == len(experiment.panels) * len(table["member"].unique())
-    written = text(name, document, table)
+    written = text(name, document, table, [file.name for file in files])
     assert "(a for b)" in written.splitlines()[0]
     for method in table["method"].unique():
         assert method in written

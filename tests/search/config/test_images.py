@@ -43,6 +43,7 @@ def test_dearer_training_is_worth_more_images_and_dearer_attacks_fewer() -> None
     assert config(train={"epochs": 12}).robustness.images > usual
     slow = [{"name": "pgd", "steps": 20}, {"name": "apgd", "steps": 100}]
     assert config(robustness={"attacks": slow}).robustness.images < usual
+    assert config(robustness={"attacks": [{"name": "pgd", "steps": 20, "eot": 8}]}).robustness.images < usual
 
 
 @pytest.mark.parametrize(

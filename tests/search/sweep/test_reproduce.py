@@ -13,7 +13,7 @@ from analysis.figures.reproduction import SOURCE
 from search.cli.main import run
 from search.config.experiments import Library
 from search.errors import DONE, WRONG_INPUT
-from search.sweep.reproduce import Reproduction, left, read_table, rewrite, table_path
+from search.sweep.reproduce import Reproduction, left, read_table, rewrite, table_path, write_summary
 from trainables import files
 
 ROOT = Path(__file__).parents[3]
@@ -33,7 +33,16 @@ def test_a_committed_text_matches_its_table_and_its_claims(path: Path, library: 
     name, profile = table["experiment"].iloc[0], table["profile"].iloc[0]
     assert path == table_path(RESULTS, name, profile)
     document = library.experiments[name].model_dump(mode="json")
-    assert path.with_suffix(".md").read_text(encoding="utf-8") == reproduction.text(name, document, table)
+    figures = [path.with_suffix(suffix) for suffix in (".png", ".html")]
+    names = [figure.name for figure in figures if figure.is_file()]
+    assert path.with_suffix(".md").read_text(encoding="utf-8") == reproduction.text(name, document, table, names)
+
+
+def test_the_committed_summary_matches_the_tables(library: Library, tmp_path: Path) -> None:
+    for path in TABLES:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    summary = write_summary(library, tmp_path)
+    assert summary.read_bytes() == (RESULTS / summary.name).read_bytes()
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
@@ -118,7 +127,7 @@ def test_an_experiment_runs_to_its_table_and_a_second_time_trains_nothing(
     first, table = path.read_bytes(), read_table(path)
     assert set(table["method"]) == {"I-SCE", "AT"}
     document = library.experiments["table-1"].model_dump(mode="json")
-    assert path.with_suffix(".md").read_text(encoding="utf-8") == reproduction.text("table-1", document, table)
+    assert path.with_suffix(".md").read_text(encoding="utf-8") == reproduction.text("table-1", document, table, [])
     outcomes = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*/outcomes/*.npz")}
     assert len(outcomes) == 4
     assert run(["reproduce", *words]) == DONE

@@ -144,9 +144,9 @@ class Attack(Component, ABC):
     def passes(self) -> int:
         """About how often an image that never falls goes forward and backward in one view, with ten classes.
 
-        Only for plans. The default is for an attack that does not say.
+        Only for plans; ``eot`` multiplies it. The default is for an attack that does not say.
         """
-        return 100 * self.eot
+        return 100
 
     @property
     def description(self) -> str:

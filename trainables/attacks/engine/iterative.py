@@ -34,7 +34,7 @@ class IterativeAttack(Attack):
     @property
     def passes(self) -> int:
         rounds, iterations = self.schedule(10)
-        return 2 * rounds * iterations * self.eot
+        return 2 * rounds * iterations
 
     def start(self, batch: Batch, restart: int, rng: np.random.Generator) -> Tensor:
         """The first points, (b, c, h, w), before projection and clipping; by default the clean images.
@@ -162,7 +162,7 @@ class QueryAttack(IterativeAttack):
 
     @property
     def passes(self) -> int:
-        return self.queries * self.eot
+        return self.queries
 
     def schedule(self, classes: int) -> tuple[int, int]:
         del classes

@@ -55,7 +55,7 @@ class NormSearch(MinimumNormAttack):
 
     @property
     def passes(self) -> int:
-        return (2 * self.steps + 1) * self.eot
+        return 2 * self.steps + 1
 
     @abstractmethod
     def climb(self, logits: Tensor, labels: Tensor) -> Tensor:
