@@ -145,7 +145,7 @@ def summary(experiments: Sequence[tuple[str, Mapping[str, Any], pd.DataFrame]]) 
             [
                 "# The paper's claims",
                 "Whether each claim of Song et al. 2022 holds here: first as the paper measured it, then by the sound "
-                "evaluation. A claim about several methods has one verdict for each, with their numbers in brackets. The "
+                "evaluation. A claim about several methods has one verdict for each; the brackets count them. The "
                 "pages behind the links have the numbers, intervals and margins.",
                 _markdown(["", "claim", "data", "as in the paper", "sound evaluation"], rows),
             ]
