@@ -129,29 +129,21 @@ def summary(experiments: Sequence[tuple[str, Mapping[str, Any], pd.DataFrame]]) 
     """The verdicts of several experiments (names, documents, tables) in Markdown, one row per claim and panel."""
     rows = []
     for stem, document, table in experiments:
-        name = table["experiment"].iloc[0]
-        by_claim: dict[tuple[str, str], dict[str, list[str]]] = {}
-        claims = {claim["name"]: claim for claim in document["claims"]}
-        for verdict in verdicts(document, table):
-            key = (verdict.claim, claims[verdict.claim]["panel"])
-            by_claim.setdefault(key, {}).setdefault(verdict.evaluation, []).append(verdict.word)
-        for (claim, panel), words in by_claim.items():
-            label = panel_label(table[table["panel"] == panel])
-            own = [_counted(each) for evaluation, each in words.items() if evaluation != WORST]
-            cells = [", ".join(own) or "", _counted(words.get(WORST, []))]
-            rows.append([f"[{_name(name)}]({stem}.md)", claims[claim]["says"], label, *cells])
-    return (
-        "\n\n".join(
-            [
-                "# The paper's claims",
-                "Whether each claim of Song et al. 2022 holds here: first as the paper measured it, then by the sound "
-                "evaluation. A claim about several methods has one verdict for each; the brackets count them. The "
-                "pages behind the links have the numbers, intervals and margins.",
-                _markdown(["", "claim", "data", "as in the paper", "sound evaluation"], rows),
-            ]
-        )
-        + "\n"
-    )
+        link = f"[{_name(table['experiment'].iloc[0])}]({stem}.md)"
+        results = verdicts(document, table)
+        for claim in document["claims"]:
+            own = [each for each in results if each.claim == claim["name"]]
+            words = [[each.word for each in own if (each.evaluation == WORST) == sound] for sound in (False, True)]
+            data = panel_label(table[table["panel"] == claim["panel"]])
+            rows.append([link, claim["says"], data, *map(_counted, words)])
+    parts = [
+        "# The paper's claims",
+        "Whether each claim of Song et al. 2022 holds here: first as the paper measured it, then by the sound "
+        "evaluation. A claim about several methods has one verdict for each; the brackets count them. The pages behind "
+        "the links have the numbers, intervals and margins.",
+        _markdown(["", "claim", "data", "as in the paper", "sound evaluation"], rows),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def _counted(words: Sequence[str]) -> str:
