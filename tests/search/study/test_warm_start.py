@@ -131,7 +131,7 @@ def test_effort_does_not_count_what_another_run_has_paid_for(tmp_path: Path) -> 
     assert len(effort.volumes) == 1 + 3
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3", "qmc"])
+@pytest.mark.parametrize("sampler", ["tpe", "nehvi", "nsga2", "nsga3", "qmc"])
 def test_the_search_learns_from_them_and_goes_on_where_it_is_interrupted(sampler: str, tmp_path: Path) -> None:
     first = {"trials": 10, "sampler": "random"}
     finished_run(tmp_path, search=first)

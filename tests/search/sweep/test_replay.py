@@ -128,7 +128,7 @@ def halved_config(name: str = "small", **search: Any) -> SweepConfig:
     )
 
 
-@pytest.mark.parametrize(("sampler", "concurrency"), [("tpe", 1), ("tpe", 2), ("nsga2", 3)])
+@pytest.mark.parametrize(("sampler", "concurrency"), [("tpe", 1), ("tpe", 2), ("nehvi", 1), ("nehvi", 2), ("nsga2", 3)])
 def test_a_stored_run_happens_again(sampler: str, concurrency: int, tmp_path: Path) -> None:
     assert_it_happens_again(stored_run(tmp_path, halved_config(sampler=sampler), concurrency))
 
