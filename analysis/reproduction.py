@@ -158,17 +158,26 @@ def _name(name: str) -> str:
 
 
 def heading(name: str, document: Mapping[str, Any], table: pd.DataFrame) -> str:
-    """The title; it names replacements of the paper's data or network, if any."""
-    replaced = [part for each in table["in_place_of"].unique() for part in each.split(", ") if part]
+    """The title; if the paper's data or network was replaced, it names what was used."""
     title = f"{_name(name)}: {document['title']}"
-    return title + (f" ({', '.join(dict.fromkeys(replaced))})" if replaced else "")
+    if not table["in_place_of"].any():
+        return title
+    used, data = (" and ".join(table[column].unique()) for column in ("network", "data"))
+    return f"{title} (here: {used} on {data})"
+
+
+def replacements(table: pd.DataFrame) -> str:
+    """What replaces the paper's data and network, e.g. ``mnist5k in place of mnist``; empty if nothing does."""
+    parts = [part for each in table["in_place_of"].unique() for part in each.split(", ") if part]
+    return ", ".join(dict.fromkeys(parts))
 
 
 def setup(rows: pd.DataFrame) -> str:
     """The networks, processor time, hardware and versions of one panel."""
     first = rows.iloc[0]
+    replaced = f" ({first['in_place_of']})" if first["in_place_of"] else ""
     return (
-        f"{first['panel']}: {networks(rows)}. {first['units']} networks, "
+        f"{first['panel']}: {networks(rows)}{replaced}. {first['units']} networks, "
         f"{first['seconds'] / _HOURS:.2g} processor-hours on {first['hardware']}; {first['versions']}."
     )
 

@@ -49,8 +49,9 @@ def draw(
         return []
     figure = _FORMS[form](document, table, points)
     title = "; ".join(dict.fromkeys(reproduction.networks(rows) for _, rows in table.groupby("panel", sort=False)))
-    head = reproduction.heading(name, document, table)
-    style.headline(figure, head, title, _NOTES[form])
+    head, replaced = reproduction.heading(name, document, table), reproduction.replacements(table)
+    note = _NOTES[form] + (f" Replaced: {replaced}." if replaced else "")
+    style.headline(figure, head, title, note)
     files = [style.save_png(figure, path.with_suffix(".png"), {SOURCE: digest})]
     if form == "embedding" and points is not None:
         files.append(style.save_html(_rotatable(points), path.with_suffix(".html"), title=head, note=title))
@@ -132,7 +133,7 @@ def _curves(document: Document, table: pd.DataFrame, points: pd.DataFrame | None
     """Accuracy over the searched parameter, one curve per attack; the worst case is dashed."""
     del points
     panels = list(table.groupby("panel", sort=False))
-    figure, all_axes = style.new_figure(9.0, 4.8 * len(panels) + style.HEADLINE, rows=len(panels))
+    figure, all_axes = style.new_figure(10.0, 4.8 * len(panels) + style.HEADLINE, rows=len(panels))
     for axes, (panel, rows) in zip(all_axes, panels, strict=True):
         style.style_axes(axes)
         measured = rows[rows["kind"] == "measured"].copy()
@@ -169,7 +170,7 @@ def _surfaces(document: Document, table: pd.DataFrame, points: pd.DataFrame | No
     """One row per panel: the paper's attack, and the worst case on the same z-axis. Dots are seeds."""
     del points
     panels = list(table.groupby("panel", sort=False))
-    figure: Any = style.empty_figure(9.0, 3.6 * len(panels) + style.HEADLINE + 0.2)
+    figure: Any = style.empty_figure(10.0, 3.6 * len(panels) + style.HEADLINE + 0.2)
     height = figure.get_figheight()
     for i, (panel, rows) in enumerate(panels):
         measured = rows[rows["kind"] == "measured"]

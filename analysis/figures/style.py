@@ -54,8 +54,6 @@ DOTS_PER_INCH: Final = 150
 WORST_CASE: Final = ", worst case"  # of a robust accuracy
 HEADLINE: Final = 0.9  # inches: a heading, a title, two lines of a note
 _CHARACTERS_PER_INCH: Final = 16  # in the note
-_HEADING_SIZE: Final = 13.0  # points
-_BOLD_CHARACTER: Final = 0.7  # the mean width of a bold character, in units of the font size
 _HANDLE: Final = 6  # the width of a legend's symbol, in characters
 _LEGEND_ROWS: Final = 2  # rows that a figure has room for without growing
 
@@ -182,19 +180,11 @@ def style_axes(axes: Axes) -> None:
 
 
 def headline(figure: Figure, heading: str, title: str, note: str) -> list[Artist]:
-    """Writes a heading, what was measured, and how to read it into the top ``HEADLINE`` inches of a figure.
-
-    A long heading is written in a smaller font.
-    """
+    """Writes a heading, what was measured, and how to read it into the top ``HEADLINE`` inches of a figure."""
     texts: list[Artist] = []
     width, height = figure.get_size_inches()
-    size_of_heading = min(_HEADING_SIZE, (width - 0.3) * 72 / (_BOLD_CHARACTER * len(heading)))
     wrapped = textwrap.fill(note, int(_CHARACTERS_PER_INCH * width))
-    lines = (
-        (heading, 0.12, size_of_heading, "bold", INK),
-        (title, 0.40, 9.5, "normal", INK),
-        (wrapped, 0.60, 8, "normal", FAINT),
-    )
+    lines = ((heading, 0.12, 13, "bold", INK), (title, 0.40, 9.5, "normal", INK), (wrapped, 0.60, 8, "normal", FAINT))
     for text, inches, size, weight, colour in lines:
         drawn = figure.text(0.15 / width, 1 - inches / height, text, va="top", size=size, weight=weight, color=colour)
         drawn.set_in_layout(False)

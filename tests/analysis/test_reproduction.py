@@ -102,8 +102,9 @@ def test_the_text_has_both_evaluations_the_number_in_the_paper_and_the_replaceme
     table: pd.DataFrame, document: dict[str, Any]
 ) -> None:
     lines = text("figure-5", document, table, ["figure-5.png"]).splitlines()
-    assert lines[0] == "# Figure 5: PGD (mnist5k in place of mnist)"
-    assert "![Figure 5: PGD (mnist5k in place of mnist)](figure-5.png)" in lines
+    assert lines[0] == "# Figure 5: PGD (here: lenet5 on mnist5k)"
+    assert "![Figure 5: PGD (here: lenet5 on mnist5k)](figure-5.png)" in lines
+    assert any(line.startswith("MNIST: lenet5 on mnist5k, 5 seeds, 200 images attacked (mnist5k in") for line in lines)
     assert "| pgd50-ce, 0.56 (0.02) | 71.4 [70.0, 73.0] / 33.7 [30.0, 37.0] |" in lines
     assert "| *paper: pgd50-ce, 0.02 rms* | *63.47* |" in lines
     first, second = lines[-2:]

@@ -80,6 +80,7 @@ def test_each_form_is_drawn_and_written_down(name: str, tmp_path: Path) -> None:
         content = page.read_text(encoding="utf-8")
         assert content.count('"mode":"markers"') == len(experiment.panels) * len(table["member"].unique())
     written = text(name, document, table, [file.name for file in files])
-    assert "(a for b)" in written.splitlines()[0]
+    assert "(here: lenet5 on mnist5k)" in written.splitlines()[0]
+    assert "(a for b)" in written
     for method in table["method"].unique():
         assert method in written

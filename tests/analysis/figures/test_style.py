@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from analysis.figures.pareto import pareto_picture
-from analysis.figures.style import add_legend, coverage, headline, legend_size, measure_label, new_figure, setting_label
+from analysis.figures.style import add_legend, coverage, legend_size, measure_label, new_figure, setting_label
 from analysis.figures.surfaces import draw_surfaces
 from analysis.frames import rows_of, to_frame
 from tests.analysis.examples import MIXED_DOMAINS, OBJECTIVES, SM_DOMAINS, grid_run, mixed_run, scattered_run
@@ -81,12 +81,3 @@ def test_a_long_legend_makes_its_figure_higher_and_leaves_the_panels_as_they_are
         figure.draw_without_rendering()
         heights.append(axes.get_position().height * figure.get_figheight())
     assert heights[1] > 0.9 * heights[0]
-
-
-@pytest.mark.parametrize(
-    "heading", ["Accuracy", "Figure 4: Accuracy over s and m (" + "mnist5k in place of mnist, " * 4 + ")"]
-)
-def test_a_heading_fits_into_the_figure(heading: str) -> None:
-    figure, _ = new_figure(9.0, 5.0)
-    drawn, *_ = headline(figure, heading, "lenet5 on mnist5k", "Dots: seeds.")
-    assert drawn.get_window_extent().x1 <= figure.bbox.x1
