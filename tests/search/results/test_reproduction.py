@@ -183,4 +183,4 @@ def test_the_best_setting_is_chosen_by_the_other_seeds(table: pd.DataFrame) -> N
 def test_a_peak_lies_between_the_ends_and_is_compared_with_the_largest_value(table: pd.DataFrame) -> None:
     row = only(table, claim="peak", evaluation="attack")
     assert row.value == pytest.approx(((24 - 14) + (21 - 35) + (24 - 12)) / (3 * IMAGES), abs=1e-6)
-    assert row.against == "the largest value"
+    assert row.against == "its largest value"
