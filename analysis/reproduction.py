@@ -114,15 +114,16 @@ def text(name: str, document: Mapping[str, Any], table: pd.DataFrame, figures: S
 
 
 def _key(evaluations: set[str]) -> str:
-    """How to read the cells of the tables."""
+    """How to read the tables."""
+    parts = ["Accuracies are in %. Intervals are 95 % intervals over seeds and images."]
+    if WORST in evaluations:
+        parts.append("Radii are in L2; in brackets, the same radii as root mean squares.")
     if ATTACK in evaluations:
-        return (
-            "Each cell shows the accuracy under the paper's attack, then the worst case of the sound evaluation, in % "
-            "with 95 % intervals over seeds and images. If only the first is high, gradients are masked. Radii are in "
-            "L2; in brackets, the same radii as root mean squares."
+        parts.append(
+            "The worst case is over the sound evaluation and all attacks of the paper. If an attack leaves far more "
+            "images than the worst case, it is too weak to show robustness, for example because gradients are masked."
         )
-    radii = " Radii are in L2; in brackets, the same radii as root mean squares." if WORST in evaluations else ""
-    return f"Accuracies are in %. Intervals are 95 % intervals over seeds and images.{radii}"
+    return " ".join(parts)
 
 
 def summary(experiments: Sequence[tuple[str, Mapping[str, Any], pd.DataFrame]]) -> str:
@@ -216,39 +217,51 @@ def _about(row: Mapping[Any, Any]) -> str:
 def _accuracies(rows: pd.DataFrame, printed: list[Mapping[str, Any]]) -> str:
     """A panel's numbers: one row per attack and radius, or one row per setting if there are many settings."""
     measured = rows[rows["kind"] != "claim"]
-    columns = list(dict.fromkeys(label(row) for row in measured.to_dict("records")))
+    one_setting_each = (measured.groupby("method")["setting"].nunique() == 1).all()
+    records = measured.to_dict("records")
+    measured = measured.assign(
+        column=[row["method"] if one_setting_each else label(row) for row in records],
+        title=list(map(_title, records)),
+    )
+    columns = list(measured["column"].unique())
+    of_member = dict(zip(measured["member"], measured["column"], strict=True))
     cells: dict[str, dict[str, str]] = {}
-    for row in measured.to_dict("records"):
-        if row["evaluation"] == ATTACK:
-            same = measured["radius"] == row["radius"]
-            worst = measured[same & (measured["evaluation"] == WORST)]
-            worst_row = next(each for each in worst.to_dict("records") if label(each) == label(row))
-            cells.setdefault(f"{row['attack']}, {radius_label(row)}", {})[label(row)] = (
-                f"{_share(row)} / {_share(worst_row)}"
-            )
-        elif row["evaluation"] == WORST:
-            if not (measured["evaluation"] == ATTACK).any():
-                cells.setdefault(f"worst case, {radius_label(row)}", {})[label(row)] = _share(row)
-        else:
-            number = _number(row) if row["kind"] == "network" else _share(row)
-            cells.setdefault(EVALUATIONS[row["evaluation"]], {})[label(row)] = number
-    for each in printed:
-        at = each["at"] or {}
-        radius = next((f"{value:g} {unit}" for unit, value in at.items() if value is not None), "")
-        title = f"*paper: {each['attack'] or CLEAN}{', ' if radius else ''}{radius}*"
-        cells[title] = {_title(each_method, measured): f"*{100 * v:.2f}*" for each_method, v in each["values"].items()}
+    for title, own in measured.groupby("title", sort=False):
+        cells[str(title)] = {row["column"]: _cell(row) for row in own.to_dict("records")}
+        for each in printed:
+            if _measures(own.iloc[0].to_dict(), each):
+                values = {of_member[member]: f"*{100 * value:.2f}*" for member, value in each["values"].items()}
+                cells[f"*{title}, in the paper*"] = values
     table_rows = {title: [values.get(column, "") for column in columns] for title, values in cells.items()}
     if len(columns) > len(table_rows):  # settings as rows
         titles = list(table_rows)
         table_rows = {column: [table_rows[title][i] for title in titles] for i, column in enumerate(columns)}
         columns = titles
-    return _markdown(["", *columns], [[title, *values] for title, values in table_rows.items()])
+    parts = [_markdown(["", *columns], [[title, *values] for title, values in table_rows.items()])]
+    if one_setting_each:
+        settings = measured.loc[measured["setting"] != "", ["method", "setting"]].drop_duplicates()
+        parts += ["Settings: " + "; ".join(f"{method}: {setting}" for method, setting in settings.to_numpy()) + "."]
+    return "\n\n".join(parts)
 
 
-def _title(member: str, measured: pd.DataFrame) -> str:
-    """The column heading for a member of the pool."""
-    rows = measured[measured["member"] == member]
-    return label(rows.iloc[0].to_dict()) if len(rows) else member
+def _title(row: Mapping[Any, Any]) -> str:
+    """What a row of the table measures."""
+    if row["evaluation"] in (ATTACK, WORST):
+        return f"{row['attack'] or '**worst case**'}, {radius_label(row)}"
+    return EVALUATIONS[row["evaluation"]]
+
+
+def _measures(row: Mapping[Any, Any], printed: Mapping[str, Any]) -> bool:
+    """Whether a row of the table has the same attack and radius as the paper's numbers."""
+    if printed["attack"] is None:
+        return bool(row["evaluation"] == CLEAN)
+    radius, rms = printed["at"]["l2"], printed["at"]["rms"]
+    same = row["attack"] == printed["attack"]
+    return same and math.isclose(row["radius"] if rms is None else row["rms"], radius or rms, rel_tol=1e-3)
+
+
+def _cell(row: Mapping[Any, Any]) -> str:
+    return _number(row) if row["kind"] == "network" else _share(row)
 
 
 def _share(row: Mapping[Any, Any]) -> str:

@@ -220,7 +220,12 @@ def _claim_rows(panel: MeasuredPanel, claim: Claim) -> Iterator[dict[str, Any]]:
             yield {**first, **_accuracy(settings[0].kept(claim.attack, radius, evaluation))}
         elif claim.kind in ("peak", "spread"):
             against = "its largest value" if claim.kind == "peak" else "its worst setting"
-            yield {**first, "setting": "at its best setting", "against": against, **_difference(*_best(own, claim.kind))}
+            yield {
+                **first,
+                "setting": "at its best setting",
+                "against": against,
+                **_difference(*_best(own, claim.kind)),
+            }
         else:
             for other in claim.others:
                 title = " ".join(filter(None, (panel.sweeps[other.method][0], values_text(other.where))))

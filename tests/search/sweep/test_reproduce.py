@@ -35,7 +35,9 @@ def test_a_committed_text_matches_its_table_and_its_claims(path: Path, library: 
     document = library.experiments[name].model_dump(mode="json")
     figures = [path.with_suffix(suffix) for suffix in (".png", ".html")]
     names = [figure.name for figure in figures if figure.is_file()]
-    assert path.with_suffix(".md").read_text(encoding="utf-8") == reproduction.text(name, document, table, names)
+    written = path.with_suffix(".md").read_text(encoding="utf-8")
+    assert written == reproduction.text(name, document, table, names)
+    assert written.count(", in the paper* |") == len(document["printed"])
 
 
 def test_the_committed_summary_matches_the_tables(library: Library, tmp_path: Path) -> None:
