@@ -27,6 +27,7 @@ EVALUATIONS: Final[Mapping[str, str]] = {
     "others": "sum of e^f over the other classes, S",
     "condition": "share of images with z > 0",
     "silhouette": "silhouette of the classes",
+    "angular_silhouette": "silhouette of the classes at unit length",
 }
 _HOURS: Final = 3600
 

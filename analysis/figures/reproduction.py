@@ -268,20 +268,22 @@ def _embedding(document: Document, table: pd.DataFrame, points: pd.DataFrame | N
     del document
     assert points is not None
     panels, methods = points["panel"].unique(), points["method"].unique()
-    figure: Any = style.empty_figure(3.0 * len(methods), 3.0 * len(panels) + style.HEADLINE + 0.2)
+    figure: Any = style.empty_figure(3.0 * len(methods), 3.3 * len(panels) + style.HEADLINE + 0.2)
     height = figure.get_figheight()
-    measured = table[(table["kind"] == "network") & (table["evaluation"] == "silhouette")]
+    networks = table[table["kind"] == "network"]
     for (panel, method), own in points.groupby(["panel", "method"], sort=False):
         row, column = list(panels).index(panel), list(methods).index(method)
-        bottom = 3.0 * (len(panels) - 1 - row) / height
+        bottom = (3.3 * (len(panels) - 1 - row) + 0.15) / height
         axes = figure.add_axes((column / len(methods), bottom, 1 / len(methods), 2.7 / height), projection="3d")
         colours = [_CLASSES[label % len(_CLASSES)] for label in own["label"]]
         axes.scatter(own["x"], own["y"], own["z"], c=colours, s=3, depthshade=False, lw=0)
         _style_3d_axes(axes)
-        score = measured[(measured["panel"] == panel) & (measured["method"] == method)].iloc[0]
-        text = f"{method}, {panel}: silhouette {score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
-        place = ((column + 0.5) / len(methods), bottom + 2.72 / height)
-        figure.text(*place, text, ha="center", size=7, weight="bold", color=INK)
+        measured = networks[(networks["panel"] == panel) & (networks["method"] == method)]
+        scores = measured.set_index("evaluation")["value"]
+        separation = f"silhouette {scores['silhouette']:.2f}, at unit length {scores['angular_silhouette']:.2f}"
+        text = f"{method}, {reproduction.panel_label(measured)}\n{separation}"
+        place = ((column + 0.5) / len(methods), bottom + 2.74 / height)
+        figure.text(*place, text, ha="center", size=7.5, weight="bold", color=INK)
     return figure
 
 

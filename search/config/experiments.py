@@ -38,7 +38,7 @@ Kind = Literal["above", "comparable", "peak", "spread", "level"]
 WORST: Final = "worst"  # the worst case of the sound evaluation, in place of an attack's label
 # Measures of networks that need no attack, by the form that draws them.
 MEASURES: Final[Mapping[Form, tuple[str, ...]]] = {
-    "embedding": ("silhouette",),
+    "embedding": ("silhouette", "angular_silhouette"),
     "condition": ("f_true", "others", "condition"),
 }
 

@@ -46,12 +46,18 @@ def condition_measures(contestant: Contestant, numbers: Sequence[str]) -> Measur
 
 
 def embedding_measures(contestant: Contestant, numbers: Sequence[str]) -> Measures:
-    """The ``silhouette`` of the classes in each network's features, shape (seeds,)."""
-    values = []
+    """The silhouette of the classes in each network's features, and in their directions; each of shape (seeds,).
+
+    ``silhouette`` compares the features themselves. ``angular_silhouette`` compares them at unit length, because a
+    normalised loss does not see their length.
+    """
+    values, directions = [], []
     for number in numbers:
         features, _, labels = _outputs(contestant, number)
+        lengths = np.linalg.norm(features, axis=1, keepdims=True)
         values.append(silhouette(features, labels))
-    return {"silhouette": np.array(values)}
+        directions.append(silhouette(features / np.maximum(lengths, 1e-12), labels))
+    return {"silhouette": np.array(values), "angular_silhouette": np.array(directions)}
 
 
 def embedded_points(contestant: Contestant, number: str) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from search.config.experiments import Experiment, Library
 
 EXPERIMENTS = Path(__file__).parents[3] / "configs" / "experiments"
 ONE_OF_EACH_FORM = ("figure-3", "figure-4", "figure-5", "figure-7", "figure-8", "figure-9", "table-3")
-MEASURES = {"condition": ("f_true", "others", "condition"), "embedding": ("silhouette",)}
+MEASURES = {"condition": ("f_true", "others", "condition"), "embedding": ("silhouette", "angular_silhouette")}
 SETTINGS = {
     "surfaces": [f"s={s}, m={m}" for s, m in itertools.product((1, 1.333, 1.667, 2), (0.025, 0.05, 0.075, 0.1))],
     "curves": [f"defence.epsilon={radius}" for radius in (0, 0.5, 1, 1.5, 2, 2.5, 3)],

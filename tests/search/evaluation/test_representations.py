@@ -53,13 +53,14 @@ def test_the_condition_is_that_of_the_normalized_logits(contestant: Contestant) 
 def test_points_are_the_features_of_one_network(contestant: Contestant) -> None:
     points = embedded_points(contestant, NUMBERS[0])
     assert list(points.columns) == ["label", "x", "y", "z"]
-    values = embedding_measures(contestant, NUMBERS)["silhouette"]
-    assert values.shape == (2,)
-    score = silhouette_score(
-        points[["x", "y", "z"]], points["label"]
-    )  # of the 60 validation images; features are rounded
-    assert values[0] == pytest.approx(score, abs=1e-2)
-    assert values[0] != values[1]
+    measures = embedding_measures(contestant, NUMBERS)
+    features = points[["x", "y", "z"]].to_numpy()  # of the 60 validation images, rounded
+    at_unit_length = features / np.linalg.norm(features, axis=1, keepdims=True)
+    for name, own in (("silhouette", features), ("angular_silhouette", at_unit_length)):
+        values = measures[name]
+        assert values.shape == (2,)
+        assert values[0] == pytest.approx(silhouette_score(own, points["label"]), abs=1e-2)
+        assert values[0] != values[1]
 
 
 def test_the_silhouette_is_that_of_scikit_learn_and_independent_of_scale() -> None:
