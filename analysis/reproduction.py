@@ -102,7 +102,8 @@ def text(name: str, document: Mapping[str, Any], table: pd.DataFrame, figures: S
     title = heading(name, document, table)
     parts = [f"# {title}", document["shows"], *filter(None, [document["note"]])]
     for figure in figures:
-        parts.append(f"![{title}]({figure})" if figure.endswith(".png") else f"[A page to rotate them]({figure})")
+        rotatable = f"`robustfront reproduce {name} --from-table` writes `{figure}`, where the plots can be rotated."
+        parts.append(f"![{title}]({figure})" if figure.endswith(".png") else rotatable)
     parts += [setup(rows) for _, rows in table.groupby("panel", sort=False)]
     parts += [_key(set(table.loc[table["kind"] != "claim", "evaluation"]))]
     for panel, rows in table.groupby("panel", sort=False):

@@ -33,8 +33,8 @@ def test_a_committed_text_matches_its_table_and_its_claims(path: Path, library: 
     name, profile = table["experiment"].iloc[0], table["profile"].iloc[0]
     assert path == table_path(RESULTS, name, profile)
     document = library.experiments[name].model_dump(mode="json")
-    figures = [path.with_suffix(suffix) for suffix in (".png", ".html")]
-    names = [figure.name for figure in figures if figure.is_file()]
+    suffixes = {"table": [], "embedding": [".png", ".html"]}.get(document["form"], [".png"])
+    names = [path.with_suffix(suffix).name for suffix in suffixes]
     written = path.with_suffix(".md").read_text(encoding="utf-8")
     assert written == reproduction.text(name, document, table, names)
     assert written.count(", in the paper* |") == len(document["printed"])
