@@ -39,6 +39,7 @@ class Verdict:
     claim: str  # the name of the claim
     says: str
     about: str  # the methods compared, the attack, and the panel
+    measured: str  # the attack and the radius, or the measure
     evaluation: str
     value: float
     low: float
@@ -81,6 +82,7 @@ def verdicts(document: Mapping[str, Any], table: pd.DataFrame) -> list[Verdict]:
                     claim=claim["name"],
                     says=claim["says"],
                     about=_about(row),
+                    measured=_title(row),
                     evaluation=row["evaluation"],
                     value=row["value"],
                     low=row["low"],
@@ -138,13 +140,13 @@ def summary(experiments: Sequence[tuple[str, Mapping[str, Any], pd.DataFrame]]) 
             own = [each for each in results if each.claim == claim["name"]]
             words = [[each.word for each in own if (each.evaluation == WORST) == sound] for sound in (False, True)]
             data = panel_label(table[table["panel"] == claim["panel"]])
-            rows.append([link, claim["says"], data, *map(_counted, words)])
+            rows.append([link, claim["says"], data, own[0].measured, *map(_counted, words)])
     parts = [
         "# The paper's claims",
         "Whether each claim of Song et al. 2022 holds here: first as the paper measured it, then by the sound "
         "evaluation. A claim about several methods has one verdict for each; the brackets count them. The pages behind "
         "the links have the numbers, intervals and margins.",
-        _markdown(["", "claim", "data", "as in the paper", "sound evaluation"], rows),
+        _markdown(["", "claim", "data", "measured", "as in the paper", "sound evaluation"], rows),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -118,7 +118,8 @@ def test_the_text_has_both_evaluations_the_number_in_the_paper_and_the_replaceme
 def test_the_summary_counts_the_verdicts_of_each_claim(table: pd.DataFrame, document: dict[str, Any]) -> None:
     lines = summary([("figure-5", document, table.assign(experiment="figure-5"))]).splitlines()
     assert lines[-1] == (
-        "| [Figure 5](figure-5.md) | I-SCE is above SCE | MNIST (here mnist5k) | holds | cannot be decided |"
+        "| [Figure 5](figure-5.md) | I-SCE is above SCE | MNIST (here mnist5k) | pgd50-ce, 0.56 (0.02) | holds | "
+        "cannot be decided |"
     )
 
 
